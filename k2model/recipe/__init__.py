@@ -1,0 +1,1 @@
+"""Recipes: the typed phase table and the named variants of it."""

@@ -1,0 +1,142 @@
+"""The `laptop` recipe: the whole K2 lifecycle on two CPU cores in minutes.
+
+K2's shape at 1/36,000 of its size: one pre-training phase, four mid-training stages that grow the
+context and raise RoPE theta, then supervised fine-tuning with three reasoning efforts. Where it
+departs from K2 the recipe's notes say so and why.
+"""
+
+from k2model.recipe.schema import (
+    Cadence,
+    CorpusConfig,
+    EvaluationConfig,
+    GateConfig,
+    MixtureEntry,
+    ModelConfig,
+    OptimizerConfig,
+    OptimizerName,
+    Packing,
+    Parallelism,
+    PhaseConfig,
+    PhaseKind,
+    Recipe,
+    ScheduleConfig,
+    ScheduleShape,
+    SourceConfig,
+    TokenizerConfig,
+    ValidationConfig,
+)
+
+TOKENS_PER_STEP = 2048  # constant over all phases, as K2 keeps its tokens per step in mid-training
+
+SOURCES = (
+    SourceConfig("prose"),
+    SourceConfig("code"),
+    SourceConfig("facts"),
+    SourceConfig("retrieval/128", documents=12_000, context=128),
+    SourceConfig("retrieval/256", documents=3_000, context=256),
+    SourceConfig("retrieval/512", documents=1_500, context=512),
+    SourceConfig("retrieval/1024", documents=1_000, context=1024),
+    SourceConfig("arithmetic/think", documents=20_000),
+    SourceConfig("arithmetic/direct", documents=8_000),
+    SourceConfig("spelling/think", documents=16_000),
+    SourceConfig("spelling/direct", documents=12_000),
+    SourceConfig("knights/think", documents=14_000),
+    SourceConfig("knights/direct", documents=6_000),
+    SourceConfig("countdown/think", documents=16_000),
+    SourceConfig("chat/arithmetic", documents=8_000),
+    SourceConfig("chat/spelling", documents=5_000),
+    SourceConfig("chat/knights", documents=8_000),
+    SourceConfig("chat/countdown", documents=5_000),
+    SourceConfig("chat/facts"),
+    SourceConfig("chat/tools", documents=6_000),
+    SourceConfig("chat/identity"),
+)
+
+PRETRAIN_MIX = {"prose": 35, "code": 15, "facts": 15, "retrieval/128": 35}
+MID_1_MIX = {
+    "prose": 10, "code": 5, "facts": 5, "retrieval/128": 20,
+    "arithmetic/think": 30, "arithmetic/direct": 5, "spelling/think": 15, "spelling/direct": 10,
+}  # fmt: skip
+MID_2_MIX = {
+    "prose": 8, "code": 4, "facts": 4, "retrieval/128": 10, "retrieval/256": 10,
+    "arithmetic/think": 17, "arithmetic/direct": 3, "spelling/think": 7, "spelling/direct": 5,
+    "knights/think": 16, "knights/direct": 2, "countdown/think": 14,
+}  # fmt: skip
+MID_3_MIX = {
+    "prose": 7, "code": 3, "facts": 4, "retrieval/128": 8, "retrieval/512": 12,
+    "arithmetic/think": 14, "arithmetic/direct": 3, "spelling/think": 6, "spelling/direct": 3,
+    "knights/think": 18, "knights/direct": 2, "countdown/think": 20,
+}  # fmt: skip
+MID_4_MIX = {
+    "prose": 7, "code": 3, "facts": 4, "retrieval/128": 6, "retrieval/1024": 14,
+    "arithmetic/think": 12, "arithmetic/direct": 3, "spelling/think": 5, "spelling/direct": 3,
+    "knights/think": 20, "knights/direct": 2, "countdown/think": 21,
+}  # fmt: skip
+SFT_MIX = {
+    "chat/tools": 18, "chat/facts": 8, "chat/identity": 2, "chat/arithmetic": 20, "chat/spelling": 9,
+    "chat/knights": 17, "chat/countdown": 18, "retrieval/128": 5, "prose": 3,
+}  # fmt: skip
+
+
+def laptop() -> Recipe:
+    """The default recipe: about 2M parameters, 7M tokens, six phases."""
+    cosine, constant, linear = ScheduleShape.COSINE, ScheduleShape.CONSTANT, ScheduleShape.LINEAR
+    phases = (
+        _phase("pretrain", "", 1092, 128, 1e4, 4e-3, ScheduleConfig(constant, warmup_steps=50), PRETRAIN_MIX),
+        _phase("mid_1", "pretrain", 677, 128, 1e4, 4e-3, ScheduleConfig(cosine, final_fraction=0.85), MID_1_MIX),
+        _phase("mid_2", "mid_1", 637, 256, 3e4, 3.5e-3, ScheduleConfig(linear, final_fraction=0.7), MID_2_MIX),
+        _phase("mid_3", "mid_2", 442, 512, 1e5, 2.5e-3, ScheduleConfig(linear, final_fraction=0.6), MID_3_MIX),
+        _phase("mid_4", "mid_3", 334, 1024, 3e5, 1.5e-3, ScheduleConfig(linear, final_fraction=0.47), MID_4_MIX),
+        _phase("sft", "mid_4", 354, 128, 3e5, 1e-3, ScheduleConfig(linear, final_fraction=0.05), SFT_MIX),
+    )
+    return Recipe(
+        name="laptop",
+        description="K2's lifecycle on two CPU cores in minutes, with real learning to see",
+        model=ModelConfig(
+            vocab_size=1024, hidden_size=192, n_layers=4, n_heads=3, n_kv_heads=1, head_dim=64, ffn_size=512,
+            init_std=0.02,
+        ),  # fmt: skip
+        corpus=CorpusConfig(sources=SOURCES),
+        validation=ValidationConfig(),
+        tokenizer=TokenizerConfig(vocab_size=1024),
+        phases=phases,
+        evaluation=EvaluationConfig(),
+        gates=(
+            GateConfig("pretrain", "facts/heldout_wording", 0.70),
+            GateConfig("mid_1", "arithmetic/think", 0.30, minus="arithmetic/direct"),
+            GateConfig("mid_4", "arithmetic/think", 0.60, minus="arithmetic/direct"),
+            GateConfig("mid_4", "countdown/think", 0.25),
+            GateConfig("sft", "arithmetic/high", 0.50, minus="arithmetic/low"),
+            GateConfig("sft", "countdown/high", 0.30, minus="countdown/low"),
+            GateConfig("sft", "tools/well_formed", 0.90),
+        ),
+        notes=(),
+    )
+
+
+def _phase(
+    name: str,
+    parent: str,
+    steps: int,
+    sequence_length: int,
+    rope_theta: float,
+    lr: float,
+    schedule: ScheduleConfig,
+    mixture: dict[str, float],
+) -> PhaseConfig:
+    kind = {"pretrain": PhaseKind.PRETRAIN, "sft": PhaseKind.SFT}.get(name, PhaseKind.MIDTRAIN)
+    return PhaseConfig(
+        name=name,
+        kind=kind,
+        parent=parent,
+        sequence_length=sequence_length,
+        rope_theta=rope_theta,
+        global_batch=TOKENS_PER_STEP // sequence_length,
+        steps=steps,
+        optimizer=OptimizerConfig(OptimizerName.MUON, lr=lr),
+        schedule=schedule,
+        mixture=tuple(MixtureEntry(source, weight) for source, weight in mixture.items()),
+        packing=Packing.BEST_FIT,
+        parallelism=Parallelism(nodes=1, workers_per_node=2),
+        cadence=Cadence(save_every=100),
+    )

@@ -1,0 +1,234 @@
+"""The typed recipe: one table from which the DAG, the jobs, the plan and the report are derived.
+
+Every class is a frozen dataclass of literals, so that a recipe can be fingerprinted field by field,
+sent through Flyte, and overridden by a dotted name. A field marked `hardware(...)` says how a step
+is run, not what it computes: it never bears identity (see `k2model.artifacts.fingerprint`).
+
+Units: lengths and steps are counts, learning rates are peak values, weights are relative shares of
+tokens. This module validates single fields; `k2model.recipe.validate` checks that a recipe as a
+whole makes sense.
+"""
+
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from typing import Any
+
+
+def hardware(default: Any) -> Any:
+    """A dataclass field that never bears identity: how fast or where, not what."""
+    return field(default=default, metadata={"identity": False})
+
+
+class PhaseKind(str, Enum):
+    PRETRAIN = "pretrain"
+    MIDTRAIN = "midtrain"
+    SFT = "sft"
+
+
+class OptimizerName(str, Enum):
+    ADAMW = "adamw"
+    MUON = "muon"  # Muon on the matrices inside blocks, AdamW on embedding, head and norms
+
+
+class ScheduleShape(str, Enum):
+    COSINE = "cosine"
+    CONSTANT = "constant"
+    LINEAR = "linear"
+
+
+class Packing(str, Enum):
+    CONCATENATE = "concatenate"  # documents follow each other and are cut at the sequence border
+    BEST_FIT = "best_fit"  # whole documents placed where they leave the least room
+
+
+class Precision(str, Enum):
+    FP32 = "fp32"
+    BF16 = "bf16"  # fp32 parameters and optimizer state, matrix products in bfloat16
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A K2 transformer: Llama-shaped, untied embeddings, no biases, zero-centred RMSNorm gains."""
+
+    vocab_size: int
+    hidden_size: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    ffn_size: int
+    rms_norm_eps: float = 1e-5
+    init_std: float = 0.01
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    name: OptimizerName
+    lr: float
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.05
+    grad_clip: float = 1.0
+    muon_momentum: float = 0.95
+    muon_newton_schulz_steps: int = 5
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Learning rate over a phase: linear warm-up, then `shape` from the peak to `final_fraction` of it."""
+
+    shape: ScheduleShape
+    warmup_steps: int = 0
+    final_fraction: float = 1.0
+
+
+@dataclass(frozen=True)
+class MixtureEntry:
+    """`weight` is the relative share of the phase's tokens drawn from corpus source `source`."""
+
+    source: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class Parallelism:
+    """How a phase is laid over machines. Never bears identity: it may change between two attempts."""
+
+    nodes: int = 1
+    workers_per_node: int = 2
+    zero_stage: int = 0
+    tensor: int = 1
+    context: int = 1
+    micro_batch: int = 0  # sequences per worker and backward pass; 0 = all that the worker has
+    activation_checkpointing: bool = False
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """In steps. Never bears identity."""
+
+    save_every: int
+    log_every: int = 1
+    keep_last: int = 2
+
+
+@dataclass(frozen=True)
+class PhaseConfig:
+    """One row of the phase table: what a phase trains on, for how long and how."""
+
+    name: str
+    kind: PhaseKind
+    parent: str  # name of the phase whose checkpoint starts this one; "" = random initialisation
+    sequence_length: int
+    rope_theta: float
+    global_batch: int  # sequences per optimizer step
+    steps: int
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    mixture: tuple[MixtureEntry, ...]
+    packing: Packing
+    keep_optimizer_state: bool = True  # start from the parent's optimizer state, not only its weights
+    precision: Precision = Precision.BF16
+    seed: int = 0
+    parallelism: Parallelism = hardware(Parallelism())
+    cadence: Cadence = hardware(Cadence(save_every=100))
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.sequence_length * self.global_batch
+
+    @property
+    def tokens(self) -> int:
+        return self.tokens_per_step * self.steps
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """A corpus source: `name` selects the builder in `k2model.corpus`.
+
+    `documents` caps the number of training documents built (0 = all there are). `context` is the
+    length in tokens that long-context sources aim at (0 = not applicable).
+    """
+
+    name: str
+    documents: int = 0
+    context: int = 0
+
+
+@dataclass(frozen=True)
+class CorpusConfig:
+    sources: tuple[SourceConfig, ...]
+    seed: int = 0
+    heldout_items: int = 160  # evaluation items per family, never trained on
+    near_duplicate_threshold: float = 0.8  # Jaccard similarity of word shingles, natural text only
+    minhash_permutations: int = 128  # K2's curation used 128
+    min_characters: int = 1
+    max_characters: int = 20_000
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """Bounds the Great Expectations suites check. A broken critical expectation stops the DAG."""
+
+    min_documents_per_source: int = 100
+    max_quarantined_fraction: float = 0.02
+    min_ascii_fraction: float = 0.5  # of the characters of a document; the laptop's corpus is English and code
+    # largest times a source's tokens may be repeated in one phase before the mixture counts as unmet
+    max_epochs: float = 60.0
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    vocab_size: int
+    sample_bytes: int = 4_000_000  # text the merges are learned from, drawn evenly over sources
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    items_per_family: int = 128
+    retrieval_documents: int = 32
+    retrieval_queries: int = 8
+    loss_tokens: int = 32_768  # held-out tokens per domain
+    batch_size: int = 128
+    workers: int = hardware(2)
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    """What a checkpoint must reach before an alias moves to it: `score` >= `minimum`, or the
+    difference `score` - `minus` when `minus` is named."""
+
+    phase: str
+    score: str
+    minimum: float
+    minus: str = ""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A complete lifecycle. `unknown` lists facts of the real run that are not public."""
+
+    name: str
+    description: str
+    model: ModelConfig
+    corpus: CorpusConfig
+    validation: ValidationConfig
+    tokenizer: TokenizerConfig
+    phases: tuple[PhaseConfig, ...]
+    evaluation: EvaluationConfig
+    gates: tuple[GateConfig, ...] = ()
+    notes: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = field(default=(), metadata={"identity": False})
+
+    def phase(self, name: str) -> PhaseConfig:
+        for phase in self.phases:
+            if phase.name == name:
+                return phase
+        raise KeyError(f"recipe '{self.name}' has no phase '{name}'; it has {', '.join(p.name for p in self.phases)}")
+
+
+def identity_fields(config: Any) -> list[Any]:
+    """The dataclass fields of `config` that bear identity, in order."""
+    return [f for f in fields(config) if f.metadata.get("identity", True)]
