@@ -1,0 +1,154 @@
+"""How a document is written in K2's special tokens, and which of its tokens are targets.
+
+The one place that knows the ChatML frame, the three effort tags and the loss rule, so that what the
+model is trained on and what it is asked at evaluation cannot drift apart. It only builds segments;
+turning them into token ids is `k2model.tokens`.
+
+A segment is a plain dict (it goes to Parquet and back unchanged): `kind` is `text` or `special`,
+`text` the text or the special token's name, `loss` whether its tokens are targets. A tag that occurs
+inside a `text` segment is ordinary text.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypedDict
+
+BOS, EOS, PAD = "<|begin_of_text|>", "<|end_of_text|>", "<|pad|>"
+IM_START, IM_END = "<|im_start|>", "<|im_end|>"
+TOOL_CALLS, TOOL_CALLS_END = "<tool_calls>", "</tool_calls>"
+THINK, THINK_END = "<think>", "</think>"
+
+#: The order is the token id.
+SPECIAL_TOKENS: tuple[str, ...] = (
+    BOS,
+    EOS,
+    PAD,
+    IM_START,
+    IM_END,
+    THINK,
+    THINK_END,
+    "<think_fast>",
+    "</think_fast>",
+    "<think_faster>",
+    "</think_faster>",
+    "<tools>",
+    "</tools>",
+    TOOL_CALLS,
+    TOOL_CALLS_END,
+    "<|fim_prefix|>",
+    "<|fim_middle|>",
+    "<|fim_suffix|>",
+)
+
+#: Reasoning effort -> its opening and closing tag. Low effort leaves the trace empty.
+EFFORTS: dict[str, tuple[str, str]] = {
+    "low": ("<think_faster>", "</think_faster>"),
+    "medium": ("<think_fast>", "</think_fast>"),
+    "high": (THINK, THINK_END),
+}
+
+
+class Segment(TypedDict):
+    kind: str
+    text: str
+    loss: bool
+
+
+#: A chat turn: `role` and `content`, for the assistant also `trace` and `tool_call` (JSON text).
+Message = Mapping[str, str]
+
+
+def special(name: str, loss: bool = False) -> Segment:
+    """The segment of one special token. Raises `ValueError` when there is no such token."""
+    if name not in SPECIAL_TOKENS:
+        raise ValueError(f"'{name}' is not a special token; there are {', '.join(SPECIAL_TOKENS)}")
+    return {"kind": "special", "text": name, "loss": loss}
+
+
+def text(content: str, loss: bool = False) -> Segment:
+    return {"kind": "text", "text": content, "loss": loss}
+
+
+def plain(content: str) -> list[Segment]:
+    """`<bos> TEXT <eos>` with loss on all but bos, which is never a target."""
+    return [special(BOS), text(content, loss=True), special(EOS, loss=True)]
+
+
+def plain_prompt(content: str) -> list[Segment]:
+    """What a completion (a fact, a retrieval context, lines of code) is continued from."""
+    return [special(BOS), text(content)]
+
+
+def reasoning_prompt(prompt: str, think: bool) -> list[Segment]:
+    """Up to where the model goes on: after `<think>`, or after an empty trace when not thinking."""
+    opening = [special(BOS), text(prompt), special(THINK)]
+    return opening if think else [*opening, special(THINK_END)]
+
+
+def reasoning(prompt: str, trace: str, answer: str) -> list[Segment]:
+    """`<bos> PROMPT <think> TRACE </think> ANSWER <eos>`; an empty `trace` is the direct form.
+
+    Loss is on TRACE, `</think>`, ANSWER and `<eos>`; in the direct form on ANSWER and `<eos>`.
+    """
+    ending = [text(answer, loss=True), special(EOS, loss=True)]
+    if not trace:
+        return [*reasoning_prompt(prompt, think=False), *ending]
+    return [*reasoning_prompt(prompt, think=True), text(trace, loss=True), special(THINK_END, loss=True), *ending]
+
+
+def chat_prompt(messages: Sequence[Message], effort: str) -> list[Segment]:
+    """The dialogue so far and the opening of the assistant's turn, its effort tag included.
+
+    Nothing in a prompt is a target, earlier turns of the assistant neither.
+    """
+    history = [segment for i, message in enumerate(messages) for segment in _turn(message, effort, first=i == 0)]
+    opening = _assistant_opening(effort, first=not messages)
+    return [special(BOS), *({**segment, "loss": False} for segment in history), *opening]  # type: ignore[list-item]
+
+
+def chat(messages: Sequence[Message], effort: str) -> list[Segment]:
+    """A whole dialogue in ChatML; loss on the assistant's tokens after its opening effort tag.
+
+    Raises `ValueError` for an unknown effort or role.
+    """
+    turns = (_turn(message, effort, first=i == 0) for i, message in enumerate(messages))
+    return [special(BOS), *(segment for turn in turns for segment in turn)]
+
+
+def joined(segments: Iterable[Mapping[str, object]]) -> str:
+    """What a person reads: the text of all segments, special tokens by name."""
+    return "".join(str(segment["text"]) for segment in segments)
+
+
+def _turn(message: Message, effort: str, first: bool) -> list[Segment]:
+    role = message["role"]
+    if role == "assistant":
+        return [*_assistant_opening(effort, first), *_assistant_reply(message, effort)]
+    if role not in ("system", "user", "tool"):
+        raise ValueError(f"a chat turn has role '{role}'; expected system, user, assistant or tool")
+    return [*_turn_start(first), text(f"{role}\n{message['content']}"), special(IM_END)]
+
+
+def _turn_start(first: bool) -> list[Segment]:
+    return [special(IM_START)] if first else [text("\n"), special(IM_START)]
+
+
+def _assistant_opening(effort: str, first: bool) -> list[Segment]:
+    if effort not in EFFORTS:
+        raise ValueError(f"'{effort}' is not a reasoning effort; expected one of {', '.join(EFFORTS)}")
+    return [*_turn_start(first), text("assistant\n"), special(EFFORTS[effort][0])]
+
+
+def _assistant_reply(message: Message, effort: str) -> list[Segment]:
+    reply = []
+    if message.get("trace"):
+        reply.append(text(message["trace"], loss=True))
+    reply.append(special(EFFORTS[effort][1], loss=True))
+    if message.get("content"):
+        reply.append(text(message["content"], loss=True))
+    if message.get("tool_call"):
+        reply += [
+            special(TOOL_CALLS, loss=True),
+            text(message["tool_call"], loss=True),
+            special(TOOL_CALLS_END, loss=True),
+        ]
+    return [*reply, special(IM_END, loss=True)]
