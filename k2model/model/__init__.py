@@ -1,0 +1,36 @@
+"""The K2 transformer: architecture, loss, counts and its Hugging Face form.
+
+Counts are plain formulas and import at once; whatever needs torch is loaded when first named.
+"""
+
+from importlib import import_module
+from typing import Any
+
+from k2model.model.counts import count_non_embedding_parameters, count_parameters, training_flops_per_token
+
+_LAZY = {
+    "K2Model": "k2model.model.transformer",
+    "KVCache": "k2model.model.cache",
+    "loss_sum": "k2model.model.loss",
+    "shifted_targets": "k2model.model.loss",
+    "export_hugging_face": "k2model.model.export",
+    "load_exported": "k2model.model.export",
+}
+
+__all__ = [
+    "K2Model",
+    "KVCache",
+    "count_non_embedding_parameters",
+    "count_parameters",
+    "export_hugging_face",
+    "load_exported",
+    "loss_sum",
+    "shifted_targets",
+    "training_flops_per_token",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)

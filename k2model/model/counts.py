@@ -1,0 +1,37 @@
+"""How many parameters a K2 model has and how much arithmetic a token costs: formulas, no tensors.
+
+The recipe's plan, the report and the model card need these for the 70B model on machines that could
+never hold it. Communication, optimizer and recomputation costs are left out.
+"""
+
+from k2model.recipe.schema import ModelConfig
+
+
+def count_block_parameters(config: ModelConfig) -> int:
+    """Parameters of one block: q, k, v, o, gate, up, down and the two norms."""
+    hidden, query, key_value = config.hidden_size, config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
+    attention = 2 * hidden * query + 2 * hidden * key_value
+    return attention + 3 * hidden * config.ffn_size + 2 * hidden
+
+
+def count_parameters(config: ModelConfig) -> int:
+    """All trained parameters, input and output embedding included."""
+    return count_non_embedding_parameters(config) + 2 * config.vocab_size * config.hidden_size
+
+
+def count_non_embedding_parameters(config: ModelConfig) -> int:
+    """Parameters of the blocks and the final norm."""
+    return config.n_layers * count_block_parameters(config) + config.hidden_size
+
+
+def training_flops_per_token(config: ModelConfig, sequence_length: int) -> int:
+    """Forward and backward floating-point operations for one token of a sequence of this length.
+
+    `6 N + 12 L H E T` (PaLM, arXiv:2204.02311, appendix B): two operations per weight forward and
+    four backward, plus the products of queries with keys and of attention with values over L layers,
+    H heads of size E and T positions. The convention counts the whole T x T square although a causal
+    kernel needs half of it. N leaves out the input embedding, which is looked up, not multiplied.
+    """
+    multiplied = count_parameters(config) - config.vocab_size * config.hidden_size
+    attention = 12 * config.n_layers * config.n_heads * config.head_dim * sequence_length
+    return 6 * multiplied + attention
