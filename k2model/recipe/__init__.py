@@ -1,1 +1,21 @@
-"""Recipes: the typed phase table and the named variants of it."""
+"""Recipes: the typed phase table, its named variants and dotted overrides.
+
+`schema` holds the types, `laptop`, `smoke` and `k2_70b` the variants, `catalog` finds them by name.
+Depends on nothing else of ours.
+"""
+
+from k2model.recipe.catalog import RECIPES, UnknownRecipe, load_recipe
+from k2model.recipe.overrides import OverrideError, apply_overrides
+from k2model.recipe.schema import PhaseConfig, Recipe
+from k2model.recipe.validate import RecipeError
+
+__all__ = [
+    "RECIPES",
+    "OverrideError",
+    "PhaseConfig",
+    "Recipe",
+    "RecipeError",
+    "UnknownRecipe",
+    "apply_overrides",
+    "load_recipe",
+]

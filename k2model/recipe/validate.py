@@ -1,0 +1,76 @@
+"""Checks on a recipe as a whole, made before anything runs: what single fields cannot tell."""
+
+from k2model.errors import K2Error
+from k2model.recipe.schema import PhaseConfig, Recipe
+
+
+class RecipeError(K2Error):
+    """The recipe contradicts itself; the message names the row and the field to change."""
+
+
+def validate_recipe(recipe: Recipe) -> None:
+    """Raise RecipeError for the first contradiction found in `recipe`."""
+    names = [phase.name for phase in recipe.phases]
+    if len(set(names)) != len(names):
+        raise RecipeError(f"recipe '{recipe.name}': phase names must be unique, got {names}")
+    _check_model(recipe)
+    for position, phase in enumerate(recipe.phases):
+        _check_phase(recipe, phase, names[:position])
+    for gate in recipe.gates:
+        if gate.phase not in names:
+            raise RecipeError(f"gates.{gate.phase}: no such phase; there are {', '.join(names)}")
+
+
+def _check_model(recipe: Recipe) -> None:
+    model = recipe.model
+    if model.n_heads % model.n_kv_heads:
+        raise RecipeError(f"model.n_heads={model.n_heads} must be a multiple of model.n_kv_heads={model.n_kv_heads}")
+    if model.head_dim % 2:
+        raise RecipeError(f"model.head_dim={model.head_dim} must be even: rotary embedding turns pairs")
+    if recipe.tokenizer.vocab_size > model.vocab_size:
+        raise RecipeError(
+            f"tokenizer.vocab_size={recipe.tokenizer.vocab_size} exceeds model.vocab_size={model.vocab_size}; "
+            "tokens above it would have no embedding"
+        )
+
+
+def _check_phase(recipe: Recipe, phase: PhaseConfig, earlier: list[str]) -> None:
+    where = f"phases.{phase.name}"
+    if phase.parent and phase.parent not in earlier:
+        raise RecipeError(f"{where}.parent='{phase.parent}' must be an earlier phase; earlier are {earlier or 'none'}")
+    for name in ("sequence_length", "global_batch", "steps"):
+        if getattr(phase, name) < 1:
+            raise RecipeError(f"{where}.{name}={getattr(phase, name)} must be at least 1")
+    for name, value in (("optimizer.lr", phase.optimizer.lr), ("rope_theta", phase.rope_theta)):
+        if not value > 0:
+            raise RecipeError(f"{where}.{name}={value} must be positive")
+    if phase.schedule.warmup_steps >= phase.steps:
+        raise RecipeError(
+            f"{where}.schedule.warmup_steps={phase.schedule.warmup_steps} must be below steps={phase.steps}"
+        )
+    sources = {source.name for source in recipe.corpus.sources}
+    for entry in phase.mixture:
+        if entry.source not in sources:
+            raise RecipeError(
+                f"{where}.mixture.{entry.source}: the corpus has no such source; it has {sorted(sources)}"
+            )
+        if entry.weight < 0:
+            raise RecipeError(f"{where}.mixture.{entry.source}.weight={entry.weight} must not be negative")
+    _check_parallelism(phase, where)
+
+
+def _check_parallelism(phase: PhaseConfig, where: str) -> None:
+    layout = phase.parallelism
+    world = layout.nodes * layout.workers_per_node
+    model_parallel = layout.tensor * layout.context
+    if world % model_parallel:
+        raise RecipeError(
+            f"{where}.parallelism: {layout.nodes} nodes x {layout.workers_per_node} workers = {world} must be a "
+            f"multiple of tensor x context = {model_parallel}"
+        )
+    data_parallel = world // model_parallel
+    if phase.global_batch % data_parallel:
+        raise RecipeError(
+            f"{where}: global_batch={phase.global_batch} must be a multiple of the {data_parallel} data-parallel "
+            f"workers; change global_batch or parallelism.workers_per_node"
+        )

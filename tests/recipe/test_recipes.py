@@ -1,0 +1,74 @@
+"""Every named recipe is complete, self-consistent and exactly typed."""
+
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from typing import Any, get_args, get_origin, get_type_hints
+
+import pytest
+
+from k2model.recipe import RECIPES, RecipeError, UnknownRecipe, load_recipe
+
+
+def exact_types(value: Any, expected: Any, path: str) -> list[str]:
+    """Paths whose value is not exactly of the annotated type (an int in a float field would change
+    a fingerprint when it comes back from a serializer as a float)."""
+    if get_origin(expected) is tuple:
+        return [bad for i, v in enumerate(value) for bad in exact_types(v, get_args(expected)[0], f"{path}[{i}]")]
+    if is_dataclass(expected):
+        hints = get_type_hints(expected)
+        return [
+            bad
+            for f in fields(expected)
+            for bad in exact_types(getattr(value, f.name), hints[f.name], f"{path}.{f.name}")
+        ]
+    if isinstance(expected, type) and issubclass(expected, Enum):
+        return [] if isinstance(value, expected) else [path]
+    return [] if type(value) is expected else [path]
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_recipe_is_valid_and_exactly_typed(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert exact_types(recipe, type(recipe), name) == []
+
+
+def test_k2_70b_reproduces_the_published_token_counts():
+    phases = {phase.name: phase for phase in load_recipe("k2_70b").phases}
+    assert phases["pretrain"].tokens == 12_288_000_000_000
+    assert {phases[f"mid_{i}"].tokens_per_step for i in range(1, 5)} == {13_107_200}
+    assert round(sum(phases[f"mid_{i}"].tokens for i in range(1, 5)) / 1e12, 3) == 2.720
+    assert len(phases["pretrain"].mixture) == 51
+    weighted = sum(entry.weight for entry in phases["pretrain"].mixture)
+    assert weighted / 1e12 == pytest.approx(12.488, abs=5e-4)
+    assert sum(entry.weight for entry in phases["mid_1"].mixture) == pytest.approx(100, abs=1e-6)
+
+
+def test_laptop_keeps_tokens_per_step_constant_and_grows_the_context():
+    phases = load_recipe("laptop").phases
+    assert {phase.tokens_per_step for phase in phases} == {2048}
+    mid = [phase for phase in phases if phase.name.startswith("mid")]
+    assert [p.sequence_length for p in mid] == sorted(p.sequence_length for p in mid)
+    assert [p.rope_theta for p in mid] == sorted(p.rope_theta for p in mid)
+
+
+def test_unknown_recipe_suggests_the_nearest():
+    with pytest.raises(UnknownRecipe, match="did you mean 'laptop'"):
+        load_recipe("laptp")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"model.n_heads": 4, "model.n_kv_heads": 3}, "multiple of model.n_kv_heads=3"),
+        ({"phases.mid_1.parent": "mid_2"}, "must be an earlier phase"),
+        ({"phases.sft.steps": 0}, r"phases.sft.steps=0 must be at least 1"),
+        ({"phases.sft.optimizer.lr": 0}, r"phases.sft.optimizer.lr=0.0 must be positive"),
+        ({"phases.sft.mixture.prose.source": "poems"}, "the corpus has no such source"),
+        ({"phases.mid_4.parallelism.workers_per_node": 3}, "must be a multiple of the 3 data-parallel workers"),
+        ({"tokenizer.vocab_size": 4096}, "exceeds model.vocab_size=1024"),
+    ],
+)
+def test_contradictions_are_refused_by_name(overrides, message):
+    with pytest.raises(RecipeError, match=message):
+        load_recipe("laptop", overrides)
