@@ -11,6 +11,7 @@ from importlib import resources
 
 from k2model.recipe.schema import (
     Cadence,
+    ClusterConfig,
     CorpusConfig,
     EvaluationConfig,
     MixtureEntry,
@@ -166,6 +167,7 @@ def k2_70b() -> Recipe:
         evaluation=EvaluationConfig(),
         notes=NOTES,
         unknown=UNKNOWN,
+        cluster=ClusterConfig(gpus_per_node=GPUS_PER_NODE, cpus_per_node=96, infiniband_devices_per_node=8),
     )
 
 

@@ -5,6 +5,8 @@ context and raise RoPE theta, then supervised fine-tuning with three reasoning e
 departs from K2 the recipe's notes say so and why.
 """
 
+from collections.abc import Mapping
+
 from k2model.recipe.schema import (
     Cadence,
     CorpusConfig,
@@ -128,7 +130,7 @@ def _phase(
     rope_theta: float,
     lr: float,
     schedule: ScheduleConfig,
-    mixture: dict[str, float],
+    mixture: Mapping[str, float],
 ) -> PhaseConfig:
     kind = {"pretrain": PhaseKind.PRETRAIN, "sft": PhaseKind.SFT}.get(name, PhaseKind.MIDTRAIN)
     return PhaseConfig(

@@ -207,6 +207,16 @@ class GateConfig:
 
 
 @dataclass(frozen=True)
+class ClusterConfig:
+    """The nodes a recipe's training pods ask for. 0 = ask for nothing (a laptop). Never bears identity."""
+
+    gpus_per_node: int = 0
+    cpus_per_node: int = 0
+    infiniband_devices_per_node: int = 0
+    shared_memory: str = "64Gi"  # /dev/shm of a training pod, for NCCL and data loaders
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A complete lifecycle. `unknown` lists facts of the real run that are not public."""
 
@@ -221,6 +231,7 @@ class Recipe:
     gates: tuple[GateConfig, ...] = ()
     notes: tuple[str, ...] = ()
     unknown: tuple[str, ...] = field(default=(), metadata={"identity": False})
+    cluster: ClusterConfig = hardware(ClusterConfig())
 
     def phase(self, name: str) -> PhaseConfig:
         for phase in self.phases:

@@ -1,0 +1,136 @@
+"""Where tasks run: images, resources, pod templates, cache policy, local process defaults.
+
+A task's node count is fixed when it is registered, so the recipe is chosen here, at import, from
+`K2_RECIPE`; overrides arrive later and cannot change how many nodes a phase has.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from flytekit import Cache, PodTemplate, current_context, task
+
+from k2model.recipe import Recipe, load_recipe
+from k2model.settings import recipe_name
+from tasks._elastic import TorchElastic
+
+RECIPE: Recipe = load_recipe(recipe_name())
+
+# Bumped by hand when a task's own code changes what it returns for the same inputs.
+TASK_VERSION = "1"
+
+DATA_IMAGE = "{{.image.data}}"
+TRAIN_IMAGE = "{{.image.train}}"
+
+# Rendezvous waits: long enough for nodes to be scheduled one by one, far below a hung day.
+RENDEZVOUS = {"timeout": 900, "join_timeout": 900, "read_timeout": 900}
+
+LOCAL_DEFAULTS = {
+    "OMP_NUM_THREADS": "1",  # one thread a worker: two workers fill two cores
+    "TOKENIZERS_PARALLELISM": "false",  # workers are forked; a thread pool would not survive it
+    "GLOO_SOCKET_IFNAME": "lo",
+    "GX_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+}
+
+
+def prepare_local_process() -> None:
+    """Set what must be set before torch, tokenizers or mlflow are imported in a local run."""
+    if "FLYTE_INTERNAL_EXECUTION_ID" in os.environ:
+        return  # in a pod: the pod template's environment decides
+    for name, value in LOCAL_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+
+
+def cached() -> Cache:
+    """Flyte's cache with the key of our own artifacts: the typed inputs, which hold digests, and a version."""
+    return Cache(version=TASK_VERSION, serialize=True)
+
+
+def data_task(**options: Any) -> Callable:
+    """A CPU task on the data image, cached, retried when its pod is lost."""
+    settings: dict[str, Any] = {"cache": cached(), "container_image": DATA_IMAGE, "retries": 2}
+    return task(**(settings | options))
+
+
+def training_task(phase_name: str) -> Callable:
+    """An elastic job sized by the recipe's row `phase_name`."""
+    layout = RECIPE.phase(phase_name).parallelism
+    return task(
+        cache=cached(),
+        container_image=TRAIN_IMAGE,
+        retries=3,
+        task_config=_elastic(layout.nodes, layout.workers_per_node),
+        pod_template=_gpu_pod() if RECIPE.cluster.gpus_per_node else None,
+    )
+
+
+def evaluation_task() -> Callable:
+    """One node that spreads an evaluation over its workers."""
+    workers = RECIPE.cluster.gpus_per_node or RECIPE.evaluation.workers
+    return task(
+        cache=cached(),
+        container_image=TRAIN_IMAGE,
+        retries=2,
+        task_config=_elastic(1, workers),
+        pod_template=_gpu_pod() if RECIPE.cluster.gpus_per_node else None,
+    )
+
+
+def _elastic(nodes: int, workers: int) -> TorchElastic:
+    laptop = not RECIPE.cluster.gpus_per_node
+    return TorchElastic(
+        nnodes=nodes,
+        nproc_per_node=workers,
+        # A forked worker has torch imported already; CUDA forbids forking, and so does macOS.
+        start_method="fork" if laptop and sys.platform == "linux" else "spawn",
+        monitor_interval=0.1 if laptop else 5.0,
+        rdzv_configs=RENDEZVOUS,
+    )
+
+
+def _gpu_pod() -> PodTemplate:
+    """GPUs, InfiniBand and shared memory of one training pod.
+
+    Everything stands in the template: a task's `requests` would replace the container's resources and
+    drop the InfiniBand devices.
+    """
+    from kubernetes.client import (
+        V1Container,
+        V1EmptyDirVolumeSource,
+        V1EnvVar,
+        V1PodSpec,
+        V1ResourceRequirements,
+        V1Volume,
+        V1VolumeMount,
+    )
+
+    cluster = RECIPE.cluster
+    amounts = {"cpu": str(cluster.cpus_per_node), "nvidia.com/gpu": str(cluster.gpus_per_node)}
+    if cluster.infiniband_devices_per_node:
+        amounts["rdma/ib"] = str(cluster.infiniband_devices_per_node)
+    container = V1Container(
+        name="primary",
+        resources=V1ResourceRequirements(requests=amounts, limits=amounts),
+        volume_mounts=[V1VolumeMount(name="shared-memory", mount_path="/dev/shm")],
+        # Without a heartbeat timeout a lost peer leaves NCCL waiting for its default of many minutes.
+        env=[V1EnvVar(name="TORCH_NCCL_HEARTBEAT_TIMEOUT_SEC", value="300")],
+    )
+    memory = V1EmptyDirVolumeSource(medium="Memory", size_limit=cluster.shared_memory)
+    return PodTemplate(
+        primary_container_name="primary",
+        pod_spec=V1PodSpec(containers=[container], volumes=[V1Volume(name="shared-memory", empty_dir=memory)]),
+    )
+
+
+def show_deck(title: str, html: str) -> None:
+    """Attach a page to the running task's deck."""
+    from flytekit import Deck
+
+    if current_context() is not None:
+        Deck(title, html)
+
+
+prepare_local_process()

@@ -1,0 +1,36 @@
+"""Export of a checkpoint to Hugging Face form, and its evaluation on held-out items."""
+
+from k2model.artifacts import ArtifactRef
+from k2model.planning import StoreRef
+from k2model.recipe.schema import EvaluationConfig, ModelConfig, PhaseConfig
+from tasks._platform import TRAIN_IMAGE, data_task, evaluation_task
+
+
+@data_task(container_image=TRAIN_IMAGE)
+def export(
+    store: StoreRef, model: ModelConfig, phase: PhaseConfig, checkpoint: ArtifactRef, tokenizer: ArtifactRef
+) -> ArtifactRef:
+    from k2model.model import export_hugging_face
+
+    return export_hugging_face(store.open(), model, phase, checkpoint, tokenizer)
+
+
+@evaluation_task()
+def evaluate(
+    store: StoreRef,
+    config: EvaluationConfig,
+    phase: PhaseConfig,
+    lengths: list[int],
+    corpus: ArtifactRef,
+    tokens: ArtifactRef,
+    tokenizer: ArtifactRef,
+    export: ArtifactRef,
+    parent_phase: PhaseConfig | None = None,
+    parent_export: ArtifactRef | None = None,
+) -> ArtifactRef:
+    from k2model.evals import evaluate
+
+    return evaluate(
+        store.open(), config, phase, corpus, tokens, tokenizer, export,
+        parent_export=parent_export, parent_phase=parent_phase, lengths=tuple(lengths),
+    )  # fmt: skip

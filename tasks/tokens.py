@@ -1,0 +1,27 @@
+"""Tokenizer, token shards, and the packed sequences of one phase."""
+
+from k2model.artifacts import ArtifactRef
+from k2model.planning import StoreRef
+from k2model.recipe.schema import PhaseConfig, TokenizerConfig
+from tasks._platform import data_task
+
+
+@data_task()
+def train_tokenizer(store: StoreRef, config: TokenizerConfig, corpus: ArtifactRef) -> ArtifactRef:
+    from k2model.tokens import train_tokenizer
+
+    return train_tokenizer(store.open(), config, corpus)
+
+
+@data_task()
+def tokenize(store: StoreRef, corpus: ArtifactRef, tokenizer: ArtifactRef) -> ArtifactRef:
+    from k2model.tokens import tokenize
+
+    return tokenize(store.open(), corpus, tokenizer)
+
+
+@data_task()
+def pack(store: StoreRef, phase: PhaseConfig, tokens: ArtifactRef) -> ArtifactRef:
+    from k2model.tokens import pack
+
+    return pack(store.open(), phase, tokens)

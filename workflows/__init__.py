@@ -1,0 +1,1 @@
+"""The DAGs. Run one with `pyflyte run workflows/<file>.py <workflow>`."""

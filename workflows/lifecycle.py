@@ -1,0 +1,61 @@
+"""The whole life of a K2 model as one DAG.
+
+    pyflyte run workflows/lifecycle.py full_lifecycle
+
+The recipe is chosen at registration by `K2_RECIPE` (default `laptop`); single fields are changed with
+`--overrides '{"phases.sft.optimizer.lr": 1e-5}'`.
+"""
+
+from flytekit import workflow
+
+from tasks._platform import RECIPE
+from tasks.data import build_corpus, curate, validate
+from tasks.release import release, report, summarize
+from tasks.resolve import resolve
+from tasks.tokens import tokenize, train_tokenizer
+from workflows.phase import Data, PhaseOutputs, run_phase
+
+
+@workflow
+def full_lifecycle(overrides: dict = {}) -> str:  # noqa: B006  Flyte reads the default, nothing mutates it
+    """Corpus, tokenizer, six phases each trained, evaluated and registered, then report and release.
+
+    Args:
+        overrides: dotted recipe fields to change, for example {"phases.sft.optimizer.lr": 1e-5}
+
+    Returns:
+        where report, release and tracking store are
+    """
+    plan = resolve(overrides=overrides)
+    raw = build_corpus(store=plan.store, config=plan.recipe.corpus)
+    curated = curate(store=plan.store, config=plan.recipe.corpus, raw=raw)
+    corpus = validate(store=plan.store, config=plan.recipe.validation, mixtures=plan.mixtures, corpus=curated)
+    tokenizer = train_tokenizer(store=plan.store, config=plan.recipe.tokenizer, corpus=corpus)
+    tokens = tokenize(store=plan.store, corpus=corpus, tokenizer=tokenizer)
+
+    data = Data(corpus, tokens, tokenizer)
+    done: dict[str, PhaseOutputs] = {}
+    for phase in RECIPE.phases:
+        done[phase.name] = run_phase(plan, phase.name, data, phase.parent, done.get(phase.parent))
+
+    lifecycle = {
+        "store": plan.store,
+        "recipe": plan.recipe,
+        "data": [raw, curated, corpus, tokenizer, tokens],
+        "sequences": [outputs.sequences for outputs in done.values()],
+        "checkpoints": [outputs.checkpoint for outputs in done.values()],
+        "exports": [outputs.export for outputs in done.values()],
+        "scores": [outputs.scores for outputs in done.values()],
+        "registrations": [outputs.registration for outputs in done.values()],
+    }
+    report_ref = report(**lifecycle)
+    release_ref = release(**lifecycle)
+    return summarize(
+        store=plan.store,
+        recipe=plan.recipe,
+        tracking_uri=plan.tracking_uri,
+        scores=lifecycle["scores"],
+        registrations=lifecycle["registrations"],
+        report=report_ref,
+        release=release_ref,
+    )
