@@ -10,7 +10,7 @@ from flytekit import workflow
 
 from tasks._platform import RECIPE
 from tasks.data import build_corpus, curate, validate
-from tasks.release import release, report, summarize
+from tasks.release import assemble, release, report, summarize
 from tasks.resolve import resolve
 from tasks.tokens import tokenize, train_tokenizer
 from workflows.phase import Data, PhaseOutputs, run_phase
@@ -35,27 +35,23 @@ def full_lifecycle(overrides: dict = {}) -> str:  # noqa: B006  Flyte reads the 
 
     data = Data(corpus, tokens, tokenizer)
     done: dict[str, PhaseOutputs] = {}
-    for phase in RECIPE.phases:
-        done[phase.name] = run_phase(plan, phase.name, data, phase.parent, done.get(phase.parent))
+    for row in RECIPE.phases:
+        done[row.name] = run_phase(plan, row.name, data, row.parent, done.get(row.parent))
 
-    lifecycle = {
-        "store": plan.store,
-        "recipe": plan.recipe,
-        "data": [raw, curated, corpus, tokenizer, tokens],
-        "sequences": [outputs.sequences for outputs in done.values()],
-        "checkpoints": [outputs.checkpoint for outputs in done.values()],
-        "exports": [outputs.export for outputs in done.values()],
-        "scores": [outputs.scores for outputs in done.values()],
-        "registrations": [outputs.registration for outputs in done.values()],
-    }
-    report_ref = report(**lifecycle)
-    release_ref = release(**lifecycle)
+    outputs = list(done.values())
+    result = assemble(
+        recipe=plan.recipe,
+        data=[raw, curated, corpus, tokenizer, tokens],
+        sequences=[phase.sequences for phase in outputs],
+        checkpoints=[phase.checkpoint for phase in outputs],
+        exports=[phase.export for phase in outputs],
+        scores=[phase.scores for phase in outputs],
+        registrations=[phase.registration for phase in outputs],
+    )
     return summarize(
         store=plan.store,
-        recipe=plan.recipe,
         tracking_uri=plan.tracking_uri,
-        scores=lifecycle["scores"],
-        registrations=lifecycle["registrations"],
-        report=report_ref,
-        release=release_ref,
+        result=result,
+        report=report(store=plan.store, result=result),
+        release=release(store=plan.store, result=result),
     )

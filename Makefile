@@ -1,0 +1,55 @@
+# The K2 lifecycle. `make help` lists what there is; every target does its own set-up.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+RECIPE ?= laptop
+OVERRIDES ?= {}
+PORT   ?= 5000
+
+export K2_HOME ?= $(CURDIR)/outputs
+export K2_RECIPE := $(RECIPE)
+export PYTHONHASHSEED ?= 0
+export FLYTE_SDK_LOGGING_LEVEL ?= 40
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lifecycle ui test check package clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 14
+
+setup: $(READY) ## create .venv and install (done by the others when needed)
+
+# torch stands apart: the lock pins its version, while the build (CPU or CUDA) is the machine's choice.
+$(READY): pyproject.toml requirements.lock
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 or pass PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet $(PIP_ARGS) "torch==2.13.0"
+	$(BIN)/pip install --quiet $(PIP_ARGS) -r requirements.lock
+	$(BIN)/pip install --quiet $(PIP_ARGS) --no-deps -e .
+	@touch $@
+
+lifecycle: $(READY) ## train, evaluate and release a small K2 through all its phases
+	@mkdir -p "$(K2_HOME)/tmp"
+	TMPDIR="$(K2_HOME)/tmp" $(BIN)/pyflyte run workflows/lifecycle.py full_lifecycle --overrides '$(OVERRIDES)'
+
+ui: $(READY) ## MLflow UI on 127.0.0.1:5000
+	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui \
+	  --backend-store-uri "sqlite:///$(K2_HOME)/mlflow.db" --host 127.0.0.1 --port $(PORT) --workers 1
+
+test: $(READY) ## the whole test suite
+	$(BIN)/python -m pytest
+
+check: $(READY) ## lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+package: $(READY) ## serialize the workflows of RECIPE for registration on Flyte
+	@mkdir -p "$(K2_HOME)"
+	$(BIN)/pyflyte --pkgs workflows package -f -o "$(K2_HOME)/workflows-$(RECIPE).tgz" \
+	  --image data=k2-data:latest --image train=k2-train:latest
+
+clean: ## remove what runs have left (outputs/), not .venv
+	rm -rf "$(K2_HOME)"
