@@ -27,18 +27,22 @@ class KVCache:
     def slots(self) -> int:
         return self.keys_LBKSE.shape[3]
 
-    def positions(self, n_tokens: int) -> Tensor:
+    def next_positions(self, n_tokens: int) -> Tensor:
         """[B, T]: where the next `n_tokens` tokens of each row go."""
         return self.lengths_B[:, None] + torch.arange(n_tokens)
 
-    def write(self, layer: int, positions_BT: Tensor, key_BKTE: Tensor, value_BKTE: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the keys and values of one layer at their positions; returns the filled part [B, K, S', E]."""
-        keys_BKSE, values_BKSE = self.keys_LBKSE[layer], self.values_LBKSE[layer]
+    def write(self, layer: int, key_BKTE: Tensor, value_BKTE: Tensor) -> tuple[Tensor, Tensor]:
+        """Store one layer's keys and values at the next positions; returns all cached ones, [B, K, S', E]."""
+        positions_BT = self.next_positions(key_BKTE.shape[2])
         rows_B1 = torch.arange(positions_BT.shape[0])[:, None]
+        keys_BKSE, values_BKSE = self.keys_LBKSE[layer], self.values_LBKSE[layer]
         keys_BKSE[rows_B1, :, positions_BT] = key_BKTE.transpose(1, 2).to(keys_BKSE.dtype)
         values_BKSE[rows_B1, :, positions_BT] = value_BKTE.transpose(1, 2).to(values_BKSE.dtype)
-        filled = int(positions_BT.max()) + 1
-        return keys_BKSE[:, :, :filled], values_BKSE[:, :, :filled]
+        return keys_BKSE, values_BKSE
+
+    def advance(self, n_tokens: int) -> None:
+        """Count the tokens that every layer has written."""
+        self.lengths_B = self.lengths_B + n_tokens
 
     def set_lengths(self, lengths_B: Tensor) -> None:
         """Declare how many positions of each row are real, dropping padding that was fed behind them."""

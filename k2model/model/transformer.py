@@ -9,11 +9,13 @@ Shape suffixes: B batch, T sequence, S keys, D hidden, H heads, K kv heads, E he
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from k2model.model.attention import BlockAttention, FusedAttention
 from k2model.model.cache import KVCache
 from k2model.recipe.schema import ModelConfig
 
@@ -50,6 +52,16 @@ def rotate(x_BHTE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x_BHTE * cos + torch.cat((-second, first), dim=-1) * sin
 
 
+@dataclass(frozen=True)
+class Context:
+    """What all blocks of one forward pass share."""
+
+    cos: Tensor  # broadcasts against [B, H, T, E]
+    sin: Tensor
+    attend: BlockAttention | FusedAttention
+    cache: KVCache | None = None
+
+
 class Attention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -59,7 +71,7 @@ class Attention(nn.Module):
         self.value = nn.Linear(config.hidden_size, config.n_kv_heads * config.head_dim, bias=False)
         self.output = nn.Linear(config.n_heads * config.head_dim, config.hidden_size, bias=False)
 
-    def forward(self, x_BTD: Tensor, context: "Context", layer: int) -> Tensor:
+    def forward(self, x_BTD: Tensor, context: Context, layer: int) -> Tensor:
         batch, length, _ = x_BTD.shape
         query_BHTE = self.query(x_BTD).view(batch, length, self.n_heads, self.head_dim).transpose(1, 2)
         key_BKTE = self.key(x_BTD).view(batch, length, self.n_kv_heads, self.head_dim).transpose(1, 2)
@@ -67,15 +79,8 @@ class Attention(nn.Module):
         query_BHTE = rotate(query_BHTE, context.cos, context.sin).to(value_BKTE.dtype)
         key_BKTE = rotate(key_BKTE, context.cos, context.sin).to(value_BKTE.dtype)
         if context.cache is not None:
-            key_BKTE, value_BKTE = context.cache.write(layer, context.positions_BT, key_BKTE, value_BKTE)
-        attended_BHTE = F.scaled_dot_product_attention(
-            query_BHTE,
-            key_BKTE,
-            value_BKTE,
-            attn_mask=context.mask,
-            is_causal=context.mask is None,
-            enable_gqa=self.n_heads != self.n_kv_heads,
-        )
+            key_BKTE, value_BKTE = context.cache.write(layer, key_BKTE, value_BKTE)
+        attended_BHTE = context.attend(query_BHTE, key_BKTE, value_BKTE)
         return self.output(attended_BHTE.transpose(1, 2).reshape(batch, length, -1))
 
 
@@ -98,35 +103,9 @@ class Block(nn.Module):
         self.mlp_norm = ZeroCentredRMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = FeedForward(config)
 
-    def forward(self, x_BTD: Tensor, context: "Context", layer: int) -> Tensor:
+    def forward(self, x_BTD: Tensor, context: Context, layer: int) -> Tensor:
         x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), context, layer)
         return x_BTD + self.mlp(self.mlp_norm(x_BTD))
-
-
-class Context:
-    """What all blocks of one forward pass share: positions, rotary tables, mask and cache.
-
-    `mask` is None for plain causal attention, else boolean, True where a query may see a key.
-    """
-
-    def __init__(
-        self, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: KVCache | None = None,
-        positions_BT: Tensor | None = None,
-    ) -> None:  # fmt: skip
-        self.cos, self.sin, self.mask = cos, sin, mask
-        self.cache = cache
-        self.positions_BT = positions_BT if positions_BT is not None else torch.empty(0)
-
-
-def document_mask(document_BT: Tensor) -> Tensor:
-    """[B, 1, T, T] boolean: same document and not later.
-
-    Padding (-1) sees itself as if it were a document, so that no row of the softmax is empty.
-    """
-    length = document_BT.shape[1]
-    causal_TT = torch.ones(length, length, dtype=torch.bool, device=document_BT.device).tril()
-    same_BTT = document_BT[:, :, None] == document_BT[:, None, :]
-    return (same_BTT & causal_TT)[:, None]
 
 
 class K2Model(nn.Module):
@@ -180,23 +159,31 @@ class K2Model(nn.Module):
         for layer, block in enumerate(self.blocks):
             x_BTD = block(x_BTD, context, layer)
         if cache is not None:
-            cache.lengths_B = cache.lengths_B + tokens_BT.shape[1]
+            cache.advance(tokens_BT.shape[1])
         return self.norm(x_BTD)
 
     def _context(self, tokens_BT: Tensor, document_BT: Tensor | None, cache: KVCache | None) -> Context:
-        length = tokens_BT.shape[1]
-        if cache is None:
-            self._check_positions(length)
-            mask = None if document_BT is None else document_mask(document_BT)
-            return Context(self.cos[:length], self.sin[:length], mask)
+        length, dtype = tokens_BT.shape[1], self.compute_dtype(tokens_BT.device.type)
+        if cache is not None:
+            return self._cached_context(length, document_BT, cache, dtype)
+        self._check_positions(length)
+        on_cpu = tokens_BT.device.type == "cpu"
+        attend = BlockAttention.causal(length, document_BT, dtype) if on_cpu else FusedAttention.causal(document_BT)
+        return Context(self.cos[:length], self.sin[:length], attend)
+
+    def _cached_context(self, length: int, document_BT: Tensor | None, cache: KVCache, dtype: torch.dtype) -> Context:
         if document_BT is not None:
             raise ValueError("a cache holds one document a row: pass document_BT=None with a cache")
-        positions_BT = cache.positions(length)
-        last = int(positions_BT.max()) + 1
-        self._check_positions(last)
+        positions_BT = cache.next_positions(length)
+        self._check_positions(int(positions_BT.max()) + 1)
         cos, sin = self.cos[positions_BT][:, None], self.sin[positions_BT][:, None]
-        mask = (torch.arange(last) <= positions_BT[:, :, None])[:, None]
-        return Context(cos, sin, mask, cache, positions_BT)
+        return Context(cos, sin, BlockAttention.cached(positions_BT, dtype), cache)
+
+    def compute_dtype(self, device_type: str) -> torch.dtype:
+        """What matrix products run in: autocast's type where it is on, else the parameters'."""
+        if torch.is_autocast_enabled(device_type):
+            return torch.get_autocast_dtype(device_type)
+        return self.head.weight.dtype
 
     def _check_positions(self, positions: int) -> None:
         if positions > self.max_positions:
