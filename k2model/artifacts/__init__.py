@@ -1,0 +1,54 @@
+"""Artifacts: identities, references, manifests and the store that keeps what steps make.
+
+A step's function builds an `Identity` out of what it reads and asks `Store.build` for its artifact;
+whoever reads it asks `Store.fetch` for a verified local folder. Nothing here knows what an artifact
+contains.
+"""
+
+from k2model.artifacts.errors import (
+    ArtifactError,
+    CorruptArtifact,
+    LeaseHeld,
+    LeaseLost,
+    MissingArtifact,
+    StoreWriteError,
+)
+from k2model.artifacts.explain import Difference, explain
+from k2model.artifacts.fingerprint import fingerprint
+from k2model.artifacts.identity import ArtifactRef, Identity
+from k2model.artifacts.lease import Lease
+from k2model.artifacts.manifest import (
+    FileEntry,
+    Manifest,
+    describe_file,
+    describe_folder,
+    hash_file,
+    read_manifest,
+    verify,
+    write_manifest,
+)
+from k2model.artifacts.store import Store
+
+__all__ = [
+    "ArtifactError",
+    "ArtifactRef",
+    "CorruptArtifact",
+    "Difference",
+    "FileEntry",
+    "Identity",
+    "Lease",
+    "LeaseHeld",
+    "LeaseLost",
+    "Manifest",
+    "MissingArtifact",
+    "Store",
+    "StoreWriteError",
+    "describe_file",
+    "describe_folder",
+    "explain",
+    "fingerprint",
+    "hash_file",
+    "read_manifest",
+    "verify",
+    "write_manifest",
+]

@@ -1,0 +1,63 @@
+"""Why a step runs: what its identity has that the last artifact of the same step had not."""
+
+from typing import TYPE_CHECKING, Any
+
+from k2model.artifacts.identity import Identity
+from k2model.artifacts.record import readable
+
+if TYPE_CHECKING:
+    from k2model.artifacts.store import Store
+
+Difference = tuple[str, Any, Any]  # dotted field, old value, new value; None where there is none
+
+
+def explain(identity: Identity, store: "Store", same: str = "phase.name") -> list[Difference]:
+    """Compares an identity, field by field, with the latest artifact that the same step made.
+
+    same: a dotted config field that tells artifacts of one step apart, such as the phase; only
+    records with an equal value of it are compared, when the config has it.
+
+    Returns (field, old, new), sorted by field: `version`, config fields such as
+    `phase.optimizer.lr`, and inputs as `inputs.<name>` with their digests. It is empty when this
+    identity was made before, and also when nothing like it was ever made.
+    """
+    fields = _fields(identity.version, readable(identity.config), {n: r.digest for n, r in identity.inputs.items()})
+    latest = None
+    for record in store.records(identity.step):
+        if record["identity"] == identity.key:
+            return []
+        old = _fields(
+            record["version"], record["config"], {name: item["digest"] for name, item in record["inputs"].items()}
+        )
+        if old.get(same) == fields.get(same):
+            latest = old
+    if latest is None:
+        return []
+    return _differences(latest, fields)
+
+
+def _fields(version: str, config: dict[str, Any], inputs: dict[str, str]) -> dict[str, Any]:
+    flat: dict[str, Any] = {"version": version}
+    for name, value in config.items():
+        _flatten(name, value, flat)
+    return flat | {f"inputs.{name}": digest for name, digest in inputs.items()}
+
+
+def _flatten(path: str, value: Any, into: dict[str, Any]) -> None:
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _flatten(f"{path}.{name}", item, into)
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            _flatten(f"{path}[{i}]", item, into)
+    else:
+        into[path] = value
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[Difference]:
+    # Compared with their types, since 1 and 1.0 are two identities.
+    return [
+        (field, old.get(field), new.get(field))
+        for field in sorted(old.keys() | new.keys())
+        if field not in old or field not in new or (type(old[field]), old[field]) != (type(new[field]), new[field])
+    ]

@@ -1,0 +1,270 @@
+"""The border to storage: the handful of operations a store needs, on a local folder or through fsspec.
+
+Everything above this module is the same for both. What differs is how a write is made all-or-nothing:
+locally a temporary file and a rename or hard link, remotely one put (which is atomic on object
+stores) or a conditional put. Failures of the storage become the errors of `k2model.artifacts.errors`
+here. Paths given to methods are relative to `uri`, with `/`.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, cast
+
+from k2model.artifacts.errors import ArtifactError, StoreWriteError
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space or raise the quota",
+    errno.EROFS: "mount it writable, or choose another store with K2_STORE",
+    errno.EACCES: "give this user the right to write there, or choose another store with K2_STORE",
+    errno.EPERM: "give this user the right to write there, or choose another store with K2_STORE",
+}
+_NETWORK_LIBRARIES = {"botocore", "aiobotocore", "aiohttp", "urllib3", "requests"}
+_TEMPORARY = ".partial-"  # prefix of files that are not there yet; never listed
+
+
+class Files(Protocol):
+    """Operations on one folder of a storage."""
+
+    uri: str
+
+    def at(self, folder: str) -> "Files": ...
+    def read(self, path: str) -> bytes:
+        """Raises FileNotFoundError."""
+        ...
+
+    def open(self, path: str) -> BinaryIO:
+        """Raises FileNotFoundError."""
+        ...
+
+    def write(self, path: str, data: bytes) -> None:
+        """Replaces the file as a whole: a reader sees the old or the new content."""
+        ...
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Writes the file unless it exists; of several writers exactly one gets True."""
+        ...
+
+    def exists(self, path: str) -> bool: ...
+    def sizes(self, folder: str = "") -> dict[str, int]:
+        """Path and size in bytes of every file below `folder`; empty when there is none."""
+        ...
+
+    def remove(self, path: str) -> None:
+        """Removes a file or a whole folder; nothing happens when there is none."""
+        ...
+
+
+def files_at(uri: str | os.PathLike[str]) -> Files:
+    """The storage behind a plain path, a `file://` URI or any URI that fsspec knows (`s3://`)."""
+    uri = os.fspath(uri)
+    if uri.startswith("file://"):
+        uri = uri.removeprefix("file://")
+    if "://" in uri:
+        return RemoteFiles(uri.rstrip("/"))
+    return LocalFiles(uri)
+
+
+class LocalFiles:
+    """A folder of this machine. `uri` is its absolute path."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root).absolute()
+        self.uri = str(self.root)
+
+    def at(self, folder: str) -> "LocalFiles":
+        return LocalFiles(self.root / folder)
+
+    def read(self, path: str) -> bytes:
+        with reading(self.uri, path):
+            return (self.root / path).read_bytes()
+
+    def open(self, path: str) -> BinaryIO:
+        with reading(self.uri, path):
+            return (self.root / path).open("rb")
+
+    def write(self, path: str, data: bytes) -> None:
+        with writing(self.uri, path):
+            with self._partial(path, data) as partial:
+                os.replace(partial, self.root / path)
+
+    def create(self, path: str, data: bytes) -> bool:
+        # A hard link either makes the whole file appear or fails since there is one: O_EXCL, but
+        # no reader ever sees it empty.
+        with writing(self.uri, path):
+            with self._partial(path, data) as partial:
+                try:
+                    os.link(partial, self.root / path)
+                except FileExistsError:
+                    return False
+                return True
+
+    def exists(self, path: str) -> bool:
+        return (self.root / path).exists()
+
+    def sizes(self, folder: str = "") -> dict[str, int]:
+        found = {}
+        with reading(self.uri, folder):
+            for parent, _, names in os.walk(self.root / folder):
+                for name in names:
+                    file = Path(parent, name)
+                    with contextlib.suppress(FileNotFoundError):  # removed by another process meanwhile
+                        if not name.startswith(_TEMPORARY):
+                            found[file.relative_to(self.root).as_posix()] = file.stat().st_size
+        return found
+
+    def remove(self, path: str) -> None:
+        target = self.root / path
+        with writing(self.uri, path):
+            if target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)
+            else:
+                target.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _partial(self, path: str, data: bytes) -> Iterator[Path]:
+        target = self.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.parent / f"{_TEMPORARY}{target.name}-{secrets.token_hex(6)}"
+        try:
+            with partial.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield partial
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+class RemoteFiles:
+    """A prefix of an object store, through fsspec. `uri` is the URI that fsspec takes."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    @property
+    def filesystem(self) -> Any:
+        # fsspec keeps one instance per process and thread, so that asking every time is cheap and
+        # survives a fork. Listings are not cached: other processes write to the store as well.
+        import fsspec
+
+        return fsspec.filesystem(self.uri.partition("://")[0], use_listings_cache=False)
+
+    def at(self, folder: str) -> "RemoteFiles":
+        return RemoteFiles(f"{self.uri}/{folder}")
+
+    def read(self, path: str) -> bytes:
+        with reading(self.uri, path):
+            return cast(bytes, self.filesystem.cat_file(self._full(path)))
+
+    def open(self, path: str) -> BinaryIO:
+        with reading(self.uri, path):
+            return cast(BinaryIO, self.filesystem.open(self._full(path), "rb"))
+
+    def write(self, path: str, data: bytes) -> None:
+        with writing(self.uri, path):
+            self.filesystem.pipe_file(self._full(path), data)
+
+    def create(self, path: str, data: bytes) -> bool:
+        with writing(self.uri, path):
+            try:
+                self.filesystem.pipe_file(self._full(path), data, mode="create")
+            except FileExistsError:
+                return False
+            except OSError as error:
+                # What s3fs makes of 'precondition failed' depends on the server's wording: some give
+                # EINVAL instead. Then the key is there, unlike after a request that was really invalid.
+                if error.errno == errno.EINVAL and self.exists(path):
+                    return False
+                raise
+            return True
+
+    def exists(self, path: str) -> bool:
+        with reading(self.uri, path):
+            return bool(self.filesystem.exists(self._full(path)))
+
+    def sizes(self, folder: str = "") -> dict[str, int]:
+        with reading(self.uri, folder):
+            root = self.filesystem._strip_protocol(self.uri)
+            found = self.filesystem.find(self._full(folder) if folder else self.uri, detail=True)
+            return {name.removeprefix(f"{root}/"): info["size"] for name, info in found.items()}
+
+    def remove(self, path: str) -> None:
+        with writing(self.uri, path):
+            with contextlib.suppress(FileNotFoundError):
+                self.filesystem.rm(self._full(path), recursive=True)
+
+    def upload(self, source: Path, path: str) -> None:
+        with writing(self.uri, path):
+            self.filesystem.put_file(str(source), self._full(path))
+
+    def download(self, path: str, target: Path) -> None:
+        """Raises FileNotFoundError. The caller checks what arrived."""
+        with reading(self.uri, path):
+            self.filesystem.get_file(self._full(path), str(target))
+
+    def _full(self, path: str) -> str:
+        return f"{self.uri}/{path}"
+
+
+@contextlib.contextmanager
+def writing(store: str, path: str) -> Iterator[None]:
+    """Turns a failure to write `path` in `store` into a `StoreWriteError` that says what to do."""
+    try:
+        yield
+    except Exception as error:
+        remedy = write_remedy(error)
+        if remedy is None:
+            raise
+        raise StoreWriteError(
+            f"cannot write {path} in the store {store}: {describe(error)}{free_space(store)}. To go on: {remedy}, "
+            "then run the same command again; what is finished is kept and not made again"
+        ) from error
+
+
+@contextlib.contextmanager
+def reading(store: str, path: str) -> Iterator[None]:
+    """Turns a storage that cannot be reached or read into an `ArtifactError`."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        remedy = write_remedy(error)
+        if remedy is None and not (isinstance(error, OSError) and error.errno == errno.EIO):
+            raise
+        raise ArtifactError(
+            f"cannot read {path or 'the listing'} of the store {store}: {describe(error)}. Check that the store is "
+            "there, reachable and readable (K2_STORE, AWS_ENDPOINT_URL and credentials), then run again"
+        ) from error
+
+
+def write_remedy(error: BaseException) -> str | None:
+    """What to do about a failure of the storage; None when the error is of another kind."""
+    if isinstance(error, OSError) and error.errno in _REMEDIES:
+        return _REMEDIES[error.errno]
+    if isinstance(error, PermissionError):  # s3fs raises it without an errno
+        return _REMEDIES[errno.EACCES]
+    libraries = {cls.__module__.partition(".")[0] for cls in type(error).__mro__}
+    if isinstance(error, (ConnectionError, TimeoutError)) or libraries & _NETWORK_LIBRARIES:
+        return "check that the store can be reached (AWS_ENDPOINT_URL, network) and takes your credentials"
+    if isinstance(error, FileNotFoundError) and "bucket" in str(error).lower():
+        return "create the bucket, or choose another store with K2_STORE"
+    return None
+
+
+def describe(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def free_space(folder: str | os.PathLike[str]) -> str:
+    """`, 12 MB free there` for a local folder that exists, else nothing."""
+    try:
+        return f", {shutil.disk_usage(folder).free // 1_000_000} MB free there"
+    except OSError:
+        return ""

@@ -1,0 +1,192 @@
+"""The manifest: which files a finished artifact consists of, so that damage is found and named.
+
+It is the last file written, so that a folder without one is not an artifact, whatever else it
+holds. Files below `attachments/` are listed and verified, but bear no digest: timings and logs
+differ between two runs that computed the same thing.
+
+A folder may hold folders that its manifest does not mention at all (checkpoints kept while a phase
+trains); in a folder that it does mention every file must be listed.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from k2model.artifacts.errors import CorruptArtifact, MissingArtifact
+from k2model.artifacts.files import Files, files_at
+from k2model.artifacts.fingerprint import fingerprint
+
+MANIFEST = "manifest.json"
+RECORD = "artifact.json"
+ATTACHMENTS = "attachments"
+_OWN_FILES = (MANIFEST, RECORD)
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file: `path` relative to the artifact's folder with `/`, `size` in bytes, `sha256` in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+    @property
+    def bears_digest(self) -> bool:
+        return PurePosixPath(self.path).parts[0] != ATTACHMENTS
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The files of an artifact; their order does not matter."""
+
+    files: tuple[FileEntry, ...]
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over path, size and sha256 of the files outside `attachments/`, sorted by path."""
+        return fingerprint([[f.path, f.size, f.sha256] for f in self._sorted() if f.bears_digest])
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(f.size for f in self.files)
+
+    def to_json(self) -> bytes:
+        content = {"digest": self.digest, "files": [asdict(f) for f in self._sorted()]}
+        return (json.dumps(content, indent=1) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, data: bytes, where: str) -> "Manifest":
+        """Raises CorruptArtifact naming `where` when `data` is not a manifest or was changed."""
+        try:
+            content = json.loads(data)
+            manifest = cls(tuple(FileEntry(**entry) for entry in content["files"]))
+            expected = content["digest"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptArtifact(f"{where}/{MANIFEST} is not a manifest ({error}). {_remedy(where)}") from error
+        if manifest.digest != expected:
+            raise CorruptArtifact(
+                f"{where}/{MANIFEST} was changed: it states the digest {expected}, its files give {manifest.digest}. "
+                + _remedy(where)
+            )
+        return manifest
+
+    def _sorted(self) -> list[FileEntry]:
+        return sorted(self.files, key=lambda f: f.path)
+
+
+_hashes: dict[tuple[str, int, int, int], str] = {}
+
+
+def hash_file(path: str | os.PathLike[str]) -> str:
+    """The sha256 (64 hex digits) of a local file.
+
+    Remembered within the process by path, inode, modification time and size, so that verifying an
+    artifact for the second time reads nothing.
+    """
+    with open(path, "rb") as file:
+        stat = os.fstat(file.fileno())
+        memo = (os.path.abspath(path), stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        if memo not in _hashes:
+            _hashes[memo] = hashlib.file_digest(file, "sha256").hexdigest()
+    return _hashes[memo]
+
+
+def describe_file(folder: Path, path: str) -> FileEntry:
+    """The entry of the local file `folder`/`path`."""
+    return FileEntry(path, (folder / path).stat().st_size, hash_file(folder / path))
+
+
+def describe_folder(folder: Path) -> Manifest:
+    """The manifest of everything in a local folder, but for the store's own files at its top."""
+    paths = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    return Manifest(tuple(describe_file(folder, path) for path in paths if path not in _OWN_FILES))
+
+
+def read_manifest(folder_uri: str | os.PathLike[str]) -> Manifest:
+    """Reads the manifest of a folder.
+
+    Raises:
+        MissingArtifact: there is none, so nothing in the folder counts.
+        CorruptArtifact: it cannot be parsed or does not match its own digest.
+    """
+    files = files_at(folder_uri)
+    try:
+        return Manifest.from_json(files.read(MANIFEST), files.uri)
+    except FileNotFoundError as error:
+        raise MissingArtifact(
+            f"{files.uri} is not a finished artifact: it has no {MANIFEST}. Run the pipeline again; the step that "
+            "makes it will be done (again)"
+        ) from error
+
+
+def write_manifest(folder_uri: str | os.PathLike[str], manifest: Manifest) -> None:
+    """Declares a folder finished, all or nothing. Everything it lists must be in place before."""
+    files_at(folder_uri).write(MANIFEST, manifest.to_json())
+
+
+def verify(folder_uri: str | os.PathLike[str], manifest: Manifest) -> None:
+    """Compares every file of a folder with its manifest.
+
+    Raises:
+        CorruptArtifact: a file is missing, of another size, of another content or not listed; the
+            message names it.
+    """
+    files = files_at(folder_uri)
+    check_listing(files, manifest)
+    for entry in manifest.files:
+        check_hash(files.uri, entry, _hash(files, entry.path))
+
+
+def check_listing(files: Files, manifest: Manifest) -> None:
+    """Names and sizes only. Raises CorruptArtifact."""
+    sizes = files.sizes()
+    for entry in manifest.files:
+        if entry.path not in sizes:
+            raise CorruptArtifact(f"{files.uri}/{entry.path} is missing, {_expected(entry)}. {_remedy(files.uri)}")
+        if sizes[entry.path] != entry.size:
+            raise CorruptArtifact(
+                f"{files.uri}/{entry.path} has {sizes[entry.path]} bytes, {_expected(entry)}. {_remedy(files.uri)}"
+            )
+    extra = _unlisted(sizes, manifest)
+    if extra:
+        raise CorruptArtifact(
+            f"{files.uri}/{extra[0]} is not in the manifest ({len(extra)} such file(s)), so the folder was written to "
+            f"after it was finished. Remove the file if it is yours, or else: {_remedy(files.uri)}"
+        )
+
+
+def check_hash(where: str, entry: FileEntry, found: str) -> None:
+    """Raises CorruptArtifact when the sha256 `found` is not the one of the manifest."""
+    if found != entry.sha256:
+        raise CorruptArtifact(f"{where}/{entry.path} has sha256 {found}, {_expected(entry)}. {_remedy(where)}")
+
+
+def _hash(files: Files, path: str) -> str:
+    if "://" not in files.uri:
+        return hash_file(Path(files.uri, path))
+    with files.open(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
+def _unlisted(paths: Iterable[str], manifest: Manifest) -> list[str]:
+    listed = {f.path for f in manifest.files}
+    folders = {""} | {str(PurePosixPath(path).parent) for path in listed} - {"."}
+    unlisted = []
+    for path in sorted(set(paths) - listed):
+        parent = str(PurePosixPath(path).parent)
+        if PurePosixPath(path).name not in _OWN_FILES and ("" if parent == "." else parent) in folders:
+            unlisted.append(path)
+    return unlisted
+
+
+def _expected(entry: FileEntry) -> str:
+    return f"expected {entry.size} bytes with sha256 {entry.sha256}"
+
+
+def _remedy(folder: str) -> str:
+    return f"Delete the folder {folder} and run again: the step that makes it will be done again"

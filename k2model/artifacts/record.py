@@ -1,0 +1,82 @@
+"""The record `artifact.json`: what an artifact is, out of what and how it was made, for people.
+
+The same record is kept in the store's ledger, which outlives the artifact's folder. It bears no
+digest: it holds times and hosts.
+"""
+
+import json
+import numbers
+from collections.abc import Mapping
+from dataclasses import is_dataclass
+from enum import Enum
+from typing import Any
+
+from k2model.artifacts.errors import CorruptArtifact
+from k2model.artifacts.identity import ArtifactRef, Identity
+from k2model.artifacts.manifest import Manifest
+from k2model.artifacts.provenance import provenance
+from k2model.recipe.schema import identity_fields
+
+
+def readable(value: Any) -> Any:
+    """A config value as plain JSON: what bears identity of it, enums by value."""
+    if isinstance(value, Enum):
+        return readable(value.value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: readable(getattr(value, f.name)) for f in identity_fields(value)}
+    if isinstance(value, dict):
+        return {name: readable(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [readable(item) for item in value]
+    return value
+
+
+def make_record(
+    identity: Identity, manifest: Manifest, stats: dict[str, float], started: float, store_uri: str
+) -> dict[str, Any]:
+    """The record of an artifact just made. `started`: seconds since the epoch."""
+    return {
+        "step": identity.step,
+        "version": identity.version,
+        "identity": identity.key,
+        "config": readable(identity.config),
+        "inputs": {
+            name: {"kind": ref.kind, "digest": ref.digest, "uri": ref.uri.removeprefix(f"{store_uri}/")}
+            for name, ref in identity.inputs.items()
+        },
+        "digest": manifest.digest,
+        "bytes": manifest.size,
+        "files": len(manifest.files),
+        "stats": stats,
+        "provenance": provenance(started),
+    }
+
+
+def checked_stats(stats: Mapping[str, Any], step: str) -> dict[str, float]:
+    """Stats as plain floats. Raises TypeError for anything that is not a number."""
+    for name, value in stats.items():
+        if not isinstance(name, str) or not isinstance(value, numbers.Real):
+            raise TypeError(f"step {step}: stat {name!r} is {value!r}, expected a name and a number")
+    return {name: float(value) for name, value in stats.items()}
+
+
+def record_to_json(record: dict[str, Any]) -> bytes:
+    return (json.dumps(record, indent=1) + "\n").encode()
+
+
+def record_from_json(data: bytes, where: str) -> dict[str, Any]:
+    """Raises CorruptArtifact naming the file `where`."""
+    try:
+        record = json.loads(data)
+        record["step"], record["identity"], record["digest"], record["stats"], record["config"], record["inputs"]
+        return dict(record)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptArtifact(
+            f"{where} is not an artifact's record ({type(error).__name__}: {error}). Delete its folder and run again: "
+            "the step that makes it will be done again"
+        ) from error
+
+
+def ref_of(record: dict[str, Any], uri: str) -> ArtifactRef:
+    """The reference of the artifact with this record that lies at `uri`."""
+    return ArtifactRef(record["step"], uri, record["digest"], record["identity"], record["stats"])
