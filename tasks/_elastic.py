@@ -1,7 +1,9 @@
-"""Torch elastic as a Flyte task that costs nothing to declare.
+"""Torch elastic as a Flyte task that costs nothing to declare and says what went wrong.
 
 The plugin's own task class imports torch when a task is decorated, which would add seconds to every
-`pyflyte` command, `--help` included. This one defers that to execution; everything else is the plugin's.
+`pyflyte` command, `--help` included; this one defers that to execution. Where a worker fails it puts the
+first failure's own words in front, and an interrupt by hand ends the run instead of passing for a worker
+without outputs. Everything else is the plugin's.
 """
 
 from collections.abc import Callable
@@ -9,9 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from flytekit.core.python_function_task import PythonFunctionTask
-from flytekit.extend import TaskPlugins
+from flytekit.exceptions.user import FlyteUserRuntimeException
+from flytekit.extend import IgnoreOutputs, TaskPlugins
 from flytekitplugins.kfpytorch import Elastic
 from flytekitplugins.kfpytorch.task import PytorchElasticFunctionTask
+
+from k2model.errors import K2Error
+
+
+class WorkerFailed(K2Error):
+    """A worker of an elastic job raised; the text is that of the first failure."""
 
 
 @dataclass
@@ -37,6 +46,38 @@ class TorchElasticTask(PytorchElasticFunctionTask):
         )
         self.min_nodes = self.max_nodes = task_config.nnodes
         self.rdzv_backend = "c10d"
+
+    def execute(self, **kwargs: Any) -> Any:
+        try:
+            return super().execute(**kwargs)
+        except FlyteUserRuntimeException as error:
+            failed = _first_failure(error.value)
+            if failed is None:
+                raise
+            raise WorkerFailed(f"{self.name}: {failed}") from error
+        except IgnoreOutputs:
+            if self.min_nodes == 1:  # a lone node always has rank 0: no outputs means that it was stopped
+                raise KeyboardInterrupt(
+                    f"{self.name} was stopped; run again to go on from its last checkpoint"
+                ) from None
+            raise
+
+
+def _first_failure(error: BaseException) -> str | None:
+    """`rank 1: CorruptArtifact: ...` when the worker that failed first raised an error of ours.
+
+    None for anything else: a bug needs the whole traceback that torch elastic reports.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    if not isinstance(error, ChildFailedError):
+        return None
+    rank, failure = error.get_first_failure()
+    report: Any = failure.message
+    if not isinstance(report, dict):
+        return None
+    raised = report.get("extraInfo", {}).get("py_callstack", "")
+    return f"rank {rank}: {report['message']}" if "\nk2model." in raised else None
 
 
 TaskPlugins.register_pythontask_plugin(TorchElastic, TorchElasticTask)
