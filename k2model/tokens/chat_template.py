@@ -1,0 +1,49 @@
+"""K2's chat template for transformers: ChatML with `reasoning_effort`, tools and tool results.
+
+It must say, character for character, what `k2model.corpus.markup.chat_prompt` says in segments (a test
+holds the two together): the template is for users of the released model, the segments for training and
+evaluation. Unlike segments, a template's output is matched for special tokens by transformers, so a tag
+that a user types does act as markup there.
+
+Read from `chat_template.jinja`: `reasoning_effort` is low, medium or high (anything else means high, as
+in K2-V2-Instruct); `tools` is a list of JSON schemas; an assistant's turn may carry `trace` (or
+`reasoning_content`), and `tool_call` (JSON text) or `tool_calls` (transformers' own form).
+"""
+
+CHAT_TEMPLATE = """\
+{%- set tags = {"low": "think_faster", "medium": "think_fast"} -%}
+{%- set tag = tags.get(reasoning_effort | default("high", true), "think") -%}
+{{- "<|begin_of_text|>" -}}
+{%- set frame = namespace(separator="", system="") -%}
+{%- if tools -%}
+    {%- if messages and messages[0].role == "system" -%}
+        {%- set frame.system = messages[0].content ~ "\\n" -%}
+        {%- set messages = messages[1:] -%}
+    {%- endif -%}
+    {{- "<|im_start|>system\\n" ~ frame.system ~ "<tools>" ~ (tools | tojson) ~ "</tools><|im_end|>" -}}
+    {%- set frame.separator = "\\n" -%}
+{%- endif -%}
+{%- for message in messages -%}
+    {{- frame.separator ~ "<|im_start|>" ~ message.role ~ "\\n" -}}
+    {%- set frame.separator = "\\n" -%}
+    {%- if message.role == "assistant" -%}
+        {{- "<" ~ tag ~ ">" ~ (message.trace or message.reasoning_content or "") ~ "</" ~ tag ~ ">" -}}
+        {{- message.content or "" -}}
+        {%- if message.tool_call -%}
+            {{- "<tool_calls>" ~ message.tool_call ~ "</tool_calls>" -}}
+        {%- endif -%}
+        {%- for call in message.tool_calls or [] -%}
+            {%- set function = call.function or call -%}
+            {%- set arguments = function.arguments if function.arguments is string else function.arguments | tojson -%}
+            {{- "<tool_calls>" ~ '{"name": ' ~ (function.name | tojson) ~ ', "arguments": ' ~ arguments ~ "}" -}}
+            {{- "</tool_calls>" -}}
+        {%- endfor -%}
+    {%- else -%}
+        {{- message.content -}}
+    {%- endif -%}
+    {{- "<|im_end|>" -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{- frame.separator ~ "<|im_start|>assistant\\n<" ~ tag ~ ">" -}}
+{%- endif -%}
+"""

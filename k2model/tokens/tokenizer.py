@@ -1,0 +1,111 @@
+"""The tokenizer as the rest of the project uses it: text is text, special tokens come by name.
+
+Two instances of one BPE model are held. The full one knows the special tokens and decodes; the plain
+one does not, so that a tag written inside a document is encoded as the bytes it is and can never act
+as markup. Learning the BPE is `k2model.tokens.bpe`; there is no normaliser, so any text survives
+encode and decode unchanged.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from k2model.corpus.markup import BOS, EOS, PAD, SPECIAL_TOKENS
+from k2model.tokens.errors import TokensError
+
+TOKENIZER_FILE = "tokenizer.json"
+
+
+class K2Tokenizer:
+    """Byte-level BPE with K2's special tokens at fixed ids (their order in `SPECIAL_TOKENS`)."""
+
+    def __init__(self, specification: str, where: str = TOKENIZER_FILE) -> None:
+        """`specification` is the text of a `tokenizer.json`. Raises TokensError when it is not one of ours."""
+        from tokenizers import Tokenizer
+
+        self._full = Tokenizer.from_str(specification)
+        self._special = {name: index for index, name in enumerate(SPECIAL_TOKENS)}
+        for name, expected in self._special.items():
+            found = self._full.token_to_id(name)
+            if found != expected:
+                raise TokensError(
+                    f"{where}: special token '{name}' has id {found}, expected {expected}; train the tokenizer again"
+                )
+        plain = json.loads(specification) | {"added_tokens": [], "post_processor": None}
+        self._plain = Tokenizer.from_str(json.dumps(plain))
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "K2Tokenizer":
+        """Read `tokenizer.json` of a tokenizer artifact or an exported model."""
+        path = Path(folder) / TOKENIZER_FILE
+        if not path.is_file():
+            raise TokensError(f"{path}: no such file; expected the folder of a tokenizer artifact")
+        return cls(path.read_text(encoding="utf-8"), str(path))
+
+    @property
+    def vocab_size(self) -> int:
+        return self._full.get_vocab_size()
+
+    @property
+    def bos(self) -> int:
+        return self._special[BOS]
+
+    @property
+    def eos(self) -> int:
+        return self._special[EOS]
+
+    @property
+    def pad(self) -> int:
+        return self._special[PAD]
+
+    def special(self, name: str) -> int:
+        """The id of special token `name`; raises TokensError when there is no such token."""
+        if name not in self._special:
+            raise TokensError(f"'{name}' is not a special token; there are {', '.join(SPECIAL_TOKENS)}")
+        return self._special[name]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain text: no special token is added, none is recognised."""
+        return self._plain.encode(text, add_special_tokens=False).ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of many texts, on as many threads as `TOKENIZERS_PARALLELISM` allows."""
+        return [encoding.ids for encoding in self._plain.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def encode_segments(self, segments: Iterable[Mapping[str, Any]]) -> tuple[list[int], list[bool]]:
+        """Ids of a document, and for each whether it is a target.
+
+        Neighbouring text segments of equal loss are encoded as one text, so that ids depend on what is
+        written and not on how it was put together. The first id is never a target.
+        """
+        ids: list[int] = []
+        loss: list[bool] = []
+        for kind, text, target in joined_texts(segments):
+            piece = [self.special(text)] if kind == "special" else self.encode(text)
+            ids += piece
+            loss += [target] * len(piece)
+        if loss:
+            loss[0] = False
+        return ids, loss
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of `ids`, special tokens by name. Bytes that are no valid UTF-8 become U+FFFD."""
+        return self._full.decode(list(ids), skip_special_tokens=False)
+
+
+def joined_texts(segments: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, bool]]:
+    """(kind, text, loss) of each segment, neighbouring texts of equal loss joined into one."""
+    pending: tuple[str, str, bool] | None = None
+    for segment in segments:
+        kind, text, loss = segment["kind"], segment["text"], bool(segment["loss"])
+        if kind not in ("text", "special"):
+            raise TokensError(f"a segment has kind '{kind}'; expected 'text' or 'special'")
+        if pending and kind == "text" and (pending[0], pending[2]) == ("text", loss):
+            pending = (kind, pending[1] + text, loss)
+            continue
+        if pending:
+            yield pending
+        pending = (kind, text, loss)
+    if pending:
+        yield pending
