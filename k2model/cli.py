@@ -1,0 +1,119 @@
+"""`k2`: look at a lifecycle from the outside. Every command takes `--json` for machines.
+
+Commands import what they need when they run, so that `k2 --help` answers at once.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from k2model.errors import K2Error
+from k2model.settings import recipe_name, store_uri, tracking_uri
+
+
+class _Group(click.Group):
+    """Prints our own errors as one message instead of a traceback."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except K2Error as error:
+            click.echo(f"{type(error).__name__}: {error}", err=True)
+            sys.exit(1)
+
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+_store = click.option("--store", default=store_uri, help="Root of the artifact store.", show_default="$K2_STORE")
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """The K2 lifecycle: what would run, what has run, where it came from, and whether a release is whole."""
+
+
+@main.command()
+@click.argument("recipe", default=recipe_name)
+@click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Override one field of the recipe.")
+@_store
+@_as_json
+def plan(recipe: str, overrides: tuple[str, ...], store: str, as_json: bool) -> None:
+    """Which steps of RECIPE are cached, which would run, and because of what.
+
+    \b
+    k2 plan
+    k2 plan laptop --set phases.sft.optimizer.lr=5e-4
+    """
+    from k2model.planning import resolve
+    from k2model.planning.dry_run import dry_run
+
+    pairs = dict(_pair(item) for item in overrides)
+    decisions = dry_run(resolve(recipe, pairs, store, tracking_uri()))
+    rows = [(d.name, d.action, d.reason or d.uri) for d in decisions]
+    _show(("step", "action", "why / where"), rows, as_json)
+
+
+@main.command()
+@_store
+@_as_json
+def status(store: str, as_json: bool) -> None:
+    """Every artifact of the store, oldest first, and trainings that have begun."""
+    from k2model.planning.status import list_artifacts
+
+    _show(("artifact", "state", "made", "seconds", "MB"), list_artifacts(store), as_json)
+
+
+@main.command()
+@click.argument("reference")
+@_store
+@_as_json
+def lineage(reference: str, store: str, as_json: bool) -> None:
+    """What REFERENCE (a step's name, `step/key` or the beginning of a digest) was made from, back to the sources."""
+    from k2model.planning.lineage import trace
+
+    _show(("artifact", "digest", "made from"), trace(store, reference), as_json)
+
+
+@main.command()
+@click.argument("first")
+@click.argument("second")
+@_store
+@_as_json
+def compare(first: str, second: str, store: str, as_json: bool) -> None:
+    """Fields in which two artifacts' recipes differ; two `evaluate` artifacts also by score."""
+    from k2model.planning.lineage import differences
+
+    _show(("field", first, second), differences(store, first, second), as_json)
+
+
+@main.command()
+@click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@_as_json
+def verify(bundle: Path, as_json: bool) -> None:
+    """Check every file of a release folder against its manifest, offline."""
+    from k2model.release import verify_release
+
+    result = verify_release(bundle)
+    _show(("checked", "value"), result.rows(), as_json)
+
+
+def _pair(item: str) -> tuple[str, str]:
+    field, separator, value = item.partition("=")
+    if not separator:
+        raise click.BadParameter(f"'{item}' is not FIELD=VALUE", param_hint="--set")
+    return field, value
+
+
+def _show(columns: tuple[str, ...], rows: list[tuple[Any, ...]], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([dict(zip(columns, row, strict=True)) for row in rows]))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    Console(width=None if sys.stdout.isatty() else 160).print(table)

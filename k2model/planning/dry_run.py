@@ -1,0 +1,102 @@
+"""What a lifecycle would do on a store, and why, without doing it.
+
+The steps are called as the DAG calls them, on a store that answers what it has and notes what it
+lacks instead of building it. An artifact that is not there yet gets a digest that cannot be any
+other's, so everything downstream of it is reported as to be run, too.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from k2model.artifacts import ArtifactRef, Identity, Store, explain
+from k2model.planning.plan import LifecyclePlan
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One step of a lifecycle: `action` is "cached", "resume" or "run"; `reason` says why."""
+
+    step: str
+    name: str
+    action: str
+    reason: str
+    uri: str
+
+
+class PlanningStore(Store):
+    """A store that finds artifacts but never makes one."""
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments)  # type: ignore[arg-type]
+        self.decisions: list[Decision] = []
+        self.phase = ""
+
+    def build(
+        self, identity: Identity, produce: Callable[[Path], dict[str, float]] | None, wait_seconds: float = 0.0
+    ) -> ArtifactRef:
+        found = self.find(identity)
+        name = f"{self.phase}/{identity.step}" if self.phase else identity.step
+        if found:
+            self.decisions.append(Decision(identity.step, name, "cached", "", found.uri))
+            return found
+        action, reason = self._why(identity)
+        self.decisions.append(Decision(identity.step, name, action, reason, self.location(identity)))
+        return ArtifactRef(identity.step, self.location(identity), f"pending-{identity.key}", identity.key, {})
+
+    def _why(self, identity: Identity) -> tuple[str, str]:
+        step = _last_checkpoint(self.location(identity))
+        if step is not None:
+            return "resume", f"from step {step}"
+        if any(record["identity"] == identity.key for record in self.records(identity.step)):
+            return "run", "made before, but its artifact is gone"
+        changes = [f"{field} {_short(old)} -> {_short(new)}" for field, old, new in explain(identity, self)]
+        return "run", "because " + ", ".join(changes) if changes else "never made here"
+
+
+def dry_run(plan: LifecyclePlan) -> list[Decision]:
+    """The decision for each step of the plan, in the order of the DAG."""
+    from k2model.corpus import build_corpus, curate
+    from k2model.corpus.validation import validate
+    from k2model.evals import evaluation_identity
+    from k2model.model import export_hugging_face
+    from k2model.tokens import pack, tokenize, train_tokenizer
+    from k2model.training import training_identity
+
+    store = PlanningStore.open(plan.store.uri)
+    recipe = plan.recipe
+    raw = build_corpus(store, recipe.corpus)
+    curated = curate(store, recipe.corpus, raw)
+    mixtures = {name: tuple(entries) for name, entries in plan.mixtures.items()}
+    corpus = validate(store, recipe.validation, mixtures, curated)
+    tokenizer = train_tokenizer(store, recipe.tokenizer, corpus)
+    tokens = tokenize(store, corpus, tokenizer)
+    checkpoints: dict[str, ArtifactRef] = {}
+    exports: dict[str, ArtifactRef] = {}
+    for phase in recipe.phases:
+        store.phase = phase.name
+        parent = plan.phases.get(phase.parent)
+        sequences = pack(store, phase, tokens)
+        identity = training_identity(recipe.model, phase, sequences, checkpoints.get(phase.parent))
+        checkpoints[phase.name] = store.build(identity, None)
+        exports[phase.name] = export_hugging_face(store, recipe.model, phase, checkpoints[phase.name], tokenizer)
+        evaluation = evaluation_identity(
+            recipe.evaluation, phase, corpus, tokens, tokenizer, exports[phase.name],
+            parent_export=exports.get(phase.parent), parent_phase=parent, lengths=tuple(plan.lengths),
+        )  # fmt: skip
+        store.build(evaluation, None)
+    return store.decisions
+
+
+def _last_checkpoint(location: str) -> int | None:
+    """The last published checkpoint below a training artifact that is not finished; local stores only."""
+    steps = [
+        int(path.parent.name.removeprefix("step-")) for path in Path(location).glob("checkpoints/step-*/manifest.json")
+    ]
+    return max(steps, default=None)
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value) if not isinstance(value, str) else value
+    return text if len(text) <= 40 else f"{text[:37]}..."
