@@ -1,0 +1,233 @@
+"""The tables the suites look at: columns and measures of a shard, and statistics over all shards.
+
+Great Expectations sees pandas frames of plain columns. What it cannot compute (nested segments,
+uniqueness over many shards, shares of a mixture) is measured here in one pass with Arrow, so that
+each rule itself stays a declared expectation in `suites`. Nothing here decides pass or fail.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from k2model.corpus.documents import DOCUMENT_SCHEMA, ITEM_SCHEMA, source_file
+from k2model.corpus.markup import SPECIAL_TOKENS
+from k2model.corpus.validation.overlap import find_prompts, string_bytes
+from k2model.errors import K2Error
+from k2model.recipe.schema import MixtureEntry
+
+#: Text bytes behind one token. Deliberately more than BPE reaches on small vocabularies (2.5), so that
+#: the epochs estimated before there is a tokenizer err on the high side.
+BYTES_PER_TOKEN = 3.0
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus folder's tables, each by file stem (`chat-tools`)."""
+
+    train: dict[str, pa.Table]
+    heldout: dict[str, pa.Table]
+    items: dict[str, pa.Table]
+
+    @staticmethod
+    def read(folder: Path) -> "Corpus":
+        """Raises `K2Error` when there is no training shard or a file is not Parquet."""
+        corpus = Corpus(*(_read_tables(folder / part) for part in ("train", "heldout", "items")))
+        if not corpus.train:
+            raise K2Error(f"{folder / 'train'} holds no *.parquet: this is not a corpus, or its build was cut short")
+        return corpus
+
+    def shards(self) -> Iterator[tuple[str, pa.Table, pa.Schema]]:
+        """Name, table and the schema it should have, of every file."""
+        for part, tables, schema in (
+            ("train", self.train, DOCUMENT_SCHEMA),
+            ("heldout", self.heldout, DOCUMENT_SCHEMA),
+            ("items", self.items, ITEM_SCHEMA),
+        ):
+            for stem, table in tables.items():
+                yield f"{part}/{stem}", table, schema
+
+
+@dataclass(frozen=True)
+class EvaluationItems:
+    """Items that must not be trained on. `keys` and `prompts` run along `ids`.
+
+    An item with an empty key holds nothing out (a fact asked in a wording that is trained).
+    """
+
+    ids: list[str]
+    keys: list[str]
+    prompts: list[str]
+
+    @staticmethod
+    def of(tables: Mapping[str, pa.Table]) -> "EvaluationItems":
+        rows = [row for table in tables.values() for row in table.select(["id", "key", "prompt"]).to_pylist()]
+        heldout = [row for row in rows if row["key"]]
+        return EvaluationItems(*([str(row[column] or "") for row in heldout] for column in ("id", "key", "prompt")))
+
+
+def schema_frame(corpus: Corpus) -> pd.DataFrame:
+    """One row per file and column: `shard`, `column`, `type` found and `expected` ("-" = none)."""
+    rows = []
+    for shard, table, expected in corpus.shards():
+        found = {field.name: _type_name(field.type) for field in table.schema}
+        wanted = {field.name: _type_name(field.type) for field in expected}
+        for column in sorted(found.keys() | wanted.keys()):
+            rows.append((shard, column, found.get(column, "-"), wanted.get(column, "-")))
+    return pd.DataFrame(rows, columns=["shard", "column", "type", "expected"])
+
+
+def document_frame(table: pa.Table, items: EvaluationItems) -> pd.DataFrame:
+    """The flat columns of a training shard (`segments` as their number) and its measures, a row per document."""
+    frame = table.drop_columns(["segments"]).to_pandas()
+    segments = table["segments"].combine_chunks()
+    frame["segments"] = pc.list_value_length(segments).to_pandas()
+    frame["source_file"] = [source_file(source) if isinstance(source, str) else None for source in frame["source"]]
+    frame["ascii_fraction"] = _ascii_fraction(table["text"])
+    frame["targets"] = _count_segments(segments, lambda s: pc.and_(s.field("loss"), pc.not_equal(s.field("text"), "")))
+    frame["unknown_specials"] = _count_segments(segments, _is_unknown_special)
+    frame["text_of_segments"] = _joined_text(segments).to_pandas()
+    owner = dict(zip(items.keys, items.ids, strict=True))
+    frame["item_of_key"] = pd.Series([owner.get(key) for key in frame["key"]], dtype="object")
+    contained = find_prompts(table["text"], items.prompts)
+    frame["item_of_text"] = pd.Series([None] * len(frame), dtype="object")
+    for row, prompt in contained.items():
+        frame.loc[row, "item_of_text"] = items.ids[prompt]
+    return frame
+
+
+def identifier_frame(corpus: Corpus) -> pd.DataFrame:
+    """One row per distinct document id: `id`, `copies`, and the `first` and `last` shard that has it."""
+    parts = [
+        pa.table({"id": table["id"], "shard": pa.array([shard] * len(table), pa.string())})
+        for shard, table, schema in corpus.shards()
+        if schema is DOCUMENT_SCHEMA
+    ]
+    grouped = pa.concat_tables(parts).group_by("id").aggregate([("shard", "count"), ("shard", "min"), ("shard", "max")])
+    frame = grouped.rename_columns(["id", "copies", "first", "last"]).to_pandas()
+    return frame.sort_values("id", ignore_index=True, na_position="first")
+
+
+def heldout_frame(corpus: Corpus) -> pd.DataFrame:
+    """One row per held-out document: `shard`, `id`, `text`, `trained_on` (is its text a training text too?)."""
+    trained = pa.concat_arrays([chunk for table in corpus.train.values() for chunk in table["text"].chunks])
+    frames = [
+        pd.DataFrame(
+            {
+                "shard": stem,
+                "id": table["id"].to_pandas(),
+                "text": table["text"].to_pandas(),
+                "trained_on": pc.is_in(table["text"], value_set=trained).to_pandas(),
+            }
+        )
+        for stem, table in corpus.heldout.items()
+    ]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def item_frame(corpus: Corpus) -> pd.DataFrame:
+    """One row per evaluation item with its `shard`, and `copies` of its id within the family."""
+    frames = [table.to_pandas().assign(shard=stem) for stem, table in corpus.items.items()]
+    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    return frame.assign(copies=frame.groupby(["shard", "id"])["id"].transform("size")) if len(frame) else frame
+
+
+def source_frame(train: Mapping[str, pa.Table], quarantined: Mapping[str, int]) -> pd.DataFrame:
+    """One row per source: `documents` read, `quarantined` of them and the fraction, `tokens` estimated."""
+    rows = []
+    for stem, table in train.items():
+        documents, bad = len(table), quarantined.get(stem, 0)
+        rows.append((stem, documents, bad, bad / max(documents, 1), estimated_tokens(table)))
+    return pd.DataFrame(rows, columns=["source", "documents", "quarantined", "quarantined_fraction", "tokens"])
+
+
+def mixture_frame(
+    mixtures: Mapping[str, Sequence[MixtureEntry]], phase_tokens: Mapping[str, int], train: Mapping[str, pa.Table]
+) -> pd.DataFrame:
+    """One row per phase and source of its mixture: `share` wanted, `documents`, `tokens`, `epochs` needed.
+
+    `epochs` is null where the phase's length is not in `phase_tokens`.
+    """
+    rows = []
+    have = {stem: (len(table), estimated_tokens(table)) for stem, table in train.items()}
+    for phase, mixture in mixtures.items():
+        total = sum(entry.weight for entry in mixture)
+        for entry in mixture:
+            documents, tokens = have.get(source_file(entry.source), (0, 0))
+            share = entry.weight / total if total else 0.0
+            epochs = share * phase_tokens[phase] / max(tokens, 1) if phase in phase_tokens else None
+            rows.append((phase, entry.source, share, documents, tokens, epochs))
+    return pd.DataFrame(rows, columns=["phase", "source", "share", "documents", "tokens", "epochs"])
+
+
+def estimated_tokens(table: pa.Table) -> int:
+    """Tokens of a shard before there is a tokenizer: specials one each, text by its bytes."""
+    segments = table["segments"].combine_chunks().flatten()
+    if not len(segments):
+        return 0
+    is_text = pc.equal(segments.field("kind"), "text")
+    text_bytes = pc.sum(pc.binary_length(segments.field("text").filter(is_text))).as_py() or 0
+    specials = len(segments) - (pc.sum(is_text).as_py() or 0)
+    return int(text_bytes / BYTES_PER_TOKEN) + specials
+
+
+def _read_tables(folder: Path) -> dict[str, pa.Table]:
+    tables = {}
+    for path in sorted(folder.rglob("*.parquet")):
+        try:
+            tables[path.relative_to(folder).with_suffix("").as_posix()] = pq.read_table(path, partitioning=None)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise K2Error(f"{path} cannot be read as Parquet ({error}); delete the artifact and run again") from error
+    return tables
+
+
+def _type_name(kind: pa.DataType) -> str:
+    """A type by its content: Parquet renames the elements of lists and forgets what may not be null."""
+    if pa.types.is_list(kind):
+        return f"list<{_type_name(kind.value_type)}>"
+    if pa.types.is_struct(kind):
+        return "struct<" + ", ".join(f"{field.name}: {_type_name(field.type)}" for field in kind) + ">"
+    return str(kind)
+
+
+def _ascii_fraction(texts: pa.ChunkedArray) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+    """ASCII characters of each text over all its characters; 1 for an empty text."""
+    fractions = [np.zeros(0)]
+    for chunk in texts.chunks:
+        octets, starts = string_bytes(chunk)
+        before = np.concatenate([[0], np.cumsum(octets < 0x80, dtype=np.int64)])
+        characters = np.asarray(pc.utf8_length(chunk.fill_null("")), dtype=np.int64)
+        ascii_characters = before[starts[1:]] - before[starts[:-1]]
+        fractions.append(np.where(characters == 0, 1.0, ascii_characters / np.maximum(characters, 1)))
+    return np.concatenate(fractions)
+
+
+def _count_segments(segments: pa.ListArray, holds: "object") -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    """How many segments of each document `holds` is true of."""
+    flat = segments.flatten()
+    if not len(flat):
+        return np.zeros(len(segments), dtype=np.int64)
+    flags = np.asarray(pc.fill_null(holds(flat), False), dtype=np.int64)  # type: ignore[operator]
+    parents = np.asarray(pc.list_parent_indices(segments), dtype=np.int64)
+    return np.bincount(parents, weights=flags, minlength=len(segments)).astype(np.int64)
+
+
+def _is_unknown_special(segments: pa.StructArray) -> pa.Array:
+    known = pc.is_in(segments.field("text"), value_set=pa.array(SPECIAL_TOKENS))
+    is_text = pc.equal(segments.field("kind"), "text")
+    is_special = pc.equal(segments.field("kind"), "special")
+    return pc.invert(pc.or_(is_text, pc.and_(is_special, known)))
+
+
+def _joined_text(segments: pa.ListArray) -> pa.Array:
+    """Each document's segments written one after the other."""
+    lengths = pc.fill_null(pc.list_value_length(segments), 0)
+    offsets = np.concatenate([[0], np.cumsum(np.asarray(lengths, dtype=np.int32), dtype=np.int32)])
+    flat = segments.flatten()
+    texts = flat.field("text") if len(flat) else pa.array([], pa.string())
+    return pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), texts), "")
