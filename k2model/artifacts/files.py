@@ -11,21 +11,25 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
 from k2model.artifacts.errors import ArtifactError, StoreWriteError
 
-_REMEDIES = {
+_FULL = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space or raise the quota",
+}
+_FORBIDDEN = {
     errno.EROFS: "mount it writable, or choose another store with K2_STORE",
     errno.EACCES: "give this user the right to write there, or choose another store with K2_STORE",
     errno.EPERM: "give this user the right to write there, or choose another store with K2_STORE",
 }
+_REMEDIES = _FULL | _FORBIDDEN
+_NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)  # some FUSE and shared folders
 _NETWORK_LIBRARIES = {"botocore", "aiobotocore", "aiohttp", "urllib3", "requests"}
-_TEMPORARY = ".partial-"  # prefix of files that are not there yet; never listed
+PARTIAL = ".partial-"  # prefix of files that are not there yet; never listed
 
 
 class Files(Protocol):
@@ -102,6 +106,10 @@ class LocalFiles:
                     os.link(partial, self.root / path)
                 except FileExistsError:
                     return False
+                except OSError as error:
+                    if error.errno not in _NO_HARD_LINKS:
+                        raise
+                    return self._create_directly(path, data)
                 return True
 
     def exists(self, path: str) -> bool:
@@ -110,11 +118,11 @@ class LocalFiles:
     def sizes(self, folder: str = "") -> dict[str, int]:
         found = {}
         with reading(self.uri, folder):
-            for parent, _, names in os.walk(self.root / folder):
+            for parent, _, names in os.walk(self.root / folder, onerror=_raise_unless_missing):
                 for name in names:
                     file = Path(parent, name)
                     with contextlib.suppress(FileNotFoundError):  # removed by another process meanwhile
-                        if not name.startswith(_TEMPORARY):
+                        if not name.startswith(PARTIAL):
                             found[file.relative_to(self.root).as_posix()] = file.stat().st_size
         return found
 
@@ -126,11 +134,29 @@ class LocalFiles:
             else:
                 target.unlink(missing_ok=True)
 
+    def _create_directly(self, path: str, data: bytes) -> bool:
+        try:
+            with (self.root / path).open("xb") as file:
+                file.write(data)
+        except FileExistsError:
+            return False
+        return True
+
+    def flush(self, paths: Iterable[str]) -> None:
+        """Waits until files are on the disk, so that a manifest never outlives them in a power cut."""
+        for path in paths:
+            with writing(self.uri, path):
+                descriptor = os.open(self.root / path, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+
     @contextlib.contextmanager
     def _partial(self, path: str, data: bytes) -> Iterator[Path]:
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.parent / f"{_TEMPORARY}{target.name}-{secrets.token_hex(6)}"
+        partial = target.parent / f"{PARTIAL}{target.name}-{secrets.token_hex(6)}"
         try:
             with partial.open("xb") as file:
                 file.write(data)
@@ -139,6 +165,11 @@ class LocalFiles:
             yield partial
         finally:
             partial.unlink(missing_ok=True)
+
+
+def _raise_unless_missing(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 class RemoteFiles:
@@ -218,13 +249,24 @@ def writing(store: str, path: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        remedy = write_remedy(error)
+        remedy = _write_remedy(error)
         if remedy is None:
             raise
-        raise StoreWriteError(
-            f"cannot write {path} in the store {store}: {describe(error)}{free_space(store)}. To go on: {remedy}, "
-            "then run the same command again; what is finished is kept and not made again"
-        ) from error
+        raise _write_error(store, path, error, remedy) from error
+
+
+@contextlib.contextmanager
+def writing_scratch(store: str, folder: Path) -> Iterator[None]:
+    """The same for what a step's own code writes below `folder`; its other errors pass as they are."""
+    try:
+        yield
+    except OSError as error:
+        inside = error.filename is not None and str(error.filename).startswith(str(folder))
+        if not inside and not (error.errno in _FULL and error.filename is None):
+            raise
+        if error.errno not in _REMEDIES:
+            raise
+        raise _write_error(store, str(error.filename or folder), error, _REMEDIES[error.errno]) from error
 
 
 @contextlib.contextmanager
@@ -235,16 +277,16 @@ def reading(store: str, path: str) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except Exception as error:
-        remedy = write_remedy(error)
+        remedy = _write_remedy(error)
         if remedy is None and not (isinstance(error, OSError) and error.errno == errno.EIO):
             raise
         raise ArtifactError(
-            f"cannot read {path or 'the listing'} of the store {store}: {describe(error)}. Check that the store is "
+            f"cannot read {path or 'the listing'} of the store {store}: {_describe(error)}. Check that the store is "
             "there, reachable and readable (K2_STORE, AWS_ENDPOINT_URL and credentials), then run again"
         ) from error
 
 
-def write_remedy(error: BaseException) -> str | None:
+def _write_remedy(error: BaseException) -> str | None:
     """What to do about a failure of the storage; None when the error is of another kind."""
     if isinstance(error, OSError) and error.errno in _REMEDIES:
         return _REMEDIES[error.errno]
@@ -258,11 +300,18 @@ def write_remedy(error: BaseException) -> str | None:
     return None
 
 
-def describe(error: BaseException) -> str:
+def _write_error(store: str, path: str, error: Exception, remedy: str) -> StoreWriteError:
+    return StoreWriteError(
+        f"cannot write {path} in the store {store}: {_describe(error)}{_free_space(store)}. To go on: {remedy}, then "
+        "run the same command again; what is finished is kept and not made again"
+    )
+
+
+def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def free_space(folder: str | os.PathLike[str]) -> str:
+def _free_space(folder: str | os.PathLike[str]) -> str:
     """`, 12 MB free there` for a local folder that exists, else nothing."""
     try:
         return f", {shutil.disk_usage(folder).free // 1_000_000} MB free there"

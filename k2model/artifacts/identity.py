@@ -27,7 +27,7 @@ class ArtifactRef:
     uri: str = field(metadata={"identity": False})
     digest: str
     identity: str = field(metadata={"identity": False})
-    stats: dict[str, float] = field(default_factory=dict, metadata={"identity": False})
+    stats: dict[str, float] = field(default_factory=dict, hash=False, metadata={"identity": False})
 
     @property
     def name(self) -> str:

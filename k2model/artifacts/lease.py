@@ -12,6 +12,7 @@ Processes that share a lease (ranks of a job) are not its business: one of them 
 
 import contextlib
 import json
+import logging
 import os
 import secrets
 import socket
@@ -26,19 +27,22 @@ from k2model.artifacts.files import Files
 
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
+_POLL_SECONDS = 1.0
+_log = logging.getLogger(__name__)
 
 
 class Lease:
     """Holds `folder` (relative to `files`) while its `with` block runs.
 
-    Raises on entry: LeaseHeld when a live process has it, StoreWriteError when the store cannot be
-    written. `what` names the artifact in messages.
+    Raises on entry: LeaseHeld when a live process still has it after `wait_seconds`, StoreWriteError
+    when the store cannot be written. `what` names the artifact in messages.
     """
 
-    def __init__(self, files: Files, folder: str, what: str) -> None:
+    def __init__(self, files: Files, folder: str, what: str, wait_seconds: float = 0.0) -> None:
         self._files = files
         self._folder = folder
         self._what = what
+        self._wait_seconds = wait_seconds
         self._owner = {**_this_process(), "token": secrets.token_hex(8)}
         self._number = 0
         self._stop = threading.Event()
@@ -46,7 +50,7 @@ class Lease:
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> "Lease":
-        self._acquire()
+        self._wait()
         self._thread = threading.Thread(target=self._beat, name=f"lease {self._what}", daemon=True)
         self._thread.start()
         return self
@@ -69,6 +73,20 @@ class Lease:
                 "another one took over. Nothing was published from here; run again to use what the other one makes"
             )
 
+    def _wait(self) -> None:
+        deadline = time.monotonic() + self._wait_seconds
+        told = False
+        while True:
+            try:
+                return self._acquire()
+            except LeaseHeld as held:
+                if time.monotonic() >= deadline:
+                    raise
+                if not told:
+                    _log.warning("waiting up to %.0f s: %s", self._wait_seconds, held)
+                    told = True
+            time.sleep(_POLL_SECONDS)
+
     def _acquire(self) -> None:
         highest = self._highest()
         if highest:
@@ -76,7 +94,10 @@ class Lease:
             if holder is not None and not _is_free(holder):
                 raise self._held(holder)
         if not self._files.create(self._path(highest + 1), self._content()):
-            raise self._held(self._read(highest + 1))
+            holder = self._read(highest + 1)
+            # A put whose answer got lost is repeated by the client and then finds its own file.
+            if holder is None or holder["token"] != self._owner["token"]:
+                raise self._held(holder)
         self._number = highest + 1
         # A slow process can have re-created a number that was taken, released and cleaned meanwhile.
         # Its successors have higher ones.
@@ -113,7 +134,7 @@ class Lease:
         path = self._path(number)
         try:
             holder = json.loads(self._files.read(path))
-            float(holder["heartbeat"]), holder["pid"], holder["host"], holder["machine"]
+            float(holder["heartbeat"]), holder["pid"], holder["host"], holder["machine"], holder["token"]
             return dict(holder)
         except FileNotFoundError:
             return None

@@ -67,11 +67,11 @@ class Manifest:
             manifest = cls(tuple(FileEntry(**entry) for entry in content["files"]))
             expected = content["digest"]
         except (ValueError, KeyError, TypeError) as error:
-            raise CorruptArtifact(f"{where}/{MANIFEST} is not a manifest ({error}). {_remedy(where)}") from error
+            raise CorruptArtifact(f"{where}/{MANIFEST} is not a manifest ({error}). {remedy(where)}") from error
         if manifest.digest != expected:
             raise CorruptArtifact(
                 f"{where}/{MANIFEST} was changed: it states the digest {expected}, its files give {manifest.digest}. "
-                + _remedy(where)
+                + remedy(where)
             )
         return manifest
 
@@ -147,23 +147,23 @@ def check_listing(files: Files, manifest: Manifest) -> None:
     sizes = files.sizes()
     for entry in manifest.files:
         if entry.path not in sizes:
-            raise CorruptArtifact(f"{files.uri}/{entry.path} is missing, {_expected(entry)}. {_remedy(files.uri)}")
+            raise CorruptArtifact(f"{files.uri}/{entry.path} is missing, {_expected(entry)}. {remedy(files.uri)}")
         if sizes[entry.path] != entry.size:
             raise CorruptArtifact(
-                f"{files.uri}/{entry.path} has {sizes[entry.path]} bytes, {_expected(entry)}. {_remedy(files.uri)}"
+                f"{files.uri}/{entry.path} has {sizes[entry.path]} bytes, {_expected(entry)}. {remedy(files.uri)}"
             )
     extra = _unlisted(sizes, manifest)
     if extra:
         raise CorruptArtifact(
             f"{files.uri}/{extra[0]} is not in the manifest ({len(extra)} such file(s)), so the folder was written to "
-            f"after it was finished. Remove the file if it is yours, or else: {_remedy(files.uri)}"
+            f"after it was finished. Remove the file if it is yours, or else: {remedy(files.uri)}"
         )
 
 
 def check_hash(where: str, entry: FileEntry, found: str) -> None:
     """Raises CorruptArtifact when the sha256 `found` is not the one of the manifest."""
     if found != entry.sha256:
-        raise CorruptArtifact(f"{where}/{entry.path} has sha256 {found}, {_expected(entry)}. {_remedy(where)}")
+        raise CorruptArtifact(f"{where}/{entry.path} has sha256 {found}, {_expected(entry)}. {remedy(where)}")
 
 
 def _hash(files: Files, path: str) -> str:
@@ -188,5 +188,6 @@ def _expected(entry: FileEntry) -> str:
     return f"expected {entry.size} bytes with sha256 {entry.sha256}"
 
 
-def _remedy(folder: str) -> str:
+def remedy(folder: str) -> str:
+    """What to do about a damaged artifact."""
     return f"Delete the folder {folder} and run again: the step that makes it will be done again"

@@ -6,7 +6,6 @@ are asked for their version without being imported.
 
 import functools
 import hashlib
-import importlib.metadata
 import platform
 import re
 import socket
@@ -80,6 +79,8 @@ def _lock_file() -> dict[str, str] | None:
 
 
 def _versions() -> dict[str, str]:
+    import importlib.metadata  # takes longer than all of this package
+
     versions = {}
     for package in _PACKAGES:
         try:

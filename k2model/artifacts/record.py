@@ -77,6 +77,7 @@ def record_from_json(data: bytes, where: str) -> dict[str, Any]:
         ) from error
 
 
-def ref_of(record: dict[str, Any], uri: str) -> ArtifactRef:
-    """The reference of the artifact with this record that lies at `uri`."""
+def ref_of(record: dict[str, Any], store_uri: str) -> ArtifactRef:
+    """The reference of the artifact with this record in a store."""
+    uri = f"{store_uri}/{record['step']}/{record['identity'][:16]}"
     return ArtifactRef(record["step"], uri, record["digest"], record["identity"], record["stats"])

@@ -6,8 +6,8 @@ Layout below the root, all of it a function of identity:
     <step>/<key[:16]>/               an artifact: its files, artifact.json, manifest.json
     _ledger/<step>/<key>.json        records of all that was ever made; outlives the artifacts
     _leases/<step>/<key[:16]>/       who is making it
-    _scratch/<step>/<key[:16]>/      where it is being made (a store on an object store uses the
-                                     scratch and cache folders of this machine's `K2_HOME` instead)
+    _scratch/<step>/<key[:16]>/      where it is being made (for an object store: on this machine,
+                                     see `k2model.artifacts.transfer`)
 
 Nothing is taken as done that has no manifest, and the manifest comes last: a local artifact appears
 by one rename of its whole folder, a remote one when its manifest is put. Garbage collection is not
@@ -15,9 +15,8 @@ covered: delete the folders of artifacts you do not want.
 """
 
 import contextlib
-import hashlib
+import errno
 import json
-import logging
 import os
 import secrets
 import shutil
@@ -26,28 +25,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from k2model import settings
-from k2model.artifacts.errors import ArtifactError, CorruptArtifact, LeaseHeld, MissingArtifact, StoreWriteError
-from k2model.artifacts.files import LocalFiles, RemoteFiles, describe, files_at, free_space, write_remedy, writing
+from k2model.artifacts.errors import ArtifactError, CorruptArtifact, LeaseHeld, LeaseLost, MissingArtifact
+from k2model.artifacts.files import LocalFiles, RemoteFiles, files_at, writing, writing_scratch
 from k2model.artifacts.identity import ArtifactRef, Identity
 from k2model.artifacts.lease import STALE_SECONDS, Lease
 from k2model.artifacts.manifest import (
     MANIFEST,
     RECORD,
     Manifest,
-    check_hash,
     check_listing,
     describe_folder,
-    hash_file,
     read_manifest,
+    remedy,
     verify,
-    write_manifest,
 )
 from k2model.artifacts.record import checked_stats, make_record, record_from_json, record_to_json, ref_of
+from k2model.artifacts.transfer import cache_of, download, keep, upload
 
-_log = logging.getLogger(__name__)
 _STORE_FILE = "store.json"
-_POLL_SECONDS = 1.0
 
 Produce = Callable[[Path], dict[str, float]]
 
@@ -107,11 +102,10 @@ class Store:
         record = self._record(location)
         if (record["identity"], record["digest"]) != (identity.key, manifest.digest):
             raise CorruptArtifact(
-                f"{location}/{RECORD} is of another one: identity {record['identity']}, digest {record['digest']}, "
-                f"expected {identity.key} and {manifest.digest}. Delete the folder {location} and run again: the step "
-                "that makes it will be done again"
+                f"{location}/{RECORD} describes another artifact: identity {record['identity']}, digest {record['digest']}, "
+                f"expected {identity.key} and {manifest.digest}. {remedy(location)}"
             )
-        return ref_of(record, location)
+        return ref_of(record, self.uri)
 
     def build(self, identity: Identity, produce: Produce, wait_seconds: float = 1.5 * STALE_SECONDS) -> ArtifactRef:
         """Finds the artifact of this identity or makes it.
@@ -126,19 +120,11 @@ class Store:
             StoreWriteError: the store is full, read-only or not reachable.
             Anything that `produce` raises. Nothing is left behind then.
         """
-        deadline = time.monotonic() + wait_seconds
-        while True:
-            found = self.find(identity)
-            if found is not None:
-                return found
-            try:
-                with self.lease(identity) as lease:
-                    return self.find(identity) or self._make(identity, produce, lease)
-            except LeaseHeld as held:
-                if time.monotonic() >= deadline:
-                    raise
-                _log.info("waiting for %s: %s", identity.name, held)
-            time.sleep(_POLL_SECONDS)
+        found = self.find(identity)
+        if found is not None:
+            return found
+        with self.lease(identity, wait_seconds) as lease:
+            return self.find(identity) or self._make(identity, produce, lease)
 
     def fetch(self, ref: ArtifactRef) -> Path:
         """A local folder with every file of an artifact, verified; read-only for the caller.
@@ -156,11 +142,11 @@ class Store:
         if manifest.digest != ref.digest:
             raise CorruptArtifact(
                 f"{location} holds another artifact than the one asked for: digest {manifest.digest}, expected "
-                f"{ref.digest}. Delete the folder {location} and run again: the step that makes it will be done again"
+                f"{ref.digest}. {remedy(location)}"
             )
         files = files_at(location)
         if isinstance(files, RemoteFiles):
-            return _download(files, manifest)
+            return download(files, manifest)
         verify(location, manifest)
         return Path(files.uri)
 
@@ -181,21 +167,23 @@ class Store:
         found = self.find(identity)
         if found is None:
             check_listing(files_at(location), manifest)
-            return self._publish(identity, manifest, stats, time.time() if started is None else started)
+            begun = time.time() if started is None else started
+            record = make_record(identity, manifest, checked_stats(stats, identity.step), begun, self.uri)
+            return self._finish_in_place(record, manifest)
         if found.digest != manifest.digest:
             raise CorruptArtifact(
                 f"{location} is finished with digest {found.digest} and cannot be finished again with "
-                f"{manifest.digest}. Delete the folder and run again"
+                f"{manifest.digest}. {remedy(location)}"
             )
         return found
 
-    def lease(self, identity: Identity) -> Lease:
+    def lease(self, identity: Identity, wait_seconds: float = 0.0) -> Lease:
         """A context manager: while it is open, nobody else makes this artifact.
 
-        Raises LeaseHeld on entry when a live process has it. Its `.check()` raises LeaseLost when
-        this process was taken for dead.
+        Raises LeaseHeld on entry when a live process still has it after `wait_seconds`. Its
+        `.check()` raises LeaseLost when this process was taken for dead.
         """
-        return Lease(self._files, f"_leases/{identity.name}", f"{identity.name} in {self.uri}")
+        return Lease(self._files, f"_leases/{identity.name}", f"{identity.name} in {self.uri}", wait_seconds)
 
     def records(self, step: str) -> list[dict[str, Any]]:
         """The ledger's records of all artifacts that a step ever made here, oldest first."""
@@ -215,62 +203,74 @@ class Store:
 
     def _make(self, identity: Identity, produce: Produce, lease: Lease) -> ArtifactRef:
         started = time.time()
+        self._sweep()
         self._files.remove(identity.name)  # files without a manifest
         with self._scratch(identity) as folder:
-            with _writing_scratch(self.uri, folder):
+            with writing_scratch(self.uri, folder):
                 stats = produce(folder)
             manifest = describe_folder(folder)
+            record = make_record(identity, manifest, checked_stats(stats, identity.step), started, self.uri)
             lease.check()
-            if isinstance(self._files, RemoteFiles):
-                self._upload(identity, manifest, folder)
-                lease.check()
-                ref = self._publish(identity, manifest, stats, started)
-                _keep(folder, ref.uri)
-                return ref
-            return self._publish(identity, manifest, stats, started, folder)
+            if isinstance(self._files, LocalFiles):
+                return self._finish_by_rename(record, manifest, folder)
+            upload(folder, manifest, self._files.at(identity.name))
+            lease.check()
+            ref = self._finish_in_place(record, manifest)
+            keep(folder, ref.uri)
+            return ref
 
-    def _upload(self, identity: Identity, manifest: Manifest, folder: Path) -> None:
-        assert isinstance(self._files, RemoteFiles)
-        for entry in manifest.files:
-            self._files.upload(folder / entry.path, f"{identity.name}/{entry.path}")
-        check_listing(self._files.at(identity.name), manifest)
+    def _finish_by_rename(self, record: dict[str, Any], manifest: Manifest, folder: Path) -> ArtifactRef:
+        ref = ref_of(record, self.uri)
+        self._enter(record)
+        scratch = LocalFiles(folder)
+        scratch.flush(entry.path for entry in manifest.files)
+        scratch.write(RECORD, record_to_json(record))
+        scratch.write(MANIFEST, manifest.to_json())
+        with writing(self.uri, ref.name):
+            Path(ref.uri).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.rename(folder, ref.uri)
+            except OSError as error:
+                if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise LeaseLost(f"{ref.uri} was made by another process meanwhile. Run again to use it") from error
+                raise
+        return ref
 
-    def _publish(
-        self,
-        identity: Identity,
-        manifest: Manifest,
-        stats: dict[str, float],
-        started: float,
-        folder: Path | None = None,
-    ) -> ArtifactRef:
-        """Writes ledger, record and manifest, in this order, and moves `folder` into place.
+    def _finish_in_place(self, record: dict[str, Any], manifest: Manifest) -> ArtifactRef:
+        ref = ref_of(record, self.uri)
+        self._enter(record)
+        files = self._files.at(ref.name)
+        if isinstance(files, LocalFiles):
+            files.flush(entry.path for entry in manifest.files)
+        files.write(RECORD, record_to_json(record))
+        if not files.create(MANIFEST, manifest.to_json()) and read_manifest(ref.uri).digest != manifest.digest:
+            raise LeaseLost(f"{ref.uri} was made by another process meanwhile. Run again to use it")
+        return ref
 
-        A crash after the ledger leaves an entry without an artifact, which is the safe side: it is
-        made again.
+    def _enter(self, record: dict[str, Any]) -> None:
+        """Adds a record to the ledger, before the artifact is finished.
+
+        After a crash in between, the ledger names an artifact that is not there, which is the safe
+        side: it counts as lost and is made again.
         """
-        location = self.location(identity)
-        record = make_record(identity, manifest, checked_stats(stats, identity.step), started, self.uri)
-        data = record_to_json(record)
-        self._files.write(f"_ledger/{identity.step}/{identity.key}.json", data)
-        target = str(folder or location)
-        files_at(target).write(RECORD, data)
-        write_manifest(target, manifest)
-        if folder is not None:
-            with writing(self.uri, identity.name):
-                Path(location).parent.mkdir(parents=True, exist_ok=True)
-                os.rename(folder, location)
-        return ref_of(record, location)
+        self._files.write(f"_ledger/{record['step']}/{record['identity']}.json", record_to_json(record))
+
+    def _sweep(self) -> None:
+        """Removes what killed attempts at any artifact left behind, as far as nobody is at work there."""
+        for folder in self._scratch_root().glob("*/*"):
+            name = f"{folder.parent.name}/{folder.name}"
+            with contextlib.suppress(LeaseHeld):
+                with Lease(self._files, f"_leases/{name}", name):
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def _scratch_root(self) -> Path:
+        home = Path(self.uri) if isinstance(self._files, LocalFiles) else cache_of(self.uri)
+        return home / "_scratch"
 
     @contextlib.contextmanager
     def _scratch(self, identity: Identity) -> Iterator[Path]:
-        """An empty folder on the file system it will be renamed on, removed afterwards.
-
-        Its name is a function of identity, so that the leftovers of a killed attempt are removed by
-        the next one, which holds the lease.
-        """
-        local = isinstance(self._files, LocalFiles)
-        root = Path(self.uri) if local else settings.home() / "cache" / _name_of(self.uri)
-        folder = root / "_scratch" / identity.name
+        """An empty folder on the file system it will be renamed on, removed afterwards."""
+        folder = self._scratch_root() / identity.name
         with writing(self.uri, str(folder)):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
@@ -283,75 +283,10 @@ class Store:
         try:
             return record_from_json(files_at(location).read(RECORD), f"{location}/{RECORD}")
         except FileNotFoundError as error:
-            raise CorruptArtifact(
-                f"{location}/{RECORD} is missing. Delete the folder {location} and run again: the step that makes it "
-                "will be done again"
-            ) from error
+            raise CorruptArtifact(f"{location}/{RECORD} is missing. {remedy(location)}") from error
 
     def _whereabouts(self, ref: ArtifactRef) -> str:
         here = f"{self.uri}/{ref.name}"
         if ref.uri != here and self._files.exists(f"{ref.name}/{MANIFEST}"):
             return here
         return ref.uri
-
-
-@contextlib.contextmanager
-def _writing_scratch(store: str, folder: Path) -> Iterator[None]:
-    """Explains a full or read-only disk met by `produce`; its other errors pass as they are."""
-    try:
-        yield
-    except OSError as error:
-        remedy = write_remedy(error)
-        outside = error.filename is not None and not str(error.filename).startswith(str(folder))
-        if remedy is None or error.errno is None or outside:
-            raise
-        raise StoreWriteError(
-            f"cannot write {error.filename or folder} for the store {store}: {describe(error)}{free_space(folder)}. "
-            f"To go on: {remedy}, then run the same command again; what is finished is kept and not made again"
-        ) from error
-
-
-def _download(files: RemoteFiles, manifest: Manifest) -> Path:
-    """Completes the copy of an artifact in the cache and returns its folder."""
-    target = _cache_folder(files.uri)
-    for entry in manifest.files:
-        file = target / entry.path
-        if file.is_file() and file.stat().st_size == entry.size and hash_file(file) == entry.sha256:
-            continue
-        partial = file.with_name(f".partial-{file.name}-{secrets.token_hex(6)}")
-        with writing(str(target), entry.path):
-            file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            _download_file(files, entry.path, partial)
-            check_hash(files.uri, entry, hash_file(partial))
-            os.replace(partial, file)
-        finally:
-            partial.unlink(missing_ok=True)
-    return target
-
-
-def _download_file(files: RemoteFiles, path: str, target: Path) -> None:
-    try:
-        files.download(path, target)
-    except FileNotFoundError as error:
-        raise CorruptArtifact(
-            f"{files.uri}/{path} is missing. Delete the folder {files.uri} and run again: the step that makes it will "
-            "be done again"
-        ) from error
-
-
-def _keep(folder: Path, uri: str) -> None:
-    """Makes the files of a finished remote artifact the cached copy, so they need no download."""
-    target = _cache_folder(uri)
-    shutil.rmtree(target, ignore_errors=True)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    os.rename(folder, target)
-
-
-def _cache_folder(uri: str) -> Path:
-    root, step, key = uri.rsplit("/", 2)
-    return settings.home() / "cache" / _name_of(root) / step / key
-
-
-def _name_of(uri: str) -> str:
-    return hashlib.sha256(uri.encode()).hexdigest()[:16]
