@@ -102,8 +102,8 @@ class Store:
         record = self._record(location)
         if (record["identity"], record["digest"]) != (identity.key, manifest.digest):
             raise CorruptArtifact(
-                f"{location}/{RECORD} describes another artifact: identity {record['identity']}, digest {record['digest']}, "
-                f"expected {identity.key} and {manifest.digest}. {remedy(location)}"
+                f"{location}/{RECORD} is of another artifact, {record['identity']} with digest {record['digest']}, "
+                f"expected {identity.key} with {manifest.digest}. {remedy(location)}"
             )
         return ref_of(record, self.uri)
 

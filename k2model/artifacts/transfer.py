@@ -1,0 +1,85 @@
+"""The folders of this machine that serve a store on an object store: scratch to upload from, cached
+copies to read.
+
+Both are below `K2_HOME/cache/<hash of the store's URI>`. A cached file is used only after its hash
+was compared with the manifest, so the cache may be deleted or damaged at any time.
+"""
+
+import contextlib
+import hashlib
+import os
+import secrets
+import shutil
+import time
+from pathlib import Path
+
+from k2model import settings
+from k2model.artifacts.errors import CorruptArtifact
+from k2model.artifacts.files import PARTIAL, RemoteFiles, writing
+from k2model.artifacts.manifest import FileEntry, Manifest, check_hash, check_listing, hash_file, remedy
+
+_ABANDONED_SECONDS = 3600.0
+
+
+def cache_of(store_uri: str) -> Path:
+    """The folder of this machine for one store. It need not exist."""
+    return settings.home() / "cache" / hashlib.sha256(store_uri.encode()).hexdigest()[:16]
+
+
+def upload(folder: Path, manifest: Manifest, files: RemoteFiles) -> None:
+    """Copies the manifest's files from `folder`. Raises StoreWriteError."""
+    for entry in manifest.files:
+        files.upload(folder / entry.path, entry.path)
+    check_listing(files, manifest)
+
+
+def download(files: RemoteFiles, manifest: Manifest) -> Path:
+    """Completes this machine's copy of an artifact and returns its folder.
+
+    Raises:
+        CorruptArtifact: a file of the artifact is missing or has another content.
+        StoreWriteError: this machine's disk does not take the copy.
+    """
+    target = _copy_of(files.uri)
+    for entry in manifest.files:
+        file = target / entry.path
+        if not (file.is_file() and file.stat().st_size == entry.size and hash_file(file) == entry.sha256):
+            _download_file(files, entry, file)
+    return target
+
+
+def keep(folder: Path, uri: str) -> None:
+    """Makes the files that an artifact was uploaded from its cached copy, to spare the download."""
+    target = _copy_of(uri)
+    with contextlib.suppress(OSError):  # only a download is lost
+        shutil.rmtree(target, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(folder, target)
+
+
+def _download_file(files: RemoteFiles, entry: FileEntry, file: Path) -> None:
+    partial = file.with_name(f"{PARTIAL}{file.name}-{secrets.token_hex(6)}")
+    with writing(str(file.parent), file.name):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _sweep_partials(file.parent)
+    try:
+        with writing(str(file.parent), file.name):
+            files.download(entry.path, partial)
+        check_hash(files.uri, entry, hash_file(partial))
+        os.replace(partial, file)
+    except FileNotFoundError as error:
+        raise CorruptArtifact(f"{files.uri}/{entry.path} is missing. {remedy(files.uri)}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _sweep_partials(folder: Path) -> None:
+    for partial in folder.glob(f"{PARTIAL}*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - partial.stat().st_mtime > _ABANDONED_SECONDS:
+                partial.unlink()
+
+
+def _copy_of(uri: str) -> Path:
+    root, step, key = uri.rsplit("/", 2)
+    return cache_of(root) / step / key
