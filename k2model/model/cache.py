@@ -2,7 +2,7 @@
 
 Rows are right-padded: row b holds `lengths_B[b]` positions and whatever lies behind is overwritten
 by the row's next tokens and masked until then. So every row has its own exact positions, and a batch
-of prompts of different lengths generates what each prompt alone would.
+of prompts of different lengths generates what each prompt alone would. CPU only.
 
 Shape suffixes: L layers, B batch, K kv heads, S cache slots, E head dim, T the tokens fed at once.
 """

@@ -19,6 +19,8 @@ from k2model.model.attention import BlockAttention, FusedAttention
 from k2model.model.cache import KVCache
 from k2model.recipe.schema import ModelConfig
 
+Attend = BlockAttention | FusedAttention
+
 
 class ZeroCentredRMSNorm(nn.Module):
     """RMSNorm in fp32 whose stored weight is the gain minus one (Megatron's `--apply-layernorm-1p`).
@@ -58,7 +60,7 @@ class Context:
 
     cos: Tensor  # broadcasts against [B, H, T, E]
     sin: Tensor
-    attend: BlockAttention | FusedAttention
+    attend: Attend
     cache: KVCache | None = None
 
 
@@ -163,27 +165,27 @@ class K2Model(nn.Module):
         return self.norm(x_BTD)
 
     def _context(self, tokens_BT: Tensor, document_BT: Tensor | None, cache: KVCache | None) -> Context:
-        length, dtype = tokens_BT.shape[1], self.compute_dtype(tokens_BT.device.type)
+        length = tokens_BT.shape[1]
         if cache is not None:
-            return self._cached_context(length, document_BT, cache, dtype)
+            return self._cached_context(length, document_BT, cache)
         self._check_positions(length)
-        on_cpu = tokens_BT.device.type == "cpu"
-        attend = BlockAttention.causal(length, document_BT, dtype) if on_cpu else FusedAttention.causal(document_BT)
+        if tokens_BT.device.type == "cpu":
+            attend: Attend = BlockAttention.causal(length, document_BT, self._compute_dtype())
+        else:
+            attend = FusedAttention.causal(document_BT)
         return Context(self.cos[:length], self.sin[:length], attend)
 
-    def _cached_context(self, length: int, document_BT: Tensor | None, cache: KVCache, dtype: torch.dtype) -> Context:
+    def _cached_context(self, length: int, document_BT: Tensor | None, cache: KVCache) -> Context:
         if document_BT is not None:
             raise ValueError("a cache holds one document a row: pass document_BT=None with a cache")
         positions_BT = cache.next_positions(length)
         self._check_positions(int(positions_BT.max()) + 1)
         cos, sin = self.cos[positions_BT][:, None], self.sin[positions_BT][:, None]
-        return Context(cos, sin, BlockAttention.cached(positions_BT, dtype), cache)
+        return Context(cos, sin, BlockAttention.cached(positions_BT, self._compute_dtype()), cache)
 
-    def compute_dtype(self, device_type: str) -> torch.dtype:
-        """What matrix products run in: autocast's type where it is on, else the parameters'."""
-        if torch.is_autocast_enabled(device_type):
-            return torch.get_autocast_dtype(device_type)
-        return self.head.weight.dtype
+    def _compute_dtype(self) -> torch.dtype:
+        """What matrix products run in on the CPU: autocast's type where it is on, else the parameters'."""
+        return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else self.head.weight.dtype
 
     def _check_positions(self, positions: int) -> None:
         if positions > self.max_positions:

@@ -1,0 +1,123 @@
+"""K2's weights in Hugging Face's Llama form and back: names, the norms' +1, and the config files.
+
+A Llama gain is stored whole, ours as gain minus one; forgetting the one is the classic way to break
+such an export. Heads need no permutation: both sides rotate halves. Writing the files of an artifact
+is `export`; tokenizer files are only copied there.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from k2model.errors import K2Error
+from k2model.recipe.schema import ModelConfig
+
+_OUTSIDE = {
+    "embedding.weight": "model.embed_tokens.weight",
+    "norm.weight": "model.norm.weight",
+    "head.weight": "lm_head.weight",
+}
+_INSIDE = {
+    "attention_norm.weight": "input_layernorm.weight",
+    "attention.query.weight": "self_attn.q_proj.weight",
+    "attention.key.weight": "self_attn.k_proj.weight",
+    "attention.value.weight": "self_attn.v_proj.weight",
+    "attention.output.weight": "self_attn.o_proj.weight",
+    "mlp_norm.weight": "post_attention_layernorm.weight",
+    "mlp.gate.weight": "mlp.gate_proj.weight",
+    "mlp.up.weight": "mlp.up_proj.weight",
+    "mlp.down.weight": "mlp.down_proj.weight",
+}  # fmt: skip
+
+
+class ExportError(K2Error):
+    """An exported model, or the checkpoint it should be made of, has not the agreed form."""
+
+
+def llama_names(config: ModelConfig) -> dict[str, str]:
+    """Our parameter name -> Llama's, for every parameter of the model."""
+    names = dict(_OUTSIDE)
+    for layer in range(config.n_layers):
+        names |= {f"blocks.{layer}.{ours}": f"model.layers.{layer}.{theirs}" for ours, theirs in _INSIDE.items()}
+    return names
+
+
+def to_llama(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """Our state dict in Llama's names, fp32, gains whole. Raises ExportError naming what is missing or extra."""
+    names = llama_names(config)
+    _require_same_names(set(state), set(names), "the checkpoint")
+    return {theirs: _whole_gain(ours, state[ours].float(), 1.0) for ours, theirs in names.items()}
+
+
+def from_llama(tensors: Mapping[str, Tensor], config: ModelConfig, where: str) -> dict[str, Tensor]:
+    """The reverse of `to_llama`; `where` names the file in messages."""
+    names = llama_names(config)
+    _require_same_names(set(tensors), set(names.values()), where)
+    return {ours: _whole_gain(ours, tensors[theirs].float(), -1.0) for ours, theirs in names.items()}
+
+
+def llama_config(config: ModelConfig, rope_theta: float, max_positions: int, ids: Mapping[str, int]) -> dict[str, Any]:
+    """`config.json` for LlamaForCausalLM; `ids` holds bos, eos and pad.
+
+    theta is written twice: transformers 5 reads `rope_parameters`, version 4 `rope_theta`.
+    """
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "bos_token_id": ids["bos"],
+        "dtype": "float32",
+        "eos_token_id": ids["eos"],
+        "head_dim": config.head_dim,
+        "hidden_act": "silu",
+        "hidden_size": config.hidden_size,
+        "initializer_range": config.init_std,
+        "intermediate_size": config.ffn_size,
+        "max_position_embeddings": max_positions,
+        "mlp_bias": False,
+        "model_type": "llama",
+        "num_attention_heads": config.n_heads,
+        "num_hidden_layers": config.n_layers,
+        "num_key_value_heads": config.n_kv_heads,
+        "pad_token_id": ids["pad"],
+        "rms_norm_eps": config.rms_norm_eps,
+        "rope_parameters": {"rope_theta": rope_theta, "rope_type": "default"},
+        "rope_theta": rope_theta,
+        "tie_word_embeddings": False,
+        "torch_dtype": "float32",
+        "use_cache": True,
+        "vocab_size": config.vocab_size,
+    }
+
+
+def model_config(values: Mapping[str, Any], where: str) -> tuple[ModelConfig, float, int]:
+    """(ModelConfig, rope_theta, max positions) of a `config.json`. Raises ExportError naming a missing field."""
+    try:
+        config = ModelConfig(
+            vocab_size=values["vocab_size"],
+            hidden_size=values["hidden_size"],
+            n_layers=values["num_hidden_layers"],
+            n_heads=values["num_attention_heads"],
+            n_kv_heads=values["num_key_value_heads"],
+            head_dim=values["head_dim"],
+            ffn_size=values["intermediate_size"],
+            rms_norm_eps=values["rms_norm_eps"],
+            init_std=values["initializer_range"],
+        )
+        return config, float(values["rope_parameters"]["rope_theta"]), int(values["max_position_embeddings"])
+    except KeyError as missing:
+        raise ExportError(f"{where} has no field {missing}; export the checkpoint again") from missing
+
+
+def _whole_gain(name: str, tensor: Tensor, offset: float) -> Tensor:
+    return tensor + offset if name.endswith("norm.weight") else tensor
+
+
+def _require_same_names(found: set[str], expected: set[str], where: str) -> None:
+    missing, extra = sorted(expected - found), sorted(found - expected)
+    if missing or extra:
+        raise ExportError(
+            f"{where} does not hold this recipe's model: missing {missing[:3]} ({len(missing)} in all), "
+            f"not expected {extra[:3]} ({len(extra)} in all). Was it made with another `model` row?"
+        )

@@ -1,0 +1,26 @@
+"""A model small enough for exact tests, with grouped heads and gains that are not at their start."""
+
+import pytest
+import torch
+
+from k2model.model.transformer import K2Model
+from k2model.recipe.schema import ModelConfig
+
+SMALL = ModelConfig(
+    vocab_size=97, hidden_size=48, n_layers=3, n_heads=6, n_kv_heads=2, head_dim=16, ffn_size=80, init_std=0.2
+)
+
+
+def random_model(config: ModelConfig = SMALL, theta: float = 1e4, positions: int = 300, seed: int = 0) -> K2Model:
+    torch.manual_seed(seed)
+    model = K2Model(config, theta, positions)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("norm.weight"):
+                parameter.normal_(0.0, 0.3)
+    return model.eval()
+
+
+@pytest.fixture
+def model() -> K2Model:
+    return random_model()

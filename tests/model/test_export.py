@@ -1,0 +1,134 @@
+"""The export against Hugging Face's own Llama, and the way back."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from k2model.artifacts import ArtifactRef, Identity, Store
+from k2model.corpus.markup import SPECIAL_TOKENS
+from k2model.model import load_exported
+from k2model.model.export import export_hugging_face, write_export
+from k2model.model.hugging_face import ExportError, to_llama
+from k2model.recipe.laptop import laptop
+from tests.model.conftest import SMALL, random_model
+
+PHASE = replace(laptop().phase("mid_4"), sequence_length=1024, rope_theta=3e5)
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A byte-level tokenizer without merges, made by tokenizers itself."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    names = [*SPECIAL_TOKENS, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    tokenizer = Tokenizer(models.BPE(vocab={name: i for i, name in enumerate(names)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in SPECIAL_TOKENS])
+    folder = tmp_path_factory.mktemp("tokenizer")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def export_of(folder: Path, tokenizer: Path, phase=PHASE, config=SMALL) -> torch.nn.Module:
+    model = random_model(config, theta=phase.rope_theta, positions=phase.sequence_length)
+    write_export(folder, model.state_dict(), config, phase, tokenizer)
+    return model
+
+
+@pytest.mark.parametrize("n_kv_heads", [1, 2, 6])
+def test_logits_equal_hugging_face_also_late(tmp_path: Path, tokenizer_folder: Path, n_kv_heads: int) -> None:
+    from transformers import LlamaForCausalLM
+
+    model = export_of(tmp_path, tokenizer_folder, config=replace(SMALL, n_kv_heads=n_kv_heads, init_std=0.05))
+    reference = LlamaForCausalLM.from_pretrained(tmp_path)
+    tokens = torch.randint(0, SMALL.vocab_size, (1, 1024))
+    with torch.no_grad():
+        ours, theirs = model(tokens), reference(tokens).logits
+    assert theirs.std() > 0.1
+    assert (ours - theirs).abs().max() <= 1e-4
+
+
+def test_import_gives_the_same_model_back(tmp_path: Path, tokenizer_folder: Path) -> None:
+    model = export_of(tmp_path, tokenizer_folder)
+    tokens = torch.randint(0, SMALL.vocab_size, (1, 100))
+    with torch.no_grad():
+        assert torch.equal(load_exported(tmp_path)(tokens), model(tokens))
+        other = load_exported(tmp_path, rope_theta=1e4, max_positions=2048)
+        assert (other.rope_theta, other.max_positions) == (1e4, 2048)
+        assert not torch.equal(other(tokens), model(tokens))
+
+
+def test_loading_leaves_the_random_state_alone(tmp_path: Path, tokenizer_folder: Path) -> None:
+    export_of(tmp_path, tokenizer_folder)
+    before = torch.random.get_rng_state()
+    load_exported(tmp_path)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_configs_are_read_by_old_and_new_transformers(tmp_path: Path, tokenizer_folder: Path) -> None:
+    from transformers import GenerationConfig, LlamaConfig
+
+    sft = laptop().phase("sft")
+    export_of(tmp_path, tokenizer_folder, phase=sft)
+    read = LlamaConfig.from_pretrained(tmp_path)
+    assert read.rope_parameters["rope_theta"] == sft.rope_theta
+    assert json.loads((tmp_path / "config.json").read_text())["rope_theta"] == sft.rope_theta
+    assert (read.bos_token_id, read.eos_token_id, read.head_dim, read.tie_word_embeddings) == (0, 1, 16, False)
+    assert read.max_position_embeddings == sft.sequence_length
+    assert GenerationConfig.from_pretrained(tmp_path).eos_token_id == [1, SPECIAL_TOKENS.index("<|im_end|>")]
+
+
+def test_a_base_model_stops_at_the_end_of_text_alone(tmp_path: Path, tokenizer_folder: Path) -> None:
+    export_of(tmp_path, tokenizer_folder)
+    assert json.loads((tmp_path / "generation_config.json").read_text())["eos_token_id"] == 1
+
+
+def test_another_models_checkpoint_is_refused() -> None:
+    with pytest.raises(ExportError, match=r"missing \['blocks.3.attention.key.weight'"):
+        to_llama(random_model().state_dict(), replace(SMALL, n_layers=4))
+
+
+def test_a_folder_without_weights_is_named(tmp_path: Path, tokenizer_folder: Path) -> None:
+    export_of(tmp_path, tokenizer_folder)
+    os.remove(tmp_path / "model.safetensors")
+    with pytest.raises(ExportError, match=r"model\.safetensors is missing"):
+        load_exported(tmp_path)
+
+
+def test_the_step_reads_a_checkpoint_and_is_not_redone(
+    tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import k2model.training
+
+    store = Store.open(tmp_path)
+    model = random_model(theta=PHASE.rope_theta)
+    read: list[Path] = []
+
+    def load_model_state(folder: Path) -> dict[str, torch.Tensor]:
+        read.append(folder)
+        return model.state_dict()
+
+    monkeypatch.setattr(k2model.training, "load_model_state", load_model_state, raising=False)
+    checkpoint = _artifact(store, "checkpoint", {"final/state.json": b"{}"})
+    tokenizer = _artifact(store, "tokenizer", {"tokenizer.json": (tokenizer_folder / "tokenizer.json").read_bytes()})
+    first = export_hugging_face(store, SMALL, PHASE, checkpoint, tokenizer)
+    assert export_hugging_face(store, SMALL, PHASE, checkpoint, tokenizer) == first
+    assert len(read) == 1 and read[0].name == "final" and first.kind == "export"
+    tokens = torch.randint(0, SMALL.vocab_size, (1, 30))
+    with torch.no_grad():
+        assert torch.equal(load_exported(store.fetch(first))(tokens), model(tokens))
+
+
+def _artifact(store: Store, step: str, files: dict[str, bytes]) -> ArtifactRef:
+    def produce(folder: Path) -> dict[str, float]:
+        for name, content in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+        return {}
+
+    return store.build(Identity(step, "1", {}), produce)
