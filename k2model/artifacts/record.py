@@ -64,16 +64,15 @@ def record_to_json(record: dict[str, Any]) -> bytes:
     return (json.dumps(record, indent=1) + "\n").encode()
 
 
-def record_from_json(data: bytes, where: str) -> dict[str, Any]:
-    """Raises CorruptArtifact naming the file `where`."""
+def record_from_json(data: bytes, where: str, remedy: str) -> dict[str, Any]:
+    """Raises CorruptArtifact naming the file `where` and what to do."""
     try:
         record = json.loads(data)
         record["step"], record["identity"], record["digest"], record["stats"], record["config"], record["inputs"]
         return dict(record)
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptArtifact(
-            f"{where} is not an artifact's record ({type(error).__name__}: {error}). Delete its folder and run again: "
-            "the step that makes it will be done again"
+            f"{where} is not an artifact's record ({type(error).__name__}: {error}). {remedy}"
         ) from error
 
 

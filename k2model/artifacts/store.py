@@ -187,9 +187,14 @@ class Store:
 
     def records(self, step: str) -> list[dict[str, Any]]:
         """The ledger's records of all artifacts that a step ever made here, oldest first."""
-        paths = sorted(path for path in self._files.sizes(f"_ledger/{step}") if path.endswith(".json"))
-        records = [record_from_json(self._files.read(path), f"{self.uri}/{path}") for path in paths]
+        advice = "Delete this file: the artifact itself is not affected, only its history"
+        paths = self._files.sizes(f"_ledger/{step}")
+        records = [record_from_json(self._files.read(path), f"{self.uri}/{path}", advice) for path in paths]
         return sorted(records, key=lambda record: str(record["provenance"]["ended"]))
+
+    def steps(self) -> list[str]:
+        """Names of the steps that ever made an artifact here, sorted."""
+        return sorted({path.split("/")[1] for path in self._files.sizes("_ledger")})
 
     def lost(self) -> list[str]:
         """Names (`<step>/<key[:16]>`) of artifacts that were made here and are there no more."""
@@ -281,7 +286,7 @@ class Store:
 
     def _record(self, location: str) -> dict[str, Any]:
         try:
-            return record_from_json(files_at(location).read(RECORD), f"{location}/{RECORD}")
+            return record_from_json(files_at(location).read(RECORD), f"{location}/{RECORD}", remedy(location))
         except FileNotFoundError as error:
             raise CorruptArtifact(f"{location}/{RECORD} is missing. {remedy(location)}") from error
 
