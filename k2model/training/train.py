@@ -1,0 +1,59 @@
+"""The step that trains one phase: find it, or resume, warm-start or begin it, and finish it in the store."""
+
+import contextlib
+
+from k2model.artifacts import ArtifactRef, Identity, Lease, Store
+from k2model.recipe.schema import ModelConfig, PhaseConfig, identity_fields
+from k2model.tokens import PackedSequences
+from k2model.training.validate import validate_phase
+from k2model.training.world import World
+
+VERSION = "1"
+IN_SEQUENCES = ("mixture", "packing")  # they act through the rows, whose digest is an input
+
+
+def train_identity(
+    model: ModelConfig, phase: PhaseConfig, sequences: ArtifactRef, parent: ArtifactRef | None = None
+) -> Identity:
+    """What decides a phase's checkpoint: its row of the table, the model, the rows and the parent."""
+    fields = {f.name: getattr(phase, f.name) for f in identity_fields(phase) if f.name not in IN_SEQUENCES}
+    inputs = {"sequences": sequences} | ({"parent": parent} if parent is not None else {})
+    return Identity("checkpoint", VERSION, {"phase": fields, "model": model}, inputs)
+
+
+def train_phase(
+    store: Store, model: ModelConfig, phase: PhaseConfig, sequences: ArtifactRef, parent: ArtifactRef | None = None
+) -> ArtifactRef:
+    """Train a phase, or go on where a killed attempt saved last; returns a reference of kind `checkpoint`.
+
+    Called by every worker of a torch-elastic job, or by one process alone; all get the same answer.
+    `parent` gives the weights and, with `keep_optimizer_state`, the optimizer state to start from.
+
+    Raises:
+        InvalidPhase: the phase cannot be trained as laid out; nothing was written.
+        CheckpointMismatch: the parent's tensors do not fit.
+        TrainingDiverged: the loss or the gradient norm stopped being a number.
+        LeaseHeld: another live job trains the same phase.
+        ArtifactError: an input is damaged, or the store cannot be written.
+    """
+    world = World.from_environment()
+    identity = train_identity(model, phase, sequences, parent)
+    if world.size == 1 and (found := store.find(identity)) is not None:
+        return found
+    rows = PackedSequences(store.fetch(sequences))
+    validate_phase(model, phase, rows, world.size)
+    world.join()
+    with contextlib.ExitStack() as held:
+        leases: list[Lease] = []
+
+        def find_or_lease() -> ArtifactRef | None:
+            if (found := store.find(identity)) is None:
+                leases.append(held.enter_context(store.lease(identity)))
+                found = store.find(identity)
+            return found
+
+        if (found := world.agree(find_or_lease)) is not None:
+            return found
+        from k2model.training.attempt import Attempt
+
+        return Attempt(store, identity, model, phase, rows, world, leases[0] if leases else None).complete(parent)

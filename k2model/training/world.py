@@ -1,0 +1,110 @@
+"""The workers of a job: who am I, join the others, agree with them.
+
+Reads the variables torch-elastic sets; without them the process is a world of its own. CPU workers
+talk over gloo. Which machine a worker runs on and how it is started is left to the task.
+"""
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
+LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+@dataclass(frozen=True)
+class World:
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    @staticmethod
+    def from_environment() -> "World":
+        """From RANK, WORLD_SIZE, LOCAL_RANK when a launcher set them, else one process alone."""
+        if not all(name in os.environ for name in LAUNCHED):
+            return World()
+        return World(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
+
+    def join(self) -> None:
+        """Form the process group (once per process) with DeepSpeed quiet and no compiled operators."""
+        _configure_deepspeed()
+        import torch
+        import torch.distributed as dist
+        from deepspeed import comm
+
+        if not dist.is_initialized():
+            # A world of one needs no rendezvous: no port, no environment.
+            store = dist.HashStore() if self.size == 1 else None
+            backend = "nccl" if torch.cuda.is_available() else "gloo"
+            dist.init_process_group(backend, rank=self.rank, world_size=self.size, store=store)
+        if self.size > 1 and not torch.cuda.is_available():
+            # Two threads each on shared cores are slower than one, and forked threads can deadlock.
+            torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        comm.init_distributed(dist_backend=dist.get_backend(), auto_mpi_discovery=False, verbose=False)
+
+    def agree(self, decide: Callable[[], T]) -> T:
+        """Rank 0 decides, everyone gets its answer, or its exception."""
+        if self.size == 1:
+            return decide()
+        import torch.distributed as dist
+
+        message: list[object] = [None, None]
+        if self.first:
+            try:
+                message[0] = decide()
+            except Exception as error:
+                message[1] = error
+        dist.broadcast_object_list(message, src=0)
+        if isinstance(message[1], Exception):
+            raise message[1]
+        return message[0]  # type: ignore[return-value]
+
+    def first_does(self, work: Callable[[], T]) -> T | None:
+        """Rank 0 does it and keeps the result, which need not travel; an exception reaches everyone."""
+        kept: list[T] = []
+        self.agree(lambda: kept.append(work()))
+        return kept[0] if kept else None
+
+    def together(self, work: Callable[[], T]) -> list[T]:
+        """Every worker's result of `work`, in rank order, on every worker; the first exception of any on all."""
+        if self.size == 1:
+            return [work()]
+        import torch.distributed as dist
+
+        mine: tuple[T | None, Exception | None]
+        try:
+            mine = (work(), None)
+        except Exception as error:
+            mine = (None, error)
+        everyone: list[tuple[T, Exception | None] | None] = [None] * self.size
+        dist.all_gather_object(everyone, mine)
+        results = []
+        for entry in everyone:
+            assert entry is not None
+            if entry[1] is not None:
+                raise entry[1]
+            results.append(entry[0])
+        return results
+
+
+def _configure_deepspeed() -> None:
+    """Settings DeepSpeed only takes before its first use."""
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    os.environ.setdefault("LOCAL_RANK", "0")  # the engine reads it without a default
+    for name in ("DeepSpeed", "deepspeed"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    import deepspeed.ops
+    from deepspeed.utils import logger
+
+    logger.setLevel(logging.ERROR)
+    # Its shared-memory collectives are compiled on first use; gloo needs no compiler.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
