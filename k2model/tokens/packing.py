@@ -18,8 +18,8 @@ from k2model.tokens.ragged import exclusive_sum, flat_positions
 
 WINDOW = 4096  # documents sorted together
 SMALL = 8  # a piece of at most 1/SMALL of a row is small
-FILLER = 0.02  # of the phase's tokens, the natural text held back to fill room
-MIN_FILLER = 8  # tokens; a shorter piece teaches nothing that padding does not
+FILLER = 0.03  # of the phase's tokens, the natural text held back to fill room
+MIN_FILLER = 4  # tokens; a shorter piece has next to no context to learn from
 
 Ints = NDArray[np.int64]
 

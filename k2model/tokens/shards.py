@@ -4,6 +4,7 @@ Uncompressed Arrow, so that a shard is read by mapping it into memory. Equal tex
 ids are put together by numpy; nothing is cut, shuffled or dropped here (that is packing).
 """
 
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +150,7 @@ def _encode_distinct(
             pending, size = [], 0
     _encode_into(ids, pending, distinct, tokenizer)
     lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
-    flat = np.fromiter((i for piece in ids for i in piece), dtype=np.uint32, count=int(lengths.sum()))
+    flat = np.fromiter(itertools.chain.from_iterable(ids), dtype=np.uint32, count=int(lengths.sum()))
     return which, flat, lengths
 
 

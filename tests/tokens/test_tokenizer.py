@@ -1,0 +1,127 @@
+"""Text survives, markup is never forged by text, and a tokenizer is a function of its corpus."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from k2model.corpus import markup
+from k2model.corpus.markup import SPECIAL_TOKENS
+from k2model.recipe.schema import TokenizerConfig
+from k2model.tokens import K2Tokenizer, TokensError
+from k2model.tokens.bpe import draw_sample, even_quotas, learn, train_folder
+
+TRAIN = """
+import sys
+from pathlib import Path
+from k2model.recipe.schema import TokenizerConfig
+from k2model.tokens.bpe import train_folder
+train_folder(Path(sys.argv[1]), TokenizerConfig(vocab_size=340, sample_bytes=60_000), Path(sys.argv[2]))
+"""
+
+
+def random_text(rng: random.Random) -> str:
+    """Any code points but surrogates, with tags and white space mixed in."""
+    parts = []
+    for _ in range(rng.randint(0, 30)):
+        kind = rng.randrange(4)
+        if kind == 0:
+            parts.append(rng.choice([*SPECIAL_TOKENS, " ", "\r\n", "\t  ", "\0", "  \n \n", "12", "don't", "e\u0301"]))
+        elif kind == 1:
+            parts.append("".join(chr(rng.randrange(0x80)) for _ in range(rng.randint(1, 8))))
+        else:
+            limit = 0x3000 if kind == 2 else 0x110000
+            points = (rng.randrange(limit) for _ in range(rng.randint(1, 6)))
+            parts.append("".join(chr(p) for p in points if not 0xD800 <= p < 0xE000))
+    return "".join(parts)
+
+
+def test_any_text_survives_encode_and_decode(tokenizer: K2Tokenizer) -> None:
+    rng = random.Random(0)
+    texts = [random_text(rng) for _ in range(600)]
+    for text, ids in zip(texts, tokenizer.encode_batch(texts), strict=True):
+        assert tokenizer.decode(ids) == text
+        assert ids == tokenizer.encode(text)
+
+
+def test_tags_in_text_stay_bytes(tokenizer: K2Tokenizer) -> None:
+    text = "a " + " ".join(SPECIAL_TOKENS)
+    ids, _ = tokenizer.encode_segments([markup.special(markup.BOS), markup.text(text)])
+    assert ids[0] == tokenizer.bos
+    assert min(ids[1:]) >= len(SPECIAL_TOKENS)
+    assert tokenizer.decode(ids[1:]) == text
+    assert min(tokenizer.encode(text)) >= len(SPECIAL_TOKENS)
+
+
+def test_special_tokens_have_their_fixed_ids(tokenizer: K2Tokenizer) -> None:
+    assert (tokenizer.bos, tokenizer.eos, tokenizer.pad) == (0, 1, 2)
+    assert [tokenizer.special(name) for name in SPECIAL_TOKENS] == list(range(len(SPECIAL_TOKENS)))
+    assert [tokenizer.decode([i]) for i in range(len(SPECIAL_TOKENS))] == list(SPECIAL_TOKENS)
+    assert tokenizer.vocab_size == 340
+    with pytest.raises(TokensError, match="<thinking>"):
+        tokenizer.special("<thinking>")
+
+
+def test_digits_and_punctuation_stand_alone_and_a_space_stays_with_its_word() -> None:
+    texts = ["the 2024 (the) the-the 2024", "  the 2024;2024"] * 500
+    tokenizer = K2Tokenizer(learn(texts, 300).to_str())
+    pieces = [tokenizer.decode([i]) for i in tokenizer.encode("the the 2024;")]
+    assert pieces == ["the", " the", " ", "2", "0", "2", "4", ";"]
+
+
+def test_targets_follow_the_segments(tokenizer: K2Tokenizer) -> None:
+    ids, loss = tokenizer.encode_segments(markup.reasoning("C 1+2=", "1+2=3", "3"))
+    targets = [tokenizer.decode([i]) for i, target in zip(ids, loss, strict=True) if target]
+    assert "".join(targets) == "1+2=3</think>3<|end_of_text|>"
+    _, loss = tokenizer.encode_segments([markup.text("abc", loss=True)])
+    assert loss[0] is False and all(loss[1:]), "nothing predicts the first token of a document"
+
+
+def test_neighbouring_texts_are_encoded_as_one(tokenizer: K2Tokenizer) -> None:
+    ids, _ = tokenizer.encode_segments([markup.text("the capi"), markup.text("tal")])
+    assert ids == tokenizer.encode("the capital")
+    apart, loss = tokenizer.encode_segments([markup.text("the capi"), markup.text("tal", loss=True)])
+    assert apart == tokenizer.encode("the capi") + tokenizer.encode("tal")
+    assert sum(loss) == len(tokenizer.encode("tal"))
+
+
+def test_training_is_a_function_of_the_corpus_alone(corpus: Path, tokenizer_folder: Path, tmp_path: Path) -> None:
+    for seed, parallel in (("1", "false"), ("77", "true")):
+        environment = os.environ | {"PYTHONHASHSEED": seed, "TOKENIZERS_PARALLELISM": parallel}
+        folder = tmp_path / seed
+        subprocess.run([sys.executable, "-c", TRAIN, str(corpus), str(folder)], env=environment, check=True)
+        names = sorted(path.name for path in tokenizer_folder.iterdir())
+        assert sorted(path.name for path in folder.iterdir()) == names
+        for name in names:
+            assert (folder / name).read_bytes() == (tokenizer_folder / name).read_bytes(), name
+
+
+def test_sample_is_even_over_sources(corpus: Path) -> None:
+    # Worked by hand: the source of 10 gives all it has, the others share the remaining 80.
+    assert even_quotas([10, 500, 1000], 90) == [10, 40, 40]
+    assert even_quotas([5, 5], 100) == [5, 5]
+    assert sum(even_quotas([7, 30, 50], 50)) == 50
+    drawn = list(draw_sample(corpus, 8_000, seed=0))
+    assert 8_000 <= sum(len(text.encode()) for text in drawn) <= 8_000 + 4 * 1500
+    assert drawn != list(draw_sample(corpus, 8_000, seed=1))
+    assert not set(drawn) & set(SPECIAL_TOKENS)
+
+
+def test_what_cannot_be_trained_or_loaded_is_named(corpus: Path, tokenizer_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(TokensError, match="vocab_size=100 must be at least 274"):
+        train_folder(corpus, TokenizerConfig(vocab_size=100), tmp_path)
+    with pytest.raises(TokensError, match="no text to train"):
+        train_folder(tmp_path, TokenizerConfig(vocab_size=512), tmp_path / "out")
+    with pytest.raises(TokensError, match=r"tokenizer\.json: no such file"):
+        K2Tokenizer.load(tmp_path)
+    foreign = json.loads((tokenizer_folder / "tokenizer.json").read_text())
+    foreign["added_tokens"][5]["content"] = "<other>"
+    del foreign["model"]["vocab"]["<think>"]
+    foreign["model"]["vocab"]["<other>"] = 5
+    (tmp_path / "tokenizer.json").write_text(json.dumps(foreign))
+    with pytest.raises(TokensError, match="'<think>' has id None, expected 5"):
+        K2Tokenizer.load(tmp_path)
