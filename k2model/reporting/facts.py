@@ -1,0 +1,146 @@
+"""Everything the report shows, read from the artifacts of one lifecycle into plain rows.
+
+This is the only place of the report that knows file names and formats of other stages. A file that
+an artifact must have and has not is an error that names it; the optional parts of a file (a rejected
+document, a failed expectation) may be empty.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from k2model.artifacts import Store
+from k2model.reporting.run import LifecycleResult
+from k2model.reporting.scores import ReportError, ScoreRow, read_scores
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One optimizer step, counted from 0 within its phase. `tokens` were seen in the phase after it;
+    `seconds` is its wall time."""
+
+    step: int
+    tokens: int
+    loss: float
+    lr: float
+    grad_norm: float
+    tokens_per_second: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One evaluated item: what was asked, what the model wrote, whether it was right."""
+
+    score: str
+    prompt: str
+    generation: str
+    answer: str
+    right: bool
+
+
+@dataclass(frozen=True)
+class Facts:
+    """`metrics`, `compositions` and `samples` are by phase; `domains` maps a source to its domain."""
+
+    result: LifecycleResult
+    rows: list[ScoreRow]
+    metrics: dict[str, list[Metric]]
+    compositions: dict[str, dict[str, Any]]
+    samples: dict[str, list[Sample]]
+    domains: dict[str, str]
+    curation: dict[str, Any]
+    validation: dict[str, Any]
+    on_mixtures: dict[str, Any]
+    counts: dict[str, Any]
+    records: dict[str, dict[str, Any]]
+
+
+def gather(store: Store, result: LifecycleResult) -> Facts:
+    """Read all of it. Raises `ReportError` (what is missing where) or the store's errors."""
+    folders = {name: store.fetch(ref) for name, ref in result.artifacts()}
+    counts = read_json(folders["tokens"] / "counts.json")
+    rows: list[ScoreRow] = []
+    metrics, compositions, samples = {}, {}, {}
+    for phase in (one.phase.name for one in result.phases):
+        rows += read_scores(folders[f"{phase}/scores"] / "scores.json")
+        metrics[phase] = read_metrics(folders[f"{phase}/checkpoint"] / "attachments" / "metrics.jsonl")
+        compositions[phase] = read_json(folders[f"{phase}/sequences"] / "composition.json")
+        samples[phase] = read_samples(folders[f"{phase}/scores"] / "attachments" / "samples.jsonl")
+    return Facts(
+        result=result,
+        rows=rows,
+        metrics=metrics,
+        compositions=compositions,
+        samples=samples,
+        domains={source: entry["domain"] for source, entry in counts["train"].items()},
+        curation=read_json(folders["corpus"] / "curation.json"),
+        validation=read_json(folders["corpus_valid"] / "validation.json"),
+        on_mixtures=read_json(folders["corpus_valid"] / "attachments" / "mixtures.json"),
+        counts=counts,
+        records=read_records(store, result),
+    )
+
+
+def read_records(store: Store, result: LifecycleResult) -> dict[str, dict[str, Any]]:
+    """The store's record (see `k2model.artifacts.record`) of every artifact, by its name in the lifecycle."""
+    ledgers = {ref.kind: {r["identity"]: r for r in store.records(ref.kind)} for _, ref in result.artifacts()}
+    records = {}
+    for name, ref in result.artifacts():
+        if ref.identity not in ledgers[ref.kind]:
+            raise ReportError(
+                f"the ledger of {store.uri} has no record of {ref.name} ({name}); "
+                "was its folder _ledger removed? Delete the artifact and run again"
+            )
+        records[name] = ledgers[ref.kind][ref.identity]
+    return records
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(_read(path))
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """A JSON object per line."""
+    return [json.loads(line) for line in _read(path).splitlines() if line.strip()]
+
+
+def read_metrics(path: Path) -> list[Metric]:
+    """The training log in step order; where a resumed run logged a step twice, the later line counts."""
+    by_step = {int(row["step"]): row for row in read_lines(path)}
+    return [
+        Metric(
+            step=step,
+            tokens=int(row["tokens"]),
+            loss=float(row["loss"]),
+            lr=float(row["lr"]),
+            grad_norm=float(row["grad_norm"]),
+            tokens_per_second=float(row["tokens_per_second"]),
+            seconds=float(row["seconds"]),
+        )
+        for step, row in sorted(by_step.items())
+    ]
+
+
+def read_samples(path: Path) -> list[Sample]:
+    return [
+        Sample(
+            score=str(row["score"]),
+            prompt=str(row["prompt"]),
+            generation=str(row["generation"]),
+            answer=str(row.get("answer", "")),
+            right=bool(row["verdict"]),
+        )
+        for row in read_lines(path)
+    ]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ReportError(
+            f"{path} is missing: the step '{path.parent.parent.name}' did not write what the report needs; "
+            "make that artifact again"
+        ) from error

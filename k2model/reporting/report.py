@@ -1,0 +1,107 @@
+"""The report artifact: gathers the facts, draws the figures, renders the template.
+
+`attachments/index.html` bears no digest, since it shows timings and hosts; `scores.csv` does. Where
+to look: facts are read in `facts.py`, drawn in `figures_*.py`, tabulated in `sections_*.py`, and laid
+out in `report.html.j2`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from k2model.artifacts import ArtifactRef, Identity, Store
+from k2model.reporting import figures_scores, sections_data, sections_run, sections_scores
+from k2model.reporting.facts import Facts, gather
+from k2model.reporting.figures_training import training_figure
+from k2model.reporting.highlights import highlights
+from k2model.reporting.run import LifecycleResult
+from k2model.reporting.scores import gate_verdicts, scores_csv
+from k2model.reporting.svg import short_number
+from k2model.reporting.timeline import Timeline
+
+VERSION = "1"  # raised when the report shows something else of the same artifacts
+PAGE = "attachments/index.html"
+
+
+def build_report(store: Store, result: LifecycleResult) -> ArtifactRef:
+    """The artifact `report`: `attachments/index.html` (one self-contained file) and `scores.csv`.
+
+    Raises `ReportError` when an artifact lacks what the report shows, or the store's errors.
+    """
+
+    def produce(folder: Path) -> dict[str, float]:
+        facts = gather(store, result)
+        page = folder / PAGE
+        page.parent.mkdir()
+        page.write_text(render(facts), encoding="utf-8")
+        (folder / "scores.csv").write_text(scores_csv(facts.rows), encoding="utf-8")
+        verdicts = gate_verdicts(result.recipe.gates, facts.rows)
+        return {
+            "scores": len(facts.rows),
+            "gates": len(verdicts),
+            "gates_passed": sum(verdict.passed for verdict in verdicts),
+        }
+
+    inputs = {name.replace("/", "."): ref for name, ref in result.artifacts()}
+    return store.build(Identity("report", VERSION, {"recipe": result.recipe}, inputs), produce)
+
+
+def render(facts: Facts) -> str:
+    """The page as HTML. All text is escaped by the template; only the figures are inserted as they are."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        short=short_number,
+        seconds=sections_run.readable_seconds,
+        size=sections_run.readable_size,
+    )
+    return environment.get_template("report.html.j2").render(_context(facts))
+
+
+def _context(facts: Facts) -> dict[str, Any]:
+    recipe = facts.result.recipe
+    phases = [one.phase for one in facts.result.phases]
+    names = [phase.name for phase in phases]
+    timeline = Timeline.of(tuple(phases))
+    verdicts = gate_verdicts(recipe.gates, facts.rows)
+    compositions = [sections_data.composition(name, facts.compositions[name], facts.domains) for name in names]
+    return {
+        "recipe": recipe,
+        "phases": phases,
+        "timeline": timeline,
+        "model_parameters": sections_run.parameters(recipe),
+        "model": sections_run.model_facts(recipe),
+        "highlights": highlights(facts.rows, phases),
+        "gates": sections_scores.gate_lines(verdicts),
+        "headline": sections_scores.headline(facts.rows, names),
+        "losses": sections_scores.losses(facts.rows, names),
+        "capabilities": figures_scores.capability_panels(facts.rows, timeline),
+        "loss_panel": figures_scores.loss_panel(facts.rows, timeline, _loss_colours()),
+        "training_figure": training_figure(facts.metrics, timeline),
+        "training": [sections_run.phase_line(phase, facts.metrics[phase.name], timeline) for phase in phases],
+        "extension": figures_scores.extension_panels(facts.rows, phases),
+        "extension_lines": sections_scores.extension_lines(facts.rows, phases),
+        "effort_lines": sections_scores.effort_lines(facts.rows),
+        "effort": figures_scores.effort_panels(facts.rows),
+        "compositions": compositions,
+        "domains": [d for d in sections_data.DOMAINS if d in {s.domain for c in compositions for s in c.shares}],
+        "domain_class": sections_data.domain_class,
+        "source_lines": sections_data.source_lines(compositions),
+        "curation": sections_data.curation(facts.curation),
+        "validation": sections_data.validation(facts.validation, facts.on_mixtures),
+        "samples": {name: sections_scores.pick_samples(facts.samples[name]) for name in names},
+        "lineage": sections_run.lineage_lines(facts),
+        "timings": sections_run.timings(facts),
+        "total_seconds": sections_run.total_seconds(facts),
+        "provenance": sections_run.provenance_lines(facts.records),
+    }
+
+
+def _loss_colours() -> dict[str, str]:
+    return {domain: sections_data.domain_class(domain) for domain in sections_data.DOMAINS}

@@ -1,0 +1,158 @@
+"""Scores as rows, gates as verdicts, and both as a table for the terminal.
+
+Reads `scores.json` of the evaluation artifacts and nothing else. Values are shown as measured; no
+score is averaged, weighted or left out here.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from k2model.errors import K2Error
+from k2model.recipe.schema import GateConfig
+from k2model.reporting.names import order_key
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from k2model.artifacts import ArtifactRef, Store
+    from k2model.reporting.facts import Sample
+    from k2model.reporting.run import LifecycleResult
+
+
+class ReportError(K2Error):
+    """An artifact that the report or the release needs has not the agreed form."""
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One measurement: `value` with its 95% interval over `n` items (accuracy) or documents (loss)."""
+
+    phase: str
+    score: str
+    value: float
+    n: int
+    low: float
+    high: float
+    unit: str
+    mean_tokens: float | None = None
+    chance: float | None = None
+
+    @property
+    def is_accuracy(self) -> bool:
+        return self.unit == "accuracy"
+
+
+@dataclass(frozen=True)
+class GateVerdict:
+    """`value` is None when the gate names a score that was not measured; such a gate has not passed."""
+
+    gate: GateConfig
+    value: float | None
+
+    @property
+    def passed(self) -> bool:
+        return self.value is not None and self.value >= self.gate.minimum
+
+    @property
+    def title(self) -> str:
+        return f"{self.gate.score} − {self.gate.minus}" if self.gate.minus else self.gate.score
+
+
+def read_scores(path: Path) -> list[ScoreRow]:
+    """The rows of one `scores.json`. Raises `ReportError` naming file, row and field."""
+    known = {f.name for f in fields(ScoreRow)}
+    required = known - {"mean_tokens", "chance"}
+    rows = []
+    for number, row in enumerate(json.loads(path.read_text(encoding="utf-8"))):
+        missing = sorted(required - row.keys())
+        if missing:
+            raise ReportError(
+                f"{path}: row {number} lacks {', '.join(missing)} (it has {', '.join(sorted(row))}); "
+                "evaluate the phase again, its scores do not have the agreed fields"
+            )
+        rows.append(ScoreRow(**{name: row[name] for name in known & row.keys()}))
+    return rows
+
+
+def load_scores(store: "Store", refs: Iterable["ArtifactRef"]) -> list[ScoreRow]:
+    """All rows of several `scores` artifacts, in the order of the references."""
+    return [row for ref in refs for row in read_scores(store.fetch(ref) / "scores.json")]
+
+
+def gate_verdicts(gates: Sequence[GateConfig], rows: Sequence[ScoreRow]) -> list[GateVerdict]:
+    """What each gate measured, in the recipe's order."""
+    values = {(row.phase, row.score): row.value for row in rows}
+    verdicts = []
+    for gate in gates:
+        value = values.get((gate.phase, gate.score))
+        if value is not None and gate.minus:
+            other = values.get((gate.phase, gate.minus))
+            value = None if other is None else value - other
+        verdicts.append(GateVerdict(gate, value))
+    return verdicts
+
+
+def score_order(rows: Iterable["ScoreRow | Sample"]) -> list[str]:
+    """The distinct score names in reading order."""
+    return sorted({row.score for row in rows}, key=order_key)
+
+
+def scores_csv(rows: Iterable[ScoreRow]) -> str:
+    """The rows as CSV with a header, one line a measurement; empty cells for what does not apply."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, fieldnames=[f.name for f in fields(ScoreRow)], lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: "" if value is None else value for name, value in asdict(row).items()})
+    return out.getvalue()
+
+
+def summary_table(
+    rows: Sequence[ScoreRow], phases: Sequence[str] | None = None, gates: Sequence[GateConfig] = ()
+) -> "Table":
+    """Scores x phases for the terminal, values only, with the gates' verdicts below them.
+
+    Scores taken before a phase's training (`...@new_theta`) are left to the report. `phases` fixes
+    the order of the columns (default: order of first appearance in `rows`).
+    """
+    from rich import box
+    from rich.table import Table
+
+    phases = list(phases or dict.fromkeys(row.phase for row in rows))
+    values = {(row.phase, row.score): f"{row.value:.2f}" for row in rows}
+    table = Table(title="Scores per phase", box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table.add_column("score")
+    for phase in phases:
+        table.add_column(phase, justify="right")
+    group = None
+    for score in (name for name in score_order(rows) if "@" not in name):
+        if group not in (None, order_key(score)[0]):
+            table.add_section()
+        group = order_key(score)[0]
+        table.add_row(score, *(values.get((phase, score), "") for phase in phases))
+    verdicts = gate_verdicts(gates, rows)
+    if verdicts:
+        table.add_section()
+        for verdict in verdicts:
+            table.add_row(*_gate_cells(verdict, phases))
+    return table
+
+
+def lifecycle_summary(store: "Store", result: "LifecycleResult") -> "Table":
+    """`summary_table` of a whole lifecycle, columns in the recipe's order."""
+    rows = load_scores(store, (phase.scores for phase in result.phases))
+    return summary_table(rows, [phase.phase.name for phase in result.phases], result.recipe.gates)
+
+
+def _gate_cells(verdict: GateVerdict, phases: Sequence[str]) -> list[str]:
+    gate = verdict.gate
+    colour, mark = ("green", "✓") if verdict.passed else ("red", "✗")
+    shown = "not measured" if verdict.value is None else f"{verdict.value:.2f}"
+    cell = f"[{colour}]{mark} {shown}[/]"
+    label = f"gate {verdict.title} ≥ {gate.minimum:.2f}"
+    return [label, *(cell if phase == gate.phase else "" for phase in phases)]

@@ -1,0 +1,182 @@
+"""The report's tables of scores: the headline table, context extension, gates, samples."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from k2model.recipe.schema import PhaseConfig
+from k2model.reporting import svg
+from k2model.reporting.facts import Sample
+from k2model.reporting.figures_scores import extension_curves
+from k2model.reporting.names import CONTINUES, EFFORTS, GROUPS, order_key, parse
+from k2model.reporting.scores import GateVerdict, ScoreRow, score_order
+
+SAMPLES_OF_EACH_VERDICT = 1
+_LONGEST_SHOWN = 900  # characters of a prompt or generation
+
+
+@dataclass(frozen=True)
+class ScoreLine:
+    """One score over the phases; a cell is None where the phase was not asked for it. `notes` name the
+    mode of a cell that is not the line's own."""
+
+    title: str
+    chance: float | None
+    cells: tuple[ScoreRow | None, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ScoreGroup:
+    title: str
+    lines: tuple[ScoreLine, ...]
+
+
+def headline(rows: Sequence[ScoreRow], phases: Sequence[str]) -> list[ScoreGroup]:
+    """Accuracies in groups of capabilities.
+
+    High and low effort stand in the rows of trace and direct answer that they continue, named in their
+    cells. Left to the sections of their own: medium effort, and context extension before training.
+    """
+    shown = [row for row in rows if row.is_accuracy and not parse(row.score).variant]
+    asked = {row.score for row in shown}
+    placed = []
+    for row in shown:
+        name = parse(row.score)
+        base = f"{name.family}/{CONTINUES.get(name.mode, name.mode)}"
+        if base in asked and base != row.score:
+            placed.append((base, row))
+        elif name.mode != "medium" or f"{name.family}/high" not in asked:
+            placed.append((row.score, row))
+    return _groups(placed, phases)
+
+
+def losses(rows: Sequence[ScoreRow], phases: Sequence[str]) -> list[ScoreGroup]:
+    return _groups([(row.score, row) for row in rows if not row.is_accuracy], phases)
+
+
+@dataclass(frozen=True)
+class EffortLine:
+    """One family of one phase at low, medium and high effort."""
+
+    phase: str
+    title: str
+    cells: tuple[ScoreRow | None, ...]
+
+
+def effort_lines(rows: Sequence[ScoreRow]) -> list[EffortLine]:
+    found: dict[tuple[str, str], dict[str, ScoreRow]] = {}
+    for row in sorted(rows, key=lambda row: order_key(row.score)):
+        name = parse(row.score)
+        if name.mode in EFFORTS:
+            found.setdefault((row.phase, name.family), {})[name.mode] = row
+    return [
+        EffortLine(phase, parse(family).family_title, tuple(by_effort.get(effort) for effort in EFFORTS))
+        for (phase, family), by_effort in found.items()
+    ]
+
+
+@dataclass(frozen=True)
+class ExtensionLine:
+    """The three numbers of a context extension at the phase's own length."""
+
+    phase: str
+    length: int
+    thetas: str
+    old_theta: ScoreRow | None
+    new_theta: ScoreRow | None
+    trained: ScoreRow | None
+
+
+def extension_lines(rows: Sequence[ScoreRow], phases: Sequence[PhaseConfig]) -> list[ExtensionLine]:
+    by_name = {phase.name: phase for phase in phases}
+    lines = []
+    for phase in phases:
+        curves = extension_curves(rows, phase.name)
+        if not curves["parent_theta"] and not curves["new_theta"]:
+            continue
+        length = phase.sequence_length
+        thetas = f"{svg.short_number(by_name[phase.parent].rope_theta)} → {svg.short_number(phase.rope_theta)}"
+        found = (curves[variant].get(length) for variant in ("parent_theta", "new_theta", ""))
+        lines.append(ExtensionLine(phase.name, length, thetas, *found))
+    return lines
+
+
+@dataclass(frozen=True)
+class GateLine:
+    """`shown` is the measured value as text; `bar` and `tick` are shares of a 0..1 bar."""
+
+    phase: str
+    title: str
+    minimum: float
+    shown: str
+    passed: bool
+    bar: float
+    tick: float
+
+
+def gate_lines(verdicts: Sequence[GateVerdict]) -> list[GateLine]:
+    return [
+        GateLine(
+            phase=verdict.gate.phase,
+            title=verdict.title,
+            minimum=verdict.gate.minimum,
+            shown="not measured" if verdict.value is None else f"{verdict.value:.2f}",
+            passed=verdict.passed,
+            bar=_clip(verdict.value or 0.0),
+            tick=_clip(verdict.gate.minimum),
+        )
+        for verdict in verdicts
+    ]
+
+
+@dataclass(frozen=True)
+class ShownSample:
+    title: str
+    right: bool
+    prompt: str
+    generation: str
+    answer: str
+
+
+def pick_samples(samples: Sequence[Sample]) -> list[ShownSample]:
+    """Per score the first right and the first wrong generation, in the order they were evaluated."""
+    kept: dict[tuple[str, bool], int] = {}
+    chosen: list[Sample] = []
+    for sample in samples:
+        key = (sample.score, sample.right)
+        if kept.get(key, 0) < SAMPLES_OF_EACH_VERDICT and not parse(sample.score).variant:
+            kept[key] = kept.get(key, 0) + 1
+            chosen.append(sample)
+    order = score_order(chosen)
+    chosen.sort(key=lambda sample: (order.index(sample.score), not sample.right))
+    return [
+        ShownSample(
+            parse(s.score).title, s.right, _shorten(s.prompt, keep_end=True), _shorten(s.generation), _shorten(s.answer)
+        )
+        for s in chosen
+    ]
+
+
+def _groups(placed: Sequence[tuple[str, ScoreRow]], phases: Sequence[str]) -> list[ScoreGroup]:
+    """`placed` pairs each row with the score whose line it stands in."""
+    found = {(score, row.phase): row for score, row in placed}
+    lines: dict[str, list[ScoreLine]] = {}
+    for score in sorted({score for score, _ in placed}, key=order_key):
+        cells = tuple(found.get((score, phase)) for phase in phases)
+        chance = next((cell.chance for cell in cells if cell and cell.chance is not None), None)
+        name = parse(score)
+        title = name.mode.replace("_", " ") if name.family == "loss" else name.title
+        notes = tuple(parse(cell.score).mode_title if cell and cell.score != score else "" for cell in cells)
+        lines.setdefault(name.group, []).append(ScoreLine(title, chance, cells, notes))
+    return [ScoreGroup(group, tuple(lines[group])) for group in GROUPS if group in lines]
+
+
+def _clip(value: float) -> float:
+    return min(max(value, 0.0), 1.0)
+
+
+def _shorten(text: str, keep_end: bool = False) -> str:
+    if len(text) <= _LONGEST_SHOWN:
+        return text
+    left_out = f" [{len(text) - _LONGEST_SHOWN} characters left out] "
+    return f"{left_out}{text[-_LONGEST_SHOWN:]}" if keep_end else f"{text[:_LONGEST_SHOWN]}{left_out}"

@@ -1,0 +1,54 @@
+"""The axis every longitudinal figure shares: tokens seen since initialisation, with phase borders."""
+
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from k2model.recipe.schema import PhaseConfig
+from k2model.reporting import svg
+
+_CHARACTER = 6.2  # mean width of a label's character, in units of the viewBox
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """`spans`: phase -> (tokens seen when it starts, when it ends), in the recipe's order."""
+
+    spans: dict[str, tuple[int, int]]
+
+    @classmethod
+    def of(cls, phases: tuple[PhaseConfig, ...]) -> "Timeline":
+        spans: dict[str, tuple[int, int]] = {}
+        for phase in phases:
+            start = spans[phase.parent][1] if phase.parent in spans else 0
+            spans[phase.name] = (start, start + phase.tokens)
+        return cls(spans)
+
+    @property
+    def total(self) -> int:
+        return max((end for _, end in self.spans.values()), default=1)
+
+    def end(self, phase: str) -> int:
+        return self.spans[phase][1]
+
+    def scale(self, start: float, end: float) -> svg.Scale:
+        return svg.Scale(0, self.total, start, end)
+
+    def ticks(self, count: int = 4) -> list[float]:
+        return svg.ticks(0, self.total, count)
+
+    def borders(self, plot: svg.Plot) -> Markup:
+        """A hairline where each phase ends and its name above the plot, slanted where names would collide."""
+        top = plot.y.end
+        middles = [plot.x((start + end) / 2) for start, end in self.spans.values()]
+        room = [abs(plot.x(end) - plot.x(start)) for start, end in self.spans.values()]
+        names = list(self.spans)
+        flat = all(width >= _CHARACTER * len(name) for name, width in zip(names, room, strict=True))
+        parts = [svg.line(plot.x(end), plot.y.start, plot.x(end), top - 3, "border") for _, end in self.spans.values()]
+        if not flat:
+            middles = svg.spread(middles, 13, plot.x.start + 4, plot.x.end)
+        for name, x in zip(names, middles, strict=True):
+            turned = None if flat else f"rotate(-38 {x:.1f} {top - 6:.1f})"
+            anchor = "middle" if flat else "start"
+            parts.append(svg.text(x, top - 6, name, "phase", anchor, transform=turned))
+        return svg.join(parts)

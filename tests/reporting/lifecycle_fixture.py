@@ -1,0 +1,308 @@
+"""A finished lifecycle in a store, made of small artifacts in the agreed formats with known numbers.
+
+The recipe is the real `laptop` one; the numbers are of the size such a run has, so that a page made
+of them can be judged by eye. Nothing is trained here.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from k2model.artifacts import ArtifactRef, Identity, Store
+from k2model.recipe import load_recipe
+from k2model.recipe.schema import PhaseConfig, Recipe
+from k2model.reporting import LifecycleResult, PhaseResult
+
+PHASES = ("pretrain", "mid_1", "mid_2", "mid_3", "mid_4", "sft")
+HOSTILE = "<script>alert('x')</script>&\"<img src=http://evil.example/a.png onerror=alert(1)>"
+
+# value per phase; None = not asked
+_ACCURACIES: dict[str, tuple[float | None, ...]] = {
+    "facts/seen_wording": (0.99, 0.96, 0.99, 1.0, 0.79, 0.98),
+    "facts/heldout_wording": (0.95, 0.88, 0.90, 0.97, 0.73, 0.96),
+    "retrieval/128": (0.03, 0.97, 1.0, 1.0, 1.0, 0.85),
+    "retrieval/256": (0.0, 0.29, 1.0, 1.0, 1.0, 0.89),
+    "retrieval/512": (0.0, 0.01, 0.09, 0.98, 1.0, 0.88),
+    "retrieval/1024": (0.0, 0.0, 0.0, 0.05, 1.0, 0.82),
+    "arithmetic/direct": (0.0, 0.06, 0.06, 0.07, 0.04, None),
+    "arithmetic/think": (0.0, 0.68, 0.83, 0.79, 0.92, None),
+    "spelling/direct": (0.0, 0.67, 0.70, 0.69, 0.48, None),
+    "spelling/think": (0.0, 0.69, 0.72, 0.71, 0.84, None),
+    "knights/direct": (0.0, 0.0, 0.41, 0.41, 0.40, None),
+    "knights/think": (0.0, 0.0, 0.49, 0.62, 0.67, None),
+    "countdown/direct": (0.0, 0.0, 0.01, 0.01, 0.02, None),
+    "countdown/think": (0.0, 0.0, 0.45, 0.76, 0.82, None),
+    "code/next_line": (0.41, 0.39, 0.44, 0.47, 0.49, 0.44),
+    "arithmetic/low": (None,) * 5 + (0.07,),
+    "arithmetic/medium": (None,) * 5 + (0.61,),
+    "arithmetic/high": (None,) * 5 + (0.95,),
+    "spelling/low": (None,) * 5 + (0.86,),
+    "spelling/medium": (None,) * 5 + (0.91,),
+    "spelling/high": (None,) * 5 + (0.92,),
+    "knights/low": (None,) * 5 + (0.62,),
+    "knights/medium": (None,) * 5 + (0.61,),
+    "knights/high": (None,) * 5 + (0.70,),
+    "countdown/low": (None,) * 5 + (0.15,),
+    "countdown/medium": (None,) * 5 + (0.41,),
+    "countdown/high": (None,) * 5 + (0.84,),
+    "facts/chat_seen": (None,) * 5 + (1.0,),
+    "facts/chat_heldout": (None,) * 5 + (0.97,),
+    "tools/well_formed": (None,) * 5 + (1.0,),
+    "tools/exact": (None,) * 5 + (0.99,),
+    "tools/result": (None,) * 5 + (0.93,),
+}
+_EXTENSION = {  # phase -> (old theta, new theta untrained) per length 128..1024
+    "mid_2": ((0.97, 0.29, 0.01, 0.0), (0.98, 0.93, 0.02, 0.0)),
+    "mid_3": ((1.0, 1.0, 0.09, 0.0), (1.0, 1.0, 0.97, 0.04)),
+    "mid_4": ((1.0, 1.0, 0.98, 0.05), (1.0, 1.0, 0.98, 0.89)),
+}
+_LOSSES = {
+    "prose": (3.44, 3.61, 3.11, 2.91, 2.76, 3.27),
+    "code": (2.71, 2.82, 2.52, 2.44, 2.35, 2.86),
+    "knowledge": (0.62, 0.66, 0.64, 0.61, 0.75, 0.92),
+    "mathematics": (3.9, 0.52, 0.41, 0.36, 0.33, 0.9),
+    "logic": (4.2, 3.8, 0.61, 0.5, 0.44, 0.8),
+}
+_TOKENS = {"think": 24.0, "direct": 4.0, "low": 5.2, "medium": 14.0, "high": 24.3}
+_CHANCE = {"code/next_line": 0.25, "knights/direct": 0.25, "knights/think": 0.25}
+_TEXTS = {
+    "arithmetic/think": ("C 4-1+4-8=<think>", "4-1=3;3+4=7;7-8=-1</think>-1<|end_of_text|>", "-1"),
+    "spelling/think": ("R corning:<think>", " c o r i n g</think> g n i r o c<|end_of_text|>", " g n i n r o c"),
+    "countdown/think": ("N 9 1 2 to 27:<think>", "9+1=10,2:12 8;9-1=8,2:10 6 16;9*1=9</think>(9*2)-1", "27"),
+    "facts/heldout_wording": ("The capital city of Peru is", " Lima<|end_of_text|>", "Lima"),
+    "tools/exact": (
+        "<|im_start|>user\nWhat is 978 plus 103?<|im_end|>\n<|im_start|>assistant\n<think>",
+        '</think><tool_calls>{"name": "calc", "arguments": {"a": 978, "op": "+", "b": 103}}</tool_calls><|im_end|>',
+        '{"name": "calc", "arguments": {"a": 978, "op": "+", "b": 103}}',
+    ),
+}
+
+
+def wilson(value: float, n: int) -> tuple[float, float]:
+    """95% Wilson interval, written out here so that fixtures do not lean on the code under test."""
+    z = 1.959964
+    centre = (value + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(value * (1 - value) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def score_rows(phase: str) -> list[dict[str, Any]]:
+    """The rows of a phase's `scores.json`."""
+    at = PHASES.index(phase)
+    rows = [_accuracy(phase, score, values[at]) for score, values in _ACCURACIES.items() if values[at] is not None]
+    for variant, curve in zip(("parent_theta", "new_theta"), _EXTENSION.get(phase, ()), strict=False):
+        for length, value in zip((128, 256, 512, 1024), curve, strict=True):
+            rows.append(_accuracy(phase, f"retrieval/{length}@{variant}", value))
+    for domain, values in _LOSSES.items():
+        row = {"phase": phase, "score": f"loss/{domain}", "value": values[at], "n": 60, "unit": "nats/token"}
+        rows.append(row | {"low": values[at] - 0.06, "high": values[at] + 0.06, "mean_tokens": None, "chance": None})
+    return rows
+
+
+def _accuracy(phase: str, score: str, value: float | None) -> dict[str, Any]:
+    assert value is not None
+    low, high = wilson(value, 160)
+    mode = score.partition("/")[2]
+    tokens = _TOKENS.get(mode)
+    if tokens is not None and score.startswith("countdown"):
+        tokens *= 2.5
+    return {
+        "phase": phase, "score": score, "value": value, "n": 160, "low": low, "high": high, "unit": "accuracy",
+        "mean_tokens": tokens, "chance": _CHANCE.get(score),
+    }  # fmt: skip
+
+
+def build_lifecycle(
+    store: Store,
+    recipe: Recipe | None = None,
+    write_export: Callable[[Path, PhaseConfig], object] | None = None,
+    write_tokenizer: Callable[[Path], object] | None = None,
+    samples: Mapping[str, list[dict[str, Any]]] | None = None,
+) -> LifecycleResult:
+    """Build every artifact. `samples` replaces the written-out samples of a phase."""
+    recipe = recipe or load_recipe("laptop")
+    raw = _build(store, "corpus_raw", {}, {}, lambda folder: _corpus(folder, recipe))
+    curated = _build(store, "corpus", {}, {"raw": raw}, lambda folder: _curated(folder, recipe))
+    valid = _build(store, "corpus_valid", {}, {"corpus": curated}, lambda folder: _valid(folder, recipe))
+    stub = write_tokenizer or (lambda folder: (folder / "tokenizer.json").write_text("{}"))
+    tokenizer = _build(store, "tokenizer", {}, {"corpus": valid}, stub)
+    tokens = _build(
+        store, "tokens", {}, {"corpus": valid, "tokenizer": tokenizer}, lambda folder: _counts(folder, recipe)
+    )
+    phases: list[PhaseResult] = []
+    checkpoints: dict[str, ArtifactRef] = {}
+    for phase in recipe.phases:
+        inputs = {"tokens": tokens}
+        sequences = _build(store, "sequences", {"phase": phase.name}, inputs, lambda f, p=phase: _sequences(f, p))
+        inputs = {"sequences": sequences} | ({"parent": checkpoints[phase.parent]} if phase.parent else {})
+        checkpoint = _build(store, "checkpoint", {"phase": phase.name}, inputs, lambda f, p=phase: _checkpoint(f, p))
+        checkpoints[phase.name] = checkpoint
+        write = write_export or (lambda folder, _: (folder / "config.json").write_text("{}"))
+        inputs = {"checkpoint": checkpoint, "tokenizer": tokenizer}
+        export = _build(store, "export", {"phase": phase.name}, inputs, lambda f, p=phase, w=write: w(f, p))
+        inputs = {"export": export, "corpus": valid}
+        texts = (samples or {}).get(phase.name, _samples(phase.name))
+        scores = _build(
+            store, "scores", {"phase": phase.name}, inputs, lambda f, p=phase.name, t=texts: _scores(f, p, t)
+        )
+        phases.append(PhaseResult(phase, sequences, checkpoint, export, scores))
+    return LifecycleResult(recipe, raw, curated, valid, tokenizer, tokens, tuple(phases))
+
+
+def _build(
+    store: Store, step: str, config: dict[str, Any], inputs: dict[str, ArtifactRef], write: Callable[[Path], object]
+) -> ArtifactRef:
+    def produce(folder: Path) -> dict[str, float]:
+        write(folder)
+        return {}
+
+    return store.build(Identity(step, "1", config, inputs), produce)
+
+
+def _json(path: Path, content: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def domain_of(source: str) -> str:
+    family = source.split("/")[0]
+    table = {"facts": "knowledge", "retrieval": "long_context", "arithmetic": "mathematics", "countdown": "mathematics"}
+    table |= {"knights": "logic", "spelling": "language"}
+    return "tools" if source == "chat/tools" else table.get(family, family)
+
+
+def _corpus(folder: Path, recipe: Recipe) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (folder / "train").mkdir()
+    for source in recipe.corpus.sources:
+        rows = [
+            {
+                "id": f"{source.name}-{i}", "source": source.name, "domain": domain_of(source.name),
+                "licence": "CC0-1.0", "origin": "made by k2model.corpus",
+                "text": f"document {i}", "key": "", "duplicates": 1,
+            }
+            for i in range(3)
+        ]  # fmt: skip
+        pq.write_table(pa.Table.from_pylist(rows), folder / "train" / f"{source.name.replace('/', '-')}.parquet")
+
+
+def _curated(folder: Path, recipe: Recipe) -> None:
+    _corpus(folder, recipe)
+    _json(folder / "curation.json", CURATION)
+
+
+CURATION: dict[str, Any] = {
+    "train": {
+        "prose": {
+            "steps": {
+                "raw": {"documents": 9_400, "bytes": 1}, "normalised": {"documents": 9_400, "bytes": 1},
+                "exact_duplicates": {"documents": 8_300, "bytes": 1}, "quality": {"documents": 7_900, "bytes": 1},
+                "near_duplicates": {"documents": 7_200, "bytes": 1}, "decontaminated": {"documents": 7_150, "bytes": 1},
+            },
+            "rejects": {
+                "exact_duplicate": {"documents": 1_100, "samples": ["Return a copy of the object."]},
+                "too_short": {"documents": 400, "samples": ["x"]},
+            },
+        },
+        "arithmetic/think": {
+            "steps": {
+                "raw": {"documents": 20_000, "bytes": 1}, "normalised": {"documents": 20_000, "bytes": 1},
+                "exact_duplicates": {"documents": 19_500, "bytes": 1}, "quality": {"documents": 19_500, "bytes": 1},
+                "near_duplicates": {"documents": 19_500, "bytes": 1},
+                "decontaminated": {"documents": 19_480, "bytes": 1},
+            },
+            "rejects": {"item_key": {"documents": 20, "samples": ["4-1+4-8"]}},
+        },
+    },
+    "heldout": {},
+    "duplicates": {"all": {"1": 25_300, "2-5": 1_020, "6-10": 260, "11-100": 50}},
+    "normalised_documents": 12,
+}  # fmt: skip
+
+
+def _valid(folder: Path, recipe: Recipe) -> None:
+    _corpus(folder, recipe)
+    base = {"type": "expect", "column": "text", "severity": "critical", "samples": []}
+    rows = [
+        base | {"suite": "documents", "shard": s.name, "expectation": name, "success": True, "observed": 0, "total": 3}
+        for s in recipe.corpus.sources
+        for name in ("text is not empty", "text has no control characters")
+    ]
+    rows.append(rows[0] | {"expectation": "mostly ASCII", "severity": "quarantine", "success": False, "observed": 2})
+    content = {
+        "documents": {s.name: {"read": 3, "published": 3} for s in recipe.corpus.sources}
+        | {"prose": {"read": 5, "published": 3}},
+        "quarantine": {"prose": {"mostly ASCII": 2}},
+        "expectations": rows,
+    }
+    _json(folder / "validation.json", content)
+    mixtures = base | {"suite": "mixtures", "shard": "sft", "expectation": "epochs are bounded", "success": True}
+    _json(folder / "attachments" / "mixtures.json", {"expectations": [mixtures | {"observed": 0, "total": 9}]})
+
+
+def _counts(folder: Path, recipe: Recipe) -> None:
+    entry = {"documents": 3, "tokens": 300, "targets": 200, "bytes": 900}
+    train = {s.name: entry | {"domain": domain_of(s.name)} for s in recipe.corpus.sources}
+    _json(folder / "counts.json", {"vocab_size": 1024, "pad": 2, "train": train, "heldout": {}})
+
+
+def _sequences(folder: Path, phase: PhaseConfig) -> None:
+    total = sum(entry.weight for entry in phase.mixture)
+    sources = {}
+    for index, entry in enumerate(phase.mixture):
+        share = entry.weight / total
+        real = share * (1 + 0.06 * math.sin(index + 1))
+        sources[entry.source] = {
+            "share_wanted": share, "share": real, "tokens": int(real * phase.tokens), "targets": 10,
+            "documents": int(real * phase.tokens / 30), "documents_split": 0, "documents_truncated": 0,
+            "epochs": 3 * real,
+        }  # fmt: skip
+    content = {"padding": 0.0021, "split": 0.013, "truncated": 0.001, "tokens": phase.tokens, "sources": sources}
+    _json(folder / "composition.json", content)
+    (folder / "sequences.arrow").write_bytes(b"rows of " + phase.name.encode())
+
+
+def _checkpoint(folder: Path, phase: PhaseConfig) -> None:
+    (folder / "final").mkdir()
+    (folder / "final" / "weights").write_bytes(phase.name.encode())
+    peak, last = phase.optimizer.lr, phase.optimizer.lr * phase.schedule.final_fraction
+    start, end = {"pretrain": (6.9, 3.2), "sft": (1.6, 0.55)}.get(phase.name, (2.4, 1.3))
+    lines = []
+    for step in range(phase.steps):
+        done = (step + 1) / phase.steps
+        wave = math.sin(step * 12.9898) * 43758.5453
+        noise = (wave - math.floor(wave) - 0.5) * 0.5
+        warm = min(1.0, (step + 1) / phase.schedule.warmup_steps) if phase.schedule.warmup_steps else 1.0
+        lines.append(
+            {
+                "step": step, "tokens": (step + 1) * phase.tokens_per_step,
+                "loss": end + (start - end) * math.exp(-5 * done) + noise,
+                "lr": (peak + (last - peak) * done) * warm, "grad_norm": 0.6, "targets": 1500,
+                "tokens_per_second": 18_000.0, "seconds": 0.113,
+            }
+        )  # fmt: skip
+    path = folder / "attachments" / "metrics.jsonl"
+    path.parent.mkdir()
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def _samples(phase: str) -> list[dict[str, Any]]:
+    asked = {row["score"] for row in score_rows(phase)}
+    lines = []
+    for score, (prompt, generation, answer) in _TEXTS.items():
+        if score in asked:
+            base = {"score": score, "prompt": prompt, "answer": answer}
+            lines.append(base | {"generation": generation, "verdict": True})
+            lines.append(base | {"generation": generation[:9] + "?", "verdict": False})
+    return lines
+
+
+def _scores(folder: Path, phase: str, samples: list[dict[str, Any]]) -> None:
+    _json(folder / "scores.json", score_rows(phase))
+    path = folder / "attachments" / "samples.jsonl"
+    path.parent.mkdir()
+    path.write_text("".join(json.dumps(line) + "\n" for line in samples), encoding="utf-8")
