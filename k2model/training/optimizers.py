@@ -59,6 +59,10 @@ class K2Optimizer(torch.optim.Optimizer):
         self.grad_norm = math.nan
         super().__init__(parameter_groups(named, config), {"lr": config.lr})
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As torch's own, which its decorator only keeps from torch.compile: at the price of importing it, 2 s."""
+        torch.optim.Optimizer.add_param_group.__wrapped__(self, param_group)  # type: ignore[attr-defined]
+
     def ensure_state(self, parameters: Iterable[Tensor], slots: tuple[str, ...]) -> None:
         """Zero state for parameters that have none, so that a checkpoint can be read before the first step."""
         for parameter in parameters:

@@ -4,9 +4,11 @@ Reads the variables torch-elastic sets; without them the process is a world of i
 talk over gloo. Which machine a worker runs on and how it is started is left to the task.
 """
 
+import contextlib
 import logging
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -93,6 +95,19 @@ class World:
         return results
 
 
+@contextlib.contextmanager
+def _hidden(module: str) -> Iterator[None]:
+    """Makes `import module` fail inside, unless it is loaded already."""
+    hide = module not in sys.modules
+    if hide:
+        sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if hide:
+            del sys.modules[module]
+
+
 def _configure_deepspeed() -> None:
     """Settings DeepSpeed only takes before its first use."""
     import torch
@@ -102,7 +117,8 @@ def _configure_deepspeed() -> None:
     os.environ.setdefault("LOCAL_RANK", "0")  # the engine reads it without a default
     for name in ("DeepSpeed", "deepspeed"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    import deepspeed.ops
+    with _hidden("mlflow"):  # its autotuner, unused here, would import all of it: 2 s
+        import deepspeed.ops
     from deepspeed.utils import logger
 
     logger.setLevel(logging.ERROR)

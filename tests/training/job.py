@@ -1,17 +1,21 @@
 """A tiny phase in a real store, and real worker processes on it: what the training tests share.
 
-Run as a module it is one worker: `python -m tests.training.job <spec.json>` calls `train_phase` as the
-elastic task does.
+Run as a module it is one worker, which calls `train_phase` as the elastic task does.
 """
 
+import contextlib
+import glob
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +55,7 @@ PHASE = PhaseConfig(
 )
 
 
-def phase(**changes: object) -> PhaseConfig:
+def phase(**changes: Any) -> PhaseConfig:
     """PHASE with fields changed; `optimizer_name`, `zero_stage`, `micro_batch` and `precision` reach inside."""
     result = PHASE
     if (name := changes.pop("optimizer_name", None)) is not None:
@@ -61,8 +65,8 @@ def phase(**changes: object) -> PhaseConfig:
     if "precision" in changes:
         changes["precision"] = Precision(changes["precision"])
     if "cadence" in changes:
-        changes["cadence"] = Cadence(**changes["cadence"])  # type: ignore[arg-type]
-    return replace(result, **changes)  # type: ignore[arg-type]
+        changes["cadence"] = Cadence(**changes["cadence"])
+    return replace(result, **changes)
 
 
 def sequences(store: Store, config: PhaseConfig, seed: int = 0) -> ArtifactRef:
@@ -86,72 +90,79 @@ def sequences(store: Store, config: PhaseConfig, seed: int = 0) -> ArtifactRef:
     return store.build(Identity("sequences", "1", shape), produce)
 
 
-def command(spec: dict[str, object], workers: int) -> list[str]:
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={workers}"]
-    return [sys.executable, *(launcher if workers > 1 else []), "-m", "tests.training.job", json.dumps(spec)]
+Spec = dict[str, Any]  # store, and as wanted: phase, model (changes), parent (a reference), pause (seconds a step)
 
 
-def start(spec: dict[str, object], workers: int = 2) -> "subprocess.Popen[str]":
-    """Worker processes in a process group of their own, so that all of them can be killed at once."""
+def start(specs: list[Spec], workers: int = 2) -> "subprocess.Popen[str]":
+    """Workers that train one spec after the other, in a process group of their own to be killed as one."""
+    arguments = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={workers}"]
     return subprocess.Popen(
-        command(spec, workers), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [*arguments, "-m", "tests.training.job", json.dumps(specs)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
 
 
-def finish(process: "subprocess.Popen[str]") -> tuple[list[ArtifactRef], str]:
-    """(the references the workers returned, their stderr); raises when they failed."""
-    out, err = process.communicate(timeout=120)
-    if process.returncode:
-        raise RuntimeError(f"workers failed:\n{out}\n{err}")
-    refs = [ArtifactRef(**json.loads(line[4:])) for line in out.splitlines() if line.startswith("REF ")]
-    return refs, err
+def finish(process: "subprocess.Popen[str]", workers: int = 2) -> list[ArtifactRef]:
+    """The references, one a spec, after checking that all workers returned the same."""
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, f"{out}\n{err}"
+    refs: dict[int, list[ArtifactRef]] = defaultdict(list)
+    for line in out.splitlines():
+        if line.startswith("REF "):
+            _, spec, ref = line.split(" ", 2)
+            refs[int(spec)].append(ArtifactRef(**json.loads(ref)))
+    assert all(len(group) == workers and group == [group[0]] * workers for group in refs.values())
+    return [refs[spec][0] for spec in sorted(refs)]
 
 
-def train(spec: dict[str, object], workers: int = 2) -> tuple[ArtifactRef, str]:
-    refs, err = finish(start(spec, workers))
-    assert len(refs) == workers and all(ref == refs[0] for ref in refs)
-    return refs[0], err
-
-
-def kill(process: "subprocess.Popen[str]") -> None:
-    """SIGKILL to launcher and workers: nobody gets to clean up."""
+def kill_when(path: str, process: "subprocess.Popen[str]", seconds: float = 120) -> None:
+    """SIGKILL to launcher and workers as soon as a file matches the pattern: nobody gets to clean up."""
+    deadline = time.monotonic() + seconds
+    while not glob.glob(path):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.005)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 
 
-def wait_for(path: Path, process: "subprocess.Popen[str]", seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not path.exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, f"{path} did not appear"
-        time.sleep(0.005)
+def metrics(ref: ArtifactRef) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(ref.uri, "attachments/metrics.jsonl").read_text().splitlines()]
 
 
-def worker(spec: dict[str, object]) -> None:
+def run(spec: Spec) -> ArtifactRef:
+    """What a worker does with one spec."""
     from k2model.training import train_phase
 
-    store = Store.open(str(spec["store"]))
-    config = phase(**spec.get("phase", {}))  # type: ignore[arg-type]
-    parent = ArtifactRef(**spec["parent"]) if spec.get("parent") else None  # type: ignore[arg-type]
-    model = replace(MODEL, **spec.get("model", {}))  # type: ignore[arg-type]
-    if (pause := spec.get("pause")) is not None:
-        _pause_in_steps(float(pause))  # type: ignore[arg-type]
-    ref = train_phase(store, model, config, sequences(store, config), parent)
-    print("REF " + json.dumps(vars(ref)), flush=True)
+    store, config = Store.open(spec["store"]), phase(**spec.get("phase", {}))
+    parent = ArtifactRef(**spec["parent"]) if spec.get("parent") else None
+    rows = sequences(store, config)
+    with slowed(spec.get("pause", 0.0)):
+        return train_phase(store, replace(MODEL, **spec.get("model", {})), config, rows, parent)
 
 
-def _pause_in_steps(seconds: float) -> None:
-    """Slow the steps of a toy model down, so that a test has time to kill it between two of them."""
-    from k2model.training import engine
+@contextlib.contextmanager
+def slowed(seconds: float) -> Iterator[None]:
+    """Steps of a toy model take at least this long, so that a test can kill it between two of them."""
+    from k2model.training.engine import Engine
 
-    step = engine.Engine.step
+    step = Engine.step
 
-    def slow(self, *args):  # type: ignore[no-untyped-def]
+    def slow(self: Engine, batch: Any, lr: float) -> Any:
         time.sleep(seconds)
-        return step(self, *args)
+        return step(self, batch, lr)
 
-    engine.Engine.step = slow  # type: ignore[method-assign]
+    Engine.step = slow  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Engine.step = step  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
-    worker(json.loads(sys.argv[1]))
+    for number, given in enumerate(json.loads(sys.argv[1])):
+        # One write a line: both workers share this pipe.
+        os.write(1, f"REF {number} {json.dumps(vars(run(given)))}\n".encode())

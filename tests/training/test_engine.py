@@ -1,0 +1,108 @@
+"""One step through DeepSpeed against the same step written out in plain torch."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from k2model.artifacts import Store
+from k2model.model import K2Model
+from k2model.recipe.schema import OptimizerName
+from k2model.tokens import PackedSequences
+from k2model.training.engine import Engine
+from k2model.training.world import World
+from tests.training.job import MODEL, phase, sequences
+
+STEPS = 3
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    world = World()
+    world.join()
+    return world
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> PackedSequences:
+    store = Store.open(tmp_path_factory.mktemp("store"))
+    return PackedSequences(store.fetch(sequences(store, phase())))
+
+
+def mean_over_targets(model: K2Model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Written position by position, so that nothing of the code under test is used but the model."""
+    logits = model(batch["tokens"], batch["document"])
+    picked = [
+        F.cross_entropy(logits[b, t - 1].float(), batch["tokens"][b, t])
+        for b, t in batch["loss"].nonzero().tolist()
+        if t > 0
+    ]
+    return torch.stack(picked).mean()
+
+
+@pytest.mark.parametrize(("micro_batch", "precision"), [(0, "fp32"), (1, "fp32"), (3, "fp32"), (0, "bf16")])
+def test_steps_equal_plain_torch(world: World, rows: PackedSequences, micro_batch: int, precision: str) -> None:
+    config = phase(optimizer_name="adamw", micro_batch=micro_batch, precision=precision)
+    engine = Engine(MODEL, config, world)
+    torch.manual_seed(config.seed)
+    model = K2Model(MODEL, config.rope_theta, config.sequence_length)
+    decayed = [p for p in model.parameters() if p.dim() == 2]
+    gains = [p for p in model.parameters() if p.dim() == 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.05}, {"params": gains, "weight_decay": 0.0}], betas=(0.9, 0.95), eps=1e-8
+    )
+    for step in range(STEPS):
+        batch = rows.batch(step, config.global_batch)
+        outcome = engine.step(batch, lr=2e-3)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            loss = mean_over_targets(model, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = 2e-3
+        optimizer.step()
+        assert outcome.targets == int(batch["loss"][:, 1:].sum())
+        tolerance = 1e-5 if precision == "fp32" else 1e-2
+        assert outcome.loss_sum.item() / outcome.targets == pytest.approx(loss.item(), rel=tolerance)
+        assert outcome.grad_norm == pytest.approx(norm.item(), rel=10 * tolerance)
+    if precision == "fp32":
+        ours = engine.state.collect(set(engine.shapes))
+        for name, parameter in model.named_parameters():
+            torch.testing.assert_close(ours[f"model.{name}"], parameter.detach(), rtol=1e-3, atol=2e-5)
+
+
+def test_bf16_really_rounds_and_keeps_fp32_parameters(world: World, rows: PackedSequences) -> None:
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        engine = Engine(MODEL, phase(precision=precision), world)
+        assert {p.dtype for p in engine.deepspeed.module.parameters()} == {torch.float32}
+        losses[precision] = engine.step(rows.batch(0, 4), lr=0.0).loss_sum.item()
+    assert losses["fp32"] != losses["bf16"]
+    assert losses["fp32"] == pytest.approx(losses["bf16"], rel=1e-2)
+
+
+@pytest.mark.parametrize(("stage", "name"), [(0, "muon"), (0, "adamw"), (1, "adamw"), (2, "adamw"), (3, "adamw")])
+def test_state_by_name_round_trips(world: World, rows: PackedSequences, stage: int, name: str) -> None:
+    """Two more steps from the named state equal two more steps of the engine it came from, bit for bit."""
+    from k2model.training.state import TrainingState
+
+    config = phase(optimizer_name=name, zero_stage=stage, precision="fp32")
+    engine = Engine(MODEL, config, world)
+    for step in range(2):
+        engine.step(rows.batch(step, 4), lr=1e-2)
+    tensors = engine.state.collect(set(engine.shapes))
+    tensors = {key: value.clone() for key, value in tensors.items()}
+    assert {key: value.shape for key, value in tensors.items()} == engine.shapes
+    other = Engine(
+        MODEL, replace(config, seed=9), world, TrainingState(tensors, engine.state.optimizer_steps, "memory")
+    )
+    for step in range(2, 4):
+        batch = rows.batch(step, 4)
+        first, second = engine.step(batch, lr=1e-2), other.step(batch, lr=1e-2)
+        assert first.loss_sum.item() == second.loss_sum.item()
+    one, two = (e.state.collect(set(e.shapes)) for e in (engine, other))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    slot = "momentum_buffer" if OptimizerName(name) is OptimizerName.MUON else "exp_avg"
+    assert one[f"optimizer.blocks.0.mlp.up.weight.{slot}"].abs().sum() > 0
