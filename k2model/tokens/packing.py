@@ -18,7 +18,8 @@ from k2model.tokens.ragged import exclusive_sum, flat_positions
 
 WINDOW = 4096  # documents sorted together
 SMALL = 8  # a piece of at most 1/SMALL of a row is small
-FILLER = 0.03  # of the phase's tokens, the natural text held back to fill room
+FILLER = 0.03  # of the phase's tokens, the least natural text held back to fill room
+MAX_PADDING = 0.01  # of all positions, beyond which more is held back
 MIN_FILLER = 4  # tokens; a shorter piece has next to no context to learn from
 
 Ints = NDArray[np.int64]
@@ -92,9 +93,19 @@ class Rows:
 def best_fit(documents: Pieces, natural: NDArray[np.bool_], capacity: int) -> Layout:
     """Lay `documents` (whole, in a random order) into rows of `capacity` tokens.
 
-    `natural` [documents] marks those that may be cut to fill room.
+    `natural` [documents] marks those that may be cut to fill room. As little of it as brings padding
+    down to `MAX_PADDING` is held back for that, in steps of twice as much.
     """
-    held = _held_back(documents.length, natural, int(FILLER * documents.length.sum()))
+    tokens, natural_tokens = int(documents.length.sum()), int(documents.length[natural].sum())
+    filler = int(FILLER * tokens)
+    while True:
+        layout = _best_fit(documents, _held_back(documents.length, natural, filler), capacity)
+        if tokens >= (1 - MAX_PADDING) * layout.rows * capacity or filler >= natural_tokens:
+            return layout
+        filler = 2 * filler + 1
+
+
+def _best_fit(documents: Pieces, held: NDArray[np.bool_], capacity: int) -> Layout:
     main = split(documents.take(np.flatnonzero(~held)), capacity)
     main = main.take(placing_order(main.length, capacity))
     rows = Rows(capacity)
