@@ -22,12 +22,17 @@ def curate(store: StoreRef, config: CorpusConfig, raw: ArtifactRef) -> ArtifactR
 
 @data_task(enable_deck=True)
 def validate(
-    store: StoreRef, config: ValidationConfig, mixtures: dict[str, list[MixtureEntry]], corpus: ArtifactRef
+    store: StoreRef,
+    config: ValidationConfig,
+    mixtures: dict[str, list[MixtureEntry]],
+    phase_tokens: dict[str, int],
+    corpus: ArtifactRef,
 ) -> ArtifactRef:
     """Stops the DAG when a critical expectation is broken: nothing downstream may train on such data."""
     from k2model.corpus.validation import validate
 
     opened = store.open()
-    valid = validate(opened, config, {name: tuple(entries) for name, entries in mixtures.items()}, corpus)
+    tables = {name: tuple(entries) for name, entries in mixtures.items()}
+    valid = validate(opened, config, tables, corpus, phase_tokens=phase_tokens)
     show_deck("Data Docs", (opened.fetch(valid) / "attachments" / "deck.html").read_text(encoding="utf-8"))
     return valid

@@ -29,7 +29,13 @@ def full_lifecycle(overrides: dict = {}) -> str:  # noqa: B006  Flyte reads the 
     plan = resolve(overrides=overrides)
     raw = build_corpus(store=plan.store, config=plan.recipe.corpus)
     curated = curate(store=plan.store, config=plan.recipe.corpus, raw=raw)
-    corpus = validate(store=plan.store, config=plan.recipe.validation, mixtures=plan.mixtures, corpus=curated)
+    corpus = validate(
+        store=plan.store,
+        config=plan.recipe.validation,
+        mixtures=plan.mixtures,
+        phase_tokens=plan.phase_tokens,
+        corpus=curated,
+    )
     tokenizer = train_tokenizer(store=plan.store, config=plan.recipe.tokenizer, corpus=corpus)
     tokens = tokenize(store=plan.store, corpus=corpus, tokenizer=tokenizer)
 

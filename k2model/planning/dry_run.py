@@ -62,14 +62,14 @@ def dry_run(plan: LifecyclePlan) -> list[Decision]:
     from k2model.evals import evaluation_identity
     from k2model.model import export_hugging_face
     from k2model.tokens import pack, tokenize, train_tokenizer
-    from k2model.training import training_identity
+    from k2model.training import train_identity
 
     store = PlanningStore.open(plan.store.uri)
     recipe = plan.recipe
     raw = build_corpus(store, recipe.corpus)
     curated = curate(store, recipe.corpus, raw)
     mixtures = {name: tuple(entries) for name, entries in plan.mixtures.items()}
-    corpus = validate(store, recipe.validation, mixtures, curated)
+    corpus = validate(store, recipe.validation, mixtures, curated, phase_tokens=plan.phase_tokens)
     tokenizer = train_tokenizer(store, recipe.tokenizer, corpus)
     tokens = tokenize(store, corpus, tokenizer)
     checkpoints: dict[str, ArtifactRef] = {}
@@ -78,7 +78,7 @@ def dry_run(plan: LifecyclePlan) -> list[Decision]:
         store.phase = phase.name
         parent = plan.phases.get(phase.parent)
         sequences = pack(store, phase, tokens)
-        identity = training_identity(recipe.model, phase, sequences, checkpoints.get(phase.parent))
+        identity = train_identity(recipe.model, phase, sequences, checkpoints.get(phase.parent))
         checkpoints[phase.name] = store.build(identity, None)
         exports[phase.name] = export_hugging_face(store, recipe.model, phase, checkpoints[phase.name], tokenizer)
         evaluation = evaluation_identity(

@@ -38,6 +38,7 @@ class LifecyclePlan:
     tracking_uri: str
     phases: dict[str, PhaseConfig]
     mixtures: dict[str, list[MixtureEntry]]
+    phase_tokens: dict[str, int]  # tokens each phase trains on
     lengths: list[int]  # every sequence length of the recipe, ascending, in tokens
 
 
@@ -52,5 +53,6 @@ def resolve(recipe_name: str, overrides: Mapping[str, Any], store_uri: str, trac
         tracking_uri=tracking_uri,
         phases={phase.name: phase for phase in recipe.phases},
         mixtures={phase.name: list(phase.mixture) for phase in recipe.phases},
+        phase_tokens={phase.name: phase.tokens for phase in recipe.phases},
         lengths=sorted({phase.sequence_length for phase in recipe.phases}),
     )
