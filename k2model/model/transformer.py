@@ -170,7 +170,7 @@ class K2Model(nn.Module):
             return self._cached_context(length, document_BT, cache)
         self._check_positions(length)
         if tokens_BT.device.type == "cpu":
-            attend: Attend = BlockAttention.causal(length, document_BT, self._compute_dtype())
+            attend: Attend = BlockAttention.causal(length, document_BT, self.compute_dtype())
         else:
             attend = FusedAttention.causal(document_BT)
         return Context(self.cos[:length], self.sin[:length], attend)
@@ -181,9 +181,9 @@ class K2Model(nn.Module):
         positions_BT = cache.next_positions(length)
         self._check_positions(int(positions_BT.max()) + 1)
         cos, sin = self.cos[positions_BT][:, None], self.sin[positions_BT][:, None]
-        return Context(cos, sin, BlockAttention.cached(positions_BT, self._compute_dtype()), cache)
+        return Context(cos, sin, BlockAttention.cached(positions_BT, self.compute_dtype()), cache)
 
-    def _compute_dtype(self) -> torch.dtype:
+    def compute_dtype(self) -> torch.dtype:
         """What matrix products run in on the CPU: autocast's type where it is on, else the parameters'."""
         return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else self.head.weight.dtype
 

@@ -1,0 +1,194 @@
+"""The evaluation step: every worker measures its share of the score groups, rank 0 writes them down.
+
+Scores do not depend on the number of workers. Which numbers count as good enough is the gates'
+business, not this module's.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from k2model.artifacts import ArtifactRef, Identity, Store
+from k2model.evals.errors import EvaluationError
+from k2model.recipe.schema import EvaluationConfig, PhaseConfig
+from k2model.training.world import World
+
+VERSION = "1"
+_log = logging.getLogger(__name__)
+
+
+def evaluate(
+    store: Store,
+    config: EvaluationConfig,
+    phase: PhaseConfig,
+    corpus: ArtifactRef,
+    tokens: ArtifactRef,
+    tokenizer: ArtifactRef,
+    export: ArtifactRef,
+    parent_export: ArtifactRef | None = None,
+    parent_phase: PhaseConfig | None = None,
+    lengths: Sequence[int] = (),
+) -> ArtifactRef:
+    """Score the exported model of `phase`; kind `scores` (`scores.json`, `attachments/samples.jsonl`).
+
+    Called by every worker of a torch-elastic job, or by one process alone; all get the same
+    reference. `lengths` are those retrieval is scored at. The parent is read where this phase raised
+    RoPE theta, to show what theta alone does.
+
+    Raises:
+        EvaluationError: the corpus or the tokens lack what a score needs, or a phase that raised
+            theta comes without its parent's export.
+    """
+    parent = _extended_parent(phase, parent_phase, parent_export)
+    inputs = {"corpus": corpus, "tokens": tokens, "tokenizer": tokenizer, "export": export}
+    if parent is not None:
+        inputs["parent_export"] = parent.export
+    work = _Work(store, config, phase, tuple(sorted(set(lengths))), inputs, parent)
+    world = join_world()
+    found = world.agree(lambda: store.find(work.identity))
+    if found is not None:
+        return found
+    outcomes = work.measure(world)
+    return world.agree(lambda: store.build(work.identity, lambda folder: write_scores(folder, outcomes)))
+
+
+@dataclass(frozen=True)
+class Parent:
+    rope_theta: float
+    export: ArtifactRef
+
+
+@dataclass(frozen=True)
+class _Work:
+    store: Store
+    config: EvaluationConfig
+    phase: PhaseConfig
+    lengths: tuple[int, ...]
+    inputs: dict[str, ArtifactRef]
+    parent: Parent | None
+
+    @property
+    def identity(self) -> Identity:
+        phase = self.phase
+        read = {
+            "evaluation": self.config,
+            "phase": {
+                "name": phase.name,
+                "kind": phase.kind,
+                "sequence_length": phase.sequence_length,
+                "rope_theta": phase.rope_theta,
+            },
+            "parent_rope_theta": self.parent.rope_theta if self.parent else None,
+            "lengths": self.lengths,
+        }
+        return Identity("scores", VERSION, read, self.inputs)
+
+    def measure(self, world: World) -> list[Any]:
+        """The outcomes of all groups in their order, on every worker; a worker's error reaches all."""
+        from k2model.evals.groups import groups_of, share
+
+        folders = {name: self.store.fetch(ref) for name, ref in self.inputs.items()}
+        extended_to = self.phase.sequence_length if self.parent else None
+        groups = groups_of(self.phase.kind, self.config, self.lengths, heldout_domains(folders["tokens"]), extended_to)
+        subjects = _Subjects(self, folders)
+
+        def measure_share() -> dict[int, Any]:
+            measured = {}
+            for index in share(groups, world.size)[world.rank]:
+                measured[index] = groups[index].run(subjects.of(groups[index].model))
+                _log.info("%s: measured %s", self.phase.name, groups[index].name)
+            return measured
+
+        everything = {i: outcome for part in world.together(measure_share) for i, outcome in part.items()}
+        return [everything[index] for index in range(len(groups))]
+
+
+class _Subjects:
+    """The models under test, loaded once each."""
+
+    def __init__(self, work: _Work, folders: dict[str, Path]) -> None:
+        self.work, self.folders = work, folders
+        self.loaded: dict[str, Any] = {}
+
+    def of(self, kind: str) -> Any:
+        if kind not in self.loaded:
+            self.loaded[kind] = self._load(kind)
+        return self.loaded[kind]
+
+    def _load(self, kind: str) -> Any:
+        from k2model.evals.groups import OWN, RAISED
+        from k2model.evals.subject import Subject
+        from k2model.model import load_exported
+        from k2model.tokens import K2Tokenizer
+
+        if kind != OWN:
+            theta = self.work.phase.rope_theta if kind == RAISED else self.work.parent.rope_theta  # type: ignore[union-attr]
+            model = load_exported(self.folders["parent_export"], theta, self._positions())
+            return replace(self.of(OWN), model=model)
+        return Subject(
+            phase=self.work.phase.name,
+            window=self.work.phase.sequence_length,
+            config=self.work.config,
+            corpus=self.folders["corpus"],
+            tokens=self.folders["tokens"],
+            words=K2Tokenizer.load(self.folders["tokenizer"]),
+            model=load_exported(self.folders["export"], max_positions=self._positions()),
+        )
+
+    def _positions(self) -> int:
+        """Room for documents that a poor tokenizer makes longer than they aim at, and for chats."""
+        return 2 * max(512, self.work.phase.sequence_length, *self.work.lengths, 0)
+
+
+def write_scores(folder: Path, outcomes: Sequence[Any]) -> dict[str, float]:
+    """`scores.json` and `attachments/samples.jsonl`; the stats are the scores by name."""
+    rows = [row for outcome in outcomes for row in outcome.rows]
+    (folder / "scores.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    (folder / "attachments").mkdir()
+    with (folder / "attachments" / "samples.jsonl").open("w", encoding="utf-8") as lines:
+        for outcome in outcomes:
+            for sample in outcome.samples:
+                lines.write(json.dumps(asdict(sample), ensure_ascii=False) + "\n")
+    return {row["score"]: row["value"] for row in rows}
+
+
+def heldout_domains(tokens: Path) -> dict[str, list[str]]:
+    """Domain -> its sources that hold documents out, in order."""
+    from k2model.tokens.shards import read_counts
+
+    domains: dict[str, list[str]] = {}
+    for source, counts in sorted(read_counts(tokens)["heldout"].items()):
+        if counts["targets"]:
+            domains.setdefault(counts["domain"], []).append(source)
+    return domains
+
+
+def join_world() -> World:
+    """The workers of this job; joins them over gloo when there are several."""
+    world = World.from_environment()
+    import torch
+    import torch.distributed as dist
+
+    # One thread a worker: they share the cores, and sums in one order give the same numbers everywhere.
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    if world.size > 1 and not dist.is_initialized():
+        dist.init_process_group("gloo", rank=world.rank, world_size=world.size)
+    return world
+
+
+def _extended_parent(
+    phase: PhaseConfig, parent: PhaseConfig | None, parent_export: ArtifactRef | None
+) -> Parent | None:
+    """The parent where it is read: in a phase that changed theta."""
+    if parent is None or parent.rope_theta == phase.rope_theta:
+        return None
+    if parent_export is None:
+        raise EvaluationError(
+            f"phase '{phase.name}' has theta {phase.rope_theta:g} where its parent '{parent.name}' has "
+            f"{parent.rope_theta:g}: evaluate needs parent_export to show what theta alone does"
+        )
+    return Parent(parent.rope_theta, parent_export)
