@@ -1,0 +1,61 @@
+"""Model card and README of a release, written from the recipe and the measured scores alone."""
+
+from pathlib import Path
+from typing import Any
+
+from k2model.recipe.schema import PhaseKind
+from k2model.release.data import licences
+from k2model.release.manifest import MANIFEST
+from k2model.reporting.names import parse
+from k2model.reporting.run import LifecycleResult
+from k2model.reporting.scores import ScoreRow, gate_verdicts, score_order
+
+
+def model_card(result: LifecycleResult, rows: list[ScoreRow], origins: list[dict[str, Any]]) -> str:
+    """Markdown with the front matter of a model hub. `origins` are the rows of `data.sources`."""
+    from k2model.model import count_parameters
+
+    recipe = result.recipe
+    phases = [one.phase for one in result.phases]
+    return _render(
+        "MODEL_CARD.md.j2",
+        recipe=recipe,
+        parameters=count_parameters(recipe.model),
+        phases=phases,
+        tokens=result.tokens_seen(),
+        last=phases[-1],
+        chat=phases[-1].kind is PhaseKind.SFT,
+        scores=_score_table(rows, [phase.name for phase in phases]),
+        verdicts=gate_verdicts(recipe.gates, rows),
+        licences=licences(origins),
+        manifest=MANIFEST,
+    )
+
+
+def readme(result: LifecycleResult) -> str:
+    return _render("README.md.j2", recipe=result.recipe, last=result.phases[-1].phase, manifest=MANIFEST)
+
+
+def _score_table(rows: list[ScoreRow], phases: list[str]) -> list[tuple[str, list[str]]]:
+    """(score, cells in the order of `phases`), each cell `value [low, high]` or empty."""
+    found = {(row.score, row.phase): row for row in rows}
+    lines = []
+    for score in score_order(rows):
+        if not parse(score).variant:
+            cells = [found.get((score, phase)) for phase in phases]
+            lines.append((score, [f"{c.value:.2f} [{c.low:.2f}, {c.high:.2f}]" if c else "" for c in cells]))
+    return lines
+
+
+def _render(name: str, **context: Any) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=False,  # Markdown of the recipe's own texts and of numbers; no document's text goes in
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(name).render(**context)

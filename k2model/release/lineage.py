@@ -1,0 +1,56 @@
+"""Lineage of a release: every artifact of the lifecycle by step, identity, inputs and digest.
+
+The files that a digest is made of are listed too, so that it can be computed again by whoever has
+the files. Times, hosts and package versions go to `attachments/provenance.json`.
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+from k2model.artifacts import Manifest, MissingArtifact, Store, read_manifest
+from k2model.artifacts.identity import ArtifactRef
+from k2model.reporting.run import LifecycleResult
+
+LINEAGE = "lineage.json"
+MODEL_FOLDER = "model"
+
+
+def phase_folder(phase: str) -> str:
+    """Where a release keeps the weights of a phase."""
+    return f"checkpoints/{phase}"
+
+
+def lineage(store: Store, result: LifecycleResult, records: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The content of `lineage.json`; `records` are the store's records by name, see `read_records`."""
+    return {
+        "recipe": result.recipe.name,
+        "artifacts": [_entry(name, records[name], _manifest(store, ref)) for name, ref in result.artifacts()],
+    }
+
+
+def provenance(records: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Who made each artifact, when, with which code and packages; how long it took."""
+    return {name: record["provenance"] for name, record in records.items()}
+
+
+def _entry(name: str, record: dict[str, Any], manifest: Manifest) -> dict[str, Any]:
+    return {
+        "name": name,
+        "step": record["step"],
+        "version": record["version"],
+        "identity": record["identity"],
+        "config": record["config"],
+        "inputs": {
+            role: {"kind": source["kind"], "digest": source["digest"]} for role, source in record["inputs"].items()
+        },
+        "digest": record["digest"],
+        "files": sorted((asdict(file) for file in manifest.files if file.bears_digest), key=lambda f: f["path"]),
+    }
+
+
+def _manifest(store: Store, ref: ArtifactRef) -> Manifest:
+    """The manifest of an artifact, in this store if it was moved here."""
+    try:
+        return read_manifest(f"{store.uri}/{ref.name}")
+    except MissingArtifact:
+        return read_manifest(ref.uri)
