@@ -92,13 +92,14 @@ def _check(
 ) -> "dict[str, Reasons]":
     """Run all suites; returns the documents to set aside, per source. Stops early on a wrong schema."""
     from k2model.corpus.validation import tables
+    from k2model.corpus.validation.measures import EvaluationItems, document_frame
     from k2model.corpus.validation.quarantine import reasons_by_row
 
     if not all(outcome.success for outcome in runner.run(suites.schema_suite(), "all", tables.schema_frame(corpus))):
         return {}  # the other suites would look for columns that are not there
-    items, bad = tables.EvaluationItems.of(corpus.items), {}
+    items, bad = EvaluationItems.of(corpus.items), {}
     for stem, table in corpus.train.items():
-        frame = tables.document_frame(table, items)
+        frame = document_frame(table, items)
         bad[stem] = reasons_by_row(runner.run(suites.documents_suite(stem, bounds), stem, frame))
     quarantined = {stem: len(reasons) for stem, reasons in bad.items()}
     runner.run(suites.identifiers_suite(), "all", tables.identifier_frame(corpus))

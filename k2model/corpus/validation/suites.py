@@ -2,13 +2,13 @@
 
 Three consequences: a `critical` rule stops the pipeline, a `warning` is reported, and a rule with a
 `reason` sends the offending rows to quarantine under that name. The tables the rules look at are
-made in `tables`; running them is `runner`'s business.
+made in `tables` and `measures`; running them is `runner`'s business.
 """
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from k2model.corpus.documents import DOCUMENT_SCHEMA
+from k2model.corpus.documents import DOCUMENT_SCHEMA, ITEM_SCHEMA
 from k2model.corpus.validation.outcome import CRITICAL, WARNING
 from k2model.recipe.schema import ValidationConfig
 
@@ -25,7 +25,8 @@ UNKNOWN_LICENCES = ["", "unknown", "UNKNOWN", "NONE", "NOASSERTION"]
 
 @dataclass(frozen=True)
 class Bounds:
-    """All numbers the rules depend on. Lengths are in characters of a document's text."""
+    """All numbers the rules depend on. Lengths are in characters of a document's content, which is its
+    text without special tokens."""
 
     config: ValidationConfig
     min_characters: int = 1
@@ -57,7 +58,10 @@ def heldout_suite() -> "ExpectationSuite":
     return _suite(
         "heldout",
         _critical(rules.ExpectColumnValuesToBeInSet, "not_trained_on", remedy, column="trained_on", value_set=[False]),
-        _critical(rules.ExpectColumnValuesToMatchRegex, "text_not_empty", "drop it", column="text", regex=r"\S"),
+        *(
+            _critical(rules.ExpectColumnValuesToNotBeNull, "not_null", "look at the source's builder", column=name)
+            for name in ("id", "text")
+        ),
     )
 
 
@@ -68,6 +72,9 @@ def items_suite() -> "ExpectationSuite":
     filled = [
         _critical(rules.ExpectColumnValuesToMatchRegex, f"{column}_not_empty", remedy, column=column, regex=r"\S")
         for column in ("id", "prompt", "answer")
+    ]
+    filled += [
+        _critical(rules.ExpectColumnValuesToNotBeNull, "not_null", remedy, column=name) for name in ITEM_SCHEMA.names
     ]
     return _suite("items", *filled, _between("ids_unique", CRITICAL, remedy, column="copies", max_value=1))
 
@@ -117,9 +124,9 @@ def _row_rules(bounds: Bounds) -> "list[Expectation]":
     length = {"min_value": bounds.min_characters, "max_value": bounds.max_characters}
     return [
         *(_row(rules.ExpectColumnValuesToNotBeNull, f"null_{name}", column=name) for name in DOCUMENT_SCHEMA.names),
-        _row(rules.ExpectColumnValuesToMatchRegex, "empty_text", column="text", regex=r"\S"),
-        _row(rules.ExpectColumnValueLengthsToBeBetween, "length", column="text", **length),
-        _row(rules.ExpectColumnValuesToNotMatchRegex, "bad_characters", column="text", regex=BAD_CHARACTERS),
+        _row(rules.ExpectColumnValuesToMatchRegex, "empty_text", column="content", regex=r"\S"),
+        _row(rules.ExpectColumnValueLengthsToBeBetween, "length", column="content", **length),
+        _row(rules.ExpectColumnValuesToNotMatchRegex, "bad_characters", column="content", regex=BAD_CHARACTERS),
         _row(
             rules.ExpectColumnValuesToBeBetween, "mostly_not_ascii",
             column="ascii_fraction", min_value=bounds.config.min_ascii_fraction,

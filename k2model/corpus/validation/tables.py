@@ -1,23 +1,20 @@
-"""The tables the suites look at: columns and measures of a shard, and statistics over all shards.
+"""The tables over all shards that the suites look at: schemas, identifiers, sources, mixtures.
 
-Great Expectations sees pandas frames of plain columns. What it cannot compute (nested segments,
-uniqueness over many shards, shares of a mixture) is measured here in one pass with Arrow, so that
-each rule itself stays a declared expectation in `suites`. Nothing here decides pass or fail.
+Great Expectations sees pandas frames of plain columns. What it cannot compute (uniqueness over many
+shards, shares of a mixture) is gathered here in one pass with Arrow, so that each rule itself stays a
+declared expectation in `suites`. Nothing here decides pass or fail. Single documents: `measures`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from k2model.corpus.documents import DOCUMENT_SCHEMA, ITEM_SCHEMA, source_file
-from k2model.corpus.markup import SPECIAL_TOKENS
-from k2model.corpus.validation.overlap import find_prompts, string_bytes
 from k2model.errors import K2Error
 from k2model.recipe.schema import MixtureEntry
 
@@ -53,24 +50,6 @@ class Corpus:
                 yield f"{part}/{stem}", table, schema
 
 
-@dataclass(frozen=True)
-class EvaluationItems:
-    """Items that must not be trained on. `keys` and `prompts` run along `ids`.
-
-    An item with an empty key holds nothing out (a fact asked in a wording that is trained).
-    """
-
-    ids: list[str]
-    keys: list[str]
-    prompts: list[str]
-
-    @staticmethod
-    def of(tables: Mapping[str, pa.Table]) -> "EvaluationItems":
-        rows = [row for table in tables.values() for row in table.select(["id", "key", "prompt"]).to_pylist()]
-        heldout = [row for row in rows if row["key"]]
-        return EvaluationItems(*([str(row[column] or "") for row in heldout] for column in ("id", "key", "prompt")))
-
-
 def schema_frame(corpus: Corpus) -> pd.DataFrame:
     """One row per file and column: `shard`, `column`, `type` found and `expected` ("-" = none)."""
     rows = []
@@ -82,35 +61,19 @@ def schema_frame(corpus: Corpus) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["shard", "column", "type", "expected"])
 
 
-def document_frame(table: pa.Table, items: EvaluationItems) -> pd.DataFrame:
-    """The flat columns of a training shard (`segments` as their number) and its measures, a row per document."""
-    frame = table.drop_columns(["segments"]).to_pandas()
-    segments = table["segments"].combine_chunks()
-    frame["segments"] = pc.list_value_length(segments).to_pandas()
-    frame["source_file"] = [source_file(source) if isinstance(source, str) else None for source in frame["source"]]
-    frame["ascii_fraction"] = _ascii_fraction(table["text"])
-    frame["targets"] = _count_segments(segments, lambda s: pc.and_(s.field("loss"), pc.not_equal(s.field("text"), "")))
-    frame["unknown_specials"] = _count_segments(segments, _is_unknown_special)
-    frame["text_of_segments"] = _joined_text(segments).to_pandas()
-    owner = dict(zip(items.keys, items.ids, strict=True))
-    frame["item_of_key"] = pd.Series([owner.get(key) for key in frame["key"]], dtype="object")
-    contained = find_prompts(table["text"], items.prompts)
-    frame["item_of_text"] = pd.Series([None] * len(frame), dtype="object")
-    for row, prompt in contained.items():
-        frame.loc[row, "item_of_text"] = items.ids[prompt]
-    return frame
-
-
 def identifier_frame(corpus: Corpus) -> pd.DataFrame:
-    """One row per distinct document id: `id`, `copies`, and the `first` and `last` shard that has it."""
+    """One row per distinct document id: `id`, `copies`, and the `first` and `last` shard that has it.
+
+    A missing id is a defect of its document (see `suites`), not an id.
+    """
     parts = [
         pa.table({"id": table["id"], "shard": pa.array([shard] * len(table), pa.string())})
         for shard, table, schema in corpus.shards()
         if schema is DOCUMENT_SCHEMA
     ]
     grouped = pa.concat_tables(parts).group_by("id").aggregate([("shard", "count"), ("shard", "min"), ("shard", "max")])
-    frame = grouped.rename_columns(["id", "copies", "first", "last"]).to_pandas()
-    return frame.sort_values("id", ignore_index=True, na_position="first")
+    frame = grouped.rename_columns(["id", "copies", "first", "last"]).to_pandas().dropna(subset=["id"])
+    return frame.sort_values("id", ignore_index=True)
 
 
 def heldout_frame(corpus: Corpus) -> pd.DataFrame:
@@ -193,41 +156,3 @@ def _type_name(kind: pa.DataType) -> str:
     if pa.types.is_struct(kind):
         return "struct<" + ", ".join(f"{field.name}: {_type_name(field.type)}" for field in kind) + ">"
     return str(kind)
-
-
-def _ascii_fraction(texts: pa.ChunkedArray) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
-    """ASCII characters of each text over all its characters; 1 for an empty text."""
-    fractions = [np.zeros(0)]
-    for chunk in texts.chunks:
-        octets, starts = string_bytes(chunk)
-        before = np.concatenate([[0], np.cumsum(octets < 0x80, dtype=np.int64)])
-        characters = np.asarray(pc.utf8_length(chunk.fill_null("")), dtype=np.int64)
-        ascii_characters = before[starts[1:]] - before[starts[:-1]]
-        fractions.append(np.where(characters == 0, 1.0, ascii_characters / np.maximum(characters, 1)))
-    return np.concatenate(fractions)
-
-
-def _count_segments(segments: pa.ListArray, holds: "object") -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-    """How many segments of each document `holds` is true of."""
-    flat = segments.flatten()
-    if not len(flat):
-        return np.zeros(len(segments), dtype=np.int64)
-    flags = np.asarray(pc.fill_null(holds(flat), False), dtype=np.int64)  # type: ignore[operator]
-    parents = np.asarray(pc.list_parent_indices(segments), dtype=np.int64)
-    return np.bincount(parents, weights=flags, minlength=len(segments)).astype(np.int64)
-
-
-def _is_unknown_special(segments: pa.StructArray) -> pa.Array:
-    known = pc.is_in(segments.field("text"), value_set=pa.array(SPECIAL_TOKENS))
-    is_text = pc.equal(segments.field("kind"), "text")
-    is_special = pc.equal(segments.field("kind"), "special")
-    return pc.invert(pc.or_(is_text, pc.and_(is_special, known)))
-
-
-def _joined_text(segments: pa.ListArray) -> pa.Array:
-    """Each document's segments written one after the other."""
-    lengths = pc.fill_null(pc.list_value_length(segments), 0)
-    offsets = np.concatenate([[0], np.cumsum(np.asarray(lengths, dtype=np.int32), dtype=np.int32)])
-    flat = segments.flatten()
-    texts = flat.field("text") if len(flat) else pa.array([], pa.string())
-    return pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), texts), "")

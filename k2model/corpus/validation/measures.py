@@ -1,0 +1,108 @@
+"""What is measured of every document of a training shard, as the flat table the suites look at.
+
+Great Expectations cannot look into nested segments nor compare with the evaluation items; both are
+measured here with Arrow. Nothing here decides pass or fail.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k2model.corpus.documents import source_file
+from k2model.corpus.markup import SPECIAL_TOKENS
+from k2model.corpus.validation.overlap import find_prompts, string_bytes
+
+Counts: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.int64]]"
+Fractions: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.float64]]"
+
+
+@dataclass(frozen=True)
+class EvaluationItems:
+    """Items that must not be trained on. `keys` and `prompts` run along `ids`.
+
+    An item with an empty key holds nothing out (a fact asked in a wording that is trained).
+    """
+
+    ids: list[str]
+    keys: list[str]
+    prompts: list[str]
+
+    @staticmethod
+    def of(tables: Mapping[str, pa.Table]) -> "EvaluationItems":
+        rows = [row for table in tables.values() for row in table.select(["id", "key", "prompt"]).to_pylist()]
+        heldout = [row for row in rows if row["key"]]
+        return EvaluationItems(*([str(row[column] or "") for row in heldout] for column in ("id", "key", "prompt")))
+
+
+def document_frame(table: pa.Table, items: EvaluationItems) -> pd.DataFrame:
+    """A training shard's flat columns (`segments` as their number) and measures, a row per document.
+
+    `content` is the text without special tokens; `item_of_key` and `item_of_text` name the evaluation
+    item whose key or prompt the document has.
+    """
+    frame = table.drop_columns(["segments"]).to_pandas()
+    segments = table["segments"].combine_chunks()
+    frame["segments"] = pc.list_value_length(segments).to_pandas()
+    frame["source_file"] = [source_file(source) if isinstance(source, str) else None for source in frame["source"]]
+    content = _joined_text(segments, only_text=True)
+    frame["content"] = content.to_pandas()
+    frame["ascii_fraction"] = _ascii_fraction(content)
+    frame["targets"] = _count_segments(segments, lambda s: pc.and_(s.field("loss"), pc.not_equal(s.field("text"), "")))
+    frame["unknown_specials"] = _count_segments(segments, _is_unknown_special)
+    frame["text_of_segments"] = _joined_text(segments).to_pandas()
+    owner = dict(zip(items.keys, items.ids, strict=True))
+    frame["item_of_key"] = pd.Series([_item_of_key(key, owner) for key in frame["key"]], dtype="object")
+    contained = find_prompts(table["text"], items.prompts)
+    frame["item_of_text"] = pd.Series([None] * len(frame), dtype="object")
+    for row, prompt in contained.items():
+        frame.loc[row, "item_of_text"] = items.ids[prompt]
+    return frame
+
+
+def _ascii_fraction(texts: pa.StringArray) -> Fractions:
+    """ASCII characters of each text over all its characters; 1 for an empty text."""
+    octets, starts = string_bytes(texts)
+    before = np.concatenate([[0], np.cumsum(octets < 0x80, dtype=np.int64)])
+    characters = np.asarray(pc.utf8_length(texts.fill_null("")), dtype=np.int64)
+    ascii_characters = before[starts[1:]] - before[starts[:-1]]
+    return np.where(characters == 0, 1.0, ascii_characters / np.maximum(characters, 1))
+
+
+def _count_segments(segments: pa.ListArray, holds: Callable[[pa.StructArray], pa.Array]) -> Counts:
+    """How many segments of each document `holds` is true of."""
+    flat = segments.flatten()
+    if not len(flat):
+        return np.zeros(len(segments), dtype=np.int64)
+    flags = np.asarray(pc.fill_null(holds(flat), False), dtype=np.int64)
+    parents = np.asarray(pc.list_parent_indices(segments), dtype=np.int64)
+    return np.bincount(parents, weights=flags, minlength=len(segments)).astype(np.int64)
+
+
+def _item_of_key(key: object, owner: Mapping[str, str]) -> str | None:
+    """The item that has one of a document's keys, which stand on lines of their own."""
+    if not isinstance(key, str):
+        return None
+    return next((owner[one] for one in key.split("\n") if one in owner), None)
+
+
+def _is_unknown_special(segments: pa.StructArray) -> pa.Array:
+    known = pc.is_in(segments.field("text"), value_set=pa.array(SPECIAL_TOKENS))
+    is_text = pc.equal(segments.field("kind"), "text")
+    is_special = pc.equal(segments.field("kind"), "special")
+    return pc.invert(pc.or_(is_text, pc.and_(is_special, known)))
+
+
+def _joined_text(segments: pa.ListArray, only_text: bool = False) -> pa.StringArray:
+    """Each document's segments written one after the other, all or only those of kind `text`."""
+    lengths = pc.fill_null(pc.list_value_length(segments), 0)
+    offsets = np.concatenate([[0], np.cumsum(np.asarray(lengths, dtype=np.int32), dtype=np.int32)])
+    flat = segments.flatten()
+    texts = flat.field("text") if len(flat) else pa.array([], pa.string())
+    if only_text and len(flat):
+        texts = pc.if_else(pc.equal(flat.field("kind"), "text"), texts, "")
+    return pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), texts), "")
