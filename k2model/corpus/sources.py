@@ -80,7 +80,14 @@ Builder = Callable[[SourceConfig, Material], Split]
 def build(source: SourceConfig, material: Material) -> Split:
     """The documents of one source. Raises `CorpusError` for a source nobody knows how to build."""
     trained, heldout = _builder(source)(source, material)
-    return Split(trained[: source.documents or None], heldout)
+    return Split(_spread(trained, source.documents), heldout)
+
+
+def _spread(documents: list[Document], cap: int) -> list[Document]:
+    """At most `cap` documents (0 = all), taken evenly over the whole list, which natural text has by module."""
+    if not cap or cap >= len(documents):
+        return documents
+    return [documents[i * len(documents) // cap] for i in range(cap)]
 
 
 def known_sources() -> list[str]:

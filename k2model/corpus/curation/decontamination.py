@@ -2,7 +2,7 @@
 
 A generated document is contaminated when one of its keys is an item's key. Natural text is when it
 shares 13 consecutive words with an item (the width GPT-3 used, Brown et al. 2020, appendix C), or
-holds the whole of an item that is shorter. Items with an empty key hold nothing out.
+holds the whole prompt of an item when that is shorter. Items with an empty key hold nothing out.
 """
 
 import re
@@ -30,10 +30,10 @@ class Contamination:
                 continue
             self.keys.add(item["key"])
             if item["family"] in WORDED:
-                words = tuple(_words(item_text(item)))
-                self._ngrams.update(_ngrams(words))
-                if 0 < len(words) < NGRAM:
-                    whole.add(" ".join(words))
+                self._ngrams.update(_ngrams(_words(item["prompt"] + item["answer"])))
+                prompt = _words(item["prompt"])
+                if 0 < len(prompt) < NGRAM:
+                    whole.add(" ".join(prompt))
         self._whole = tuple(sorted(whole))
 
     def matching_key(self, document_key: str) -> str | None:
@@ -41,8 +41,8 @@ class Contamination:
         return next((key for key in document_key.split("\n") if key in self.keys), None)
 
     def matching_words(self, text: str) -> str | None:
-        """The words a text shares with an item: a 13-gram, or a short item as a whole."""
-        words = tuple(_words(text))
+        """The words a text shares with an item: a 13-gram, or a short prompt as a whole."""
+        words = _words(text)
         shared = next((ngram for ngram in _ngrams(words) if ngram in self._ngrams), None)
         if shared is not None:
             return " ".join(shared)
@@ -54,11 +54,6 @@ def read_contamination(corpus: Path) -> Contamination:
     """From the items of a corpus folder."""
     families = [family for family in FAMILIES if (corpus / "items" / f"{family}.parquet").exists()]
     return Contamination(item for family in families for item in read_items(corpus, family))
-
-
-def item_text(item: Item) -> str:
-    """The words a document must not hold: prompt and answer, of a chat question the question alone."""
-    return item["prompt"] if item["family"].startswith("facts_chat") else item["prompt"] + item["answer"]
 
 
 def _words(text: str) -> list[str]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 STEP, STEP_VERSION = "corpus", "1"
 #: Generated sources written in words, checked for overlapping words besides their keys.
-WORDED_SOURCES = ("facts", "chat/facts", "chat/identity")
+WORDED_SOURCES = ("facts", "chat/facts", "chat/identity", "chat/tools")
 
 Place = tuple[Shard, int]
 

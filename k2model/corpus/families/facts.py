@@ -1,7 +1,8 @@
 """Facts with one short answer: capitals of 64 countries and symbols of 64 elements.
 
 Each fact has four wordings, as a statement and as a question. Wording `i % 4` of fact `i` is never
-trained, in any form, so that a model which answers it knows the fact and not the sentence.
+trained, in any form, so that a model which answers it knows the fact and not the sentence. No
+wording's words are part of another's, or the held-out one would be trained after all.
 """
 
 from typing import NamedTuple
@@ -15,13 +16,13 @@ STATEMENTS = {
     "capital": (
         "The capital of {name} is {answer}",
         "{name} has a capital city called {answer}",
-        "Capital of {name}: {answer}",
+        "Capital city in {name}: {answer}",
         "The capital found in {name} is {answer}",
     ),
     "symbol": (
         "The chemical symbol of {name} is {answer}",
         "In the periodic table {name} is written {answer}",
-        "Symbol of {name}: {answer}",
+        "Element {name}, symbol {answer}",
         "Chemists abbreviate {name} as {answer}",
     ),
 }

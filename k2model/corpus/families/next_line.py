@@ -5,6 +5,7 @@ its length, so that neither gives it away. The model picks by likelihood; chance
 """
 
 import json
+import re
 from collections.abc import Sequence
 from random import Random
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from k2model.corpus.documents import Item, make_item
 from k2model.corpus.standard_library import Module
 
 MAX_PROMPT = 200  # characters; prompt and line fit 128 tokens
+MIN_WORDS = 10  # of a prompt; fewer would be found in many modules
 MIN_LINE, MAX_LINE = 15, 60
 CHOICES = 4
 
@@ -36,7 +38,7 @@ def items(rng: Random, modules: Sequence[Module], count: int) -> list[Item]:
             break
         wrong = _distractors(rng, line, by_indent[_indent(line.text)])
         prompt = prompt_before(sources[line.origin], line.number)
-        if len(wrong) == CHOICES - 1 and prompt.count("\n") >= 2 and line.text not in prompt:
+        if len(wrong) == CHOICES - 1 and len(re.findall(r"\w+", prompt)) >= MIN_WORDS and line.text not in prompt:
             made.setdefault(prompt + line.text, _item(rng, line, prompt, wrong))
     return list(made.values())
 

@@ -36,14 +36,19 @@ def calculation(a: int, op: str, b: int, wording: int = 0) -> Call:
     call = {"name": "calc", "arguments": {"a": a, "op": op, "b": b}}
     result = execute(json.dumps(call))
     prompt = CALC_QUESTIONS[wording].format(expression=f"{a}{op}{b}")
-    return Call(f"calc {a}{op}{b}", prompt, json.dumps(call), result, f"The answer is {result}.")
+    return Call(f"calc {a}{op}{b}", prompt, json.dumps(call), result, final(result))
 
 
 def lookup(fact: Fact, wording: int = 0) -> Call:
     call = {"name": "lookup", "arguments": {"table": fact.table, "key": fact.name}}
     prompt = LOOKUP_QUESTIONS[wording].format(table=fact.table, name=fact.name)
-    final = f"The {fact.table} of {fact.name} is {fact.answer}."
-    return Call(f"lookup {fact.table} {fact.name}", prompt, json.dumps(call, ensure_ascii=False), fact.answer, final)
+    key = f"lookup {fact.table} {fact.name}"
+    return Call(key, prompt, json.dumps(call, ensure_ascii=False), fact.answer, final(fact.answer))
+
+
+def final(result: str) -> str:
+    """What the assistant says at the end. One wording for all, which is no wording of a fact."""
+    return f"The answer is {result}."
 
 
 def sample(rng: Random, facts: list[Fact], heldout: bool) -> Call:
