@@ -42,7 +42,8 @@ def build_report(store: Store, result: LifecycleResult) -> ArtifactRef:
         }
 
     inputs = {name.replace("/", "."): ref for name, ref in result.artifacts()}
-    return store.build(Identity("report", VERSION, {"recipe": result.recipe}, inputs), produce)
+    shown = {"recipe": result.recipe, "unknown": result.recipe.unknown}
+    return store.build(Identity("report", VERSION, shown, inputs), produce)
 
 
 def render(facts: Facts) -> str:

@@ -120,8 +120,21 @@ def build_lifecycle(
     write_export: Callable[[Path, PhaseConfig], object] | None = None,
     write_tokenizer: Callable[[Path], object] | None = None,
     samples: Mapping[str, list[dict[str, Any]]] | None = None,
+    drop: str = "",
 ) -> LifecycleResult:
-    """Build every artifact. `samples` replaces the written-out samples of a phase."""
+    """Build every artifact. `samples` replaces the samples of a phase; files named `drop` are left out."""
+
+    def _build(
+        store: Store, step: str, config: dict[str, Any], inputs: dict[str, ArtifactRef], write: Callable[[Path], object]
+    ) -> ArtifactRef:
+        def produce(folder: Path) -> dict[str, float]:
+            write(folder)
+            for path in folder.rglob(drop or "nothing"):
+                path.unlink()
+            return {}
+
+        return store.build(Identity(step, "1", config, inputs), produce)
+
     recipe = recipe or load_recipe("laptop")
     raw = _build(store, "corpus_raw", {}, {}, lambda folder: _corpus(folder, recipe))
     curated = _build(store, "corpus", {}, {"raw": raw}, lambda folder: _curated(folder, recipe))
@@ -149,16 +162,6 @@ def build_lifecycle(
         )
         phases.append(PhaseResult(phase, sequences, checkpoint, export, scores))
     return LifecycleResult(recipe, raw, curated, valid, tokenizer, tokens, tuple(phases))
-
-
-def _build(
-    store: Store, step: str, config: dict[str, Any], inputs: dict[str, ArtifactRef], write: Callable[[Path], object]
-) -> ArtifactRef:
-    def produce(folder: Path) -> dict[str, float]:
-        write(folder)
-        return {}
-
-    return store.build(Identity(step, "1", config, inputs), produce)
 
 
 def _json(path: Path, content: object) -> None:
@@ -299,6 +302,12 @@ def _samples(phase: str) -> list[dict[str, Any]]:
             lines.append(base | {"generation": generation, "verdict": True})
             lines.append(base | {"generation": generation[:9] + "?", "verdict": False})
     return lines
+
+
+def hostile_samples() -> list[dict[str, Any]]:
+    """Samples whose texts try to leave their place in a page."""
+    base = {"score": "tools/exact", "verdict": False, "answer": HOSTILE}
+    return [base | {"prompt": f"</span></pre>{HOSTILE}", "generation": f'"><svg onload=alert(1)>{HOSTILE}'}]
 
 
 def _scores(folder: Path, phase: str, samples: list[dict[str, Any]]) -> None:

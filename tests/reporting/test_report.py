@@ -1,0 +1,147 @@
+"""The page: complete, self-contained, escaped, and showing the very numbers of the artifacts."""
+
+import csv
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from k2model.artifacts import Store
+from k2model.reporting import LifecycleResult, ReportError, build_report
+from tests.reporting.lifecycle_fixture import HOSTILE, PHASES, build_lifecycle, score_rows
+
+VOID = {"meta", "br", "img", "link", "input", "hr"}
+DRAWN = {"line", "rect", "circle", "polyline", "polygon", "path"}
+
+
+class Page(HTMLParser):
+    """Tags, attributes, text, and whether every element is closed where it should be."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.unbalanced: list[str] = []
+        self.texts: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        self.unbalanced += self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self._open or self._open.pop() != tag:
+            self.unbalanced.append(f"</{tag}>")
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    def cells(self) -> list[dict[str, str | None]]:
+        return [attributes for tag, attributes in self.tags if tag == "td" and "data-score" in attributes]
+
+
+@pytest.fixture(scope="session")
+def parsed(page: str) -> Page:
+    return Page(page)
+
+
+def test_every_element_is_closed(parsed: Page) -> None:
+    assert parsed.unbalanced == []
+
+
+def test_loads_nothing(page: str, parsed: Page) -> None:
+    loads = [
+        (tag, name, value)
+        for tag, attributes in parsed.tags
+        for name, value in attributes.items()
+        if name in ("src", "href", "srcset", "data", "poster", "xlink:href") and not (value or "").startswith("#")
+    ]
+    assert loads == []
+    assert {"script", "link", "iframe", "img", "object", "embed"}.isdisjoint(tag for tag, _ in parsed.tags)
+    style = page.split("<style>")[1].split("</style>")[0]
+    assert "@import" not in style and "url(" not in style
+
+
+def test_inner_links_have_targets(parsed: Page) -> None:
+    ids = {attributes.get("id") for _, attributes in parsed.tags}
+    links = {(attributes["href"] or "")[1:] for tag, attributes in parsed.tags if tag == "a"}
+    assert links and links <= ids
+
+
+def test_cells_are_the_numbers_of_the_scores(store: Store, result: LifecycleResult, parsed: Page) -> None:
+    measured = {}
+    for phase in result.phases:
+        for row in json.loads((store.fetch(phase.scores) / "scores.json").read_text()):
+            measured[row["phase"], row["score"]] = row
+    shown = {(cell["data-phase"], cell["data-score"]) for cell in parsed.cells()}
+    for cell in parsed.cells():
+        assert float(cell["data-value"] or "nan") == measured[cell["data-phase"], cell["data-score"]]["value"]
+    at_own_length = {("mid_2", 256), ("mid_3", 512), ("mid_4", 1024)}
+    for key, row in measured.items():
+        name, _, variant = row["score"].partition("@")
+        if not variant or (row["phase"], int(name.split("/")[1])) in at_own_length:
+            assert key in shown, f"{key} is in no table"
+
+
+def test_cells_read_as_value_and_interval(page: str) -> None:
+    row = next(r for r in score_rows("mid_1") if r["score"] == "arithmetic/think")
+    text = f"<b>{row['value']:.2f}</b><small>{row['low']:.2f}–{row['high']:.2f}</small>"
+    assert f'data-phase="mid_1" data-score="arithmetic/think" data-value="{row["value"]}"' in page
+    assert text in page
+
+
+def test_hostile_text_stays_text(page: str, parsed: Page) -> None:
+    assert "<script" not in page.lower() and "onload" not in {k for _, a in parsed.tags for k in a}
+    assert "onerror" not in {k for _, attributes in parsed.tags for k in attributes}
+    assert HOSTILE in "".join(parsed.texts)  # it is shown as it is, once unescaped by the parser
+
+
+def test_names_every_artifact_source_and_gate(result: LifecycleResult, page: str) -> None:
+    for name, ref in result.artifacts():
+        assert f">{name}</th>" in page
+        assert ref.identity in page and ref.digest in page
+    for phase in result.recipe.phases:
+        assert all(entry.source in page for entry in phase.mixture)
+    assert page.count("✓ passed") == len(result.recipe.gates)
+
+
+def test_every_figure_draws_something(page: str) -> None:
+    figures = page.split("<svg ")[1:]
+    # nine families and held-out loss, the training figure, three extensions, four efforts
+    assert len(figures) == 9 + 1 + 3 + 4
+    for figure in figures:
+        drawing = figure.split("</svg>")[0]
+        assert any(f"<{shape}" in drawing for shape in DRAWN)
+        assert "nan" not in drawing.lower() and "inf" not in drawing.split()
+
+
+def test_scores_csv_holds_every_row(report: Path) -> None:
+    rows = list(csv.DictReader((report / "scores.csv").open()))
+    expected = [row for phase in PHASES for row in score_rows(phase)]
+    assert [(r["phase"], r["score"], float(r["value"])) for r in rows] == [
+        (r["phase"], r["score"], r["value"]) for r in expected
+    ]
+    assert [r["chance"] for r in rows] == ["" if r["chance"] is None else str(r["chance"]) for r in expected]
+
+
+def test_digest_does_not_depend_on_times(tmp_path: Path) -> None:
+    digests = set()
+    for name in ("a", "b"):
+        other = Store.open(tmp_path / name)
+        digests.add(build_report(other, build_lifecycle(other)).digest)
+    assert len(digests) == 1
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    result = build_lifecycle(store, drop="metrics.jsonl")
+    with pytest.raises(ReportError, match=r"metrics\.jsonl is missing"):
+        build_report(store, result)
+    assert not list(Path(store.uri).glob("report/*"))

@@ -1,0 +1,81 @@
+"""Score rows, gates and the terminal's table."""
+
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from k2model.artifacts import Store
+from k2model.recipe.schema import GateConfig
+from k2model.reporting import (
+    LifecycleResult,
+    ReportError,
+    ScoreRow,
+    gate_verdicts,
+    lifecycle_summary,
+    load_scores,
+    summary_table,
+)
+from k2model.reporting.scores import read_scores
+
+
+def row(phase: str, score: str, value: float) -> ScoreRow:
+    return ScoreRow(phase, score, value, 100, value, value, "accuracy")
+
+
+ROWS = [row("a", "arithmetic/think", 0.75), row("a", "arithmetic/direct", 0.5), row("b", "tools/exact", 0.9)]
+
+
+def rendered(table: object) -> str:
+    console = Console(width=140, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(table)
+    return console.export_text()
+
+
+def test_load_scores_keeps_order_and_values(store: Store, result: LifecycleResult) -> None:
+    rows = load_scores(store, [phase.scores for phase in result.phases])
+    assert [r.phase for r in rows] == sorted((r.phase for r in rows), key=[p.phase.name for p in result.phases].index)
+    assert {(r.phase, r.score): r.value for r in rows}["sft", "tools/result"] == 0.93
+
+
+def test_unknown_fields_are_ignored_missing_ones_named(tmp_path: Path) -> None:
+    path = tmp_path / "scores.json"
+    good = {"phase": "a", "score": "s", "value": 1, "n": 2, "low": 0, "high": 1, "unit": "accuracy"}
+    path.write_text(json.dumps([good | {"extra": 1}]))
+    assert read_scores(path) == [ScoreRow("a", "s", 1, 2, 0, 1, "accuracy")]
+    del good["low"]
+    path.write_text(json.dumps([good]))
+    with pytest.raises(ReportError, match="row 0 lacks low"):
+        read_scores(path)
+
+
+@pytest.mark.parametrize(
+    ("gate", "value", "passed"),
+    [
+        (GateConfig("a", "arithmetic/think", 0.75), 0.75, True),
+        (GateConfig("a", "arithmetic/think", 0.76), 0.75, False),
+        (GateConfig("a", "arithmetic/think", 0.25, minus="arithmetic/direct"), 0.25, True),
+        (GateConfig("a", "arithmetic/think", 0.30, minus="arithmetic/direct"), 0.25, False),
+        (GateConfig("b", "arithmetic/think", 0.0), None, False),
+        (GateConfig("a", "arithmetic/think", 0.0, minus="arithmetic/low"), None, False),
+    ],
+)
+def test_gates(gate: GateConfig, value: float | None, passed: bool) -> None:
+    (verdict,) = gate_verdicts([gate], ROWS)
+    assert (verdict.value, verdict.passed) == (value, passed)
+
+
+def test_table_has_scores_by_phase_and_gates_below() -> None:
+    text = rendered(summary_table(ROWS, ["b", "a"], [GateConfig("a", "arithmetic/think", 0.9)]))
+    lines = [line.split() for line in text.splitlines() if line.strip()]
+    assert ["score", "b", "a"] in lines
+    assert ["arithmetic/think", "0.75"] in lines
+    assert ["tools/exact", "0.90"] in lines
+    assert lines[-1] == ["gate", "arithmetic/think", "≥", "0.90", "✗", "0.75"]
+
+
+def test_table_leaves_variants_to_the_report(store: Store, result: LifecycleResult) -> None:
+    text = rendered(lifecycle_summary(store, result))
+    assert "retrieval/1024" in text and "@" not in text
+    assert text.count("✓") == len(result.recipe.gates)
