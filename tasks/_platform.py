@@ -14,6 +14,7 @@ from flytekit import Cache, PodTemplate, current_context, task
 from k2model.recipe import Recipe, load_recipe
 from k2model.settings import recipe_name
 from tasks._elastic import TorchElastic
+from tasks._types import remember_dataclass_schemas
 
 RECIPE: Recipe = load_recipe(recipe_name())
 
@@ -134,3 +135,4 @@ def show_deck(title: str, html: str) -> None:
 
 
 prepare_local_process()
+remember_dataclass_schemas()
