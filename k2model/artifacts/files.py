@@ -22,6 +22,7 @@ _FULL = {
     errno.EDQUOT: "free some space or raise the quota",
 }
 _FORBIDDEN = {
+    errno.ENOTDIR: "remove the file that lies where a folder should be, or choose another store with K2_STORE",
     errno.EROFS: "mount it writable, or choose another store with K2_STORE",
     errno.EACCES: "give this user the right to write there, or choose another store with K2_STORE",
     errno.EPERM: "give this user the right to write there, or choose another store with K2_STORE",

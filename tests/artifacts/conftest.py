@@ -1,0 +1,35 @@
+"""A small artifact to make, and stores to make it in: a local folder and a real S3 service."""
+
+from pathlib import Path
+
+import pytest
+
+from k2model.artifacts import Identity, Store
+from tests.servers import S3Server, s3_server  # noqa: F401
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("K2_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(tmp_path / "store")
+
+
+@pytest.fixture
+def s3_uri(s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:  # noqa: F811
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{s3_server.bucket}/{tmp_path.name}"
+
+
+@pytest.fixture(params=["local", "s3"])
+def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return Store.open(tmp_path / "store" if request.param == "local" else request.getfixturevalue("s3_uri"))
+
+
+@pytest.fixture
+def identity() -> Identity:
+    return Identity("corpus", "1", {"seed": 0, "sources": ["prose", "code"]})

@@ -1,0 +1,92 @@
+"""Damage is found and the file is named."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from k2model.artifacts import (
+    CorruptArtifact,
+    FileEntry,
+    Manifest,
+    MissingArtifact,
+    describe_folder,
+    fingerprint,
+    hash_file,
+    read_manifest,
+    verify,
+    write_manifest,
+)
+from tests.artifacts.samples import DAMAGES, PROSE, files_below, write_corpus
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "artifact"
+    folder.mkdir()
+    write_corpus(folder)
+    write_manifest(folder, describe_folder(folder))
+    return folder
+
+
+def test_manifest_lists_every_file_with_size_and_hash(folder: Path) -> None:
+    by_path = {entry.path: entry for entry in read_manifest(folder).files}
+    assert sorted(by_path) == ["attachments/timings.txt", "funnel.json", "train/prose.txt"]
+    prose = by_path["train/prose.txt"]
+    assert (prose.size, prose.sha256) == (1600, hashlib.sha256(PROSE.encode()).hexdigest())
+    assert files_below(folder) == [*sorted(by_path)[:2], "manifest.json", "train/prose.txt"], "no temporary file stays"
+
+
+def test_digest_covers_content_but_not_attachments_nor_order() -> None:
+    a, b = FileEntry("b.txt", 1, "1" * 64), FileEntry("a/c.txt", 2, "2" * 64)
+    log, other = FileEntry("attachments/log.txt", 3, "3" * 64), FileEntry("attachments/log.txt", 4, "4" * 64)
+    digest = Manifest((a, b, log)).digest
+    assert digest == Manifest((other, b, a)).digest == Manifest((b, a)).digest
+    assert digest == fingerprint([["a/c.txt", 2, "2" * 64], ["b.txt", 1, "1" * 64]])
+    for changed in (FileEntry("B.txt", 1, "1" * 64), FileEntry("b.txt", 2, "1" * 64), FileEntry("b.txt", 1, "0" * 64)):
+        assert Manifest((changed, b)).digest != digest
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda f: f.__name__)
+def test_damage_is_named(folder: Path, damage: Callable[[Path], str]) -> None:
+    verify(folder, read_manifest(folder))
+    message = damage(folder)
+    with pytest.raises(CorruptArtifact, match=message) as error:
+        verify(folder, read_manifest(folder))
+    assert str(folder) in str(error.value)
+    assert "run again" in str(error.value)
+
+
+def test_folders_the_manifest_does_not_mention_are_not_its_business(folder: Path) -> None:
+    (folder / "checkpoints/step-1").mkdir(parents=True)
+    (folder / "checkpoints/step-1/model.bin").write_text("x")
+    verify(folder, read_manifest(folder))
+
+
+def test_a_changed_manifest_is_found(folder: Path) -> None:
+    content = json.loads((folder / "manifest.json").read_text())
+    content["files"][2]["size"] = 1599
+    (folder / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(CorruptArtifact, match=r"manifest\.json was changed"):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"files": [{"path": 1}], "digest": ""}'])
+def test_a_broken_manifest_is_found(folder: Path, content: str) -> None:
+    (folder / "manifest.json").write_text(content)
+    with pytest.raises(CorruptArtifact, match=r"manifest\.json is not a manifest"):
+        read_manifest(folder)
+
+
+def test_a_folder_without_manifest_is_no_artifact(tmp_path: Path) -> None:
+    with pytest.raises(MissingArtifact, match=str(tmp_path)):
+        read_manifest(tmp_path)
+
+
+def test_hash_is_computed_anew_when_a_file_changes(tmp_path: Path) -> None:
+    file = tmp_path / "x"
+    for text in ("one", "two", "three"):
+        file.write_text(text)
+        assert hash_file(file) == hashlib.sha256(text.encode()).hexdigest()

