@@ -1,0 +1,116 @@
+"""What a release holds, and that others can use it without this project."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from k2model.artifacts import Store, hash_file
+from k2model.release import build_release
+from k2model.reporting import LifecycleResult
+from tests.release.conftest import tiny_lifecycle
+from tests.reporting.lifecycle_fixture import CURATION, PHASES, score_rows
+
+JSON = (
+    "recipe/recipe.json", "data/composition.json", "data/curation.json", "data/validation.json", "data/sources.json",
+    "evaluation/scores.json", "lineage.json", "attachments/provenance.json",
+)  # fmt: skip
+
+
+def test_holds_what_it_says(bundle: Path) -> None:
+    for name in (*JSON, "MODEL_CARD.md", "README.md", "evaluation/scores.csv", "RELEASE_MANIFEST.json"):
+        assert (bundle / name).is_file(), name
+    for phase in PHASES:
+        assert (bundle / f"checkpoints/{phase}/model.safetensors").is_file()
+        assert (bundle / f"data/composition-{phase}.csv").is_file()
+        assert (bundle / f"attachments/samples/{phase}.jsonl").is_file()
+        lines = (bundle / f"attachments/training/{phase}.jsonl").read_text().splitlines()
+        assert [json.loads(line)["step"] for line in lines] == list(range(20))
+    assert not list(bundle.glob("model/manifest.json")) and not list(bundle.glob("model/artifact.json"))
+
+
+def test_model_is_the_last_phase_and_phases_differ(bundle: Path) -> None:
+    hashes = {phase: hash_file(bundle / f"checkpoints/{phase}/model.safetensors") for phase in PHASES}
+    assert len(set(hashes.values())) == len(PHASES)
+    assert hash_file(bundle / "model/model.safetensors") == hashes["sft"]
+
+
+@pytest.mark.parametrize("folder", ["model", "checkpoints/mid_1"])
+def test_transformers_loads_and_generates(bundle: Path, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(bundle / folder)
+    model = AutoModelForCausalLM.from_pretrained(bundle / folder)
+    inputs = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "rivers"}],
+        reasoning_effort="low",
+        add_generation_prompt=True,
+        return_tensors="pt",
+        return_dict=True,
+    )
+    written = model.generate(**inputs, max_new_tokens=3, min_new_tokens=3)
+    assert written.shape[1] == inputs["input_ids"].shape[1] + 3
+    assert tokenizer.decode(inputs["input_ids"][0]).endswith("assistant\n<think_faster>")
+
+
+def test_scores_are_the_measured_ones(bundle: Path) -> None:
+    expected = [row for phase in PHASES for row in score_rows(phase)]
+    assert json.loads((bundle / "evaluation/scores.json").read_text()) == expected
+    rows = list(csv.DictReader((bundle / "evaluation/scores.csv").open()))
+    assert [float(row["value"]) for row in rows] == [row["value"] for row in expected]
+
+
+def test_recipe_is_complete_with_hardware_fields(bundle: Path, result: LifecycleResult) -> None:
+    recipe = json.loads((bundle / "recipe/recipe.json").read_text())
+    assert [phase["name"] for phase in recipe["phases"]] == list(PHASES)
+    assert recipe["phases"][0]["optimizer"]["name"] == "muon"
+    assert recipe["phases"][0]["parallelism"]["workers_per_node"] == 2
+    assert recipe["model"]["hidden_size"] == 16 and recipe["unknown"] == list(result.recipe.unknown)
+
+
+def test_data_is_accounted_for(bundle: Path, result: LifecycleResult) -> None:
+    assert json.loads((bundle / "data/curation.json").read_text()) == CURATION
+    sources = json.loads((bundle / "data/sources.json").read_text())
+    prose = next(row for row in sources if row["source"] == "prose")
+    assert prose == {
+        "split": "train", "source": "prose", "domain": "prose", "licence": "CC0-1.0",
+        "origin": "made by k2model.corpus", "documents": 3, "characters": 3 * len("document 0"),
+    }  # fmt: skip
+    assert len(sources) == len(result.recipe.corpus.sources)
+    rows = list(csv.DictReader((bundle / "data/composition-mid_1.csv").open()))
+    weights = {row["source"]: float(row["share_wanted"]) for row in rows}
+    assert weights["arithmetic/think"] == pytest.approx(0.30)
+
+
+def test_lineage_leads_from_the_model_to_the_corpus(bundle: Path) -> None:
+    entries = json.loads((bundle / "lineage.json").read_text())["artifacts"]
+    by_digest = {(entry["step"], entry["digest"]): entry for entry in entries}
+    entry = next(one for one in entries if one["name"] == "sft/export")
+    seen = []
+    while "checkpoint" in entry["inputs"] or "parent" in entry["inputs"]:
+        source = entry["inputs"].get("checkpoint") or entry["inputs"]["parent"]
+        entry = by_digest[source["kind"], source["digest"]]
+        seen.append(entry["name"])
+    assert seen == [f"{phase}/checkpoint" for phase in reversed(PHASES)]
+    assert {one["step"] for one in entries} >= {"corpus_raw", "corpus", "corpus_valid", "tokenizer", "tokens"}
+
+
+def test_card_states_the_numbers(bundle: Path) -> None:
+    card = (bundle / "MODEL_CARD.md").read_text()
+    row = next(r for r in score_rows("mid_4") if r["score"] == "countdown/think")
+    line = next(line for line in card.splitlines() if line.startswith("| countdown/think |"))
+    assert line.split(" | ")[5] == f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+    assert "{{" not in card and "None" not in card
+    # embedding and head, then per layer: q and o, k and v, gate, up and down, two norms; and the last norm
+    parameters = 2 * 274 * 16 + 2 * (2 * 16 * 16 + 2 * 16 * 8 + 3 * 16 * 24 + 2 * 16) + 16
+    assert f"with {parameters:,} parameters" in card
+
+
+def test_a_second_store_gives_the_same_release(
+    store: Store, result: LifecycleResult, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    other = Store.open(tmp_path)
+    again = build_release(other, tiny_lifecycle(other, tokenizer_folder))
+    assert again.digest == build_release(store, result).digest
