@@ -108,16 +108,16 @@ def encode_documents(segments: pa.ListArray, tokenizer: K2Tokenizer) -> Encoded:
     values = segments.flatten()
     special = _is_special(pc.struct_field(values, "kind"))
     loss = pc.struct_field(values, "loss").to_numpy(zero_copy_only=False)
-    texts = pc.struct_field(values, "text").to_pylist()
+    texts = pc.struct_field(values, "text")
     per_document = pc.list_value_length(segments).to_numpy().astype(np.int64)
     document = np.repeat(np.arange(len(per_document)), per_document)
 
     joins = np.zeros(len(texts), dtype=bool)  # whether a text continues the one before it
     joins[1:] = ~special[1:] & ~special[:-1] & (loss[1:] == loss[:-1]) & (document[1:] == document[:-1])
-    first = np.flatnonzero(~joins)
-    if len(first) < len(texts):
-        ends = [*first[1:].tolist(), len(texts)]
-        texts = ["".join(texts[a:b]) for a, b in zip(first.tolist(), ends, strict=True)]
+    if joins.any():
+        first = np.flatnonzero(~joins)
+        offsets = pa.array([*first.tolist(), len(texts)], pa.int32())
+        texts = pc.binary_join(pa.ListArray.from_arrays(offsets, texts), "")
         special, loss, document = special[first], loss[first], document[first]
 
     which, flat, lengths = _encode_distinct(texts, special, tokenizer)
@@ -129,22 +129,24 @@ def encode_documents(segments: pa.ListArray, tokenizer: K2Tokenizer) -> Encoded:
 
 
 def _encode_distinct(
-    texts: list[str], special: NDArray[np.bool_], tokenizer: K2Tokenizer
+    texts: pa.StringArray, special: NDArray[np.bool_], tokenizer: K2Tokenizer
 ) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.int64]]:
-    """Encode each distinct text once: index per segment, flat ids, and their lengths."""
-    index: dict[tuple[bool, str], int] = {}
-    keys = zip(special.tolist(), texts, strict=True)
-    which = np.fromiter((index.setdefault(key, len(index)) for key in keys), dtype=np.int64, count=len(texts))
-    ids: list[list[int]] = [[] for _ in index]
+    """Encode each distinct text once: an index per segment, and what it points at, flat ids and their lengths.
+
+    A string may occur both as text and as the name of a special token, so each has two places.
+    """
+    coded = texts.dictionary_encode()
+    distinct = coded.dictionary.to_pylist()
+    which = coded.indices.to_numpy().astype(np.int64) + special * len(distinct)
+    ids: list[list[int]] = [[] for _ in range(2 * len(distinct))]
     pending: list[int] = []
-    distinct = [text for _, text in index]
     size = 0
-    for position, (is_special, text) in enumerate(index):
-        if is_special:
-            ids[position] = [tokenizer.special(text)]
+    for position in np.unique(which).tolist():
+        if position >= len(distinct):
+            ids[position] = [tokenizer.special(distinct[position - len(distinct)])]
             continue
         pending.append(position)
-        size += len(text)
+        size += len(distinct[position])
         if size >= BYTES_PER_CALL:
             _encode_into(ids, pending, distinct, tokenizer)
             pending, size = [], 0
