@@ -28,7 +28,7 @@ ATTEMPTS = 8
 
 
 @dataclass(frozen=True)
-class Row:
+class PackedRows:
     """What `sequences.arrow` holds, each array [rows, T]."""
 
     tokens: NDArray[np.uint32]
@@ -115,7 +115,7 @@ def _choose_rows(layout: Layout, wanted: int, phase: PhaseConfig) -> Layout:
     return Layout(layout.pieces.take(inside), row[inside], layout.column[inside], wanted)
 
 
-def _assemble(layout: Layout, shards: list[TokenShard], length: int, pad: int) -> Row:
+def _assemble(layout: Layout, shards: list[TokenShard], length: int, pad: int) -> PackedRows:
     size = layout.rows * length
     tokens = np.full(size, pad, dtype=np.uint32)
     loss = np.zeros(size, dtype=np.bool_)
@@ -133,10 +133,10 @@ def _assemble(layout: Layout, shards: list[TokenShard], length: int, pad: int) -
     within_row = (np.arange(len(pieces)) - first_of_row).astype(np.int32)
     document[flat_positions(begin, pieces.length)] = np.repeat(within_row, pieces.length)
     shape = (layout.rows, length)
-    return Row(tokens.reshape(shape), loss.reshape(shape), document.reshape(shape), source.reshape(shape))
+    return PackedRows(tokens.reshape(shape), loss.reshape(shape), document.reshape(shape), source.reshape(shape))
 
 
-def _write(rows: Row, path: Path, sources: list[str], vocab_size: int) -> None:
+def _write(rows: PackedRows, path: Path, sources: list[str], vocab_size: int) -> None:
     """One record batch of fixed-size lists; the metadata holds what a reader must know before any row."""
     columns = {
         name: pa.FixedSizeListArray.from_arrays(
@@ -155,7 +155,7 @@ def _write(rows: Row, path: Path, sources: list[str], vocab_size: int) -> None:
         writer.write_batch(pa.RecordBatch.from_arrays(list(columns.values()), schema=schema))
 
 
-def _composition(layout: Layout, rows: Row, sources: list[mixture.Source], phase: PhaseConfig) -> dict[str, Any]:
+def _composition(layout: Layout, rows: PackedRows, sources: list[mixture.Source], phase: PhaseConfig) -> dict[str, Any]:
     """What the rows really hold, against what the mixture wanted. Ratios are of documents or of positions."""
     pieces = layout.pieces
     tokens = np.bincount(rows.source.reshape(-1), minlength=NO_SOURCE + 1)[: len(sources)]
