@@ -21,7 +21,7 @@ def tokenize(store: StoreRef, corpus: ArtifactRef, tokenizer: ArtifactRef) -> Ar
 
 
 @data_task()
-def pack(store: StoreRef, phase: PhaseConfig, tokens: ArtifactRef) -> ArtifactRef:
+def pack(store: StoreRef, phase: PhaseConfig, tokens: ArtifactRef, max_epochs: float) -> ArtifactRef:
     from k2model.tokens import pack
 
-    return pack(store.open(), phase, tokens)
+    return pack(store.open(), phase, tokens, max_epochs)

@@ -35,7 +35,7 @@ def run_phase(
     """Compose the tasks of phase `name`; `parent` is the phase whose checkpoint it starts from."""
     phase = plan.phases[name]
     model = plan.recipe.model
-    sequences = pack(store=plan.store, phase=phase, tokens=data.tokens)
+    sequences = pack(store=plan.store, phase=phase, tokens=data.tokens, max_epochs=plan.recipe.validation.max_epochs)
     checkpoint = TRAINING_TASKS[name](
         store=plan.store,
         model=model,

@@ -77,7 +77,7 @@ def dry_run(plan: LifecyclePlan) -> list[Decision]:
     for phase in recipe.phases:
         store.phase = phase.name
         parent = plan.phases.get(phase.parent)
-        sequences = pack(store, phase, tokens)
+        sequences = pack(store, phase, tokens, recipe.validation.max_epochs)
         identity = train_identity(recipe.model, phase, sequences, checkpoints.get(phase.parent))
         checkpoints[phase.name] = store.build(identity, None)
         exports[phase.name] = export_hugging_face(store, recipe.model, phase, checkpoints[phase.name], tokenizer)
