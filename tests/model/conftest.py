@@ -1,8 +1,11 @@
 """A model small enough for exact tests, with grouped heads and gains that are not at their start."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from k2model.corpus.markup import SPECIAL_TOKENS
 from k2model.model.transformer import K2Model
 from k2model.recipe.schema import ModelConfig
 
@@ -24,3 +27,16 @@ def random_model(config: ModelConfig = SMALL, theta: float = 1e4, positions: int
 @pytest.fixture
 def model() -> K2Model:
     return random_model()
+
+
+def byte_tokenizer(folder: Path) -> Path:
+    """Writes a byte-level tokenizer without merges, made by tokenizers itself; returns its folder."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    names = [*SPECIAL_TOKENS, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    tokenizer = Tokenizer(models.BPE(vocab={name: i for i, name in enumerate(names)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in SPECIAL_TOKENS])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder

@@ -14,24 +14,14 @@ from k2model.model import load_exported
 from k2model.model.export import export_hugging_face, write_export
 from k2model.model.hugging_face import ExportError, to_llama
 from k2model.recipe.laptop import laptop
-from tests.model.conftest import SMALL, random_model
+from tests.model.conftest import SMALL, byte_tokenizer, random_model
 
 PHASE = replace(laptop().phase("mid_4"), sequence_length=1024, rope_theta=3e5)
 
 
 @pytest.fixture(scope="session")
 def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A byte-level tokenizer without merges, made by tokenizers itself."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-
-    names = [*SPECIAL_TOKENS, *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    tokenizer = Tokenizer(models.BPE(vocab={name: i for i, name in enumerate(names)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in SPECIAL_TOKENS])
-    folder = tmp_path_factory.mktemp("tokenizer")
-    tokenizer.save(str(folder / "tokenizer.json"))
-    return folder
+    return byte_tokenizer(tmp_path_factory.mktemp("tokenizer"))
 
 
 def export_of(folder: Path, tokenizer: Path, phase=PHASE, config=SMALL) -> torch.nn.Module:

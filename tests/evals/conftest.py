@@ -1,0 +1,160 @@
+"""A small world with known answers: hand-written items, and a model that has learnt some of them by heart.
+
+The model is overfitted on a few documents, some of them wrong on purpose, so that the right score of
+each measure is known in advance.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from k2model.artifacts import ArtifactRef, Identity, Store
+from k2model.corpus.documents import make_document, make_item, write_documents, write_items
+from k2model.corpus.families import retrieval
+from k2model.corpus.markup import Segment, chat, plain, reasoning
+from k2model.evals.subject import Subject
+from k2model.model.export import write_export
+from k2model.model.loss import loss_sum
+from k2model.model.transformer import K2Model
+from k2model.recipe.laptop import laptop
+from k2model.recipe.schema import EvaluationConfig, ModelConfig, PhaseConfig
+from k2model.tokens import K2Tokenizer
+from k2model.tokens.shards import tokenize_folder
+from tests.model.conftest import byte_tokenizer
+
+MODEL = ModelConfig(
+    vocab_size=274, hidden_size=64, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=16, ffn_size=128, init_std=0.05
+)
+CONFIG = EvaluationConfig(items_per_family=4, retrieval_documents=2, retrieval_queries=2, loss_tokens=400, batch_size=3)
+LENGTH = 96
+
+#: prompt -> (trace, answer the model learns, true answer). The third is learnt wrong.
+SUMS = {
+    "Compute 1+2=": ("1+2=3", "3", "3"),
+    "Compute 2+2=": ("2+2=4", "4", "4"),
+    "Compute 5-1=": ("5-1=3", "3", "4"),
+    "Compute 7-2=": ("7-2=5", "5", "5"),
+}
+FACTS = {"The capital of Peru is": " Lima", "The capital of Cuba is": " Havana"}
+ENTRIES = [("cat", "red"), ("dog", "blue"), ("fox", "green"), ("owl", "gold")]
+CODE = "def f(x):\n    total = 0\n"
+LINES = ["    return total + x", "    yield value.next", "    raise KeyError(a)", "    import os as sys"]
+CALL = '{"name": "calc", "arguments": {"a": 2, "op": "*", "b": 3}}'
+
+
+def learnt_documents() -> list[list[Segment]]:
+    layout = retrieval.Layout(ENTRIES, [""] * 4, ENTRIES)
+    documents = [plain(prompt + answer) for prompt, answer in FACTS.items()]
+    documents += [retrieval.segments(layout), plain(CODE + LINES[0] + "\n")]
+    for prompt, (trace, answer, _) in SUMS.items():
+        documents.append(reasoning(prompt, trace, answer))
+        for effort in ("low", "high"):
+            reply = {"role": "assistant", "content": answer, "trace": trace if effort == "high" else ""}
+            documents.append(chat([{"role": "user", "content": prompt}, reply], effort))
+    tools = [{"role": "user", "content": "What is 2*3?"}, {"role": "assistant", "tool_call": CALL}]
+    return [*documents, chat(tools, "high")]
+
+
+def write_corpus(folder: Path) -> None:
+    """Items of every family and held-out documents of two domains."""
+    sums = [make_item("arithmetic", p, p, true) for p, (_, _, true) in SUMS.items()]
+    write_items(folder, "arithmetic", sums)
+    write_items(folder, "spelling", [make_item("spelling", "cat", "Reverse cat:", " t a c")])
+    puzzles = [("11", "a"), ("01", "b"), ("01", "c"), ("10", "d")]
+    write_items(folder, "knights", [make_item("knights", key, f"Knights {key}?", answer) for answer, key in puzzles])
+    write_items(folder, "countdown", [make_item("countdown", "2 3 5 to 6", "Countdown 3 2 5 to 6:", "(3-2)+5")])
+    for family in ("facts_seen", "facts_heldout"):
+        write_items(folder, family, [make_item(family, p, p, a) for p, a in FACTS.items()])
+    for family in ("facts_chat_seen", "facts_chat_heldout"):
+        write_items(folder, family, [make_item(family, "q", "Name the capital of Peru.", "Lima")])
+    write_items(folder, "tools", [make_item("tools", "2*3", "What is 2*3?", CALL, meta={"result": "6"})])
+    lines = {"choices": [LINES[1], LINES[0], *LINES[2:]], "index": 1}
+    write_items(folder, "code", [make_item("code", "f:3", CODE, LINES[0], meta=lines)])
+    write_items(folder, "retrieval", [_retrieval_item(LENGTH), _retrieval_item(2 * LENGTH)])
+    facts = [make_document("facts", "knowledge", "MIT", "test", plain(p + a)) for p, a in FACTS.items()]
+    prose = [make_document("prose", "prose", "MIT", "test", plain(f"Text number {i} " * (i + 1))) for i in range(9)]
+    for split in ("train", "heldout"):
+        write_documents(folder / split / "facts.parquet", facts)
+        write_documents(folder / split / "prose.parquet", prose)
+
+
+def _retrieval_item(context: int) -> dict:
+    """The second query's value is not what the model learnt."""
+    prompt = retrieval.context_text(retrieval.Layout(ENTRIES, [""] * 4, []))
+    queries = [ENTRIES[0], ("dog", "pink")]
+    return make_item("retrieval", f"r{context}", prompt, "", context=context, meta={"queries": queries})
+
+
+def learn(documents: list[list[Segment]], words: K2Tokenizer, theta: float) -> K2Model:
+    """A model that continues these documents by heart, in every position counted by their loss."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    model = K2Model(MODEL, theta, 256)
+    encoded = [words.encode_segments(document) for document in documents]
+    longest = max(len(ids) for ids, _ in encoded)
+    tokens = torch.tensor([ids + [words.pad] * (longest - len(ids)) for ids, _ in encoded])
+    targets = torch.tensor([loss + [False] * (longest - len(loss)) for _, loss in encoded])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(120):
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            nats, count = loss_sum(model(tokens), tokens, targets)
+        (nats / count).backward()
+        optimizer.step()
+    assert nats / count < 0.05, "the fixture's model has not learnt its documents"
+    return model.eval()
+
+
+@dataclass(frozen=True)
+class World:
+    """Folders of a corpus, its tokens, a tokenizer and an exported model, and the phase it belongs to."""
+
+    corpus: Path
+    tokens: Path
+    tokenizer: Path
+    export: Path
+    phase: PhaseConfig
+    model: K2Model
+
+    @property
+    def words(self) -> K2Tokenizer:
+        return K2Tokenizer.load(self.tokenizer)
+
+    def subject(self, **changes: object) -> Subject:
+        config = replace(CONFIG, **changes)  # type: ignore[arg-type]
+        return Subject(self.phase.name, LENGTH, config, self.corpus, self.tokens, self.words, self.model)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    root = tmp_path_factory.mktemp("world")
+    folders = {name: root / name for name in ("corpus", "tokens", "tokenizer", "export")}
+    for folder in folders.values():
+        folder.mkdir()
+    byte_tokenizer(folders["tokenizer"])
+    words = K2Tokenizer.load(folders["tokenizer"])
+    write_corpus(folders["corpus"])
+    tokenize_folder(folders["corpus"], words, folders["tokens"])
+    phase = replace(laptop().phase("mid_1"), sequence_length=LENGTH, rope_theta=1e4)
+    model = learn(learnt_documents(), words, phase.rope_theta)
+    write_export(folders["export"], model.state_dict(), MODEL, phase, folders["tokenizer"])
+    return World(**folders, phase=phase, model=model)
+
+
+@pytest.fixture(scope="session")
+def put() -> Callable[[Store, str, Path], ArtifactRef]:
+    """Puts a folder into a store as an artifact of some step."""
+
+    def put_folder(store: Store, step: str, folder: Path) -> ArtifactRef:
+        import shutil
+
+        def produce(target: Path) -> dict[str, float]:
+            shutil.copytree(folder, target, dirs_exist_ok=True)
+            return {}
+
+        return store.build(Identity(step, "1", {}), produce)
+
+    return put_folder
