@@ -8,7 +8,7 @@ from k2model.release.data import licences
 from k2model.release.manifest import MANIFEST
 from k2model.reporting.names import parse
 from k2model.reporting.run import LifecycleResult
-from k2model.reporting.scores import ScoreRow, gate_verdicts, score_order
+from k2model.reporting.scores import ScoreRow, gate_results, score_order
 
 
 def model_card(result: LifecycleResult, rows: list[ScoreRow], origins: list[dict[str, Any]]) -> str:
@@ -26,7 +26,7 @@ def model_card(result: LifecycleResult, rows: list[ScoreRow], origins: list[dict
         last=phases[-1],
         chat=phases[-1].kind is PhaseKind.SFT,
         scores=_score_table(rows, [phase.name for phase in phases]),
-        verdicts=gate_verdicts(recipe.gates, rows),
+        gates=gate_results(recipe.gates, rows),
         licences=licences(origins),
         manifest=MANIFEST,
     )

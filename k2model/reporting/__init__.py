@@ -9,23 +9,23 @@ from typing import Any
 
 from k2model.reporting.run import LifecycleResult, PhaseResult
 from k2model.reporting.scores import (
-    GateVerdict,
+    GateResult,
     ReportError,
     ScoreRow,
-    gate_verdicts,
+    gate_results,
     lifecycle_summary,
     load_scores,
     summary_table,
 )
 
 __all__ = [
-    "GateVerdict",
+    "GateResult",
     "LifecycleResult",
     "PhaseResult",
     "ReportError",
     "ScoreRow",
     "build_report",
-    "gate_verdicts",
+    "gate_results",
     "lifecycle_summary",
     "load_scores",
     "print_summary",

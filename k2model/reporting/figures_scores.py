@@ -80,6 +80,8 @@ def extension_panels(rows: Sequence[ScoreRow], phases: Sequence[PhaseConfig]) ->
         curves = extension_curves(rows, phase.name)
         if not curves["parent_theta"] and not curves["new_theta"]:
             continue
+        # At the other lengths the parent's weights with its own theta are the parent's own scores.
+        curves["parent_theta"] = extension_curves(rows, phase.parent)[""] | curves["parent_theta"]
         parent = by_name[phase.parent]
         title = (
             f"{phase.name}: {parent.sequence_length:,} → {phase.sequence_length:,} tokens, "
@@ -208,16 +210,22 @@ def _extension(curves: dict[str, dict[int, ScoreRow]], phase: PhaseConfig) -> Ma
         parts.append(svg.rect(x - 15, _TOP - 18, 30, _BOTTOM - _TOP + 18, "band"))
     ticks = [float(at[length]) for length in lengths]
     parts.append(plot.axes(ticks, _QUARTERS, "length of the text, tokens", x_labels=[f"{n:,}" for n in lengths]))
-    styles = (("parent_theta", "c7", "old θ"), ("new_theta", "c1", "new θ, untrained"), ("", "c0", "trained"))
+    styles = (("parent_theta", "c7", "parent, old θ"), ("new_theta", "c1", "parent, new θ"), ("", "c0", "trained"))
     labels = []
     for index, (variant, colour, label) in enumerate(styles):
-        curve = [curves[variant][length] for length in lengths if length in curves[variant]]
-        if not curve:
+        known = [length for length in lengths if length in curves[variant]]
+        if not known:
             continue
-        spots = [(plot.x(at[int(parse(row.score).mode)]) + (index - 1) * 4, plot.y(row.value)) for row in curve]
+        curve = [curves[variant][length] for length in known]
+        spots = [
+            (plot.x(at[length]) + (index - 1) * 4, plot.y(row.value)) for length, row in zip(known, curve, strict=True)
+        ]
         parts.append(svg.polyline(spots, f"line s-{colour}"))
         parts += [_marker(plot, row, x, y, f"full m-{colour}") for row, (x, y) in zip(curve, spots, strict=True)]
-        labels.append((curve[-1].value, label, f"label t-{colour}"))
+        if known[-1] == lengths[-1]:
+            labels.append((curve[-1].value, label, f"label t-{colour}"))
+        else:
+            parts.append(svg.text(spots[-1][0] - 4, spots[-1][1] + 24, label, f"label halo t-{colour}"))
     parts.append(plot.end_labels(labels, _RIGHT + 10))
     return svg.drawing(WIDTH, HEIGHT, f"context extension in {phase.name}", *parts)
 

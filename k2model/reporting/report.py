@@ -14,7 +14,7 @@ from k2model.reporting.facts import Facts, gather
 from k2model.reporting.figures_training import training_figure
 from k2model.reporting.highlights import highlights
 from k2model.reporting.run import LifecycleResult
-from k2model.reporting.scores import gate_verdicts, scores_csv
+from k2model.reporting.scores import gate_results, scores_csv
 from k2model.reporting.svg import short_number
 from k2model.reporting.timeline import Timeline
 
@@ -34,11 +34,11 @@ def build_report(store: Store, result: LifecycleResult) -> ArtifactRef:
         page.parent.mkdir()
         page.write_text(render(facts), encoding="utf-8")
         (folder / "scores.csv").write_text(scores_csv(facts.rows), encoding="utf-8")
-        verdicts = gate_verdicts(result.recipe.gates, facts.rows)
+        gates = gate_results(result.recipe.gates, facts.rows)
         return {
             "scores": len(facts.rows),
-            "gates": len(verdicts),
-            "gates_passed": sum(verdict.passed for verdict in verdicts),
+            "gates": len(gates),
+            "gates_passed": sum(gate.passed for gate in gates),
         }
 
     inputs = {name.replace("/", "."): ref for name, ref in result.artifacts()}
@@ -70,7 +70,7 @@ def _context(facts: Facts) -> dict[str, Any]:
     phases = [one.phase for one in facts.result.phases]
     names = [phase.name for phase in phases]
     timeline = Timeline.of(tuple(phases))
-    verdicts = gate_verdicts(recipe.gates, facts.rows)
+    gates = gate_results(recipe.gates, facts.rows)
     compositions = [sections_data.composition(name, facts.compositions[name], facts.domains) for name in names]
     return {
         "recipe": recipe,
@@ -79,7 +79,7 @@ def _context(facts: Facts) -> dict[str, Any]:
         "model_parameters": sections_run.parameters(recipe),
         "model": sections_run.model_facts(recipe),
         "highlights": highlights(facts.rows, phases),
-        "gates": sections_scores.gate_lines(verdicts),
+        "gates": sections_scores.gate_lines(gates),
         "headline": sections_scores.headline(facts.rows, names),
         "losses": sections_scores.losses(facts.rows, names),
         "capabilities": figures_scores.capability_panels(facts.rows, timeline),

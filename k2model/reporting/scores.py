@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from k2model.errors import K2Error
 from k2model.recipe.schema import GateConfig
+from k2model.registry import GateVerdict
+from k2model.registry.gates import judge
 from k2model.reporting.names import order_key
 
 if TYPE_CHECKING:
@@ -48,15 +50,19 @@ class ScoreRow:
 
 
 @dataclass(frozen=True)
-class GateVerdict:
-    """`value` is None when the gate names a score that was not measured; such a gate has not passed."""
+class GateResult:
+    """A gate and its verdict; None when it names a score that was not measured: it has not passed."""
 
     gate: GateConfig
-    value: float | None
+    verdict: GateVerdict | None
+
+    @property
+    def value(self) -> float | None:
+        return self.verdict.value if self.verdict else None
 
     @property
     def passed(self) -> bool:
-        return self.value is not None and self.value >= self.gate.minimum
+        return self.verdict is not None and self.verdict.passed
 
     @property
     def title(self) -> str:
@@ -84,17 +90,14 @@ def load_scores(store: "Store", refs: Iterable["ArtifactRef"]) -> list[ScoreRow]
     return [row for ref in refs for row in read_scores(store.fetch(ref) / "scores.json")]
 
 
-def gate_verdicts(gates: Sequence[GateConfig], rows: Sequence[ScoreRow]) -> list[GateVerdict]:
-    """What each gate measured, in the recipe's order."""
-    values = {(row.phase, row.score): row.value for row in rows}
-    verdicts = []
+def gate_results(gates: Sequence[GateConfig], rows: Sequence[ScoreRow]) -> list[GateResult]:
+    """Every gate with the registry's verdict on it, in the recipe's order."""
+    results = []
     for gate in gates:
-        value = values.get((gate.phase, gate.score))
-        if value is not None and gate.minus:
-            other = values.get((gate.phase, gate.minus))
-            value = None if other is None else value - other
-        verdicts.append(GateVerdict(gate, value))
-    return verdicts
+        own = {row.score: asdict(row) for row in rows if row.phase == gate.phase}
+        measured = gate.score in own and (not gate.minus or gate.minus in own)
+        results.append(GateResult(gate, judge(gate.phase, [gate], list(own.values()))[0] if measured else None))
+    return results
 
 
 def score_order(rows: Iterable["ScoreRow | Sample"]) -> list[str]:
@@ -135,11 +138,11 @@ def summary_table(
             table.add_section()
         group = order_key(score)[0]
         table.add_row(score, *(values.get((phase, score), "") for phase in phases))
-    verdicts = gate_verdicts(gates, rows)
-    if verdicts:
+    results = gate_results(gates, rows)
+    if results:
         table.add_section()
-        for verdict in verdicts:
-            table.add_row(*_gate_cells(verdict, phases))
+        for result in results:
+            table.add_row(*_gate_cells(result, phases))
     return table
 
 
@@ -149,10 +152,10 @@ def lifecycle_summary(store: "Store", result: "LifecycleResult") -> "Table":
     return summary_table(rows, [phase.phase.name for phase in result.phases], result.recipe.gates)
 
 
-def _gate_cells(verdict: GateVerdict, phases: Sequence[str]) -> list[str]:
-    gate = verdict.gate
-    colour, mark = ("green", "✓") if verdict.passed else ("red", "✗")
-    shown = "not measured" if verdict.value is None else f"{verdict.value:.2f}"
+def _gate_cells(result: GateResult, phases: Sequence[str]) -> list[str]:
+    gate = result.gate
+    colour, mark = ("green", "✓") if result.passed else ("red", "✗")
+    shown = "not measured" if result.value is None else f"{result.value:.2f}"
     cell = f"[{colour}]{mark} {shown}[/]"
-    label = f"gate {verdict.title} ≥ {gate.minimum:.2f}"
+    label = f"gate {result.title} ≥ {gate.minimum:.2f}"
     return [label, *(cell if phase == gate.phase else "" for phase in phases)]

@@ -7,7 +7,6 @@ from typing import Any
 
 from k2model.recipe.schema import PhaseConfig, Recipe
 from k2model.reporting.facts import Facts, Metric
-from k2model.reporting.sections_data import Bar, bars
 from k2model.reporting.timeline import Timeline
 
 
@@ -119,9 +118,45 @@ def total_seconds(facts: Facts) -> float:
     return sum(_seconds(record) for record in facts.records.values())
 
 
-def timings(facts: Facts) -> list[Bar]:
-    """Seconds of every step in the order of the pipeline."""
-    return bars([(name, _seconds(record)) for name, record in facts.records.items()])
+_KINDS = {"sequences": "pack", "checkpoint": "train", "export": "export", "scores": "evaluate"}
+
+
+@dataclass(frozen=True)
+class TimePart:
+    """One step; `share` of the longest line of the figure."""
+
+    name: str
+    kind: str
+    seconds: float
+    share: float
+
+
+@dataclass(frozen=True)
+class TimeLine:
+    """A step of the data, or a phase with its four steps."""
+
+    label: str
+    seconds: float
+    parts: tuple[TimePart, ...]
+
+
+def timings(facts: Facts) -> list[TimeLine]:
+    """Seconds of every step in the order of the pipeline, those of a phase on one line."""
+    lines: dict[str, list[tuple[str, float]]] = {}
+    for name, record in facts.records.items():
+        lines.setdefault(name.split("/")[0], []).append((name, _seconds(record)))
+    longest = max(sum(seconds for _, seconds in parts) for parts in lines.values()) or 1.0
+    return [
+        TimeLine(
+            label,
+            sum(seconds for _, seconds in parts),
+            tuple(
+                TimePart(name, _KINDS.get(name.rpartition("/")[2], "data"), seconds, seconds / longest)
+                for name, seconds in parts
+            ),
+        )
+        for label, parts in lines.items()
+    ]
 
 
 def parameters(recipe: Recipe) -> int:

@@ -8,7 +8,7 @@ from k2model.reporting import svg
 from k2model.reporting.facts import Sample
 from k2model.reporting.figures_scores import extension_curves
 from k2model.reporting.names import CONTINUES, EFFORTS, GROUPS, order_key, parse
-from k2model.reporting.scores import GateVerdict, ScoreRow, score_order
+from k2model.reporting.scores import GateResult, ScoreRow, score_order
 
 SAMPLES_OF_EACH_VERDICT = 1
 _LONGEST_SHOWN = 900  # characters of a prompt or generation
@@ -114,18 +114,18 @@ class GateLine:
     tick: float
 
 
-def gate_lines(verdicts: Sequence[GateVerdict]) -> list[GateLine]:
+def gate_lines(results: Sequence[GateResult]) -> list[GateLine]:
     return [
         GateLine(
-            phase=verdict.gate.phase,
-            title=verdict.title,
-            minimum=verdict.gate.minimum,
-            shown="not measured" if verdict.value is None else f"{verdict.value:.2f}",
-            passed=verdict.passed,
-            bar=_clip(verdict.value or 0.0),
-            tick=_clip(verdict.gate.minimum),
+            phase=result.gate.phase,
+            title=result.title,
+            minimum=result.gate.minimum,
+            shown="not measured" if result.value is None else f"{result.value:.2f}",
+            passed=result.passed,
+            bar=_clip(result.value or 0.0),
+            tick=_clip(result.gate.minimum),
         )
-        for verdict in verdicts
+        for result in results
     ]
 
 

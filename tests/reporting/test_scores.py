@@ -12,7 +12,7 @@ from k2model.reporting import (
     LifecycleResult,
     ReportError,
     ScoreRow,
-    gate_verdicts,
+    gate_results,
     lifecycle_summary,
     load_scores,
     summary_table,
@@ -62,8 +62,8 @@ def test_unknown_fields_are_ignored_missing_ones_named(tmp_path: Path) -> None:
     ],
 )
 def test_gates(gate: GateConfig, value: float | None, passed: bool) -> None:
-    (verdict,) = gate_verdicts([gate], ROWS)
-    assert (verdict.value, verdict.passed) == (value, passed)
+    (found,) = gate_results([gate], ROWS)
+    assert (found.value, found.passed) == (value, passed)
 
 
 def test_table_has_scores_by_phase_and_gates_below() -> None:
