@@ -1,11 +1,19 @@
-"""What registration answers: which run and model version a phase became, and how its gates went."""
+"""What a registration hands on: where a phase's checkpoint stands in MLflow and how its gates went."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from k2model.errors import K2Error
+
+
+class RegistryError(K2Error):
+    """The tracking server cannot be used, or what is to be registered does not fit together."""
 
 
 @dataclass(frozen=True)
 class GateVerdict:
-    """One gate of the recipe as it was judged: `value` is the score, or the difference of two."""
+    """`value` is the score, or the difference `score` - `minus`; passed when it is at least `minimum`."""
 
     phase: str
     score: str
@@ -14,14 +22,38 @@ class GateVerdict:
     minimum: float
     passed: bool
 
+    @property
+    def name(self) -> str:
+        """`arithmetic/think - arithmetic/direct`."""
+        return f"{self.score} - {self.minus}" if self.minus else self.score
+
 
 @dataclass(frozen=True)
 class Registration:
-    """A phase's place in the tracking store; `aliases` are those that its version held afterwards."""
+    """One phase in MLflow.
 
+    `key` names what was registered (checkpoint and scores), `model_id` the logged model, `aliases`
+    those it was given when it was registered. `tokens_seen` counts from random initialisation,
+    `passed` says whether every gate of this phase and of all before it was passed.
+    """
+
+    key: str
+    phase: str
     tracking_uri: str
     run_id: str
+    model_id: str
     model_name: str
     version: int
-    aliases: tuple[str, ...] = ()
-    gates: tuple[GateVerdict, ...] = ()
+    aliases: tuple[str, ...]
+    gates: tuple[GateVerdict, ...]
+    tokens_seen: int
+    passed: bool
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> "Registration":
+        fields: dict[str, Any] = json.loads(text)
+        gates = tuple(GateVerdict(**gate) for gate in fields.pop("gates"))
+        return Registration(gates=gates, aliases=tuple(fields.pop("aliases")), **fields)

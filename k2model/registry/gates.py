@@ -1,0 +1,35 @@
+"""The gates of a phase: what a checkpoint must reach before an alias moves to it."""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from k2model.recipe.schema import GateConfig
+from k2model.registry.registration import GateVerdict, RegistryError
+
+
+def judge(phase: str, gates: Iterable[GateConfig], scores: Sequence[Mapping[str, Any]]) -> tuple[GateVerdict, ...]:
+    """The verdict of every gate of `phase` on the rows of its `scores.json`, in the recipe's order.
+
+    Raises `RegistryError` when a gate names a score that the phase does not have.
+    """
+    values = {str(row["score"]): float(row["value"]) for row in scores if row["value"] is not None}
+    return tuple(_judge(gate, values) for gate in gates if gate.phase == phase)
+
+
+def _judge(gate: GateConfig, values: Mapping[str, float]) -> GateVerdict:
+    value = _value(gate, gate.score, values)
+    if gate.minus:
+        value -= _value(gate, gate.minus, values)
+    return GateVerdict(gate.phase, gate.score, gate.minus, value, gate.minimum, value >= gate.minimum)
+
+
+def _value(gate: GateConfig, score: str, values: Mapping[str, float]) -> float:
+    if score not in values:
+        close = difflib.get_close_matches(score, values, n=1)
+        hint = f"; did you mean '{close[0]}'?" if close else ""
+        raise RegistryError(
+            f"a gate of phase '{gate.phase}' is on score '{score}', which the phase's scores.json does not have{hint} "
+            f"It has: {', '.join(sorted(values)) or 'none'}. Correct recipe.gates; nothing needs to be trained again."
+        )
+    return values[score]

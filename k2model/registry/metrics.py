@@ -1,0 +1,59 @@
+"""Training logs and scores as MLflow metrics.
+
+Sent in batches as large as MLflow takes: its one-at-a-time and asynchronous ways are many times slower.
+Time stamps follow from the log, so that sending it twice changes nothing.
+"""
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from k2model.registry.facts import Trained
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+BATCH = 1000  # metrics a request: MLflow's own limit
+LOGGED = ("loss", "lr", "grad_norm", "tokens_per_second")
+
+
+def metric_name(score: str) -> str:
+    """`score/retrieval/256_at_new_theta` for `retrieval/256@new_theta`: MLflow takes no `@`."""
+    return allowed(f"score/{score}")
+
+
+def allowed(name: str) -> str:
+    """A name in the characters that MLflow takes for metrics and tags."""
+    return re.sub(r"[^\w./ -]", "_", name.replace("@", "_at_"))
+
+
+def training_metrics(trained: Trained, tokens_before: int) -> Iterator["Metric"]:
+    """`train/<field>` of every step, and `train/tokens_seen` counted from random initialisation.
+
+    MLflow's step is the phase's own; plot over `train/tokens_seen` to see phases one after the other.
+    """
+    from mlflow.entities import Metric
+
+    elapsed = 0.0
+    for row in trained.rows:
+        elapsed += row["seconds"]
+        moment, step = trained.started + round(elapsed * 1000), int(row["step"])
+        for field in LOGGED:
+            yield Metric(f"train/{field}", float(row[field]), moment, step)
+        yield Metric("train/tokens_seen", float(tokens_before + row["tokens"]), moment, step)
+
+
+def score_metrics(scores: Sequence[Mapping[str, Any]], model_id: str, moment: int, step: int) -> "Iterator[Metric]":
+    """The final scores, of the run and of its logged model."""
+    from mlflow.entities import Metric
+
+    for row in scores:
+        if row["value"] is not None:
+            yield Metric(metric_name(row["score"]), float(row["value"]), moment, step, model_id=model_id)
+
+
+def log_metrics(client: "MlflowClient", run_id: str, metrics: Iterator["Metric"]) -> None:
+    while batch := list(itertools.islice(metrics, BATCH)):
+        client.log_batch(run_id, metrics=batch, synchronous=True)

@@ -1,0 +1,131 @@
+"""The registration step: one trained and evaluated phase becomes an MLflow run and a model version.
+
+Every write is one that may be repeated, and the run is marked finished last: a registration that was
+cut short is completed by the next call, never made twice.
+"""
+
+from typing import TYPE_CHECKING
+
+from k2model.artifacts import ArtifactRef, Store
+from k2model.recipe.schema import GateConfig, ModelConfig, PhaseConfig
+from k2model.registry.facts import parameters, read_scores, read_training, registration_key
+from k2model.registry.gates import judge
+from k2model.registry.ledger import record_decision
+from k2model.registry.lineage import log_lineage
+from k2model.registry.metrics import log_metrics, score_metrics, training_metrics
+from k2model.registry.models import logged_model, model_version, move_aliases
+from k2model.registry.registration import Registration
+from k2model.registry.subject import KEY, Subject, run_tags
+from k2model.registry.tracking import artifact_location, tracking
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+RESULT = "k2.registration"  # tag of a finished run: the registration as JSON
+MAX_BATCH = 100  # parameters or tags a request
+
+
+def register_phase(
+    tracking_uri: str,
+    store: Store,
+    recipe_name: str,
+    model: ModelConfig,
+    phase: PhaseConfig,
+    gates: tuple[GateConfig, ...],
+    sequences: ArtifactRef,
+    corpus: ArtifactRef,
+    checkpoint: ArtifactRef,
+    export: ArtifactRef,
+    scores: ArtifactRef,
+    parent: Registration | None,
+) -> Registration:
+    """Register a phase's checkpoint in MLflow; a second call with the same references does no work.
+
+    Experiment `k2/<recipe>`, run named by the phase, registered model `k2-<recipe>` whose version points
+    at the checkpoint in the store. Aliases: `candidate` is the line's newest version, `<phase>` the
+    phase's newest, `champion` moves to a version of supervised fine-tuning when every gate of its
+    phases was passed, and stays where it was otherwise. Changed gates are judged anew.
+
+    Raises `RegistryError` when MLflow cannot be used or a gate names an unknown score, and the
+    store's errors when an artifact is missing or damaged.
+    """
+    rows = read_scores(store, scores)
+    subject = Subject(
+        key=registration_key(checkpoint, scores),
+        recipe_name=recipe_name,
+        model=model,
+        phase=phase,
+        references={
+            "checkpoint": checkpoint, "export": export, "scores": scores, "sequences": sequences, "corpus": corpus,
+        },
+        scores=rows,
+        trained=read_training(store, checkpoint),
+        verdicts=judge(phase.name, gates, rows),
+        parent=parent,
+    )  # fmt: skip
+    with tracking(tracking_uri) as client:
+        run = _find_or_start_run(client, tracking_uri, subject)
+        done = _finished(run, subject)
+        return done or _complete(client, tracking_uri, store, run, subject)
+
+
+def _find_or_start_run(client: "MlflowClient", tracking_uri: str, subject: Subject) -> "Run":
+    experiment = client.get_experiment_by_name(subject.experiment)
+    if experiment is None:
+        location = artifact_location(tracking_uri, subject.experiment)
+        experiment_id = client.create_experiment(subject.experiment, artifact_location=location)
+    else:
+        experiment_id = experiment.experiment_id
+    runs = client.search_runs([experiment_id], f"tags.`{KEY}` = '{subject.key}'", order_by=["attributes.start_time"])
+    if runs:
+        return runs[0]
+    return client.create_run(
+        experiment_id, start_time=subject.trained.started, tags={KEY: subject.key}, run_name=subject.phase.name
+    )
+
+
+def _finished(run: "Run", subject: Subject) -> Registration | None:
+    """The registration that this run is, if nothing has to be added or judged anew."""
+    if run.info.status != "FINISHED" or RESULT not in run.data.tags:
+        return None
+    registration = Registration.from_json(run.data.tags[RESULT])
+    return registration if (registration.gates, registration.passed) == (subject.verdicts, subject.passed) else None
+
+
+def _complete(client: "MlflowClient", tracking_uri: str, store: Store, run: "Run", subject: Subject) -> Registration:
+    run_id, trained = run.info.run_id, subject.trained
+    _log_description(client, run_id, subject)
+    log_metrics(client, run_id, training_metrics(trained, subject.tokens_before))
+    model_id = logged_model(client, run, subject)
+    log_metrics(client, run_id, score_metrics(subject.scores, model_id, trained.ended, subject.phase.steps))
+    log_lineage(client, run_id, model_id, subject)
+    version = model_version(client, tracking_uri, run_id, model_id, subject)
+    registration = Registration(
+        key=subject.key,
+        phase=subject.phase.name,
+        tracking_uri=tracking_uri,
+        run_id=run_id,
+        model_id=model_id,
+        model_name=subject.model_name,
+        version=version,
+        aliases=move_aliases(client, version, subject),
+        gates=subject.verdicts,
+        tokens_seen=subject.tokens_seen,
+        passed=subject.passed,
+    )
+    record_decision(store.uri, registration, subject.references["checkpoint"].digest)
+    client.set_tag(run_id, RESULT, registration.to_json())
+    client.set_terminated(run_id, "FINISHED", end_time=trained.ended)
+    return registration
+
+
+def _log_description(client: "MlflowClient", run_id: str, subject: Subject) -> None:
+    from mlflow.entities import Param, RunTag
+
+    params = [Param(name, value) for name, value in parameters(subject.model, subject.phase).items()]
+    tags = [RunTag(name, value) for name, value in run_tags(subject).items()]
+    for start in range(0, max(len(params), len(tags)), MAX_BATCH):
+        end = start + MAX_BATCH
+        client.log_batch(run_id, params=params[start:end])
+        client.log_batch(run_id, tags=tags[start:end])

@@ -1,0 +1,84 @@
+"""What is registered of a phase, before anything is known about MLflow, and the tags it is found by."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from k2model.artifacts import ArtifactRef
+from k2model.recipe.schema import ModelConfig, PhaseConfig
+from k2model.registry.facts import Trained, reference_tags
+from k2model.registry.metrics import allowed
+from k2model.registry.registration import GateVerdict, Registration
+
+KEY = "k2.key"  # tag of runs and logged models: what they register
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is registered, before anything is known about MLflow."""
+
+    key: str
+    recipe_name: str
+    model: ModelConfig
+    phase: PhaseConfig
+    references: Mapping[str, ArtifactRef]
+    scores: Sequence[Mapping[str, Any]]
+    trained: Trained
+    verdicts: tuple[GateVerdict, ...]
+    parent: Registration | None
+
+    @property
+    def experiment(self) -> str:
+        return f"k2/{self.recipe_name}"
+
+    @property
+    def model_name(self) -> str:
+        return f"k2-{self.recipe_name}"
+
+    @property
+    def tokens_before(self) -> int:
+        return self.parent.tokens_seen if self.parent else 0
+
+    @property
+    def tokens_seen(self) -> int:
+        return self.tokens_before + self.phase.tokens
+
+    @property
+    def passed(self) -> bool:
+        """All gates so far; with a parent that was never registered, nobody knows."""
+        before = self.parent.passed if self.parent else not self.phase.parent
+        return before and all(verdict.passed for verdict in self.verdicts)
+
+
+def run_tags(subject: Subject) -> dict[str, str]:
+    """What a run carries: every artifact it is about, its code and its parent."""
+    tags = {**reference_tags(subject.references), **model_tags(subject), "k2.recipe": subject.recipe_name}
+    if subject.trained.commit:
+        tags["mlflow.source.git.commit"] = subject.trained.commit
+    if subject.parent:
+        tags["k2.parent.run_id"] = subject.parent.run_id
+    return tags
+
+
+def model_tags(subject: Subject) -> dict[str, str]:
+    """What a model version carries, enough to find and judge it without its run."""
+    phase, checkpoint, export = subject.phase, subject.references["checkpoint"], subject.references["export"]
+    tags = {
+        "k2.phase": phase.name,
+        "k2.phase_kind": phase.kind.value,
+        "k2.checkpoint.uri": checkpoint.uri,
+        "k2.checkpoint.digest": checkpoint.digest,
+        "k2.export.uri": export.uri,
+        "k2.export.digest": export.digest,
+        "k2.tokens_seen": str(subject.tokens_seen),
+        "k2.rope_theta": str(phase.rope_theta),
+        "k2.sequence_length": str(phase.sequence_length),
+        "k2.gates_passed_so_far": json.dumps(subject.passed),
+    }
+    if subject.parent:
+        tags["k2.parent.version"] = str(subject.parent.version)
+    for verdict in subject.verdicts:
+        outcome = "passed" if verdict.passed else "failed"
+        tags[allowed(f"k2.gate.{verdict.name}")] = f"{outcome}: {verdict.value:.4f}, at least {verdict.minimum}"
+    return tags
