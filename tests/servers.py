@@ -73,12 +73,8 @@ def run_s3(folder: Path) -> Iterator[S3Server]:
         _wait_for_bucket(server, folder / "weed.log")
         yield server
     finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.kill()  # its data is not needed any more, and a graceful stop waits for open connections
+        process.wait()
 
 
 def _wait_for_bucket(server: S3Server, log: Path) -> None:

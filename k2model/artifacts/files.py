@@ -30,6 +30,9 @@ _FORBIDDEN = {
 _REMEDIES = _FULL | _FORBIDDEN
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)  # some FUSE and shared folders
 _NETWORK_LIBRARIES = {"botocore", "aiobotocore", "aiohttp", "urllib3", "requests"}
+# One client per process and protocol. A forked process makes its own but must keep its parent's alive:
+# collecting it would close connections that the parent waits on, which then stalls until a time-out.
+_clients: dict[tuple[int, str], Any] = {}
 PARTIAL = ".partial-"  # prefix of files that are not there yet; never listed
 
 
@@ -181,11 +184,15 @@ class RemoteFiles:
 
     @property
     def filesystem(self) -> Any:
-        # fsspec keeps one instance per process and thread, so that asking every time is cheap and
-        # survives a fork. Listings are not cached: other processes write to the store as well.
-        import fsspec
+        protocol = self.uri.partition("://")[0]
+        client = _clients.get((os.getpid(), protocol))
+        if client is None:
+            import fsspec
 
-        return fsspec.filesystem(self.uri.partition("://")[0], use_listings_cache=False)
+            # Listings are not cached, since other processes write to the store as well.
+            client = fsspec.filesystem(protocol, use_listings_cache=False, skip_instance_cache=True)
+            _clients[os.getpid(), protocol] = client
+        return client
 
     def at(self, folder: str) -> "RemoteFiles":
         return RemoteFiles(f"{self.uri}/{folder}")

@@ -1,23 +1,29 @@
 """What only an object store can do wrong, on a real S3 service."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from k2model.artifacts import ArtifactError, CorruptArtifact, Identity, Store, StoreWriteError, describe_folder, verify
+from k2model.artifacts import (
+    ArtifactError,
+    CorruptArtifact,
+    Identity,
+    Store,
+    StoreWriteError,
+    describe_folder,
+    files,
+    verify,
+)
 from k2model.artifacts.files import files_at
 from tests.artifacts.samples import DAMAGES, PROSE, add, files_below, write_corpus
 
 
 @pytest.fixture
-def forget_clients() -> Iterator[Callable[[], None]]:
-    """Makes the next client read the environment again; afterwards, too."""
-    import s3fs
-
-    yield s3fs.S3FileSystem.clear_instance_cache
-    s3fs.S3FileSystem.clear_instance_cache()
+def no_client_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next request reads the environment anew."""
+    monkeypatch.setattr(files, "_clients", {})
 
 
 @pytest.mark.parametrize("damage", [d for d in DAMAGES if d is not add], ids=lambda f: f.__name__)
@@ -54,25 +60,21 @@ def test_a_damaged_cached_copy_is_fetched_again(s3_uri: str, identity: Identity)
     assert file.read_text() == PROSE
 
 
-def test_wrong_credentials_are_told(
-    s3_uri: str, monkeypatch: pytest.MonkeyPatch, forget_clients: Callable[[], None]
-) -> None:
+def test_wrong_credentials_are_told(s3_uri: str, monkeypatch: pytest.MonkeyPatch, no_client_yet: None) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    forget_clients()
     with pytest.raises(ArtifactError, match=rf"{s3_uri}.*credentials"):
         Store.open(s3_uri)
 
 
 def test_an_unreachable_service_is_told(
-    s3_uri: str, identity: Identity, monkeypatch: pytest.MonkeyPatch, forget_clients: Callable[[], None]
+    s3_uri: str, identity: Identity, monkeypatch: pytest.MonkeyPatch, no_client_yet: None
 ) -> None:
     import s3fs
 
-    store = Store.open(s3_uri)
+    store = Store(files_at(s3_uri), "generation")  # type: ignore[arg-type]
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
-    forget_clients()
     with pytest.raises(ArtifactError, match=r"cannot read .*AWS_ENDPOINT_URL"):
         store.find(identity)
     with pytest.raises(StoreWriteError, match=r"cannot write x in the store .*AWS_ENDPOINT_URL.*run the same command"):
