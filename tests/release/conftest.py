@@ -7,22 +7,15 @@ import pytest
 
 from k2model.artifacts import Store
 from k2model.corpus.markup import SPECIAL_TOKENS
-from k2model.recipe import load_recipe
-from k2model.recipe.schema import ModelConfig, PhaseConfig, Recipe
+from k2model.recipe.schema import ModelConfig, PhaseConfig
 from k2model.release import build_release
 from k2model.reporting import LifecycleResult
-from tests.reporting.lifecycle_fixture import build_lifecycle
+from tests.reporting.lifecycle_fixture import build_lifecycle, short_recipe
 
 VOCABULARY = len(SPECIAL_TOKENS) + 256
 TINY = ModelConfig(
     vocab_size=VOCABULARY, hidden_size=16, n_layers=2, n_heads=2, n_kv_heads=1, head_dim=8, ffn_size=24, init_std=0.2
 )
-
-
-def tiny_recipe() -> Recipe:
-    """The laptop recipe with a tiny model and few steps."""
-    recipe = load_recipe("laptop")
-    return replace(recipe, model=TINY, phases=tuple(replace(phase, steps=20) for phase in recipe.phases))
 
 
 def write_tokenizer(folder: Path) -> None:
@@ -32,13 +25,13 @@ def write_tokenizer(folder: Path) -> None:
 
 
 def tiny_lifecycle(store: Store, tokenizer: Path) -> LifecycleResult:
-    """Every artifact of `tiny_recipe`; the weights differ between phases and are the same in every store."""
+    """All artifacts, with a tiny model; weights differ between phases and are the same in every store."""
     import torch
 
     from k2model.model.export import write_export
     from k2model.model.transformer import K2Model
 
-    recipe = tiny_recipe()
+    recipe = replace(short_recipe(), model=TINY)
 
     def export(folder: Path, phase: PhaseConfig) -> None:
         with torch.random.fork_rng(devices=[]):

@@ -7,6 +7,7 @@ of them can be judged by eye. Nothing is trained here.
 import json
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,12 @@ _TEXTS = {
         '{"name": "calc", "arguments": {"a": 978, "op": "+", "b": 103}}',
     ),
 }
+
+
+def short_recipe() -> Recipe:
+    """The laptop recipe with twenty steps a phase."""
+    recipe = load_recipe("laptop")
+    return replace(recipe, phases=tuple(replace(phase, steps=20) for phase in recipe.phases))
 
 
 def wilson(value: float, n: int) -> tuple[float, float]:

@@ -9,7 +9,7 @@ import pytest
 
 from k2model.artifacts import Store
 from k2model.reporting import LifecycleResult, ReportError, build_report
-from tests.reporting.lifecycle_fixture import HOSTILE, PHASES, build_lifecycle, score_rows
+from tests.reporting.lifecycle_fixture import HOSTILE, PHASES, build_lifecycle, score_rows, short_recipe
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 DRAWN = {"line", "rect", "circle", "polyline", "polygon", "path"}
@@ -131,13 +131,13 @@ def test_digest_does_not_depend_on_times(tmp_path: Path) -> None:
     digests = set()
     for name in ("a", "b"):
         other = Store.open(tmp_path / name)
-        digests.add(build_report(other, build_lifecycle(other)).digest)
+        digests.add(build_report(other, build_lifecycle(other, short_recipe())).digest)
     assert len(digests) == 1
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
-    result = build_lifecycle(store, drop="metrics.jsonl")
+    result = build_lifecycle(store, short_recipe(), drop="metrics.jsonl")
     with pytest.raises(ReportError, match=r"metrics\.jsonl is missing"):
         build_report(store, result)
     assert not list(Path(store.uri).glob("report/*"))
