@@ -32,22 +32,32 @@ class PhaseOutputs(NamedTuple):
 def run_phase(
     plan: Any, name: str, data: Data, parent_name: str = "", parent: PhaseOutputs | None = None
 ) -> PhaseOutputs:
-    """Compose the tasks of phase `name`; `parent` is the phase whose checkpoint it starts from."""
-    phase = plan.phases[name]
-    model = plan.recipe.model
-    sequences = pack(store=plan.store, phase=phase, tokens=data.tokens, max_epochs=plan.recipe.validation.max_epochs)
+    """Compose the tasks of phase `name`; `parent` is the phase whose checkpoint it starts from.
+
+    Every call reads its piece of the plan anew: a local run resolves a promise's attribute path in
+    place, so that a piece can be handed to one task only.
+    """
+    sequences = pack(
+        store=plan.store, phase=plan.phases[name], tokens=data.tokens, max_epochs=plan.recipe.validation.max_epochs
+    )
     checkpoint = TRAINING_TASKS[name](
         store=plan.store,
-        model=model,
-        phase=phase,
+        model=plan.recipe.model,
+        phase=plan.phases[name],
         sequences=sequences,
         parent=parent.checkpoint if parent else None,
     )
-    exported = export(store=plan.store, model=model, phase=phase, checkpoint=checkpoint, tokenizer=data.tokenizer)
+    exported = export(
+        store=plan.store,
+        model=plan.recipe.model,
+        phase=plan.phases[name],
+        checkpoint=checkpoint,
+        tokenizer=data.tokenizer,
+    )
     scores = evaluate(
         store=plan.store,
         config=plan.recipe.evaluation,
-        phase=phase,
+        phase=plan.phases[name],
         lengths=plan.lengths,
         corpus=data.corpus,
         tokens=data.tokens,
@@ -60,7 +70,7 @@ def run_phase(
         store=plan.store,
         tracking_uri=plan.tracking_uri,
         recipe=plan.recipe,
-        phase=phase,
+        phase=plan.phases[name],
         corpus=data.corpus,
         sequences=sequences,
         checkpoint=checkpoint,
