@@ -66,7 +66,9 @@ def _flat(config: Any, prefix: str = "") -> dict[str, str]:
         if is_dataclass(value):
             flat |= _flat(value, f"{name}.")
         elif isinstance(value, tuple) and all(isinstance(entry, MixtureEntry) for entry in value):
-            flat |= {f"{name}.{entry.source}": str(entry.weight) for entry in value}
+            flat |= {f"{name}.{entry.source}": str(float(entry.weight)) for entry in value}
+        elif field.type is float:
+            flat[name] = str(float(value))  # a recipe may write 35 where an orchestrator hands on 35.0
         else:
             flat[name] = str(value.value if isinstance(value, Enum) else value)
     return flat

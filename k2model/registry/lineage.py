@@ -1,5 +1,6 @@
 """What went into a run and what came out: data sets, the parent's model, its own model."""
 
+import warnings
 from typing import TYPE_CHECKING
 
 from k2model.artifacts import ArtifactRef
@@ -29,7 +30,9 @@ def _dataset(name: str, ref: ArtifactRef) -> "DatasetInput":
     from mlflow.data.dataset_source_registry import resolve_dataset_source
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    source = resolve_dataset_source(ref.uri)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that it knows two names for a local folder
+        source = resolve_dataset_source(ref.uri)
     dataset = Dataset(ref.name, ref.digest[:MAX_DIGEST], source._get_source_type(), source.to_json())
     tags = [InputTag("mlflow.data.context", name), InputTag("k2.digest", ref.digest), InputTag("k2.uri", ref.uri)]
     return DatasetInput(dataset, tags)

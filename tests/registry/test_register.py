@@ -1,0 +1,229 @@
+"""Registration into a real MLflow on SQLite, read back through MLflow's own client alone."""
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+
+from k2model.artifacts import CorruptArtifact, Store
+from k2model.recipe.schema import GateConfig
+from k2model.registry import GateVerdict, RegistryError, metric_name, read_ledger, registration
+from k2model.registry.tracking import tracking
+from tests.registry.conftest import RECIPE, STEPS, make_phase
+
+
+@pytest.fixture
+def client(tracking_uri: str):
+    with tracking(tracking_uri) as opened:
+        yield opened
+
+
+def runs_of(client, recipe_name: str) -> list:
+    experiment = client.get_experiment_by_name(f"k2/{recipe_name}")
+    return client.search_runs([experiment.experiment_id])
+
+
+def test_a_line_of_phases_can_be_followed_back_to_its_data(store: Store, tracking_uri: str, client) -> None:
+    pretrain = make_phase(store, "pretrain", {"facts/heldout_wording": 0.95})
+    mid = make_phase(store, "mid_1", {"arithmetic/think": 0.68, "retrieval/256@new_theta": 0.5})
+    first = pretrain.register(tracking_uri, store, "lineage")
+    second = mid.register(tracking_uri, store, "lineage", parent=first)
+
+    version = client.get_model_version_by_alias("k2-lineage", "candidate")
+    assert (version.version, version.run_id) == (second.version, second.run_id)
+    assert version.source == mid.references["checkpoint"].uri
+    assert version.tags["k2.checkpoint.digest"] == mid.references["checkpoint"].digest
+    assert version.tags["k2.export.uri"] == mid.references["export"].uri
+    assert version.tags["k2.tokens_seen"] == str(STEPS * 2048 * 2) == str(second.tokens_seen)
+    assert (version.tags["k2.sequence_length"], version.tags["k2.rope_theta"]) == ("128", "10000.0")
+
+    run = client.get_run(version.run_id)
+    assert (run.info.run_name, run.info.status) == ("mid_1", "FINISHED")
+    datasets = {d.dataset.name: d for d in run.inputs.dataset_inputs}
+    for part in ("sequences", "corpus"):
+        ref = mid.references[part]
+        logged = datasets[ref.name]
+        assert json.loads(logged.dataset.source)["uri"] == ref.uri
+        assert ref.digest.startswith(logged.dataset.digest)
+        assert ("k2.digest", ref.digest) in {(tag.key, tag.value) for tag in logged.tags}
+    assert run.data.params["optimizer.lr"] == "0.004"
+    assert run.data.params["mixture.arithmetic/think"] == "30.0"
+    assert run.data.params["model.n_layers"] == str(RECIPE.model.n_layers)
+    assert not any("parallelism" in name for name in run.data.params)
+
+    [parent_model] = run.inputs.model_inputs
+    parent = client.get_logged_model(parent_model.model_id)
+    assert parent.source_run_id == first.run_id == run.data.tags["k2.parent.run_id"]
+    assert parent.tags["k2.checkpoint.uri"] == pretrain.references["checkpoint"].uri
+    assert str(parent.status) == "READY"
+    assert client.get_run(parent.source_run_id).data.params["mixture.prose"] == "35.0"
+    [output] = run.outputs.model_outputs
+    assert output.model_id == second.model_id
+    assert client.get_model_version_by_alias("k2-lineage", "pretrain").version == first.version
+
+
+def test_metrics_are_complete_and_equal_to_the_log(store: Store, tracking_uri: str, client) -> None:
+    before = make_phase(store, "pretrain", {})
+    phase = make_phase(store, "mid_1", {"arithmetic/think": 0.68, "retrieval/256@new_theta": 0.5}, steps=450)
+    parent = before.register(tracking_uri, store, "metrics")
+    made = phase.register(tracking_uri, store, "metrics", parent=parent)
+    for field in ("loss", "lr", "grad_norm", "tokens_per_second"):
+        history = client.get_metric_history(made.run_id, f"train/{field}")
+        assert sorted((m.step, m.value) for m in history) == [(row["step"], row[field]) for row in phase.log]
+    seen = client.get_metric_history(made.run_id, "train/tokens_seen")
+    offset = STEPS * 2048
+    assert sorted((m.step, m.value) for m in seen) == [(row["step"], offset + row["tokens"]) for row in phase.log]
+    loss = sorted(client.get_metric_history(made.run_id, "train/loss"), key=lambda m: m.step)
+    assert {later.timestamp - earlier.timestamp for earlier, later in itertools.pairwise(loss)} == {250}
+    final = client.get_run(made.run_id).data.metrics
+    assert final["score/arithmetic/think"] == 0.68
+    assert final["score/retrieval/256_at_new_theta"] == 0.5
+    on_model = {m.key: m.value for m in client.get_logged_model(made.model_id).metrics}
+    assert on_model["score/arithmetic/think"] == 0.68
+
+
+def test_a_second_call_does_no_work(store: Store, tracking_uri: str, client, monkeypatch) -> None:
+    phase = make_phase(store, "pretrain", {"facts/heldout_wording": 0.95})
+    gates = (GateConfig("pretrain", "facts/heldout_wording", 0.7),)
+    first = phase.register(tracking_uri, store, "twice", gates)
+    from mlflow import MlflowClient
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("a second registration wrote to MLflow")
+
+    for method in ("create_run", "log_batch", "set_tag", "create_model_version", "set_registered_model_alias"):
+        monkeypatch.setattr(MlflowClient, method, refuse)
+    assert phase.register(tracking_uri, store, "twice", gates) == first
+    assert len(runs_of(client, "twice")) == 1
+    assert len(read_ledger(store.uri)) == 1
+
+
+@pytest.mark.parametrize("cut", ["log_inputs", "finalize_logged_model", "create_model_version", "set_terminated"])
+def test_an_interrupted_registration_is_completed(
+    cut: str, store: Store, tracking_uri: str, client, monkeypatch
+) -> None:
+    phase = make_phase(store, "pretrain", {"facts/heldout_wording": 0.95})
+    from mlflow import MlflowClient
+
+    def die(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    name = f"cut-{cut}"
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, cut, die)
+        with pytest.raises(KeyboardInterrupt):
+            phase.register(tracking_uri, store, name)
+    assert [run.info.status for run in runs_of(client, name)] == ["RUNNING"]
+
+    made = phase.register(tracking_uri, store, name)
+    [run] = runs_of(client, name)
+    assert (run.info.run_id, run.info.status) == (made.run_id, "FINISHED")
+    assert len(client.get_metric_history(made.run_id, "train/loss")) == STEPS
+    assert len(client.search_logged_models([run.info.experiment_id])) == 1
+    assert [v.version for v in client.search_model_versions(f"name = 'k2-{name}'")] == [1]
+    assert len(client.get_run(made.run_id).outputs.model_outputs) == 1
+    assert len(client.get_run(made.run_id).inputs.dataset_inputs) == 2
+    assert len(read_ledger(store.uri)) == 1
+
+
+def test_champion_moves_only_when_every_gate_of_every_phase_passed(store: Store, tracking_uri: str, client) -> None:
+    gates = (
+        GateConfig("pretrain", "facts", 0.7),
+        GateConfig("sft", "arithmetic/high", 0.5, minus="arithmetic/low"),
+    )
+
+    def line(seed: int, facts: float, high: float):
+        pretrain = make_phase(store, "pretrain", {"facts": facts}, seed=seed)
+        sft = make_phase(store, "sft", {"arithmetic/high": high, "arithmetic/low": 0.25}, seed=seed)
+        parent = pretrain.register(tracking_uri, store, "champions", gates)
+        return sft.register(tracking_uri, store, "champions", gates, parent)
+
+    def holder(alias: str) -> int | None:
+        held = client.get_registered_model("k2-champions").aliases.get(alias)
+        return int(held) if held else None
+
+    weak_end = line(0, facts=0.9, high=0.74)
+    assert not weak_end.passed
+    assert weak_end.gates == (GateVerdict("sft", "arithmetic/high", "arithmetic/low", 0.49, 0.5, False),)
+    assert (holder("champion"), holder("sft")) == (None, weak_end.version)
+    good = line(1, facts=0.7, high=0.75)
+    assert good.passed and good.aliases == ("candidate", "sft", "champion")
+    assert holder("champion") == good.version
+    weak_start = line(2, facts=0.69, high=0.9)
+    assert not weak_start.passed and all(gate.passed for gate in weak_start.gates)
+    assert holder("champion") == good.version
+    assert holder("candidate") == weak_start.version
+
+    tags = client.get_model_version("k2-champions", str(weak_end.version)).tags
+    assert tags["k2.gate.arithmetic/high - arithmetic/low"] == "failed: 0.4900, at least 0.5"
+    decisions = [(d["version"], [v["passed"] for v in d["verdicts"]]) for d in read_ledger(store.uri)]
+    assert decisions == [(1, [True]), (2, [False]), (3, [True]), (4, [True]), (5, [False]), (6, [True])]
+
+
+def test_a_changed_gate_is_judged_anew_on_the_same_run(store: Store, tracking_uri: str, client) -> None:
+    phase = make_phase(store, "pretrain", {"facts": 0.6})
+    strict = phase.register(tracking_uri, store, "regated", (GateConfig("pretrain", "facts", 0.7),))
+    loose = phase.register(tracking_uri, store, "regated", (GateConfig("pretrain", "facts", 0.5),))
+    assert (strict.passed, loose.passed) == (False, True)
+    assert (loose.run_id, loose.version) == (strict.run_id, strict.version)
+    assert [d["passed_so_far"] for d in read_ledger(store.uri)] == [False, True]
+    assert client.get_run(loose.run_id).data.tags["k2.gate.facts"].startswith("passed")
+    assert len(client.get_metric_history(loose.run_id, "train/loss")) == STEPS
+
+
+def test_a_gate_on_an_unknown_score_says_which_was_meant(store: Store, tracking_uri: str) -> None:
+    phase = make_phase(store, "pretrain", {"facts/heldout_wording": 0.95})
+    with pytest.raises(RegistryError, match="did you mean 'facts/heldout_wording'"):
+        phase.register(tracking_uri, store, "unknown", (GateConfig("pretrain", "fact/heldout_wording", 0.7),))
+
+
+def test_a_damaged_log_is_named_before_anything_is_written(store: Store, tracking_uri: str, client) -> None:
+    phase = make_phase(store, "pretrain", {})
+    (Path(phase.references["checkpoint"].uri) / "attachments" / "metrics.jsonl").write_text('{"step": 0}\n')
+    with pytest.raises(CorruptArtifact, match=r"attachments/metrics\.jsonl"):
+        phase.register(tracking_uri, store, "damaged")
+    assert client.get_experiment_by_name("k2/damaged") is None
+
+
+@pytest.mark.parametrize("reason", ["refused", "no database", "no folder"])
+def test_an_unusable_server_is_named_and_the_remedy_given(
+    reason: str, store: Store, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    (tmp_path / "file").write_text("this is text, and long enough not to be taken for an empty database" * 20)
+    uri = {
+        "refused": "http://127.0.0.1:9",
+        "no database": f"sqlite:///{tmp_path}/file",
+        "no folder": f"sqlite:///{tmp_path}/file/below/mlflow.db",
+    }[reason]
+    phase = make_phase(store, "pretrain", {})
+    with pytest.raises(RegistryError) as failure:
+        phase.register(uri, store, "unusable")
+    message = str(failure.value)
+    assert f"MLflow at {uri} did not take the registration" in message
+    assert "safe in the store" in message and "run again" in message
+
+
+def test_nothing_is_written_but_the_database(store: Store, tracking_uri: str, tmp_path: Path, monkeypatch) -> None:
+    """Model versions are by reference: no files of MLflow's own, neither here nor beside the database."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    make_phase(store, "pretrain", {}).register(tracking_uri, store, "files")
+    assert list(work.iterdir()) == []
+    assert [p.name for p in Path(tracking_uri.removeprefix("sqlite:///")).parent.iterdir()] == ["mlflow.db"]
+
+
+def test_metric_names_are_taken_by_mlflow() -> None:
+    from mlflow.utils.validation import _validate_metric_name
+
+    for score in ("loss/prose", "retrieval/1024@parent_theta", "odd,name(1)"):
+        _validate_metric_name(metric_name(score))
+    assert metric_name("retrieval/1024@parent_theta") == "score/retrieval/1024_at_parent_theta"
+
+
+def test_a_registration_survives_json(store: Store) -> None:
+    verdict = GateVerdict("sft", "a", "b", 0.1 + 0.2, 0.3, True)
+    made = registration.Registration("k", "sft", "u", "r", "m", "n", 3, ("candidate",), (verdict,), 7, True)
+    assert registration.Registration.from_json(made.to_json()) == made
