@@ -72,6 +72,8 @@ def _retrieval_items(material: Material, count: int) -> list[Item]:
     contexts = sorted(
         {s.context or DEFAULT_CONTEXT for s in material.config.sources if s.name.startswith("retrieval/")}
     )
+    if not contexts:
+        return []
     rng, (_, heldout) = material.rng("items retrieval"), material.filler
     return [retrieval.item(rng, material.words, heldout, context) for context in contexts for _ in range(count)]
 

@@ -1,12 +1,10 @@
 """Code: the standard library's modules, cut between definitions into documents of a page or two."""
 
-import ast
-import warnings
-from collections.abc import Sequence
 from itertools import pairwise
 
 from k2model.corpus.documents import Document, is_heldout, make_document
 from k2model.corpus.markup import plain
+from k2model.corpus.outline import outline
 from k2model.corpus.standard_library import LICENCE, Module, modules
 
 PAGE = 2_000  # characters a document has at most, unless one line is longer
@@ -32,11 +30,8 @@ def chunks(module: Module, size: int = PAGE) -> list[str]:
     then between lines.
     """
     lines = module.text.splitlines(keepends=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # invalid escapes in old modules
-        tree = ast.parse(module.text)
-    members = [node for body in tree.body if isinstance(body, ast.ClassDef) for node in body.body]
-    pieces = _cut(lines, range(len(lines)), [_starts(tree.body), _starts(members)], size)
+    known = outline(module)
+    pieces = _cut(lines, range(len(lines)), [known.statements, known.members], size)
     pages: list[str] = []
     for piece in pieces:
         if pages and len(pages[-1]) + len(piece) <= size:
@@ -44,12 +39,6 @@ def chunks(module: Module, size: int = PAGE) -> list[str]:
         else:
             pages.append(piece)
     return [page.strip("\n") for page in pages if page.strip()]
-
-
-def _starts(nodes: Sequence[ast.stmt]) -> list[int]:
-    """0-based first lines of the statements, decorators included."""
-    decorated = (getattr(node, "decorator_list", []) for node in nodes)
-    return sorted({min([n.lineno, *(d.lineno for d in ds)]) - 1 for n, ds in zip(nodes, decorated, strict=True)})
 
 
 def _cut(lines: list[str], span: range, levels: list[list[int]], size: int) -> list[str]:

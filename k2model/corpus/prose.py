@@ -4,12 +4,9 @@ Short docstrings of a module are put together, long texts are cut between paragr
 document is a page rather than a line or a book.
 """
 
-import ast
-import inspect
-import warnings
-
 from k2model.corpus.documents import Document, is_heldout, make_document
 from k2model.corpus.markup import plain
+from k2model.corpus.outline import outline
 from k2model.corpus.standard_library import LICENCE, Module, modules
 
 PAGE = 1_500  # characters a document aims at
@@ -29,15 +26,8 @@ def documents() -> tuple[list[Document], list[Document]]:
 
 
 def docstrings(module: Module) -> list[str]:
-    """The docstrings of a module, its classes and functions, in order, dedented; very short ones left out."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # invalid escapes in old modules
-        tree = ast.parse(module.text)
-    holders = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    nodes = sorted((n for n in ast.walk(tree) if isinstance(n, holders)), key=lambda n: getattr(n, "lineno", 0))
-    found = (ast.get_docstring(node, clean=False) for node in nodes)
-    cleaned = (inspect.cleandoc(text) for text in found if text)
-    return [text for text in cleaned if len(text) >= MIN_DOCSTRING]
+    """The docstrings of a module worth reading: very short ones are left out."""
+    return [text for text in outline(module).docstrings if len(text) >= MIN_DOCSTRING]
 
 
 def paginate(pieces: list[str], size: int = PAGE) -> list[str]:
