@@ -4,6 +4,7 @@ A task's node count is fixed when it is registered, so the recipe is chosen here
 `K2_RECIPE`; overrides arrive later and cannot change how many nodes a phase has.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -43,6 +44,18 @@ def prepare_local_process() -> None:
         return  # in a pod: the pod template's environment decides
     for name, value in LOCAL_DEFAULTS.items():
         os.environ.setdefault(name, value)
+    show_progress()
+
+
+def show_progress() -> None:
+    """One line on stderr for each step that makes something."""
+    log = logging.getLogger("k2model")
+    if not log.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        log.propagate = False
 
 
 def cached() -> Cache:

@@ -12,28 +12,41 @@ Difference = tuple[str, Any, Any]  # dotted field, old value, new value; None wh
 
 
 def explain(identity: Identity, store: "Store", same: str = "phase.name") -> list[Difference]:
-    """Compares an identity, field by field, with the latest artifact that the same step made.
+    """Compares an identity, field by field, with the nearest artifact that the same step made.
 
     same: a dotted config field that tells artifacts of one step apart, such as the phase; only
-    records with an equal value of it are compared, when the config has it.
+    records with an equal value of it are compared, when the config has it. Of those the one with the
+    fewest differences counts, the latest of equals: a step without such a field makes one artifact for
+    each phase, and the others' are no news.
 
     Returns (field, old, new), sorted by field: `version`, config fields such as
     `phase.optimizer.lr`, and inputs as `inputs.<name>` with their digests. It is empty when this
     identity was made before, and also when nothing like it was ever made.
     """
-    fields = _fields(identity.version, readable(identity.config), {n: r.digest for n, r in identity.inputs.items()})
-    latest = None
+    phase = _fields_of(identity).get(same)
+    nearest: list[Difference] | None = None
     for record in store.records(identity.step):
         if record["identity"] == identity.key:
             return []
-        old = _fields(
-            record["version"], record["config"], {name: item["digest"] for name, item in record["inputs"].items()}
-        )
-        if old.get(same) == fields.get(same):
-            latest = old
-    if latest is None:
-        return []
-    return _differences(latest, fields)
+        if _fields_recorded(record).get(same) == phase:
+            found = differences(identity, record)
+            nearest = found if nearest is None or len(found) <= len(nearest) else nearest
+    return nearest or []
+
+
+def differences(identity: Identity, record: dict[str, Any]) -> list[Difference]:
+    """(field, recorded value, value now) of every field in which a record is not of this identity."""
+    return _differences(_fields_recorded(record), _fields_of(identity))
+
+
+def _fields_of(identity: Identity) -> dict[str, Any]:
+    inputs = {name: ref.digest for name, ref in identity.inputs.items()}
+    return _fields(identity.version, readable(identity.config), inputs)
+
+
+def _fields_recorded(record: dict[str, Any]) -> dict[str, Any]:
+    inputs = {name: item["digest"] for name, item in record["inputs"].items()}
+    return _fields(record["version"], record["config"], inputs)
 
 
 def _fields(version: str, config: dict[str, Any], inputs: dict[str, str]) -> dict[str, Any]:

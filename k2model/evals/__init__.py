@@ -11,12 +11,13 @@ from typing import Any
 _LAZY = {
     "EvaluationError": "k2model.evals.errors",
     "evaluate": "k2model.evals.step",
+    "evaluation_identity": "k2model.evals.step",
     "generate": "k2model.evals.generation",
     "mean_interval": "k2model.evals.intervals",
     "wilson": "k2model.evals.intervals",
 }
 
-__all__ = ["EvaluationError", "evaluate", "generate", "mean_interval", "wilson"]
+__all__ = ["EvaluationError", "evaluate", "evaluation_identity", "generate", "mean_interval", "wilson"]
 
 
 def __getattr__(name: str) -> Any:

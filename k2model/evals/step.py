@@ -43,17 +43,37 @@ def evaluate(
         EvaluationError: the corpus or the tokens lack what a score needs, or a phase that raised
             theta comes without its parent's export.
     """
-    parent = _extended_parent(phase, parent_phase, parent_export)
-    inputs = {"corpus": corpus, "tokens": tokens, "tokenizer": tokenizer, "export": export}
-    if parent is not None:
-        inputs["parent_export"] = parent.export
-    work = _Work(store, config, phase, tuple(sorted(set(lengths))), inputs, parent)
+    work = _work(store, config, phase, corpus, tokens, tokenizer, export, parent_export, parent_phase, lengths)
     world = join_world()
     found = world.agree(lambda: store.find(work.identity))
     if found is not None:
         return found
     outcomes = work.measure(world)
     return world.agree(lambda: store.build(work.identity, lambda folder: write_scores(folder, outcomes)))
+
+
+def evaluation_identity(*arguments: Any, **named: Any) -> Identity:
+    """What `evaluate`, called with the same arguments, would make; nothing is measured."""
+    return _work(*arguments, **named).identity
+
+
+def _work(
+    store: Store,
+    config: EvaluationConfig,
+    phase: PhaseConfig,
+    corpus: ArtifactRef,
+    tokens: ArtifactRef,
+    tokenizer: ArtifactRef,
+    export: ArtifactRef,
+    parent_export: ArtifactRef | None = None,
+    parent_phase: PhaseConfig | None = None,
+    lengths: Sequence[int] = (),
+) -> "_Work":
+    parent = _extended_parent(phase, parent_phase, parent_export)
+    inputs = {"corpus": corpus, "tokens": tokens, "tokenizer": tokenizer, "export": export}
+    if parent is not None:
+        inputs["parent_export"] = parent.export
+    return _Work(store, config, phase, tuple(sorted(set(lengths))), inputs, parent)
 
 
 @dataclass(frozen=True)

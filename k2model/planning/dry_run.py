@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from k2model.artifacts import ArtifactRef, Identity, Store, explain
+from k2model.artifacts.explain import differences
 from k2model.planning.plan import LifecyclePlan
+
+PENDING = "pending-"  # begins the digest of what is not there yet
+
+# Config fields that only decide a step's attachments: whatever they are, the digest stays the same.
+ATTACHMENTS_ONLY = {"corpus_valid": ("mixtures", "phase_tokens")}
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,19 @@ class PlanningStore(Store):
             return found
         action, reason = self._why(identity)
         self.decisions.append(Decision(identity.step, name, action, reason, self.location(identity)))
-        return ArtifactRef(identity.step, self.location(identity), f"pending-{identity.key}", identity.key, {})
+        digest = self._known_digest(identity) or f"{PENDING}{identity.key}"
+        return ArtifactRef(identity.step, self.location(identity), digest, identity.key, {})
+
+    def _known_digest(self, identity: Identity) -> str | None:
+        """The digest of a step that differs from an earlier one in fields of its attachments alone."""
+        free = ATTACHMENTS_ONLY.get(identity.step, ())
+        if not free:
+            return None
+        for record in reversed(self.records(identity.step)):
+            changed = [field.split(".")[0].split("[")[0] for field, _, _ in differences(identity, record)]
+            if set(changed) <= set(free):
+                return str(record["digest"])
+        return None
 
     def _why(self, identity: Identity) -> tuple[str, str]:
         step = _last_checkpoint(self.location(identity))
@@ -51,8 +69,14 @@ class PlanningStore(Store):
             return "resume", f"from step {step}"
         if any(record["identity"] == identity.key for record in self.records(identity.step)):
             return "run", "made before, but its artifact is gone"
-        changes = [f"{field} {_short(old)} -> {_short(new)}" for field, old, new in explain(identity, self)]
-        return "run", "because " + ", ".join(changes) if changes else "never made here"
+        remade = [name for name, ref in identity.inputs.items() if ref.digest.startswith(PENDING)]
+        changed = [
+            f"{field} {_short(old)} -> {_short(new)}"
+            for field, old, new in explain(identity, self)
+            if not str(new).startswith(PENDING) and (not remade or not field.startswith("inputs."))
+        ]
+        reasons = [f"{name} is made anew" for name in remade] + changed
+        return "run", "because " + ", ".join(reasons) if reasons else "never made here"
 
 
 def dry_run(plan: LifecyclePlan) -> list[Decision]:
@@ -82,7 +106,7 @@ def dry_run(plan: LifecyclePlan) -> list[Decision]:
         checkpoints[phase.name] = store.build(identity, None)
         exports[phase.name] = export_hugging_face(store, recipe.model, phase, checkpoints[phase.name], tokenizer)
         evaluation = evaluation_identity(
-            recipe.evaluation, phase, corpus, tokens, tokenizer, exports[phase.name],
+            store, recipe.evaluation, phase, corpus, tokens, tokenizer, exports[phase.name],
             parent_export=exports.get(phase.parent), parent_phase=parent, lengths=tuple(plan.lengths),
         )  # fmt: skip
         store.build(evaluation, None)
