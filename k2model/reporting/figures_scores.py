@@ -237,9 +237,14 @@ def _effort(found: dict[str, ScoreRow]) -> Markup:
     parts = [plot.axes(svg.ticks(0, widest * 1.12, 5), _QUARTERS, "mean tokens generated")]
     spots = [(plot.x(row.mean_tokens or 0.0), plot.y(row.value)) for row in rows]
     parts.append(svg.polyline(spots, "line s-c0"))
+    taken: list[tuple[float, float]] = []
     for row, (x, y) in zip(rows, spots, strict=True):
         parts.append(_marker(plot, row, x, y, "hollow m-c0"))
         label = f"{parse(row.score).mode} {row.value:.2f}"
-        end = max(x - 7, _LEFT + 6.6 * len(label))  # left of and above its point, where a rising line is not
-        parts.append(svg.text(end, max(y - 8, 12), label, "label halo", "end"))
+        # Left of and above its point, where a rising line is not; higher where another label is.
+        end, at = max(x - 7, _LEFT + 6.6 * len(label)), max(y - 8, 12)
+        while any(abs(end - other) < 6.6 * len(label) and abs(at - height) < 14 for other, height in taken):
+            at -= 14
+        taken.append((end, at))
+        parts.append(svg.text(end, at, label, "label halo", "end"))
     return svg.drawing(WIDTH, HEIGHT, "accuracy by effort", *parts)

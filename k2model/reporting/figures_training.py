@@ -33,7 +33,7 @@ def training_figure(metrics: dict[str, list[Metric]], timeline: Timeline) -> Mar
     parts = [
         upper.axes([], svg.ticks(0, loss_high, 6)),
         timeline.borders(upper),
-        svg.text(_LEFT + 4, _TOP + 10, "training loss, nats per target token", "tick"),
+        svg.text(_LEFT + 4, _LOSS_BOTTOM - 8, "training loss, nats per target token", "tick"),
         lower.axes(timeline.ticks(8), svg.ticks(0, rate_high * 1.1, 2), "tokens seen"),
         svg.text(_LEFT + 4, _LR_TOP - 4, "learning rate", "tick"),
     ]

@@ -123,10 +123,25 @@ def summary_table(
     Scores taken before a phase's training (`...@new_theta`) are left to the report. `phases` fixes
     the order of the columns (default: order of first appearance in `rows`).
     """
+    from rich.table import Table
+
+    together = Table.grid()
+    together.add_row(_score_table(rows, list(phases or dict.fromkeys(row.phase for row in rows))))
+    if gates:
+        together.add_row(_gate_table(gate_results(gates, rows)))
+    return together
+
+
+def lifecycle_summary(store: "Store", result: "LifecycleResult") -> "Table":
+    """`summary_table` of a whole lifecycle, columns in the recipe's order."""
+    rows = load_scores(store, (phase.scores for phase in result.phases))
+    return summary_table(rows, [phase.phase.name for phase in result.phases], result.recipe.gates)
+
+
+def _score_table(rows: Sequence[ScoreRow], phases: Sequence[str]) -> "Table":
     from rich import box
     from rich.table import Table
 
-    phases = list(phases or dict.fromkeys(row.phase for row in rows))
     values = {(row.phase, row.score): f"{row.value:.2f}" for row in rows}
     table = Table(title="Scores per phase", box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     table.add_column("score")
@@ -138,24 +153,19 @@ def summary_table(
             table.add_section()
         group = order_key(score)[0]
         table.add_row(score, *(values.get((phase, score), "") for phase in phases))
-    results = gate_results(gates, rows)
-    if results:
-        table.add_section()
-        for result in results:
-            table.add_row(*_gate_cells(result, phases))
     return table
 
 
-def lifecycle_summary(store: "Store", result: "LifecycleResult") -> "Table":
-    """`summary_table` of a whole lifecycle, columns in the recipe's order."""
-    rows = load_scores(store, (phase.scores for phase in result.phases))
-    return summary_table(rows, [phase.phase.name for phase in result.phases], result.recipe.gates)
+def _gate_table(results: Sequence[GateResult]) -> "Table":
+    from rich import box
+    from rich.table import Table
 
-
-def _gate_cells(result: GateResult, phases: Sequence[str]) -> list[str]:
-    gate = result.gate
-    colour, mark = ("green", "✓") if result.passed else ("red", "✗")
-    shown = "not measured" if result.value is None else f"{result.value:.2f}"
-    cell = f"[{colour}]{mark} {shown}[/]"
-    label = f"gate {result.title} ≥ {gate.minimum:.2f}"
-    return [label, *(cell if phase == gate.phase else "" for phase in phases)]
+    table = Table("phase", "gate", box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table.add_column("wanted", justify="right")
+    table.add_column("measured", justify="right")
+    for result in results:
+        colour, mark = ("green", "✓") if result.passed else ("red", "✗")
+        shown = "none" if result.value is None else f"{result.value:.2f}"
+        wanted = f"≥ {result.gate.minimum:.2f}"
+        table.add_row(result.gate.phase, result.title, wanted, f"[{colour}]{mark} {shown}[/]")
+    return table

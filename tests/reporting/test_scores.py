@@ -72,7 +72,7 @@ def test_table_has_scores_by_phase_and_gates_below() -> None:
     assert ["score", "b", "a"] in lines
     assert ["arithmetic/think", "0.75"] in lines
     assert ["tools/exact", "0.90"] in lines
-    assert lines[-1] == ["gate", "arithmetic/think", "≥", "0.90", "✗", "0.75"]
+    assert lines[-1] == ["a", "arithmetic/think", "≥", "0.90", "✗", "0.75"]
 
 
 def test_table_leaves_variants_to_the_report(store: Store, result: LifecycleResult) -> None:
