@@ -23,7 +23,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from k2model.artifacts.errors import ArtifactError, CorruptArtifact, LeaseHeld, LeaseLost, MissingArtifact
 from k2model.artifacts.files import LocalFiles, RemoteFiles, files_at, writing, writing_scratch
@@ -55,7 +55,7 @@ class Store:
         self.generation = generation
 
     @classmethod
-    def open(cls, uri: str | os.PathLike[str]) -> "Store":
+    def open(cls, uri: str | os.PathLike[str]) -> Self:
         """Opens a store, making it when it is not there.
 
         uri: a path, `file://` or `s3://bucket/prefix`.

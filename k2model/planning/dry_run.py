@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from k2model.artifacts import ArtifactRef, Identity, Store, explain
 from k2model.artifacts.explain import differences
@@ -34,14 +35,18 @@ class Decision:
 class PlanningStore(Store):
     """A store that finds artifacts but never makes one."""
 
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(*arguments)  # type: ignore[arg-type]
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self.decisions: list[Decision] = []
         self.phase = ""
 
     def build(
-        self, identity: Identity, produce: Callable[[Path], dict[str, float]] | None, wait_seconds: float = 0.0
+        self, identity: Identity, produce: Callable[[Path], dict[str, float]], wait_seconds: float = 0.0
     ) -> ArtifactRef:
+        return self.decide(identity)
+
+    def decide(self, identity: Identity) -> ArtifactRef:
+        """Note what would happen to this artifact; its reference, or one that stands for it."""
         found = self.find(identity)
         name = f"{self.phase}/{identity.step}" if self.phase else identity.step
         if found:
@@ -103,13 +108,13 @@ def dry_run(plan: LifecyclePlan) -> list[Decision]:
         parent = plan.phases.get(phase.parent)
         sequences = pack(store, phase, tokens, recipe.validation.max_epochs)
         identity = train_identity(recipe.model, phase, sequences, checkpoints.get(phase.parent))
-        checkpoints[phase.name] = store.build(identity, None)
+        checkpoints[phase.name] = store.decide(identity)
         exports[phase.name] = export_hugging_face(store, recipe.model, phase, checkpoints[phase.name], tokenizer)
         evaluation = evaluation_identity(
             store, recipe.evaluation, phase, corpus, tokens, tokenizer, exports[phase.name],
             parent_export=exports.get(phase.parent), parent_phase=parent, lengths=tuple(plan.lengths),
         )  # fmt: skip
-        store.build(evaluation, None)
+        store.decide(evaluation)
     return store.decisions
 
 
