@@ -44,7 +44,12 @@ def model_version(client: "MlflowClient", tracking_uri: str, run_id: str, model_
         refused = tracking_uri.startswith("http") and "://" not in uri
         source = f"models:/{model_id}" if refused else uri
         version = client.create_model_version(
-            name, source, run_id=run_id, model_id=model_id, description=f"Phase {subject.phase.name}"
+            name,
+            source,
+            run_id=run_id,
+            model_id=model_id,
+            description=f"Phase {subject.phase.name}",
+            await_creation_for=0,  # nothing is copied, so nothing has to be waited for
         ).version
     for tag, value in model_tags(subject).items():
         client.set_model_version_tag(name, str(version), tag, value)

@@ -4,6 +4,7 @@ Every write is one that may be repeated, and the run is marked finished last: a 
 cut short is completed by the next call, never made twice.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from k2model.artifacts import ArtifactRef, Store
@@ -66,7 +67,7 @@ def register_phase(
     )  # fmt: skip
     with tracking(tracking_uri) as client:
         run = _find_or_start_run(client, tracking_uri, subject)
-        done = _finished(run, subject)
+        done = _finished(run, tracking_uri, subject)
         return done or _complete(client, tracking_uri, store, run, subject)
 
 
@@ -85,11 +86,12 @@ def _find_or_start_run(client: "MlflowClient", tracking_uri: str, subject: Subje
     )
 
 
-def _finished(run: "Run", subject: Subject) -> Registration | None:
+def _finished(run: "Run", tracking_uri: str, subject: Subject) -> Registration | None:
     """The registration that this run is, if nothing has to be added or judged anew."""
     if run.info.status != "FINISHED" or RESULT not in run.data.tags:
         return None
-    registration = Registration.from_json(run.data.tags[RESULT])
+    # The same server may be reached by another address than when the run was made.
+    registration = replace(Registration.from_json(run.data.tags[RESULT]), tracking_uri=tracking_uri)
     return registration if (registration.gates, registration.passed) == (subject.verdicts, subject.passed) else None
 
 
