@@ -28,7 +28,7 @@ class TorchElastic(Elastic):
     """`Elastic` with a fixed number of nodes (an int, no range)."""
 
     nnodes: int = 1
-    monitor_interval: float = 5.0  # type: ignore[assignment]  # torch takes fractions of a second
+    monitor_interval: float = 5.0  # torch takes fractions of a second
     increase_shared_mem: bool = False  # the pod template mounts /dev/shm
 
 

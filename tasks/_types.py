@@ -12,4 +12,4 @@ from flytekit.core.type_engine import TypeEngine
 def remember_dataclass_schemas() -> None:
     """Let flytekit answer from memory when the same dataclass is described again in this process."""
     transformer = TypeEngine._DATACLASS_TRANSFORMER
-    transformer.get_literal_type = functools.cache(transformer.get_literal_type)  # type: ignore[method-assign]
+    transformer.get_literal_type = functools.cache(transformer.get_literal_type)

@@ -20,9 +20,12 @@ def assemble(
     scores: list[ArtifactRef],
     registrations: list[Registration],
 ) -> LifecycleResult:
-    """Put the references of all steps, each list in the order of the recipe's phases, into one result."""
+    """Put the references of all steps into one result: `data` in the order in which it was made, each
+    other list in the order of the recipe's phases."""
+    raw, corpus, valid, tokenizer, tokens = data
     parts = zip(recipe.phases, sequences, checkpoints, exports, scores, registrations, strict=True)
-    return LifecycleResult(recipe, *data, phases=tuple(PhaseResult(*part) for part in parts))
+    phases = tuple(PhaseResult(*part) for part in parts)
+    return LifecycleResult(recipe, raw, corpus, valid, tokenizer, tokens, phases)
 
 
 @data_task(enable_deck=True)
