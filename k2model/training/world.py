@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -41,8 +41,7 @@ class World:
         from deepspeed import comm
 
         if not dist.is_initialized():
-            # A world of one needs no rendezvous: no port, no environment.
-            store = dist.HashStore() if self.size == 1 else None
+            store = dist.HashStore() if self.size == 1 else _store_of_this_attempt()
             backend = "nccl" if torch.cuda.is_available() else "gloo"
             dist.init_process_group(backend, rank=self.rank, world_size=self.size, store=store)
         if self.size > 1 and not torch.cuda.is_available():
@@ -93,6 +92,24 @@ class World:
                 raise entry[1]
             results.append(entry[0])
         return results
+
+
+def _store_of_this_attempt() -> Any:
+    """The agent's store below a prefix of this attempt's own; None leaves rendezvous to torch.
+
+    One agent keeps one store over all restarts of its workers, and gloo's keys are the same each time:
+    restarted workers would read each other's addresses of the attempt before and wait for ever. Over
+    several nodes restarts are not counted alike; their agents must run with
+    TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1, which gives each attempt a store of its own.
+    """
+    shared = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if not shared or os.environ.get("GROUP_WORLD_SIZE") != "1":
+        return None
+    import torch.distributed as dist
+
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(host, port, is_master=False, wait_for_workers=False)
+    return dist.PrefixStore(f"attempt-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
 
 
 @contextlib.contextmanager

@@ -1,17 +1,14 @@
-"""A tiny phase in a real store, and real worker processes on it: what the training tests share.
-
-Run as a module it is one worker, which calls `train_phase` as the elastic task does.
-"""
+"""A tiny phase in a real store, and real worker processes on it: what the training tests share."""
 
 import contextlib
 import glob
+import hashlib
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +32,7 @@ from k2model.recipe.schema import (
     ScheduleShape,
 )
 
+WORKERS = 2
 MODEL = ModelConfig(
     vocab_size=64, hidden_size=16, n_layers=2, n_heads=2, n_kv_heads=1, head_dim=8, ffn_size=32, init_std=0.02
 )
@@ -73,60 +71,113 @@ def sequences(store: Store, config: PhaseConfig, seed: int = 0) -> ArtifactRef:
     """A sequences artifact for the phase: rows of counting tokens with uneven numbers of targets."""
 
     def produce(folder: Path) -> dict[str, float]:
-        from k2model.tokens.sequences import SEQUENCES_FILE, Row, _write
-
         rows, length = config.steps * config.global_batch, config.sequence_length
         random = np.random.default_rng(seed)
         tokens = (random.integers(0, 60, (rows, 1)) + np.arange(length)) % 60
         document = np.repeat(np.arange(length) // 10, rows).reshape(length, rows).T
         loss = random.random((rows, length)) < random.random((rows, 1))
         loss[:, 0] = False
-        row = Row(tokens.astype(np.uint32), loss, document.astype(np.int32), np.zeros((rows, length), np.uint8))
-        _write(row, folder / SEQUENCES_FILE, ["toy"], 64)
-        (folder / "composition.json").write_text("{}")
+        columns = {
+            "tokens": tokens.astype(np.uint32),
+            "loss": loss,
+            "document": document.astype(np.int32),
+            "source": np.zeros((rows, length), np.uint8),
+        }
+        _write_rows(folder / "sequences.arrow", columns)
         return {}
 
     shape = {"steps": config.steps, "batch": config.global_batch, "length": config.sequence_length, "seed": seed}
     return store.build(Identity("sequences", "1", shape), produce)
 
 
+def _write_rows(path: Path, columns: "dict[str, np.ndarray[Any, Any]]") -> None:
+    """As the pack step lays rows out."""
+    import pyarrow as pa
+
+    arrays = {}
+    for name, values in columns.items():
+        item = pa.field("item", pa.from_numpy_dtype(values.dtype), nullable=False)
+        arrays[name] = pa.FixedSizeListArray.from_arrays(
+            pa.array(values.reshape(-1)), type=pa.list_(item, values.shape[1])
+        )
+    metadata = {"sources": '["toy"]', "vocab_size": "64", "fingerprint": hashlib.sha256(columns["tokens"]).hexdigest()}
+    schema = pa.schema([pa.field(n, a.type, nullable=False) for n, a in arrays.items()], metadata=metadata)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        writer.write_batch(pa.RecordBatch.from_arrays(list(arrays.values()), schema=schema))
+
+
 Spec = dict[str, Any]  # store, and as wanted: phase, model (changes), parent (a reference), pause (seconds a step)
 
 
-def start(specs: list[Spec], workers: int = 2) -> "subprocess.Popen[str]":
-    """Workers that train one spec after the other, in a process group of their own to be killed as one."""
-    arguments = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={workers}"]
-    return subprocess.Popen(
-        [*arguments, "-m", "tests.training.job", json.dumps(specs)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
+class Job:
+    """An elastic job on two workers that train one spec after the other, started like the Flyte task's.
+
+    The agent is a process of its own, forked (as it forks its workers) from a server that has loaded
+    torch once for all jobs of a test session.
+    """
+
+    def __init__(self, folder: Path, specs: list[Spec], restarts: int = 0) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True)
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["k2model.training.attempt", "torch.distributed.launcher.api", __name__])
+        self.agent = context.Process(target=_agent, args=(str(folder), specs, restarts))
+        self.agent.start()
+
+    def wait_for(self, pattern: str) -> None:
+        """Until a file matches."""
+        deadline = time.monotonic() + 120
+        while not glob.glob(pattern):
+            assert self.agent.is_alive(), f"the job ended, see {self.folder}"
+            assert time.monotonic() < deadline, f"{pattern} did not appear"
+            time.sleep(0.005)
+
+    def kill_worker(self, rank: int) -> None:
+        os.kill(int((self.folder / f"worker-{rank}.pid").read_text()), signal.SIGKILL)
+
+    def kill(self) -> None:
+        """SIGKILL to the agent and all workers: nobody gets to clean up."""
+        self.agent.kill()
+        self.agent.join()
+        for rank in range(WORKERS):
+            self.kill_worker(rank)
+
+    def result(self) -> list[ArtifactRef]:
+        """The references, one a spec, after checking that both workers returned the same."""
+        self.agent.join(timeout=300)
+        assert self.agent.exitcode == 0, (self.folder / "error.txt").read_text()
+        by_rank = json.loads((self.folder / "result.json").read_text())
+        assert len(by_rank) == WORKERS and by_rank[0] == by_rank[1]
+        return [ArtifactRef(**ref) for ref in by_rank[0]]
+
+
+def _agent(folder: str, specs: list[Spec], restarts: int) -> None:
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=WORKERS,
+        start_method="fork",
+        max_restarts=restarts,
+        monitor_interval=0.05,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
     )
+    try:
+        returned = elastic_launch(config, _worker)(folder, specs)
+    except BaseException as error:
+        Path(folder, "error.txt").write_text(f"{type(error).__name__}: {error}")
+        raise
+    Path(folder, "result.json").write_text(json.dumps([returned[rank] for rank in range(WORKERS)]))
 
 
-def finish(process: "subprocess.Popen[str]", workers: int = 2) -> list[ArtifactRef]:
-    """The references, one a spec, after checking that all workers returned the same."""
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, f"{out}\n{err}"
-    refs: dict[int, list[ArtifactRef]] = defaultdict(list)
-    for line in out.splitlines():
-        if line.startswith("REF "):
-            _, spec, ref = line.split(" ", 2)
-            refs[int(spec)].append(ArtifactRef(**json.loads(ref)))
-    assert all(len(group) == workers and group == [group[0]] * workers for group in refs.values())
-    return [refs[spec][0] for spec in sorted(refs)]
-
-
-def kill_when(path: str, process: "subprocess.Popen[str]", seconds: float = 120) -> None:
-    """SIGKILL to launcher and workers as soon as a file matches the pattern: nobody gets to clean up."""
-    deadline = time.monotonic() + seconds
-    while not glob.glob(path):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, f"{path} did not appear"
-        time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+def _worker(folder: str, specs: list[Spec]) -> list[dict[str, Any]]:
+    Path(folder, f"worker-{os.environ['RANK']}.pid").write_text(str(os.getpid()))
+    os.environ["TORCH_EXTENSIONS_DIR"] = str(Path(folder, "extensions"))
+    refs = [vars(run(spec)) for spec in specs]
+    Path(folder, f"modules-{os.environ['RANK']}.txt").write_text("\n".join(sys.modules))
+    return refs
 
 
 def metrics(ref: ArtifactRef) -> list[dict[str, Any]]:
@@ -160,9 +211,3 @@ def slowed(seconds: float) -> Iterator[None]:
         yield
     finally:
         Engine.step = step  # type: ignore[method-assign]
-
-
-if __name__ == "__main__":
-    for number, given in enumerate(json.loads(sys.argv[1])):
-        # One write a line: both workers share this pipe.
-        os.write(1, f"REF {number} {json.dumps(vars(run(given)))}\n".encode())

@@ -18,13 +18,6 @@ STEPS = 3
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
-    world = World()
-    world.join()
-    return world
-
-
-@pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> PackedSequences:
     store = Store.open(tmp_path_factory.mktemp("store"))
     return PackedSequences(store.fetch(sequences(store, phase())))

@@ -1,0 +1,187 @@
+"""Phases of one process: what bears identity, what is refused before the start, warm starts, divergence."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from k2model.artifacts import ArtifactRef, CorruptArtifact, LeaseHeld, Store
+from k2model.errors import K2Error
+from k2model.recipe.schema import MixtureEntry, Packing, Parallelism, ScheduleConfig, ScheduleShape
+from k2model.tokens import TokensError
+from k2model.training import CheckpointMismatch, InvalidPhase, TrainingDiverged, train_identity, train_phase
+from k2model.training.checkpoint import assign, load_model_state, read_checkpoint
+from tests.training.job import MODEL, metrics, phase, sequences
+
+pytestmark = pytest.mark.usefixtures("world")
+ROWS = ArtifactRef("sequences", "/nowhere", "d" * 64, "i" * 64, {})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(tmp_path / "store")
+
+
+def train(store: Store, parent: ArtifactRef | None = None, model: Any = MODEL, **changes: Any) -> ArtifactRef:
+    config = phase(**changes)
+    return train_phase(store, model, config, sequences(store, config), parent)
+
+
+def test_layout_and_cadence_bear_no_identity_but_learning_rate_and_parent_do() -> None:
+    key = train_identity(MODEL, phase(), ROWS).key
+    same = [
+        phase(parallelism=Parallelism(workers_per_node=8, zero_stage=1)),
+        phase(cadence={"save_every": 7}),
+        # These two act through the rows alone.
+        phase(mixture=(MixtureEntry("other", 1.0),)),
+        phase(packing=Packing.CONCATENATE),
+    ]
+    assert {train_identity(MODEL, config, ROWS).key for config in same} == {key}
+    others = [
+        train_identity(MODEL, phase(optimizer=replace(phase().optimizer, lr=1e-3)), ROWS),
+        train_identity(MODEL, phase(rope_theta=2e4), ROWS),
+        train_identity(MODEL, phase(precision="fp32"), ROWS),
+        train_identity(replace(MODEL, ffn_size=64), phase(), ROWS),
+        train_identity(MODEL, phase(), ROWS, parent=ROWS),
+        train_identity(MODEL, phase(), replace(ROWS, digest="e" * 64)),
+    ]
+    assert len({identity.key for identity in others} | {key}) == len(others) + 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"parallelism": Parallelism(tensor=2)}, "parallelism.tensor=2 is not available"),
+        ({"parallelism": Parallelism(context=2)}, "parallelism.context=2 is not available"),
+        ({"zero_stage": 1}, "zero_stage=1 .* optimizer.name=muon"),
+        ({"zero_stage": 4, "optimizer_name": "adamw"}, "zero_stage=4"),
+        ({"micro_batch": -1}, "micro_batch=-1"),
+    ],
+)
+def test_a_layout_that_cannot_work_is_refused_before_the_start(store: Store, changes: Any, says: str) -> None:
+    with pytest.raises(InvalidPhase, match=says):
+        train(store, **changes)
+    assert not Path(store.uri, "checkpoint").exists()
+
+
+def test_workers_that_cannot_share_the_batch_are_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = sequences(store, phase())
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "3"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", "1")
+    with pytest.raises(InvalidPhase, match=r"global_batch=4 .* 3 workers"):
+        train_phase(store, MODEL, phase(), rows)
+
+
+def test_rows_of_another_phase_are_refused(store: Store) -> None:
+    rows = sequences(store, phase())
+    with pytest.raises(InvalidPhase, match=r"rows of 16 tokens, but phases\.pretrain\.sequence_length=32"):
+        train_phase(store, MODEL, phase(sequence_length=32), rows)
+    with pytest.raises(InvalidPhase, match=r"48 rows, but .* needs 52 \(steps=13 x global_batch=4\)"):
+        train_phase(store, MODEL, phase(steps=13), rows)
+    with pytest.raises(TokensError, match="vocab"):
+        train_phase(store, replace(MODEL, vocab_size=32), phase(), rows)
+
+
+def test_damaged_rows_are_named(store: Store) -> None:
+    rows = sequences(store, phase())
+    path = Path(rows.uri, "sequences.arrow")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CorruptArtifact, match=r"sequences\.arrow"):
+        train_phase(store, MODEL, phase(), rows)
+
+
+def test_what_is_there_is_not_trained_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    ref = train(store)
+    monkeypatch.setattr("k2model.training.engine.Engine.step", None)
+    assert train(store) == ref
+
+
+def test_a_second_job_on_the_same_phase_is_turned_away(store: Store) -> None:
+    with store.lease(train_identity(MODEL, phase(), sequences(store, phase()))):
+        with pytest.raises(LeaseHeld):
+            train(store)
+    assert train(store).kind == "checkpoint"
+
+
+def test_divergence_names_step_and_rows_and_saves_nothing_of_it(store: Store) -> None:
+    wild = replace(phase().optimizer, lr=1e38)
+    schedule = ScheduleConfig(ScheduleShape.CONSTANT)
+    with pytest.raises(TrainingDiverged, match=r"'pretrain' diverged at step 1: loss .* rows 4\.\.7 of "):
+        train(store, optimizer=wild, schedule=schedule, cadence={"save_every": 1})
+    saved = sorted(p.name for p in Path(store.uri).glob("checkpoint/*/checkpoints/*"))
+    assert saved == ["step-0000001"]
+    assert not list(Path(store.uri).glob("checkpoint/*/manifest.json"))
+
+
+def test_only_the_newest_checkpoints_are_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: Any) -> None:
+        raise K2Error("stopped before the end")
+
+    monkeypatch.setattr("k2model.training.attempt.Attempt._adopt", stop)
+    with pytest.raises(K2Error, match="stopped"):
+        train(store, cadence={"save_every": 2, "keep_last": 3})
+    saved = sorted(p.name for p in Path(store.uri).glob("checkpoint/*/checkpoints/*"))
+    assert saved == ["step-0000006", "step-0000008", "step-0000010"]
+
+
+def test_a_model_of_another_shape_cannot_start_from_the_parent(store: Store) -> None:
+    parent = train(store)
+    with pytest.raises(CheckpointMismatch) as raised:
+        train(store, parent, model=replace(MODEL, vocab_size=80), name="mid_1")
+    for part in ("model.embedding.weight", "[64, 16]", "[80, 16]", "'pretrain'", "'mid_1'", "vocab_size"):
+        assert part in str(raised.value)
+
+
+def test_another_optimizer_cannot_take_the_parents_state_but_its_weights(store: Store) -> None:
+    parent = train(store)
+    with pytest.raises(CheckpointMismatch, match=r"optimizer\.blocks\.0.*exp_avg.*keep_optimizer_state=false"):
+        train(store, parent, name="mid_1", optimizer_name="adamw")
+    child = train(store, parent, name="mid_1", optimizer_name="adamw", keep_optimizer_state=False)
+    progress, _ = read_checkpoint(store_files(child))
+    assert progress.optimizer_steps == progress.step == 12
+    assert metrics(child)[0]["loss"] < metrics(parent)[0]["loss"] - 0.2
+
+
+def test_a_warm_start_begins_with_exactly_the_parents_weights(store: Store) -> None:
+    parent = train(store)
+    frozen = replace(phase().optimizer, lr=1e-30)
+    child = train(store, parent, name="mid_1", optimizer=frozen)
+    ours, theirs = load_model_state(child.uri), load_model_state(parent.uri)
+    assert all(bool((ours[name] == theirs[name]).all()) for name in theirs)
+
+
+def test_an_object_store_gets_the_same_artifact(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("K2_HOME", str(tmp_path / "home"))
+    remote = Store.open(f"memory://{tmp_path.name}")
+    there = train(remote)
+    here = train(store)
+    assert there.digest == here.digest
+    folder = remote.fetch(there)
+    rows = (folder / "attachments/metrics.jsonl").read_text().splitlines()
+    assert len(rows) == 12 and not (folder / "checkpoints").exists()
+
+
+def test_shares_are_balanced_and_complete() -> None:
+    import torch
+
+    shapes = {f"t{i}": torch.Size([size]) for i, size in enumerate([100, 60, 50, 40, 30, 20])}
+    shares = assign(shapes, 3)
+    assert sorted(name for share in shares for name in share) == sorted(shapes)
+    assert [sum(shapes[name].numel() for name in share) for share in shares] == [
+        100,
+        110,
+        90,
+    ]  # greedy: 20 goes to the first of two at 90
+    assert assign(shapes, 1) == [set(shapes)]
+    assert assign({"only": torch.Size([3])}, 2) == [{"only"}, set()]
+
+
+def store_files(ref: ArtifactRef) -> Any:
+    from k2model.artifacts.files import files_at
+
+    return files_at(f"{ref.uri}/final")
