@@ -6,7 +6,6 @@ business, not this module's.
 
 import json
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from k2model.artifacts import ArtifactRef, Identity, Store
 from k2model.evals.errors import EvaluationError
+from k2model.evals.workers import joined_workers
 from k2model.recipe.schema import EvaluationConfig, PhaseConfig
 from k2model.training.world import World
 
@@ -44,12 +44,12 @@ def evaluate(
             theta comes without its parent's export.
     """
     work = _work(store, config, phase, corpus, tokens, tokenizer, export, parent_export, parent_phase, lengths)
-    world = join_world()
-    found = world.agree(lambda: store.find(work.identity))
-    if found is not None:
-        return found
-    outcomes = work.measure(world)
-    return world.agree(lambda: store.build(work.identity, lambda folder: write_scores(folder, outcomes)))
+    with joined_workers() as world:
+        found = world.agree(lambda: store.find(work.identity))
+        if found is not None:
+            return found
+        outcomes = work.measure(world)
+        return world.agree(lambda: store.build(work.identity, lambda folder: write_scores(folder, outcomes)))
 
 
 def evaluation_identity(*arguments: Any, **named: Any) -> Identity:
@@ -185,19 +185,6 @@ def heldout_domains(tokens: Path) -> dict[str, list[str]]:
         if counts["targets"]:
             domains.setdefault(counts["domain"], []).append(source)
     return domains
-
-
-def join_world() -> World:
-    """The workers of this job; joins them over gloo when there are several."""
-    world = World.from_environment()
-    import torch
-    import torch.distributed as dist
-
-    # One thread a worker: they share the cores, and sums in one order give the same numbers everywhere.
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    if world.size > 1 and not dist.is_initialized():
-        dist.init_process_group("gloo", rank=world.rank, world_size=world.size)
-    return world
 
 
 def _extended_parent(
