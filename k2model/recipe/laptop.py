@@ -28,6 +28,15 @@ from k2model.recipe.schema import (
     ValidationConfig,
 )
 
+NOTES = (
+    "Optimizer: Muon on the matrices inside blocks, AdamW on embedding, head and norms; K2 is AdamW throughout. "
+    "In minutes Muon learns far more: chain sums reached 97% where AdamW reached 52% in the same CPU time.",
+    "Learning rates are those of a 2M-parameter model under Muon. The shape is K2's: warm-up and cosine to 1% of "
+    "the peak in pre-training, cosine to 0.4 of the peak in mid_1, constant at that value in mid_2 to mid_4.",
+    "Supervised fine-tuning replays a little retrieval and prose, which K2's mixture does not list.",
+    "Documents packed into one sequence never see each other; K2 pre-trained with cross-document attention.",
+    "Pre-training packs whole documents, too; K2 concatenates in pre-training and packs best-fit from mid_2 on.",
+)
 TOKENS_PER_STEP = 2048  # constant over all phases, as K2 keeps its tokens per step in mid-training
 
 SOURCES = (
@@ -75,21 +84,41 @@ MID_4_MIX = {
     "knights/think": 20, "knights/direct": 2, "countdown/think": 21,
 }  # fmt: skip
 SFT_MIX = {
-    "chat/tools": 18, "chat/facts": 8, "chat/identity": 2, "chat/arithmetic": 20, "chat/spelling": 9,
+    "chat/tools": 18, "chat/facts": 10, "chat/identity": 2, "chat/arithmetic": 18, "chat/spelling": 9,
     "chat/knights": 17, "chat/countdown": 18, "retrieval/128": 5, "prose": 3,
 }  # fmt: skip
 
 
 def laptop() -> Recipe:
     """The default recipe: about 2M parameters, 7M tokens, six phases."""
-    cosine, constant, linear = ScheduleShape.COSINE, ScheduleShape.CONSTANT, ScheduleShape.LINEAR
+    cosine, constant = ScheduleShape.COSINE, ScheduleShape.CONSTANT
     phases = (
-        _phase("pretrain", "", 1092, 128, 1e4, 4e-3, ScheduleConfig(constant, warmup_steps=50), PRETRAIN_MIX),
-        _phase("mid_1", "pretrain", 677, 128, 1e4, 4e-3, ScheduleConfig(cosine, final_fraction=0.85), MID_1_MIX),
-        _phase("mid_2", "mid_1", 637, 256, 3e4, 3.5e-3, ScheduleConfig(linear, final_fraction=0.7), MID_2_MIX),
-        _phase("mid_3", "mid_2", 442, 512, 1e5, 2.5e-3, ScheduleConfig(linear, final_fraction=0.6), MID_3_MIX),
-        _phase("mid_4", "mid_3", 334, 1024, 3e5, 1.5e-3, ScheduleConfig(linear, final_fraction=0.47), MID_4_MIX),
-        _phase("sft", "mid_4", 354, 128, 3e5, 1e-3, ScheduleConfig(linear, final_fraction=0.05), SFT_MIX),
+        _phase(
+            "pretrain",
+            "",
+            1092,
+            128,
+            1e4,
+            4e-3,
+            ScheduleConfig(cosine, warmup_steps=50, final_fraction=0.01),
+            PRETRAIN_MIX,
+        ),
+        _phase(
+            "mid_1",
+            "pretrain",
+            677,
+            128,
+            1e4,
+            4e-3,
+            ScheduleConfig(cosine, warmup_steps=20, final_fraction=0.4),
+            MID_1_MIX,
+        ),
+        _phase("mid_2", "mid_1", 637, 256, 3e4, 1.6e-3, ScheduleConfig(constant), MID_2_MIX),
+        _phase("mid_3", "mid_2", 442, 512, 1e5, 1.6e-3, ScheduleConfig(constant), MID_3_MIX),
+        _phase("mid_4", "mid_3", 334, 1024, 3e5, 1.6e-3, ScheduleConfig(constant), MID_4_MIX),
+        _phase(
+            "sft", "mid_4", 354, 128, 3e5, 1.6e-3, ScheduleConfig(cosine, warmup_steps=35, final_fraction=0.1), SFT_MIX
+        ),
     )
     return Recipe(
         name="laptop",
@@ -118,7 +147,7 @@ def laptop() -> Recipe:
             GateConfig("sft", "countdown/high", 0.30, minus="countdown/low"),
             GateConfig("sft", "tools/well_formed", 0.90),
         ),
-        notes=(),
+        notes=NOTES,
     )
 
 

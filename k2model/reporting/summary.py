@@ -9,17 +9,14 @@ from k2model.reporting.scores import lifecycle_summary
 def print_summary(
     store: Store, tracking_uri: str, result: LifecycleResult, report: ArtifactRef, release: ArtifactRef
 ) -> str:
-    """Print the table of scores and the places of report, release and tracking store; returns the places."""
+    """Print the table of scores; returns the places of report, release and tracking store, a line each."""
     from rich.console import Console
 
-    console = Console()
-    console.print(lifecycle_summary(store, result))
-    places = "\n".join(
+    Console().print(lifecycle_summary(store, result))
+    return "\n".join(
         (
             f"report    {store.fetch(report) / PAGE}",
             f"release   {store.fetch(release)}",
             f"tracking  {tracking_uri}",
         )
     )
-    console.print(places, soft_wrap=True, highlight=False, markup=False)
-    return places

@@ -187,7 +187,7 @@ def test_fact_items_end_in_the_answer_and_the_check_is_exact():
         assert len(families[family]) == 128
         first = families[family][0]
         assert "China" in first["prompt"] and first["answer"] == " Beijing"
-        assert facts.check(first, " Beijing\nThe capital") and facts.check(first, "Beijing.")
+        assert facts.check(first, " Beijing\nThe capital") and facts.check(first, "It is Beijing.")
         assert not facts.check(first, " Bei") and not facts.check(first, "")
     assert all(not i["key"] for i in families["facts_seen"]) and all(i["key"] for i in families["facts_heldout"])
 
@@ -251,11 +251,15 @@ def test_retrieval_targets_are_the_values_of_the_entries(context):
         document = retrieval.document(rng, WORDS, prose, context, f"retrieval/{context}")
         segments = document["segments"]
         entries = read_entries(segments[1]["text"])
-        assert len(dict(entries)) == len(entries) >= 3
-        targets = [segment["text"].strip() for segment in segments if segment["loss"]]
-        queried = [s["text"].removeprefix("? ") for s in segments if s["text"].startswith("? ")]
-        assert targets == [dict(entries)[key] for key in queried] and targets
-        assert 3 * (len(entries) + len(targets)) <= 0.92 * context
+        assert len(dict(entries)) == len(entries) >= 1
+        asked = list(zip(segments[2:-1:3], segments[3:-1:3], segments[4:-1:3], strict=True))
+        assert asked and all(mark["text"] == "?" and not mark["loss"] for mark, _, _ in asked)
+        assert all(value["loss"] for _, _, value in asked)
+        queried = [(key["text"].strip(), value["text"].strip()) for _, key, value in asked]
+        assert all(dict(entries)[key] == value for key, value in queried)
+        if any(key["loss"] for _, key, _ in asked):  # recited: only what can be foretold is a target
+            assert queried == entries * (len(queried) // len(entries))
+        assert 3 * (len(entries) + len(queried)) <= 0.92 * context
 
 
 def test_retrieval_items_spread_entries_and_list_their_queries():

@@ -18,8 +18,8 @@ def test_overrides_reach_nested_fields_and_leave_the_rest_alone():
 @pytest.mark.parametrize(
     ("path", "given", "stored"),
     [
-        ("phases.sft.steps", 10.0, 10),
-        ("phases.sft.steps", "12", 12),
+        ("phases.sft.steps", 100.0, 100),
+        ("phases.sft.steps", "120", 120),
         ("phases.sft.optimizer.lr", "1e-5", 1e-5),
         ("phases.sft.rope_theta", 5, 5.0),
         ("phases.sft.keep_optimizer_state", "false", False),

@@ -12,6 +12,10 @@ from k2model.corpus.markup import Segment, chat, plain
 
 COUNT = 64  # of each kind
 
+# A chat answer's beginning. With it the answer follows " is" and a space, as in the statements: the same
+# tokens, so that knowledge from pre-training is what answers.
+REPLY = "It is "
+
 STATEMENTS = {
     "capital": (
         "The capital of {name} is {answer}",
@@ -85,8 +89,8 @@ def statement_segments(fact: Fact, wording: int) -> list[Segment]:
 
 
 def chat_segments(fact: Fact, wording: int, effort: str) -> list[Segment]:
-    messages = [{"role": "user", "content": fact.question(wording)}, {"role": "assistant", "content": fact.answer}]
-    return chat(messages, effort)
+    reply = f"{REPLY}{fact.answer}."
+    return chat([{"role": "user", "content": fact.question(wording)}, {"role": "assistant", "content": reply}], effort)
 
 
 def trained_wordings(fact: Fact) -> list[int]:
@@ -115,9 +119,9 @@ def items(facts: list[Fact]) -> dict[str, list[Item]]:
 
 
 def check(item: Item, answer: str) -> bool:
-    """Exact, up to the first line break and a closing full stop."""
+    """Exact, up to the first line break, a chat reply's beginning and a closing full stop."""
     first_line = answer.strip().split("\n", 1)[0]
-    return first_line.strip().removesuffix(".") == item["answer"].strip()
+    return first_line.strip().removeprefix(REPLY).removesuffix(".") == item["answer"].strip()
 
 
 def _one_word(name: str) -> bool:

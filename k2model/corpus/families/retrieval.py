@@ -1,8 +1,9 @@
 """Key-value retrieval over a context: `; key value` entries, then `? key value` queries.
 
-Keys and values are frequent words, so that each becomes one token. Short documents with few entries
-are what makes the skill learnable; documents that fill the context spread their entries through
-running prose. Only the queried values are targets.
+Keys and values are frequent words, so that each becomes one token. What makes the skill learnable in
+minutes are short documents with few entries, half of which recite all entries in order with keys and
+values as targets: a repeated sequence is the densest lesson in copying. Documents that fill the
+context spread their entries through running prose. Elsewhere only the queried values are targets.
 
 Lengths in tokens are estimates made before there is a tokenizer: three tokens an entry or query, and
 `BYTES_PER_TOKEN` of prose; `FILL` keeps a document below its context all the same.
@@ -23,7 +24,9 @@ VOCABULARY = 206
 ENTRY_TOKENS = 3
 BYTES_PER_TOKEN = 2.7
 FILL = 0.92  # of the context a document may fill by estimate
-SHORT_ENTRIES = (3, 12)
+SHORT_ENTRIES = (1, 6)
+RECITED, RECITALS = 0.5, 2  # share of the short documents, times each recites its entries
+SHORT_QUERIES = (1, 4)  # of a short document that does not recite, times its entries
 LONG_ENTRIES = (8, 100)
 ITEM_ENTRIES, ITEM_QUERIES, ITEM_DOCUMENTS = 20, 8, 32
 _PLAIN_WORD = re.compile(r"(?:[A-Z]?[a-z]{1,14}|[AI])[,.:]?")
@@ -33,6 +36,7 @@ class Layout(NamedTuple):
     entries: list[tuple[str, str]]
     gaps: list[str]  # prose after each entry, "" = none
     queries: list[tuple[str, str]]
+    recited: bool = False  # the queries are all entries in order, and their keys are targets as well
 
 
 def vocabulary(texts: Iterable[str], size: int = VOCABULARY) -> list[str]:
@@ -52,8 +56,11 @@ def layout(rng: Random, words: Sequence[str], prose: Sequence[str], context: int
     budget = int(context * FILL)
     if rng.random() < short_share:
         count = rng.randint(*SHORT_ENTRIES)
-        entries = _entries(rng, words, min(count, budget // (2 * ENTRY_TOKENS)))
-        asked = min(rng.randint(len(entries), 2 * len(entries)), budget // ENTRY_TOKENS - len(entries))
+        entries = _entries(rng, words, min(count, budget // ((1 + RECITALS) * ENTRY_TOKENS)))
+        if rng.random() < RECITED:
+            return Layout(entries, [""] * len(entries), entries * RECITALS, recited=True)
+        low, high = SHORT_QUERIES
+        asked = min(rng.randint(low * len(entries), high * len(entries)), budget // ENTRY_TOKENS - len(entries))
         return Layout(entries, [""] * len(entries), _queries(rng, entries, asked))
     low, high = LONG_ENTRIES
     most = min(high, len(words), int(budget / ENTRY_TOKENS * 0.75))
@@ -70,7 +77,7 @@ def segments(plan: Layout) -> list[Segment]:
     """`<bos> entries and prose ? key value ... <eos>` with loss on the queried values alone."""
     made = [special(BOS), text(context_text(plan))]
     for key, value in plan.queries:
-        made += [text(f"? {key}"), text(f" {value}", loss=True)]
+        made += [text("?"), text(f" {key}", loss=plan.recited), text(f" {value}", loss=True)]
     return [*made, special(EOS)]
 
 
