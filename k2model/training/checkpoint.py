@@ -154,7 +154,7 @@ def _candidates(files: Files) -> list[str]:
 
 
 def prune(files: Files, keep: int) -> None:
-    """Remove all but the `keep` newest finished checkpoints, and whatever is older than those."""
+    """Remove all but the `keep` newest checkpoints; one that is being written is not among them."""
     saved = [folder for folder in _candidates(files) if folder != FINAL]
     for folder in saved[max(keep, 1) :]:
         files.remove(folder)

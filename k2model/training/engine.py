@@ -55,7 +55,7 @@ class Engine:
     ) -> None:
         """Start from `start`, or from random weights that are a function of the phase's seed.
 
-        Collective; `world.join()` must have happened.
+        Collective; the world must be joined.
 
         Raises:
             CheckpointMismatch: `start` does not fit the model or the optimizer.
@@ -100,7 +100,7 @@ class Engine:
         backward pass scales its sum of nats such that the average DeepSpeed takes over workers is
         exactly that mean.
         """
-        targets = self._global_targets(batch["loss"])
+        targets = self._global_targets(batch["loss"])  # stays on the CPU, as its group does
         scale = self.world.size / max(targets, 1)
         for group in self.optimizer.param_groups:
             group["lr"] = lr

@@ -42,8 +42,8 @@ def train_phase(
         return found
     rows = PackedSequences(store.fetch(sequences))
     validate_phase(model, phase, rows, world.size)
-    world.join()
     with contextlib.ExitStack() as held:
+        held.enter_context(world.joined())
         leases: list[Lease] = []
 
         def find_or_lease() -> ArtifactRef | None:

@@ -33,21 +33,36 @@ class World:
             return World()
         return World(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
 
-    def join(self) -> None:
-        """Form the process group (once per process) with DeepSpeed quiet and no compiled operators."""
+    @contextlib.contextmanager
+    def joined(self) -> Iterator[None]:
+        """Inside, a process group over all workers, with DeepSpeed quiet and no compiled operators.
+
+        A process alone leaves none behind, since its forks would inherit it. Launched workers keep
+        theirs until they end.
+        """
         _configure_deepspeed()
         import torch
         import torch.distributed as dist
         from deepspeed import comm
 
-        if not dist.is_initialized():
-            store = dist.HashStore() if self.size == 1 else _store_of_this_attempt()
-            backend = "nccl" if torch.cuda.is_available() else "gloo"
-            dist.init_process_group(backend, rank=self.rank, world_size=self.size, store=store)
-        if self.size > 1 and not torch.cuda.is_available():
+        joining = not dist.is_initialized()
+        if torch.cuda.is_available():
+            torch.cuda.set_device(self.local_rank)
+        elif self.size > 1:
             # Two threads each on shared cores are slower than one, and forked threads can deadlock.
             torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-        comm.init_distributed(dist_backend=dist.get_backend(), auto_mpi_discovery=False, verbose=False)
+        if joining:
+            # A process alone needs no rendezvous: no port, no environment.
+            store = dist.HashStore() if self.size == 1 else _store_of_this_attempt()
+            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+            dist.init_process_group(backend, rank=self.rank, world_size=self.size, store=store)
+            comm.init_distributed(dist_backend="gloo", auto_mpi_discovery=False, verbose=False)
+        assert dist.get_world_size() == self.size, "the process group and the launcher's environment differ"
+        try:
+            yield
+        finally:
+            if joining and self.size == 1:
+                comm.destroy_process_group()
 
     def agree(self, decide: Callable[[], T]) -> T:
         """Rank 0 decides, everyone gets its answer, or its exception."""

@@ -1,6 +1,7 @@
 """Trainings by real worker processes, run once a session: calm ones, and the same ones killed and resumed."""
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,8 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     return Story(undisturbed + calm_child.result(), job.result(), left, jobs)
 
 
-@pytest.fixture(scope="session")
-def world() -> World:
-    """This process alone, joined."""
-    world = World()
-    world.join()
-    return world
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    """This process alone, joined once for all tests of a module."""
+    with World().joined():
+        yield World()

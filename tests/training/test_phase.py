@@ -109,7 +109,7 @@ def test_a_second_job_on_the_same_phase_is_turned_away(store: Store) -> None:
 
 
 def test_divergence_names_step_and_rows_and_saves_nothing_of_it(store: Store) -> None:
-    wild = replace(phase().optimizer, lr=1e38)
+    wild = replace(phase().optimizer, lr=1e30)
     schedule = ScheduleConfig(ScheduleShape.CONSTANT)
     with pytest.raises(TrainingDiverged, match=r"'pretrain' diverged at step 1: loss .* rows 4\.\.7 of "):
         train(store, optimizer=wild, schedule=schedule, cadence={"save_every": 1})
