@@ -5,6 +5,7 @@ talk over gloo. Which machine a worker runs on and how it is started is left to 
 """
 
 import contextlib
+import itertools
 import logging
 import os
 import sys
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+_groups = itertools.count()  # workers form their groups in one order, so they count alike
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,8 @@ class World:
     def joined(self) -> Iterator[None]:
         """Inside, a process group over all workers, with DeepSpeed quiet and no compiled operators.
 
-        A process alone leaves none behind, since its forks would inherit it. Launched workers keep
-        theirs until they end.
+        None is left behind: forks of this process would inherit it, and a process that ends with
+        gloo's threads alive may abort.
         """
         _configure_deepspeed()
         import torch
@@ -53,7 +55,7 @@ class World:
             torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         if joining:
             # A process alone needs no rendezvous: no port, no environment.
-            store = dist.HashStore() if self.size == 1 else _store_of_this_attempt()
+            store = dist.HashStore() if self.size == 1 else _store_of_this_group()
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
             dist.init_process_group(backend, rank=self.rank, world_size=self.size, store=store)
             comm.init_distributed(dist_backend="gloo", auto_mpi_discovery=False, verbose=False)
@@ -61,7 +63,7 @@ class World:
         try:
             yield
         finally:
-            if joining and self.size == 1:
+            if joining:
                 comm.destroy_process_group()
 
     def agree(self, decide: Callable[[], T]) -> T:
@@ -109,22 +111,21 @@ class World:
         return results
 
 
-def _store_of_this_attempt() -> Any:
-    """The agent's store below a prefix of this attempt's own; None leaves rendezvous to torch.
+def _store_of_this_group() -> Any:
+    """The launcher's store below a prefix that no earlier group has used.
 
     One agent keeps one store over all restarts of its workers, and gloo's keys are the same each time:
     restarted workers would read each other's addresses of the attempt before and wait for ever. Over
-    several nodes restarts are not counted alike; their agents must run with
+    several nodes restarts are not counted alike, so their agents must run with
     TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1, which gives each attempt a store of its own.
     """
-    shared = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    if not shared or os.environ.get("GROUP_WORLD_SIZE") != "1":
-        return None
     import torch.distributed as dist
+    from torch.distributed.rendezvous import rendezvous
 
-    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = dist.TCPStore(host, port, is_master=False, wait_for_workers=False)
-    return dist.PrefixStore(f"attempt-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    store = next(iter(rendezvous("env://")))[0]
+    alone = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if alone else "any"
+    return dist.PrefixStore(f"training-{attempt}-{next(_groups)}", store)
 
 
 @contextlib.contextmanager
