@@ -208,6 +208,7 @@ class Store:
 
     def _make(self, identity: Identity, produce: Produce, lease: Lease) -> ArtifactRef:
         started = time.time()
+        _log.info("%s: making", identity.step)
         self._sweep()
         self._files.remove(identity.name)  # files without a manifest
         with self._scratch(identity) as folder:
@@ -215,6 +216,7 @@ class Store:
                 stats = produce(folder)
             manifest = describe_folder(folder)
             record = make_record(identity, manifest, checked_stats(stats, identity.step), started, self.uri)
+            _log.info("%s: made in %.1f s, %.1f MB", identity.step, time.time() - started, manifest.size / 1e6)
             lease.check()
             if isinstance(self._files, LocalFiles):
                 return self._finish_by_rename(record, manifest, folder)

@@ -1,0 +1,181 @@
+"""The whole DAG, run as a user runs it, with the `smoke` recipe: every part is the real one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PYFLYTE = Path(sys.executable).parent / "pyflyte"
+PHASES = ("pretrain", "mid_1", "mid_2", "mid_3", "mid_4", "sft")
+
+
+def environment(home: Path) -> dict[str, str]:
+    (home / "tmp").mkdir(parents=True, exist_ok=True)
+    own = {"K2_RECIPE": "smoke", "K2_HOME": str(home), "TMPDIR": str(home / "tmp"), "HOME": str(home)}
+    kept = {name: value for name, value in os.environ.items() if name not in ("K2_STORE", "MLFLOW_TRACKING_URI")}
+    return kept | own | {"PYTHONPATH": str(ROOT)}
+
+
+def command(overrides: dict | None = None) -> list[str]:
+    run = [str(PYFLYTE), "run", "workflows/lifecycle.py", "full_lifecycle"]
+    return [*run, "--overrides", json.dumps(overrides or {})]
+
+
+def lifecycle(home: Path, overrides: dict | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(overrides), cwd=ROOT, env=environment(home), capture_output=True, text=True, check=False, timeout=900
+    )
+
+
+def made(home: Path) -> dict[str, dict]:
+    """Ledger records by `step/key`."""
+    records = (json.loads(path.read_text()) for path in (home / "store" / "_ledger").glob("*/*.json"))
+    return {f"{record['step']}/{record['identity'][:16]}": record for record in records}
+
+
+def losses(home: Path) -> dict[str, list[float]]:
+    """The loss curve of every phase."""
+    curves = {}
+    for name, record in made(home).items():
+        if record["step"] == "checkpoint":
+            lines = (home / "store" / name / "attachments" / "metrics.jsonl").read_text().splitlines()
+            curves[record["config"]["phase"]["name"]] = [json.loads(line)["loss"] for line in lines]
+    return curves
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    home = tmp_path_factory.mktemp("lifecycle")
+    result = lifecycle(home)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
+    return home, result
+
+
+def test_ends_with_the_scores_and_the_places_of_what_it_made(finished):
+    home, result = finished
+    assert "Scores per phase" in result.stdout
+    places = dict(
+        line.split(maxsplit=1) for line in result.stdout.splitlines() if line.startswith(("report ", "release "))
+    )
+    page = Path(places["report"]).read_text(encoding="utf-8")
+    assert "<html" in page and "mid_4" in page
+    assert (Path(places["release"]) / "model" / "model.safetensors").is_file()
+    assert (home / "mlflow.db").is_file()
+
+
+def test_every_phase_is_trained_scored_and_registered_with_its_parent(finished):
+    home, _ = finished
+    assert {phase: len(curve) for phase, curve in losses(home).items()} == dict.fromkeys(PHASES, 6)
+    steps = [record["step"] for record in made(home).values()]
+    assert {step: steps.count(step) for step in set(steps)} == {
+        "corpus_raw": 1, "corpus": 1, "corpus_valid": 1, "tokenizer": 1, "tokens": 1, "sequences": 6, "checkpoint": 6,
+        "export": 6, "scores": 6, "report": 1, "release": 1,
+    }  # fmt: skip
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    versions = client.search_model_versions("name='k2-smoke'")
+    assert len(versions) == 6
+
+
+def test_a_second_run_does_no_work(finished):
+    home, _ = finished
+    before = made(home)
+    result = lifecycle(home)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "Scores per phase" in result.stdout
+    assert made(home) == before
+    assert "making" not in result.stderr and "step" not in result.stderr
+
+
+def test_a_changed_sft_setting_runs_sft_and_what_follows_it(finished):
+    home, _ = finished
+    before = set(made(home))
+    result = lifecycle(home, {"phases.sft.optimizer.lr": 5e-4})
+    assert result.returncode == 0, result.stderr[-3000:]
+    fresh = sorted(name.split("/")[0] for name in set(made(home)) - before)
+    assert fresh == ["checkpoint", "export", "release", "report", "scores"]
+
+
+def test_two_empty_stores_get_the_same_digests_and_losses(finished, tmp_path):
+    home, _ = finished
+    result = lifecycle(tmp_path)
+    assert result.returncode == 0, result.stderr[-3000:]
+    first, second = made(home), made(tmp_path)
+    assert set(second) <= set(first)
+    bearing = [name for name in second if not name.startswith(("report", "release"))]
+    assert {name: second[name]["digest"] for name in bearing} == {name: first[name]["digest"] for name in bearing}
+    assert losses(tmp_path) == {phase: curve for phase, curve in losses(home).items() if phase != "sft"} | {
+        "sft": losses(tmp_path)["sft"]
+    }
+
+
+def test_an_interrupted_run_goes_on_where_it_was(finished, tmp_path):
+    home, _ = finished
+    process = subprocess.Popen(
+        command(), cwd=ROOT, env=environment(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 300
+    while not list((tmp_path / "store").glob("checkpoint/*/manifest.json")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = made(tmp_path)
+    assert any(name.startswith("checkpoint/") for name in kept)
+    result = lifecycle(tmp_path)
+    assert result.returncode == 0, result.stderr[-3000:]
+    after = made(tmp_path)
+    assert all(after[name] == record for name, record in kept.items())
+    first = made(home)
+    assert all(first[name]["digest"] == record["digest"] for name, record in after.items() if name in first
+               and not name.startswith(("report", "release")))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"phases.sft.optimizer.lrr": 1e-4}, "did you mean 'lr'"),
+        ({"phases.sft.steps": "many"}, "expected int"),
+    ],
+)
+def test_wrong_overrides_stop_the_run_with_a_hint(finished, overrides, words):
+    result = lifecycle(finished[0], overrides)
+    assert result.returncode != 0
+    assert words in " ".join((result.stdout + result.stderr).split())
+
+
+def test_an_unknown_recipe_is_named(tmp_path):
+    result = subprocess.run(
+        command(),
+        cwd=ROOT,
+        env=environment(tmp_path) | {"K2_RECIPE": "smok"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode != 0
+    assert "did you mean 'smoke'" in " ".join((result.stdout + result.stderr).split())
+
+
+def test_a_damaged_artifact_is_named_by_file(finished, tmp_path):
+    home, _ = finished
+    import shutil
+
+    copy = tmp_path / "home"
+    shutil.copytree(home / "store", copy / "store")
+    record = next(r for r in made(home).values() if r["step"] == "tokens")
+    shard = next((copy / "store" / "tokens" / record["identity"][:16] / "train").glob("*.arrow"))
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    result = lifecycle(copy, {"phases.pretrain.seed": 1})
+    assert result.returncode != 0
+    said = "".join((result.stdout + result.stderr).split())
+    assert shard.name in said and "CorruptArtifact" in said
