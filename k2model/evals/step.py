@@ -120,7 +120,7 @@ class _Work:
             measured = {}
             for index in share(groups, world.size)[world.rank]:
                 measured[index] = groups[index].run(subjects.of(groups[index].model))
-                _log.info("%s: measured %s", self.phase.name, groups[index].name)
+                _log.debug("%s: measured %s", self.phase.name, groups[index].name)
             return measured
 
         everything = {i: outcome for part in world.together(measure_share) for i, outcome in part.items()}

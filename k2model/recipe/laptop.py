@@ -43,7 +43,7 @@ SOURCES = (
     SourceConfig("prose"),
     SourceConfig("code"),
     SourceConfig("facts"),
-    SourceConfig("retrieval/128", documents=12_000, context=128),
+    SourceConfig("retrieval/128", documents=24_000, context=128),
     SourceConfig("retrieval/256", documents=3_000, context=256),
     SourceConfig("retrieval/512", documents=1_500, context=512),
     SourceConfig("retrieval/1024", documents=1_000, context=1024),

@@ -24,6 +24,7 @@ VOCABULARY = 206
 ENTRY_TOKENS = 3
 BYTES_PER_TOKEN = 2.7
 FILL = 0.92  # of the context a document may fill by estimate
+SHORT_CONTEXT, SHORT_SHARE = 128, 0.95  # by count: a long document has the tokens of five short ones
 SHORT_ENTRIES = (1, 6)
 RECITED, RECITALS = 0.5, 2  # share of the short documents, times each recites its entries
 SHORT_QUERIES = (1, 4)  # of a short document that does not recite, times its entries
@@ -52,7 +53,7 @@ def filler(texts: Iterable[str]) -> list[str]:
 
 def layout(rng: Random, words: Sequence[str], prose: Sequence[str], context: int) -> Layout:
     """A random document for `context` tokens: short with few entries, or filling the context."""
-    short_share = 0.7 if context <= 128 else 0.15
+    short_share = SHORT_SHARE if context <= SHORT_CONTEXT else 0.15
     budget = int(context * FILL)
     if rng.random() < short_share:
         count = rng.randint(*SHORT_ENTRIES)
