@@ -17,6 +17,7 @@ covered: delete the folders of artifacts you do not want.
 import contextlib
 import errno
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -43,6 +44,8 @@ from k2model.artifacts.record import checked_stats, make_record, record_from_jso
 from k2model.artifacts.transfer import cache_of, download, keep, upload
 
 _STORE_FILE = "store.json"
+
+_log = logging.getLogger(__name__)
 
 Produce = Callable[[Path], dict[str, float]]
 
