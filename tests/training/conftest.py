@@ -14,13 +14,14 @@ from tests.training.job import Job, Spec, phase, sequences
 
 CHILD = {"name": "mid_1", "steps": 10, "seed": 3, "sequence_length": 32, "global_batch": 2, "rope_theta": 3e4}
 ADAMW = {"optimizer_name": "adamw", "precision": "fp32"}
+MUON = {"optimizer_name": "muon", "precision": "fp32"}
 KILLED_AFTER = 8
 PAUSE = 0.05  # seconds a step takes at least in jobs to be killed
 
 
 @dataclass
 class Story:
-    """`undisturbed`: pretrain twice, AdamW at ZeRO 0..3, mid_1. `resumed`: pretrain, mid_1."""
+    """`undisturbed`: pretrain twice, AdamW at ZeRO 0..3, Muon in fp32, mid_1. `resumed`: pretrain, mid_1."""
 
     undisturbed: list[ArtifactRef]
     resumed: list[ArtifactRef]
@@ -43,7 +44,8 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     calm_job = Job(
         jobs / "calm",
         [spec(calm), spec(again, phase={"cadence": {"save_every": 5, "log_every": 3, "keep_last": 1}})]
-        + [spec(store, phase={**ADAMW, "zero_stage": stage}) for stage, store in enumerate(stages)],
+        + [spec(store, phase={**ADAMW, "zero_stage": stage}) for stage, store in enumerate(stages)]
+        + [spec(calm, phase=MUON)],
     )
     undisturbed = calm_job.result()
 

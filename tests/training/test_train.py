@@ -8,8 +8,8 @@ import pytest
 
 from k2model.artifacts import Store
 from k2model.training import load_model_state
-from tests.training.conftest import Story
-from tests.training.job import metrics
+from tests.training.conftest import ADAMW, MUON, Story
+from tests.training.job import metrics, run
 
 
 def test_two_runs_into_two_stores_give_one_digest_whatever_the_cadence(story: Story) -> None:
@@ -58,6 +58,16 @@ def test_a_finished_artifact_is_final_and_log_alone(story: Story) -> None:
     assert not any(path.endswith(".bin") or path.endswith(".pt") for path in found)
     state = load_model_state(folder)
     assert state["embedding.weight"].shape == (64, 16) and len(state) == 2 * 9 + 3
+
+
+@pytest.mark.parametrize(("position", "changes"), [(2, ADAMW), (6, MUON)])
+def test_two_workers_train_what_one_trains(
+    story: Story, position: int, changes: dict[str, str], tmp_path: Path
+) -> None:
+    """The mean over the global batch and each worker's share of Muon's matrices come out the same."""
+    two, one = metrics(story.undisturbed[position]), metrics(run({"store": str(tmp_path), "phase": changes}))
+    for name in ("loss", "grad_norm"):
+        assert [row[name] for row in two] == pytest.approx([row[name] for row in one], rel=1e-3), name
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
