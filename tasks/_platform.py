@@ -94,6 +94,9 @@ def evaluation_task() -> Callable:
 
 
 def _elastic(nodes: int, workers: int) -> TorchElastic:
+    # After a restart the agent's shared store still holds the dead workers' addresses; each attempt of a
+    # multi-node job must meet in a store of its own. The agent reads this, not the workers.
+    os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     laptop = not RECIPE.cluster.gpus_per_node
     return TorchElastic(
         nnodes=nodes,

@@ -1,6 +1,10 @@
 """Shared fixtures. The environment is fixed before any heavy import: one thread a process, loopback only."""
 
 import os
+import subprocess
+from pathlib import Path
+
+import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -8,3 +12,14 @@ os.environ.setdefault("DS_ACCELERATOR", "cpu")
 os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """The home and the output of one `smoke` lifecycle, shared by all tests that only look at it."""
+    from tests.lifecycle import lifecycle
+
+    home = tmp_path_factory.mktemp("lifecycle")
+    result = lifecycle(home)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
+    return home, result

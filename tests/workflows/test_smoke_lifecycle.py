@@ -1,59 +1,15 @@
 """The whole DAG, run as a user runs it, with the `smoke` recipe: every part is the real one."""
 
-import json
 import os
+import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PYFLYTE = Path(sys.executable).parent / "pyflyte"
-PHASES = ("pretrain", "mid_1", "mid_2", "mid_3", "mid_4", "sft")
-
-
-def environment(home: Path) -> dict[str, str]:
-    (home / "tmp").mkdir(parents=True, exist_ok=True)
-    own = {"K2_RECIPE": "smoke", "K2_HOME": str(home), "TMPDIR": str(home / "tmp"), "HOME": str(home)}
-    kept = {name: value for name, value in os.environ.items() if name not in ("K2_STORE", "MLFLOW_TRACKING_URI")}
-    return kept | own | {"PYTHONPATH": str(ROOT)}
-
-
-def command(overrides: dict | None = None) -> list[str]:
-    run = [str(PYFLYTE), "run", "workflows/lifecycle.py", "full_lifecycle"]
-    return [*run, "--overrides", json.dumps(overrides or {})]
-
-
-def lifecycle(home: Path, overrides: dict | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(overrides), cwd=ROOT, env=environment(home), capture_output=True, text=True, check=False, timeout=900
-    )
-
-
-def made(home: Path) -> dict[str, dict]:
-    """Ledger records by `step/key`."""
-    records = (json.loads(path.read_text()) for path in (home / "store" / "_ledger").glob("*/*.json"))
-    return {f"{record['step']}/{record['identity'][:16]}": record for record in records}
-
-
-def losses(home: Path) -> dict[str, list[float]]:
-    """The loss curve of every checkpoint, by artifact."""
-    curves = {}
-    for name in (name for name, record in made(home).items() if record["step"] == "checkpoint"):
-        lines = (home / "store" / name / "attachments" / "metrics.jsonl").read_text().splitlines()
-        curves[name] = [json.loads(line)["loss"] for line in lines]
-    return curves
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    home = tmp_path_factory.mktemp("lifecycle")
-    result = lifecycle(home)
-    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
-    return home, result
+from tests.lifecycle import PHASES, ROOT, command, environment, lifecycle, losses, made
 
 
 def test_ends_with_the_scores_and_the_places_of_what_it_made(finished):
@@ -166,8 +122,6 @@ def test_an_unknown_recipe_is_named(tmp_path):
 
 def test_a_damaged_artifact_is_named_by_file(finished, tmp_path):
     home, _ = finished
-    import shutil
-
     copy = tmp_path / "home"
     shutil.copytree(home / "store", copy / "store")
     record = next(r for r in made(home).values() if r["step"] == "tokens")

@@ -1,0 +1,44 @@
+"""Running the whole DAG with the `smoke` recipe, and reading what it left."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PYFLYTE = Path(sys.executable).parent / "pyflyte"
+PHASES = ("pretrain", "mid_1", "mid_2", "mid_3", "mid_4", "sft")
+
+
+def environment(home: Path) -> dict[str, str]:
+    (home / "tmp").mkdir(parents=True, exist_ok=True)
+    own = {"K2_RECIPE": "smoke", "K2_HOME": str(home), "TMPDIR": str(home / "tmp"), "HOME": str(home)}
+    kept = {name: value for name, value in os.environ.items() if name not in ("K2_STORE", "MLFLOW_TRACKING_URI")}
+    return kept | own | {"PYTHONPATH": str(ROOT)}
+
+
+def command(overrides: dict | None = None) -> list[str]:
+    run = [str(PYFLYTE), "run", "workflows/lifecycle.py", "full_lifecycle"]
+    return [*run, "--overrides", json.dumps(overrides or {})]
+
+
+def lifecycle(home: Path, overrides: dict | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(overrides), cwd=ROOT, env=environment(home), capture_output=True, text=True, check=False, timeout=900
+    )
+
+
+def made(home: Path) -> dict[str, dict]:
+    """Ledger records by `step/key`."""
+    records = (json.loads(path.read_text()) for path in (home / "store" / "_ledger").glob("*/*.json"))
+    return {f"{record['step']}/{record['identity'][:16]}": record for record in records}
+
+
+def losses(home: Path) -> dict[str, list[float]]:
+    """The loss curve of every checkpoint, by artifact."""
+    curves = {}
+    for name in (name for name, record in made(home).items() if record["step"] == "checkpoint"):
+        lines = (home / "store" / name / "attachments" / "metrics.jsonl").read_text().splitlines()
+        curves[name] = [json.loads(line)["loss"] for line in lines]
+    return curves

@@ -1,0 +1,89 @@
+"""`k2` on the store of a real lifecycle."""
+
+import json
+import shutil
+
+import pytest
+from click.testing import CliRunner
+
+from k2model.cli import main
+
+TRAINED = ["pretrain", "mid_1", "mid_2", "mid_3", "mid_4", "sft"]
+
+
+@pytest.fixture
+def store(finished) -> str:
+    return str(finished[0] / "store")
+
+
+def rows(*arguments: str) -> list[dict[str, str]]:
+    result = CliRunner().invoke(main, [*arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.output)
+
+
+def actions(*arguments: str) -> dict[str, str]:
+    return {row["step"]: row["action"] for row in rows("plan", "smoke", *arguments)}
+
+
+def test_plan_finds_everything_the_dag_made(store):
+    plan = actions("--store", store)
+    assert set(plan.values()) == {"cached"}
+    assert {f"{phase}/{part}" for phase in TRAINED for part in ("sequences", "checkpoint", "export", "scores")} < set(
+        plan
+    )
+
+
+def test_plan_says_what_a_changed_setting_runs_and_why(store):
+    changed = ["--store", store, "--set", "phases.sft.optimizer.lr=3e-4"]
+    assert [step for step, action in actions(*changed).items() if action == "run"] == [
+        "sft/checkpoint", "sft/export", "sft/scores",
+    ]  # fmt: skip
+    why = {row["step"]: row["why / where"] for row in rows("plan", "smoke", *changed)}
+    assert why["sft/checkpoint"].startswith("because phase.optimizer.lr 0.001 -> 0.0003")
+
+
+def test_plan_of_a_changed_mixture_leaves_the_other_phases_alone(store):
+    plan = actions("--store", store, "--set", "phases.mid_4.mixture.prose.weight=9")
+    assert {step.split("/")[0] for step, action in plan.items() if action == "run"} == {"corpus_valid", "mid_4", "sft"}
+
+
+def test_plan_of_an_empty_store_runs_everything(tmp_path):
+    assert set(actions("--store", str(tmp_path / "store")).values()) == {"run"}
+
+
+def test_a_wrong_field_is_one_message(store):
+    result = CliRunner().invoke(main, ["plan", "smoke", "--store", store, "--set", "phases.sft.stepz=3"])
+    assert result.exit_code == 1
+    assert "did you mean 'steps'" in result.output and "Traceback" not in result.output
+
+
+def test_status_and_lineage_reach_back_to_the_sources(store):
+    made = {row["artifact"].split("/")[0] for row in rows("status", "--store", store)}
+    assert {"corpus_raw", "checkpoint", "release"} <= made
+    traced = [row["artifact"].strip().split("/")[0] for row in rows("lineage", "release", "--store", store)]
+    assert traced[0] == "release" and "corpus_raw" in traced
+    assert traced.count("checkpoint") >= len(TRAINED)
+
+
+def test_compare_names_the_fields_that_differ(store):
+    checkpoints = [
+        row["artifact"] for row in rows("status", "--store", store) if row["artifact"].startswith("checkpoint")
+    ]
+    fields = {row["field"] for row in rows("compare", checkpoints[0], checkpoints[1], "--store", store)}
+    assert {"config.phase.name", "inputs.parent"} <= fields
+    assert not any(field.startswith("config.model") for field in fields)
+
+
+def test_verify_accepts_a_release_and_names_an_altered_file(finished, tmp_path):
+    release = next((finished[0] / "store" / "release").iterdir())
+    copy = tmp_path / "release"
+    shutil.copytree(release, copy)
+    assert rows("verify", str(copy))
+    weights = copy / "model" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    result = CliRunner().invoke(main, ["verify", str(copy)])
+    assert result.exit_code == 1
+    assert "model/model.safetensors" in result.output
