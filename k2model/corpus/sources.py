@@ -196,7 +196,7 @@ def _tool_documents(rng: Random, known: list[facts.Fact], heldout: bool, count: 
     made: dict[str, Document] = {}
     while len(made) < count:
         call = tools.sample(rng, known, heldout)
-        segments = tools.segments(call, rng.choice(CHAT_EFFORTS), with_result=rng.random() < 0.5)
+        segments = tools.segments(call, rng.choice(CHAT_EFFORTS), with_result=rng.random() < tools.RESULT_SHARE)
         document = make_document("chat/tools", "tools", tools.LICENCE, tools.ORIGIN, segments, key=call.key)
         made.setdefault(document["id"], document)
     return list(made.values())

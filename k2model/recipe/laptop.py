@@ -85,8 +85,8 @@ MID_4_MIX = {
     "knights/think": 20, "knights/direct": 2, "countdown/think": 21,
 }  # fmt: skip
 SFT_MIX = {
-    "chat/tools": 18, "chat/facts": 10, "chat/identity": 2, "chat/arithmetic": 18, "chat/spelling": 9,
-    "chat/knights": 17, "chat/countdown": 18, "retrieval/128": 5, "prose": 3,
+    "chat/tools": 22, "chat/facts": 10, "chat/identity": 2, "chat/arithmetic": 16, "chat/spelling": 8,
+    "chat/knights": 15, "chat/countdown": 17, "retrieval/128": 6, "prose": 4,
 }  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def laptop() -> Recipe:
         _phase("mid_2", "mid_1", 637, 256, 3e4, 3e-3, ScheduleConfig(constant), MID_2_MIX),
         _phase("mid_3", "mid_2", 442, 512, 1e5, 2e-3, ScheduleConfig(constant), MID_3_MIX),
         _phase("mid_4", "mid_3", 334, 1024, 3e5, 1e-3, ScheduleConfig(constant), MID_4_MIX),
-        _phase("sft", "mid_4", 354, 128, 3e5, 1e-3, ScheduleConfig(cosine, 35, 0.1), SFT_MIX),
+        _phase("sft", "mid_4", 450, 128, 3e5, 1.5e-3, ScheduleConfig(cosine, 45, 0.1), SFT_MIX),
     )
     return Recipe(
         name="laptop",

@@ -22,6 +22,7 @@ LOOKUP_QUESTIONS = (
     "Find the {table} of {name} in the table.",
 )
 LOOKUP_SHARE = 0.25
+RESULT_SHARE = 0.25  # of the dialogues that go on to the tool's result; the call itself is the hard part
 
 
 class Call(NamedTuple):
