@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from k2model.corpus.documents import make_item
+from k2model.corpus.documents import is_heldout, make_item
 from k2model.corpus.families import FAMILIES, arithmetic, countdown, facts, knights, retrieval, spelling, tools
 from k2model.corpus.families.task import items_of, split
 
@@ -153,6 +153,35 @@ def test_countdown_answers_make_the_target_from_each_number_once():
 )  # fmt: skip
 def test_countdown_checks_value_and_numbers(answer, right):
     assert countdown.check(item(countdown.solve((3, 2, 5), 6)), answer) is right
+
+
+def test_knights_with_operands_exchanged_share_a_key():
+    a, b = ("telling-truth", 0), ("lying", 1)
+    for operator in ("and", "or", "<=>"):
+        first = knights._key(((operator, a, b), ("not", (operator, a, b))))
+        assert first == knights._key(((operator, b, a), ("not", (operator, b, a))))
+    assert knights._key((("->", a, b), a)) != knights._key((("->", b, a), a))
+
+
+def test_no_trained_sum_begins_with_a_heldout_one():
+    trained, heldout = split(arithmetic.pool(Random(0), 6_000))
+    out = {task.high for task in heldout}
+    assert trained and out
+    for task in trained:
+        steps = task.high.split(";")
+        assert not out & {";".join(steps[:end]) for end in range(1, len(steps) + 1)}
+
+
+def test_no_trained_countdown_search_uses_heldout_numbers():
+    trained, heldout = split(countdown.pool(Random(0), 10_000))
+    numbers = [{" ".join(sorted(task.prompt.split()[1:4])) for task in side} for side in (trained, heldout)]
+    assert not numbers[0] & numbers[1] and len(numbers[1]) >= 15
+
+
+def test_tool_results_do_not_answer_heldout_sums():
+    rng, known = Random(0), facts.all_facts()
+    calls = [tools.sample(rng, known, heldout=False).key for _ in range(3_000)]
+    assert not [key for key in calls if key.startswith("calc ") and is_heldout(key.removeprefix("calc "))]
 
 
 def test_items_have_distinct_heldout_keys_and_permutations_stay_on_one_side():

@@ -1,7 +1,8 @@
 """Chain sums of two to four one-digit terms: `Compute 4-1+4-8=`.
 
 The trace adds one term at a time: `4-1=3;3+4=7;7-8=-1`. At medium effort the running result is not
-repeated: `4-1=3+4=7-8=-1`.
+repeated: `4-1=3+4=7-8=-1`. The trace of a sum begins with the whole trace of every shorter sum it
+begins with, so no trained sum begins with a held-out one.
 """
 
 import itertools
@@ -34,7 +35,8 @@ def solve(expression: str) -> Task:
         steps.append(f"{value}{operator}{digit}={result}")
         running += f"{operator}{digit}={result}"
         value = result
-    return Task(expression, f"Compute {expression}=", str(value), ";".join(steps), running)
+    beginnings = tuple(expression[:end] for end in range(3, len(expression), 2))
+    return Task(expression, f"Compute {expression}=", str(value), ";".join(steps), running, reveals=beginnings)
 
 
 def check(item: Item, answer: str) -> bool:

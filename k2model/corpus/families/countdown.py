@@ -4,7 +4,8 @@ The trace is a systematic search. For each pair of numbers in order and each of 
 the first operation, the number left over, then what it and the left-over number can make: sum,
 difference, and product while the first result is at most 9. It stops at the target:
 `3+2=5,5:10 0 25;3-2=1,5:6`. Differences are taken larger minus smaller. Medium effort keeps the
-last line of the search alone.
+last line of the search alone. The lines of a search do not depend on the target, so it is the three
+numbers that are held out, in any order and with any target.
 """
 
 import ast
@@ -49,9 +50,11 @@ def solve(numbers: tuple[int, ...], target: int) -> Task | None:
         stop = values.index(target) + 1 if target in values else len(values)
         written.append(opening + " ".join(map(str, values[:stop])))
         if target in values:
-            key = " ".join(map(str, sorted(numbers))) + f" to {target}"
+            sorted_numbers = " ".join(map(str, sorted(numbers)))
             prompt = f"Countdown {' '.join(map(str, numbers))} to {target}:"
-            return Task(key, prompt, results[stop - 1][1], ";".join(written), written[-1])
+            trace = ";".join(written)
+            group = f"Countdown {sorted_numbers}"
+            return Task(f"{sorted_numbers} to {target}", prompt, results[stop - 1][1], trace, written[-1], group)
     return None
 
 

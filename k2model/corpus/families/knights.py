@@ -97,12 +97,23 @@ def _bracketed(part: Statement, names: str) -> str:
 
 
 def _key(statements: tuple[Statement, Statement]) -> str:
-    """One key for a puzzle and for the same puzzle with the two people's names exchanged."""
+    """One key for all writings of a puzzle: names exchanged, operands of `&`, `|` and `=` in any order."""
     forms = [
-        f"A:{render(statements[0])};B:{render(statements[1])}",
-        f"A:{render(statements[1], NAMES[::-1])};B:{render(statements[0], NAMES[::-1])}",
+        f"A:{_ordered(statements[0])};B:{_ordered(statements[1])}",
+        f"A:{_ordered(statements[1], NAMES[::-1])};B:{_ordered(statements[0], NAMES[::-1])}",
     ]
     return min(forms)
+
+
+def _ordered(statement: Statement, names: str = NAMES) -> str:
+    """A statement with every part in brackets and the operands of symmetric operators sorted."""
+    kind, *parts = statement
+    if kind in ("telling-truth", "lying"):
+        return ("" if kind == "telling-truth" else "!") + names[parts[0]]
+    if kind == "not":
+        return f"!({_ordered(parts[0], names)})"
+    written = [f"({_ordered(part, names)})" for part in parts]
+    return _OPERATORS[kind].join(written if kind == "->" else sorted(written))
 
 
 def _truths(statements: tuple[Statement, Statement], assumed: str) -> str:

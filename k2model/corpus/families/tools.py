@@ -60,8 +60,14 @@ def sample(rng: Random, facts: list[Fact], heldout: bool) -> Call:
         else:
             a, b = (rng.randrange(1, 10 ** rng.randint(1, 3)) for _ in range(2))
             call = calculation(a, rng.choice("+-*"), b, rng.randrange(len(CALC_QUESTIONS)))
-        if is_heldout(call.key) == heldout:
+        if is_heldout(call.key) == heldout and (heldout or not _answers_a_heldout_sum(call)):
             return call
+
+
+def _answers_a_heldout_sum(call: Call) -> bool:
+    """Whether a calculation is a held-out chain sum of two terms, whose value the tool's turn would give away."""
+    kind, _, expression = call.key.partition(" ")
+    return kind == "calc" and is_heldout(expression)
 
 
 def segments(call: Call, effort: str, with_result: bool) -> list[Segment]:
