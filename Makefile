@@ -4,9 +4,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-RECIPE ?= laptop
+RECIPE ?= $(or $(K2_RECIPE),laptop)
 OVERRIDES ?= {}
 PORT   ?= 5000
+TRACKING = $(or $(MLFLOW_TRACKING_URI),sqlite:///$(K2_HOME)/mlflow.db)
 
 export K2_HOME ?= $(CURDIR)/outputs
 export K2_RECIPE := $(RECIPE)
@@ -21,13 +22,14 @@ help: ## list the targets
 
 setup: $(READY) ## create .venv and install (done by the others when needed)
 
-# torch stands apart: the lock pins its version, while the build (CPU or CUDA) is the machine's choice.
+# torch stands apart: its version is pinned, while the build (CPU or CUDA) is the machine's choice (TORCH_ARGS).
 $(READY): pyproject.toml requirements.lock
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 or pass PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+	  echo "Python 3.11 with venv is needed ('$(PYTHON)' is not): apt install python3.11-venv, or pass PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet $(PIP_ARGS) "torch==2.13.0"
-	$(BIN)/pip install --quiet $(PIP_ARGS) -r requirements.lock
-	$(BIN)/pip install --quiet $(PIP_ARGS) --no-deps -e .
+	$(BIN)/pip install --quiet $(TORCH_ARGS) "torch==2.13.0"
+	$(BIN)/pip install --quiet -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps -e .
 	@touch $@
 
 lifecycle: $(READY) ## train, evaluate and release a small K2 through all its phases
@@ -35,8 +37,9 @@ lifecycle: $(READY) ## train, evaluate and release a small K2 through all its ph
 	TMPDIR="$(K2_HOME)/tmp" $(BIN)/pyflyte run workflows/lifecycle.py full_lifecycle --overrides '$(OVERRIDES)'
 
 ui: $(READY) ## MLflow UI on 127.0.0.1:5000
+	@mkdir -p "$(K2_HOME)"
 	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui \
-	  --backend-store-uri "sqlite:///$(K2_HOME)/mlflow.db" --host 127.0.0.1 --port $(PORT) --workers 1
+	  --backend-store-uri "$(TRACKING)" --host 127.0.0.1 --port $(PORT) --workers 1
 
 test: $(READY) ## the whole test suite
 	$(BIN)/python -m pytest

@@ -82,7 +82,7 @@ def lineage(reference: str, store: str, as_json: bool) -> None:
 @_store
 @_as_json
 def compare(first: str, second: str, store: str, as_json: bool) -> None:
-    """Fields in which two artifacts' recipes differ; two `evaluate` artifacts also by score."""
+    """Fields in which two artifacts' recipes differ; two `scores` artifacts also by score."""
     from k2model.planning.lineage import differences
 
     _show(("field", first, second), differences(store, first, second), as_json)

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 from flytekit import Cache, PodTemplate, current_context, task
+from flytekit.core import local_cache
 
 from k2model.recipe import Recipe, load_recipe
-from k2model.settings import recipe_name
+from k2model.settings import home, recipe_name
 from tasks._elastic import TorchElastic
 from tasks._types import remember_dataclass_schemas
 
@@ -31,7 +32,7 @@ RENDEZVOUS = {"timeout": 900, "join_timeout": 900, "read_timeout": 900}
 LOCAL_DEFAULTS = {
     "OMP_NUM_THREADS": "1",  # one thread a worker: two workers fill two cores
     "TOKENIZERS_PARALLELISM": "false",  # workers are forked; a thread pool would not survive it
-    "GLOO_SOCKET_IFNAME": "lo",
+    "GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0",
     "GX_ANALYTICS_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -44,6 +45,7 @@ def prepare_local_process() -> None:
         return  # in a pod: the pod template's environment decides
     for name, value in LOCAL_DEFAULTS.items():
         os.environ.setdefault(name, value)
+    local_cache.CACHE_LOCATION = str(home() / "flyte-cache")  # beside the store it speaks of, not in ~
     show_progress()
 
 
@@ -59,7 +61,7 @@ def show_progress() -> None:
 
 
 def cached() -> Cache:
-    """Flyte's cache with the key of our own artifacts: the typed inputs, which hold digests, and a version."""
+    """Flyte's cache with what our own identities hold: configs, digests of inputs, and the store's generation."""
     return Cache(version=TASK_VERSION, serialize=True)
 
 

@@ -3,18 +3,20 @@
 from k2model.artifacts import ArtifactRef
 from k2model.planning import StoreRef
 from k2model.recipe.schema import CorpusConfig, MixtureEntry, ValidationConfig
+from k2model.settings import home
 from tasks._platform import data_task, show_deck
+from tasks._types import Artifact
 
 
 @data_task()
-def build_corpus(store: StoreRef, config: CorpusConfig) -> ArtifactRef:
+def build_corpus(store: StoreRef, config: CorpusConfig) -> Artifact:
     from k2model.corpus import build_corpus
 
     return build_corpus(store.open(), config)
 
 
 @data_task()
-def curate(store: StoreRef, config: CorpusConfig, raw: ArtifactRef) -> ArtifactRef:
+def curate(store: StoreRef, config: CorpusConfig, raw: ArtifactRef) -> Artifact:
     from k2model.corpus import curate
 
     return curate(store.open(), config, raw)
@@ -26,13 +28,30 @@ def validate(
     config: ValidationConfig,
     mixtures: dict[str, list[MixtureEntry]],
     phase_tokens: dict[str, int],
+    curation: CorpusConfig,
     corpus: ArtifactRef,
-) -> ArtifactRef:
-    """Stops the DAG when a critical expectation is broken: nothing downstream may train on such data."""
-    from k2model.corpus.validation import validate
+) -> Artifact:
+    """Stops the DAG when a critical expectation is broken: nothing downstream may train on such data.
+
+    The results are then in the deck and in `validation_failed.html` of `K2_HOME`.
+    """
+    from k2model.corpus.validation import ValidationFailed, validate
 
     opened = store.open()
     tables = {name: tuple(entries) for name, entries in mixtures.items()}
-    valid = validate(opened, config, tables, corpus, phase_tokens=phase_tokens)
+    try:
+        valid = validate(
+            opened,
+            config,
+            tables,
+            corpus,
+            phase_tokens=phase_tokens,
+            min_characters=curation.min_characters,
+            max_characters=curation.max_characters,
+        )
+    except ValidationFailed as failed:
+        (home() / "validation_failed.html").write_text(failed.html, encoding="utf-8")
+        show_deck("Data Docs", failed.html)
+        raise
     show_deck("Data Docs", (opened.fetch(valid) / "attachments" / "deck.html").read_text(encoding="utf-8"))
     return valid

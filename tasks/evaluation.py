@@ -4,12 +4,13 @@ from k2model.artifacts import ArtifactRef
 from k2model.planning import StoreRef
 from k2model.recipe.schema import EvaluationConfig, ModelConfig, PhaseConfig
 from tasks._platform import TRAIN_IMAGE, data_task, evaluation_task
+from tasks._types import Artifact
 
 
 @data_task(container_image=TRAIN_IMAGE)
 def export(
     store: StoreRef, model: ModelConfig, phase: PhaseConfig, checkpoint: ArtifactRef, tokenizer: ArtifactRef
-) -> ArtifactRef:
+) -> Artifact:
     from k2model.model import export_hugging_face
 
     return export_hugging_face(store.open(), model, phase, checkpoint, tokenizer)
@@ -27,7 +28,7 @@ def evaluate(
     export: ArtifactRef,
     parent_phase: PhaseConfig | None = None,
     parent_export: ArtifactRef | None = None,
-) -> ArtifactRef:
+) -> Artifact:
     from k2model.evals import evaluate
 
     return evaluate(

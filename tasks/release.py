@@ -8,6 +8,7 @@ from k2model.recipe import Recipe
 from k2model.registry import Registration
 from k2model.reporting import LifecycleResult, PhaseResult
 from tasks._platform import DATA_IMAGE, data_task, show_deck
+from tasks._types import Artifact
 
 
 @task(container_image=DATA_IMAGE)
@@ -29,7 +30,7 @@ def assemble(
 
 
 @data_task(enable_deck=True)
-def report(store: StoreRef, result: LifecycleResult) -> ArtifactRef:
+def report(store: StoreRef, result: LifecycleResult) -> Artifact:
     from k2model.reporting import build_report
 
     opened = store.open()
@@ -39,7 +40,7 @@ def report(store: StoreRef, result: LifecycleResult) -> ArtifactRef:
 
 
 @data_task()
-def release(store: StoreRef, result: LifecycleResult) -> ArtifactRef:
+def release(store: StoreRef, result: LifecycleResult) -> Artifact:
     from k2model.release import build_release
 
     return build_release(store.open(), result)

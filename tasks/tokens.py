@@ -4,24 +4,25 @@ from k2model.artifacts import ArtifactRef
 from k2model.planning import StoreRef
 from k2model.recipe.schema import PhaseConfig, TokenizerConfig
 from tasks._platform import data_task
+from tasks._types import Artifact
 
 
 @data_task()
-def train_tokenizer(store: StoreRef, config: TokenizerConfig, corpus: ArtifactRef) -> ArtifactRef:
+def train_tokenizer(store: StoreRef, config: TokenizerConfig, corpus: ArtifactRef) -> Artifact:
     from k2model.tokens import train_tokenizer
 
     return train_tokenizer(store.open(), config, corpus)
 
 
 @data_task()
-def tokenize(store: StoreRef, corpus: ArtifactRef, tokenizer: ArtifactRef) -> ArtifactRef:
+def tokenize(store: StoreRef, corpus: ArtifactRef, tokenizer: ArtifactRef) -> Artifact:
     from k2model.tokens import tokenize
 
     return tokenize(store.open(), corpus, tokenizer)
 
 
 @data_task()
-def pack(store: StoreRef, phase: PhaseConfig, tokens: ArtifactRef, max_epochs: float) -> ArtifactRef:
+def pack(store: StoreRef, phase: PhaseConfig, tokens: ArtifactRef, max_epochs: float) -> Artifact:
     from k2model.tokens import pack
 
     return pack(store.open(), phase, tokens, max_epochs)

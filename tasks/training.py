@@ -8,6 +8,7 @@ from k2model.artifacts import ArtifactRef
 from k2model.planning import StoreRef
 from k2model.recipe.schema import ModelConfig, PhaseConfig
 from tasks._platform import training_task
+from tasks._types import Artifact
 
 
 def _train(
@@ -25,7 +26,7 @@ def pretrain(
     phase: PhaseConfig,
     sequences: ArtifactRef,
     parent: ArtifactRef | None = None,
-) -> ArtifactRef:
+) -> Artifact:
     return _train(store, model, phase, sequences, parent)
 
 
@@ -36,7 +37,7 @@ def mid_1(
     phase: PhaseConfig,
     sequences: ArtifactRef,
     parent: ArtifactRef | None = None,
-) -> ArtifactRef:
+) -> Artifact:
     return _train(store, model, phase, sequences, parent)
 
 
@@ -47,7 +48,7 @@ def mid_2(
     phase: PhaseConfig,
     sequences: ArtifactRef,
     parent: ArtifactRef | None = None,
-) -> ArtifactRef:
+) -> Artifact:
     return _train(store, model, phase, sequences, parent)
 
 
@@ -58,7 +59,7 @@ def mid_3(
     phase: PhaseConfig,
     sequences: ArtifactRef,
     parent: ArtifactRef | None = None,
-) -> ArtifactRef:
+) -> Artifact:
     return _train(store, model, phase, sequences, parent)
 
 
@@ -69,7 +70,7 @@ def mid_4(
     phase: PhaseConfig,
     sequences: ArtifactRef,
     parent: ArtifactRef | None = None,
-) -> ArtifactRef:
+) -> Artifact:
     return _train(store, model, phase, sequences, parent)
 
 
@@ -80,7 +81,7 @@ def sft(
     phase: PhaseConfig,
     sequences: ArtifactRef,
     parent: ArtifactRef | None = None,
-) -> ArtifactRef:
+) -> Artifact:
     return _train(store, model, phase, sequences, parent)
 
 

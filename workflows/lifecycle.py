@@ -34,6 +34,7 @@ def full_lifecycle(overrides: dict = {}) -> str:  # noqa: B006  Flyte reads the 
         config=plan.recipe.validation,
         mixtures=plan.mixtures,
         phase_tokens=plan.phase_tokens,
+        curation=plan.recipe.corpus,
         corpus=curated,
     )
     tokenizer = train_tokenizer(store=plan.store, config=plan.recipe.tokenizer, corpus=corpus)

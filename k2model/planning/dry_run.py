@@ -98,7 +98,15 @@ def dry_run(plan: LifecyclePlan) -> list[Decision]:
     raw = build_corpus(store, recipe.corpus)
     curated = curate(store, recipe.corpus, raw)
     mixtures = {name: tuple(entries) for name, entries in plan.mixtures.items()}
-    corpus = validate(store, recipe.validation, mixtures, curated, phase_tokens=plan.phase_tokens)
+    corpus = validate(
+        store,
+        recipe.validation,
+        mixtures,
+        curated,
+        phase_tokens=plan.phase_tokens,
+        min_characters=recipe.corpus.min_characters,
+        max_characters=recipe.corpus.max_characters,
+    )
     tokenizer = train_tokenizer(store, recipe.tokenizer, corpus)
     tokens = tokenize(store, corpus, tokenizer)
     checkpoints: dict[str, ArtifactRef] = {}

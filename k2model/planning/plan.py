@@ -4,22 +4,23 @@ The orchestrator hands the pieces of a `LifecyclePlan` to the steps, so that eac
 only what that step depends on.
 """
 
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from k2model.artifacts import Store
+from k2model.artifacts import Store, fingerprint
 from k2model.recipe import PhaseConfig, Recipe, load_recipe
 from k2model.recipe.schema import MixtureEntry
+from k2model.versions import STEP_VERSIONS
 
 
 @dataclass(frozen=True)
 class StoreRef:
     """A store as steps receive it.
 
-    `generation` differs between two stores at the same place, and whenever an artifact that was built
-    has vanished, so that an orchestrator never answers from its cache for data that is gone.
+    `generation` stands in an orchestrator's cache keys for all that our own identities hold beside the
+    inputs of a task: it changes with the store at this place, when an artifact that was built has
+    vanished, with the version of a step and with what the corpus is built from.
     """
 
     uri: str
@@ -46,13 +47,29 @@ def resolve(recipe_name: str, overrides: Mapping[str, Any], store_uri: str, trac
     """Load and check the recipe, open the store. Raises K2Error for anything a user has to mend."""
     recipe = load_recipe(recipe_name, overrides)
     store = Store.open(store_uri)
-    lost = store.lost()
     return LifecyclePlan(
         recipe=recipe,
-        store=StoreRef(store.uri, f"{store.generation}-{uuid.uuid4().hex[:8]}" if lost else store.generation),
+        store=StoreRef(store.uri, _generation(store)),
         tracking_uri=tracking_uri,
         phases={phase.name: phase for phase in recipe.phases},
         mixtures={phase.name: list(phase.mixture) for phase in recipe.phases},
         phase_tokens={phase.name: phase.tokens for phase in recipe.phases},
         lengths=sorted({phase.sequence_length for phase in recipe.phases}),
     )
+
+
+def _generation(store: Store) -> str:
+    from k2model.corpus import source_versions
+
+    known = {"store": store.generation, "steps": STEP_VERSIONS, "sources": source_versions(), "lost": _lost(store)}
+    return fingerprint(known)[:16]
+
+
+def _lost(store: Store) -> dict[str, str]:
+    """When each artifact that is gone was made: stable until another goes, or one is made again and goes again."""
+    made = {}
+    for name in store.lost():
+        step, key = name.split("/")
+        ended = [str(r["provenance"]["ended"]) for r in store.records(step) if r["identity"].startswith(key)]
+        made[name] = max(ended, default="")
+    return made

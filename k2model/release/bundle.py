@@ -21,8 +21,7 @@ from k2model.release.manifest import ATTACHMENTS, write_manifests
 from k2model.reporting.facts import read_json, read_records
 from k2model.reporting.run import LifecycleResult
 from k2model.reporting.scores import ScoreRow, read_scores, scores_csv
-
-VERSION = "1"  # raised when a release holds something else of the same artifacts
+from k2model.versions import STEP_VERSIONS
 
 
 def build_release(store: Store, result: LifecycleResult) -> ArtifactRef:
@@ -50,7 +49,7 @@ def build_release(store: Store, result: LifecycleResult) -> ArtifactRef:
         files = [path for path in folder.rglob("*") if path.is_file()]
         return {"files": len(files), "bytes": sum(path.stat().st_size for path in files)}
 
-    return store.build(Identity("release", VERSION, {"recipe": complete}, inputs), produce)
+    return store.build(Identity("release", STEP_VERSIONS["release"], {"recipe": complete}, inputs), produce)
 
 
 def recipe_as_json(recipe: Recipe) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from k2model.reporting.run import LifecycleResult
 from k2model.reporting.scores import gate_results, scores_csv
 from k2model.reporting.svg import short_number
 from k2model.reporting.timeline import Timeline
+from k2model.versions import STEP_VERSIONS
 
-VERSION = "1"  # raised when the report shows something else of the same artifacts
 PAGE = "attachments/index.html"
 
 
@@ -43,7 +43,7 @@ def build_report(store: Store, result: LifecycleResult) -> ArtifactRef:
 
     inputs = {name.replace("/", "."): ref for name, ref in result.artifacts()}
     shown = {"recipe": result.recipe, "unknown": result.recipe.unknown}
-    return store.build(Identity("report", VERSION, shown, inputs), produce)
+    return store.build(Identity("report", STEP_VERSIONS["report"], shown, inputs), produce)
 
 
 def render(facts: Facts) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from k2model.versions import STEP_VERSIONS
+
 if TYPE_CHECKING:
     from k2model.artifacts import ArtifactRef, Store
     from k2model.recipe.schema import PhaseConfig, TokenizerConfig
@@ -30,7 +32,10 @@ def train_tokenizer(store: Store, config: TokenizerConfig, corpus: ArtifactRef) 
         return train_folder(store.fetch(corpus), config, folder)
 
     settings = {"tokenizer": config, "special_tokens": SPECIAL_TOKENS}
-    return store.build(Identity(step="tokenizer", version="1", config=settings, inputs={"corpus": corpus}), produce)
+    return store.build(
+        Identity(step="tokenizer", version=STEP_VERSIONS["tokenizer"], config=settings, inputs={"corpus": corpus}),
+        produce,
+    )
 
 
 def tokenize(store: Store, corpus: ArtifactRef, tokenizer: ArtifactRef) -> ArtifactRef:
@@ -47,7 +52,7 @@ def tokenize(store: Store, corpus: ArtifactRef, tokenizer: ArtifactRef) -> Artif
         return tokenize_folder(store.fetch(corpus), K2Tokenizer.load(store.fetch(tokenizer)), folder)
 
     inputs = {"corpus": corpus, "tokenizer": tokenizer}
-    return store.build(Identity(step="tokens", version="1", config={}, inputs=inputs), produce)
+    return store.build(Identity(step="tokens", version=STEP_VERSIONS["tokens"], config={}, inputs=inputs), produce)
 
 
 def pack(store: Store, phase: PhaseConfig, tokens: ArtifactRef, max_epochs: float = MAX_EPOCHS) -> ArtifactRef:
@@ -73,4 +78,7 @@ def pack(store: Store, phase: PhaseConfig, tokens: ArtifactRef, max_epochs: floa
         "seed": phase.seed,
         "max_epochs": max_epochs,
     }
-    return store.build(Identity(step="sequences", version="1", config=settings, inputs={"tokens": tokens}), produce)
+    return store.build(
+        Identity(step="sequences", version=STEP_VERSIONS["sequences"], config=settings, inputs={"tokens": tokens}),
+        produce,
+    )

@@ -45,8 +45,9 @@ class Attempt:
         self.engine = Engine(self.model, self.phase, self.world, state)
         self.log = self.world.first_does(lambda: MetricsLog(self.files, start))
         loop = TrainingLoop(self.engine, self.phase, self.sequences, self.world, self.log)
-        loop.run(start, self._save)
-        self._write(FINAL, self.phase.steps)
+        if start < self.phase.steps or not found:
+            loop.run(start, self._save)
+            self._write(FINAL, self.phase.steps)
         return self.world.agree(lambda: self._adopt(parent))
 
     def _parent_state(self, parent: ArtifactRef | None) -> TrainingState | None:
@@ -85,8 +86,9 @@ class Attempt:
         """Rank 0 alone. `final/` stands by itself from here on, so the other checkpoints go."""
         assert self.log is not None
         entries = [*describe_checkpoint(self.files, FINAL), self.log.close()]
+        made = self.store.adopt(self.identity, Manifest(tuple(entries)), self._stats(parent), self.began)
         self.files.remove(CHECKPOINTS)
-        return self.store.adopt(self.identity, Manifest(tuple(entries)), self._stats(parent), self.began)
+        return made
 
     def _stats(self, parent: ArtifactRef | None) -> dict[str, float]:
         """`loss`: mean over the last tenth of the steps; `tokens_total`: with those of all phases before."""

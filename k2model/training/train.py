@@ -3,12 +3,13 @@
 import contextlib
 
 from k2model.artifacts import ArtifactRef, Identity, Lease, Store
+from k2model.artifacts.lease import STALE_SECONDS
 from k2model.recipe.schema import ModelConfig, PhaseConfig, identity_fields
 from k2model.tokens import PackedSequences
 from k2model.training.validate import validate_phase
 from k2model.training.world import World
+from k2model.versions import STEP_VERSIONS
 
-VERSION = "1"
 IN_SEQUENCES = ("mixture", "packing")  # they act through the rows, whose digest is an input
 
 
@@ -18,7 +19,7 @@ def train_identity(
     """What decides a phase's checkpoint: its row of the table, the model, the rows and the parent."""
     fields = {f.name: getattr(phase, f.name) for f in identity_fields(phase) if f.name not in IN_SEQUENCES}
     inputs = {"sequences": sequences} | ({"parent": parent} if parent is not None else {})
-    return Identity("checkpoint", VERSION, {"phase": fields, "model": model}, inputs)
+    return Identity("checkpoint", STEP_VERSIONS["checkpoint"], {"phase": fields, "model": model}, inputs)
 
 
 def train_phase(
@@ -48,7 +49,7 @@ def train_phase(
 
         def find_or_lease() -> ArtifactRef | None:
             if (found := store.find(identity)) is None:
-                leases.append(held.enter_context(store.lease(identity)))
+                leases.append(held.enter_context(store.lease(identity, wait_seconds=1.5 * STALE_SECONDS)))
                 found = store.find(identity)
             return found
 

@@ -13,11 +13,12 @@ from k2model.corpus.curation.quality import RULES, rejecting_rule
 from k2model.corpus.curation.shard import Shard, read_shard
 from k2model.corpus.errors import CorpusError
 from k2model.recipe.schema import CorpusConfig
+from k2model.versions import STEP_VERSIONS
 
 if TYPE_CHECKING:
     from k2model.artifacts import ArtifactRef, Store
 
-STEP, STEP_VERSION = "corpus", "1"
+STEP = "corpus"
 #: Generated sources written in words, checked for overlapping words besides their keys.
 WORDED_SOURCES = ("facts", "chat/facts", "chat/identity", "chat/tools")
 
@@ -35,7 +36,7 @@ def curate(store: "Store", config: CorpusConfig, raw: "ArtifactRef") -> "Artifac
         "min_characters": config.min_characters,
         "max_characters": config.max_characters,
     }
-    identity = Identity(step=STEP, version=STEP_VERSION, config=settings, inputs={"raw": raw})
+    identity = Identity(step=STEP, version=STEP_VERSIONS[STEP], config=settings, inputs={"raw": raw})
     return store.build(identity, lambda folder: curate_folder(store.fetch(raw), folder, config))
 
 

@@ -8,7 +8,7 @@ wording's words are part of another's, or the held-out one would be trained afte
 from typing import NamedTuple
 
 from k2model.corpus.documents import Item, make_item
-from k2model.corpus.markup import Segment, chat, plain
+from k2model.corpus.markup import Segment, chat
 
 COUNT = 64  # of each kind
 
@@ -82,10 +82,6 @@ def all_facts() -> list[Fact]:
     elements = [element for element in periodictable.elements if element.number > 0][:COUNT]
     facts += [("symbol", e.name, e.symbol, "periodictable", "LicenseRef-public-domain") for e in elements]
     return [Fact(i, *fact) for i, fact in enumerate(facts)]
-
-
-def statement_segments(fact: Fact, wording: int) -> list[Segment]:
-    return plain(fact.statement(wording))
 
 
 def chat_segments(fact: Fact, wording: int, effort: str) -> list[Segment]:

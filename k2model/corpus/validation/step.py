@@ -9,6 +9,7 @@ from k2model.corpus.validation import suites
 from k2model.corpus.validation.outcome import WARNING, Outcome, ValidationFailed
 from k2model.corpus.validation.suites import Bounds
 from k2model.recipe.schema import MixtureEntry, ValidationConfig
+from k2model.versions import STEP_VERSIONS
 
 if TYPE_CHECKING:
     from k2model.artifacts import ArtifactRef, Store
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from k2model.corpus.validation.runner import Runner
     from k2model.corpus.validation.tables import Corpus
 
-VERSION = "1"
 
 Mixtures = Mapping[str, Sequence[MixtureEntry]]
 
@@ -48,7 +48,7 @@ def validate(
         "phase_tokens": dict(phase_tokens or {}),
         "characters": [min_characters, max_characters],
     }
-    identity = Identity("corpus_valid", VERSION, settings, {"corpus": corpus})
+    identity = Identity("corpus_valid", STEP_VERSIONS["corpus_valid"], settings, {"corpus": corpus})
     return store.build(
         identity, lambda folder: validate_folder(store.fetch(corpus), folder, bounds, mixtures, phase_tokens)
     )
