@@ -38,6 +38,7 @@ NOTES = (
     "Documents packed into one sequence never see each other; K2 pre-trained with cross-document attention.",
     "Pre-training packs whole documents, too; K2 concatenates in pre-training and packs best-fit from mid_2 on.",
 )
+REASONING = ("arithmetic", "spelling", "knights", "countdown")
 TOKENS_PER_STEP = 2048  # constant over all phases, as K2 keeps its tokens per step in mid-training
 
 SOURCES = (
@@ -121,9 +122,11 @@ def laptop() -> Recipe:
         evaluation=EvaluationConfig(),
         gates=(
             GateConfig("pretrain", "facts/heldout_wording", 0.70),
+            *(GateConfig("pretrain", f"{family}/think", 0.0, maximum=0.05) for family in REASONING),
             GateConfig("mid_1", "arithmetic/think", 0.30, minus="arithmetic/direct"),
             GateConfig("mid_4", "arithmetic/think", 0.60, minus="arithmetic/direct"),
             GateConfig("mid_4", "countdown/think", 0.25),
+            GateConfig("mid_4", "knights/think", 0.10, minus="chance"),
             GateConfig("sft", "arithmetic/high", 0.50, minus="arithmetic/low"),
             GateConfig("sft", "countdown/high", 0.30, minus="countdown/low"),
             GateConfig("sft", "tools/well_formed", 0.90),

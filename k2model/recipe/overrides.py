@@ -30,6 +30,10 @@ def _set(node: Any, parts: list[str], value: Any, path: str) -> Any:
     head, rest = parts[0], parts[1:]
     if isinstance(node, tuple):
         names = [element_name(element) for element in node]
+        if names.count(head) > 1:
+            raise OverrideError(
+                f"override '{path}': {names.count(head)} rows are called '{head}'; change them in the recipe"
+            )
         index = names.index(_known(head, names, path))
         if not rest:
             raise OverrideError(f"override '{path}' names a whole row; name one of its fields: {_field_names(node[0])}")

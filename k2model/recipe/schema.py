@@ -197,13 +197,20 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class GateConfig:
-    """What a checkpoint must reach before an alias moves to it: `score` >= `minimum`, or the
-    difference `score` - `minus` when `minus` is named."""
+    """What a checkpoint must reach before an alias moves to it: `minimum` <= `score` <= `maximum`, or the
+    same for the difference `score` - `minus` when `minus` is named. `minus` is another score of the phase,
+    or `chance`: the score's own chance level."""
 
     phase: str
     score: str
     minimum: float
     minus: str = ""
+    maximum: float = 1.0
+
+    @property
+    def wanted(self) -> str:
+        """`≥ 0.70`, or `≤ 0.05` for a gate from above."""
+        return f"≤ {self.maximum:.2f}" if self.maximum < 1.0 else f"≥ {self.minimum:.2f}"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,11 @@
 """Checks on a recipe as a whole, made before anything runs: what single fields cannot tell."""
 
+import math
+
 from k2model.errors import K2Error
 from k2model.recipe.schema import PhaseConfig, Recipe
+
+SMALLEST_VOCABULARY = 280  # 256 bytes, the special tokens, and a few merges
 
 
 class RecipeError(K2Error):
@@ -14,6 +18,7 @@ def validate_recipe(recipe: Recipe) -> None:
     if len(set(names)) != len(names):
         raise RecipeError(f"recipe '{recipe.name}': phase names must be unique, got {names}")
     _check_model(recipe)
+    _check_evaluation(recipe)
     for position, phase in enumerate(recipe.phases):
         _check_phase(recipe, phase, names[:position])
     for gate in recipe.gates:
@@ -23,14 +28,41 @@ def validate_recipe(recipe: Recipe) -> None:
 
 def _check_model(recipe: Recipe) -> None:
     model = recipe.model
+    for name in ("n_layers", "n_heads", "n_kv_heads", "hidden_size", "ffn_size"):
+        if getattr(model, name) < 1:
+            raise RecipeError(f"model.{name}={getattr(model, name)} must be at least 1")
     if model.n_heads % model.n_kv_heads:
         raise RecipeError(f"model.n_heads={model.n_heads} must be a multiple of model.n_kv_heads={model.n_kv_heads}")
     if model.head_dim % 2:
         raise RecipeError(f"model.head_dim={model.head_dim} must be even: rotary embedding turns pairs")
+    if recipe.tokenizer.vocab_size < SMALLEST_VOCABULARY:
+        raise RecipeError(
+            f"tokenizer.vocab_size={recipe.tokenizer.vocab_size} must be at least {SMALLEST_VOCABULARY}: 256 bytes and "
+            "the special tokens"
+        )
     if recipe.tokenizer.vocab_size > model.vocab_size:
         raise RecipeError(
             f"tokenizer.vocab_size={recipe.tokenizer.vocab_size} exceeds model.vocab_size={model.vocab_size}; "
             "tokens above it would have no embedding"
+        )
+
+
+def _check_evaluation(recipe: Recipe) -> None:
+    evaluation, corpus = recipe.evaluation, recipe.corpus
+    for name in ("items_per_family", "retrieval_documents", "retrieval_queries", "loss_tokens", "batch_size"):
+        if getattr(evaluation, name) < 1:
+            raise RecipeError(f"evaluation.{name}={getattr(evaluation, name)} must be at least 1")
+    if evaluation.items_per_family > corpus.heldout_items:
+        raise RecipeError(
+            f"evaluation.items_per_family={evaluation.items_per_family} exceeds the corpus.heldout_items="
+            f"{corpus.heldout_items} that are held out; raise the latter"
+        )
+    contexts = {source.context for source in corpus.sources if source.context}
+    lacking = sorted({phase.sequence_length for phase in recipe.phases} - contexts) if contexts else []
+    if lacking:
+        raise RecipeError(
+            f"retrieval is scored at every phase's sequence_length, but no corpus source has context {lacking[0]}; "
+            f"the sources have {sorted(contexts)}. Add a source 'retrieval/{lacking[0]}' or keep to those lengths"
         )
 
 
@@ -42,8 +74,11 @@ def _check_phase(recipe: Recipe, phase: PhaseConfig, earlier: list[str]) -> None
         if getattr(phase, name) < 1:
             raise RecipeError(f"{where}.{name}={getattr(phase, name)} must be at least 1")
     for name, value in (("optimizer.lr", phase.optimizer.lr), ("rope_theta", phase.rope_theta)):
-        if not value > 0:
-            raise RecipeError(f"{where}.{name}={value} must be positive")
+        if not (value > 0 and math.isfinite(value)):
+            raise RecipeError(f"{where}.{name}={value} must be positive and finite")
+    for name in ("weight_decay", "grad_clip", "beta1", "beta2", "eps"):
+        if not (getattr(phase.optimizer, name) >= 0 and math.isfinite(getattr(phase.optimizer, name))):
+            raise RecipeError(f"{where}.optimizer.{name}={getattr(phase.optimizer, name)} must be a number, 0 or above")
     if phase.schedule.warmup_steps >= phase.steps:
         raise RecipeError(
             f"{where}.schedule.warmup_steps={phase.schedule.warmup_steps} must be below steps={phase.steps}"

@@ -7,6 +7,8 @@ from typing import Any
 from k2model.recipe.schema import GateConfig
 from k2model.registry.registration import GateVerdict, RegistryError
 
+CHANCE = "chance"  # as a gate's `minus`: the chance level of its own score
+
 
 def judge(phase: str, gates: Iterable[GateConfig], scores: Sequence[Mapping[str, Any]]) -> tuple[GateVerdict, ...]:
     """The verdict of every gate of `phase` on the rows of its `scores.json`, in the recipe's order.
@@ -14,14 +16,18 @@ def judge(phase: str, gates: Iterable[GateConfig], scores: Sequence[Mapping[str,
     Raises `RegistryError` when a gate names a score that the phase does not have.
     """
     values = {str(row["score"]): float(row["value"]) for row in scores if row["value"] is not None}
-    return tuple(_judge(gate, values) for gate in gates if gate.phase == phase)
+    chances = {str(row["score"]): float(row["chance"]) for row in scores if row.get("chance") is not None}
+    return tuple(_judge(gate, values, chances) for gate in gates if gate.phase == phase)
 
 
-def _judge(gate: GateConfig, values: Mapping[str, float]) -> GateVerdict:
+def _judge(gate: GateConfig, values: Mapping[str, float], chances: Mapping[str, float]) -> GateVerdict:
     value = _value(gate, gate.score, values)
-    if gate.minus:
+    if gate.minus == CHANCE:
+        value -= _value(gate, gate.score, chances)
+    elif gate.minus:
         value -= _value(gate, gate.minus, values)
-    return GateVerdict(gate.phase, gate.score, gate.minus, value, gate.minimum, value >= gate.minimum)
+    passed = gate.minimum <= value <= gate.maximum
+    return GateVerdict(gate.phase, gate.score, gate.minus, value, gate.minimum, passed, gate.maximum)
 
 
 def _value(gate: GateConfig, score: str, values: Mapping[str, float]) -> float:

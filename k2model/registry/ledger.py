@@ -22,7 +22,8 @@ def record_decision(store_uri: str, registration: Registration, checkpoint_diges
     Raises `k2model.artifacts.StoreWriteError` when the store takes no writes.
     """
     verdicts = [
-        {"gate": v.name, "value": v.value, "minimum": v.minimum, "passed": v.passed} for v in registration.gates
+        {"gate": v.name, "value": v.value, "minimum": v.minimum, "maximum": v.maximum, "passed": v.passed}
+        for v in registration.gates
     ]
     decision = {
         "model": registration.model_name,

@@ -13,7 +13,7 @@ class RegistryError(K2Error):
 
 @dataclass(frozen=True)
 class GateVerdict:
-    """`value` is the score, or the difference `score` - `minus`; passed when it is at least `minimum`."""
+    """`value` is the score, or the difference `score` - `minus`; passed when it is within `minimum` and `maximum`."""
 
     phase: str
     score: str
@@ -21,6 +21,7 @@ class GateVerdict:
     value: float
     minimum: float
     passed: bool
+    maximum: float = 1.0
 
     @property
     def name(self) -> str:

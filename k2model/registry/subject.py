@@ -80,5 +80,6 @@ def model_tags(subject: Subject) -> dict[str, str]:
         tags["k2.parent.version"] = str(subject.parent.version)
     for verdict in subject.verdicts:
         outcome = "passed" if verdict.passed else "failed"
-        tags[allowed(f"k2.gate.{verdict.name}")] = f"{outcome}: {verdict.value:.4f}, at least {verdict.minimum}"
+        bounds = f"at least {verdict.minimum}" if verdict.maximum >= 1.0 else f"at most {verdict.maximum}"
+        tags[allowed(f"k2.gate.{verdict.name}")] = f"{outcome}: {verdict.value:.4f}, {bounds}"
     return tags

@@ -1,11 +1,12 @@
 """The report artifact: gathers the facts, draws the figures, renders the template.
 
-`attachments/index.html` bears no digest, since it shows timings and hosts; `scores.csv` does. Where
-to look: facts are read in `facts.py`, drawn in `figures_*.py`, tabulated in `sections_*.py`, and laid
-out in `report.html.j2`.
+`attachments/index.html`, with Great Expectations' Data Docs beside it, bears no digest, since it shows
+timings and hosts; `scores.csv` does. Where to look: facts are read in `facts.py`, drawn in
+`figures_*.py`, tabulated in `sections_*.py`, and laid out in `report.html.j2`.
 """
 
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 from k2model.artifacts import ArtifactRef, Identity, Store
@@ -33,6 +34,7 @@ def build_report(store: Store, result: LifecycleResult) -> ArtifactRef:
         page = folder / PAGE
         page.parent.mkdir()
         page.write_text(render(facts), encoding="utf-8")
+        copytree(store.fetch(result.corpus_valid) / "attachments" / "data_docs", page.parent / "data_docs")
         (folder / "scores.csv").write_text(scores_csv(facts.rows), encoding="utf-8")
         gates = gate_results(result.recipe.gates, facts.rows)
         return {

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from k2model.errors import K2Error
 from k2model.recipe.schema import GateConfig
 from k2model.registry import GateVerdict
-from k2model.registry.gates import judge
+from k2model.registry.gates import CHANCE, judge
 from k2model.reporting.names import order_key
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def gate_results(gates: Sequence[GateConfig], rows: Sequence[ScoreRow]) -> list[
     results = []
     for gate in gates:
         own = {row.score: asdict(row) for row in rows if row.phase == gate.phase}
-        measured = gate.score in own and (not gate.minus or gate.minus in own)
+        measured = gate.score in own and (gate.minus in ("", CHANCE) or gate.minus in own)
         results.append(GateResult(gate, judge(gate.phase, [gate], list(own.values()))[0] if measured else None))
     return results
 
@@ -166,6 +166,6 @@ def _gate_table(results: Sequence[GateResult]) -> "Table":
     for result in results:
         colour, mark = ("green", "✓") if result.passed else ("red", "✗")
         shown = "none" if result.value is None else f"{result.value:.2f}"
-        wanted = f"≥ {result.gate.minimum:.2f}"
+        wanted = result.gate.wanted
         table.add_row(result.gate.phase, result.title, wanted, f"[{colour}]{mark} {shown}[/]")
     return table

@@ -107,7 +107,7 @@ class GateLine:
 
     phase: str
     title: str
-    minimum: float
+    wanted: str
     shown: str
     passed: bool
     bar: float
@@ -119,11 +119,11 @@ def gate_lines(results: Sequence[GateResult]) -> list[GateLine]:
         GateLine(
             phase=result.gate.phase,
             title=result.title,
-            minimum=result.gate.minimum,
+            wanted=result.gate.wanted,
             shown="not measured" if result.value is None else f"{result.value:.2f}",
             passed=result.passed,
             bar=_clip(result.value or 0.0),
-            tick=_clip(result.gate.minimum),
+            tick=_clip(result.gate.maximum if result.gate.maximum < 1.0 else result.gate.minimum),
         )
         for result in results
     ]

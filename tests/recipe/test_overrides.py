@@ -54,6 +54,7 @@ def test_values_are_converted_to_the_field_type(path, given, stored):
         ("phases.sft.optimizer.name", "adam", "did you mean 'adamw'"),
         ("phases.sft.optimizer", 1, "names a group"),
         ("phases.sft", 1, "names a whole row"),
+        ("gates.mid_4.minimum", 0.1, "rows are called 'mid_4'"),
         ("phases", 1, "names a group"),
         ("phases.sft.optimizer.lr.x", 1, "goes below a plain value"),
     ],

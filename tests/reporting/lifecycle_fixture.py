@@ -252,6 +252,9 @@ def _valid(folder: Path, recipe: Recipe) -> None:
     }
     _json(folder / "validation.json", content)
     mixtures = base | {"suite": "mixtures", "shard": "sft", "expectation": "epochs are bounded", "success": True}
+    docs = folder / "attachments" / "data_docs"
+    docs.mkdir(parents=True)
+    (docs / "index.html").write_text("<html></html>", encoding="utf-8")
     _json(folder / "attachments" / "mixtures.json", {"expectations": [mixtures | {"observed": 0, "total": 9}]})
 
 

@@ -14,6 +14,8 @@ from tests.reporting.lifecycle_fixture import HOSTILE, PHASES, build_lifecycle, 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 DRAWN = {"line", "rect", "circle", "polyline", "polygon", "path"}
 
+DATA_DOCS = "data_docs/index.html"
+
 
 class Page(HTMLParser):
     """Tags, attributes, text, and whether every element is closed where it should be."""
@@ -63,7 +65,7 @@ def test_loads_nothing(page: str, parsed: Page) -> None:
         for name, value in attributes.items()
         if name in ("src", "href", "srcset", "data", "poster", "xlink:href") and not (value or "").startswith("#")
     ]
-    assert loads == []
+    assert loads == [("a", "href", DATA_DOCS)]  # a link into the report's own folder, followed by hand
     assert {"script", "link", "iframe", "img", "object", "embed"}.isdisjoint(tag for tag, _ in parsed.tags)
     style = page.split("<style>")[1].split("</style>")[0]
     assert "@import" not in style and "url(" not in style
@@ -71,8 +73,12 @@ def test_loads_nothing(page: str, parsed: Page) -> None:
 
 def test_inner_links_have_targets(parsed: Page) -> None:
     ids = {attributes.get("id") for _, attributes in parsed.tags}
-    links = {(attributes["href"] or "")[1:] for tag, attributes in parsed.tags if tag == "a"}
-    assert links and links <= ids
+    links = {attributes["href"] or "" for tag, attributes in parsed.tags if tag == "a"} - {DATA_DOCS}
+    assert links and {link.removeprefix("#") for link in links} <= ids
+
+
+def test_data_docs_stand_beside_the_page(store: Store, result: LifecycleResult) -> None:
+    assert (store.fetch(build_report(store, result)) / "attachments" / DATA_DOCS).is_file()
 
 
 def test_cells_are_the_numbers_of_the_scores(store: Store, result: LifecycleResult, parsed: Page) -> None:

@@ -1,0 +1,19 @@
+"""The version of every step: raised by hand when a step makes something else of the same inputs.
+
+A version bears identity, so raising one makes that step's artifacts anew and what follows from them.
+Source code itself is recorded in provenance, not hashed: a comment must not retrain a model.
+"""
+
+STEP_VERSIONS = {
+    "corpus_raw": "1",
+    "corpus": "1",
+    "corpus_valid": "1",
+    "tokenizer": "1",
+    "tokens": "1",
+    "sequences": "1",
+    "checkpoint": "1",
+    "export": "1",
+    "scores": "1",
+    "report": "1",
+    "release": "1",
+}
