@@ -6,6 +6,7 @@ first failure's own words in front, and an interrupt by hand ends the run instea
 without outputs. Everything else is the plugin's.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -57,9 +58,8 @@ class TorchElasticTask(PytorchElasticFunctionTask):
             raise WorkerFailed(f"{self.name}: {failed}") from error
         except IgnoreOutputs:
             if self.min_nodes == 1:  # a lone node always has rank 0: no outputs means that it was stopped
-                raise KeyboardInterrupt(
-                    f"{self.name} was stopped; run again to go on from its last checkpoint"
-                ) from None
+                logging.getLogger("k2model").warning("%s was stopped; run the same command again to go on", self.name)
+                raise KeyboardInterrupt from None
             raise
 
 

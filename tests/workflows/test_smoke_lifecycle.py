@@ -60,19 +60,30 @@ def test_a_changed_sft_setting_runs_sft_and_what_follows_it(finished):
     assert fresh == ["checkpoint", "export", "release", "report", "scores"]
 
 
+def test_longer_sft_trains_sft_alone(finished):
+    home, _ = finished
+    before = set(made(home))
+    result = lifecycle(home, {"phases.sft.steps": 8})
+    assert result.returncode == 0, result.stderr[-3000:]
+    fresh = sorted(name.split("/")[0] for name in set(made(home)) - before)
+    assert fresh == ["checkpoint", "corpus_valid", "export", "release", "report", "scores", "sequences"]
+
+
 def test_two_empty_stores_get_the_same_digests_and_losses(finished, tmp_path):
     home, _ = finished
     result = lifecycle(tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
     first, second = made(home), made(tmp_path)
     assert set(second) <= set(first)
-    bearing = [name for name in second if not name.startswith(("report", "release"))]
-    assert {name: second[name]["digest"] for name in bearing} == {name: first[name]["digest"] for name in bearing}
+    assert {name: record["digest"] for name, record in second.items()} == {
+        name: first[name]["digest"] for name in second
+    }
     curves = losses(home)
     assert losses(tmp_path) == {name: curves[name] for name in losses(tmp_path)}
 
 
-def test_an_interrupted_run_goes_on_where_it_was(finished, tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_run_goes_on_where_it_was(finished, tmp_path, how):
     home, _ = finished
     process = subprocess.Popen(
         command(), cwd=ROOT, env=environment(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -81,8 +92,8 @@ def test_an_interrupted_run_goes_on_where_it_was(finished, tmp_path):
     deadline = time.monotonic() + 300
     while not list((tmp_path / "store").glob("checkpoint/*/manifest.json")) and time.monotonic() < deadline:
         time.sleep(0.2)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    os.killpg(process.pid, how)
+    assert process.wait(60) != 0
     kept = made(tmp_path)
     assert any(name.startswith("checkpoint/") for name in kept)
     result = lifecycle(tmp_path)
