@@ -66,6 +66,12 @@ def test_status_and_lineage_reach_back_to_the_sources(store):
     assert traced.count("checkpoint") >= len(TRAINED)
 
 
+def test_looking_at_a_store_that_is_not_there_makes_none(tmp_path):
+    result = CliRunner().invoke(main, ["status", "--store", str(tmp_path / "outptus")])
+    assert result.exit_code == 1
+    assert "no store at" in result.output and not (tmp_path / "outptus").exists()
+
+
 def test_compare_names_the_fields_that_differ(store):
     checkpoints = [
         row["artifact"] for row in rows("status", "--store", store) if row["artifact"].startswith("checkpoint")

@@ -6,20 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from k2model.artifacts import MissingArtifact, Store
-from k2model.planning.status import all_records
+from k2model.planning.status import all_records, open_existing
 
 
 def trace(store_uri: str, reference: str) -> list[tuple[Any, ...]]:
     """Rows (indented artifact, digest, names of its inputs), each artifact once, depth first."""
-    records = all_records(Store.open(store_uri))
+    records = all_records(open_existing(store_uri))
     start = find_record(records, reference)
-    by_digest = {record["digest"]: record for record in records}
+    by_digest = {(record["step"], record["digest"]): record for record in records}
     return list(_walk(start, by_digest, 0, set()))
 
 
 def differences(store_uri: str, first: str, second: str) -> list[tuple[Any, ...]]:
     """Rows (dotted field, first's value, second's): of configs, inputs and, where there are any, scores."""
-    store = Store.open(store_uri)
+    store = open_existing(store_uri)
     records = all_records(store)
     flat = [_flatten(store, find_record(records, reference)) for reference in (first, second)]
     fields = list(dict.fromkeys([*flat[0], *flat[1]]))
@@ -42,7 +42,7 @@ def find_record(records: list[dict[str, Any]], reference: str) -> dict[str, Any]
 
 
 def _walk(
-    record: dict[str, Any], by_digest: dict[str, dict[str, Any]], depth: int, seen: set[str]
+    record: dict[str, Any], by_digest: dict[tuple[str, str], dict[str, Any]], depth: int, seen: set[str]
 ) -> Iterator[tuple[Any, ...]]:
     name = f"{'  ' * depth}{record['step']}/{record['identity'][:16]}"
     if record["digest"] in seen:
@@ -51,8 +51,8 @@ def _walk(
     seen.add(record["digest"])
     yield (name, record["digest"][:12], ", ".join(record["inputs"]))
     for source in record["inputs"].values():
-        if source["digest"] in by_digest:
-            yield from _walk(by_digest[source["digest"]], by_digest, depth + 1, seen)
+        if found := by_digest.get((source["kind"], source["digest"])):
+            yield from _walk(found, by_digest, depth + 1, seen)
 
 
 def _flatten(store: Store, record: dict[str, Any]) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from k2model.artifacts import Store
+from k2model.artifacts import MissingArtifact, Store
 
 
 def list_artifacts(store_uri: str) -> list[tuple[Any, ...]]:
     """Rows (artifact, state, ended, seconds, megabytes), oldest first, unfinished trainings last."""
-    store = Store.open(store_uri)
+    store = open_existing(store_uri)
     lost = set(store.lost())
     rows = []
     for record in sorted(all_records(store), key=lambda r: str(r["provenance"]["ended"])):
@@ -17,6 +17,13 @@ def list_artifacts(store_uri: str) -> list[tuple[Any, ...]]:
         state = "lost" if name in lost else "done"
         rows.append((name, state, record["provenance"]["ended"], seconds, round(record["bytes"] / 1e6, 1)))
     return rows + _unfinished(store)
+
+
+def open_existing(store_uri: str) -> Store:
+    """The store at `store_uri`. Raises MissingArtifact where there is none: looking must not make one."""
+    if "://" not in store_uri and not (Path(store_uri) / "store.json").is_file():
+        raise MissingArtifact(f"there is no store at {store_uri}; check K2_STORE or --store, or run `make lifecycle`")
+    return Store.open(store_uri)
 
 
 def all_records(store: Store) -> list[dict[str, Any]]:
