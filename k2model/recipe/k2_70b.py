@@ -198,10 +198,9 @@ def _phase(
     cadence: Cadence,
     seed: int,
 ) -> PhaseConfig:
-    kind = {"pretrain": PhaseKind.PRETRAIN, "sft": PhaseKind.SFT}.get(name, PhaseKind.MIDTRAIN)
     return PhaseConfig(
         name=name,
-        kind=kind,
+        kind=PhaseKind.of(name),
         parent=parent,
         sequence_length=sequence_length,
         rope_theta=rope_theta,

@@ -145,10 +145,9 @@ def _phase(
     schedule: ScheduleConfig,
     mixture: Mapping[str, float],
 ) -> PhaseConfig:
-    kind = {"pretrain": PhaseKind.PRETRAIN, "sft": PhaseKind.SFT}.get(name, PhaseKind.MIDTRAIN)
     return PhaseConfig(
         name=name,
-        kind=kind,
+        kind=PhaseKind.of(name),
         parent=parent,
         sequence_length=sequence_length,
         rope_theta=rope_theta,

@@ -24,6 +24,11 @@ class PhaseKind(str, Enum):
     MIDTRAIN = "midtrain"
     SFT = "sft"
 
+    @classmethod
+    def of(cls, phase: str) -> "PhaseKind":
+        """The kind of K2's phase of that name: `pretrain`, `sft`, or any `mid_*`."""
+        return {"pretrain": cls.PRETRAIN, "sft": cls.SFT}.get(phase, cls.MIDTRAIN)
+
 
 class OptimizerName(str, Enum):
     ADAMW = "adamw"
