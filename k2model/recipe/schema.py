@@ -98,24 +98,50 @@ class MixtureEntry:
 
 @dataclass(frozen=True)
 class Parallelism:
-    """How a phase is laid over machines. Never bears identity: it may change between two attempts."""
+    """How a phase is laid over machines. Never bears identity: it may change between two attempts.
+
+    nodes x workers_per_node = tensor x context x data-parallel workers.
+    """
 
     nodes: int = 1
     workers_per_node: int = 2
     zero_stage: int = 0
-    tensor: int = 1
-    context: int = 1
+    tensor: int = 1  # workers that share every matrix
+    context: int = 1  # workers that share every sequence (Ulysses)
     micro_batch: int = 0  # sequences per worker and backward pass; 0 = all that the worker has
-    activation_checkpointing: bool = False
+    activation_checkpointing: bool = False  # keep each block's input alone and compute the rest again backward
+    offload: bool = False  # optimizer state and step in the host's memory
+    loader_workers: int = 1  # threads that read batches ahead
 
 
 @dataclass(frozen=True)
 class Cadence:
-    """In steps. Never bears identity."""
+    """In steps, unless a name says otherwise. Never bears identity."""
 
     save_every: int
     log_every: int = 1
-    keep_last: int = 2
+    keep_last: int = 2  # newest checkpoints kept for resumption
+    keep_every: int = 0  # every checkpoint at a multiple of this is kept for good (longitudinal study); 0 = none
+    norms_every: int = 10  # norms of parameters and updates, which cost a pass over both
+    save_deadline_seconds: float = 600.0  # how long training waits for a store that does not take a checkpoint
+    preemption_seconds: float = 25.0  # from SIGTERM to the last checkpoint's end
+
+
+@dataclass(frozen=True)
+class SpikePolicy:
+    """What to do about a loss that jumps: its width decides, not its height (K2-V2 report).
+
+    A step is an outlier when its loss lies more than `threshold` robust standard deviations (1.4826 x median
+    absolute deviation) above the median of the last `window` ordinary steps. Up to `narrow` outliers in a row
+    are ridden out. More, or a loss or gradient norm that is not a number, roll training back to a checkpoint
+    before the spike and skip the steps of the spike, at most `max_rollbacks` times in a phase. K2's own
+    window and threshold are not public.
+    """
+
+    window: int = 128
+    threshold: float = 8.0
+    narrow: int = 10
+    max_rollbacks: int = 3
 
 
 @dataclass(frozen=True)
@@ -135,6 +161,8 @@ class PhaseConfig:
     packing: Packing
     keep_optimizer_state: bool = True  # start from the parent's optimizer state, not only its weights
     precision: Precision = Precision.BF16
+    z_loss: float = 0.0  # weight of the mean squared log-partition in the loss; K2 has none
+    spikes: SpikePolicy = SpikePolicy()
     seed: int = 0
     parallelism: Parallelism = hardware(Parallelism())
     cadence: Cadence = hardware(Cadence(save_every=100))
