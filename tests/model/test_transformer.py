@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from k2model.model.attention import BlockAttention, FusedAttention, document_starts
+from k2model.model.attention import BlockAttention, DocumentAttention, document_starts
 from k2model.model.transformer import K2Model, ZeroCentredRMSNorm
 from k2model.recipe.laptop import laptop
 from tests.model.conftest import SMALL, random_model
@@ -61,7 +61,7 @@ def test_blocks_and_the_fused_kernel_agree_with_their_gradients() -> None:
     inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
     weight = torch.randn(2, 6, 300, 16, dtype=torch.float64)
     results = []
-    for attend in (BlockAttention.causal(300, document, torch.float64), FusedAttention.causal(document)):
+    for attend in (BlockAttention.causal(300, document), DocumentAttention.causal(300, document)):
         out = attend(*inputs)
         results.append((out, *torch.autograd.grad((out * weight).sum(), inputs)))
     for ours, reference in zip(*results, strict=True):
