@@ -11,7 +11,6 @@ from k2model.model.counts import count_non_embedding_parameters, count_parameter
 _LAZY = {
     "K2Model": "k2model.model.transformer",
     "KVCache": "k2model.model.cache",
-    "loss_sum": "k2model.model.loss",
     "shifted_targets": "k2model.model.loss",
     "export_hugging_face": "k2model.model.export",
     "load_exported": "k2model.model.export",
@@ -24,7 +23,6 @@ __all__ = [
     "count_parameters",
     "export_hugging_face",
     "load_exported",
-    "loss_sum",
     "shifted_targets",
     "training_flops_per_token",
 ]

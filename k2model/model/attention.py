@@ -1,24 +1,29 @@
-"""Causal attention over grouped heads that keeps packed documents apart.
+"""Causal attention over grouped heads that keeps packed documents apart, in memory linear in the row.
 
 Two formulations of one function. `BlockAttention` is for the CPU: it cuts the queries into blocks
 and multiplies each with only the keys any of its queries may see, from the start of the earliest
 document still open to the block itself. The square of a long row of short documents is never
-touched. `FusedAttention` hands a boolean mask to torch's kernel, for accelerators.
+touched. Backward computes a block's weights again instead of keeping them (as FlashAttention does,
+arXiv:2205.14135). `DocumentAttention` is for accelerators: torch's causal kernel, document by document.
 
 Which keys a block reads depends on the document borders alone, never on tokens, and masked weights
 are exactly zero: a document's output cannot change with its neighbours' content.
 
-Shape suffixes: B batch, T queries, S keys, H heads, K kv heads, G = H / K, E head dim.
+Shape suffixes: B batch, T queries, S keys, H heads, K kv heads, G = H / K, E head dim, N = B * K, Q = G * n for the n
+queries of a block.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise, zip_longest
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 BLOCK = 128  # queries; on CPU smaller blocks lose more to overhead than they save in masked products
+KEPT_WEIGHTS = 2**23  # of one layer, kept for backward: short rows are 10-20% faster for it, long ones cost no more
 MASKED = -1e30  # finite, so that a row of them cannot make NaN; its exponential is exactly zero
 
 
@@ -36,25 +41,20 @@ def document_starts(document_BT: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Block:
-    """Queries [first, last) see keys [lowest, highest), less what `bias` (0 or MASKED) hides."""
+    """Queries [first, last) see keys [lowest, highest): each from its `starts` to its `ends`, exclusive."""
 
     first: int
     last: int
     lowest: int
     highest: int
-    bias_B11TS: Tensor  # B may be 1
+    starts_BT: Tensor  # of its queries; B may be 1
+    ends_BT: Tensor
 
-    @classmethod
-    def of(cls, first: int, last: int, lowest: int, starts_BT: Tensor, dtype: torch.dtype) -> "Block":
-        keys_S = torch.arange(lowest, last)
-        queries_T1 = torch.arange(first, last)[:, None]
-        hidden_BTS = (keys_S > queries_T1) | (keys_S < starts_BT[:, first:last, None])
-        return cls(first, last, lowest, last, additive(hidden_BTS, dtype))
-
-
-def additive(hidden_BTS: Tensor, dtype: torch.dtype) -> Tensor:
-    """[B, 1, 1, T, S]: MASKED where hidden, else 0."""
-    return torch.zeros(hidden_BTS.shape, dtype=dtype).masked_fill_(hidden_BTS, MASKED)[:, None, None]
+    def bias_BTS(self, dtype: torch.dtype) -> Tensor:
+        """MASKED where a query must not see a key, else 0. Made when needed: all of them are the square of the row."""
+        keys_S = torch.arange(self.lowest, self.highest, dtype=self.starts_BT.dtype)
+        hidden_BTS = (keys_S >= self.ends_BT[:, :, None]) | (keys_S < self.starts_BT[:, :, None])
+        return hidden_BTS.to(dtype).mul_(MASKED)
 
 
 @dataclass(frozen=True)
@@ -64,64 +64,115 @@ class BlockAttention:
     blocks: Sequence[Block]
 
     @classmethod
-    def causal(cls, length: int, document_BT: Tensor | None, dtype: torch.dtype) -> "BlockAttention":
+    def causal(cls, length: int, document_BT: Tensor | None = None) -> "BlockAttention":
         """For rows of `length` positions, kept apart by document where documents are given."""
         starts_BT = torch.zeros(1, length, dtype=torch.int64) if document_BT is None else document_starts(document_BT)
+        ends_BT = torch.arange(1, length + 1)[None]
         lowest = starts_BT[:, ::BLOCK].amin(dim=0).tolist()
-        firsts = range(0, length, BLOCK)
+        firsts = [*range(0, length, BLOCK), length]
         return cls(
             [
-                Block.of(first, min(first + BLOCK, length), low, starts_BT, dtype)
-                for first, low in zip(firsts, lowest, strict=True)
+                Block(first, last, low, last, starts_BT[:, first:last], ends_BT[:, first:last])
+                for (first, last), low in zip(pairwise(firsts), lowest, strict=True)
             ]
         )
 
     @classmethod
-    def cached(cls, positions_BT: Tensor, dtype: torch.dtype) -> "BlockAttention":
+    def cached(cls, positions_BT: Tensor) -> "BlockAttention":
         """For queries at `positions_BT` that see every cached position up to their own."""
         n_keys = int(positions_BT.max()) + 1
-        hidden_BTS = torch.arange(n_keys) > positions_BT[:, :, None]
-        return cls([Block(0, positions_BT.shape[1], 0, n_keys, additive(hidden_BTS, dtype))])
+        return cls([Block(0, positions_BT.shape[1], 0, n_keys, torch.zeros_like(positions_BT), positions_BT + 1)])
 
     def __call__(self, query_BHTE: Tensor, key_BKSE: Tensor, value_BKSE: Tensor) -> Tensor:
         """[B, H, T, E]. The query heads of a group stand side by side, so keys are never repeated."""
-        batch, n_heads, length, size = query_BHTE.shape
-        n_kv, group = key_BKSE.shape[1], n_heads // key_BKSE.shape[1]
-        query_BKGTE = (query_BHTE * size**-0.5).view(batch, n_kv, group, length, size)
-        outputs = []
-        for block in self.blocks:
-            n_queries, n_keys = block.last - block.first, block.highest - block.lowest
-            query = query_BKGTE[:, :, :, block.first : block.last].reshape(batch * n_kv, group * n_queries, size)
-            key = key_BKSE[:, :, block.lowest : block.highest].reshape(batch * n_kv, n_keys, size)
-            value = value_BKSE[:, :, block.lowest : block.highest].reshape(batch * n_kv, n_keys, size)
-            scores = torch.bmm(query, key.transpose(1, 2)).view(batch, n_kv, group, n_queries, n_keys)
-            scores += block.bias_B11TS
-            weights = scores.softmax(dim=-1).view(batch * n_kv, group * n_queries, n_keys)
-            outputs.append(torch.bmm(weights, value).view(batch, n_kv, group, n_queries, size))
-        return torch.cat(outputs, dim=3).view(batch, n_heads, length, size)
+        (batch, n_heads, length, size), n_kv = query_BHTE.shape, key_BKSE.shape[1]
+        query_NGTE = (query_BHTE * size**-0.5).reshape(batch * n_kv, n_heads // n_kv, length, size)
+        out_NGTE = _BlockAttention.apply(
+            query_NGTE, key_BKSE.flatten(0, 1), value_BKSE.flatten(0, 1), self.blocks, n_kv
+        )
+        return out_NGTE.view(batch, n_heads, length, size)
+
+
+class _BlockAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, query_NGTE: Tensor, key_NSE: Tensor, value_NSE: Tensor, blocks: Sequence[Block], n_kv: int
+    ) -> Tensor:
+        ctx.blocks, ctx.n_kv = blocks, n_kv
+        kept, room = [], KEPT_WEIGHTS
+        out_NGTE = torch.empty(query_NGTE.shape, dtype=query_NGTE.dtype)
+        for block in blocks:
+            out = out_NGTE[:, :, block.first : block.last]
+            weights_NQS = _weights(block, query_NGTE, key_NSE, n_kv)
+            room -= weights_NQS.numel()
+            if room >= 0:
+                kept.append(weights_NQS)
+            out.copy_(torch.bmm(weights_NQS, value_NSE[:, block.lowest : block.highest]).view(out.shape))
+        ctx.save_for_backward(query_NGTE, key_NSE, value_NSE, *kept)
+        return out_NGTE
+
+    @staticmethod
+    def backward(ctx: Any, grad_NGTE: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        query_NGTE, key_NSE, value_NSE, *kept = ctx.saved_tensors
+        query_grad = torch.empty(query_NGTE.shape, dtype=query_NGTE.dtype)
+        key_grad, value_grad = (torch.zeros(x.shape, dtype=_wide(x.dtype)) for x in (key_NSE, value_NSE))
+        for block, weights_NQS in zip_longest(ctx.blocks, kept):
+            queries, keys = slice(block.first, block.last), slice(block.lowest, block.highest)
+            if weights_NQS is None:
+                weights_NQS = _weights(block, query_NGTE, key_NSE, ctx.n_kv)
+            grad_NQE = grad_NGTE[:, :, queries].flatten(1, 2)
+            value_grad[:, keys] += torch.bmm(weights_NQS.transpose(1, 2), grad_NQE)
+            weights_grad_NQS = torch.bmm(grad_NQE, value_NSE[:, keys].transpose(1, 2))
+            scores_grad_NQS = torch._softmax_backward_data(weights_grad_NQS, weights_NQS, -1, weights_NQS.dtype)
+            of_block = query_grad[:, :, queries]
+            of_block.copy_(torch.bmm(scores_grad_NQS, key_NSE[:, keys]).view(of_block.shape))
+            key_grad[:, keys] += torch.bmm(scores_grad_NQS.transpose(1, 2), query_NGTE[:, :, queries].flatten(1, 2))
+        return query_grad, key_grad.to(key_NSE.dtype), value_grad.to(value_NSE.dtype), None, None
+
+
+def _weights(block: Block, query_NGTE: Tensor, key_NSE: Tensor, n_kv: int) -> Tensor:
+    """[N, Q, S]: the attention of one block's queries, softmax over its keys."""
+    query_NGTE = query_NGTE[:, :, block.first : block.last]
+    key_NSE = key_NSE[:, block.lowest : block.highest]
+    scores_NQS = torch.bmm(query_NGTE.flatten(1, 2), key_NSE.transpose(1, 2))
+    scores_BKGTS = scores_NQS.view(-1, n_kv, *query_NGTE.shape[1:3], key_NSE.shape[1])
+    scores_BKGTS += block.bias_BTS(scores_NQS.dtype)[:, None, None]
+    return scores_NQS.softmax(dim=-1)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """The type in which blocks' shares of a gradient are summed."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 @dataclass(frozen=True)
-class FusedAttention:
-    """torch's kernel with a boolean mask, True where a query may see a key; None is plain causal."""
+class DocumentAttention:
+    """torch's causal kernel, which needs no mask, called once for each document of each row."""
 
-    mask_B1TS: Tensor | None
+    lengths: Sequence[Sequence[int]] | None  # of each row's documents, runs of padding included; None: rows are whole
 
     @classmethod
-    def causal(cls, document_BT: Tensor | None) -> "FusedAttention":
+    def causal(cls, length: int, document_BT: Tensor | None = None) -> "DocumentAttention":
+        """Reads the document borders, so an accelerator is waited for: once a forward pass."""
         if document_BT is None:
             return cls(None)
-        starts_BT = document_starts(document_BT)
-        index_T = torch.arange(document_BT.shape[1], device=document_BT.device)
-        visible_BTS = (index_T <= index_T[:, None]) & (index_T >= starts_BT[:, :, None])
-        return cls(visible_BTS[:, None])
+        starts_BT = document_starts(document_BT).tolist()
+        borders = [[*sorted(set(starts)), len(starts)] for starts in starts_BT]
+        return cls([[last - first for first, last in pairwise(row)] for row in borders])
 
     def __call__(self, query_BHTE: Tensor, key_BKSE: Tensor, value_BKSE: Tensor) -> Tensor:
-        return F.scaled_dot_product_attention(
-            query_BHTE,
-            key_BKSE,
-            value_BKSE,
-            attn_mask=self.mask_B1TS,
-            is_causal=self.mask_B1TS is None,
-            enable_gqa=query_BHTE.shape[1] != key_BKSE.shape[1],
-        )
+        """[B, H, T, E]."""
+        if self.lengths is None:
+            return _causal(query_BHTE, key_BKSE, value_BKSE)
+        rows = zip(query_BHTE.split(1), key_BKSE.split(1), value_BKSE.split(1), self.lengths, strict=True)
+        return torch.cat([_by_document(*row) for row in rows])
+
+
+def _by_document(query_1HTE: Tensor, key_1KSE: Tensor, value_1KSE: Tensor, lengths: Sequence[int]) -> Tensor:
+    parts = zip(*(x.split(lengths, dim=2) for x in (query_1HTE, key_1KSE, value_1KSE)), strict=True)
+    return torch.cat([_causal(*part) for part in parts], dim=2)
+
+
+def _causal(query_BHTE: Tensor, key_BKSE: Tensor, value_BKSE: Tensor) -> Tensor:
+    grouped = query_BHTE.shape[1] != key_BKSE.shape[1]
+    return F.scaled_dot_product_attention(query_BHTE, key_BKSE, value_BKSE, is_causal=True, enable_gqa=grouped)

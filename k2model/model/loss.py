@@ -1,31 +1,122 @@
-"""Next-token loss over marked targets. Averaging over workers is the training engine's business."""
+"""Next-token loss over marked targets, without ever holding the logits of a whole batch.
+
+The output matrix and the cross-entropy are one function: logits are made for some positions at a time, and since the
+gradient of a sum of losses is known up to one factor, the gradients are computed in the forward pass,
+while a chunk's logits are there (the idea of Liger-Kernel's fused linear cross-entropy,
+arXiv:2410.10989). The vocabulary may be cut over workers. Averaging is the training engine's business.
+
+Shape suffixes: B batch, T sequence, P all positions, N positions of one chunk, D hidden, V (local) vocabulary.
+"""
+
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
-from torch.nn import functional as F
+
+from k2model.model.parallel import Shard
 
 IGNORED = -100
+CHUNK_LOGITS = 2**25  # of one chunk, so 128 MB in fp32
+MIN_CHUNK = 128  # positions; fewer would make a narrow product
 
 
 def shifted_targets(tokens_BT: Tensor, loss_BT: Tensor) -> Tensor:
     """[B, T] int64: at position t the token t+1 where it is a target, `IGNORED` elsewhere.
 
-    Shifting the targets instead of the logits spares a copy of the logits.
+    `loss_BT[b, t]` says whether predicting token t (from position t-1) counts; position 0 of a row
+    has no prediction and never does. Shifting the targets instead of the logits spares a copy of the logits.
     """
     targets_BT = torch.full(tokens_BT.shape, IGNORED, dtype=torch.int64, device=tokens_BT.device)
     targets_BT[:, :-1] = torch.where(loss_BT[:, 1:].bool(), tokens_BT[:, 1:].long(), IGNORED)
     return targets_BT
 
 
-def loss_sum(logits_BTV: Tensor, tokens_BT: Tensor, loss_BT: Tensor) -> tuple[Tensor, Tensor]:
-    """(sum of nats over targets in fp32, number of targets), both scalars.
+@dataclass(frozen=True)
+class LossSettings:
+    """`dtype`: of the matrix products; `tensor`: over whom the vocabulary is cut; `train`: gradients are wanted."""
 
-    `loss_BT[b, t]` says whether predicting token t (from position t-1) counts; position 0 of a row
-    has no prediction and never does. The mean is left to the caller, who may have to sum over
-    micro-batches and workers first.
+    z_loss: float
+    dtype: torch.dtype
+    tensor: Shard
+    train: bool
+
+
+def linear_cross_entropy(
+    hidden_PD: Tensor, weight_VD: Tensor, targets_P: Tensor, settings: LossSettings
+) -> tuple[Tensor, Tensor]:
+    """(sum over targets of cross-entropy + z_loss * log-partition^2, cross-entropy [P] without gradient), fp32.
+
+    Positions whose target is `IGNORED` cost nothing and have 0 in the second. The gradient of the
+    hidden states is this worker's part of the vocabulary's; the caller sums it.
     """
-    targets_BT = shifted_targets(tokens_BT, loss_BT)
-    nats = F.cross_entropy(
-        logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), ignore_index=IGNORED, reduction="sum"
-    )
-    return nats, (targets_BT != IGNORED).sum()
+    loss, nats_P = _LinearCrossEntropy.apply(hidden_PD, weight_VD, targets_P, settings)
+    return loss, nats_P
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_PD: Tensor, weight_VD: Tensor, targets_P: Tensor, settings: LossSettings
+    ) -> tuple[Tensor, Tensor]:
+        weight = weight_VD.to(settings.dtype)
+        loss = torch.zeros((), device=hidden_PD.device)
+        nats_P = torch.zeros(targets_P.shape, device=hidden_PD.device)
+        if settings.train:
+            ctx.dtype = weight_VD.dtype
+            ctx.hidden_grad_PD = torch.zeros_like(hidden_PD)
+            ctx.weight_grad_VD = torch.zeros(weight.shape, device=weight.device)
+        places_M = (targets_P != IGNORED).nonzero().squeeze(1)
+        chunk = max(CHUNK_LOGITS // len(weight), MIN_CHUNK)
+        for first in range(0, len(places_M), chunk):
+            places_N = places_M[first : first + chunk]
+            hidden_ND = hidden_PD[places_N].to(settings.dtype)
+            logits_NV = (hidden_ND @ weight.T).float()
+            nats_N, partition_N, grad_NV = _cross_entropy(logits_NV, targets_P[places_N], settings)
+            nats_P[places_N] = nats_N
+            loss += nats_N.sum() + settings.z_loss * partition_N.square().sum()
+            if settings.train:
+                grad_NV = grad_NV.to(settings.dtype)
+                ctx.hidden_grad_PD[places_N] = (grad_NV @ weight).to(hidden_PD.dtype)
+                _add_product(ctx.weight_grad_VD, grad_NV.T, hidden_ND)
+        ctx.mark_non_differentiable(nats_P)
+        return loss, nats_P
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        hidden_grad, weight_grad = ctx.hidden_grad_PD, ctx.weight_grad_VD
+        assert hidden_grad is not None, "the gradients are scaled in place: one backward pass a loss"
+        ctx.hidden_grad_PD = ctx.weight_grad_VD = None
+        return hidden_grad.mul_(grad), weight_grad.mul_(grad).to(ctx.dtype), None, None
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    if total.dtype is left.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right
+
+
+def _cross_entropy(logits_NV: Tensor, targets_N: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor, Tensor]:
+    """(cross-entropy [N], log-partition [N], gradient w.r.t. the logits), which takes the logits' memory."""
+    tensor, rows_N = settings.tensor, torch.arange(len(targets_N), device=targets_N.device)
+    local_N = targets_N - tensor.rank * logits_NV.shape[1]
+    mine_N = (local_N >= 0) & (local_N < logits_NV.shape[1])
+    local_N = torch.where(mine_N, local_N, 0)
+    top_N = _reduced(logits_NV.amax(dim=1), dist.ReduceOp.MAX, tensor)
+    logits_NV -= top_N[:, None]
+    sums_2N = torch.stack((torch.where(mine_N, logits_NV[rows_N, local_N], 0.0), logits_NV.exp_().sum(dim=1)))
+    target_N, total_N = _reduced(sums_2N, dist.ReduceOp.SUM, tensor)
+    nats_N = total_N.log() - target_N
+    partition_N = total_N.log() + top_N
+    if settings.train:
+        logits_NV *= ((1.0 + 2.0 * settings.z_loss * partition_N) / total_N)[:, None]
+        logits_NV[rows_N, local_N] -= mine_N.float()
+    return nats_N, partition_N, logits_NV
+
+
+def _reduced(x: Tensor, operation: Any, tensor: Shard) -> Tensor:
+    if tensor.size > 1:
+        dist.all_reduce(x, operation, group=tensor.group)
+    return x

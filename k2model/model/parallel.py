@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from k2model.recipe.schema import ModelConfig
+
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
@@ -44,3 +46,19 @@ def tensor_dim(name: str) -> int | None:
     if name.endswith(_CUT_ROWS):
         return 0
     return 1 if name.endswith(_CUT_COLUMNS) else None
+
+
+def check_divides(config: ModelConfig, tensor: Shard, context: Shard) -> None:
+    """Raise ValueError naming the first dimension that cannot be shared out evenly."""
+    for name in ("n_heads", "n_kv_heads", "ffn_size", "vocab_size"):
+        if getattr(config, name) % tensor.size:
+            raise ValueError(
+                f"tensor parallelism over {tensor.size} workers cannot share out {name}={getattr(config, name)} "
+                "evenly: choose a degree that divides it"
+            )
+    heads = config.n_heads // tensor.size
+    if heads % context.size:
+        raise ValueError(
+            f"sequence parallelism over {context.size} workers cannot share out {heads} query heads evenly "
+            f"(n_heads={config.n_heads} over tensor={tensor.size}): choose a degree that divides them"
+        )

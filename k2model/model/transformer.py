@@ -3,7 +3,9 @@
 Pre-norm blocks with zero-centred RMSNorm gains, grouped-query attention with rotary positions,
 SwiGLU, untied embeddings, no biases (Megatron flags of K2-V2's pre-training). Every matrix of a
 block is a parameter of its own, so that an optimizer can treat each by itself. Parameters stay in
-fp32; under bf16 autocast only matrix products run in bf16. Parallelism is left out.
+fp32; under bf16 autocast only matrix products run in bf16. A model may be cut over workers: every
+matrix (tensor parallelism) and every row of tokens (sequence parallelism); what they say to each other is in
+`collectives` and `sequence_parallel`.
 
 Shape suffixes: B batch, T sequence, S keys, D hidden, H heads, K kv heads, E head dim, F ffn, V vocab.
 """
@@ -15,11 +17,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from k2model.model.attention import BlockAttention, FusedAttention
+from k2model.model.attention import BlockAttention, DocumentAttention
 from k2model.model.cache import KVCache
+from k2model.model.collectives import copy_to_group, reduce_from_group
+from k2model.model.head import Head
+from k2model.model.linear import Embedding, Linear
+from k2model.model.parallel import WHOLE, Shard, check_divides, tensor_dim
+from k2model.model.recompute import recomputed
+from k2model.model.sequence_parallel import SequenceParallelAttention
 from k2model.recipe.schema import ModelConfig
 
-Attend = BlockAttention | FusedAttention
+Attend = BlockAttention | DocumentAttention | SequenceParallelAttention
 
 
 class ZeroCentredRMSNorm(nn.Module):
@@ -65,16 +73,20 @@ class Context:
 
 
 class Attention(nn.Module):
-    def __init__(self, config: ModelConfig) -> None:
+    """A worker's share of the heads; whole groups of query heads with their kv head."""
+
+    def __init__(self, config: ModelConfig, tensor: Shard) -> None:
         super().__init__()
-        self.n_heads, self.n_kv_heads, self.head_dim = config.n_heads, config.n_kv_heads, config.head_dim
-        self.query = nn.Linear(config.hidden_size, config.n_heads * config.head_dim, bias=False)
-        self.key = nn.Linear(config.hidden_size, config.n_kv_heads * config.head_dim, bias=False)
-        self.value = nn.Linear(config.hidden_size, config.n_kv_heads * config.head_dim, bias=False)
-        self.output = nn.Linear(config.n_heads * config.head_dim, config.hidden_size, bias=False)
+        self.tensor, self.head_dim = tensor, config.head_dim
+        self.n_heads, self.n_kv_heads = config.n_heads // tensor.size, config.n_kv_heads // tensor.size
+        self.query = Linear(config.hidden_size, self.n_heads * config.head_dim)
+        self.key = Linear(config.hidden_size, self.n_kv_heads * config.head_dim)
+        self.value = Linear(config.hidden_size, self.n_kv_heads * config.head_dim)
+        self.output = Linear(self.n_heads * config.head_dim, config.hidden_size)
 
     def forward(self, x_BTD: Tensor, context: Context, layer: int) -> Tensor:
         batch, length, _ = x_BTD.shape
+        x_BTD = copy_to_group(x_BTD, self.tensor)
         # One product and one rotation for all of them: 7% of a training step on a CPU.
         weight = torch.cat((self.query.weight, self.key.weight, self.value.weight))
         heads_BHTE = F.linear(x_BTD, weight).view(batch, length, -1, self.head_dim).transpose(1, 2)
@@ -85,27 +97,31 @@ class Attention(nn.Module):
         if context.cache is not None:
             key_BKTE, value_BKTE = context.cache.write(layer, key_BKTE, value_BKTE)
         attended_BHTE = context.attend(query_BHTE, key_BKTE, value_BKTE)
-        return self.output(attended_BHTE.transpose(1, 2).reshape(batch, length, -1))
+        return reduce_from_group(self.output(attended_BHTE.transpose(1, 2).reshape(batch, length, -1)), self.tensor)
 
 
 class FeedForward(nn.Module):
-    def __init__(self, config: ModelConfig) -> None:
+    """A worker's share of the ffn dimension."""
+
+    def __init__(self, config: ModelConfig, tensor: Shard) -> None:
         super().__init__()
-        self.gate = nn.Linear(config.hidden_size, config.ffn_size, bias=False)
-        self.up = nn.Linear(config.hidden_size, config.ffn_size, bias=False)
-        self.down = nn.Linear(config.ffn_size, config.hidden_size, bias=False)
+        self.tensor, ffn_size = tensor, config.ffn_size // tensor.size
+        self.gate = Linear(config.hidden_size, ffn_size)
+        self.up = Linear(config.hidden_size, ffn_size)
+        self.down = Linear(ffn_size, config.hidden_size)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        return self.down(F.silu(self.gate(x_BTD)) * self.up(x_BTD))
+        x_BTD = copy_to_group(x_BTD, self.tensor)
+        return reduce_from_group(self.down(F.silu(self.gate(x_BTD)) * self.up(x_BTD)), self.tensor)
 
 
 class Block(nn.Module):
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, tensor: Shard) -> None:
         super().__init__()
         self.attention_norm = ZeroCentredRMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.attention = Attention(config)
+        self.attention = Attention(config, tensor)
         self.mlp_norm = ZeroCentredRMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.mlp = FeedForward(config)
+        self.mlp = FeedForward(config, tensor)
 
     def forward(self, x_BTD: Tensor, context: Context, layer: int) -> Tensor:
         x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), context, layer)
@@ -115,13 +131,35 @@ class Block(nn.Module):
 class K2Model(nn.Module):
     """`rope_theta` is an argument, not a part of the architecture: phases raise it (base change, no scaling)."""
 
-    def __init__(self, config: ModelConfig, rope_theta: float, max_positions: int) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        rope_theta: float,
+        max_positions: int,
+        *,
+        tensor: Shard = WHOLE,
+        context: Shard = WHOLE,
+        recompute: bool = False,
+    ) -> None:
+        """Draws initial weights from torch's global generator: seed it before.
+
+        Args:
+            tensor: over whom every matrix is cut; this worker holds `tensor.cut(whole, tensor_dim(name))`
+                of each parameter that is cut, initially of what one worker alone would draw.
+            context: over whom every row of tokens is cut.
+            recompute: keep only each block's input for backward and compute the block again.
+
+        Raises:
+            ValueError: heads, ffn_size or vocab_size cannot be shared out evenly.
+        """
         super().__init__()
+        check_divides(config, tensor, context)
         self.config, self.rope_theta, self.max_positions = config, rope_theta, max_positions
-        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.tensor, self.context, self.recompute = tensor, context, recompute
+        self.embedding = Embedding(config.vocab_size, config.hidden_size)
+        self.blocks = nn.ModuleList(Block(config, tensor) for _ in range(config.n_layers))
         self.norm = ZeroCentredRMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.head = Head(config.hidden_size, config.vocab_size, tensor)
         cos, sin = rope_tables(rope_theta, config.head_dim, max_positions)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
@@ -133,35 +171,58 @@ class K2Model(nn.Module):
     def initialise(self) -> None:
         """Normal(0, init_std); matrices that write to the residual stream scaled by 1/sqrt(2 L) (Megatron).
 
-        Draws from torch's global generator: seed it before.
+        Each is drawn whole, one at a time, and cut.
         """
         std = self.config.init_std
         for name, parameter in self.named_parameters():
             if parameter.dim() < 2:
                 continue  # gains start at one, stored as zero
-            writes_residual = name.endswith(("attention.output.weight", "mlp.down.weight"))
-            parameter.normal_(0.0, std / math.sqrt(2 * self.config.n_layers) if writes_residual else std)
+            dim = tensor_dim(name)
+            scale = math.sqrt(2 * self.config.n_layers) if dim == 1 else 1.0
+            if dim is None or self.tensor.size == 1:
+                parameter.normal_(0.0, std / scale)
+                continue
+            shape = [size * self.tensor.size if i == dim else size for i, size in enumerate(parameter.shape)]
+            whole = torch.empty(shape, dtype=parameter.dtype, device=parameter.device).normal_(0.0, std / scale)
+            parameter.copy_(self.tensor.cut(whole, dim))
+            parameter.tensor_model_parallel = True  # type: ignore[attr-defined]  # DeepSpeed's gradient norm asks
 
     def forward(self, tokens_BT: Tensor, document_BT: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
         """Logits [B, T, V] of the token after each position.
 
         Args:
-            tokens_BT: token ids.
+            tokens_BT: token ids; under sequence parallelism this worker's part of each row.
             document_BT: document number of each token, -1 for padding; documents do not see each
-                other. None: the row is one document.
+                other. None: the row is one document. Always of whole rows.
             cache: appends the tokens behind those already cached and advances its lengths by T.
 
         Raises:
-            ValueError: a position beyond `max_positions`, or documents together with a cache.
+            ValueError: a position beyond `max_positions`, or documents or sequence parallelism together with a cache.
         """
         return self.head(self.hidden(tokens_BT, document_BT, cache))
+
+    def loss(
+        self, tokens_BT: Tensor, targets_BT: Tensor, document_BT: Tensor | None = None, z_loss: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """(sum over this worker's targets of cross-entropy + z_loss * log-partition^2, cross-entropy [B, T]) in fp32.
+
+        Only the first has a gradient. Logits are made for some positions at a time, and only for targets.
+
+        Args:
+            targets_BT: int64, the token after each position (`shifted_targets`), IGNORED where it does not count
+                and where the second result is 0.
+        """
+        return self.head(self.hidden(tokens_BT, document_BT), targets_BT, z_loss)
 
     def hidden(self, tokens_BT: Tensor, document_BT: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
         """The normed last hidden states [B, T, D] that `head` turns into logits; arguments as `forward`."""
         context = self._context(tokens_BT, document_BT, cache)
         x_BTD = self.embedding(tokens_BT.long())
         for layer, block in enumerate(self.blocks):
-            x_BTD = block(x_BTD, context, layer)
+            if self.recompute and cache is None:
+                x_BTD = recomputed(block, x_BTD, context, layer)
+            else:
+                x_BTD = block(x_BTD, context, layer)
         if cache is not None:
             cache.advance(tokens_BT.shape[1])
         return self.norm(x_BTD)
@@ -170,20 +231,23 @@ class K2Model(nn.Module):
         length = tokens_BT.shape[1]
         if cache is not None:
             return self._cached_context(length, document_BT, cache)
-        self._check_positions(length)
-        if tokens_BT.device.type == "cpu":
-            attend: Attend = BlockAttention.causal(length, document_BT, self.compute_dtype())
-        else:
-            attend = FusedAttention.causal(document_BT)
-        return Context(self.cos[:length], self.sin[:length], attend)
+        whole_length = length * self.context.size
+        self._check_positions(whole_length)
+        kind = BlockAttention if tokens_BT.device.type == "cpu" else DocumentAttention
+        whole_rows = kind.causal(whole_length, document_BT)
+        attend = whole_rows if self.context.size == 1 else SequenceParallelAttention(whole_rows, self.context)
+        cos, sin = (self.context.cut(table[:whole_length], 0) for table in (self.cos, self.sin))
+        return Context(cos, sin, attend)
 
     def _cached_context(self, length: int, document_BT: Tensor | None, cache: KVCache) -> Context:
         if document_BT is not None:
             raise ValueError("a cache holds one document a row: pass document_BT=None with a cache")
+        if self.context.size > 1:
+            raise ValueError("generation does not cut rows: build K2Model without `context` to use a cache")
         positions_BT = cache.next_positions(length)
         self._check_positions(int(positions_BT.max()) + 1)
         cos, sin = self.cos[positions_BT][:, None], self.sin[positions_BT][:, None]
-        return Context(cos, sin, BlockAttention.cached(positions_BT, self.compute_dtype()), cache)
+        return Context(cos, sin, BlockAttention.cached(positions_BT), cache)
 
     def compute_dtype(self) -> torch.dtype:
         """What matrix products run in on the CPU: autocast's type where it is on, else the parameters'."""

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from k2model.model import K2Model, loss_sum
+from k2model.model import K2Model, shifted_targets
 from k2model.recipe.schema import ModelConfig, PhaseConfig, Precision
 from k2model.training.optimizers import K2Optimizer
 from k2model.training.state import NamedState, TrainingState, check_fits, tensor_shapes
@@ -43,8 +43,7 @@ class Objective(nn.Module):
 
     def forward(self, tokens_BT: Tensor, document_BT: Tensor, loss_BT: Tensor) -> Tensor:
         with torch.autocast(tokens_BT.device.type, torch.bfloat16, enabled=self.autocast):
-            logits_BTV = self.model(tokens_BT, document_BT)
-        return loss_sum(logits_BTV, tokens_BT, loss_BT)[0]
+            return self.model.loss(tokens_BT, shifted_targets(tokens_BT, loss_BT), document_BT)[0]
 
 
 class Engine:

@@ -17,7 +17,7 @@ from k2model.corpus.families import retrieval
 from k2model.corpus.markup import Segment, chat, plain, reasoning
 from k2model.evals.subject import Subject
 from k2model.model.export import write_export
-from k2model.model.loss import loss_sum
+from k2model.model.loss import IGNORED, shifted_targets
 from k2model.model.transformer import K2Model
 from k2model.recipe.laptop import laptop
 from k2model.recipe.schema import EvaluationConfig, ModelConfig, PhaseConfig
@@ -97,11 +97,13 @@ def learn(documents: list[list[Segment]], words: K2Tokenizer, theta: float) -> K
     longest = max(len(ids) for ids, _ in encoded)
     tokens = torch.tensor([ids + [words.pad] * (longest - len(ids)) for ids, _ in encoded])
     targets = torch.tensor([loss + [False] * (longest - len(loss)) for _, loss in encoded])
+    targets = shifted_targets(tokens, targets)
+    count = (targets != IGNORED).sum()
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for _ in range(120):
         optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16):
-            nats, count = loss_sum(model(tokens), tokens, targets)
+            nats, _ = model.loss(tokens, targets)
         (nats / count).backward()
         optimizer.step()
     assert nats / count < 0.05, "the fixture's model has not learnt its documents"

@@ -16,7 +16,7 @@ STOPS = {5, 9, 13}
 
 @pytest.fixture(scope="module")
 def model() -> K2Model:
-    return random_model(positions=128)
+    return random_model(positions=128, seed=6)
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,12 @@ def model() -> K2Model:
     return random_model()
 
 
+def packed(lengths: list[int], total: int) -> torch.Tensor:
+    """[1, total] document numbers, -1 behind the last."""
+    numbers = [i for i, n in enumerate(lengths) for _ in range(n)]
+    return torch.tensor([numbers + [-1] * (total - len(numbers))], dtype=torch.int32)
+
+
 def byte_tokenizer(folder: Path) -> Path:
     """Writes a byte-level tokenizer without merges, made by tokenizers itself; returns its folder."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers

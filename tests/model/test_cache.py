@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from k2model.model.cache import KVCache
+from k2model.model.parallel import Shard
 from k2model.model.transformer import K2Model
 from tests.model.conftest import SMALL
 
@@ -47,3 +48,9 @@ def test_documents_and_cache_together_are_refused(model: K2Model) -> None:
     with pytest.raises(ValueError, match="one document a row"):
         tokens = torch.zeros(1, 2, dtype=torch.int64)
         model(tokens, document_BT=tokens, cache=KVCache(SMALL, batch=1, slots=4))
+
+
+def test_generation_over_cut_rows_is_refused() -> None:
+    model = K2Model(SMALL, 1e4, 8, context=Shard(0, 2))
+    with pytest.raises(ValueError, match="without `context`"):
+        model(torch.zeros(1, 2, dtype=torch.int64), cache=KVCache(SMALL, batch=1, slots=4))

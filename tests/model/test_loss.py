@@ -1,43 +1,121 @@
-"""The loss against values worked out by hand."""
+"""The loss against values worked out by hand and torch's cross-entropy on whole logits."""
 
 import math
 
+import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
-from k2model.model.loss import loss_sum
+from k2model.model import loss, shifted_targets
+from k2model.model.head import Head
+from k2model.model.parallel import WHOLE
+from k2model.model.transformer import K2Model
+
+VOCAB, HIDDEN = 53, 24
+
+
+def head_of(weight: Tensor) -> Head:
+    head = Head(weight.shape[1], weight.shape[0], WHOLE)
+    head.load_state_dict({"weight": weight})
+    return head
+
+
+def written_out(hidden: Tensor, weight: Tensor, targets: Tensor, z_loss: float) -> tuple[Tensor, Tensor]:
+    """On all logits at once, in the precision of its arguments."""
+    logits = hidden.flatten(0, 1) @ weight.T
+    nats = F.cross_entropy(logits, targets.flatten(), ignore_index=-100, reduction="none")
+    partition = logits.exp().sum(-1).log()[targets.flatten() != -100]
+    return nats.sum() + z_loss * (partition**2).sum(), nats.view(targets.shape)
+
+
+def some(kept: float, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Hidden states, weight and targets of which the fraction `kept` count."""
+    random = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(3, 40, HIDDEN, generator=random)
+    targets = torch.randint(0, VOCAB, (3, 40), generator=random)
+    targets[torch.rand(3, 40, generator=random) >= kept] = -100
+    return hidden, torch.randn(VOCAB, HIDDEN, generator=random), targets
+
+
+def test_targets_are_shifted_by_hand() -> None:
+    tokens = torch.tensor([[0, 1, 2], [2, 2, 0]], dtype=torch.int32)
+    marks = torch.tensor([[True, True, False], [False, False, True]])
+    assert shifted_targets(tokens, marks).tolist() == [[1, -100, -100], [-100, 0, -100]]
 
 
 def test_by_hand() -> None:
-    # Row 0: from position 0 the probabilities of tokens 0, 1, 2 are 1/2, 1/4, 1/4.
-    logits = torch.zeros(2, 3, 3)
-    logits[0, 0] = torch.tensor([math.log(2.0), 0.0, 0.0])
-    tokens = torch.tensor([[0, 1, 2], [2, 2, 0]], dtype=torch.int32)
-    loss = torch.tensor([[True, True, False], [False, False, True]])
-    nats, count = loss_sum(logits, tokens, loss)
-    assert count.item() == 2
-    torch.testing.assert_close(nats.item(), math.log(4.0) + math.log(3.0))
+    # With the identity as output matrix hidden states are logits; the probabilities are 1/2, 1/4, 1/4 and 1/3 each.
+    logits = torch.tensor([[[math.log(2.0), 0.0, 0.0], [0.0, 0.0, 0.0], [5.0, 1.0, 2.0]]])
+    total, nats = head_of(torch.eye(3))(logits, torch.tensor([[1, 0, -100]]), z_loss=0.1)
+    torch.testing.assert_close(nats, torch.tensor([[math.log(4.0), math.log(3.0), 0.0]]))
+    square = math.log(4.0) ** 2 + math.log(3.0) ** 2
+    torch.testing.assert_close(total.item(), math.log(4.0) + math.log(3.0) + 0.1 * square)
 
 
-def test_the_last_position_and_what_follows_it_do_not_count() -> None:
-    logits = torch.randn(1, 4, 5)
-    tokens, loss = torch.tensor([[1, 2, 3, 4]]), torch.tensor([[True, False, False, False]])
-    nats, count = loss_sum(logits, tokens, loss)
-    assert (nats.item(), count.item()) == (0.0, 0)
+@pytest.mark.parametrize("z_loss", [0.0, 0.3])
+@pytest.mark.parametrize("kept", [1.0, 0.4])
+@pytest.mark.parametrize("chunk", [7, 10_000])
+def test_equals_whole_logits_with_gradients(
+    monkeypatch: pytest.MonkeyPatch, chunk: int, kept: float, z_loss: float
+) -> None:
+    monkeypatch.setattr(loss, "CHUNK_LOGITS", chunk * VOCAB)
+    monkeypatch.setattr(loss, "MIN_CHUNK", 1)
+    hidden, weight, targets = some(kept)
+    head, ours = head_of(weight), hidden.clone().requires_grad_()
+    total, nats = head(ours, targets, z_loss)
+    (3.0 * total).backward()
+    exact = [x.double().requires_grad_() for x in (hidden, weight)]
+    expected, each = written_out(*exact, targets, z_loss)
+    (3.0 * expected).backward()
+    assert total.dtype is nats.dtype is torch.float32 and not nats.requires_grad
+    for found, wanted in (
+        (total, expected),
+        (nats, each),
+        (ours.grad, exact[0].grad),
+        (head.weight.grad, exact[1].grad),
+    ):
+        torch.testing.assert_close(found.double(), wanted, rtol=1e-6, atol=1e-6 * wanted.abs().max().item())
 
 
-def test_bfloat16_logits_are_summed_in_fp32() -> None:
-    logits = torch.randn(4, 300, 50).to(torch.bfloat16)
-    tokens = torch.randint(0, 50, (4, 300))
-    loss = torch.ones(4, 300, dtype=torch.bool)
-    nats, count = loss_sum(logits, tokens, loss)
-    exact = -logits.double().log_softmax(-1)[:, :-1].gather(-1, tokens[:, 1:, None]).sum()
-    assert nats.dtype is torch.float32 and count.item() == 4 * 299
-    torch.testing.assert_close(nats.double(), exact, rtol=1e-5, atol=0)
+def test_large_logits_do_not_overflow() -> None:
+    hidden = torch.tensor([[[300.0, -300.0, 299.0]]], requires_grad=True)
+    total, _ = head_of(torch.eye(3))(hidden, torch.tensor([[2]]))
+    total.backward()
+    assert total.item() == pytest.approx(1.0 + math.log1p(math.exp(-1.0)))
+    assert hidden.grad is not None and hidden.grad.isfinite().all()
 
 
-def test_gradient_only_where_it_counts() -> None:
-    logits = torch.randn(1, 4, 5, requires_grad=True)
-    nats, _ = loss_sum(logits, torch.tensor([[1, 2, 3, 4]]), torch.tensor([[True, False, True, False]]))
-    nats.backward()
-    assert logits.grad is not None
-    assert logits.grad.abs().sum(dim=(0, 2)).gt(0).tolist() == [False, True, False, False]
+def test_bfloat16_products_are_summed_in_fp32() -> None:
+    hidden, weight, targets = some(1.0)
+    hidden, weight = (x.bfloat16().float() for x in (hidden, weight))  # so that only results are rounded
+    head, ours = head_of(weight), hidden.clone().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        total, nats = head(ours, targets)
+    total.backward()
+    logits = (hidden.flatten(0, 1) @ weight.T).bfloat16().double()
+    each = F.cross_entropy(logits, targets.flatten(), reduction="none").view(targets.shape)
+    assert total.dtype is nats.dtype is torch.float32
+    torch.testing.assert_close(nats.double(), each, rtol=1e-5, atol=1e-5)
+    exact = [x.double().requires_grad_() for x in (hidden, weight)]
+    written_out(*exact, targets, 0.0)[0].backward()
+    for found, wanted in ((ours.grad, exact[0].grad), (head.weight.grad, exact[1].grad)):
+        assert found is not None and wanted is not None and found.dtype is torch.float32
+        assert (found.double() - wanted).norm() < 0.01 * wanted.norm()
+
+
+def test_without_targets_the_loss_is_zero_and_so_is_every_gradient(model: K2Model) -> None:
+    tokens = torch.randint(0, 97, (2, 20))
+    total, nats = model.loss(tokens, torch.full((2, 20), -100), torch.zeros_like(tokens), z_loss=0.1)
+    total.backward()
+    assert total.item() == 0.0 and nats.count_nonzero() == 0
+    assert all(p.grad is not None and p.grad.count_nonzero() == 0 for p in model.parameters())
+
+
+def test_evaluation_needs_no_gradient() -> None:
+    hidden, weight, targets = some(0.5)
+    with torch.no_grad():
+        total, nats = head_of(weight)(hidden, targets)
+    expected, each = written_out(hidden.double(), weight.double(), targets, 0.0)
+    torch.testing.assert_close((total.double(), nats.double()), (expected, each), rtol=1e-6, atol=1e-5)
+    assert not total.requires_grad

@@ -5,16 +5,9 @@ import math
 import pytest
 import torch
 
-from k2model.model.attention import BlockAttention, FusedAttention, document_starts
 from k2model.model.transformer import K2Model, ZeroCentredRMSNorm
 from k2model.recipe.laptop import laptop
-from tests.model.conftest import SMALL, random_model
-
-
-def packed(lengths: list[int], total: int) -> torch.Tensor:
-    """[1, total] document numbers, -1 behind the last."""
-    numbers = [i for i, n in enumerate(lengths) for _ in range(n)]
-    return torch.tensor([numbers + [-1] * (total - len(numbers))], dtype=torch.int32)
+from tests.model.conftest import SMALL, packed, random_model
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -52,25 +45,6 @@ def test_padding_gives_numbers_and_gradients(model: K2Model) -> None:
     logits.square().mean().backward()
     assert logits.isfinite().all()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-
-
-def test_blocks_and_the_fused_kernel_agree_with_their_gradients() -> None:
-    torch.manual_seed(1)
-    document = torch.stack([packed([140, 5, 90], 300)[0], packed([300], 300)[0]])
-    shapes = ((2, 6, 300, 16), (2, 2, 300, 16), (2, 2, 300, 16))
-    inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
-    weight = torch.randn(2, 6, 300, 16, dtype=torch.float64)
-    results = []
-    for attend in (BlockAttention.causal(300, document, torch.float64), FusedAttention.causal(document)):
-        out = attend(*inputs)
-        results.append((out, *torch.autograd.grad((out * weight).sum(), inputs)))
-    for ours, reference in zip(*results, strict=True):
-        torch.testing.assert_close(ours, reference, atol=1e-9, rtol=0)
-
-
-def test_document_starts_by_hand() -> None:
-    document = torch.tensor([[0, 0, 1, 1, 1, -1, -1], [4, 5, 5, 5, 5, 5, 6]])
-    assert document_starts(document).tolist() == [[0, 0, 2, 2, 2, 5, 5], [0, 1, 1, 1, 1, 1, 6]]
 
 
 def test_norm_by_hand() -> None:

@@ -1,0 +1,24 @@
+"""Matrices whose weights are drawn by the model that owns them, not when they are made.
+
+`K2Model.initialise` draws every parameter whole and cuts it: how a model is spread over workers must not move the
+random generator.
+"""
+
+from torch import nn
+
+
+class Linear(nn.Linear):
+    """Without bias; its memory is undefined until it is drawn or loaded."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__(n_in, n_out, bias=False)
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class Embedding(nn.Embedding):
+    """Its memory is undefined until it is drawn or loaded."""
+
+    def reset_parameters(self) -> None:
+        pass
