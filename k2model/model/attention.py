@@ -22,6 +22,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from k2model.model.products import without_autocast
+
 BLOCK = 128  # queries; on CPU smaller blocks lose more to overhead than they save in masked products
 KEPT_WEIGHTS = 2**23  # of one layer, kept for backward: short rows are 10-20% faster for it, long ones cost no more
 MASKED = -1e30  # finite, so that a row of them cannot make NaN; its exponential is exactly zero
@@ -87,9 +89,10 @@ class BlockAttention:
         """[B, H, T, E]. The query heads of a group stand side by side, so keys are never repeated."""
         (batch, n_heads, length, size), n_kv = query_BHTE.shape, key_BKSE.shape[1]
         query_NGTE = (query_BHTE * size**-0.5).reshape(batch * n_kv, n_heads // n_kv, length, size)
-        out_NGTE = _BlockAttention.apply(
-            query_NGTE, key_BKSE.flatten(0, 1), value_BKSE.flatten(0, 1), self.blocks, n_kv
-        )
+        with without_autocast("cpu"):
+            out_NGTE = _BlockAttention.apply(
+                query_NGTE, key_BKSE.flatten(0, 1), value_BKSE.flatten(0, 1), self.blocks, n_kv
+            )
         return out_NGTE.view(batch, n_heads, length, size)
 
 
