@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from k2model.model.products import without_autocast
+from k2model.model.products import in_own_types
 
 BLOCK = 128  # queries; on CPU smaller blocks lose more to overhead than they save in masked products
 KEPT_WEIGHTS = 2**23  # of one layer, kept for backward: short rows are 10-20% faster for it, long ones cost no more
@@ -89,15 +89,15 @@ class BlockAttention:
         """[B, H, T, E]. The query heads of a group stand side by side, so keys are never repeated."""
         (batch, n_heads, length, size), n_kv = query_BHTE.shape, key_BKSE.shape[1]
         query_NGTE = (query_BHTE * size**-0.5).reshape(batch * n_kv, n_heads // n_kv, length, size)
-        with without_autocast("cpu"):
-            out_NGTE = _BlockAttention.apply(
-                query_NGTE, key_BKSE.flatten(0, 1), value_BKSE.flatten(0, 1), self.blocks, n_kv
-            )
+        out_NGTE = _BlockAttention.apply(
+            query_NGTE, key_BKSE.flatten(0, 1), value_BKSE.flatten(0, 1), self.blocks, n_kv
+        )
         return out_NGTE.view(batch, n_heads, length, size)
 
 
 class _BlockAttention(torch.autograd.Function):
     @staticmethod
+    @in_own_types
     def forward(
         ctx: Any, query_NGTE: Tensor, key_NSE: Tensor, value_NSE: Tensor, blocks: Sequence[Block], n_kv: int
     ) -> Tensor:
@@ -115,6 +115,7 @@ class _BlockAttention(torch.autograd.Function):
         return out_NGTE
 
     @staticmethod
+    @in_own_types
     def backward(ctx: Any, grad_NGTE: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         query_NGTE, key_NSE, value_NSE, *kept = ctx.saved_tensors
         query_grad = torch.empty(query_NGTE.shape, dtype=query_NGTE.dtype)

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from k2model.model.products import in_own_types
+
 
 def rms_norm(x: Tensor, centred_gain_D: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
     """x / sqrt(mean(x^2) + eps) * (1 + centred_gain) over the last dimension; computed in fp32, given in `dtype`."""
@@ -19,6 +21,7 @@ def rms_norm(x: Tensor, centred_gain_D: Tensor, eps: float, dtype: torch.dtype) 
 
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
+    @in_own_types
     def forward(ctx: Any, x: Tensor, centred_gain_D: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
         wide = x.to(centred_gain_D.dtype)
         norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
@@ -27,6 +30,7 @@ class _RMSNorm(torch.autograd.Function):
         return (wide * scale).mul_(centred_gain_D + 1.0).to(dtype)
 
     @staticmethod
+    @in_own_types
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         x, centred_gain_D, scale = ctx.saved_tensors
         gain_D, grad = centred_gain_D + 1.0, grad.to(centred_gain_D.dtype)
@@ -45,12 +49,14 @@ def swiglu(gate_and_up: Tensor) -> Tensor:
 
 class _SwiGLU(torch.autograd.Function):
     @staticmethod
+    @in_own_types
     def forward(ctx: Any, gate_and_up: Tensor) -> Tensor:
         ctx.save_for_backward(gate_and_up)
         gate, up = gate_and_up.chunk(2, dim=-1)
         return torch.nn.functional.silu(gate).mul_(up)
 
     @staticmethod
+    @in_own_types
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (gate_and_up,) = ctx.saved_tensors
         gate, up = gate_and_up.chunk(2, dim=-1)
@@ -74,6 +80,7 @@ def split_and_rotate(
 
 class _SplitAndRotate(torch.autograd.Function):
     @staticmethod
+    @in_own_types
     def forward(
         ctx: Any, heads_BTNE: Tensor, cos: Tensor, sin: Tensor, sizes: tuple[int, int, int]
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -83,6 +90,7 @@ class _SplitAndRotate(torch.autograd.Function):
         return _rotated(query, cos, sin), _rotated(key, cos, sin), value.contiguous()
 
     @staticmethod
+    @in_own_types
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         cos, sin = ctx.saved_tensors
         query, key, value = grads

@@ -1,21 +1,24 @@
 """Matrix products in the phase's precision, on whatever instructions the processor has.
 
 Under bf16 autocast a product takes bf16 operands and sums in fp32. Torch has kernels for that on
-accelerators and on CPUs with AVX-512 or AMX; on any other CPU it falls back to a scalar loop, 15 times
-slower than fp32. There the operands are rounded to bf16 and multiplied in fp32: the same products,
-with results that are not rounded. `linear` is the one place where parameters are multiplied; several
-matrices that read one input are multiplied at once.
+accelerators and on CPUs with AVX-512 or AMX; on any other CPU it falls back to a scalar loop many times
+slower than fp32. There the operands are rounded to bf16 and multiplied in fp32: the same products, with
+results that are not rounded; attention, whose operands are such results, is fp32 altogether. `linear`
+is where parameters are multiplied; several matrices that read one input are multiplied at once.
 
 Shape suffixes: P positions, D in, N out.
 """
 
 import contextlib
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,17 @@ def without_autocast(device: str) -> contextlib.AbstractContextManager[None]:
     )
 
 
+def in_own_types(run: Callable[..., T]) -> Callable[..., T]:
+    """A pass of an autograd function, `run(ctx, tensor, ...)`, outside any autocast: backward may be called inside."""
+
+    @functools.wraps(run)
+    def plainly(ctx: Any, x: Tensor, *rest: Any) -> T:
+        with without_autocast(x.device.type):
+            return run(ctx, x, *rest)
+
+    return plainly
+
+
 def linear(x: Tensor, *weights: Tensor) -> Tensor:
     """x [..., D] times the transpose of each weight [N_i, D], side by side: [..., sum N_i], in one product.
 
@@ -67,6 +81,7 @@ def linear(x: Tensor, *weights: Tensor) -> Tensor:
 
 class _Linear(torch.autograd.Function):
     @staticmethod
+    @in_own_types
     def forward(ctx: Any, x: Tensor, products: Products, *weights: Tensor) -> Tensor:
         kept = products.kept(x)
         # Joined they are saved, not the parameters: under ZeRO 3 those are elsewhere when backward comes.
@@ -74,10 +89,10 @@ class _Linear(torch.autograd.Function):
         ctx.save_for_backward(kept, weight_ND)
         ctx.products, ctx.dtype = products, x.dtype
         ctx.rows, ctx.parameters = [len(weight) for weight in weights], weights[0].dtype
-        with without_autocast(x.device.type):
-            return kept.to(products.dtype) @ weight_ND.T
+        return kept.to(products.dtype) @ weight_ND.T
 
     @staticmethod
+    @in_own_types
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         kept, weight_ND = ctx.saved_tensors
         grad = ctx.products.operand(grad)
