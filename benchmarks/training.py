@@ -1,6 +1,6 @@
 """Training speed on CPU, ours against Hugging Face Trainer, a nanoGPT-style loop and bare DDP.
 
-    python -m benchmarks.training [--rounds 3] [--timed 6] [--precision auto]
+    python -m benchmarks.training [--rounds 3] [--timed 4] [--precision auto]
 
 One model shape, the same documents, the same global batch, two workers of one thread each. In every
 round each contestant trains in a fresh elastic job, in alternating order; steps are timed inside the
@@ -71,8 +71,8 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--warmup", type=int, default=2, help="steps of a round that are not timed")
-    parser.add_argument("--timed", type=int, default=6, help="steps of a round that are")
+    parser.add_argument("--warmup", type=int, default=1, help="steps of a round that are not timed")
+    parser.add_argument("--timed", type=int, default=4, help="steps of a round that are")
     parser.add_argument("--precision", choices=["auto", "bf16", "fp32"], default="auto")
     parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=CONTESTANTS)
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=WORKLOADS)

@@ -37,7 +37,7 @@ MODEL = ModelConfig(
     vocab_size=4096, hidden_size=384, n_layers=6, n_heads=6, n_kv_heads=2, head_dim=64, ffn_size=1024, init_std=0.02
 )
 SEQUENCE = 512
-ROWS = 4  # of a global batch
+ROWS = 8  # of a global batch
 ROPE_THETA = 1e4
 OPTIMIZER = OptimizerConfig(OptimizerName.ADAMW, lr=1e-3)
 WORKLOADS = ("dense", "documents")

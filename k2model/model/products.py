@@ -85,7 +85,8 @@ class _Linear(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, products: Products, *weights: Tensor) -> Tensor:
         kept = products.kept(x)
         # Joined they are saved, not the parameters: under ZeRO 3 those are elsewhere when backward comes.
-        weight_ND = products.operand(torch.cat(weights) if len(weights) > 1 else weights[0])
+        small = [products.kept(weight) for weight in weights]
+        weight_ND = (torch.cat(small) if len(small) > 1 else small[0]).to(products.dtype)
         ctx.save_for_backward(kept, weight_ND)
         ctx.products, ctx.dtype = products, x.dtype
         ctx.rows, ctx.parameters = [len(weight) for weight in weights], weights[0].dtype
