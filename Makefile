@@ -15,7 +15,7 @@ export PYTHONHASHSEED ?= 0
 export FLYTE_SDK_LOGGING_LEVEL ?= 40
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lifecycle ui test check package clean
+.PHONY: help setup lifecycle ui test bench check package clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 14
@@ -43,6 +43,11 @@ ui: $(READY) ## MLflow UI on 127.0.0.1:5000
 
 test: $(READY) ## the whole test suite
 	$(BIN)/python -m pytest
+
+bench: $(READY) ## measure every speed claim (benchmarks/), ours against the others
+	@for script in benchmarks/[!_]*.py; do \
+	  echo "== $$script"; $(BIN)/python -m "benchmarks.$$(basename $$script .py)" || exit 1; \
+	done
 
 check: $(READY) ## lint, format and types
 	$(BIN)/ruff check .

@@ -22,6 +22,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from k2model.model.products import in_own_types
+
 BLOCK = 128  # queries; on CPU smaller blocks lose more to overhead than they save in masked products
 KEPT_WEIGHTS = 2**23  # of one layer, kept for backward: short rows are 10-20% faster for it, long ones cost no more
 MASKED = -1e30  # finite, so that a row of them cannot make NaN; its exponential is exactly zero
@@ -95,6 +97,7 @@ class BlockAttention:
 
 class _BlockAttention(torch.autograd.Function):
     @staticmethod
+    @in_own_types
     def forward(
         ctx: Any, query_NGTE: Tensor, key_NSE: Tensor, value_NSE: Tensor, blocks: Sequence[Block], n_kv: int
     ) -> Tensor:
@@ -112,6 +115,7 @@ class _BlockAttention(torch.autograd.Function):
         return out_NGTE
 
     @staticmethod
+    @in_own_types
     def backward(ctx: Any, grad_NGTE: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         query_NGTE, key_NSE, value_NSE, *kept = ctx.saved_tensors
         query_grad = torch.empty(query_NGTE.shape, dtype=query_NGTE.dtype)

@@ -7,12 +7,12 @@ from typing import overload
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from k2model.model.collectives import copy_to_group, gather_from_group
 from k2model.model.linear import Linear
 from k2model.model.loss import LossSettings, linear_cross_entropy
 from k2model.model.parallel import Shard
+from k2model.model.products import Products, without_autocast
 
 
 class Head(Linear):
@@ -34,10 +34,9 @@ class Head(Linear):
         """Logits [..., V] of hidden states [..., D]; with targets [...] what `K2Model.loss` returns."""
         hidden = copy_to_group(hidden, self.tensor)
         if targets is None:
-            return gather_from_group(F.linear(hidden, self.weight), self.tensor)
-        weight, device = self.weight, hidden.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-        settings = LossSettings(z_loss, dtype, self.tensor, train=torch.is_grad_enabled())
-        with torch.autocast(device, enabled=False):
-            loss, nats = linear_cross_entropy(hidden.flatten(0, -2), weight, targets.flatten(), settings)
+            return gather_from_group(super().forward(hidden), self.tensor)
+        products = Products.of(hidden, self.weight)
+        settings = LossSettings(z_loss, products, self.tensor, train=torch.is_grad_enabled())
+        with without_autocast(hidden.device.type):
+            loss, nats = linear_cross_entropy(hidden.flatten(0, -2), self.weight, targets.flatten(), settings)
         return loss, nats.view(targets.shape)

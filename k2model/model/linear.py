@@ -1,10 +1,12 @@
-"""Matrices whose weights are drawn by the model that owns them, not when they are made.
+"""Matrices that multiply as `products` says and whose weights are drawn by the model that owns them.
 
 `K2Model.initialise` draws every parameter whole and cuts it: how a model is spread over workers must not move the
 random generator.
 """
 
-from torch import nn
+from torch import Tensor, nn
+
+from k2model.model.products import linear
 
 
 class Linear(nn.Linear):
@@ -12,6 +14,9 @@ class Linear(nn.Linear):
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__(n_in, n_out, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return linear(input, self.weight)
 
     def reset_parameters(self) -> None:
         pass

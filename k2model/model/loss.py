@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from k2model.model.parallel import Shard
+from k2model.model.products import Products
 
 IGNORED = -100
 CHUNK_LOGITS = 2**25  # of one chunk, so 128 MB in fp32
@@ -35,10 +36,10 @@ def shifted_targets(tokens_BT: Tensor, loss_BT: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class LossSettings:
-    """`dtype`: of the matrix products; `tensor`: over whom the vocabulary is cut; `train`: gradients are wanted."""
+    """`products`: how matrices are multiplied; `tensor`: over whom the vocabulary is cut; `train`: gradients too."""
 
     z_loss: float
-    dtype: torch.dtype
+    products: Products
     tensor: Shard
     train: bool
 
@@ -60,7 +61,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, hidden_PD: Tensor, weight_VD: Tensor, targets_P: Tensor, settings: LossSettings
     ) -> tuple[Tensor, Tensor]:
-        weight = weight_VD.to(settings.dtype)
+        weight = settings.products.operand(weight_VD)
         loss = torch.zeros((), device=hidden_PD.device)
         nats_P = torch.zeros(targets_P.shape, device=hidden_PD.device)
         if settings.train:
@@ -71,13 +72,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
         chunk = max(CHUNK_LOGITS // len(weight), MIN_CHUNK)
         for first in range(0, len(places_M), chunk):
             places_N = places_M[first : first + chunk]
-            hidden_ND = hidden_PD[places_N].to(settings.dtype)
+            hidden_ND = settings.products.operand(hidden_PD[places_N])
             logits_NV = (hidden_ND @ weight.T).float()
             nats_N, partition_N, grad_NV = _cross_entropy(logits_NV, targets_P[places_N], settings)
             nats_P[places_N] = nats_N
             loss += nats_N.sum() + settings.z_loss * partition_N.square().sum()
             if settings.train:
-                grad_NV = grad_NV.to(settings.dtype)
+                grad_NV = settings.products.operand(grad_NV)
                 ctx.hidden_grad_PD[places_N] = (grad_NV @ weight).to(hidden_PD.dtype)
                 _add_product(ctx.weight_grad_VD, grad_NV.T, hidden_ND)
         ctx.mark_non_differentiable(nats_P)

@@ -15,14 +15,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from k2model.model.attention import BlockAttention, DocumentAttention
 from k2model.model.cache import KVCache
 from k2model.model.collectives import copy_to_group, reduce_from_group
+from k2model.model.fused import rms_norm, split_and_rotate, swiglu
 from k2model.model.head import Head
 from k2model.model.linear import Embedding, Linear
 from k2model.model.parallel import WHOLE, Shard, check_divides, tensor_dim
+from k2model.model.products import Products, linear
 from k2model.model.recompute import recomputed
 from k2model.model.sequence_parallel import SequenceParallelAttention
 from k2model.recipe.schema import ModelConfig
@@ -33,7 +34,8 @@ Attend = BlockAttention | DocumentAttention | SequenceParallelAttention
 class ZeroCentredRMSNorm(nn.Module):
     """RMSNorm in fp32 whose stored weight is the gain minus one (Megatron's `--apply-layernorm-1p`).
 
-    Weight decay then pulls the gain to one instead of zero.
+    Weight decay then pulls the gain to one instead of zero. What it gives is read by matrix products alone, so
+    it is in their type.
     """
 
     def __init__(self, size: int, eps: float) -> None:
@@ -42,7 +44,7 @@ class ZeroCentredRMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.zeros(size))
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        return F.rms_norm(x_BTD.float(), (x_BTD.shape[-1],), self.weight + 1.0, self.eps)
+        return rms_norm(x_BTD, self.weight, self.eps, Products.of(x_BTD, self.weight).dtype)
 
 
 def rope_tables(theta: float, head_dim: int, positions: int) -> tuple[Tensor, Tensor]:
@@ -54,12 +56,6 @@ def rope_tables(theta: float, head_dim: int, positions: int) -> tuple[Tensor, Te
     angles = torch.outer(torch.arange(positions, dtype=torch.float32), frequencies)
     angles = torch.cat((angles, angles), dim=-1)
     return angles.cos(), angles.sin()
-
-
-def rotate(x_BHTE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Apply rotary positions in fp32; `cos` and `sin` broadcast against x."""
-    first, second = x_BHTE.chunk(2, dim=-1)
-    return x_BHTE * cos + torch.cat((-second, first), dim=-1) * sin
 
 
 @dataclass(frozen=True)
@@ -87,13 +83,12 @@ class Attention(nn.Module):
     def forward(self, x_BTD: Tensor, context: Context, layer: int) -> Tensor:
         batch, length, _ = x_BTD.shape
         x_BTD = copy_to_group(x_BTD, self.tensor)
-        # One product and one rotation for all of them: 7% of a training step on a CPU.
-        weight = torch.cat((self.query.weight, self.key.weight, self.value.weight))
-        heads_BHTE = F.linear(x_BTD, weight).view(batch, length, -1, self.head_dim).transpose(1, 2)
-        rotating = self.n_heads + self.n_kv_heads
-        rotated_BHTE = rotate(heads_BHTE[:, :rotating], context.cos, context.sin).to(heads_BHTE.dtype)
-        query_BHTE, key_BKTE = rotated_BHTE[:, : self.n_heads], rotated_BHTE[:, self.n_heads :]
-        value_BKTE = heads_BHTE[:, rotating:]
+        heads_BTNE = linear(x_BTD, self.query.weight, self.key.weight, self.value.weight).unflatten(
+            -1, (-1, self.head_dim)
+        )
+        query_BHTE, key_BKTE, value_BKTE = split_and_rotate(
+            heads_BTNE, context.cos, context.sin, self.n_heads, self.n_kv_heads
+        )
         if context.cache is not None:
             key_BKTE, value_BKTE = context.cache.write(layer, key_BKTE, value_BKTE)
         attended_BHTE = context.attend(query_BHTE, key_BKTE, value_BKTE)
@@ -112,7 +107,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         x_BTD = copy_to_group(x_BTD, self.tensor)
-        return reduce_from_group(self.down(F.silu(self.gate(x_BTD)) * self.up(x_BTD)), self.tensor)
+        gate_and_up = linear(x_BTD, self.gate.weight, self.up.weight)
+        return reduce_from_group(self.down(swiglu(gate_and_up)), self.tensor)
 
 
 class Block(nn.Module):
@@ -250,8 +246,8 @@ class K2Model(nn.Module):
         return Context(cos, sin, BlockAttention.cached(positions_BT), cache)
 
     def compute_dtype(self) -> torch.dtype:
-        """What matrix products run in on the CPU: autocast's type where it is on, else the parameters'."""
-        return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else self.head.weight.dtype
+        """What matrix products run in: bf16 where autocast wants it and the device has it, else fp32."""
+        return Products.of(self.head.weight, self.head.weight).dtype
 
     def _check_positions(self, positions: int) -> None:
         if positions > self.max_positions:

@@ -5,6 +5,7 @@ Data, schedule, checkpoint files and metrics belong to others; the state by name
 Shape suffixes: B rows of this worker, T sequence, V vocabulary.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from k2model.model import K2Model, shifted_targets
+from k2model.model.products import multiplies_bf16
 from k2model.recipe.schema import ModelConfig, PhaseConfig, Precision
 from k2model.training.optimizers import K2Optimizer
 from k2model.training.state import NamedState, TrainingState, check_fits, tensor_shapes
@@ -64,6 +66,7 @@ class Engine:
         self.world, self.zero_stage = world, phase.parallelism.zero_stage
         self.rows = phase.global_batch // world.size
         self.micro_batch = min(phase.parallelism.micro_batch or self.rows, self.rows)
+        _tell_how_bf16_is_multiplied(phase, world)
         torch.manual_seed(phase.seed)
         objective = Objective(K2Model(model_config, phase.rope_theta, phase.sequence_length), phase.precision)
         parameters = {name: parameter.shape for name, parameter in objective.named_parameters()}
@@ -119,3 +122,12 @@ class Engine:
         if self.world.size > 1:
             dist.all_reduce(count)
         return int(count.item())
+
+
+def _tell_how_bf16_is_multiplied(phase: PhaseConfig, world: World) -> None:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if world.first and phase.precision is Precision.BF16 and not multiplies_bf16(device):
+        logging.getLogger("k2model").info(
+            "%s: torch has no bf16 kernels for this processor; operands are rounded to bf16 and multiplied in fp32",
+            phase.name,
+        )

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from k2model.model.products import multiplies_bf16
 from k2model.recipe.schema import OptimizerConfig, OptimizerName
 
 # Quintic Newton-Schulz coefficients of Keller Jordan, https://kellerjordan.github.io/posts/muon/
@@ -92,19 +93,27 @@ class K2Optimizer(torch.optim.Optimizer):
             torch._foreach_mul_(gradients, coefficient)
 
     def _adamw(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        """One pass over each parameter and its state; torch's own kernel, called past the class that would keep
+        its step counts in tensors and import torch.compile."""
         states = [self.state[p] for p in parameters]
-        step = _advance(states)
-        lr, beta1, beta2 = group["lr"], self.config.beta1, self.config.beta2
+        step = torch.tensor(float(_advance(states)), device=parameters[0].device)
         gradients = [p.grad for p in parameters if p.grad is not None]
         first, second = ([s[slot] for s in states] for slot in ADAM_SLOTS)
-        torch._foreach_mul_(parameters, 1.0 - lr * group["weight_decay"])
-        torch._foreach_lerp_(first, gradients, 1.0 - beta1)
-        torch._foreach_mul_(second, beta2)
-        torch._foreach_addcmul_(second, gradients, gradients, 1.0 - beta2)
-        denominators = torch._foreach_sqrt(second)
-        torch._foreach_div_(denominators, math.sqrt(1.0 - beta2**step))
-        torch._foreach_add_(denominators, self.config.eps)
-        torch._foreach_addcdiv_(parameters, first, denominators, -lr / (1.0 - beta1**step))
+        torch._fused_adamw_(
+            parameters,
+            gradients,
+            first,
+            second,
+            [],
+            [step] * len(parameters),
+            lr=group["lr"],
+            beta1=self.config.beta1,
+            beta2=self.config.beta2,
+            weight_decay=group["weight_decay"],
+            eps=self.config.eps,
+            amsgrad=False,
+            maximize=False,
+        )
 
     def _muon(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         states = [self.state[p] for p in parameters]
@@ -180,12 +189,18 @@ def newton_schulz(matrices: Tensor, iterations: int) -> Tensor:
     Pushes all singular values towards 1 by a quintic iteration on the smaller side.
     """
     a, b, c = NEWTON_SCHULZ
-    x = matrices.to(torch.bfloat16)
+    # Where bf16 cannot be multiplied, its values are, in fp32.
+    wide = torch.bfloat16 if multiplies_bf16(matrices.device.type) else torch.float32
+
+    def rounded(x: Tensor) -> Tensor:
+        return x.to(torch.bfloat16).to(wide)
+
+    x = rounded(matrices)
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.mT.contiguous()
-    x = x / torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    x = rounded(x / torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True).clamp(min=1e-7))
     for _ in range(iterations):
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.mT if tall else x
+        gram = rounded(x @ x.mT)
+        x = rounded(torch.baddbmm(x, rounded(torch.baddbmm(gram, gram, gram, beta=b, alpha=c)), x, beta=a))
+    return (x.mT if tall else x).to(torch.bfloat16)

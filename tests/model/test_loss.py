@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from k2model.model import loss, shifted_targets
+from k2model.model import loss, products, shifted_targets
 from k2model.model.head import Head
 from k2model.model.parallel import WHOLE
 from k2model.model.transformer import K2Model
@@ -86,14 +86,17 @@ def test_large_logits_do_not_overflow() -> None:
     assert hidden.grad is not None and hidden.grad.isfinite().all()
 
 
-def test_bfloat16_products_are_summed_in_fp32() -> None:
+@pytest.mark.parametrize("kernels", [True, False], ids=["bf16-kernels", "no-bf16-kernels"])
+def test_bfloat16_products_are_summed_in_fp32(kernels: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "multiplies_bf16", lambda device: kernels)
     hidden, weight, targets = some(1.0)
     hidden, weight = (x.bfloat16().float() for x in (hidden, weight))  # so that only results are rounded
     head, ours = head_of(weight), hidden.clone().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
         total, nats = head(ours, targets)
     total.backward()
-    logits = (hidden.flatten(0, 1) @ weight.T).bfloat16().double()
+    exact = hidden.flatten(0, 1) @ weight.T
+    logits = (exact.bfloat16() if kernels else exact).double()  # only kernels for bf16 give bf16
     each = F.cross_entropy(logits, targets.flatten(), reduction="none").view(targets.shape)
     assert total.dtype is nats.dtype is torch.float32
     torch.testing.assert_close(nats.double(), each, rtol=1e-5, atol=1e-5)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from k2model.recipe.schema import OptimizerConfig, OptimizerName
+from k2model.training import optimizers
 from k2model.training.optimizers import K2Optimizer, newton_schulz, slots_of
 
 SHAPES = {
@@ -39,7 +40,7 @@ def reference(named: dict[str, nn.Parameter], config: OptimizerConfig) -> list[t
     muon = [p for name, p in named.items() if p.dim() == 2 and "blocks" in name and config.name is OptimizerName.MUON]
     matrices = [p for p in named.values() if p.dim() == 2 and all(p is not m for m in muon)]
     gains = [p for p in named.values() if p.dim() == 1]
-    optimizers: list[torch.optim.Optimizer] = [
+    found: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(
             [{"params": matrices, "weight_decay": config.weight_decay}, {"params": gains, "weight_decay": 0.0}],
             lr=config.lr,
@@ -48,7 +49,7 @@ def reference(named: dict[str, nn.Parameter], config: OptimizerConfig) -> list[t
         )
     ]
     if muon:
-        optimizers.append(
+        found.append(
             torch.optim.Muon(
                 muon,
                 lr=config.lr,
@@ -57,12 +58,13 @@ def reference(named: dict[str, nn.Parameter], config: OptimizerConfig) -> list[t
                 adjust_lr_fn="match_rms_adamw",
             )
         )
-    return optimizers
+    return found
 
 
 @pytest.mark.parametrize("name", list(OptimizerName))
 @pytest.mark.parametrize("clip", [0.0, 0.5])
-def test_steps_equal_those_of_torch(name: OptimizerName, clip: float) -> None:
+def test_steps_equal_those_of_torch(name: OptimizerName, clip: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimizers, "multiplies_bf16", lambda device: True)  # as torch's Muon does, fast or not
     config = replace(MUON, name=name)
     ours, theirs = parameters(), parameters()
     optimizer = K2Optimizer(ours.items(), config, clip)
@@ -80,12 +82,27 @@ def test_steps_equal_those_of_torch(name: OptimizerName, clip: float) -> None:
         )
 
 
-def test_newton_schulz_flattens_the_spectrum_of_tall_and_wide_matrices() -> None:
+@pytest.mark.parametrize("kernels", [True, False], ids=["bf16-kernels", "no-bf16-kernels"])
+def test_newton_schulz_flattens_the_spectrum_of_tall_and_wide_matrices(
+    kernels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optimizers, "multiplies_bf16", lambda device: kernels)
     generator = torch.Generator().manual_seed(1)
     for shape in ((3, 24, 8), (3, 8, 24)):
         singular = torch.linalg.svdvals(newton_schulz(torch.randn(shape, generator=generator), 5).float())
         # The quintic's fixed band (Jordan): it aims at about 0.7..1.2, not at exactly 1.
         assert singular.min() > 0.5 and singular.max() < 1.3
+
+
+def test_newton_schulz_multiplies_the_same_with_and_without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    matrices = torch.randn(3, 24, 16, generator=torch.Generator().manual_seed(2))
+    found = []
+    for kernels in (True, False):
+        monkeypatch.setattr(optimizers, "multiplies_bf16", lambda device, kernels=kernels: kernels)
+        found.append(newton_schulz(matrices, 5))
+    assert found[0].dtype is found[1].dtype is torch.bfloat16
+    # Sums in another order move a value across a border of bf16 now and then, which five iterations spread.
+    assert (found[0] - found[1]).float().norm() < 0.02 * found[0].float().norm()
 
 
 def test_muon_takes_matrices_inside_blocks_alone() -> None:

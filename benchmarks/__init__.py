@@ -1,0 +1,1 @@
+"""Speed claims, each a script that measures both sides in one run and prints the ratio."""

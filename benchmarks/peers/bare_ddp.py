@@ -1,0 +1,47 @@
+"""Our model, loss and optimizer under torch's DistributedDataParallel: what DeepSpeed and the loop add to it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks.peers import loop
+from benchmarks.peers.workload import MODEL, WORKERS, Measured, Trial, rows
+
+
+def run(trial: Trial) -> Measured:
+    import torch
+    import torch.distributed as dist
+
+    from k2model.artifacts import Store
+    from k2model.model import K2Model
+    from k2model.tokens import PackedSequences
+    from k2model.training.engine import Objective
+    from k2model.training.optimizers import K2Optimizer
+
+    dist.init_process_group("gloo")
+    phase = trial.phase
+    torch.manual_seed(phase.seed)
+    model = Objective(K2Model(MODEL, phase.rope_theta, phase.sequence_length), phase.precision)
+    optimizer = K2Optimizer(model.named_parameters(), phase.optimizer, phase.optimizer.grad_clip)
+    parallel = torch.nn.parallel.DistributedDataParallel(model)
+    sequences = PackedSequences(Store.open(trial.store).fetch(rows(trial)))
+
+    def batches() -> Iterator[tuple[tuple[Any, ...], int]]:
+        for step in range(trial.steps):
+            batch = sequences.batch(step, phase.global_batch, dist.get_rank(), WORKERS)
+            targets = batch["loss"][:, 1:].sum()
+            mine = int(targets)
+            dist.all_reduce(targets)
+            yield (batch["tokens"], batch["document"], batch["loss"], WORKERS / int(targets)), mine
+
+    def losses(batch: tuple[Any, ...]) -> torch.Tensor:
+        *arguments, scale = batch
+        return parallel(*arguments) * scale
+
+    def update() -> None:
+        optimizer.step()
+        optimizer.zero_grad()
+
+    try:
+        return loop.run(trial, batches(), losses, update)
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,114 @@
+"""The work between matrix products, with hand-written gradients: fewer passes over memory than autograd takes.
+
+On a CPU these passes cost as much as a fifth of a training step. Each function is plain torch on any
+device; what is cheap is computed again in backward instead of kept. Gradients of gradients are left out.
+
+Shape suffixes: B batch, T sequence, N all heads of one product, H heads, K kv heads, E head dim, D hidden, F ffn.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from k2model.model.products import in_own_types
+
+
+def rms_norm(x: Tensor, centred_gain_D: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) * (1 + centred_gain) over the last dimension; computed in fp32, given in `dtype`."""
+    return _RMSNorm.apply(x, centred_gain_D, eps, dtype)
+
+
+class _RMSNorm(torch.autograd.Function):
+    @staticmethod
+    @in_own_types
+    def forward(ctx: Any, x: Tensor, centred_gain_D: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+        wide = x.to(centred_gain_D.dtype)
+        norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+        scale = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        ctx.save_for_backward(x, centred_gain_D, scale)
+        return (wide * scale).mul_(centred_gain_D + 1.0).to(dtype)
+
+    @staticmethod
+    @in_own_types
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        x, centred_gain_D, scale = ctx.saved_tensors
+        gain_D, grad = centred_gain_D + 1.0, grad.to(centred_gain_D.dtype)
+        normed = x * scale
+        product = (grad * normed).flatten(0, -2)
+        gain_grad_D = product.sum(dim=0)
+        along = torch.mv(product, gain_D / len(gain_D)).view(scale.shape)  # mean of grad * gain * normed
+        x_grad = (grad * gain_D).sub_(normed.mul_(along)).mul_(scale)
+        return x_grad.to(x.dtype), gain_grad_D, None, None
+
+
+def swiglu(gate_and_up: Tensor) -> Tensor:
+    """silu(gate) * up of [..., 2F], gate first; [..., F]."""
+    return _SwiGLU.apply(gate_and_up)
+
+
+class _SwiGLU(torch.autograd.Function):
+    @staticmethod
+    @in_own_types
+    def forward(ctx: Any, gate_and_up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate_and_up)
+        gate, up = gate_and_up.chunk(2, dim=-1)
+        return torch.nn.functional.silu(gate).mul_(up)
+
+    @staticmethod
+    @in_own_types
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (gate_and_up,) = ctx.saved_tensors
+        gate, up = gate_and_up.chunk(2, dim=-1)
+        result = torch.empty_like(gate_and_up)
+        gate_grad, up_grad = result.chunk(2, dim=-1)
+        torch.mul(grad, torch.nn.functional.silu(gate), out=up_grad)
+        torch.ops.aten.silu_backward.grad_input(grad * up, gate, grad_input=gate_grad)
+        return result
+
+
+def split_and_rotate(
+    heads_BTNE: Tensor, cos: Tensor, sin: Tensor, n_heads: int, n_kv_heads: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries [B, H, T, E], keys and values [B, K, T, E], contiguous, of heads that lie side by side (N = H + 2K).
+
+    Queries and keys get rotary positions ("half rotation"); `cos` and `sin` [T, E] or [B, 1, T, E], fp32, hold the
+    same angles in both halves of E.
+    """
+    return _SplitAndRotate.apply(heads_BTNE, cos, sin, (n_heads, n_kv_heads, n_kv_heads))
+
+
+class _SplitAndRotate(torch.autograd.Function):
+    @staticmethod
+    @in_own_types
+    def forward(
+        ctx: Any, heads_BTNE: Tensor, cos: Tensor, sin: Tensor, sizes: tuple[int, int, int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.save_for_backward(cos, sin)
+        ctx.sizes = sizes
+        query, key, value = heads_BTNE.transpose(1, 2).split(sizes, dim=1)
+        return _rotated(query, cos, sin), _rotated(key, cos, sin), value.contiguous()
+
+    @staticmethod
+    @in_own_types
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        cos, sin = ctx.saved_tensors
+        query, key, value = grads
+        batch, _, length, size = query.shape
+        result = torch.empty(batch, length, sum(ctx.sizes), size, dtype=query.dtype, device=query.device)
+        query_grad, key_grad, value_grad = result.transpose(1, 2).split(ctx.sizes, dim=1)
+        query_grad.copy_(_rotated(query, cos, -sin))  # the transpose of a rotation turns back
+        key_grad.copy_(_rotated(key, cos, -sin))
+        value_grad.copy_(value)
+        return result, None, None, None
+
+
+def _rotated(x_BHTE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x * cos + (-second half, first half of x) * sin, contiguous and in the type of x."""
+    half = x_BHTE.shape[-1] // 2
+    wide = torch.promote_types(x_BHTE.dtype, cos.dtype)
+    result = torch.empty(x_BHTE.shape, dtype=wide, device=x_BHTE.device)
+    torch.mul(x_BHTE, cos, out=result)
+    result[..., :half].addcmul_(x_BHTE[..., half:], sin[..., half:], value=-1.0)
+    result[..., half:].addcmul_(x_BHTE[..., :half], sin[..., :half])
+    return result.to(x_BHTE.dtype)
