@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
-from k2model.artifacts import CorruptArtifact, FileEntry, Manifest, MissingArtifact, read_manifest, write_manifest
+from k2model.artifacts import CorruptArtifact, FileEntry, Manifest, MissingArtifact, read_manifest
 from k2model.artifacts.files import Files, LocalFiles
 from k2model.artifacts.manifest import MANIFEST, check_hash, check_listing, hash_stored, remedy
 from k2model.training.checkpoint.pieces import MODEL
@@ -72,7 +72,7 @@ def write_file(files: Files, path: str, data: bytes | memoryview) -> FileEntry:
 def publish(files: Files, folder: str, shards: Sequence[FileEntry], progress: Progress) -> None:
     """Make a checkpoint of the shards that all workers have written. Raises StoreWriteError."""
     state = write_file(files, f"{folder}/{STATE}", progress.to_json())
-    write_manifest(files.at(folder).uri, Manifest((*shards, state)))
+    files.write(f"{folder}/{MANIFEST}", Manifest((*shards, state)).to_json())
 
 
 def describe_checkpoint(files: Files, folder: str) -> list[FileEntry]:
