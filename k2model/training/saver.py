@@ -137,7 +137,7 @@ class Saver:
         """The same, until it is published: `begin` and `finish` within one deadline."""
         ends = time.monotonic() + self._seconds(deadline)
         self.begin(folder, state, progress, deadline)
-        self.finish(max(ends - time.monotonic(), 0.0))
+        self.finish(round(max(ends - time.monotonic(), 0.0), 1))
 
     def finish(self, deadline: float | None = None) -> None:
         """Wait until the save in flight, if any, is published. Collective.
@@ -197,7 +197,7 @@ class Saver:
             for thread in threads:
                 thread.join(seconds)
             if any(self.world.together(lambda: any(thread.is_alive() for thread in threads))):
-                raise StoreWriteError(f"a write to {self.files.uri} that was given up has not ended in {seconds:.0f} s")
+                raise StoreWriteError(f"a write to {self.files.uri} that was given up has not ended in {seconds:g} s")
 
         def remove() -> None:
             what = f"removing checkpoints of {self.files.uri} after step {step}"
@@ -205,7 +205,7 @@ class Saver:
             if not job.wait(seconds):
                 job.give_up()
                 raise StoreWriteError(
-                    f"{what} did not succeed in {seconds:.0f} s: {job.error or 'the store is too slow'}"
+                    f"{what} did not succeed in {seconds:g} s: {job.error or 'the store is too slow'}"
                 )
 
         self.world.agree(remove)
@@ -261,7 +261,7 @@ class Saver:
         trouble = self._trouble()
         self.close()
         raise StoreWriteError(
-            f"checkpoint {save.folder} of {self.files.uri} could not be written within {seconds:.0f} s and may not "
+            f"checkpoint {save.folder} of {self.files.uri} could not be written within {seconds:g} s and may not "
             f"be dropped ({self._failures} saves before it failed, cadence.keep_last={self.cadence.keep_last}): {trouble}. "
             "The checkpoints before it are whole: run again to go on from the newest one"
         )
