@@ -42,7 +42,7 @@ from k2model.training.checkpoint import (
 from k2model.training.checkpoint.shard import header_of
 from k2model.training.world import World
 
-_FIRST_LOOK, _LONGEST_LOOK = 0.002, 0.5  # seconds between two looks at a save that is waited for
+_FIRST_LOOK, _LONGEST_LOOK = 0.002, 0.05  # seconds between two looks at a save that is waited for
 
 
 class Status(Enum):
@@ -262,8 +262,8 @@ class Saver:
         self.close()
         raise StoreWriteError(
             f"checkpoint {save.folder} of {self.files.uri} could not be written within {seconds:g} s and may not "
-            f"be dropped ({self._failures} saves before it failed, cadence.keep_last={self.cadence.keep_last}): {trouble}. "
-            "The checkpoints before it are whole: run again to go on from the newest one"
+            f"be dropped ({self._failures} saves before it failed, cadence.keep_last={self.cadence.keep_last}): "
+            f"{trouble}. The checkpoints before it are whole: run again to go on from the newest one"
         )
 
     def _trouble(self) -> str:
