@@ -220,7 +220,7 @@ class RemoteFiles:
 
     def write(self, path: str, data: bytes | memoryview) -> None:
         with writing(self.uri, path):
-            self.filesystem.pipe_file(self._full(path), bytes(data))  # the clients take no other buffer
+            self.filesystem.pipe_file(self._full(path), data if isinstance(data, bytes) else _copied(data))
 
     def create(self, path: str, data: bytes) -> bool:
         with writing(self.uri, path):
@@ -262,6 +262,15 @@ class RemoteFiles:
 
     def _full(self, path: str) -> str:
         return f"{self.uri}/{path}"
+
+
+def _copied(data: memoryview) -> bytearray:
+    """What the clients take, which are content with no view. numpy lets other threads run while it copies."""
+    import numpy as np
+
+    copy = bytearray(len(data))
+    np.frombuffer(copy, np.uint8)[:] = np.frombuffer(data, np.uint8)
+    return copy
 
 
 @contextlib.contextmanager
