@@ -11,7 +11,7 @@ STEP_VERSIONS = {
     "tokenizer": "1",
     "tokens": "1",
     "sequences": "1",
-    "checkpoint": "1",
+    "checkpoint": "2",
     "export": "1",
     "scores": "1",
     "report": "1",

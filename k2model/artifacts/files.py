@@ -50,7 +50,11 @@ class Files(Protocol):
         """Raises FileNotFoundError."""
         ...
 
-    def write(self, path: str, data: bytes) -> None:
+    def read_range(self, path: str, start: int, length: int) -> bytes:
+        """`length` bytes from byte `start` on, fewer where the file ends. Raises FileNotFoundError."""
+        ...
+
+    def write(self, path: str, data: bytes | memoryview) -> None:
         """Replaces the file as a whole: a reader sees the old or the new content."""
         ...
 
@@ -96,7 +100,12 @@ class LocalFiles:
         with reading(self.uri, path):
             return (self.root / path).open("rb")
 
-    def write(self, path: str, data: bytes) -> None:
+    def read_range(self, path: str, start: int, length: int) -> bytes:
+        with reading(self.uri, path), (self.root / path).open("rb", buffering=0) as file:
+            file.seek(start)
+            return file.read(length)
+
+    def write(self, path: str, data: bytes | memoryview) -> None:
         with writing(self.uri, path):
             with self._partial(path, data) as partial:
                 os.replace(partial, self.root / path)
@@ -157,7 +166,7 @@ class LocalFiles:
                     os.close(descriptor)
 
     @contextlib.contextmanager
-    def _partial(self, path: str, data: bytes) -> Iterator[Path]:
+    def _partial(self, path: str, data: bytes | memoryview) -> Iterator[Path]:
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.parent / f"{PARTIAL}{target.name}-{secrets.token_hex(6)}"
@@ -205,9 +214,13 @@ class RemoteFiles:
         with reading(self.uri, path):
             return cast(BinaryIO, self.filesystem.open(self._full(path), "rb"))
 
-    def write(self, path: str, data: bytes) -> None:
+    def read_range(self, path: str, start: int, length: int) -> bytes:
+        with reading(self.uri, path):
+            return cast(bytes, self.filesystem.cat_file(self._full(path), start=start, end=start + length))
+
+    def write(self, path: str, data: bytes | memoryview) -> None:
         with writing(self.uri, path):
-            self.filesystem.pipe_file(self._full(path), data)
+            self.filesystem.pipe_file(self._full(path), data if isinstance(data, bytes) else _copied(data))
 
     def create(self, path: str, data: bytes) -> bool:
         with writing(self.uri, path):
@@ -249,6 +262,15 @@ class RemoteFiles:
 
     def _full(self, path: str) -> str:
         return f"{self.uri}/{path}"
+
+
+def _copied(data: memoryview) -> bytearray:
+    """What the clients take, which are content with no view. numpy lets other threads run while it copies."""
+    import numpy as np
+
+    copy = bytearray(len(data))
+    np.frombuffer(copy, np.uint8)[:] = np.frombuffer(data, np.uint8)
+    return copy
 
 
 @contextlib.contextmanager

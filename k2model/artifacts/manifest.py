@@ -139,7 +139,7 @@ def verify(folder_uri: str | os.PathLike[str], manifest: Manifest) -> None:
     files = files_at(folder_uri)
     check_listing(files, manifest)
     for entry in manifest.files:
-        check_hash(files.uri, entry, _hash(files, entry.path))
+        check_hash(files.uri, entry, hash_stored(files, entry.path))
 
 
 def check_listing(files: Files, manifest: Manifest) -> None:
@@ -166,7 +166,8 @@ def check_hash(where: str, entry: FileEntry, found: str) -> None:
         raise CorruptArtifact(f"{where}/{entry.path} has sha256 {found}, {_expected(entry)}. {remedy(where)}")
 
 
-def _hash(files: Files, path: str) -> str:
+def hash_stored(files: Files, path: str) -> str:
+    """The sha256 (64 hex digits) of a file of any storage, read in pieces. Raises FileNotFoundError."""
     if "://" not in files.uri:
         return hash_file(Path(files.uri, path))
     with files.open(path) as file:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from k2model.artifacts.errors import ArtifactError, CorruptArtifact, LeaseHeld, LeaseLost, MissingArtifact
-from k2model.artifacts.files import LocalFiles, RemoteFiles, files_at, writing, writing_scratch
+from k2model.artifacts.files import Files, LocalFiles, RemoteFiles, files_at, writing, writing_scratch
 from k2model.artifacts.identity import ArtifactRef, Identity
 from k2model.artifacts.lease import STALE_SECONDS, Lease
 from k2model.artifacts.manifest import (
@@ -140,6 +140,18 @@ class Store:
             CorruptArtifact: its files are not those of its manifest, or its manifest is not the one
                 the reference was made for. The message names the file.
         """
+        files, manifest = self.look_up(ref)
+        if isinstance(files, RemoteFiles):
+            return download(files, manifest)
+        verify(files.uri, manifest)
+        return Path(files.uri)
+
+    def look_up(self, ref: ArtifactRef) -> tuple[Files, Manifest]:
+        """Where an artifact's files lie and what they must be, for a caller that reads parts of them and verifies
+        what it reads.
+
+        Raises MissingArtifact or CorruptArtifact as `fetch` does, but for the files, which are not looked at.
+        """
         location = self._whereabouts(ref)
         manifest = read_manifest(location)
         if manifest.digest != ref.digest:
@@ -147,11 +159,7 @@ class Store:
                 f"{location} holds another artifact than the one asked for: digest {manifest.digest}, expected "
                 f"{ref.digest}. {remedy(location)}"
             )
-        files = files_at(location)
-        if isinstance(files, RemoteFiles):
-            return download(files, manifest)
-        verify(location, manifest)
-        return Path(files.uri)
+        return files_at(location), manifest
 
     def adopt(
         self, identity: Identity, manifest: Manifest, stats: dict[str, float], started: float | None = None

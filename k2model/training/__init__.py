@@ -10,6 +10,7 @@ from typing import Any
 from k2model.training.errors import CheckpointMismatch, InvalidPhase, TrainingDiverged, TrainingError
 
 _LAZY = {
+    "list_checkpoints": "k2model.training.checkpoint",
     "load_model_state": "k2model.training.checkpoint",
     "learning_rate": "k2model.training.schedule",
     "train_identity": "k2model.training.train",

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from k2model.model import K2Model, shifted_targets
 from k2model.model.products import multiplies_bf16
 from k2model.recipe.schema import ModelConfig, PhaseConfig, Precision
+from k2model.training.layout import Layout
 from k2model.training.optimizers import K2Optimizer
-from k2model.training.state import NamedState, TrainingState, check_fits, tensor_shapes
+from k2model.training.state import NamedState, TrainingState, check_fits, tensor_shapes, whole_shape
 from k2model.training.world import World
 
 
@@ -69,18 +70,21 @@ class Engine:
         _tell_how_bf16_is_multiplied(phase, world)
         torch.manual_seed(phase.seed)
         objective = Objective(K2Model(model_config, phase.rope_theta, phase.sequence_length), phase.precision)
-        parameters = {name: parameter.shape for name, parameter in objective.named_parameters()}
+        layout = Layout.of(world, phase.parallelism)
+        parameters = {n: whole_shape(n, p.shape, layout.tensor) for n, p in objective.named_parameters()}
         self.shapes = tensor_shapes(parameters, phase.optimizer.name)
         if start is not None:
             check_fits(start, self.shapes, phase.name)
-            objective.load_state_dict({name: start.tensors[name] for name in parameters})
+            with torch.no_grad():
+                for name, parameter in objective.named_parameters():  # one at a time in memory
+                    parameter.copy_(start.tensors.local(name, name, layout.tensor))
         # Without ZeRO, clipping in the optimizer saves the engine's second all-reduce and per-tensor norms.
         clip = phase.optimizer.grad_clip
         self.optimizer = K2Optimizer(objective.named_parameters(), phase.optimizer, None if self.zero_stage else clip)
         self.deepspeed, *_ = deepspeed.initialize(
             model=objective, optimizer=self.optimizer, config=self._config(clip), dist_init_required=False
         )
-        self.state = NamedState(self.deepspeed, self.optimizer, phase.optimizer.name, self.zero_stage)
+        self.state = NamedState(self.deepspeed, self.optimizer, phase.optimizer.name, self.zero_stage, layout)
         if start is not None and start.optimizer_steps is not None:
             self.state.load_optimizer(start.tensors, start.optimizer_steps)
 

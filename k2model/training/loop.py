@@ -41,8 +41,9 @@ class TrainingLoop:
         self.engine, self.phase, self.sequences, self.world, self.log = engine, phase, sequences, world, log
         self.line: ProgressLine | None = None
 
-    def run(self, start: int, save: Callable[[int], None]) -> None:
-        """Take steps `start`..`phase.steps - 1`; `save(done)` is called every `save_every`, not after the last.
+    def run(self, start: int, save: Callable[[int], None], after_step: Callable[[], None] = lambda: None) -> None:
+        """Take steps `start`..`phase.steps - 1`; `save(done)` is called every `save_every`, not after the last,
+        `after_step()` after every step.
 
         Collective. Raises TrainingDiverged on every worker.
         """
@@ -63,6 +64,7 @@ class TrainingLoop:
             if last or saving or len(taken) >= cadence.log_every:
                 self._record(taken)
                 taken = []
+            after_step()
             if saving:
                 save(done)
                 before = time.perf_counter()

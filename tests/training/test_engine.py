@@ -23,6 +23,11 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> PackedSequences:
     return PackedSequences(store.fetch(sequences(store, phase())))
 
 
+def whole(engine: Engine) -> dict[str, torch.Tensor]:
+    """The state of a worker alone, which holds every tensor in one piece."""
+    return {piece.name: piece.tensor.view(piece.shape).clone() for piece in engine.state.pieces()}
+
+
 def mean_over_targets(model: K2Model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Written position by position, so that nothing of the code under test is used but the model."""
     logits = model(batch["tokens"], batch["document"])
@@ -61,7 +66,7 @@ def test_steps_equal_plain_torch(world: World, rows: PackedSequences, micro_batc
         assert outcome.loss_sum.item() / outcome.targets == pytest.approx(loss.item(), rel=tolerance)
         assert outcome.grad_norm == pytest.approx(norm.item(), rel=10 * tolerance)
     if precision == "fp32":
-        ours = engine.state.collect(set(engine.shapes))
+        ours = whole(engine)
         for name, parameter in model.named_parameters():
             torch.testing.assert_close(ours[f"model.{name}"], parameter.detach(), rtol=1e-3, atol=2e-5)
 
@@ -85,8 +90,7 @@ def test_state_by_name_round_trips(world: World, rows: PackedSequences, stage: i
     engine = Engine(MODEL, config, world)
     for step in range(2):
         engine.step(rows.batch(step, 4), lr=1e-2)
-    tensors = engine.state.collect(set(engine.shapes))
-    tensors = {key: value.clone() for key, value in tensors.items()}
+    tensors = whole(engine)
     assert {key: value.shape for key, value in tensors.items()} == engine.shapes
     other = Engine(
         MODEL, replace(config, seed=9), world, TrainingState(tensors, engine.state.optimizer_steps, "memory")
@@ -95,7 +99,7 @@ def test_state_by_name_round_trips(world: World, rows: PackedSequences, stage: i
         batch = rows.batch(step, 4)
         first, second = engine.step(batch, lr=1e-2), other.step(batch, lr=1e-2)
         assert first.loss_sum.item() == second.loss_sum.item()
-    one, two = (e.state.collect(set(e.shapes)) for e in (engine, other))
+    one, two = (whole(e) for e in (engine, other))
     assert all(torch.equal(one[key], two[key]) for key in one)
     slot = "momentum_buffer" if OptimizerName(name) is OptimizerName.MUON else "exp_avg"
     assert one[f"optimizer.blocks.0.mlp.up.weight.{slot}"].abs().sum() > 0

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from k2model.artifacts import ArtifactRef
+from k2model.artifacts import ArtifactError, ArtifactRef, Store
+from k2model.artifacts.files import LocalFiles
 from k2model.training import train_phase  # noqa: F401  what `run` calls
+from k2model.training.checkpoint import list_checkpoints, read_checkpoint
 from k2model.training.world import World
 from tests.training.conftest import Story
 from tests.training.job import metrics, run
@@ -90,6 +92,39 @@ def test_a_checkpoint_without_manifest_never_counts(killed: Path, capfd: pytest.
     resume(killed)
     said = capfd.readouterr().err
     assert "going on from step 4 of 12" in said and "refused" not in said
+
+
+def test_a_half_uploaded_checkpoint_never_counts_and_goes(killed: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    half = shutil.copytree(checkpoint(killed, NEWEST), checkpoint(killed, NEWEST).with_name("step-0000010"))
+    (half / "manifest.json").unlink()
+    (half / "rank-00001-of-00002.safetensors").unlink()
+    flip_a_bit(checkpoint(killed, NEWEST))
+    resume(killed)
+    said = capfd.readouterr().err
+    assert "going on from step 4 of 12" in said and said.count("checkpoint refused") == 1
+    assert not half.exists()
+
+
+def test_a_store_that_cannot_be_read_is_no_reason_to_begin_anew(killed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not reaching a checkpoint says nothing about it: the attempt fails, and every checkpoint is still there."""
+
+    def unreachable(*_: object) -> bytes:
+        raise ArtifactError("cannot read the store")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("k2model.training.checkpoint.folder.hash_stored", unreachable)
+        with pytest.raises(ArtifactError, match="cannot read the store"):
+            resume(killed)
+    assert checkpoint(killed, NEWEST).exists() and checkpoint(killed, "step-0000004").exists()
+
+
+def test_checkpoints_kept_for_good_outlive_the_phase(killed: Path) -> None:
+    ref = run({"store": str(killed), "phase": {"cadence": {"save_every": 2, "keep_every": 4}}})
+    files = LocalFiles(ref.uri)
+    assert list_checkpoints(files) == [(4, "checkpoints/step-0000004"), (8, "checkpoints/step-0000008")]
+    for step, folder in list_checkpoints(files):
+        assert read_checkpoint(files.at(folder)).progress.step == step
+    assert Store.open(killed).fetch(ref) == Path(ref.uri), "the artifact verifies beside them"
 
 
 def test_without_a_good_checkpoint_it_begins_anew(

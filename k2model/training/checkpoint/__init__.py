@@ -1,0 +1,60 @@
+"""Checkpoints: which part of the state a worker writes, the files, what is read of them, which of them stay.
+
+When to save and on which thread is left to `k2model.training.saver`, the engine's tensors to `state`.
+"""
+
+from k2model.training.checkpoint.folder import (
+    Checkpoint,
+    Progress,
+    describe_checkpoint,
+    load_model_state,
+    newest_checkpoint,
+    publish,
+    read_checkpoint,
+    shard_name,
+    write_file,
+)
+from k2model.training.checkpoint.pieces import ALL, MODEL, OPTIMIZER, Columns, Piece, Place, share
+from k2model.training.checkpoint.retention import (
+    FINAL,
+    discard_after,
+    is_kept_for_good,
+    keep_for_good_only,
+    list_checkpoints,
+    prune,
+    remove_checkpoint,
+    step_folder,
+)
+from k2model.training.checkpoint.shard import ShardImage
+from k2model.training.checkpoint.tensors import InMemory, NamedTensors, StoredTensors
+
+__all__ = [
+    "ALL",
+    "FINAL",
+    "MODEL",
+    "OPTIMIZER",
+    "Checkpoint",
+    "Columns",
+    "InMemory",
+    "NamedTensors",
+    "Piece",
+    "Place",
+    "Progress",
+    "ShardImage",
+    "StoredTensors",
+    "describe_checkpoint",
+    "discard_after",
+    "is_kept_for_good",
+    "keep_for_good_only",
+    "list_checkpoints",
+    "load_model_state",
+    "newest_checkpoint",
+    "prune",
+    "publish",
+    "read_checkpoint",
+    "remove_checkpoint",
+    "shard_name",
+    "share",
+    "step_folder",
+    "write_file",
+]

@@ -1,0 +1,175 @@
+"""Checkpoints as folders: sharded safetensors, verified by hash, readable by any number of workers.
+
+    step-0000100/  rank-00000-of-00002.safetensors ...  state.json  manifest.json
+
+Every worker writes the pieces it holds; the manifest comes last, so a folder without one never counts.
+What is damaged is refused by name and an earlier one taken. torch's DCP and DeepSpeed's universal
+checkpoint pickle their metadata, which is why the format is our own. No random number state: training
+draws none after initialisation.
+"""
+
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from k2model.artifacts import CorruptArtifact, FileEntry, Manifest, MissingArtifact, read_manifest
+from k2model.artifacts.files import Files, LocalFiles
+from k2model.artifacts.manifest import MANIFEST, check_hash, check_listing, hash_stored, remedy
+from k2model.training.checkpoint.pieces import MODEL
+from k2model.training.checkpoint.retention import FINAL, list_checkpoints, step_of
+from k2model.training.checkpoint.shard import SUFFIX, StoredPiece, read_header
+from k2model.training.checkpoint.tensors import NamedTensors, StoredTensors
+from k2model.training.world import World
+
+STATE = "state.json"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`state.json`: how far training has come. `step`: completed steps; `tokens`: seen in this phase;
+    `identity`: key of the artifact being made; `sequences`: fingerprint of the rows;
+    `optimizer_steps`: steps the optimizer state has seen, earlier phases included;
+    `interventions`: what was done about spikes so far, oldest first."""
+
+    phase: str
+    step: int
+    tokens: int
+    world_size: int
+    optimizer_steps: int
+    identity: str
+    sequences: str
+    interventions: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_json(self) -> bytes:
+        return (json.dumps(asdict(self), indent=1) + "\n").encode()
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint; `tensors` are read when asked for. `uri` names it in messages."""
+
+    progress: Progress
+    tensors: NamedTensors
+    uri: str
+
+
+def shard_name(world: World) -> str:
+    return f"rank-{world.rank:05d}-of-{world.size:05d}{SUFFIX}"
+
+
+def write_file(files: Files, path: str, data: bytes | memoryview) -> FileEntry:
+    """Write `path` and describe it for the manifest of its folder. Raises StoreWriteError."""
+    files.write(path, data)
+    return FileEntry(path.rpartition("/")[2], len(data), hashlib.sha256(data).hexdigest())
+
+
+def publish(files: Files, folder: str, shards: Sequence[FileEntry], progress: Progress) -> None:
+    """Make a checkpoint of the shards that all workers have written. Raises StoreWriteError."""
+    state = write_file(files, f"{folder}/{STATE}", progress.to_json())
+    files.write(f"{folder}/{MANIFEST}", Manifest((*shards, state)).to_json())
+
+
+def describe_checkpoint(files: Files, folder: str) -> list[FileEntry]:
+    """Entries of a written checkpoint's files, its manifest included, for the manifest of its artifact."""
+    manifest = files.read(f"{folder}/{MANIFEST}")
+    own = FileEntry(f"{folder}/{MANIFEST}", len(manifest), hashlib.sha256(manifest).hexdigest())
+    listed = Manifest.from_json(manifest, f"{files.uri}/{folder}").files
+    return [FileEntry(f"{folder}/{entry.path}", entry.size, entry.sha256) for entry in listed] + [own]
+
+
+def read_checkpoint(files: Files, world: World = World()) -> Checkpoint:  # noqa: B008  a world is frozen
+    """The checkpoint that `files` is at, every byte of it verified before any is used. Collective.
+
+    Raises CorruptArtifact or MissingArtifact on every worker, naming the file that is missing or damaged.
+    """
+    manifest, progress = world.agree(lambda: _read_progress(files))
+    return _verified(files, manifest, progress, world)
+
+
+def newest_checkpoint(files: Files, identity: str, world: World, before: int | None = None) -> Checkpoint | None:
+    """The newest good checkpoint of an artifact's folder, of step `before` or less, or None. Collective.
+
+    What is damaged or of another identity is skipped loudly; a finished `final` counts as the newest.
+    Raises ArtifactError when the store cannot be read: that says nothing about the checkpoints in it.
+    """
+    limit = sys.maxsize if before is None else before
+    for folder in world.agree(lambda: _newest_first(files)):
+        if folder != FINAL and step_of(folder) > limit:
+            continue
+        at = files.at(folder)
+        try:
+            manifest, progress = world.agree(lambda at=at: _read_progress(at))  # type: ignore[misc]
+            if progress.identity != identity:
+                _say(world, f"{at.uri} is of another run ({progress.identity}), ignored")
+            elif progress.step <= limit:
+                return _verified(at, manifest, progress, world)
+        except (CorruptArtifact, MissingArtifact) as error:
+            _say(world, f"checkpoint refused, trying an earlier one: {error}")
+    return None
+
+
+def load_model_state(folder: Path | str) -> dict[str, Tensor]:
+    """The model's tensors (fp32, named as in `K2Model.state_dict()`) of a checkpoint.
+
+    `folder`: of a checkpoint, or of a checkpoint artifact, whose `final/` is read. Hashes are left to
+    `store.fetch`. Raises CorruptArtifact when a tensor file is missing or unreadable.
+    """
+    folder = Path(folder)
+    files = LocalFiles(folder / FINAL if (folder / FINAL).is_dir() else folder)
+    shards = {path: size for path, size in files.sizes().items() if path.endswith(SUFFIX)}
+    if not shards:
+        raise CorruptArtifact(
+            f"{files.uri} holds no rank-*{SUFFIX}; expected the folder of a checkpoint or a checkpoint artifact"
+        )
+    pieces = [piece for path, size in sorted(shards.items()) for piece in read_header(files, path, size)]
+    tensors = StoredTensors(files, (piece for piece in pieces if piece.name.startswith(MODEL)))
+    return {name.removeprefix(MODEL): tensors[name] for name in sorted(tensors)}
+
+
+def _newest_first(files: Files) -> list[str]:
+    final = [FINAL] if files.exists(f"{FINAL}/{MANIFEST}") else []
+    return final + [folder for _, folder in reversed(list_checkpoints(files))]
+
+
+def _read_progress(files: Files) -> tuple[Manifest, Progress]:
+    manifest = read_manifest(files.uri)
+    check_listing(files, manifest)
+    entry = next((entry for entry in manifest.files if entry.path == STATE), None)
+    if entry is None:
+        raise CorruptArtifact(f"{files.uri}/{STATE} is not in the manifest: this is no checkpoint. Delete the folder")
+    data = files.read(STATE)
+    check_hash(files.uri, entry, hashlib.sha256(data).hexdigest())
+    try:
+        return manifest, Progress(**json.loads(data))
+    except (ValueError, TypeError) as error:
+        raise CorruptArtifact(f"{files.uri}/{STATE} is no training state ({error}). {remedy(files.uri)}") from error
+
+
+def _verified(files: Files, manifest: Manifest, progress: Progress, world: World) -> Checkpoint:
+    """Each worker hashes its share of the files and reads their headers; all agree before anything is used."""
+    shards = sorted((e for e in manifest.files if e.path.endswith(SUFFIX)), key=lambda entry: entry.path)
+
+    def verify_share() -> list[StoredPiece]:
+        pieces = []
+        for entry in shards[world.rank :: world.size]:
+            try:
+                check_hash(files.uri, entry, hash_stored(files, entry.path))
+            except FileNotFoundError as error:
+                raise CorruptArtifact(f"{files.uri}/{entry.path} is missing. {remedy(files.uri)}") from error
+            pieces += read_header(files, entry.path, entry.size)
+        return pieces
+
+    shares = world.together(verify_share)
+    tensors = StoredTensors(files, (piece for share in shares for piece in share))
+    return Checkpoint(progress, tensors, files.uri)
+
+
+def _say(world: World, what: str) -> None:
+    if world.first:
+        print(f"k2: {what}", file=sys.stderr, flush=True)

@@ -1,0 +1,131 @@
+"""One worker's file of a checkpoint: safetensors, laid out in memory as it will lie on the disk.
+
+The snapshot of a worker's pieces is taken straight into the image of its file, so that a save copies the
+state once. Each tensor of the file is a flat fp32 piece; the file's metadata says where in which whole
+tensor it lies. The header is read as untrusted: every number in it is checked.
+"""
+
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from k2model.artifacts import CorruptArtifact
+from k2model.artifacts.files import Files
+from k2model.artifacts.manifest import remedy
+from k2model.training.checkpoint.pieces import Columns, Piece, Shape
+
+FORMAT = "k2-pieces-1"
+SUFFIX = ".safetensors"
+_ITEM = 4  # bytes of an fp32 element
+_LONGEST_HEADER = 100_000_000  # as in safetensors itself
+
+
+@dataclass(frozen=True)
+class StoredPiece:
+    """A piece in a file: `length` elements from byte `offset` of `path` on. The rest as in `Piece`."""
+
+    name: str
+    shape: Shape
+    columns: Columns
+    start: int
+    length: int
+    path: str
+    offset: int
+
+
+class ShardImage:
+    """The bytes of one worker's file. `pieces` fixes names, places and sizes; `fill` the values."""
+
+    def __init__(self, pieces: Sequence[Piece]) -> None:
+        header = header_of(pieces)
+        size = len(header) + _ITEM * sum(piece.tensor.numel() for piece in pieces)
+        self.header = header
+        # Pinned, the copy from an accelerator runs at full speed. Zeroed, its pages are there before they are needed.
+        self._bytes = torch.zeros(size, dtype=torch.uint8, pin_memory=torch.cuda.is_available())
+        self._bytes[: len(header)] = torch.frombuffer(bytearray(header), dtype=torch.uint8)
+        self._values = self._bytes[len(header) :].view(torch.float32)
+
+    @property
+    def data(self) -> memoryview:
+        return self._bytes.numpy().data
+
+    def fill(self, pieces: Sequence[Piece]) -> None:
+        """Copy the values of pieces that are laid out as those the image was made for."""
+        at = 0
+        for piece in pieces:
+            size = piece.tensor.numel()
+            self._values[at : at + size].copy_(piece.tensor, non_blocking=True)
+            at += size
+        assert at == self._values.numel(), "the pieces are not those the image was made for"
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+
+def header_of(pieces: Sequence[Piece]) -> bytes:
+    """Length and JSON header of the file, padded such that the values after it are aligned."""
+    metadata, tensors, at = {"format": FORMAT}, {}, 0
+    for piece in pieces:
+        assert piece.name not in tensors, f"two pieces of {piece.name} on one worker"
+        columns = [piece.columns.index, piece.columns.count]
+        metadata[piece.name] = json.dumps({"shape": piece.shape, "start": piece.start, "columns": columns})
+        size = piece.tensor.numel()
+        offsets = [at, at + size * _ITEM]
+        tensors[piece.name] = {"dtype": "F32", "shape": [size], "data_offsets": offsets}
+        at = offsets[1]
+    content = json.dumps({"__metadata__": metadata, **tensors}, separators=(",", ":")).encode()
+    content += b" " * (-len(content) % 8)
+    return struct.pack("<Q", len(content)) + content
+
+
+def read_header(files: Files, path: str, size: int) -> list[StoredPiece]:
+    """The pieces in the file `path` of `size` bytes.
+
+    Raises CorruptArtifact naming the file when it is no safetensors file or not one of a checkpoint.
+    """
+    try:
+        (length,) = struct.unpack("<Q", files.read_range(path, 0, 8))
+        if length > min(size - 8, _LONGEST_HEADER):
+            raise ValueError(f"a header of {length} bytes in a file of {size}")
+        content = json.loads(files.read_range(path, 8, length))
+        metadata = content.pop("__metadata__")
+        if metadata.pop("format") != FORMAT:
+            raise ValueError(f"its format is not {FORMAT}")
+        if content.keys() != metadata.keys():
+            raise ValueError("tensors and places differ")
+        return [_piece(name, metadata[name], content[name], path, 8 + length, size) for name in content]
+    except FileNotFoundError as error:
+        raise CorruptArtifact(f"{files.uri}/{path} is missing. {remedy(files.uri)}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        raise CorruptArtifact(
+            f"{files.uri}/{path} is not a checkpoint's file ({error}), expected safetensors with places of format "
+            f"{FORMAT}. {remedy(files.uri)}"
+        ) from error
+
+
+def _piece(name: str, place: str, tensor: dict, path: str, body: int, size: int) -> StoredPiece:
+    where = json.loads(place)
+    begin, end = tensor["data_offsets"]
+    [length] = tensor["shape"]
+    numbers = [begin, end, length, where["start"], *where["shape"], *where["columns"]]
+    if not all(type(number) is int and number >= 0 for number in numbers) or tensor["dtype"] != "F32":
+        raise ValueError(f"{name} is not fp32 at a sound place")
+    if end - begin != length * _ITEM or body + end > size:
+        raise ValueError(f"{name} lies at {begin}..{end} for {length} elements, in {size - body} bytes")
+    columns = Columns(*where["columns"])
+    return StoredPiece(name, tuple(where["shape"]), columns, where["start"], length, path, body + begin)
+
+
+def read_values(files: Files, piece: StoredPiece, begin: int, into: Tensor) -> None:
+    """Fill `into` [n] with the elements `begin`..`begin + n` of a stored piece. Raises CorruptArtifact."""
+    wanted = into.numel() * _ITEM
+    data = files.read_range(piece.path, piece.offset + begin * _ITEM, wanted)
+    if len(data) != wanted:
+        raise CorruptArtifact(
+            f"{files.uri}/{piece.path} ends within {piece.name}: {len(data)} bytes, expected {wanted}. "
+            + remedy(files.uri)
+        )
+    into.copy_(torch.frombuffer(bytearray(data), dtype=torch.float32))
