@@ -38,6 +38,8 @@ NOTES = (
     "mid_2 starts from mid_1's last step, as the release labels it; the released script loads step 130,000 of 135,000.",
     "sft follows the report (65,536 tokens, batch 128, 3 epochs), which matches the released step 6,300; "
     "the released script differs (32,768 tokens, batch 1,024, 2 epochs).",
+    "checkpoints: saved as often as in the released scripts; every 5,000th is kept in pretrain and mid_1, and in "
+    "mid_2 to mid_4 those at which K2 evaluated.",
     "sft mixture: the rows given as fractions of the token budget; the rows given as whole copies are in "
     "k2_data/sft_mixture.csv.",
 )
@@ -46,6 +48,7 @@ UNKNOWN = (
     "phases.mid_2.mixture, phases.mid_3.mixture, phases.mid_4.mixture",
     "phases.sft.optimizer beta1, beta2, weight_decay, grad_clip and phases.sft.parallelism.nodes",
     "model.vocab_size exactly as trained (250,000 after trimming of padded rows)",
+    "phases.*.spikes: window, threshold and rollback distance of K2's own policy",
     "throughput, model-FLOPs utilisation and GPU-hours of every phase",
 )
 
@@ -85,7 +88,7 @@ def k2_70b() -> Recipe:
                 pretrain_mix,
                 concatenate,
                 _layout(400, 8, 1, micro_batch=3),
-                Cadence(save_every=500),
+                Cadence(save_every=500, keep_every=5_000),
                 seed=42,
             ),
             _phase(
@@ -100,7 +103,7 @@ def k2_70b() -> Recipe:
                 mid_1_mix,
                 concatenate,
                 _layout(400, 8, 1, micro_batch=4),
-                Cadence(save_every=500),
+                Cadence(save_every=500, keep_every=5_000),
                 seed=2,
             ),
             _phase(
@@ -115,7 +118,7 @@ def k2_70b() -> Recipe:
                 (),
                 best,
                 _layout(200, 8, 1),
-                Cadence(save_every=500),
+                Cadence(save_every=500, keep_every=2_500),
                 seed=2,
             ),
             _phase(
@@ -130,7 +133,7 @@ def k2_70b() -> Recipe:
                 (),
                 best,
                 _layout(200, 8, 2),
-                Cadence(save_every=250),
+                Cadence(save_every=250, keep_every=2_500),
                 seed=2,
             ),
             _phase(
@@ -145,7 +148,7 @@ def k2_70b() -> Recipe:
                 (),
                 best,
                 _layout(200, 8, 8),
-                Cadence(save_every=50),
+                Cadence(save_every=50, keep_every=500),
                 seed=2,
             ),
             _phase(
@@ -160,7 +163,7 @@ def k2_70b() -> Recipe:
                 sft_mix,
                 best,
                 _layout(64, 8, 1),
-                Cadence(save_every=2_100),
+                Cadence(save_every=2_100, keep_every=2_100),
                 seed=2,
             ),
         ),

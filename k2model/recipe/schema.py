@@ -119,10 +119,9 @@ class Cadence:
     """In steps, unless a name says otherwise. Never bears identity."""
 
     save_every: int
-    log_every: int = 1
     keep_last: int = 2  # newest checkpoints kept for resumption
     keep_every: int = 0  # every checkpoint at a multiple of this is kept for good (longitudinal study); 0 = none
-    norms_every: int = 10  # norms of parameters and updates, which cost a pass over both
+    norms_every: int = 10  # norms of parameters and updates, which cost a pass over both; 0 = never
     save_deadline_seconds: float = 600.0  # how long training waits for a store that does not take a checkpoint
     preemption_seconds: float = 25.0  # from SIGTERM to the last checkpoint's end
 
@@ -134,13 +133,14 @@ class SpikePolicy:
     A step is an outlier when its loss lies more than `threshold` robust standard deviations (1.4826 x median
     absolute deviation) above the median of the last `window` ordinary steps. Up to `narrow` outliers in a row
     are ridden out. More, or a loss or gradient norm that is not a number, roll training back to a checkpoint
-    before the spike and skip the steps of the spike, at most `max_rollbacks` times in a phase. K2's own
-    window and threshold are not public.
+    before the spike and skip the spike's steps and `margin` steps before them, at most `max_rollbacks` times in
+    a phase. K2's own window and threshold are not public.
     """
 
     window: int = 128
     threshold: float = 8.0
     narrow: int = 10
+    margin: int = 2  # the batch that set a spike off shows in the losses that follow it
     max_rollbacks: int = 3
 
 

@@ -3,6 +3,7 @@
 import math
 
 from k2model.errors import K2Error
+from k2model.recipe.parallelism import layout_problem
 from k2model.recipe.schema import PhaseConfig, Recipe
 
 SMALLEST_VOCABULARY = 280  # 256 bytes, the special tokens, and a few merges
@@ -91,21 +92,25 @@ def _check_phase(recipe: Recipe, phase: PhaseConfig, earlier: list[str]) -> None
             )
         if entry.weight < 0:
             raise RecipeError(f"{where}.mixture.{entry.source}.weight={entry.weight} must not be negative")
-    _check_parallelism(phase, where)
+    _check_cadence(phase, where)
+    if problem := layout_problem(recipe.model, phase):
+        raise RecipeError(problem)
 
 
-def _check_parallelism(phase: PhaseConfig, where: str) -> None:
-    layout = phase.parallelism
-    world = layout.nodes * layout.workers_per_node
-    model_parallel = layout.tensor * layout.context
-    if world % model_parallel:
+def _check_cadence(phase: PhaseConfig, where: str) -> None:
+    cadence, spikes = phase.cadence, phase.spikes
+    for name, least in (("save_every", 0), ("keep_last", 1), ("keep_every", 0), ("norms_every", 0)):
+        if getattr(cadence, name) < least:
+            raise RecipeError(f"{where}.cadence.{name}={getattr(cadence, name)} must be at least {least}")
+    if cadence.keep_every and (not cadence.save_every or cadence.keep_every % cadence.save_every):
         raise RecipeError(
-            f"{where}.parallelism: {layout.nodes} nodes x {layout.workers_per_node} workers = {world} must be a "
-            f"multiple of tensor x context = {model_parallel}"
+            f"{where}.cadence.keep_every={cadence.keep_every} must be a multiple of save_every={cadence.save_every}: "
+            "only what is saved can be kept"
         )
-    data_parallel = world // model_parallel
-    if phase.global_batch % data_parallel:
-        raise RecipeError(
-            f"{where}: global_batch={phase.global_batch} must be a multiple of the {data_parallel} data-parallel "
-            f"workers; change global_batch or parallelism.workers_per_node"
-        )
+    for name, least in (("window", 8), ("narrow", 0), ("margin", 0), ("max_rollbacks", 0)):
+        if getattr(spikes, name) < least:
+            raise RecipeError(f"{where}.spikes.{name}={getattr(spikes, name)} must be at least {least}")
+    if not (spikes.threshold > 0 and math.isfinite(spikes.threshold)):
+        raise RecipeError(f"{where}.spikes.threshold={spikes.threshold} must be positive and finite")
+    if not (phase.z_loss >= 0 and math.isfinite(phase.z_loss)):
+        raise RecipeError(f"{where}.z_loss={phase.z_loss} must be a number, 0 or above")
