@@ -10,10 +10,10 @@ STEP_VERSIONS = {
     "corpus_valid": "1",
     "tokenizer": "1",
     "tokens": "1",
-    "sequences": "1",
+    "sequences": "2",
     "checkpoint": "2",
     "export": "1",
     "scores": "1",
-    "report": "1",
-    "release": "1",
+    "report": "2",
+    "release": "2",
 }

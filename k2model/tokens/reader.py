@@ -31,12 +31,13 @@ class PackedSequences:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         batch = reader.get_batch(0)
         metadata = {key.decode(): value.decode() for key, value in (batch.schema.metadata or {}).items()}
-        missing = {"sources", "vocab_size", "fingerprint"} - metadata.keys()
+        missing = {"sources", "domains", "vocab_size", "fingerprint"} - metadata.keys()
         if reader.num_record_batches != 1 or missing:
             raise TokensError(f"{path}: not written by the pack step (metadata lacks {sorted(missing)}); pack again")
         self.rows: int = batch.num_rows
         self.sequence_length: int = batch.schema.field("tokens").type.list_size
         self.sources: list[str] = json.loads(metadata["sources"])
+        self.domains: list[str] = json.loads(metadata["domains"])  # one for each source
         self.vocab_size: int = int(metadata["vocab_size"])
         self.fingerprint: str = metadata["fingerprint"]
         self._tokens = self._matrix(batch, "tokens")

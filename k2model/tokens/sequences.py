@@ -57,7 +57,8 @@ def pack_folder(tokens: Path, phase: PhaseConfig, folder: Path, max_epochs: floa
     rows = _assemble(layout, list(shards.values()), phase.sequence_length, counts["pad"])
     if int(rows.tokens.max()) >= counts["vocab_size"]:
         raise TokensError(f"{tokens}: holds token {rows.tokens.max()}, the vocabulary ends at {counts['vocab_size']}")
-    _write(rows, folder / SEQUENCES_FILE, list(shares), counts["vocab_size"])
+    domains = {name: counts["train"][name]["domain"] for name in shares}
+    _write(rows, folder / SEQUENCES_FILE, domains, counts["vocab_size"])
     composition = _composition(layout, rows, sources, phase)
     (folder / COMPOSITION_FILE).write_text(json.dumps(composition, indent=1) + "\n", encoding="utf-8")
     return {name: float(composition[name]) for name in ("tokens", "targets", "documents", "padding")}
@@ -136,8 +137,11 @@ def _assemble(layout: Layout, shards: list[TokenShard], length: int, pad: int) -
     return PackedRows(tokens.reshape(shape), loss.reshape(shape), document.reshape(shape), source.reshape(shape))
 
 
-def _write(rows: PackedRows, path: Path, sources: list[str], vocab_size: int) -> None:
-    """One record batch of fixed-size lists; the metadata holds what a reader must know before any row."""
+def _write(rows: PackedRows, path: Path, domains: dict[str, str], vocab_size: int) -> None:
+    """One record batch of fixed-size lists; the metadata holds what a reader must know before any row.
+
+    `domains`: the domain of each source, in the order of their indices.
+    """
     columns = {
         name: pa.FixedSizeListArray.from_arrays(
             pa.array(values.reshape(-1)),
@@ -149,7 +153,12 @@ def _write(rows: PackedRows, path: Path, sources: list[str], vocab_size: int) ->
     for name, values in vars(rows).items():
         digest.update(f"{name} {values.shape} {values.dtype.str}\0".encode())
         digest.update(np.ascontiguousarray(values).data)
-    metadata = {"sources": json.dumps(sources), "vocab_size": str(vocab_size), "fingerprint": digest.hexdigest()}
+    metadata = {
+        "sources": json.dumps(list(domains)),
+        "domains": json.dumps(list(domains.values())),
+        "vocab_size": str(vocab_size),
+        "fingerprint": digest.hexdigest(),
+    }
     schema = pa.schema([pa.field(n, c.type, nullable=False) for n, c in columns.items()], metadata=metadata)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         writer.write_batch(pa.RecordBatch.from_arrays(list(columns.values()), schema=schema))
