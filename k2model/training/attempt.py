@@ -1,6 +1,13 @@
-"""One attempt at a phase: start from the newest good state, train, save, and finish the artifact."""
+"""One attempt at a phase: start from the newest good state, train, save, and finish the artifact.
 
+Spikes that have to be undone are handled here: training starts anew from a checkpoint before the spike,
+by the very way a killed job is resumed, and leaves the spike's steps out.
+"""
+
+import gc
 import time
+from dataclasses import replace
+from statistics import fmean
 
 from k2model.artifacts import ArtifactRef, Identity, Lease, Manifest, Store
 from k2model.artifacts.files import Files, files_at
@@ -10,6 +17,7 @@ from k2model.recipe.schema import ModelConfig, PhaseConfig
 from k2model.tokens import PackedSequences
 from k2model.training.checkpoint import (
     FINAL,
+    Checkpoint,
     Progress,
     describe_checkpoint,
     keep_for_good_only,
@@ -18,16 +26,24 @@ from k2model.training.checkpoint import (
     step_folder,
 )
 from k2model.training.engine import Engine
-from k2model.training.errors import TrainingError
+from k2model.training.errors import CheckpointMismatch, TrainingDiverged, TrainingError
+from k2model.training.facts import TrainingFacts
+from k2model.training.layout import Layout
 from k2model.training.loop import TrainingLoop
-from k2model.training.metrics import MetricsLog
+from k2model.training.metrics import MetricsLog, StepMetrics
+from k2model.training.preemption import Preemption
+from k2model.training.progress import ProgressLine
 from k2model.training.saver import Saver
+from k2model.training.spikes import Intervention, RolledBack, Spike, SpikeWatch
 from k2model.training.state import TrainingState
+from k2model.training.utilisation import measured_peak
 from k2model.training.world import World
+
+AFTER_STEPS = 10  # steps behind an intervention whose mean loss its record gives
 
 
 class Attempt:
-    """Of one worker; all methods are collective. `lease` is rank 0's, None on the other workers."""
+    """Of one worker; `complete` and all it calls are collective. `lease` is rank 0's, None on other workers."""
 
     def __init__(
         self, store: Store, identity: Identity, model: ModelConfig, phase: PhaseConfig, sequences: PackedSequences,
@@ -37,39 +53,97 @@ class Attempt:
         self.sequences, self.world, self.lease = sequences, world, lease
         self.files: Files = files_at(store.location(identity))
         self.saver = Saver(self.files, world, phase.cadence, self._guard, self._publish_log)
+        self.preemption = Preemption()
+        self.interventions: list[Intervention] = []
         self.log: MetricsLog | None = None
+        self.line: ProgressLine | None = None
         self.began = time.time()
 
     def complete(self, parent: ArtifactRef | None) -> ArtifactRef:
         """Train what is left of the phase and adopt the result into the store."""
-        found = newest_checkpoint(self.files, self.identity.key, self.world)
-        start, state = 0, None
-        if found is not None:
-            start, state = found.progress.step, TrainingState(found.tensors, found.progress.optimizer_steps, found.uri)
-        elif parent is not None:
-            state = self._parent_state(parent)
-        self.engine = Engine(self.model, self.phase, self.world, state)
-        self.log = self.world.first_does(lambda: MetricsLog(self.files, start))
-        if start < self.phase.steps or found is None:
-            self._train(start)
+        self.layout = Layout.of(self.world, self.phase.parallelism)
+        with self.preemption.watched():
+            found = newest_checkpoint(self.files, self.identity.key, self.world)
+            self.interventions = [Intervention(**record) for record in found.progress.interventions] if found else []
+            self.peak = sum(self.world.together(lambda: measured_peak(self.phase.precision)))
+            try:
+                while (spike := self._train_from(found, parent)) is not None:
+                    found = self._go_back(spike)
+            finally:
+                self.saver.close()
         return self.world.agree(lambda: self._adopt(parent))
 
-    def _train(self, start: int) -> None:
-        self.saver.discard_after(start)  # what is newer is damaged, or was never finished
+    def _train_from(self, found: Checkpoint | None, parent: ArtifactRef | None) -> Spike | None:
+        """Take the steps behind `found`, or all of them, and write `final/`; or the spike that has to be undone."""
+        start = found.progress.step if found is not None else 0
+        facts = TrainingFacts.of(self.model, self.phase, self.layout, self.peak, self.interventions)
+        self.log = self.world.first_does(lambda: MetricsLog(self.files, start, facts))
+        if found is not None and start == self.phase.steps:
+            return None
+        self.line = self.world.first_does(lambda: ProgressLine(facts, start))
+        self.saver.discard_after(start)  # what is newer is damaged, unfinished or taken back
+        state = self._state_of(found) if found is not None else self._parent_state(parent)
+        self.engine = Engine(self.model, self.phase, self.layout, state)
         self.saver.reserve(self.engine.state)
-        loop = TrainingLoop(self.engine, self.phase, self.sequences, self.world, self.log)
+        self.watch = SpikeWatch(self.phase.spikes, found.progress.ordinary_losses if found is not None else ())
+        loop = TrainingLoop(
+            self.engine, self.model, self.phase, self.sequences, self, self.watch, self.interventions,
+            self.preemption, self.peak,
+        )  # fmt: skip
         try:
-            try:
-                loop.run(start, self._save, self.saver.poll)
-            except TrainingError:  # which all workers raise alike: what was saved before it is whole
-                self.saver.finish()
-                raise
-            self.saver.save(FINAL, self.engine.state, self._progress(self.phase.steps))
+            loop.run(start)
+        except RolledBack as rolled:
+            return rolled.spike
+        except TrainingError:  # which all workers raise alike: what was saved before it is whole
+            self.saver.finish()
+            raise
         finally:
-            self.saver.close()
+            if self.line is not None:
+                self.line.close()
+        self.saver.save(FINAL, self.engine.state, self._progress(self.phase.steps))
+        return None
 
-    def _parent_state(self, parent: ArtifactRef) -> TrainingState:
+    def _go_back(self, spike: Spike) -> Checkpoint | None:
+        """The checkpoint to start from again (None: the phase's beginning), after noting why.
+
+        Raises TrainingDiverged when the policy allows no more of it.
+        """
+        self.saver.finish()  # it was begun before the spike
+        if len(self.interventions) >= self.phase.spikes.max_rollbacks:
+            raise self._diverged(spike)
+        del self.engine
+        gc.collect()  # DeepSpeed's cycles; the next engine wants the memory
+        found = newest_checkpoint(self.files, self.identity.key, self.world, before=spike.first_step)
+        back_to = found.progress.step if found is not None else 0
+        self.interventions.append(
+            Intervention(
+                spike.reason, spike.first_step, spike.last_step, back_to, spike.before, spike.deviation, spike.losses
+            )
+        )
+        if self.line is not None:
+            self.line.rolled_back(self.interventions[-1])
+        return found
+
+    def _diverged(self, spike: Spike) -> TrainingDiverged:
+        phase, batch = self.phase, self.phase.global_batch
+        earlier = "; ".join(f"steps {i.first_step}..{i.last_step} ({i.reason})" for i in self.interventions)
+        shown = ", ".join("not a number" if loss is None else f"{loss:.3f}" for loss in spike.losses[-8:])
+        before = "" if spike.before is None else f" after a median of {spike.before:.3f} ± {spike.deviation:.3f}"
+        return TrainingDiverged(
+            f"phase '{phase.name}' diverged at step {spike.last_step}: {spike.reason}; losses {shown}{before}, on rows "
+            f"{spike.first_step * batch}..{(spike.last_step + 1) * batch - 1} of {self.sequences.folder}. "
+            f"spikes.max_rollbacks={phase.spikes.max_rollbacks}, taken for: {earlier or 'none'}. "
+            "Nothing of the spike was saved. Look at those rows, lower optimizer.lr or optimizer.grad_clip, or raise "
+            "spikes.max_rollbacks; the checkpoints before it are whole"
+        )
+
+    def _state_of(self, found: Checkpoint) -> TrainingState:
+        return TrainingState(found.tensors, found.progress.optimizer_steps, found.uri)
+
+    def _parent_state(self, parent: ArtifactRef | None) -> TrainingState | None:
         """Read by each worker as far as it needs it, after all of them have verified their share of its files."""
+        if parent is None:
+            return None
 
         def look_up() -> Files:
             files, manifest = self.store.look_up(parent)
@@ -78,12 +152,35 @@ class Attempt:
             return files.at(FINAL)
 
         checkpoint = read_checkpoint(self.world.agree(look_up), self.world)
-        steps = checkpoint.progress.optimizer_steps if self.phase.keep_optimizer_state else None
-        origin = f"the checkpoint of phase '{checkpoint.progress.phase}' ({checkpoint.uri})"
-        return TrainingState(checkpoint.tensors, steps, origin)
+        progress = checkpoint.progress
+        if progress.phase != self.phase.parent:
+            raise CheckpointMismatch(
+                f"{checkpoint.uri} is a checkpoint of phase '{progress.phase}', but phases.{self.phase.name}.parent="
+                f"'{self.phase.parent}'. Give the checkpoint of that phase, or change the recipe"
+            )
+        steps = progress.optimizer_steps if self.phase.keep_optimizer_state else None
+        return TrainingState(
+            checkpoint.tensors, steps, f"the checkpoint of phase '{progress.phase}' ({checkpoint.uri})"
+        )
 
-    def _save(self, done: int) -> None:
+    def report(self) -> list[int]:
+        return self.saver.report()
+
+    def hear(self, totals: list[int]) -> None:
+        self.saver.hear(totals)
+
+    def add(self, row: StepMetrics) -> None:
+        if self.log is not None and self.line is not None:
+            self.log.add(row)
+            self.line.update(row)
+
+    def save(self, done: int) -> None:
+        self.saver.rollback_before = max(done - self.phase.spikes.margin, 0)
         self.saver.begin(step_folder(done), self.engine.state, self._progress(done))
+
+    def save_before_end(self, done: int) -> None:
+        seconds = self.phase.cadence.preemption_seconds
+        self.saver.save(step_folder(done), self.engine.state, self._progress(done), deadline=seconds)
 
     def _guard(self) -> None:
         """A worker that was taken for dead must not overwrite its successor's files."""
@@ -95,20 +192,29 @@ class Attempt:
             self.log.publish()
 
     def _progress(self, done: int) -> Progress:
+        left_out = sum(any(i.skips(step) for i in self.interventions) for step in range(done))
         return Progress(
             phase=self.phase.name,
             step=done,
-            tokens=done * self.phase.tokens_per_step,
+            tokens=(done - left_out) * self.phase.tokens_per_step,
             world_size=self.world.size,
             optimizer_steps=self.engine.state.optimizer_steps,
             identity=self.identity.key,
             sequences=self.sequences.fingerprint,
+            interventions=[self._judged(i).record() for i in self.interventions],
+            ordinary_losses=self.watch.history,
         )
+
+    def _judged(self, intervention: Intervention) -> Intervention:
+        """With the mean loss behind it, as far as steps were taken there; the log, and so this, is rank 0's."""
+        rows = self.log.rows if self.log is not None else []
+        after = [row.loss for row in rows if row.step > intervention.last_step][:AFTER_STEPS]
+        return replace(intervention, after=fmean(after) if after else None)
 
     def _adopt(self, parent: ArtifactRef | None) -> ArtifactRef:
         """Rank 0 alone. `final/` stands by itself from here on: only checkpoints kept for good stay beside it."""
         assert self.log is not None
-        entries = [*describe_checkpoint(self.files, FINAL), self.log.close()]
+        entries = [*describe_checkpoint(self.files, FINAL), *self.log.close()]
         made = self.store.adopt(self.identity, Manifest(tuple(entries)), self._stats(parent), self.began)
         keep_for_good_only(self.files, self.phase.cadence)
         return made
@@ -118,12 +224,14 @@ class Attempt:
         assert self.log is not None
         rows = self.log.rows
         last = rows[-max(1, len(rows) // 10) :]
+        tokens = rows[-1].tokens if rows else 0
         earlier = parent.stats.get("tokens_total", 0.0) if parent is not None else 0.0
         return {
             "steps": self.phase.steps,
-            "tokens": self.phase.tokens,
-            "tokens_total": earlier + self.phase.tokens,
+            "tokens": tokens,
+            "tokens_total": earlier + tokens,
             "parameters": count_parameters(self.model),
             "loss": sum(row.loss for row in last) / max(len(last), 1),
+            "interventions": len(self.interventions),
             "seconds": round(sum(row.seconds for row in rows), 3),
         }

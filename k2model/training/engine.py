@@ -1,36 +1,38 @@
-"""One optimizer step on a batch, through DeepSpeed: objective, precision, accumulation, ZeRO.
+"""One optimizer step on a batch, through DeepSpeed: objective, precision, accumulation, parallelism.
 
 Data, schedule, checkpoint files and metrics belong to others; the state by name is in `state`.
 
-Shape suffixes: B rows of this worker, T sequence, V vocabulary.
+Shape suffixes: B rows of this worker, T its positions, R those of the whole row, S sources.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
-from k2model.model import K2Model, shifted_targets
+from k2model.model import K2Model
+from k2model.model.loss import IGNORED
 from k2model.model.products import multiplies_bf16
 from k2model.recipe.schema import ModelConfig, PhaseConfig, Precision
+from k2model.training.batch import Batch
+from k2model.training.exchange import LocalLoss
 from k2model.training.layout import Layout
+from k2model.training.norms import Norms, measured_step
 from k2model.training.optimizers import K2Optimizer
 from k2model.training.state import NamedState, TrainingState, check_fits, tensor_shapes, whole_shape
-from k2model.training.world import World
 
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """`loss_sum`: nats over this worker's targets, a scalar not yet reduced over workers.
-    `targets` and `grad_norm` (before clipping) are the global batch's."""
+    """`loss`: of this worker's targets, by source, not yet reduced over workers. `grad_norm` (before
+    clipping) is the global batch's; `norms` where they were asked for."""
 
-    loss_sum: Tensor
-    targets: int
+    loss: LocalLoss
     grad_norm: float
+    norms: Norms | None
 
 
 class Objective(nn.Module):
@@ -39,21 +41,23 @@ class Objective(nn.Module):
     Autocast sits inside, since DeepSpeed rules over any autocast around its own forward.
     """
 
-    def __init__(self, model: K2Model, precision: Precision) -> None:
+    def __init__(self, model: K2Model, precision: Precision, z_loss: float) -> None:
         super().__init__()
         self.model = model
         self.autocast = precision is Precision.BF16
+        self.z_loss = z_loss
 
-    def forward(self, tokens_BT: Tensor, document_BT: Tensor, loss_BT: Tensor) -> Tensor:
+    def forward(self, tokens_BT: Tensor, targets_BT: Tensor, document_BR: Tensor) -> tuple[Tensor, Tensor]:
+        """(the sum to minimise, nats at each position [B, T] without gradient)."""
         with torch.autocast(tokens_BT.device.type, torch.bfloat16, enabled=self.autocast):
-            return self.model.loss(tokens_BT, shifted_targets(tokens_BT, loss_BT), document_BT)[0]
+            return self.model.loss(tokens_BT, targets_BT, document_BR, self.z_loss)
 
 
 class Engine:
     """Model, optimizer and DeepSpeed engine of one phase on one worker."""
 
     def __init__(
-        self, model_config: ModelConfig, phase: PhaseConfig, world: World, start: TrainingState | None = None
+        self, model_config: ModelConfig, phase: PhaseConfig, layout: Layout, start: TrainingState | None = None
     ) -> None:
         """Start from `start`, or from random weights that are a function of the phase's seed.
 
@@ -64,15 +68,18 @@ class Engine:
         """
         import deepspeed
 
-        self.world, self.zero_stage = world, phase.parallelism.zero_stage
-        self.rows = phase.global_batch // world.size
+        self.layout, self.parallelism = layout, phase.parallelism
+        self.rows = phase.global_batch // layout.data.size
         self.micro_batch = min(phase.parallelism.micro_batch or self.rows, self.rows)
-        _tell_how_bf16_is_multiplied(phase, world)
+        _tell_how_bf16_is_multiplied(phase, layout)
         torch.manual_seed(phase.seed)
-        objective = Objective(K2Model(model_config, phase.rope_theta, phase.sequence_length), phase.precision)
-        layout = Layout.of(world, phase.parallelism)
-        parameters = {n: whole_shape(n, p.shape, layout.tensor) for n, p in objective.named_parameters()}
-        self.shapes = tensor_shapes(parameters, phase.optimizer.name)
+        model = K2Model(
+            model_config, phase.rope_theta, phase.sequence_length, tensor=layout.tensor, context=layout.context,
+            recompute=phase.parallelism.activation_checkpointing,
+        )  # fmt: skip
+        objective = Objective(model, phase.precision, phase.z_loss)
+        whole = {name: whole_shape(name, p.shape, layout.tensor) for name, p in objective.named_parameters()}
+        self.shapes = tensor_shapes(whole, phase.optimizer.name)
         if start is not None:
             check_fits(start, self.shapes, phase.name)
             with torch.no_grad():
@@ -80,57 +87,106 @@ class Engine:
                     parameter.copy_(start.tensors.local(name, name, layout.tensor))
         # Without ZeRO, clipping in the optimizer saves the engine's second all-reduce and per-tensor norms.
         clip = phase.optimizer.grad_clip
-        self.optimizer = K2Optimizer(objective.named_parameters(), phase.optimizer, None if self.zero_stage else clip)
+        own_clip = None if self.parallelism.zero_stage else clip
+        self.optimizer = K2Optimizer(objective.named_parameters(), phase.optimizer, own_clip, layout.tensor)
         self.deepspeed, *_ = deepspeed.initialize(
-            model=objective, optimizer=self.optimizer, config=self._config(clip), dist_init_required=False
-        )
-        self.state = NamedState(self.deepspeed, self.optimizer, phase.optimizer.name, self.zero_stage, layout)
+            model=objective, optimizer=self.optimizer, config=self._config(clip), mpu=DeepSpeedGroups(layout),
+            dist_init_required=False,
+        )  # fmt: skip
+        stage = self.parallelism.zero_stage
+        self.state = NamedState(self.deepspeed, self.optimizer, phase.optimizer.name, stage, layout)
         if start is not None and start.optimizer_steps is not None:
             self.state.load_optimizer(start.tensors, start.optimizer_steps)
 
     def _config(self, clip: float) -> dict[str, Any]:
+        stage = self.parallelism.zero_stage
+        zero: dict[str, Any] = {"stage": stage}
+        if self.parallelism.offload:
+            zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
         return {
             "train_micro_batch_size_per_gpu": self.micro_batch,
             "gradient_accumulation_steps": -(-self.rows // self.micro_batch),
-            "gradient_clipping": clip if self.zero_stage else 0.0,
-            "zero_optimization": {"stage": self.zero_stage},
+            "gradient_clipping": clip if stage else 0.0,
+            "zero_optimization": zero,
             "zero_allow_untested_optimizer": True,
             "zero_force_ds_cpu_optimizer": False,
             "steps_per_print": None,
         }
 
-    def step(self, batch: Mapping[str, Tensor], lr: float) -> StepOutcome:
-        """One optimizer step on this worker's rows [B, T] of the global batch.
+    def step(self, batch: Batch, lr: float, targets: int, sources: int, with_norms: bool = False) -> StepOutcome:
+        """One optimizer step on this worker's part of the global batch.
 
-        The objective is the mean over all targets of the global batch, however they are spread: each
-        backward pass scales its sum of nats such that the average DeepSpeed takes over workers is
-        exactly that mean.
+        The objective is the mean over all `targets` of the global batch, however they are spread: each
+        backward pass scales its sum of nats such that the average DeepSpeed takes over the workers that
+        share gradients is exactly that mean. `sources`: how many the losses are counted by.
         """
-        targets = self._global_targets(batch["loss"])  # stays on the CPU, as its group does
-        scale = self.world.size / max(targets, 1)
+        scale = self.layout.replicas.size / max(targets, 1)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        total = torch.zeros((), device=self.deepspeed.device)
-        arguments = (batch[name].to(total.device) for name in ("tokens", "document", "loss"))
-        pieces = zip(*(argument.split(self.micro_batch) for argument in arguments), strict=True)
-        for tokens_BT, document_BT, loss_BT in pieces:
-            loss = self.deepspeed(tokens_BT, document_BT, loss_BT)
+        nats = []
+        for number, piece in enumerate(self._pieces(batch)):
+            if number:
+                self.deepspeed.step()  # counts the backward pass before
+            loss, nats_BT = self.deepspeed(*piece)
             self.deepspeed.backward(loss * scale, scale_wrt_gas=False)
-            self.deepspeed.step()
-            total += loss.detach()
-        norm = self.deepspeed.get_global_grad_norm() if self.zero_stage else self.optimizer.grad_norm
-        return StepOutcome(total, targets, float(norm))
+            nats.append(nats_BT)
+        norms = measured_step(self.state, self.deepspeed.step) if with_norms else self.deepspeed.step()
+        norm = self.deepspeed.get_global_grad_norm() if self.parallelism.zero_stage else self.optimizer.grad_norm
+        return StepOutcome(self._by_source(batch, torch.cat(nats), sources), float(norm), norms)
 
-    def _global_targets(self, loss_BT: Tensor) -> int:
-        count = loss_BT[:, 1:].sum()  # the first position of a row has no prediction
-        if self.world.size > 1:
-            dist.all_reduce(count)
-        return int(count.item())
+    def _pieces(self, batch: Batch) -> Iterator[tuple[Tensor, ...]]:
+        """Micro-batches of `Objective.forward`'s arguments, on the device."""
+        arguments = (batch.tokens_BT, batch.targets_BT, batch.document_BR)
+        device = self.deepspeed.device
+        yield from zip(*(argument.to(device).split(self.micro_batch) for argument in arguments), strict=True)
+
+    def _by_source(self, batch: Batch, nats_BT: Tensor, sources: int) -> LocalLoss:
+        """Sums of nats and targets by source; workers that hold parts of the same matrices count once."""
+        if self.layout.tensor.rank:
+            return LocalLoss(torch.zeros(sources, dtype=torch.float64), torch.zeros(sources, dtype=torch.float64))
+        bears = batch.targets_BT != IGNORED
+        source = batch.source_BT[bears].long()
+        nats = nats_BT.to("cpu", torch.float64)[bears]
+        return LocalLoss(
+            torch.bincount(source, nats, minlength=sources), torch.bincount(source, minlength=sources).double()
+        )
 
 
-def _tell_how_bf16_is_multiplied(phase: PhaseConfig, world: World) -> None:
+class DeepSpeedGroups:
+    """A `Layout` in the words of DeepSpeed's `mpu`: who shares gradients, who shares matrices."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+
+    def get_data_parallel_group(self) -> Any:
+        return self.layout.replicas.group
+
+    def get_data_parallel_world_size(self) -> int:
+        return self.layout.replicas.size
+
+    def get_data_parallel_rank(self) -> int:
+        return self.layout.replicas.rank
+
+    def get_data_parallel_group_ranks(self) -> list[int]:
+        return self.layout.replica_ranks
+
+    def get_model_parallel_group(self) -> Any:
+        return self.layout.tensor.group
+
+    def get_model_parallel_world_size(self) -> int:
+        return self.layout.tensor.size
+
+    def get_model_parallel_rank(self) -> int:
+        return self.layout.tensor.rank
+
+    get_tensor_model_parallel_group = get_model_parallel_group
+    get_tensor_model_parallel_world_size = get_model_parallel_world_size
+    get_tensor_model_parallel_rank = get_model_parallel_rank
+
+
+def _tell_how_bf16_is_multiplied(phase: PhaseConfig, layout: Layout) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    if world.first and phase.precision is Precision.BF16 and not multiplies_bf16(device):
+    if layout.world.first and phase.precision is Precision.BF16 and not multiplies_bf16(device):
         logging.getLogger("k2model").info(
             "%s: torch has no bf16 kernels for this processor; operands are rounded to bf16 and multiplied in fp32",
             phase.name,

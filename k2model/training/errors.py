@@ -12,7 +12,11 @@ class InvalidPhase(TrainingError, ValueError):
 
 
 class TrainingDiverged(TrainingError):
-    """The loss or the gradient norm stopped being a number; nothing of that step was saved."""
+    """Spikes came back more often than the phase's policy undoes; the message holds the evidence."""
+
+
+class Preempted(TrainingError):
+    """The job was told to end (SIGTERM) and left a checkpoint: run it again to go on."""
 
 
 class CheckpointMismatch(TrainingError):

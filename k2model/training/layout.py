@@ -1,11 +1,15 @@
 """How the workers of a job share a phase: data-parallel, sequence-parallel and tensor-parallel groups.
 
 Ranks count tensor first, then context, then data, so that the workers that talk most are neighbours on
-one node. The replicas of a row's gradients are all workers of one tensor rank: a piece of a sequence is
-to the gradient what other rows are.
+one node. The replicas of a parameter's gradient are all workers of one tensor rank: a piece of a
+sequence is to the gradient what other rows are.
 """
 
 from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from k2model.model.parallel import WHOLE, Shard
 from k2model.recipe.schema import Parallelism
@@ -14,51 +18,48 @@ from k2model.training.world import World
 
 @dataclass(frozen=True)
 class Layout:
-    """One worker's place. `data`: which rows of a batch; `context`: which part of each row; `tensor`: which
-    part of each matrix; `replicas`: the workers whose gradients are summed (data x context)."""
+    """One worker's place. `data`: which rows of a batch (no group: rows are shared out without a word);
+    `context`: which part of each row; `tensor`: which part of each matrix; `replicas`: the workers whose
+    gradients are summed, data x context, always with a group."""
 
     world: World
-    data: Shard = WHOLE
-    context: Shard = WHOLE
-    tensor: Shard = WHOLE
-    replicas: Shard = WHOLE
+    data: Shard
+    context: Shard
+    tensor: Shard
+    replicas: Shard
+    replica_ranks: list[int]
 
     @classmethod
     def of(cls, world: World, parallelism: Parallelism) -> "Layout":
-        """Form the groups. Collective; the world must be joined and its size fit (see `validate`)."""
+        """Form the groups. Collective; the world must be joined and of a size that fits (`layout_problem`)."""
         tensor, context = parallelism.tensor, parallelism.context
         data = world.size // (tensor * context)
-
-        def rank(d: int, c: int, t: int) -> int:
-            return (d * context + c) * tensor + t
-
-        every = [(d, c, t) for d in range(data) for c in range(context) for t in range(tensor)]
-        me = every[world.rank]
-
-        def shard(index: int, size: int, members: list[list[int]]) -> Shard:
-            return Shard(index, size, _group(world, members) if size > 1 else None)
-
-        d, c, t = me
+        assert data * tensor * context == world.size, f"{world.size} workers for tensor {tensor} x context {context}"
+        ranks = torch.arange(world.size).view(data, context, tensor)
+        d, c, t = (int(index) for index in (ranks == world.rank).nonzero()[0])
+        replica_ranks, replicas = _group(world, ranks.permute(2, 0, 1).reshape(tensor, -1))
         return cls(
             world,
-            data=Shard(d, data),  # rows are shared out without a word
-            context=shard(c, context, [[rank(i, k, j) for k in range(context)] for i in range(data) for j in range(tensor)]),
-            tensor=shard(t, tensor, [[rank(i, k, j) for j in range(tensor)] for i in range(data) for k in range(context)]),
-            replicas=shard(
-                d * context + c,
-                data * context,
-                [[rank(i, k, j) for i in range(data) for k in range(context)] for j in range(tensor)],
-            ),
-        )  # fmt: skip
+            data=Shard(d, data),
+            context=_shard(world, c, ranks.transpose(1, 2).reshape(-1, context)),
+            tensor=_shard(world, t, ranks.reshape(-1, tensor)),
+            replicas=Shard(d * context + c, data * context, replicas),
+            replica_ranks=replica_ranks,
+        )
 
 
-def _group(world: World, members: list[list[int]]):  # noqa: ANN202  torch's type, which is not imported here
-    """The process group among `members` that holds this worker. Every worker forms all of them, in one order."""
+def _shard(world: World, rank: int, members: Tensor) -> Shard:
+    """`members` [groups, size]; no group is formed for one worker alone."""
+    return Shard(rank, members.shape[1], _group(world, members)[1]) if members.shape[1] > 1 else WHOLE
+
+
+def _group(world: World, members: Tensor) -> tuple[list[int], Any]:
+    """The ranks and the process group that hold this worker. Every worker forms all groups, in one order."""
     import torch.distributed as dist
 
-    mine = None
-    for ranks in members:
+    mine: tuple[list[int], Any] = ([], None)
+    for ranks in members.tolist():
         group = dist.group.WORLD if len(ranks) == world.size else dist.new_group(ranks)
         if world.rank in ranks:
-            mine = group
+            mine = (ranks, group)
     return mine

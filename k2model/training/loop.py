@@ -1,25 +1,53 @@
-"""The loop over steps: batch, learning rate, step, log, and a call to save now and then.
+"""The loop over steps: batch, message to the others, learning rate, step, log, and a save now and then.
 
-Losses are reduced over workers when rows are logged, so `log_every` sets how often workers talk about
-anything but gradients. What saving means is the caller's business.
+A step's loss is known to all one message later, with the next step's counts (`exchange`); a save waits
+for it, so that nothing that is not a number, and no open spike, gets into a checkpoint. How things are
+saved and what is undone is the caller's business.
+
+Losses, decisions and the order of calls are the same on every worker.
 """
 
-import math
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
-import torch
-import torch.distributed as dist
-
-from k2model.recipe.schema import PhaseConfig
+from k2model.recipe.schema import ModelConfig, PhaseConfig
 from k2model.tokens import PackedSequences
+from k2model.training.batch import Batch, read_batch
 from k2model.training.engine import Engine, StepOutcome
-from k2model.training.errors import TrainingDiverged
-from k2model.training.metrics import MetricsLog, StepMetrics
-from k2model.training.progress import ProgressLine
+from k2model.training.errors import Preempted
+from k2model.training.exchange import Exchange, Heard
+from k2model.training.metrics import StepMetrics
+from k2model.training.preemption import Preemption
+from k2model.training.read_ahead import read_ahead
 from k2model.training.schedule import learning_rate
-from k2model.training.world import World
+from k2model.training.spikes import Intervention, RolledBack, SpikeWatch
+from k2model.training.utilisation import step_flops
+
+
+class Keeper(Protocol):
+    """Whoever saves and logs for the loop. `hear`, `save` and `save_before_end` are collective."""
+
+    def report(self) -> list[int]:
+        """How this worker's part of the save in flight gets on, to be summed over workers."""
+        ...
+
+    def hear(self, totals: list[int]) -> None:
+        """Act on the sums of all reports."""
+        ...
+
+    def save(self, done: int) -> None:
+        """Begin a checkpoint after `done` steps."""
+        ...
+
+    def save_before_end(self, done: int) -> None:
+        """A checkpoint that is in the store on return: this worker is about to be killed."""
+        ...
+
+    def add(self, row: StepMetrics) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -28,79 +56,127 @@ class _Taken:
 
     step: int
     lr: float
-    seconds: float
+    targets: int
+    attended: int
     outcome: StepOutcome
 
 
 class TrainingLoop:
-    """`log` is rank 0's metrics log, None on the other workers."""
+    """Takes the steps of a phase that no intervention leaves out. `peak`: FLOP/s of all workers together."""
 
     def __init__(
-        self, engine: Engine, phase: PhaseConfig, sequences: PackedSequences, world: World, log: MetricsLog | None
-    ) -> None:
-        self.engine, self.phase, self.sequences, self.world, self.log = engine, phase, sequences, world, log
-        self.line: ProgressLine | None = None
+        self, engine: Engine, model: ModelConfig, phase: PhaseConfig, sequences: PackedSequences, keeper: Keeper,
+        watch: SpikeWatch, interventions: Sequence[Intervention], preemption: Preemption, peak: float,
+    ) -> None:  # fmt: skip
+        self.engine, self.model, self.phase, self.sequences = engine, model, phase, sequences
+        self.keeper, self.watch, self.interventions, self.preemption = keeper, watch, interventions, preemption
+        self.peak = peak
+        self.exchange = Exchange(engine.layout.world, len(sequences.sources))
+        self.clock = _StepClock()
+        self.taken = 0
+        self._behind: _Taken | None = None
 
-    def run(self, start: int, save: Callable[[int], None], after_step: Callable[[], None] = lambda: None) -> None:
-        """Take steps `start`..`phase.steps - 1`; `save(done)` is called every `save_every`, not after the last,
-        `after_step()` after every step.
+    def run(self, start: int) -> None:
+        """Take what is left of steps `start`..`phase.steps - 1`; save every `save_every`, not after the last.
 
-        Collective. Raises TrainingDiverged on every worker.
+        Collective. Raises, on every worker: RolledBack for a spike to be undone, Preempted after SIGTERM.
         """
-        phase, cadence = self.phase, self.phase.cadence
-        self.line = ProgressLine(phase.name, phase.steps, start) if self.world.first else None
-        taken: list[_Taken] = []
-        before = time.perf_counter()
-        for step in range(start, phase.steps):
-            batch = self.sequences.batch(step, phase.global_batch, self.world.rank, self.world.size)
-            lr = learning_rate(step, phase.steps, phase.optimizer.lr, phase.schedule)
-            outcome = self.engine.step(batch, lr)
-            now = time.perf_counter()
-            taken.append(_Taken(step, lr, now - before, outcome))
-            before = now
-            done = step + 1
-            last = done == phase.steps
-            saving = not last and cadence.save_every > 0 and done % cadence.save_every == 0
-            if last or saving or len(taken) >= cadence.log_every:
-                self._record(taken)
-                taken = []
-            after_step()
-            if saving:
-                save(done)
-                before = time.perf_counter()
-        if self.line is not None:
-            self.line.close()
+        phase = self.phase
+        steps = [step for step in range(start, phase.steps) if not self._left_out(step)]
+        self.taken = sum(not self._left_out(step) for step in range(start))
+        with closing(read_ahead(self._read, steps, phase.parallelism.loader_workers)) as batches:
+            for step, batch in batches:
+                heard = self._exchange(batch)
+                with self.clock.stopped():
+                    self.keeper.hear(heard.report)
+                    if step > start:
+                        self._stop_or_save(step, heard)
+                self._take(step, batch, heard)
+        self._exchange(None)
 
-    def _record(self, taken: list[_Taken]) -> None:
-        """Log the steps' rows; nothing that is not a number gets past here into a checkpoint."""
-        losses = torch.stack([entry.outcome.loss_sum for entry in taken])
-        if self.world.size > 1:
-            dist.all_reduce(losses)
-        for entry, total in zip(taken, losses.tolist(), strict=True):
-            row = self._row(entry, total)
-            if not (math.isfinite(row.loss) and math.isfinite(row.grad_norm)):
-                raise self._diverged(row)
-            if self.log is not None and self.line is not None:
-                self.log.add(row)
-                self.line.update(row)
+    def _read(self, step: int) -> Batch:
+        return read_batch(self.sequences, step, self.phase.global_batch, self.engine.layout)
 
-    def _row(self, entry: _Taken, total: float) -> StepMetrics:
-        tokens = self.phase.tokens_per_step
+    def _left_out(self, step: int) -> bool:
+        return any(intervention.skips(step) for intervention in self.interventions)
+
+    def _exchange(self, ahead: Batch | None) -> Heard:
+        """Tell the others of the step ahead (None: there is none) and log the one behind."""
+        behind = self._behind.outcome.loss if self._behind else None
+        heard = self.exchange(ahead, self.preemption.requested, self.keeper.report(), behind)
+        seconds = self.clock.lap()
+        if self._behind is not None:
+            self.taken += 1
+            row = self._row(self._behind, heard, seconds)
+            self._behind = None
+            self.keeper.add(row)
+            if (spike := self.watch.judge(row)) is not None:
+                raise RolledBack(spike)
+        return heard
+
+    def _stop_or_save(self, step: int, heard: Heard) -> None:
+        """Nothing is saved while a spike is open: nobody knows yet whether its steps will stand."""
+        every = self.phase.cadence.save_every
+        if heard.stop:
+            if not self.watch.open:
+                self.keeper.save_before_end(step)
+            raise Preempted(
+                f"phase '{self.phase.name}' was told to stop (SIGTERM) at step {step} of {self.phase.steps}"
+                + ("" if self.watch.open else " and saved there")
+                + ". Run the same command again: it goes on from its newest checkpoint"
+            )
+        if every and step % every == 0 and not self.watch.open:
+            self.keeper.save(step)
+
+    def _take(self, step: int, batch: Batch, heard: Heard) -> None:
+        phase = self.phase
+        lr = learning_rate(step, phase.steps, phase.optimizer.lr, phase.schedule)
+        every = phase.cadence.norms_every
+        outcome = self.engine.step(
+            batch, lr, heard.targets, len(self.sequences.sources), with_norms=bool(every) and (step + 1) % every == 0
+        )
+        self._behind = _Taken(step, lr, heard.targets, heard.attended, outcome)
+
+    def _row(self, behind: _Taken, heard: Heard, seconds: float) -> StepMetrics:
+        tokens, norms = self.phase.tokens_per_step, behind.outcome.norms
+        flops = step_flops(self.model, tokens, behind.attended)
         return StepMetrics(
-            step=entry.step,
-            tokens=tokens * (entry.step + 1),
-            loss=total / max(entry.outcome.targets, 1),
-            lr=entry.lr,
-            grad_norm=entry.outcome.grad_norm,
-            targets=entry.outcome.targets,
-            tokens_per_second=round(tokens / entry.seconds, 1),
-            seconds=round(entry.seconds, 6),
+            step=behind.step,
+            tokens=tokens * self.taken,
+            loss=float(heard.nats_S.sum()) / max(behind.targets, 1),
+            lr=behind.lr,
+            grad_norm=behind.outcome.grad_norm,
+            targets=behind.targets,
+            tokens_per_second=round(tokens / seconds, 1),
+            seconds=round(seconds, 6),
+            mfu=round(flops / seconds / self.peak, 4),
+            domains=self._by_domain(heard),
+            parameter_norm=norms.parameters if norms else None,
+            update_ratio=norms.update_ratio if norms else None,
         )
 
-    def _diverged(self, row: StepMetrics) -> TrainingDiverged:
-        first = row.step * self.phase.global_batch
-        return TrainingDiverged(
-            f"phase '{self.phase.name}' diverged at step {row.step}: loss {row.loss}, gradient norm {row.grad_norm}, "
-            f"on rows {first}..{first + self.phase.global_batch - 1} of {self.sequences.folder}. Nothing of this step "
-            f"was saved. Look at those rows, or lower optimizer.lr (there {row.lr:.3g}) or optimizer.grad_clip"
-        )
+    def _by_domain(self, heard: Heard) -> dict[str, float]:
+        nats: dict[str, float] = defaultdict(float)
+        targets: dict[str, float] = defaultdict(float)
+        sums = zip(self.sequences.domains, heard.nats_S.tolist(), heard.targets_S.tolist(), strict=True)
+        for domain, source_nats, source_targets in sums:
+            nats[domain] += source_nats
+            targets[domain] += source_targets
+        return {domain: nats[domain] / count for domain, count in targets.items() if count}
+
+
+class _StepClock:
+    """Seconds between laps, without those in which training was held up by saving."""
+
+    def __init__(self) -> None:
+        self.began = time.perf_counter()
+
+    def lap(self) -> float:
+        before, self.began = self.began, time.perf_counter()
+        return self.began - before
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        before = time.perf_counter()
+        yield
+        self.began += time.perf_counter() - before

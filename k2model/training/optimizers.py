@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from k2model.model.parallel import WHOLE, Shard
 from k2model.model.products import multiplies_bf16
 from k2model.recipe.schema import OptimizerConfig, OptimizerName
 
@@ -52,11 +53,18 @@ class K2Optimizer(torch.optim.Optimizer):
     (0.2 sqrt(max(rows, columns)), Moonlight, arXiv:2502.16982).
 
     `clip` > 0 scales all gradients down to that global norm before the update, 0 only measures;
-    `grad_norm` is the norm before clipping of the last step. None leaves both to the engine.
+    `grad_norm` is the norm before clipping of the last step. None leaves both to the engine. `tensor`: the
+    workers that hold parts of the same matrices, whose gradients make one norm.
     """
 
-    def __init__(self, named: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig, clip: float | None) -> None:
-        self.config, self.clip = config, clip
+    def __init__(
+        self,
+        named: Iterable[tuple[str, nn.Parameter]],
+        config: OptimizerConfig,
+        clip: float | None,
+        tensor: Shard = WHOLE,
+    ) -> None:
+        self.config, self.clip, self.tensor = config, clip, tensor
         self.grad_norm = math.nan
         super().__init__(parameter_groups(named, config), {"lr": config.lr})
 
@@ -86,8 +94,17 @@ class K2Optimizer(torch.optim.Optimizer):
             (self._muon if group["rule"] == "muon" else self._adamw)(parameters, group)
 
     def _clip(self, limit: float) -> None:
-        gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
-        self.grad_norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))).item()
+        parameters = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        gradients = [p.grad for p in parameters]
+        norms = torch.stack(torch._foreach_norm(gradients))
+        if self.tensor.size > 1:
+            # A parameter that all have whole must count once.
+            mine = [hasattr(p, "tensor_model_parallel") or self.tensor.rank == 0 for p in parameters]
+            square = norms[torch.tensor(mine, device=norms.device)].square().sum()
+            dist.all_reduce(square, group=self.tensor.group)
+            self.grad_norm = square.sqrt().item()
+        else:
+            self.grad_norm = torch.linalg.vector_norm(norms).item()
         coefficient = limit / (self.grad_norm + 1e-6)
         if 0 < coefficient < 1.0:
             torch._foreach_mul_(gradients, coefficient)

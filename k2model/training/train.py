@@ -32,8 +32,9 @@ def train_phase(
 
     Raises:
         InvalidPhase: the phase cannot be trained as laid out; nothing was written.
-        CheckpointMismatch: the parent's tensors do not fit.
-        TrainingDiverged: the loss or the gradient norm stopped being a number.
+        CheckpointMismatch: the parent is of another phase or its tensors do not fit.
+        TrainingDiverged: spikes came back more often than the phase's policy undoes.
+        Preempted: SIGTERM; what was done is saved.
         LeaseHeld: another live job trains the same phase.
         ArtifactError: an input is damaged, or the store cannot be written.
     """
@@ -42,7 +43,7 @@ def train_phase(
     if world.size == 1 and (found := store.find(identity)) is not None:
         return found
     rows = PackedSequences(store.fetch(sequences))
-    validate_phase(model, phase, rows, world.size)
+    validate_phase(model, phase, rows, parent, world.size)
     with contextlib.ExitStack() as held:
         held.enter_context(world.joined())
         leases: list[Lease] = []

@@ -1,16 +1,27 @@
-"""Whether a phase can be trained as laid out, asked before anything is built or written."""
+"""Whether a phase can be trained as asked, before anything is built or written."""
 
-from k2model.recipe.schema import ModelConfig, OptimizerName, PhaseConfig
+from k2model.artifacts import ArtifactRef
+from k2model.recipe.parallelism import layout_problem
+from k2model.recipe.schema import ModelConfig, PhaseConfig
 from k2model.tokens import PackedSequences
 from k2model.training.errors import InvalidPhase
 
-ZERO_STAGES = (0, 1, 2, 3)
 
-
-def validate_phase(model: ModelConfig, phase: PhaseConfig, sequences: PackedSequences, workers: int) -> None:
+def validate_phase(
+    model: ModelConfig, phase: PhaseConfig, sequences: PackedSequences, parent: ArtifactRef | None, workers: int
+) -> None:
     """Raise InvalidPhase (or TokensError for the vocabulary) for the first thing that cannot work."""
     where = f"phases.{phase.name}"
-    _check_layout(phase, where, workers)
+    if problem := layout_problem(model, phase, workers):
+        raise InvalidPhase(problem)
+    if phase.parent and parent is None:
+        raise InvalidPhase(
+            f"{where} starts from phase '{phase.parent}', whose checkpoint was not given: train it first"
+        )
+    if parent is not None and not phase.parent:
+        raise InvalidPhase(f"{where}.parent is empty, so it starts from random weights, but {parent.name} was given")
+    if parent is not None and parent.kind != "checkpoint":
+        raise InvalidPhase(f"{where} can start from a checkpoint, not from {parent.name} of kind '{parent.kind}'")
     if sequences.sequence_length != phase.sequence_length:
         raise InvalidPhase(
             f"{sequences.folder} holds rows of {sequences.sequence_length} tokens, but {where}.sequence_length="
@@ -23,31 +34,3 @@ def validate_phase(model: ModelConfig, phase: PhaseConfig, sequences: PackedSequ
             f"global_batch={phase.global_batch}): pack the phase again"
         )
     sequences.check_vocabulary(model.vocab_size)
-
-
-def _check_layout(phase: PhaseConfig, where: str, workers: int) -> None:
-    layout = phase.parallelism
-    for name in ("tensor", "context"):
-        if getattr(layout, name) != 1:
-            raise InvalidPhase(
-                f"{where}.parallelism.{name}={getattr(layout, name)} is not available: workers are data-parallel. "
-                "Set it to 1 and shard with zero_stage instead"
-            )
-    if layout.activation_checkpointing:
-        raise InvalidPhase(
-            f"{where}.parallelism.activation_checkpointing is not available: set it to false and lower micro_batch"
-        )
-    if layout.zero_stage not in ZERO_STAGES:
-        raise InvalidPhase(f"{where}.parallelism.zero_stage={layout.zero_stage}; there are {ZERO_STAGES}")
-    if layout.zero_stage and phase.optimizer.name is not OptimizerName.ADAMW:
-        raise InvalidPhase(
-            f"{where}: zero_stage={layout.zero_stage} cuts matrices into flat pieces, which optimizer.name="
-            f"{phase.optimizer.name.value} cannot work on. Use adamw, or zero_stage=0"
-        )
-    if layout.micro_batch < 0:
-        raise InvalidPhase(f"{where}.parallelism.micro_batch={layout.micro_batch} must be 0 (all) or positive")
-    if phase.global_batch % workers:
-        raise InvalidPhase(
-            f"{where}: global_batch={phase.global_batch} sequences cannot be shared evenly by {workers} workers. Make "
-            "it a multiple of nodes x workers_per_node, or start fewer workers"
-        )

@@ -16,6 +16,7 @@ from k2model.training.checkpoint.folder import (
 )
 from k2model.training.checkpoint.pieces import ALL, MODEL, OPTIMIZER, Columns, Piece, Place, share
 from k2model.training.checkpoint.retention import (
+    CHECKPOINTS,
     FINAL,
     discard_after,
     is_kept_for_good,
@@ -30,6 +31,7 @@ from k2model.training.checkpoint.tensors import InMemory, NamedTensors, StoredTe
 
 __all__ = [
     "ALL",
+    "CHECKPOINTS",
     "FINAL",
     "MODEL",
     "OPTIMIZER",

@@ -35,7 +35,8 @@ class Progress:
     """`state.json`: how far training has come. `step`: completed steps; `tokens`: seen in this phase;
     `identity`: key of the artifact being made; `sequences`: fingerprint of the rows;
     `optimizer_steps`: steps the optimizer state has seen, earlier phases included;
-    `interventions`: what was done about spikes so far, oldest first."""
+    `interventions`: what was done about spikes so far, oldest first; `ordinary_losses`: of the newest steps that
+    were no spike, by which later ones are judged."""
 
     phase: str
     step: int
@@ -45,6 +46,7 @@ class Progress:
     identity: str
     sequences: str
     interventions: list[dict[str, Any]] = field(default_factory=list)
+    ordinary_losses: list[float] = field(default_factory=list)
 
     def to_json(self) -> bytes:
         return (json.dumps(asdict(self), indent=1) + "\n").encode()
