@@ -9,6 +9,7 @@ import itertools
 import os
 from collections.abc import Iterator
 
+from k2model.training.failures import prefixed_stderr, reported
 from k2model.training.world import World
 
 _GROUPS = itertools.count()
@@ -32,6 +33,7 @@ def joined_workers() -> Iterator[World]:
     prefix = f"evaluation-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}-{next(_GROUPS)}"
     dist.init_process_group("gloo", store=dist.PrefixStore(prefix, store), rank=world.rank, world_size=world.size)
     try:
-        yield world
+        with reported(world.rank), prefixed_stderr(world.rank):
+            yield world
     finally:
         dist.destroy_process_group()

@@ -1,17 +1,21 @@
 """The training log: one JSON line per step, in a file that survives a kill and never repeats a step.
 
-Rank 0 keeps it. On a local store it is the artifact's own `attachments/metrics.jsonl`, else a file on
-this machine that goes to the store with each checkpoint. Plots and trackers read it elsewhere.
+Rank 0 keeps it, with the facts of its attempt beside it. On a local store it is the artifact's own
+`attachments/metrics.jsonl`, else a file on this machine that goes to the store with each checkpoint.
+Plots and trackers read it elsewhere.
 """
 
+import hashlib
 import json
 import os
 import tempfile
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from k2model.artifacts import FileEntry, describe_file
 from k2model.artifacts.files import Files, LocalFiles, writing
+from k2model.training.facts import TRAINING, TrainingFacts
 
 METRICS = "attachments/metrics.jsonl"
 
@@ -19,7 +23,9 @@ METRICS = "attachments/metrics.jsonl"
 @dataclass(frozen=True)
 class StepMetrics:
     """`step` from 0; `tokens` seen in this phase after the step, padding included; `targets`: tokens the
-    step's loss counts; `loss` in nats per target; `lr` used; `grad_norm` before clipping; `seconds` of the step."""
+    step's loss counts; `loss` in nats per target; `lr` used; `grad_norm` before clipping; `seconds` of the step;
+    `mfu`: model-FLOPs utilisation, a fraction of the measured peak; `domains`: loss by domain, of those that had
+    targets; `parameter_norm`, `update_ratio` (update norm / parameter norm): None where not measured."""
 
     step: int
     tokens: int
@@ -29,13 +35,37 @@ class StepMetrics:
     targets: int
     tokens_per_second: float
     seconds: float
+    mfu: float = 0.0
+    domains: dict[str, float] = field(default_factory=dict)
+    parameter_norm: float | None = None
+    update_ratio: float | None = None
+
+
+def parse_row(line: str) -> StepMetrics:
+    """One line of a log. Raises ValueError or TypeError when it is cut or of another format."""
+    return StepMetrics(**json.loads(line))
+
+
+def rows_until_cut(lines: Iterable[str]) -> list[StepMetrics]:
+    """The rows of a log that is being written; a line cut by a kill ends them."""
+    rows = []
+    for line in lines:
+        try:
+            rows.append(parse_row(line))
+        except (ValueError, TypeError):
+            break
+    return rows
 
 
 class MetricsLog:
-    """Append-only rows of one artifact, kept up to `start` completed steps of earlier attempts."""
+    """Append-only rows of one artifact, kept up to `start` completed steps of earlier attempts.
 
-    def __init__(self, files: Files, start: int) -> None:
+    `facts` of this attempt go to the store at once.
+    """
+
+    def __init__(self, files: Files, start: int, facts: TrainingFacts) -> None:
         self._files = files
+        self._facts = facts.to_json()
         self._local = isinstance(files, LocalFiles)
         root = Path(files.uri) if self._local else Path(tempfile.mkdtemp(prefix="k2-metrics-"))
         self.root, self.path = root, root / METRICS
@@ -47,19 +77,13 @@ class MetricsLog:
             os.replace(partial, self.path)
             self._file = self.path.open("a", buffering=1)  # a line at a time: a kill loses at most one
 
+        files.write(TRAINING, self._facts)
+
     def _earlier(self) -> list[StepMetrics]:
-        """Rows of earlier attempts; a line cut by a kill ends them."""
         try:
-            lines = self._files.read(METRICS).decode().splitlines()
+            return rows_until_cut(self._files.read(METRICS).decode().splitlines())
         except FileNotFoundError:
             return []
-        rows = []
-        for line in lines:
-            try:
-                rows.append(StepMetrics(**json.loads(line)))
-            except (ValueError, TypeError):
-                break
-        return rows
 
     def add(self, row: StepMetrics) -> None:
         """Raises StoreWriteError when the disk is full or gone."""
@@ -72,11 +96,12 @@ class MetricsLog:
         if not self._local:
             self._files.write(METRICS, self.path.read_bytes())
 
-    def close(self) -> FileEntry:
-        """Publish, and describe the file for the artifact's manifest."""
+    def close(self) -> list[FileEntry]:
+        """Publish, and describe both files for the artifact's manifest."""
         self._file.close()
         self.publish()
-        return describe_file(self.root, METRICS)
+        facts = FileEntry(TRAINING, len(self._facts), hashlib.sha256(self._facts).hexdigest())
+        return [describe_file(self.root, METRICS), facts]
 
 
 def _line(row: StepMetrics) -> str:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from k2model.training.failures import prefixed_stderr, reported
+
 T = TypeVar("T")
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _groups = itertools.count()  # workers form their groups in one order, so they count alike
@@ -61,7 +63,8 @@ class World:
             comm.init_distributed(dist_backend="gloo", auto_mpi_discovery=False, verbose=False)
         assert dist.get_world_size() == self.size, "the process group and the launcher's environment differ"
         try:
-            yield
+            with reported(self.rank), prefixed_stderr(self.rank):
+                yield
         finally:
             if joining:
                 comm.destroy_process_group()

@@ -1,0 +1,26 @@
+"""Numbers as a person reads them: durations and sizes. What figures need of it (axis labels) is theirs."""
+
+
+def readable_seconds(seconds: float) -> str:
+    """4.21 -> 4.2 s, 75 -> 1 min 15 s, 3900 -> 1 h 05 min, 190800 -> 2 d 05 h."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    if minutes < 24 * 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    hours = round(seconds / 3600)
+    return f"{hours // 24} d {hours % 24:02d} h"
+
+
+def readable_size(size: float) -> str:
+    """1536 -> 1.5 KB."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError("unreachable")

@@ -1,0 +1,22 @@
+"""Durations round before they are cut into units, so that no line says 60 s or 60 min."""
+
+import pytest
+
+from k2model.units import readable_seconds, readable_size
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"), (4.21, "4.2 s"), (9.97, "10 s"), (59.6, "1 min 00 s"), (75, "1 min 15 s"),
+        (119.7, "2 min 00 s"), (3599.7, "1 h 00 min"), (3900, "1 h 05 min"), (86_399, "1 d 00 h"),
+        (2 * 86_400 + 5 * 3600, "2 d 05 h"),
+    ],
+)  # fmt: skip
+def test_seconds(seconds: float, text: str) -> None:
+    assert readable_seconds(seconds) == text
+
+
+@pytest.mark.parametrize(("size", "text"), [(12, "12 B"), (1536, "1.5 KB"), (2.5e12, "2500.0 GB")])
+def test_sizes(size: float, text: str) -> None:
+    assert readable_size(size) == text
