@@ -3,15 +3,25 @@
 Commands import what they need when they run, so that `k2 --help` answers at once.
 """
 
+import contextlib
 import json
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from k2model.errors import K2Error
 from k2model.settings import recipe_name, store_uri, tracking_uri
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+ARTIFACTS = ("artifact", "state", "made", "seconds", "MB")
+WATCH_SECONDS = 2.0
 
 
 class _Group(click.Group):
@@ -58,11 +68,23 @@ def plan(recipe: str, overrides: tuple[str, ...], store: str, as_json: bool) -> 
 @main.command()
 @_store
 @_as_json
-def status(store: str, as_json: bool) -> None:
-    """Every artifact of the store, oldest first, and trainings that have begun."""
-    from k2model.planning.status import list_artifacts
+@click.option("--watch", is_flag=True, help=f"Draw it again every {WATCH_SECONDS} s until interrupted.")
+def status(store: str, as_json: bool, watch: bool) -> None:
+    """Trainings and how far they have come; every artifact of the store, oldest first."""
+    from k2model.planning.status import list_artifacts, open_existing
+    from k2model.planning.trainings import COLUMNS, list_trainings
 
-    _show(("artifact", "state", "made", "seconds", "MB"), list_artifacts(store), as_json)
+    opened = open_existing(store)
+    if as_json:
+        numbers = [training.numbers() for training in list_trainings(opened)]
+        click.echo(json.dumps({"trainings": numbers, "artifacts": _records(ARTIFACTS, list_artifacts(opened))}))
+    elif watch:
+        _watch(lambda: _table(COLUMNS, [training.row() for training in list_trainings(opened)]))
+    else:
+        console = _console()
+        if trainings := list_trainings(opened):
+            console.print(_table(COLUMNS, [training.row() for training in trainings]), "")
+        console.print(_table(ARTIFACTS, list_artifacts(opened)))
 
 
 @main.command()
@@ -106,14 +128,36 @@ def _pair(item: str) -> tuple[str, str]:
     return field, value
 
 
+def _records(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
 def _show(columns: tuple[str, ...], rows: list[tuple[Any, ...]], as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps([dict(zip(columns, row, strict=True)) for row in rows]))
-        return
-    from rich.console import Console
+        click.echo(json.dumps(_records(columns, rows)))
+    else:
+        _console().print(_table(columns, rows))
+
+
+def _table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> "Table":
     from rich.table import Table
 
     table = Table(*columns, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    return table
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 160)
+
+
+def _watch(draw: Callable[[], "Table"]) -> None:
+    from rich.live import Live
+
+    with contextlib.suppress(KeyboardInterrupt), Live(draw(), console=_console(), auto_refresh=False) as live:
+        while True:
+            time.sleep(WATCH_SECONDS)
+            live.update(draw(), refresh=True)

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -17,10 +18,14 @@ def store(finished) -> str:
     return str(finished[0] / "store")
 
 
-def rows(*arguments: str) -> list[dict[str, str]]:
+def rows(*arguments: str) -> Any:
     result = CliRunner().invoke(main, [*arguments, "--json"])
     assert result.exit_code == 0, result.output
     return json.loads(result.output)
+
+
+def status(store: str) -> dict[str, list[dict[str, Any]]]:
+    return rows("status", "--store", store)
 
 
 def actions(*arguments: str) -> dict[str, str]:
@@ -60,11 +65,17 @@ def test_a_wrong_field_is_one_message(store):
 
 
 def test_status_and_lineage_reach_back_to_the_sources(store):
-    made = {row["artifact"].split("/")[0] for row in rows("status", "--store", store)}
+    made = {row["artifact"].split("/")[0] for row in status(store)["artifacts"]}
     assert {"corpus_raw", "checkpoint", "release"} <= made
     traced = [row["artifact"].strip().split("/")[0] for row in rows("lineage", "release", "--store", store)]
     assert traced[0] == "release" and "corpus_raw" in traced
     assert traced.count("checkpoint") >= len(TRAINED)
+
+
+def test_status_shows_every_training_with_its_end(store):
+    trainings = status(store)["trainings"]
+    assert [(t["phase"], t["state"]) for t in trainings] == [(phase, "done") for phase in TRAINED]
+    assert all(t["step"] == t["steps"] and t["loss"] > 0 and t["mfu"] > 0 for t in trainings)
 
 
 def test_looking_at_a_store_that_is_not_there_makes_none(tmp_path):
@@ -74,9 +85,7 @@ def test_looking_at_a_store_that_is_not_there_makes_none(tmp_path):
 
 
 def test_compare_names_the_fields_that_differ(store):
-    checkpoints = [
-        row["artifact"] for row in rows("status", "--store", store) if row["artifact"].startswith("checkpoint")
-    ]
+    checkpoints = [row["artifact"] for row in status(store)["artifacts"] if row["artifact"].startswith("checkpoint")]
     fields = {row["field"] for row in rows("compare", checkpoints[0], checkpoints[1], "--store", store)}
     assert {"config.phase.name", "inputs.parent"} <= fields
     assert not any(field.startswith("config.model") for field in fields)

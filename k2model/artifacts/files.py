@@ -63,6 +63,10 @@ class Files(Protocol):
         ...
 
     def exists(self, path: str) -> bool: ...
+    def modified(self, path: str) -> float:
+        """When a file got its content, in seconds since the epoch by the storage's clock. Raises FileNotFoundError."""
+        ...
+
     def sizes(self, folder: str = "") -> dict[str, int]:
         """Path and size in bytes of every file below `folder`; empty when there is none."""
         ...
@@ -127,6 +131,10 @@ class LocalFiles:
 
     def exists(self, path: str) -> bool:
         return (self.root / path).exists()
+
+    def modified(self, path: str) -> float:
+        with reading(self.uri, path):
+            return (self.root / path).stat().st_mtime
 
     def sizes(self, folder: str = "") -> dict[str, int]:
         found = {}
@@ -239,6 +247,10 @@ class RemoteFiles:
     def exists(self, path: str) -> bool:
         with reading(self.uri, path):
             return bool(self.filesystem.exists(self._full(path)))
+
+    def modified(self, path: str) -> float:
+        with reading(self.uri, path):
+            return float(self.filesystem.modified(self._full(path)).timestamp())
 
     def sizes(self, folder: str = "") -> dict[str, int]:
         with reading(self.uri, folder):

@@ -65,6 +65,13 @@ class Lease:
             if self._highest() == self._number:
                 self._write(released=True)
 
+    @property
+    def held(self) -> bool:
+        """Whether a live process has it: this one or another."""
+        highest = self._highest()
+        holder = self._read(highest) if highest else None
+        return holder is not None and not _is_free(holder)
+
     def check(self) -> None:
         """Raises LeaseLost when another process has succeeded this one."""
         if self._lost.is_set() or self._highest() != self._number:

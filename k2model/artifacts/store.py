@@ -194,7 +194,14 @@ class Store:
         Raises LeaseHeld on entry when a live process still has it after `wait_seconds`. Its
         `.check()` raises LeaseLost when this process was taken for dead.
         """
-        return Lease(self._files, f"_leases/{identity.name}", f"{identity.name} in {self.uri}", wait_seconds)
+        return self._lease(identity.name, wait_seconds)
+
+    def is_being_made(self, name: str) -> bool:
+        """Whether a live process is at work on the artifact `<step>/<key[:16]>`."""
+        return self._lease(name).held
+
+    def _lease(self, name: str, wait_seconds: float = 0.0) -> Lease:
+        return Lease(self._files, f"_leases/{name}", f"{name} in {self.uri}", wait_seconds)
 
     def records(self, step: str) -> list[dict[str, Any]]:
         """The ledger's records of all artifacts that a step ever made here, oldest first."""

@@ -1,14 +1,13 @@
-"""Where things stand in a store: what has been made, what was begun, what is gone."""
+"""Where things stand in a store: what has been made and what is gone. Trainings have a table of their own."""
 
-from pathlib import Path
 from typing import Any
 
 from k2model.artifacts import MissingArtifact, Store
+from k2model.artifacts.files import files_at
 
 
-def list_artifacts(store_uri: str) -> list[tuple[Any, ...]]:
-    """Rows (artifact, state, ended, seconds, megabytes), oldest first, unfinished trainings last."""
-    store = open_existing(store_uri)
+def list_artifacts(store: Store) -> list[tuple[Any, ...]]:
+    """Rows (artifact, state, ended, seconds, megabytes), oldest first."""
     lost = set(store.lost())
     rows = []
     for record in sorted(all_records(store), key=lambda r: str(r["provenance"]["ended"])):
@@ -16,12 +15,12 @@ def list_artifacts(store_uri: str) -> list[tuple[Any, ...]]:
         seconds = round(float(record["provenance"]["seconds"]), 1)
         state = "lost" if name in lost else "done"
         rows.append((name, state, record["provenance"]["ended"], seconds, round(record["bytes"] / 1e6, 1)))
-    return rows + _unfinished(store)
+    return rows
 
 
 def open_existing(store_uri: str) -> Store:
     """The store at `store_uri`. Raises MissingArtifact where there is none: looking must not make one."""
-    if "://" not in store_uri and not (Path(store_uri) / "store.json").is_file():
+    if not files_at(store_uri).exists("store.json"):
         raise MissingArtifact(f"there is no store at {store_uri}; check K2_STORE or --store, or run `make lifecycle`")
     return Store.open(store_uri)
 
@@ -29,15 +28,3 @@ def open_existing(store_uri: str) -> Store:
 def all_records(store: Store) -> list[dict[str, Any]]:
     """The ledger's records of every step of the store."""
     return [record for step in store.steps() for record in store.records(step)]
-
-
-def _unfinished(store: Store) -> list[tuple[Any, ...]]:
-    """Trainings with checkpoints and no manifest yet; local stores only."""
-    rows = []
-    for folder in sorted(Path(store.uri).glob("*/*/checkpoints")):
-        if (folder.parent / "manifest.json").exists():
-            continue
-        steps = sorted(p.parent.name for p in folder.glob("step-*/manifest.json"))
-        state = f"at {steps[-1]}" if steps else "begun"
-        rows.append((f"{folder.parent.parent.name}/{folder.parent.name}", state, "", "", ""))
-    return rows

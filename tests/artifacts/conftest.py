@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from k2model.artifacts import Identity, Store
-from tests.servers import S3Server, s3_server  # noqa: F401
+from tests.servers import S3Server
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +19,7 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def s3_uri(s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:  # noqa: F811
+def s3_uri(s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
     return f"s3://{s3_server.bucket}/{tmp_path.name}"

@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -72,7 +72,7 @@ def test_record_tells_config_inputs_and_provenance(any_store: Store, identity: I
     any_store.build(curated, write_corpus)
     record = json.loads(files_at(any_store.location(curated)).read("artifact.json"))
     assert record["config"] == {
-        "cadence": {"save_every": 3, "log_every": 1, "keep_last": 2},
+        "cadence": asdict(Cadence(save_every=3)),
         "optimizer": "muon",
         "shares": [0.5, 1],
     }

@@ -45,5 +45,5 @@ def test_it_changes_once_when_an_artifact_vanishes(tmp_path):
 
 def test_it_changes_with_the_version_of_any_step(tmp_path, monkeypatch: pytest.MonkeyPatch):
     before = generation(tmp_path)
-    monkeypatch.setitem(STEP_VERSIONS, "sequences", "2")
+    monkeypatch.setitem(STEP_VERSIONS, "sequences", "another")
     assert generation(tmp_path) != before
