@@ -15,16 +15,21 @@ from k2model.artifacts import ArtifactRef, CorruptArtifact, Store, fingerprint, 
 from k2model.artifacts.files import files_at
 from k2model.recipe.schema import MixtureEntry, ModelConfig, PhaseConfig, identity_fields
 from k2model.registry.registration import RegistryError
+from k2model.training.metrics import METRICS, StepMetrics, parse_row
+from k2model.training.spikes import Intervention, read_interventions
 
-METRICS = "attachments/metrics.jsonl"
+STATE = "final/state.json"
 RECORD = "artifact.json"
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A checkpoint's log and provenance. `started` and `ended` are milliseconds since the epoch."""
+    """A checkpoint's log, what was undone on the way, and its provenance.
 
-    rows: list[dict[str, float]]
+    `started` and `ended` are milliseconds since the epoch."""
+
+    rows: list[StepMetrics]
+    interventions: list[Intervention]
     commit: str
     started: int
     ended: int
@@ -36,12 +41,13 @@ def registration_key(checkpoint: ArtifactRef, scores: ArtifactRef) -> str:
 
 
 def read_training(store: Store, checkpoint: ArtifactRef) -> Trained:
-    """Raises `CorruptArtifact` when the log is not the one its manifest lists, `RegistryError` when it has none."""
+    """Raises `CorruptArtifact` when a file is not the one its manifest lists, `RegistryError` when there is none."""
     location = f"{store.uri}/{checkpoint.name}"
     record = json.loads(files_at(location).read(RECORD))
     provenance = record["provenance"]
     return Trained(
-        rows=[json.loads(line) for line in _read_listed(location, METRICS).decode().splitlines() if line],
+        rows=[parse_row(line) for line in _read_listed(location, METRICS).decode().splitlines()],
+        interventions=read_interventions(_read_listed(location, STATE)),
         commit=(provenance.get("git") or {}).get("commit", ""),
         started=_milliseconds(provenance["started"]),
         ended=_milliseconds(provenance["ended"]),

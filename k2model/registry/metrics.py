@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric
 
 BATCH = 1000  # metrics a request: MLflow's own limit
-LOGGED = ("loss", "lr", "grad_norm", "tokens_per_second")
+LOGGED = ("loss", "lr", "grad_norm", "tokens_per_second", "mfu", "parameter_norm", "update_ratio")
 
 
 def metric_name(score: str) -> str:
@@ -30,7 +30,8 @@ def allowed(name: str) -> str:
 
 
 def training_metrics(trained: Trained, tokens_before: int) -> Iterator["Metric"]:
-    """`train/<field>` of every step, and `train/tokens_seen` counted from random initialisation.
+    """`train/<field>` and `train/domain/<domain>` (loss) of every step that has them, and `train/tokens_seen`
+    counted from random initialisation.
 
     MLflow's step is the phase's own; plot over `train/tokens_seen` to see phases one after the other.
     """
@@ -38,11 +39,14 @@ def training_metrics(trained: Trained, tokens_before: int) -> Iterator["Metric"]
 
     elapsed = 0.0
     for row in trained.rows:
-        elapsed += row["seconds"]
-        moment, step = trained.started + round(elapsed * 1000), int(row["step"])
-        for field in LOGGED:
-            yield Metric(f"train/{field}", float(row[field]), moment, step)
-        yield Metric("train/tokens_seen", float(tokens_before + row["tokens"]), moment, step)
+        elapsed += row.seconds
+        moment = trained.started + round(elapsed * 1000)
+        values = {field: getattr(row, field) for field in LOGGED}
+        values |= {allowed(f"domain/{domain}"): loss for domain, loss in row.domains.items()}
+        values["tokens_seen"] = tokens_before + row.tokens
+        for name, value in values.items():
+            if value is not None:
+                yield Metric(f"train/{name}", float(value), moment, row.step)
 
 
 def score_metrics(scores: Sequence[Mapping[str, Any]], model_id: str, moment: int, step: int) -> "Iterator[Metric]":

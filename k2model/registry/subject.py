@@ -52,8 +52,10 @@ class Subject:
 
 
 def run_tags(subject: Subject) -> dict[str, str]:
-    """What a run carries: every artifact it is about, its code and its parent."""
+    """What a run carries: every artifact it is about, its code, its parent, and what was undone on the way and why."""
     tags = {**reference_tags(subject.references), **model_tags(subject), "k2.recipe": subject.recipe_name}
+    for number, intervention in enumerate(subject.trained.interventions, start=1):
+        tags[f"k2.intervention.{number}"] = intervention.sentence
     if subject.trained.commit:
         tags["mlflow.source.git.commit"] = subject.trained.commit
     if subject.parent:
@@ -75,6 +77,7 @@ def model_tags(subject: Subject) -> dict[str, str]:
         "k2.rope_theta": str(phase.rope_theta),
         "k2.sequence_length": str(phase.sequence_length),
         "k2.gates_passed_so_far": json.dumps(subject.passed),
+        "k2.interventions": str(len(subject.trained.interventions)),
     }
     if subject.parent:
         tags["k2.parent.version"] = str(subject.parent.version)

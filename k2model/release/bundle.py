@@ -18,7 +18,7 @@ from k2model.release import card
 from k2model.release.data import composition_csv, sources
 from k2model.release.lineage import LINEAGE, MODEL_FOLDER, lineage, phase_folder, provenance
 from k2model.release.manifest import ATTACHMENTS, write_manifests
-from k2model.reporting.facts import read_json, read_records
+from k2model.reporting.facts import read_json, read_records, read_undone
 from k2model.reporting.run import LifecycleResult
 from k2model.reporting.scores import ScoreRow, read_scores, scores_csv
 from k2model.versions import STEP_VERSIONS
@@ -43,7 +43,8 @@ def build_release(store: Store, result: LifecycleResult) -> ArtifactRef:
         _write_logs(store, result, folder / ATTACHMENTS)
         _write_json(folder / LINEAGE, lineage(store, result, records))
         _write_json(folder / ATTACHMENTS / "provenance.json", provenance(records))
-        (folder / "MODEL_CARD.md").write_text(card.model_card(result, rows, origins), encoding="utf-8")
+        undone = {one.phase.name: read_undone(store.fetch(one.checkpoint)) for one in result.phases}
+        (folder / "MODEL_CARD.md").write_text(card.model_card(result, rows, origins, undone), encoding="utf-8")
         (folder / "README.md").write_text(card.readme(result), encoding="utf-8")
         write_manifests(folder)
         files = [path for path in folder.rglob("*") if path.is_file()]

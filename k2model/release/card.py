@@ -9,10 +9,18 @@ from k2model.release.manifest import MANIFEST
 from k2model.reporting.names import parse
 from k2model.reporting.run import LifecycleResult
 from k2model.reporting.scores import ScoreRow, gate_results, score_order
+from k2model.reporting.sections_run import undone_lines
+from k2model.training.spikes import Intervention
 
 
-def model_card(result: LifecycleResult, rows: list[ScoreRow], origins: list[dict[str, Any]]) -> str:
-    """Markdown with the front matter of a model hub. `origins` are the rows of `data.sources`."""
+def model_card(
+    result: LifecycleResult,
+    rows: list[ScoreRow],
+    origins: list[dict[str, Any]],
+    interventions: dict[str, list[Intervention]],
+) -> str:
+    """Markdown with the front matter of a model hub. `origins` are the rows of `data.sources`, `interventions` by
+    phase."""
     from k2model.model import count_parameters
 
     recipe = result.recipe
@@ -28,6 +36,7 @@ def model_card(result: LifecycleResult, rows: list[ScoreRow], origins: list[dict
         scores=_score_table(rows, [phase.name for phase in phases]),
         gates=gate_results(recipe.gates, rows),
         licences=licences(origins),
+        undone=undone_lines(interventions),
         manifest=MANIFEST,
     )
 

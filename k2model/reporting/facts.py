@@ -13,20 +13,8 @@ from typing import Any
 from k2model.artifacts import Store
 from k2model.reporting.run import LifecycleResult
 from k2model.reporting.scores import ReportError, ScoreRow, read_scores
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One optimizer step, counted from 0 within its phase. `tokens` were seen in the phase after it;
-    `seconds` is its wall time."""
-
-    step: int
-    tokens: int
-    loss: float
-    lr: float
-    grad_norm: float
-    tokens_per_second: float
-    seconds: float
+from k2model.training.metrics import METRICS, StepMetrics, parse_row
+from k2model.training.spikes import Intervention, read_interventions
 
 
 @dataclass(frozen=True)
@@ -42,11 +30,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class Facts:
-    """`metrics`, `compositions` and `samples` are by phase; `domains` maps a source to its domain."""
+    """`metrics`, `interventions`, `compositions` and `samples` are by phase; `domains` maps a source to its domain."""
 
     result: LifecycleResult
     rows: list[ScoreRow]
-    metrics: dict[str, list[Metric]]
+    metrics: dict[str, list[StepMetrics]]
+    interventions: dict[str, list[Intervention]]
     compositions: dict[str, dict[str, Any]]
     samples: dict[str, list[Sample]]
     domains: dict[str, str]
@@ -62,16 +51,18 @@ def gather(store: Store, result: LifecycleResult) -> Facts:
     folders = {name: store.fetch(ref) for name, ref in result.artifacts()}
     counts = read_json(folders["tokens"] / "counts.json")
     rows: list[ScoreRow] = []
-    metrics, compositions, samples = {}, {}, {}
+    metrics, interventions, compositions, samples = {}, {}, {}, {}
     for phase in (one.phase.name for one in result.phases):
         rows += read_scores(folders[f"{phase}/scores"] / "scores.json")
-        metrics[phase] = read_metrics(folders[f"{phase}/checkpoint"] / "attachments" / "metrics.jsonl")
+        metrics[phase] = read_metrics(folders[f"{phase}/checkpoint"] / METRICS)
+        interventions[phase] = read_undone(folders[f"{phase}/checkpoint"])
         compositions[phase] = read_json(folders[f"{phase}/sequences"] / "composition.json")
         samples[phase] = read_samples(folders[f"{phase}/scores"] / "attachments" / "samples.jsonl")
     return Facts(
         result=result,
         rows=rows,
         metrics=metrics,
+        interventions=interventions,
         compositions=compositions,
         samples=samples,
         domains={source: entry["domain"] for source, entry in counts["train"].items()},
@@ -106,21 +97,14 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in _read(path).splitlines() if line.strip()]
 
 
-def read_metrics(path: Path) -> list[Metric]:
-    """The training log in step order; where a resumed run logged a step twice, the later line counts."""
-    by_step = {int(row["step"]): row for row in read_lines(path)}
-    return [
-        Metric(
-            step=step,
-            tokens=int(row["tokens"]),
-            loss=float(row["loss"]),
-            lr=float(row["lr"]),
-            grad_norm=float(row["grad_norm"]),
-            tokens_per_second=float(row["tokens_per_second"]),
-            seconds=float(row["seconds"]),
-        )
-        for step, row in sorted(by_step.items())
-    ]
+def read_metrics(path: Path) -> list[StepMetrics]:
+    """The training log, a row for every step that no intervention left out."""
+    return [parse_row(line) for line in _read(path).splitlines() if line.strip()]
+
+
+def read_undone(checkpoint: Path) -> list[Intervention]:
+    """The interventions of a phase, from the folder of its checkpoint artifact."""
+    return read_interventions(_read(checkpoint / "final" / "state.json"))
 
 
 def read_samples(path: Path) -> list[Sample]:

@@ -2,7 +2,8 @@
 
 Losses of different phases are means over different targets (a reasoning document counts only its
 trace and answer), so a jump at a border is a change of data, not of the model. No smoothing beyond
-the mean of neighbouring steps, whose range is drawn as a band.
+the mean of neighbouring steps, whose range is drawn as a band. What an intervention left out is not in the
+curve: a mark stands where it was.
 """
 
 from collections.abc import Sequence
@@ -11,18 +12,20 @@ from statistics import fmean
 from markupsafe import Markup
 
 from k2model.reporting import svg
-from k2model.reporting.facts import Metric
+from k2model.reporting.curves import Curve, band, bucket_size, means
 from k2model.reporting.timeline import Timeline
+from k2model.training.metrics import StepMetrics
+from k2model.training.spikes import Intervention
 
 _WIDTH, _LOSS_BOTTOM, _LR_TOP, _LR_BOTTOM, _HEIGHT = 960, 280, 318, 392, 426
 _LEFT, _RIGHT, _TOP = 46, 940, 34
 _BUCKETS = 420  # about one point every two pixels over the whole axis
 
-Curve = list[tuple[float, float]]
 
-
-def training_figure(metrics: dict[str, list[Metric]], timeline: Timeline) -> Markup:
-    """`metrics` by phase, each in step order."""
+def training_figure(
+    metrics: dict[str, list[StepMetrics]], interventions: dict[str, list[Intervention]], timeline: Timeline
+) -> Markup:
+    """`metrics` and `interventions` by phase, each in step order."""
     loss = {phase: _curve(metrics[phase], "loss", timeline.spans[phase][0]) for phase in metrics}
     rate = {phase: _curve(metrics[phase], "lr", timeline.spans[phase][0]) for phase in metrics}
     loss_high = max((y for curve in loss.values() for _, y in curve), default=1.0)
@@ -40,39 +43,18 @@ def training_figure(metrics: dict[str, list[Metric]], timeline: Timeline) -> Mar
     for _, end in timeline.spans.values():
         parts.append(svg.line(x(end), _LR_BOTTOM, x(end), _LR_TOP, "border"))
     for phase in metrics:
-        bucket = max(1, round(len(loss[phase]) / max(_BUCKETS * _share(timeline, phase), 1)))
-        parts.append(_band(upper, loss[phase], bucket))
-        parts.append(svg.polyline(upper.points(_means(loss[phase], bucket)), "line s-c0"))
-        parts.append(svg.polyline(lower.points(_means(rate[phase], bucket)), "line s-c1"))
+        bucket = bucket_size(loss[phase], timeline, phase, _BUCKETS)
+        parts.append(band(upper, loss[phase], bucket, "c0"))
+        parts.append(svg.polyline(upper.points(means(loss[phase], bucket)), "line s-c0"))
+        parts.append(svg.polyline(lower.points(means(rate[phase], bucket)), "line s-c1"))
         parts.append(_last_value(upper, loss[phase], bucket, phase))
+        for one in interventions[phase]:
+            parts.append(_mark(upper, timeline.spans[phase][0], metrics[phase], phase, one))
     return svg.drawing(_WIDTH, _HEIGHT, "training loss and learning rate over tokens", *parts, class_="wide")
 
 
-def _curve(metrics: Sequence[Metric], name: str, start: int) -> Curve:
+def _curve(metrics: Sequence[StepMetrics], name: str, start: int) -> Curve:
     return [(start + metric.tokens, getattr(metric, name)) for metric in metrics]
-
-
-def _share(timeline: Timeline, phase: str) -> float:
-    start, end = timeline.spans[phase]
-    return (end - start) / timeline.total
-
-
-def _chunks(curve: Curve, size: int) -> list[Curve]:
-    return [curve[i : i + size] for i in range(0, len(curve), size)]
-
-
-def _means(curve: Curve, size: int) -> Curve:
-    return [(fmean(x for x, _ in part), fmean(y for _, y in part)) for part in _chunks(curve, size)]
-
-
-def _band(plot: svg.Plot, curve: Curve, size: int) -> Markup:
-    if size < 2:
-        return Markup("")
-    parts = [(fmean(x for x, _ in part), [y for _, y in part]) for part in _chunks(curve, size)]
-    upper = [(plot.x(x), plot.y(max(ys))) for x, ys in parts]
-    lower = [(plot.x(x), plot.y(min(ys))) for x, ys in reversed(parts)]
-    outline = " ".join(f"{x:.1f},{y:.1f}" for x, y in upper + lower)
-    return svg.element("polygon", points=outline, class_="spread f-c0")
 
 
 def _last_value(plot: svg.Plot, curve: Curve, size: int, phase: str) -> Markup:
@@ -81,7 +63,19 @@ def _last_value(plot: svg.Plot, curve: Curve, size: int, phase: str) -> Markup:
         return Markup("")
     tail = curve[-max(1, len(curve) // 10) :]
     value = fmean(y for _, y in tail)
-    peak = max(y for _, y in (_means(tail, size) or tail))
+    peak = max(y for _, y in (means(tail, size) or tail))
     x, y = plot.x(curve[-1][0]) - 4, plot.y(peak) - 8
     title = svg.element("title", f"{phase}: mean loss of the last {len(tail)} logged steps {value:.3f}")
     return svg.element("g", title, svg.text(x, y, f"{value:.2f}", "label t-c0", "end"))
+
+
+def _mark(plot: svg.Plot, start: int, metrics: Sequence[StepMetrics], phase: str, undone: Intervention) -> Markup:
+    """A dashed line and a wedge at the place where steps were left out; the tooltip tells why."""
+    x = plot.x(start + max((row.tokens for row in metrics if row.step < undone.first_step), default=0))
+    bottom, top = plot.y.start, plot.y.end
+    wedge = f"{x - 5:.1f},{bottom + 9:.1f} {x + 5:.1f},{bottom + 9:.1f} {x:.1f},{bottom + 1:.1f}"
+    title = svg.element("title", f"{phase}: {undone.sentence}")
+    return svg.element(
+        "g", title, svg.line(x, bottom, x, top, "undone"), svg.element("polygon", points=wedge, class_="wedge"),
+        class_="intervention",
+    )  # fmt: skip

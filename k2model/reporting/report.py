@@ -12,12 +12,14 @@ from typing import Any
 from k2model.artifacts import ArtifactRef, Identity, Store
 from k2model.reporting import figures_scores, sections_data, sections_run, sections_scores
 from k2model.reporting.facts import Facts, gather
+from k2model.reporting.figures_dynamics import dynamics_panels
 from k2model.reporting.figures_training import training_figure
 from k2model.reporting.highlights import highlights
 from k2model.reporting.run import LifecycleResult
 from k2model.reporting.scores import gate_results, scores_csv
 from k2model.reporting.svg import short_number
 from k2model.reporting.timeline import Timeline
+from k2model.units import readable_seconds, readable_size
 from k2model.versions import STEP_VERSIONS
 
 PAGE = "attachments/index.html"
@@ -61,8 +63,8 @@ def render(facts: Facts) -> str:
     )
     environment.filters.update(
         short=short_number,
-        seconds=sections_run.readable_seconds,
-        size=sections_run.readable_size,
+        seconds=readable_seconds,
+        size=readable_size,
     )
     return environment.get_template("report.html.j2").render(_context(facts))
 
@@ -86,7 +88,9 @@ def _context(facts: Facts) -> dict[str, Any]:
         "losses": sections_scores.losses(facts.rows, names),
         "capabilities": figures_scores.capability_panels(facts.rows, timeline),
         "loss_panel": figures_scores.loss_panel(facts.rows, timeline, _loss_colours()),
-        "training_figure": training_figure(facts.metrics, timeline),
+        "training_figure": training_figure(facts.metrics, facts.interventions, timeline),
+        "dynamics": dynamics_panels(facts.metrics, timeline, _loss_colours()),
+        "undone": sections_run.undone_lines(facts.interventions),
         "training": [sections_run.phase_line(phase, facts.metrics[phase.name], timeline) for phase in phases],
         "extension": figures_scores.extension_panels(facts.rows, phases),
         "extension_lines": sections_scores.extension_lines(facts.rows, phases),

@@ -6,8 +6,10 @@ from statistics import fmean, median
 from typing import Any
 
 from k2model.recipe.schema import PhaseConfig, Recipe
-from k2model.reporting.facts import Facts, Metric
+from k2model.reporting.facts import Facts
 from k2model.reporting.timeline import Timeline
+from k2model.training.metrics import StepMetrics
+from k2model.training.spikes import Intervention
 
 
 @dataclass(frozen=True)
@@ -23,9 +25,10 @@ class PhaseLine:
     seconds: float
     seconds_per_step: float
     tokens_per_second: float
+    mfu: float | None
 
 
-def phase_line(phase: PhaseConfig, metrics: list[Metric], timeline: Timeline) -> PhaseLine:
+def phase_line(phase: PhaseConfig, metrics: list[StepMetrics], timeline: Timeline) -> PhaseLine:
     seconds = [metric.seconds for metric in metrics if metric.seconds > 0]
     tail = metrics[-max(1, len(metrics) // 10) :]
     typical = median(seconds) if seconds else 0.0
@@ -39,7 +42,33 @@ def phase_line(phase: PhaseConfig, metrics: list[Metric], timeline: Timeline) ->
         seconds=sum(seconds),
         seconds_per_step=typical,
         tokens_per_second=phase.tokens_per_step / typical if typical else 0.0,
+        mfu=median(metric.mfu for metric in metrics) if metrics else None,
     )
+
+
+@dataclass(frozen=True)
+class UndoneLine:
+    """A row of the table of interventions."""
+
+    phase: str
+    steps: str
+    resumed_from: int
+    reason: str
+    before: float | None
+    within: float | None
+    after: float | None
+
+
+def undone_lines(interventions: Mapping[str, list[Intervention]]) -> list[UndoneLine]:
+    """Of all phases in order; `within` is the highest loss of the spike that was a number."""
+    return [
+        UndoneLine(
+            phase, f"{one.first_step}–{one.last_step}", one.resumed_from, one.reason, one.before,
+            max((loss for loss in one.losses if loss is not None), default=None), one.after,
+        )
+        for phase, found in interventions.items()
+        for one in found
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -70,24 +99,6 @@ def lineage_lines(facts: Facts) -> list[LineageLine]:
             )
         )  # fmt: skip
     return lines
-
-
-def readable_size(size: float) -> str:
-    """1536 -> 1.5 KB."""
-    for unit in ("B", "KB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    raise AssertionError("unreachable")
-
-
-def readable_seconds(seconds: float) -> str:
-    """75 -> 1 min 15 s."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{int(seconds // 60)} min {seconds % 60:02.0f} s"
-    return f"{int(seconds // 3600)} h {seconds % 3600 / 60:02.0f} min"
 
 
 def provenance_lines(records: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:

@@ -1,9 +1,10 @@
 """Phases as the pipeline leaves them in a store, and one SQLite MLflow for all tests of the folder."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from k2model.artifacts import ArtifactRef, Identity, Store
 from k2model.recipe.laptop import laptop
 from k2model.recipe.schema import GateConfig, PhaseConfig
 from k2model.registry import Registration, register_phase
+from k2model.training.spikes import Intervention
 
 RECIPE = laptop()
 STEPS = 30
@@ -33,7 +35,7 @@ class Phase:
 
     config: PhaseConfig
     references: dict[str, ArtifactRef]
-    log: list[dict[str, float]]
+    log: list[dict[str, Any]]
 
     def register(
         self,
@@ -48,13 +50,23 @@ class Phase:
         )
 
 
-def make_phase(store: Store, name: str, scores: dict[str, float], steps: int = STEPS, seed: int = 0) -> Phase:
+def make_phase(
+    store: Store,
+    name: str,
+    scores: dict[str, float],
+    steps: int = STEPS,
+    seed: int = 0,
+    interventions: Sequence[Intervention] = (),
+) -> Phase:
     config = replace(RECIPE.phase(name), steps=steps, seed=seed)
     log = [
         {
             "step": step, "tokens": (step + 1) * config.tokens_per_step, "loss": 7.0 / (step + 1 + seed),
             "lr": 4e-3 * (1 - step / steps), "grad_norm": 0.1 + step, "targets": 2000,
-            "tokens_per_second": 1000.0 + step, "seconds": 0.25,
+            "tokens_per_second": 1000.0 + step, "seconds": 0.25, "mfu": 0.4 + step / 1e4,
+            "domains": {"code": 2.0 + step, "long_context": 3.0 + step} if step else {"code": 2.0},
+            "parameter_norm": 50.0 + step if step % 10 == 9 else None,
+            "update_ratio": 1e-3 * (step + 1) if step % 10 == 9 else None,
         }
         for step in range(steps)
     ]  # fmt: skip
@@ -63,10 +75,11 @@ def make_phase(store: Store, name: str, scores: dict[str, float], steps: int = S
         for score, value in scores.items()
     ]
     lines = "".join(json.dumps(row) + "\n" for row in log)
+    state = json.dumps({"phase": name, "seed": seed, "interventions": [one.record() for one in interventions]})
     contents = {
         "corpus": ("corpus_valid", {"train/prose.parquet": "prose"}),
         "sequences": ("sequences", {"sequences.arrow": name}),
-        "checkpoint": ("checkpoint", {"final/state.json": f"{name} {seed}", "attachments/metrics.jsonl": lines}),
+        "checkpoint": ("checkpoint", {"final/state.json": state, "attachments/metrics.jsonl": lines}),
         "export": ("export", {"model.safetensors": f"{name} {seed}"}),
         "scores": ("scores", {"scores.json": json.dumps(rows)}),
     }

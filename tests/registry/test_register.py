@@ -10,6 +10,7 @@ from k2model.artifacts import CorruptArtifact, Store
 from k2model.recipe.schema import GateConfig
 from k2model.registry import GateVerdict, RegistryError, metric_name, read_ledger, registration
 from k2model.registry.tracking import tracking
+from k2model.training.spikes import Intervention
 from tests.registry.conftest import RECIPE, STEPS, make_phase
 
 
@@ -68,9 +69,16 @@ def test_metrics_are_complete_and_equal_to_the_log(store: Store, tracking_uri: s
     phase = make_phase(store, "mid_1", {"arithmetic/think": 0.68, "retrieval/256@new_theta": 0.5}, steps=450)
     parent = before.register(tracking_uri, store, "metrics")
     made = phase.register(tracking_uri, store, "metrics", parent=parent)
-    for field in ("loss", "lr", "grad_norm", "tokens_per_second"):
-        history = client.get_metric_history(made.run_id, f"train/{field}")
-        assert sorted((m.step, m.value) for m in history) == [(row["step"], row[field]) for row in phase.log]
+
+    def logged(name: str) -> list[tuple[int, float]]:
+        return sorted((m.step, m.value) for m in client.get_metric_history(made.run_id, name))
+
+    for field in ("loss", "lr", "grad_norm", "tokens_per_second", "mfu"):
+        assert logged(f"train/{field}") == [(row["step"], row[field]) for row in phase.log]
+    for field in ("parameter_norm", "update_ratio"):
+        assert logged(f"train/{field}") == [(row["step"], row[field]) for row in phase.log if row[field] is not None]
+    for domain, steps in {"code": phase.log, "long_context": phase.log[1:]}.items():
+        assert logged(f"train/domain/{domain}") == [(row["step"], row["domains"][domain]) for row in steps]
     seen = client.get_metric_history(made.run_id, "train/tokens_seen")
     offset = STEPS * 2048
     assert sorted((m.step, m.value) for m in seen) == [(row["step"], offset + row["tokens"]) for row in phase.log]
@@ -81,6 +89,24 @@ def test_metrics_are_complete_and_equal_to_the_log(store: Store, tracking_uri: s
     assert final["score/retrieval/256_at_new_theta"] == 0.5
     on_model = {m.key: m.value for m in client.get_logged_model(made.model_id).metrics}
     assert on_model["score/arithmetic/think"] == 0.68
+
+
+def test_a_run_tells_what_was_undone_and_why(store: Store, tracking_uri: str, client) -> None:
+    wide = Intervention("the losses of 11 steps in a row lay high", 12, 24, 8, 3.21, 0.1, [9.4, None], after=3.19)
+    lost = Intervention("the loss stopped being a number at step 40", 38, 40, 32, None, None, [None])
+    phase = make_phase(store, "mid_1", {}, interventions=[wide, lost])
+    made = phase.register(tracking_uri, store, "undone")
+    tags = client.get_run(made.run_id).data.tags
+    assert tags["k2.interventions"] == "2"
+    assert tags["k2.intervention.1"] == (
+        "went back to step 8: the losses of 11 steps in a row lay high (loss 3.210 before, up to 9.400 in it, 3.190 "
+        "after). Steps 12 to 24 are left out"
+    )
+    assert "Steps 38 to 40 are left out" in tags["k2.intervention.2"]
+    assert "k2.intervention.3" not in tags
+    calm = make_phase(store, "mid_2", {}).register(tracking_uri, store, "undone")
+    assert client.get_run(calm.run_id).data.tags["k2.interventions"] == "0"
+    assert client.get_model_version("k2-undone", str(made.version)).tags["k2.interventions"] == "2"
 
 
 def test_a_second_call_does_no_work(store: Store, tracking_uri: str, client, monkeypatch) -> None:

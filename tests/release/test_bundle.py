@@ -8,7 +8,8 @@ import pytest
 
 from k2model.artifacts import Store, hash_file
 from k2model.release import build_release
-from k2model.reporting import LifecycleResult
+from k2model.release.card import model_card
+from k2model.reporting import LifecycleResult, load_scores
 from tests.release.conftest import tiny_lifecycle
 from tests.reporting.lifecycle_fixture import CURATION, PHASES, score_rows
 
@@ -26,7 +27,8 @@ def test_holds_what_it_says(bundle: Path) -> None:
         assert (bundle / f"data/composition-{phase}.csv").is_file()
         assert (bundle / f"attachments/samples/{phase}.jsonl").is_file()
         lines = (bundle / f"attachments/training/{phase}.jsonl").read_text().splitlines()
-        assert [json.loads(line)["step"] for line in lines] == list(range(20))
+        left_out = {8, 9, 10} if phase == "mid_2" else set()
+        assert [json.loads(line)["step"] for line in lines] == [step for step in range(20) if step not in left_out]
     assert not list(bundle.glob("model/manifest.json")) and not list(bundle.glob("model/artifact.json"))
 
 
@@ -106,6 +108,21 @@ def test_card_states_the_numbers(bundle: Path) -> None:
     # embedding and head, then per layer: q and o, k and v, gate, up and down, two norms; and the last norm
     parameters = 2 * 274 * 16 + 2 * (2 * 16 * 16 + 2 * 16 * 8 + 3 * 16 * 24 + 2 * 16) + 16
     assert f"with {parameters:,} parameters" in card
+
+
+def test_card_tells_what_was_undone(bundle: Path) -> None:
+    section = (bundle / "MODEL_CARD.md").read_text().split("## Interventions\n")[1].split("\n## ")[0]
+    [line] = [line for line in section.splitlines() if line.startswith("| mid_2 |")]
+    reason = "the losses of 3 steps in a row lay more than 8 robust deviations above the median"
+    assert line == f"| mid_2 | 8–10 | 4 | 1.840 | 6.520 | 1.860 | {reason} |"
+    assert sum(line.startswith("| ") for line in section.splitlines()) == 2, "a header and one row"
+
+
+def test_card_says_so_when_nothing_was_undone(store: Store, result: LifecycleResult) -> None:
+    calm = {phase: [] for phase in PHASES}
+    rows = load_scores(store, [one.scores for one in result.phases])
+    section = model_card(result, rows, [], calm).split("## Interventions\n")[1].split("\n## ")[0]
+    assert section.strip() == "None: every step of every phase was taken once and stands."
 
 
 def test_a_second_store_gives_the_same_release(

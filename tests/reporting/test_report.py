@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -116,12 +117,41 @@ def test_names_every_artifact_source_and_gate(result: LifecycleResult, page: str
 
 def test_every_figure_draws_something(page: str) -> None:
     figures = page.split("<svg ")[1:]
-    # nine families and held-out loss, the training figure, three extensions, four efforts
-    assert len(figures) == 9 + 1 + 3 + 4
+    # nine families and held-out loss, the training figure, four of its inside, three extensions, four efforts
+    assert len(figures) == 9 + 1 + 4 + 3 + 4
     for figure in figures:
         drawing = figure.split("</svg>")[0]
         assert any(f"<{shape}" in drawing for shape in DRAWN)
         assert "nan" not in drawing.lower() and "inf" not in drawing.split()
+
+
+def test_an_intervention_is_marked_where_it_was_and_told(store: Store, result: LifecycleResult, page: str) -> None:
+    mid_2 = next(one for one in result.phases if one.phase.name == "mid_2")
+    [record] = json.loads((store.fetch(mid_2.checkpoint) / "final/state.json").read_text())["interventions"]
+    figure = next(part for part in page.split("<svg ") if "training loss and learning rate" in part)
+    [mark] = re.findall(r'<g class="intervention"><title>(.*?)</title><line x1="([\d.]+)"', figure)
+    assert mark[0].startswith(f"mid_2: went back to step {record['resumed_from']}: {record['reason']}")
+    before = sum(phase.tokens for phase in result.recipe.phases[:2])
+    share = (before + record["first_step"] * mid_2.phase.tokens_per_step) / result.tokens_seen()["sft"]
+    assert float(mark[1]) == pytest.approx(46 + share * (940 - 46), abs=0.1)
+    table = page.split('id="interventions"')[1].split("</table>")[0]
+    for cell in (f"{record['first_step']}–{record['last_step']}", "1.840", "6.520", "1.860", record["reason"]):
+        assert cell in table
+
+
+def test_inside_training_has_a_line_for_each_domain_that_was_trained(page: str) -> None:
+    inside = page.split('id="dynamics"')[1].split("<h3")[0]
+    domains, *norms = inside.split("<svg ")[1:]
+    for domain in ("prose", "code", "knowledge", "mathematics", "logic", "tools", "chat"):
+        assert f">{domain}</text>" in domains
+    titles = ("Gradient norm, before clipping", "Norm of all parameters", "Update norm / parameter norm")
+    assert [title in inside for title in titles] == [True] * 3
+    assert all(figure.count("<polyline") == len(PHASES) for figure in norms), "a line for each phase"
+
+
+def test_training_table_shows_utilisation(page: str) -> None:
+    table = page.split('id="training"')[1].split("</table>")[0]
+    assert table.count(">42%</td>") == len(PHASES)
 
 
 def test_scores_csv_holds_every_row(report: Path) -> None:
