@@ -1,27 +1,37 @@
 """Torch elastic as a Flyte task that costs nothing to declare and says what went wrong.
 
 The plugin's own task class imports torch when a task is decorated, which would add seconds to every
-`pyflyte` command, `--help` included; this one defers that to execution. Where a worker fails it puts the
-first failure's own words in front, and an interrupt by hand ends the run instead of passing for a worker
-without outputs. Everything else is the plugin's.
+`pyflyte` command, `--help` included; this one defers that to execution. Where workers fail it tells of the
+first failure first and of the others behind it, where torch elastic knows one of them, not always the first; an
+interrupt by hand ends the run and SIGTERM (preemption) asks the orchestrator for a retry, where the plugin takes
+both for a worker without outputs. All else is the plugin's.
 """
 
+import contextlib
 import logging
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flytekit.core.python_function_task import PythonFunctionTask
-from flytekit.exceptions.user import FlyteUserRuntimeException
+from flytekit.exceptions.user import FlyteRecoverableException, FlyteUserRuntimeException
 from flytekit.extend import IgnoreOutputs, TaskPlugins
 from flytekitplugins.kfpytorch import Elastic
 from flytekitplugins.kfpytorch.task import PytorchElasticFunctionTask
 
 from k2model.errors import K2Error
+from k2model.training.errors import Preempted
+from k2model.training.failures import Failure, read_failures
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+_AGENT = "torch.distributed.elastic.multiprocessing.api"  # logs the traceback of a worker that need not be the first
 
 
 class WorkerFailed(K2Error):
-    """A worker of an elastic job raised; the text is that of the first failure."""
+    """Workers of an elastic job failed; the text begins with the first failure."""
 
 
 @dataclass
@@ -50,34 +60,94 @@ class TorchElasticTask(PytorchElasticFunctionTask):
 
     def execute(self, **kwargs: Any) -> Any:
         try:
-            return super().execute(**kwargs)
+            with _silent(_AGENT):
+                return super().execute(**kwargs)
         except FlyteUserRuntimeException as error:
-            failed = _first_failure(error.value)
-            if failed is None:
+            told = _tell(error.value)
+            if told is None:
                 raise
-            raise WorkerFailed(f"{self.name}: {failed}") from error
-        except IgnoreOutputs:
+            if told.passing:
+                raise FlyteRecoverableException(f"{self.name}: {told.text}") from None
+            raise WorkerFailed(f"{self.name}: {told.text}") from None
+        except IgnoreOutputs as ignored:
+            if _signal_behind(ignored) == signal.SIGTERM:
+                raise FlyteRecoverableException(
+                    f"{self.name} was told to stop (SIGTERM) and has saved what it had time for; a retry goes on there"
+                ) from None
             if self.min_nodes == 1:  # a lone node always has rank 0: no outputs means that it was stopped
                 logging.getLogger("k2model").warning("%s was stopped; run the same command again to go on", self.name)
                 raise KeyboardInterrupt from None
             raise
 
 
-def _first_failure(error: BaseException) -> str | None:
-    """`rank 1: CorruptArtifact: ...` when the worker that failed first raised an error of ours.
+def _signal_behind(ignored: IgnoreOutputs) -> int | None:
+    """The signal that ended the agent, None when it ended by itself without outputs."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
 
-    None for anything else: a bug needs the whole traceback that torch elastic reports.
-    """
+    cause = ignored.__context__
+    return int(cause.sigval) if isinstance(cause, SignalException) else None
+
+
+@contextlib.contextmanager
+def _silent(logger: str) -> Iterator[None]:
+    log = logging.getLogger(logger)
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
+@dataclass
+class _Told:
+    """`passing`: not the work's own fault, so that a retry may go on where the last checkpoint is."""
+
+    text: str
+    passing: bool
+
+
+def _tell(error: BaseException) -> _Told | None:
+    """What happened to the workers, first failure first; None when all that is known is what `error` says itself."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     if not isinstance(error, ChildFailedError):
         return None
+    rank, seen = error.get_first_failure()
+    if seen.exitcode < 0:
+        return _Told(
+            f"rank {rank}: killed by {seen.signal_name()}; a retry goes on at the newest checkpoint",
+            True,
+        )
+    failures = read_failures(seen.error_file)
+    if not failures:  # outside a process group no worker can pull another one down
+        return _told_by_torch(error)
+    first, others = failures[0], failures[1:]
+    after = "".join(_after(first, other) for other in others if other.message != first.message)
+    if first.lost_another:
+        return _Told(
+            f"rank {first.rank} lost its connection to a worker that left no word: it was killed (out of memory?) or "
+            f"its machine is gone. A retry goes on at the newest checkpoint. {first.type}: {first.message}{after}",
+            True,
+        )
+    what = f"{first.type}: {first.message}" if first.ours else f"failed first\n{first.traceback.rstrip()}"
+    return _Told(f"rank {first.rank}: {what}{after}", first.type == Preempted.__name__)
+
+
+def _after(first: Failure, other: Failure) -> str:
+    """The failure of another rank, every line with its prefix."""
+    what = "lost its connection to a worker" if other.lost_another else f"{other.type}: {other.message}".strip()
+    text = f"{other.time - first.time:.1f} s later: {what}"
+    return "".join(f"\n[rank {other.rank}] {line}" for line in text.splitlines())
+
+
+def _told_by_torch(error: "ChildFailedError") -> _Told | None:
+    """An error of ours in its own words; None for a bug, whose traceback torch elastic reports."""
     rank, failure = error.get_first_failure()
     report: Any = failure.message
-    if not isinstance(report, dict):
+    if not isinstance(report, dict) or "\nk2model." not in report.get("extraInfo", {}).get("py_callstack", ""):
         return None
-    raised = report.get("extraInfo", {}).get("py_callstack", "")
-    return f"rank {rank}: {report['message']}" if "\nk2model." in raised else None
+    return _Told(f"rank {rank}: {report['message']}", False)
 
 
 TaskPlugins.register_pythontask_plugin(TorchElastic, TorchElasticTask)

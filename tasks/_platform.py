@@ -5,6 +5,7 @@ A task's node count is fixed when it is registered, so the recipe is chosen here
 """
 
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -99,6 +100,7 @@ def _elastic(nodes: int, workers: int) -> TorchElastic:
     # After a restart the agent's shared store still holds the dead workers' addresses; each attempt of a
     # multi-node job must meet in a store of its own. The agent reads this, not the workers.
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(_shutdown_seconds()))
     laptop = not RECIPE.cluster.gpus_per_node
     return TorchElastic(
         nnodes=nodes,
@@ -108,6 +110,11 @@ def _elastic(nodes: int, workers: int) -> TorchElastic:
         monitor_interval=0.1 if laptop else 5.0,
         rdzv_configs=RENDEZVOUS,
     )
+
+
+def _shutdown_seconds() -> int:
+    """What workers have between SIGTERM and SIGKILL: their last checkpoint's time, and a little to end in."""
+    return math.ceil(max(phase.cadence.preemption_seconds for phase in RECIPE.phases)) + 5
 
 
 def _gpu_pod() -> PodTemplate:
@@ -140,7 +147,12 @@ def _gpu_pod() -> PodTemplate:
     memory = V1EmptyDirVolumeSource(medium="Memory", size_limit=cluster.shared_memory)
     return PodTemplate(
         primary_container_name="primary",
-        pod_spec=V1PodSpec(containers=[container], volumes=[V1Volume(name="shared-memory", empty_dir=memory)]),
+        pod_spec=V1PodSpec(
+            containers=[container],
+            # The agent waits for its workers, the pod for its agent.
+            termination_grace_period_seconds=_shutdown_seconds() + 10,
+            volumes=[V1Volume(name="shared-memory", empty_dir=memory)],
+        ),
     )
 
 
