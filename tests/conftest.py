@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import s3_server  # noqa: F401  one server for all tests
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("DS_ACCELERATOR", "cpu")

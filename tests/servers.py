@@ -1,7 +1,8 @@
 """Real servers for tests, on the loopback interface: an S3 service (SeaweedFS).
 
 A fake S3 accepts what a real one refuses (wrong checksums, bad credentials), so these tests talk to a
-real one. Import the fixture where it is needed: `from tests.servers import s3_server  # noqa: F401`.
+real one. The fixture is every test's by `tests/conftest.py`: a second instance would be another server, while
+clients are kept for the process.
 """
 
 import contextlib

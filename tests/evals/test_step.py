@@ -101,7 +101,7 @@ def test_new_theta_is_really_used(world: World, put: Put, tmp_path: Path) -> Non
     """With a theta that turns positions into noise the learnt value is lost; with the parent's it is there."""
     store = Store.open(tmp_path)
     refs = inputs(store, world, put)
-    child = replace(world.phase, name="mid_2", rope_theta=1.5)
+    child = replace(world.phase, name="mid_2", rope_theta=1.01)
     rows = rows_of(
         store,
         evaluate(

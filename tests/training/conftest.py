@@ -12,7 +12,15 @@ from k2model.artifacts import ArtifactRef, Store
 from k2model.training.world import World
 from tests.training.job import Job, Spec, phase, sequences
 
-CHILD = {"name": "mid_1", "steps": 10, "seed": 3, "sequence_length": 32, "global_batch": 2, "rope_theta": 3e4}
+CHILD = {
+    "name": "mid_1",
+    "parent": "pretrain",
+    "steps": 10,
+    "seed": 3,
+    "sequence_length": 32,
+    "global_batch": 2,
+    "rope_theta": 3e4,
+}
 ADAMW = {"optimizer_name": "adamw", "precision": "fp32"}
 MUON = {"optimizer_name": "muon", "precision": "fp32"}
 KILLED_AFTER = 8
@@ -43,7 +51,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     jobs = tmp_path_factory.mktemp("jobs")
     calm_job = Job(
         jobs / "calm",
-        [spec(calm), spec(again, phase={"cadence": {"save_every": 5, "log_every": 3, "keep_last": 1}})]
+        [spec(calm), spec(again, phase={"cadence": {"save_every": 5, "keep_last": 1}})]
         + [spec(store, phase={**ADAMW, "zero_stage": stage}) for stage, store in enumerate(stages)]
         + [spec(calm, phase=MUON)],
     )

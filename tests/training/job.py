@@ -9,8 +9,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Collection, Iterator
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from k2model.recipe.schema import (
     Precision,
     ScheduleConfig,
     ScheduleShape,
+    SpikePolicy,
 )
 
 WORKERS = 2
@@ -54,12 +55,14 @@ PHASE = PhaseConfig(
 
 
 def phase(**changes: Any) -> PhaseConfig:
-    """PHASE with fields changed; `optimizer_name`, `zero_stage`, `micro_batch` and `precision` reach inside."""
+    """PHASE with fields changed; `optimizer_name`, `precision` and every field of the layout reach inside."""
     result = PHASE
     if (name := changes.pop("optimizer_name", None)) is not None:
         result = replace(result, optimizer=replace(result.optimizer, name=OptimizerName(name)))
-    layout = {key: changes.pop(key) for key in ("zero_stage", "micro_batch") if key in changes}
+    layout = {field.name: changes.pop(field.name) for field in fields(Parallelism) if field.name in changes}
     result = replace(result, parallelism=replace(result.parallelism, **layout))
+    if "spikes" in changes:
+        changes["spikes"] = SpikePolicy(**changes["spikes"])
     if "precision" in changes:
         changes["precision"] = Precision(changes["precision"])
     if "cadence" in changes:
@@ -67,13 +70,19 @@ def phase(**changes: Any) -> PhaseConfig:
     return replace(result, **changes)
 
 
-def sequences(store: Store, config: PhaseConfig, seed: int = 0) -> ArtifactRef:
-    """A sequences artifact for the phase: rows of counting tokens with uneven numbers of targets."""
+def sequences(store: Store, config: PhaseConfig, seed: int = 0, garbage: tuple[int, int] | None = None) -> ArtifactRef:
+    """A sequences artifact for the phase: rows of counting tokens with uneven numbers of targets.
+
+    `garbage`: first and last step whose rows are random tokens instead.
+    """
 
     def produce(folder: Path) -> dict[str, float]:
         rows, length = config.steps * config.global_batch, config.sequence_length
         random = np.random.default_rng(seed)
         tokens = (random.integers(0, 60, (rows, 1)) + np.arange(length)) % 60
+        if garbage is not None:
+            bad = slice(garbage[0] * config.global_batch, (garbage[1] + 1) * config.global_batch)
+            tokens[bad] = np.random.default_rng(seed + 1).integers(0, 60, tokens[bad].shape)
         document = np.repeat(np.arange(length) // 10, rows).reshape(length, rows).T
         loss = random.random((rows, length)) < random.random((rows, 1))
         loss[:, 0] = False
@@ -81,12 +90,13 @@ def sequences(store: Store, config: PhaseConfig, seed: int = 0) -> ArtifactRef:
             "tokens": tokens.astype(np.uint32),
             "loss": loss,
             "document": document.astype(np.int32),
-            "source": np.zeros((rows, length), np.uint8),
+            "source": (document % 2).astype(np.uint8),
         }
         _write_rows(folder / "sequences.arrow", columns)
         return {}
 
     shape = {"steps": config.steps, "batch": config.global_batch, "length": config.sequence_length, "seed": seed}
+    shape |= {"garbage": list(garbage)} if garbage else {}
     return store.build(Identity("sequences", "1", shape), produce)
 
 
@@ -100,28 +110,35 @@ def _write_rows(path: Path, columns: "dict[str, np.ndarray[Any, Any]]") -> None:
         arrays[name] = pa.FixedSizeListArray.from_arrays(
             pa.array(values.reshape(-1)), type=pa.list_(item, values.shape[1])
         )
-    metadata = {"sources": '["toy"]', "vocab_size": "64", "fingerprint": hashlib.sha256(columns["tokens"]).hexdigest()}
+    metadata = {
+        "sources": '["odd", "even"]',
+        "domains": '["prose", "code"]',
+        "vocab_size": "64",
+        "fingerprint": hashlib.sha256(columns["tokens"]).hexdigest(),
+    }
     schema = pa.schema([pa.field(n, a.type, nullable=False) for n, a in arrays.items()], metadata=metadata)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         writer.write_batch(pa.RecordBatch.from_arrays(list(arrays.values()), schema=schema))
 
 
-Spec = dict[str, Any]  # store, and as wanted: phase, model (changes), parent (a reference), pause (seconds a step)
+#: store, and as wanted: phase, model (changes), parent (a reference), pause (seconds a step), garbage (first and last
+#: step of random rows), poison (steps before which a weight becomes NaN)
+Spec = dict[str, Any]
 
 
 class Job:
-    """An elastic job on two workers that train one spec after the other, started like the Flyte task's.
+    """An elastic job on a few workers that train one spec after the other, started like the Flyte task's.
 
     The agent is a process of its own, forked (as it forks its workers) from a server that has loaded
     torch once for all jobs of a test session.
     """
 
-    def __init__(self, folder: Path, specs: list[Spec], restarts: int = 0) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, specs: list[Spec], restarts: int = 0, workers: int = WORKERS) -> None:
+        self.folder, self.workers = folder, workers
         folder.mkdir(parents=True)
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["k2model.training.attempt", "torch.distributed.launcher.api", __name__])
-        self.agent = context.Process(target=_agent, args=(str(folder), specs, restarts))
+        self.agent = context.Process(target=_agent, args=(str(folder), specs, restarts, workers))
         self.agent.start()
 
     def wait_for(self, pattern: str) -> None:
@@ -139,25 +156,25 @@ class Job:
         """SIGKILL to the agent and all workers: nobody gets to clean up."""
         self.agent.kill()
         self.agent.join()
-        for rank in range(WORKERS):
+        for rank in range(self.workers):
             self.kill_worker(rank)
 
     def result(self) -> list[ArtifactRef]:
-        """The references, one a spec, after checking that both workers returned the same."""
+        """The references, one a spec, after checking that all workers returned the same."""
         self.agent.join(timeout=300)
         assert self.agent.exitcode == 0, (self.folder / "error.txt").read_text()
         by_rank = json.loads((self.folder / "result.json").read_text())
-        assert len(by_rank) == WORKERS and by_rank[0] == by_rank[1]
+        assert len(by_rank) == self.workers and all(refs == by_rank[0] for refs in by_rank)
         return [ArtifactRef(**ref) for ref in by_rank[0]]
 
 
-def _agent(folder: str, specs: list[Spec], restarts: int) -> None:
+def _agent(folder: str, specs: list[Spec], restarts: int, workers: int) -> None:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
-        nproc_per_node=WORKERS,
+        nproc_per_node=workers,
         start_method="fork",
         max_restarts=restarts,
         monitor_interval=0.05,
@@ -169,7 +186,7 @@ def _agent(folder: str, specs: list[Spec], restarts: int) -> None:
     except BaseException as error:
         Path(folder, "error.txt").write_text(f"{type(error).__name__}: {error}")
         raise
-    Path(folder, "result.json").write_text(json.dumps([returned[rank] for rank in range(WORKERS)]))
+    Path(folder, "result.json").write_text(json.dumps([returned[rank] for rank in range(workers)]))
 
 
 def _worker(folder: str, specs: list[Spec]) -> list[dict[str, Any]]:
@@ -190,8 +207,8 @@ def run(spec: Spec) -> ArtifactRef:
 
     store, config = Store.open(spec["store"]), phase(**spec.get("phase", {}))
     parent = ArtifactRef(**spec["parent"]) if spec.get("parent") else None
-    rows = sequences(store, config)
-    with slowed(spec.get("pause", 0.0)):
+    rows = sequences(store, config, garbage=spec.get("garbage"))
+    with slowed(spec.get("pause", 0.0)), poisoned(spec.get("poison", ())):
         return train_phase(store, replace(MODEL, **spec.get("model", {})), config, rows, parent)
 
 
@@ -202,12 +219,34 @@ def slowed(seconds: float) -> Iterator[None]:
 
     step = Engine.step
 
-    def slow(self: Engine, batch: Any, lr: float) -> Any:
+    def slow(self: Engine, *arguments: Any, **named: Any) -> Any:
         time.sleep(seconds)
-        return step(self, batch, lr)
+        return step(self, *arguments, **named)
 
     Engine.step = slow  # type: ignore[method-assign]
     try:
         yield
     finally:
         Engine.step = step  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def poisoned(steps: Collection[int]) -> Iterator[None]:
+    """Before each of `steps` one weight of this worker becomes NaN, as a broken device would have it."""
+    import torch
+
+    from k2model.training.loop import TrainingLoop
+
+    take = TrainingLoop._take
+
+    def poisoning(self: TrainingLoop, step: int, *arguments: Any) -> None:
+        if step in steps:
+            with torch.no_grad():
+                next(iter(self.engine.deepspeed.module.parameters())).view(-1)[0] = torch.nan
+        take(self, step, *arguments)
+
+    TrainingLoop._take = poisoning  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        TrainingLoop._take = take  # type: ignore[method-assign]

@@ -31,7 +31,7 @@ def gathered(engine: Any) -> dict[str, Any]:
 
     state = {}
     for name, parameter in engine.deepspeed.module.named_parameters():
-        zero = engine.zero_stage > 0
+        zero = engine.parallelism.zero_stage > 0
         state[name] = safe_get_full_fp32_param(parameter) if zero else parameter.data
         for slot in ("exp_avg", "exp_avg_sq"):
             own = None if zero else engine.optimizer.state[parameter][slot]
@@ -49,18 +49,22 @@ def write(world: World, root: str) -> list[int]:
     import torch
     from safetensors.torch import save_file
 
+    from k2model.model import shifted_targets
+    from k2model.training.batch import Batch
     from k2model.training.checkpoint import Progress
     from k2model.training.engine import Engine
+    from k2model.training.layout import Layout
     from k2model.training.saver import Saver
 
     sizes = []
     for stage in STAGES:
-        engine = Engine(ODD, config(stage), world)
+        engine = Engine(ODD, config(stage), Layout.of(world, config(stage).parallelism))
         torch.manual_seed(world.rank)
         tokens = torch.randint(0, 67, (4 // world.size, 16))
-        batch = {"tokens": tokens, "document": torch.zeros_like(tokens), "loss": torch.ones_like(tokens).bool()}
+        nothing = torch.zeros_like(tokens)
+        batch = Batch(tokens, shifted_targets(tokens, torch.ones_like(tokens)), nothing, nothing, 0, 0)
         for _ in range(2):
-            engine.step(batch, lr=1e-2)
+            engine.step(batch, lr=1e-2, targets=4 * 15, sources=1)
         if world.first:
             engine.state.pieces()  # a collective in here would wait for ever: the others do not call it
         folder = folder_of(root, stage, world.size)
@@ -80,6 +84,7 @@ def read(world: World, root: str) -> list[tuple[int, int]]:
 
     from k2model.training.checkpoint import read_checkpoint
     from k2model.training.engine import Engine
+    from k2model.training.layout import Layout
     from k2model.training.state import TrainingState
 
     compared = []
@@ -89,7 +94,8 @@ def read(world: World, root: str) -> list[tuple[int, int]]:
         wanted = load_file(folder / "reference.safetensors")
         own_stage = (stage + SIZES.index(size) + SIZES.index(world.size)) % len(STAGES)
         start = TrainingState(found.tensors, found.progress.optimizer_steps, found.uri)
-        engine = Engine(ODD, replace(config(own_stage), seed=5), world, start)
+        own = replace(config(own_stage), seed=5)
+        engine = Engine(ODD, own, Layout.of(world, own.parallelism), start)
         got = gathered(engine)
         assert got.keys() == wanted.keys()
         differing = [name for name in wanted if not torch.equal(got[name], wanted[name])]

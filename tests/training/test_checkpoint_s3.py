@@ -10,7 +10,7 @@ import pytest
 from k2model.artifacts import ArtifactRef, Store
 from k2model.training.checkpoint import list_checkpoints
 from k2model.training.world import World
-from tests.servers import S3Server, s3_server  # noqa: F401
+from tests.servers import S3Server
 from tests.training.job import phase, run, sequences
 from tests.training.workers import run_workers
 
@@ -24,19 +24,19 @@ def train(world: World, store: str, environment: dict[str, str], die_before: int
 
     step, taken = Engine.step, 0
 
-    def counted(self: Engine, batch: Any, lr: float) -> Any:
+    def counted(self: Engine, *arguments: Any, **named: Any) -> Any:
         nonlocal taken
         taken += 1
         if taken == die_before:
             os.kill(os.getpid(), signal.SIGKILL)
-        return step(self, batch, lr)
+        return step(self, *arguments, **named)
 
     Engine.step = counted  # type: ignore[method-assign]
     return {"ref": vars(run({"store": store, "phase": {"cadence": KEEPING}})), "taken": taken}
 
 
 def test_a_phase_on_s3_is_killed_and_taken_up(
-    s3_server: S3Server,  # noqa: F811
+    s3_server: S3Server,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

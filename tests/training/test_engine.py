@@ -10,7 +10,9 @@ from k2model.artifacts import Store
 from k2model.model import K2Model
 from k2model.recipe.schema import OptimizerName
 from k2model.tokens import PackedSequences
-from k2model.training.engine import Engine
+from k2model.training.batch import Batch, read_batch
+from k2model.training.engine import Engine, StepOutcome
+from k2model.training.layout import Layout
 from k2model.training.world import World
 from tests.training.job import MODEL, phase, sequences
 
@@ -21,6 +23,23 @@ STEPS = 3
 def rows(tmp_path_factory: pytest.TempPathFactory) -> PackedSequences:
     store = Store.open(tmp_path_factory.mktemp("store"))
     return PackedSequences(store.fetch(sequences(store, phase())))
+
+
+@pytest.fixture(scope="module")
+def layout(world: World) -> Layout:
+    return Layout.of(world, phase().parallelism)
+
+
+def batch_of(rows: PackedSequences, step: int, layout: Layout) -> Batch:
+    return read_batch(rows, step, phase().global_batch, layout)
+
+
+def take(engine: Engine, batch: Batch, lr: float) -> StepOutcome:
+    return engine.step(batch, lr, batch.targets, sources=2)
+
+
+def nats(outcome: StepOutcome) -> float:
+    return float(outcome.loss.nats_S.sum())
 
 
 def whole(engine: Engine) -> dict[str, torch.Tensor]:
@@ -40,9 +59,9 @@ def mean_over_targets(model: K2Model, batch: dict[str, torch.Tensor]) -> torch.T
 
 
 @pytest.mark.parametrize(("micro_batch", "precision"), [(0, "fp32"), (1, "fp32"), (3, "fp32"), (0, "bf16")])
-def test_steps_equal_plain_torch(world: World, rows: PackedSequences, micro_batch: int, precision: str) -> None:
+def test_steps_equal_plain_torch(layout: Layout, rows: PackedSequences, micro_batch: int, precision: str) -> None:
     config = phase(optimizer_name="adamw", micro_batch=micro_batch, precision=precision)
-    engine = Engine(MODEL, config, world)
+    engine = Engine(MODEL, config, layout)
     torch.manual_seed(config.seed)
     model = K2Model(MODEL, config.rope_theta, config.sequence_length)
     decayed = [p for p in model.parameters() if p.dim() == 2]
@@ -52,7 +71,7 @@ def test_steps_equal_plain_torch(world: World, rows: PackedSequences, micro_batc
     )
     for step in range(STEPS):
         batch = rows.batch(step, config.global_batch)
-        outcome = engine.step(batch, lr=2e-3)
+        outcome = take(engine, batch_of(rows, step, layout), lr=2e-3)
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             loss = mean_over_targets(model, batch)
         optimizer.zero_grad()
@@ -61,9 +80,10 @@ def test_steps_equal_plain_torch(world: World, rows: PackedSequences, micro_batc
         for group in optimizer.param_groups:
             group["lr"] = 2e-3
         optimizer.step()
-        assert outcome.targets == int(batch["loss"][:, 1:].sum())
+        targets = int(batch["loss"][:, 1:].sum())
+        assert outcome.loss.targets_S.sum() == targets
         tolerance = 1e-5 if precision == "fp32" else 1e-2
-        assert outcome.loss_sum.item() / outcome.targets == pytest.approx(loss.item(), rel=tolerance)
+        assert nats(outcome) / targets == pytest.approx(loss.item(), rel=tolerance)
         assert outcome.grad_norm == pytest.approx(norm.item(), rel=10 * tolerance)
     if precision == "fp32":
         ours = whole(engine)
@@ -71,34 +91,33 @@ def test_steps_equal_plain_torch(world: World, rows: PackedSequences, micro_batc
             torch.testing.assert_close(ours[f"model.{name}"], parameter.detach(), rtol=1e-3, atol=2e-5)
 
 
-def test_bf16_really_rounds_and_keeps_fp32_parameters(world: World, rows: PackedSequences) -> None:
+def test_bf16_really_rounds_and_keeps_fp32_parameters(layout: Layout, rows: PackedSequences) -> None:
     losses = {}
     for precision in ("fp32", "bf16"):
-        engine = Engine(MODEL, phase(precision=precision), world)
+        engine = Engine(MODEL, phase(precision=precision), layout)
         assert {p.dtype for p in engine.deepspeed.module.parameters()} == {torch.float32}
-        losses[precision] = engine.step(rows.batch(0, 4), lr=0.0).loss_sum.item()
+        losses[precision] = nats(take(engine, batch_of(rows, 0, layout), lr=0.0))
     assert losses["fp32"] != losses["bf16"]
     assert losses["fp32"] == pytest.approx(losses["bf16"], rel=1e-2)
 
 
 @pytest.mark.parametrize(("stage", "name"), [(0, "muon"), (0, "adamw"), (1, "adamw"), (2, "adamw"), (3, "adamw")])
-def test_state_by_name_round_trips(world: World, rows: PackedSequences, stage: int, name: str) -> None:
+def test_state_by_name_round_trips(layout: Layout, rows: PackedSequences, stage: int, name: str) -> None:
     """Two more steps from the named state equal two more steps of the engine it came from, bit for bit."""
     from k2model.training.state import TrainingState
 
     config = phase(optimizer_name=name, zero_stage=stage, precision="fp32")
-    engine = Engine(MODEL, config, world)
+    engine = Engine(MODEL, config, layout)
     for step in range(2):
-        engine.step(rows.batch(step, 4), lr=1e-2)
+        take(engine, batch_of(rows, step, layout), lr=1e-2)
     tensors = whole(engine)
     assert {key: value.shape for key, value in tensors.items()} == engine.shapes
     other = Engine(
-        MODEL, replace(config, seed=9), world, TrainingState(tensors, engine.state.optimizer_steps, "memory")
+        MODEL, replace(config, seed=9), layout, TrainingState(tensors, engine.state.optimizer_steps, "memory")
     )
     for step in range(2, 4):
-        batch = rows.batch(step, 4)
-        first, second = engine.step(batch, lr=1e-2), other.step(batch, lr=1e-2)
-        assert first.loss_sum.item() == second.loss_sum.item()
+        batch = batch_of(rows, step, layout)
+        assert nats(take(engine, batch, lr=1e-2)) == nats(take(other, batch, lr=1e-2))
     one, two = (whole(e) for e in (engine, other))
     assert all(torch.equal(one[key], two[key]) for key in one)
     slot = "momentum_buffer" if OptimizerName(name) is OptimizerName.MUON else "exp_avg"

@@ -24,7 +24,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def train(store: Store, parent: ArtifactRef | None = None, model: Any = MODEL, **changes: Any) -> ArtifactRef:
-    config = phase(**changes)
+    config = phase(**changes, parent="pretrain" if parent is not None else "")
     return train_phase(store, model, config, sequences(store, config), parent)
 
 
@@ -52,8 +52,8 @@ def test_layout_and_cadence_bear_no_identity_but_learning_rate_and_parent_do() -
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"parallelism": Parallelism(tensor=2)}, "parallelism.tensor=2 is not available"),
-        ({"parallelism": Parallelism(context=2)}, "parallelism.context=2 is not available"),
+        ({"tensor": 2}, "1 workers must be a multiple of tensor x context = 2 x 1 = 2"),
+        ({"context": 2}, "1 workers must be a multiple of tensor x context = 1 x 2 = 2"),
         ({"zero_stage": 1}, "zero_stage=1 .* optimizer.name=muon"),
         ({"zero_stage": 4, "optimizer_name": "adamw"}, "zero_stage=4"),
         ({"micro_batch": -1}, "micro_batch=-1"),
@@ -71,7 +71,7 @@ def test_workers_that_cannot_share_the_batch_are_refused(store: Store, monkeypat
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     monkeypatch.setenv("MASTER_PORT", "1")
-    with pytest.raises(InvalidPhase, match=r"global_batch=4 .* 3 workers"):
+    with pytest.raises(InvalidPhase, match=r"global_batch=4 .* the 3 data-parallel workers"):
         train_phase(store, MODEL, phase(), rows)
 
 
@@ -101,7 +101,8 @@ def test_what_is_there_is_not_trained_again(store: Store, monkeypatch: pytest.Mo
     assert train(store) == ref
 
 
-def test_a_second_job_on_the_same_phase_is_turned_away(store: Store) -> None:
+def test_a_second_job_on_the_same_phase_is_turned_away(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("k2model.training.train.STALE_SECONDS", 1.0)  # how long it waits for the first one
     with store.lease(train_identity(MODEL, phase(), sequences(store, phase()))):
         with pytest.raises(LeaseHeld):
             train(store)
@@ -111,8 +112,8 @@ def test_a_second_job_on_the_same_phase_is_turned_away(store: Store) -> None:
 def test_divergence_names_step_and_rows_and_saves_nothing_of_it(store: Store) -> None:
     wild = replace(phase().optimizer, lr=1e30)
     schedule = ScheduleConfig(ScheduleShape.CONSTANT)
-    with pytest.raises(TrainingDiverged, match=r"'pretrain' diverged at step 1: loss .* rows 4\.\.7 of "):
-        train(store, optimizer=wild, schedule=schedule, cadence={"save_every": 1})
+    with pytest.raises(TrainingDiverged, match=r"diverged at step 1: the gradient norm stopped .* rows 0\.\.7 of "):
+        train(store, optimizer=wild, schedule=schedule, cadence={"save_every": 1}, spikes={"max_rollbacks": 0})
     saved = sorted(p.name for p in Path(store.uri).glob("checkpoint/*/checkpoints/*"))
     assert saved == ["step-0000001"]
     assert not list(Path(store.uri).glob("checkpoint/*/manifest.json"))
@@ -135,6 +136,19 @@ def test_a_model_of_another_shape_cannot_start_from_the_parent(store: Store) -> 
         train(store, parent, model=replace(MODEL, vocab_size=80), name="mid_1")
     for part in ("model.embedding.weight", "[64, 16]", "[80, 16]", "'pretrain'", "'mid_1'", "vocab_size"):
         assert part in str(raised.value)
+
+
+def test_a_parent_that_is_missing_or_not_asked_for_or_of_another_phase_is_refused(store: Store) -> None:
+    parent, child = train(store), phase(name="mid_2", parent="mid_1")
+    rows = sequences(store, child)
+    with pytest.raises(InvalidPhase, match=r"phases.mid_2 starts from phase 'mid_1', whose checkpoint was not given"):
+        train_phase(store, MODEL, child, rows)
+    with pytest.raises(InvalidPhase, match=r"phases.pretrain.parent is empty, so it starts from random weights"):
+        train_phase(store, MODEL, phase(seed=1), rows, parent)
+    with pytest.raises(InvalidPhase, match="can start from a checkpoint, not from sequences/"):
+        train_phase(store, MODEL, child, rows, rows)
+    with pytest.raises(CheckpointMismatch, match=r"of phase 'pretrain', but phases.mid_2.parent='mid_1'"):
+        train_phase(store, MODEL, child, rows, parent)
 
 
 def test_another_optimizer_cannot_take_the_parents_state_but_its_weights(store: Store) -> None:

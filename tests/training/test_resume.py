@@ -12,7 +12,7 @@ from k2model.training import train_phase  # noqa: F401  what `run` calls
 from k2model.training.checkpoint import list_checkpoints, read_checkpoint
 from k2model.training.world import World
 from tests.training.conftest import Story
-from tests.training.job import metrics, run
+from tests.training.job import Job, metrics, phase, run, sequences
 
 NEWEST = "step-0000008"
 
@@ -149,3 +149,21 @@ def test_a_final_that_was_written_but_not_adopted_is_enough(killed: Path) -> Non
     after = Path(ref.uri, "final/rank-00000-of-00001.safetensors").stat().st_mtime_ns
     assert after == before, "the only copy of a finished state is never rewritten"
     assert len(metrics(again)) == 12
+
+
+def test_two_workers_then_one_then_four_train_what_one_trains(tmp_path: Path, world: World) -> None:
+    """The same phase killed on two workers and on one, finished by four, in fp32."""
+    changes = {"precision": "fp32", "optimizer_name": "adamw"}
+    spec = {"store": str(tmp_path / "store"), "phase": changes}
+    calm = run({"store": str(tmp_path / "calm"), "phase": changes})
+    sequences(Store.open(spec["store"]), phase(**changes))
+    for workers, saved in ((2, 4), (1, 8)):
+        job = Job(tmp_path / f"by-{workers}", [spec | {"pause": 0.05}], workers=workers)
+        job.wait_for(f"{spec['store']}/checkpoint/*/checkpoints/step-{saved:07d}/manifest.json")
+        job.kill()
+    [made] = Job(tmp_path / "by-4", [spec], workers=4).result()
+    assert len(list(Path(made.uri, "final").glob("rank-*-of-00004.safetensors"))) == 4
+    for name in ("step", "targets", "loss", "grad_norm"):
+        assert [row[name] for row in metrics(made)] == pytest.approx([row[name] for row in metrics(calm)], rel=1e-5), (
+            name
+        )

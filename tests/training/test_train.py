@@ -51,7 +51,8 @@ def test_a_finished_artifact_is_final_and_log_alone(story: Story) -> None:
     folder = store.fetch(ref)  # verifies every file
     found = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     shards = [f"final/rank-0000{rank}-of-00002.safetensors" for rank in (0, 1)]
-    expected = ["artifact.json", "attachments/metrics.jsonl", "final/manifest.json", *shards, "final/state.json"]
+    attached = ["attachments/metrics.jsonl", "attachments/training.json"]
+    expected = ["artifact.json", *attached, "final/manifest.json", *shards, "final/state.json"]
     assert found == [*expected, "manifest.json"]
     one, two = (os.path.getsize(folder / shard) for shard in shards)
     assert abs(one - two) < 0.1 * (one + two)
