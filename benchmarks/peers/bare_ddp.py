@@ -14,28 +14,32 @@ def run(trial: Trial) -> Measured:
     from k2model.artifacts import Store
     from k2model.model import K2Model
     from k2model.tokens import PackedSequences
+    from k2model.training.batch import read_batch
     from k2model.training.engine import Objective
+    from k2model.training.layout import Layout
     from k2model.training.optimizers import K2Optimizer
+    from k2model.training.world import World
 
     dist.init_process_group("gloo")
     phase = trial.phase
     torch.manual_seed(phase.seed)
-    model = Objective(K2Model(MODEL, phase.rope_theta, phase.sequence_length), phase.precision)
+    model = Objective(K2Model(MODEL, phase.rope_theta, phase.sequence_length), phase.precision, phase.z_loss)
     optimizer = K2Optimizer(model.named_parameters(), phase.optimizer, phase.optimizer.grad_clip)
     parallel = torch.nn.parallel.DistributedDataParallel(model)
+    layout = Layout.of(World.from_environment(), phase.parallelism)
     sequences = PackedSequences(Store.open(trial.store).fetch(rows(trial)))
 
     def batches() -> Iterator[tuple[tuple[Any, ...], int]]:
         for step in range(trial.steps):
-            batch = sequences.batch(step, phase.global_batch, dist.get_rank(), WORKERS)
-            targets = batch["loss"][:, 1:].sum()
-            mine = int(targets)
+            batch = read_batch(sequences, step, phase.global_batch, layout)
+            targets = torch.tensor(batch.targets)
             dist.all_reduce(targets)
-            yield (batch["tokens"], batch["document"], batch["loss"], WORKERS / int(targets)), mine
+            arguments = (batch.tokens_BT, batch.targets_BT, batch.document_BR, WORKERS / int(targets))
+            yield arguments, batch.targets
 
     def losses(batch: tuple[Any, ...]) -> torch.Tensor:
         *arguments, scale = batch
-        return parallel(*arguments) * scale
+        return parallel(*arguments)[0] * scale
 
     def update() -> None:
         optimizer.step()

@@ -14,8 +14,8 @@ def run(trial: Trial) -> Measured:
 
     clock, step = Clock(), Engine.step
 
-    def clocked(self: Engine, *arguments: Any) -> Any:
-        outcome = step(self, *arguments)
+    def clocked(self: Engine, *arguments: Any, **named: Any) -> Any:
+        outcome = step(self, *arguments, **named)
         clock.step_ended()
         return outcome
 
