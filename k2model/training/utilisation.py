@@ -11,7 +11,7 @@ from k2model.model import count_parameters
 from k2model.recipe.schema import ModelConfig, Precision
 
 SIZE = {"cpu": 1024, "cuda": 8192}  # of square matrices: well inside a CPU's cache, large enough to fill a GPU
-ROUNDS = 5
+ROUNDS = 2
 
 
 def step_flops(model: ModelConfig, tokens: int, attended: int) -> int:
@@ -26,7 +26,7 @@ def step_flops(model: ModelConfig, tokens: int, attended: int) -> int:
 
 @cache
 def measured_peak(precision: Precision) -> float:
-    """Matrix-product FLOP/s of this worker's device, the best of a few products; about 0.1 s on a CPU.
+    """Matrix-product FLOP/s of this worker's device, the best of a few products; under 0.1 s on a CPU.
 
     In the type that a phase of `precision` multiplies in: fp32 where torch has no kernel for bf16 (see
     `k2model.model.products`).
