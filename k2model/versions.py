@@ -5,11 +5,11 @@ Source code itself is recorded in provenance, not hashed: a comment must not ret
 """
 
 STEP_VERSIONS = {
-    "corpus_raw": "1",
-    "corpus": "1",
-    "corpus_valid": "1",
+    "corpus_raw": "2",
+    "corpus": "2",
+    "corpus_valid": "2",
     "tokenizer": "1",
-    "tokens": "1",
+    "tokens": "2",
     "sequences": "2",
     "checkpoint": "2",
     "export": "1",

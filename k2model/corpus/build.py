@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from k2model.corpus import code, standard_library
-from k2model.corpus.documents import Document, Item, content_id, source_file, write_documents, write_items
+from k2model.corpus.documents import Document, Item, content_id, part_path, write_documents, write_items
 from k2model.corpus.families import facts, next_line, retrieval, tools
 from k2model.corpus.families.task import items_of
 from k2model.corpus.sources import DEFAULT_CONTEXT, REASONING, Material, build
@@ -48,7 +48,7 @@ def write_corpus(folder: Path, config: CorpusConfig) -> dict[str, float]:
     for source in config.sources:
         trained, heldout = build(source, material)
         for side, documents in (("train", trained), ("heldout", heldout)):
-            write_documents(folder / side / f"{source_file(source.name)}.parquet", _unique_ids(documents))
+            write_documents(part_path(folder, side, source.name), _unique_ids(documents))
         stats["documents"] += len(trained)
         stats["heldout_documents"] += len(heldout)
         stats["bytes"] += sum(len(document["text"].encode()) for document in trained)

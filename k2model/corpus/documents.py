@@ -122,6 +122,21 @@ def source_file(source: str) -> str:
     return source.replace("/", "-")
 
 
+def part_path(folder: Path, side: str, source: str, part: int = 0) -> Path:
+    """The file of one part of a source; `side` is `train`, `heldout`, or `quarantine`."""
+    return folder / side / source_file(source) / f"{part:05d}.parquet"
+
+
+def parts_of(folder: Path, side: str, source: str) -> list[Path]:
+    """The files of a source in order; none when the folder does not have the source."""
+    return sorted((folder / side / source_file(source)).glob("*.parquet"))
+
+
+def sources_of(folder: Path, side: str) -> list[str]:
+    """The stems (see `source_file`) of the sources that a corpus folder has on a side, sorted."""
+    return sorted(path.name for path in (folder / side).glob("*") if path.is_dir())
+
+
 def write_documents(path: Path, documents: Iterable[Document]) -> int:
     """Write documents to one Parquet file; returns how many."""
     return _write(path, list(documents), DOCUMENT_SCHEMA)

@@ -15,8 +15,8 @@ def sources(corpus: Path) -> list[dict[str, Any]]:
     keys = ["source", "domain", "licence", "origin"]
     rows: list[dict[str, Any]] = []
     for split in ("train", "heldout"):
-        for path in sorted((corpus / split).glob("*.parquet")):
-            table = pq.read_table(path, columns=[*keys, "text"])
+        for path in sorted((corpus / split).glob("*/*.parquet")):
+            table = pq.read_table(path, columns=[*keys, "text"], partitioning=None)
             table = table.append_column("characters", pc.cast(pc.utf8_length(table["text"]), pa.int64()))
             counted = table.group_by(keys).aggregate([("characters", "count"), ("characters", "sum")])
             for row in counted.to_pylist():

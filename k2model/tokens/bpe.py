@@ -95,11 +95,13 @@ def draw_sample(corpus: Path, sample_bytes: int, seed: int) -> Iterator[str]:
     Each source gives an equal part; what a small source lacks is shared among the larger ones.
     Documents come in a seeded order. Raises TokensError when the corpus has no training text.
     """
-    paths = sorted((corpus / "train").glob("*.parquet"))
+    paths = sorted((corpus / "train").glob("*/*.parquet"))
     texts = [_document_texts(path) for path in paths]
     sizes = [sum(len(t.encode("utf-8")) for document in source for t in document) for source in texts]
     if not sum(sizes):
-        raise TokensError(f"{corpus}/train: no text to train a tokenizer on; expected <source>.parquet with documents")
+        raise TokensError(
+            f"{corpus}/train: no text to train a tokenizer on; expected <source>/<part>.parquet with documents"
+        )
     for index, (source, quota) in enumerate(zip(texts, even_quotas(sizes, sample_bytes), strict=True)):
         order = np.random.default_rng([seed, index]).permutation(len(source))
         taken = 0
@@ -123,7 +125,7 @@ def even_quotas(sizes: list[int], total: int) -> list[int]:
 
 def _document_texts(path: Path) -> list[list[str]]:
     """The non-empty text segments of each document of one Parquet file."""
-    column = pq.read_table(path, columns=["segments"])["segments"].combine_chunks()
+    column = pq.read_table(path, columns=["segments"], partitioning=None)["segments"].combine_chunks()
     values = column.flatten()
     is_text = pc.equal(pc.struct_field(values, "kind"), "text").to_pylist()
     texts = pc.struct_field(values, "text").to_pylist()

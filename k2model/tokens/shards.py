@@ -75,7 +75,7 @@ class TokenShard:
 
 def open_shard(folder: Path, split: str, source: str) -> TokenShard:
     """The shard of `source` in a tokens folder; `split` is `train` or `heldout`."""
-    return TokenShard(Path(folder) / split / f"{source.replace('/', '-')}.arrow")
+    return TokenShard(Path(folder) / split / source.replace("/", "-") / "00000.arrow")
 
 
 def read_counts(folder: Path) -> dict[str, Any]:
@@ -90,14 +90,21 @@ def tokenize_folder(corpus: Path, tokenizer: K2Tokenizer, folder: Path) -> dict[
     """Encode the corpus in `corpus` into shards and `counts.json` in `folder`; returns totals."""
     counts: dict[str, Any] = {"vocab_size": tokenizer.vocab_size, "pad": tokenizer.pad}
     for split in SPLITS:
-        paths = sorted((corpus / split).glob("*.parquet"))
         (folder / split).mkdir(parents=True)
-        counts[split] = dict(_write_shard(path, tokenizer, folder / split / f"{path.stem}.arrow") for path in paths)
+        paths = sorted((corpus / split).glob("*/*.parquet"))
+        counts[split] = dict(_write_shard(path, tokenizer, _shard_path(folder / split, path)) for path in paths)
     if not counts["train"]:
-        raise TokensError(f"{corpus}/train: no <source>.parquet files; expected the folder of a corpus artifact")
+        raise TokensError(f"{corpus}/train: no <source>/<part>.parquet files; expected the folder of a corpus artifact")
     (folder / COUNTS_FILE).write_text(json.dumps(counts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     sources = counts["train"].values()
     return {name: float(sum(s[name] for s in sources)) for name in ("documents", "tokens", "targets", "bytes")}
+
+
+def _shard_path(folder: Path, part: Path) -> Path:
+    """Where the tokens of corpus file `<source>/<part>.parquet` go."""
+    path = folder / part.parent.name / f"{part.stem}.arrow"
+    path.parent.mkdir(exist_ok=True)
+    return path
 
 
 def encode_documents(segments: pa.ListArray, tokenizer: K2Tokenizer) -> Encoded:
@@ -183,7 +190,7 @@ def _write_shard(path: Path, tokenizer: K2Tokenizer, target: Path) -> tuple[str,
             counts["bytes"] += _text_bytes(batch["segments"])
     if len(names) > 1 or len(domains) > 1:
         raise TokensError(f"{path}: holds sources {sorted(names)} of domains {sorted(domains)}, expected one of each")
-    name = names.pop() if names else path.stem
+    name = names.pop() if names else path.parent.name
     return name, {**counts, "domain": domains.pop() if domains else ""}
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from k2model.corpus import DOCUMENT_SCHEMA, FAMILIES, ITEM_SCHEMA, build_corpus, read_items
-from k2model.corpus.documents import is_heldout, make_document, read_documents, source_file
+from k2model.corpus.documents import is_heldout, make_document, read_documents, source_file, sources_of
 from k2model.corpus.errors import CorpusError
 from k2model.corpus.families import next_line
 from k2model.corpus.markup import plain
@@ -25,15 +25,14 @@ ROOT = Path(__file__).parents[2]
 
 
 def documents(folder, side="train"):
-    return [d for path in sorted((folder / side).glob("*.parquet")) for d in read_documents(path)]
+    return [d for path in sorted((folder / side).glob("*/*.parquet")) for d in read_documents(path)]
 
 
 def test_layout_and_schemas(tiny_corpus):
     for part in ("raw", "curated"):
         for side in ("train", "heldout"):
-            files = {path.stem for path in (tiny_corpus / part / side).glob("*")}
-            assert files == {source_file(source.name) for source in tiny.CONFIG.sources}
-            for path in (tiny_corpus / part / side).glob("*"):
+            assert set(sources_of(tiny_corpus / part, side)) == {source_file(s.name) for s in tiny.CONFIG.sources}
+            for path in (tiny_corpus / part / side).glob("*/*"):
                 assert pq.read_schema(path).equals(DOCUMENT_SCHEMA)
         assert {path.stem for path in (tiny_corpus / part / "items").glob("*")} == set(FAMILIES)
         for path in (tiny_corpus / part / "items").glob("*"):
@@ -51,7 +50,7 @@ def test_ids_are_unique_and_text_is_its_segments(tiny_corpus):
 
 def test_caps_are_kept_and_families_have_their_items(tiny_corpus):
     for source in tiny.CONFIG.sources:
-        rows = read_documents(tiny_corpus / "raw" / "train" / f"{source_file(source.name)}.parquet")
+        rows = read_documents(tiny_corpus / "raw" / "train" / source_file(source.name) / "00000.parquet")
         assert len(rows) == source.documents or (source.documents == 0 and len(rows) > 100), source.name
     counts = {family: len(read_items(tiny_corpus / "raw", family)) for family in FAMILIES}
     fact_families = {family: 128 for family in FAMILIES if family.startswith("facts")}
@@ -61,7 +60,7 @@ def test_caps_are_kept_and_families_have_their_items(tiny_corpus):
 def test_natural_text_is_split_by_module_on_both_sources_alike(tiny_corpus):
     for source in ("prose", "code"):
         sides = [
-            {d["origin"] for d in read_documents(tiny_corpus / "raw" / side / f"{source}.parquet")}
+            {d["origin"] for d in read_documents(tiny_corpus / "raw" / side / source / "00000.parquet")}
             for side in ("train", "heldout")
         ]
         assert not any(map(is_heldout, sides[0])) and all(map(is_heldout, sides[1]))
@@ -118,7 +117,7 @@ def test_code_items_offer_the_true_line_among_three_of_other_modules(tiny_corpus
 
 
 def test_efforts_show_in_chat_documents(tiny_corpus):
-    rows = read_documents(tiny_corpus / "raw" / "train" / "chat-arithmetic.parquet")
+    rows = read_documents(tiny_corpus / "raw" / "train" / "chat-arithmetic" / "00000.parquet")
     by_tag = {tag: [r for r in rows if f"<{tag}>" in r["text"]] for tag in ("think", "think_fast", "think_faster")}
     assert all(len(found) > 10 for found in by_tag.values()) and sum(map(len, by_tag.values())) == len(rows)
     assert all("<think_faster></think_faster>" in r["text"] for r in by_tag["think_faster"])
@@ -166,7 +165,7 @@ def test_the_step_is_made_once_in_a_store(tmp_path):
     first = build_corpus(store, config)
     assert first.kind == "corpus_raw" and first.stats["documents"] > 100
     assert build_corpus(store, config) == first
-    assert (store.fetch(first) / "train" / "chat-identity.parquet").exists()
+    assert (store.fetch(first) / "train" / "chat-identity" / "00000.parquet").exists()
 
 
 def test_a_tag_inside_prose_is_ordinary_text():

@@ -46,17 +46,17 @@ def curated(tmp_path, train, heldout=(), tools=("1+1",), items=(), config=CONFIG
     """Curate planted documents; returns (trained prose, tool documents, the account)."""
     raw, folder = tmp_path / "raw", tmp_path / "curated"
     folder.mkdir()
-    write_documents(raw / "train" / "prose.parquet", train)
-    write_documents(raw / "heldout" / "prose.parquet", heldout)
-    write_documents(raw / "train" / "chat-tools.parquet", [tool_document(key) for key in tools])
-    write_documents(raw / "heldout" / "chat-tools.parquet", [])
+    write_documents(raw / "train" / "prose" / "00000.parquet", train)
+    write_documents(raw / "heldout" / "prose" / "00000.parquet", heldout)
+    write_documents(raw / "train" / "chat-tools" / "00000.parquet", [tool_document(key) for key in tools])
+    write_documents(raw / "heldout" / "chat-tools" / "00000.parquet", [])
     for family in {item["family"] for item in items} | {"tools"}:
         write_items(raw, family, [item for item in items if item["family"] == family])
     curate_folder(raw, folder, config)
     account = json.loads((folder / "curation.json").read_text())
     return (
-        read_documents(folder / "train" / "prose.parquet"),
-        read_documents(folder / "train" / "chat-tools.parquet"),
+        read_documents(folder / "train" / "prose" / "00000.parquet"),
+        read_documents(folder / "train" / "chat-tools" / "00000.parquet"),
         account,
     )
 
@@ -248,8 +248,8 @@ def test_the_account_of_the_tiny_corpus_adds_up(tiny_corpus):
     account = json.loads((tiny_corpus / "curated" / "curation.json").read_text())
     for side in ("train", "heldout"):
         for source, entry in account[side].items():
-            kept = read_documents(tiny_corpus / "curated" / side / f"{source_file(source)}.parquet")
-            raw = read_documents(tiny_corpus / "raw" / side / f"{source_file(source)}.parquet")
+            kept = read_documents(tiny_corpus / "curated" / side / source_file(source) / "00000.parquet")
+            raw = read_documents(tiny_corpus / "raw" / side / source_file(source) / "00000.parquet")
             steps = [step["documents"] for step in entry["steps"].values()]
             assert steps == sorted(steps, reverse=True)
             assert (steps[0], steps[-1]) == (len(raw), len(kept))
@@ -262,8 +262,8 @@ def test_a_generated_item_planted_in_the_tiny_corpus_is_found(tiny_corpus, tmp_p
 
     raw = tmp_path / "raw"
     shutil.copytree(tiny_corpus / "raw", raw)
-    stem = raw / "train" / "countdown-think.parquet"
-    leak = read_documents(raw / "heldout" / "countdown-think.parquet")
+    stem = raw / "train" / "countdown-think" / "00000.parquet"
+    leak = read_documents(raw / "heldout" / "countdown-think" / "00000.parquet")
     asked = {item["key"] for item in read_items(raw, "countdown")}
     planted = [{**d, "id": f"x{i}", "text": d["text"] + " "} for i, d in enumerate(leak) if d["key"] in asked][:5]
     write_documents(stem, read_documents(stem) + planted)

@@ -77,8 +77,8 @@ def write_corpus(folder: Path) -> None:
     facts = [make_document("facts", "knowledge", "MIT", "test", plain(p + a)) for p, a in FACTS.items()]
     prose = [make_document("prose", "prose", "MIT", "test", plain(f"Text number {i} " * (i + 1))) for i in range(9)]
     for split in ("train", "heldout"):
-        write_documents(folder / split / "facts.parquet", facts)
-        write_documents(folder / split / "prose.parquet", prose)
+        write_documents(folder / split / "facts" / "00000.parquet", facts)
+        write_documents(folder / split / "prose" / "00000.parquet", prose)
 
 
 def _retrieval_item(context: int) -> dict:

@@ -77,7 +77,7 @@ def make_phase(
     lines = "".join(json.dumps(row) + "\n" for row in log)
     state = json.dumps({"phase": name, "seed": seed, "interventions": [one.record() for one in interventions]})
     contents = {
-        "corpus": ("corpus_valid", {"train/prose.parquet": "prose"}),
+        "corpus": ("corpus_valid", {"train/prose/00000.parquet": "prose"}),
         "sequences": ("sequences", {"sequences.arrow": name}),
         "checkpoint": ("checkpoint", {"final/state.json": state, "attachments/metrics.jsonl": lines}),
         "export": ("export", {"model.safetensors": f"{name} {seed}"}),

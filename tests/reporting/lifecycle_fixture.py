@@ -188,6 +188,8 @@ def _corpus(folder: Path, recipe: Recipe) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from k2model.corpus.documents import part_path
+
     (folder / "train").mkdir()
     for source in recipe.corpus.sources:
         rows = [
@@ -198,7 +200,9 @@ def _corpus(folder: Path, recipe: Recipe) -> None:
             }
             for i in range(3)
         ]  # fmt: skip
-        pq.write_table(pa.Table.from_pylist(rows), folder / "train" / f"{source.name.replace('/', '-')}.parquet")
+        path = part_path(folder, "train", source.name)
+        path.parent.mkdir()
+        pq.write_table(pa.Table.from_pylist(rows), path)
 
 
 def _curated(folder: Path, recipe: Recipe) -> None:

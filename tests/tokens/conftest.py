@@ -69,8 +69,8 @@ def write_corpus(folder: Path) -> Path:
         rng = random.Random(name)
         documents = [make_document(name, domain, "CC0-1.0", f"test {i}", make(rng)) for i in range(count)]
         stem = name.replace("/", "-")
-        write_documents(folder / "train" / f"{stem}.parquet", documents[count // 10 :])
-        write_documents(folder / "heldout" / f"{stem}.parquet", documents[: count // 10])
+        write_documents(folder / "train" / stem / "00000.parquet", documents[count // 10 :])
+        write_documents(folder / "heldout" / stem / "00000.parquet", documents[: count // 10])
     return folder
 
 

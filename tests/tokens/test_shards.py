@@ -20,7 +20,7 @@ from k2model.tokens.shards import SCHEMA, encode_documents, tokenize_folder
 def test_shard_equals_the_documents_encoded_one_by_one(
     corpus: Path, tokenizer: K2Tokenizer, tokens: Path, split: str, source: str
 ) -> None:
-    documents = read_documents(corpus / split / f"{source.replace('/', '-')}.parquet")
+    documents = read_documents(corpus / split / source.replace("/", "-") / "00000.parquet")
     shard = open_shard(tokens, split, source)
     assert shard.ids == [document["id"] for document in documents]
     for index, document in enumerate(documents):
@@ -52,7 +52,7 @@ def test_odd_documents_are_encoded_alike(tokenizer: K2Tokenizer) -> None:
 
 
 def test_tokens_are_read_in_place(tokens: Path) -> None:
-    path = tokens / "train" / "prose.arrow"
+    path = tokens / "train" / "prose" / "00000.arrow"
     before = pa.total_allocated_bytes()
     shard = TokenShard(path)
     assert pa.ipc.open_file(str(path)).schema == SCHEMA
@@ -71,13 +71,15 @@ def test_shards_are_byte_identical_when_made_again(
 
 
 def _corpus_with(folder: Path, segments: list[markup.Segment]) -> Path:
-    write_documents(folder / "train" / "odd.parquet", [make_document("odd", "prose", "CC0-1.0", "test", segments)])
+    write_documents(
+        folder / "train" / "odd" / "00000.parquet", [make_document("odd", "prose", "CC0-1.0", "test", segments)]
+    )
     return folder
 
 
 def test_unusable_documents_are_named(corpus: Path, tokenizer: K2Tokenizer, tmp_path: Path) -> None:
     empty = _corpus_with(tmp_path / "empty", [markup.text("")])
-    with pytest.raises(TokensError, match=r"odd\.parquet: document '[0-9a-f]{24}' has no tokens"):
+    with pytest.raises(TokensError, match=r"odd/00000\.parquet: document '[0-9a-f]{24}' has no tokens"):
         tokenize_folder(empty, tokenizer, tmp_path / "a")
     unknown = _corpus_with(tmp_path / "unknown", [{"kind": "special", "text": "<tink>", "loss": False}])
     with pytest.raises(TokensError, match="'<tink>' is not a special token"):
@@ -85,17 +87,17 @@ def test_unusable_documents_are_named(corpus: Path, tokenizer: K2Tokenizer, tmp_
     kind = _corpus_with(tmp_path / "kind", [{"kind": "image", "text": "x", "loss": False}])
     with pytest.raises(TokensError, match="image"):
         tokenize_folder(kind, tokenizer, tmp_path / "c")
-    with pytest.raises(TokensError, match=r"no <source>\.parquet"):
+    with pytest.raises(TokensError, match=r"no <source>/<part>\.parquet"):
         tokenize_folder(tmp_path / "nowhere", tokenizer, tmp_path / "d")
     mixed = tmp_path / "mixed"
-    rows = [read_documents(corpus / "train" / f"{name}.parquet")[0] for name in ("prose", "facts")]
-    write_documents(mixed / "train" / "prose.parquet", rows)
+    rows = [read_documents(corpus / "train" / name / "00000.parquet")[0] for name in ("prose", "facts")]
+    write_documents(mixed / "train" / "prose" / "00000.parquet", rows)
     with pytest.raises(TokensError, match="expected one of each"):
         tokenize_folder(mixed, tokenizer, tmp_path / "e")
 
 
 def test_missing_shards_are_named(tokens: Path, tmp_path: Path) -> None:
-    with pytest.raises(TokensError, match=r"train/poetry\.arrow: no such token shard"):
+    with pytest.raises(TokensError, match=r"train/poetry/00000\.arrow: no such token shard"):
         open_shard(tokens, "train", "poetry")
     with pytest.raises(TokensError, match=r"counts\.json"):
         read_counts(tmp_path)
@@ -104,7 +106,7 @@ def test_missing_shards_are_named(tokens: Path, tmp_path: Path) -> None:
 def test_an_empty_held_out_file_is_kept(corpus: Path, tokenizer: K2Tokenizer, tmp_path: Path) -> None:
     folder = tmp_path / "corpus"
     shutil.copytree(corpus, folder)
-    write_documents(folder / "heldout" / "facts.parquet", [])
+    write_documents(folder / "heldout" / "facts" / "00000.parquet", [])
     tokenize_folder(folder, tokenizer, tmp_path / "tokens")
     assert len(open_shard(tmp_path / "tokens", "heldout", "facts")) == 0
     assert read_counts(tmp_path / "tokens")["heldout"]["facts"]["tokens"] == 0

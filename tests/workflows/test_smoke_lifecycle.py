@@ -136,7 +136,7 @@ def test_a_damaged_artifact_is_named_by_file(finished, tmp_path):
     copy = tmp_path / "home"
     shutil.copytree(home / "store", copy / "store")
     record = next(r for r in made(home).values() if r["step"] == "tokens")
-    shard = next((copy / "store" / "tokens" / record["identity"][:16] / "train").glob("*.arrow"))
+    shard = next((copy / "store" / "tokens" / record["identity"][:16] / "train").glob("*/*.arrow"))
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)

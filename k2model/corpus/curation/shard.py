@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from k2model.corpus.curation.normalise import is_clean, normalise
-from k2model.corpus.documents import DOCUMENT_SCHEMA, source_file
+from k2model.corpus.documents import DOCUMENT_SCHEMA, part_path, parts_of
 
 NATURAL = ("prose", "code")
 
@@ -66,12 +66,13 @@ class Shard:
         position = DOCUMENT_SCHEMA.get_field_index("duplicates")
         counts = pa.array(self.duplicates, type=pa.int32())
         counted = self.table.set_column(position, DOCUMENT_SCHEMA.field(position), counts)
-        path = folder / self.side / f"{source_file(self.source)}.parquet"
+        path = part_path(folder, self.side, self.source)
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = counted.filter(pa.array(self.alive, type=pa.bool_())).cast(DOCUMENT_SCHEMA).combine_chunks()
         pq.write_table(kept, path, compression="zstd", row_group_size=16_384)
 
 
 def read_shard(folder: Path, side: str, source: str) -> Shard:
-    table = pq.read_table(folder / side / f"{source_file(source)}.parquet", schema=DOCUMENT_SCHEMA)
+    parts = [pq.read_table(path, schema=DOCUMENT_SCHEMA, partitioning=None) for path in parts_of(folder, side, source)]
+    table = pa.concat_tables(parts)
     return Shard(source, side, table, table["text"].to_pylist())

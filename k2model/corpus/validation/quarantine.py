@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from k2model.corpus.documents import DOCUMENT_SCHEMA
+from k2model.corpus.documents import DOCUMENT_SCHEMA, part_path
 from k2model.corpus.validation.outcome import Outcome
 
 Reasons = dict[int, list[str]]
@@ -43,15 +43,15 @@ def publish(source: Path, target: Path, train: Mapping[str, pa.Table], bad: Mapp
     for stem, table in train.items():
         reasons = bad.get(stem, {})
         if not reasons:
-            shutil.copyfile(source / "train" / f"{stem}.parquet", target / "train" / f"{stem}.parquet")
+            shutil.copytree(source / "train" / stem, target / "train" / stem)
             continue
         rows = np.fromiter(reasons, dtype=np.int64)
         kept = np.ones(len(table), dtype=bool)
         kept[rows] = False
-        _write(target / "train" / f"{stem}.parquet", table.filter(pa.array(kept)).cast(DOCUMENT_SCHEMA))
+        _write(part_path(target, "train", stem), table.filter(pa.array(kept)).cast(DOCUMENT_SCHEMA))
         aside = table.take(pa.array(rows)).append_column("row", pa.array(rows, pa.int64()))
         names = pa.array([", ".join(several) for several in reasons.values()], pa.string())
-        _write(target / "quarantine" / f"{stem}.parquet", aside.append_column("reason", names))
+        _write(part_path(target, "quarantine", stem), aside.append_column("reason", names))
 
 
 def _write(path: Path, table: pa.Table) -> None:

@@ -140,10 +140,13 @@ def estimated_tokens(table: pa.Table) -> int:
 
 
 def _read_tables(folder: Path) -> dict[str, pa.Table]:
-    tables = {}
+    """Each table by the name of its source (a folder of parts) or family (a file)."""
+    tables: dict[str, pa.Table] = {}
     for path in sorted(folder.rglob("*.parquet")):
+        name = path.relative_to(folder).with_suffix("").parts[0]
         try:
-            tables[path.relative_to(folder).with_suffix("").as_posix()] = pq.read_table(path, partitioning=None)
+            table = pq.read_table(path, partitioning=None)
+            tables[name] = pa.concat_tables([tables[name], table]) if name in tables else table
         except (pa.ArrowInvalid, OSError) as error:
             raise K2Error(f"{path} cannot be read as Parquet ({error}); delete the artifact and run again") from error
     return tables

@@ -40,19 +40,19 @@ def corpus(tmp_path: Path) -> Path:
     """`train/` with three sources of 120 documents, `heldout/` with one, and 5 evaluation items."""
     folder = tmp_path / "corpus"
     prose = [_prose(i) for i in range(ROWS + 3)]
-    write_documents(folder / "train" / "prose.parquet", prose[:ROWS])
-    write_documents(folder / "heldout" / "prose.parquet", prose[ROWS:])
+    write_documents(folder / "train" / "prose" / "00000.parquet", prose[:ROWS])
+    write_documents(folder / "heldout" / "prose" / "00000.parquet", prose[ROWS:])
     sums = [_sum(i) for i in range(ROWS)]
-    write_documents(folder / "train" / "sums-think.parquet", sums)
-    write_documents(folder / "train" / "chat.parquet", [_chat(i) for i in range(ROWS)])
+    write_documents(folder / "train" / "sums-think" / "00000.parquet", sums)
+    write_documents(folder / "train" / "chat" / "00000.parquet", [_chat(i) for i in range(ROWS)])
     write_items(folder, "sums", [make_item("sums", f"held {i}", f"Compute {i}+{i}*7=", str(8 * i)) for i in range(5)])
     return folder
 
 
 def edit(corpus: Path, stem: str, change: Edit, part: str = "train") -> None:
     """Rewrite a shard after `change` was applied to its rows; anything that fits the types may be planted."""
-    path = corpus / part / f"{stem}.parquet"
-    rows = pq.read_table(path).to_pylist()
+    path = corpus / part / stem / "00000.parquet"
+    rows = pq.read_table(path, partitioning=None).to_pylist()
     change(rows)
     nullable = pa.schema([field.with_nullable(True) for field in DOCUMENT_SCHEMA])
     pq.write_table(pa.Table.from_pylist(rows, schema=nullable), path)

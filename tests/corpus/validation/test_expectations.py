@@ -16,29 +16,29 @@ from tests.corpus.validation.conftest import MIXTURES, edit, retext
 
 
 def leak_heldout_text(corpus: Path) -> None:
-    held = pq.read_table(corpus / "heldout" / "prose.parquet").to_pylist()[0]
+    held = pq.read_table(corpus / "heldout" / "prose" / "00000.parquet", partitioning=None).to_pylist()[0]
     edit(corpus, "prose", lambda rows: rows[3].update(text=held["text"], segments=held["segments"]))
 
 
 def repeat_id_in_other_shard(corpus: Path) -> None:
-    taken = pq.read_table(corpus / "train" / "chat.parquet")["id"][0].as_py()
+    taken = pq.read_table(corpus / "train" / "chat" / "00000.parquet", partitioning=None)["id"][0].as_py()
     edit(corpus, "prose", lambda rows: rows[3].update(id=taken))
 
 
 def repeat_heldout_id(corpus: Path) -> None:
-    taken = pq.read_table(corpus / "heldout" / "prose.parquet")["id"][0].as_py()
+    taken = pq.read_table(corpus / "heldout" / "prose" / "00000.parquet", partitioning=None)["id"][0].as_py()
     edit(corpus, "prose", lambda rows: rows[3].update(id=taken))
 
 
 def retype(corpus: Path) -> None:
-    path = corpus / "train" / "prose.parquet"
-    table = pq.read_table(path)
+    path = corpus / "train" / "prose" / "00000.parquet"
+    table = pq.read_table(path, partitioning=None)
     pq.write_table(table.set_column(8, "duplicates", table["duplicates"].cast(pa.int64())), path)
 
 
 def change_items(corpus: Path, change: Callable[[list[dict]], None]) -> None:
     path = corpus / "items" / "sums.parquet"
-    rows = pq.read_table(path).to_pylist()
+    rows = pq.read_table(path, partitioning=None).to_pylist()
     change(rows)
     schema = pa.schema([field.with_nullable(True) for field in pq.read_schema(path)])
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
@@ -85,7 +85,7 @@ GROUPS: dict[str, list[tuple[Callable[[Path], None], Expected]]] = {
             ("items", "ids_unique", "copies", "all"),
         ),
         (
-            lambda c: (c / "train" / "sums-think.parquet").unlink(),
+            lambda c: (c / "train" / "sums-think" / "00000.parquet").unlink(),
             ("mixtures", "source_exists", "documents", "all"),
         ),
     ],
@@ -117,7 +117,7 @@ def test_the_message_names_expectation_shard_column_count_rows_and_remedy(
 ) -> None:
     leaked = [5, 7, 11, 13]
     edit(corpus, "sums-think", lambda rows: [rows[i].update(key="held 2") for i in leaked])
-    ids = pq.read_table(corpus / "train" / "sums-think.parquet")["id"].to_pylist()
+    ids = pq.read_table(corpus / "train" / "sums-think" / "00000.parquet", partitioning=None)["id"].to_pylist()
     with pytest.raises(ValidationFailed) as failure:
         validate_folder(corpus, tmp_path, bounds, MIXTURES)
     message = str(failure.value)
@@ -132,7 +132,7 @@ def test_the_message_names_expectation_shard_column_count_rows_and_remedy(
 
 def test_epochs_are_checked_when_the_length_of_the_phase_is_known(corpus: Path, tmp_path: Path, bounds: Bounds) -> None:
     """sums/think: 120 documents of 4 special tokens each, and the bytes of its texts, 3 to a token."""
-    texts = pq.read_table(corpus / "train" / "sums-think.parquet")["segments"].to_pylist()
+    texts = pq.read_table(corpus / "train" / "sums-think" / "00000.parquet", partitioning=None)["segments"].to_pylist()
     text_bytes = sum(len(s["text"].encode()) for row in texts for s in row if s["kind"] == "text")
     tokens = text_bytes // 3 + 4 * 120
     halves = {"pretrain": (MixtureEntry("prose", 2.0), MixtureEntry("sums/think", 2.0))}
@@ -150,6 +150,6 @@ def test_a_folder_that_is_no_corpus_is_named(tmp_path: Path, bounds: Bounds) -> 
 
 
 def test_a_file_that_is_not_parquet_is_named(corpus: Path, tmp_path: Path, bounds: Bounds) -> None:
-    (corpus / "train" / "chat.parquet").write_bytes(b"PAR1 cut short")
-    with pytest.raises(K2Error, match=r"chat\.parquet cannot be read"):
+    (corpus / "train" / "chat" / "00000.parquet").write_bytes(b"PAR1 cut short")
+    with pytest.raises(K2Error, match=r"chat/00000\.parquet cannot be read"):
         validate_folder(corpus, tmp_path / "out", bounds, {})

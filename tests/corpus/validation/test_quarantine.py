@@ -51,18 +51,18 @@ def plant(rows: list[dict]) -> dict[int, set[str]]:
 def test_every_row_defect_is_set_aside_under_its_own_reason(corpus: Path, tmp_path: Path, bounds: Bounds) -> None:
     planted: dict[int, set[str]] = {}
     edit(corpus, "prose", lambda rows: planted.update(plant(rows)))
-    before = pq.read_table(corpus / "train" / "prose.parquet").to_pylist()
+    before = pq.read_table(corpus / "train" / "prose" / "00000.parquet", partitioning=None).to_pylist()
     out = tmp_path / "out"
     out.mkdir()
 
     stats = validate_folder(corpus, out, bounds, MIXTURES)
 
-    aside = pq.read_table(out / "quarantine" / "prose.parquet").to_pylist()
+    aside = pq.read_table(out / "quarantine" / "prose" / "00000.parquet", partitioning=None).to_pylist()
     assert {row["row"]: set(row["reason"].split(", ")) for row in aside} == planted
     assert [{name: row[name] for name in DOCUMENT_SCHEMA.names} for row in aside] == [before[r["row"]] for r in aside]
-    kept = read_documents(out / "train" / "prose.parquet")
+    kept = read_documents(out / "train" / "prose" / "00000.parquet")
     assert kept == [row for i, row in enumerate(before) if i not in planted]
-    assert pq.read_schema(out / "train" / "prose.parquet").names == DOCUMENT_SCHEMA.names
+    assert pq.read_schema(out / "train" / "prose" / "00000.parquet").names == DOCUMENT_SCHEMA.names
     report = json.loads((out / "validation.json").read_text())
     wanted: dict[str, int] = {}
     for reasons in planted.values():
@@ -86,4 +86,6 @@ def test_tags_do_not_count_as_text(corpus: Path, tmp_path: Path, bounds: Bounds)
     out = tmp_path / "out"
     out.mkdir()
     validate_folder(corpus, out, bounds, MIXTURES)
-    assert pq.read_table(out / "quarantine" / "chat.parquet")["reason"].to_pylist() == ["empty_text, length"]
+    assert pq.read_table(out / "quarantine" / "chat" / "00000.parquet", partitioning=None)["reason"].to_pylist() == [
+        "empty_text, length"
+    ]
