@@ -27,6 +27,7 @@ from k2model.artifacts.manifest import (
     verify,
     write_manifest,
 )
+from k2model.artifacts.parts import PartRecord, find_part, gather, make_part, map_in_processes, totals
 from k2model.artifacts.store import Store
 
 __all__ = [
@@ -41,14 +42,20 @@ __all__ = [
     "LeaseLost",
     "Manifest",
     "MissingArtifact",
+    "PartRecord",
     "Store",
     "StoreWriteError",
     "describe_file",
     "describe_folder",
     "explain",
+    "find_part",
     "fingerprint",
+    "gather",
     "hash_file",
+    "make_part",
+    "map_in_processes",
     "read_manifest",
+    "totals",
     "verify",
     "write_manifest",
 ]

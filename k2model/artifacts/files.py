@@ -62,6 +62,10 @@ class Files(Protocol):
         """Writes the file unless it exists; of several writers exactly one gets True."""
         ...
 
+    def put(self, source: Path, path: str) -> None:
+        """Brings a file of this machine to its place, all or nothing; a source on the same disk is moved."""
+        ...
+
     def exists(self, path: str) -> bool: ...
     def modified(self, path: str) -> float:
         """When a file got its content, in seconds since the epoch by the storage's clock. Raises FileNotFoundError."""
@@ -128,6 +132,11 @@ class LocalFiles:
                         raise
                     return self._create_directly(path, data)
                 return True
+
+    def put(self, source: Path, path: str) -> None:
+        with writing(self.uri, path):
+            (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(source, self.root / path)
 
     def exists(self, path: str) -> bool:
         return (self.root / path).exists()
@@ -263,7 +272,7 @@ class RemoteFiles:
             with contextlib.suppress(FileNotFoundError):
                 self.filesystem.rm(self._full(path), recursive=True)
 
-    def upload(self, source: Path, path: str) -> None:
+    def put(self, source: Path, path: str) -> None:
         with writing(self.uri, path):
             self.filesystem.put_file(str(source), self._full(path))
 

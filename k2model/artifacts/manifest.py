@@ -138,7 +138,12 @@ def verify(folder_uri: str | os.PathLike[str], manifest: Manifest) -> None:
     """
     files = files_at(folder_uri)
     check_listing(files, manifest)
-    for entry in manifest.files:
+    verify_files(files, manifest.files)
+
+
+def verify_files(files: Files, entries: Iterable[FileEntry]) -> None:
+    """Compares the content of files with their entries. Raises CorruptArtifact naming the first that differs."""
+    for entry in entries:
         check_hash(files.uri, entry, hash_stored(files, entry.path))
 
 

@@ -22,7 +22,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -39,11 +39,14 @@ from k2model.artifacts.manifest import (
     read_manifest,
     remedy,
     verify,
+    verify_files,
 )
+from k2model.artifacts.parts import Finish, ProducePart, build_parts
 from k2model.artifacts.record import checked_stats, make_record, record_from_json, record_to_json, ref_of
 from k2model.artifacts.transfer import cache_of, download, keep, upload
 
 _STORE_FILE = "store.json"
+PARTS = ".parts"  # ends the name of the scratch folder of an artifact that is made part by part
 
 _log = logging.getLogger(__name__)
 
@@ -129,8 +132,21 @@ class Store:
         with self.lease(identity, wait_seconds) as lease:
             return self.find(identity) or self._make(identity, produce, lease)
 
-    def fetch(self, ref: ArtifactRef) -> Path:
+    def build_parts(
+        self,
+        identity: Identity,
+        names: Callable[[], Sequence[str]],
+        produce: ProducePart,
+        finish: Finish,
+        workers: int = 1,
+    ) -> ArtifactRef:
+        """Finds the artifact of this identity or makes it part by part, see `k2model.artifacts.parts`."""
+        return self.find(identity) or build_parts(self, identity, names(), produce, finish, workers)
+
+    def fetch(self, ref: ArtifactRef, wanted: Callable[[str], bool] | None = None) -> Path:
         """A local folder with every file of an artifact, verified; read-only for the caller.
+
+        wanted: of a file's path; of an artifact too large for one machine only these are fetched and verified.
 
         A local store serves its own folder, others a copy below `K2_HOME/cache` whose files are
         fetched once. A store that was moved still serves references into its old place.
@@ -141,9 +157,13 @@ class Store:
                 the reference was made for. The message names the file.
         """
         files, manifest = self.look_up(ref)
+        entries = [entry for entry in manifest.files if wanted is None or wanted(entry.path)]
         if isinstance(files, RemoteFiles):
-            return download(files, manifest)
-        verify(files.uri, manifest)
+            return download(files, entries)
+        if wanted is None:
+            verify(files.uri, manifest)
+        else:
+            verify_files(files, entries)
         return Path(files.uri)
 
     def look_up(self, ref: ArtifactRef) -> tuple[Files, Manifest]:
@@ -224,6 +244,25 @@ class Store:
                 names.append(name)
         return names
 
+    @contextlib.contextmanager
+    def part_scratch(self, identity: Identity) -> Iterator[Path]:
+        """An empty folder for one part of an artifact, removed afterwards."""
+        folder = self._scratch_root() / f"{identity.name}{PARTS}" / secrets.token_hex(8)
+        with writing(self.uri, str(folder)):
+            folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def sweep_parts(self, identity: Identity) -> None:
+        """Removes what killed makers of parts left behind; the caller holds the lease and has all parts."""
+        shutil.rmtree(self._scratch_root() / f"{identity.name}{PARTS}", ignore_errors=True)
+
+    def files_of(self, identity: Identity) -> Files:
+        """The storage of an artifact's folder, for those who put its files in place themselves."""
+        return self._files.at(identity.name)
+
     def _make(self, identity: Identity, produce: Produce, lease: Lease) -> ArtifactRef:
         started = time.time()
         _log.info("%s: making", identity.step)
@@ -283,6 +322,8 @@ class Store:
     def _sweep(self) -> None:
         """Removes what killed attempts at any artifact left behind, as far as nobody is at work there."""
         for folder in self._scratch_root().glob("*/*"):
+            if folder.name.endswith(PARTS):
+                continue  # many may be at work there without a lease; who gathers the parts sweeps
             name = f"{folder.parent.name}/{folder.name}"
             with contextlib.suppress(LeaseHeld):
                 with Lease(self._files, f"_leases/{name}", name):

@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from k2model import settings
@@ -29,19 +30,19 @@ def cache_of(store_uri: str) -> Path:
 def upload(folder: Path, manifest: Manifest, files: RemoteFiles) -> None:
     """Copies the manifest's files from `folder`. Raises StoreWriteError."""
     for entry in manifest.files:
-        files.upload(folder / entry.path, entry.path)
+        files.put(folder / entry.path, entry.path)
     check_listing(files, manifest)
 
 
-def download(files: RemoteFiles, manifest: Manifest) -> Path:
-    """Completes this machine's copy of an artifact and returns its folder.
+def download(files: RemoteFiles, entries: Iterable[FileEntry]) -> Path:
+    """Completes this machine's copy of an artifact, as far as `entries` go, and returns its folder.
 
     Raises:
         CorruptArtifact: a file of the artifact is missing or has another content.
         StoreWriteError: this machine's disk does not take the copy.
     """
     target = _copy_of(files.uri)
-    for entry in manifest.files:
+    for entry in entries:
         file = target / entry.path
         if not (file.is_file() and file.stat().st_size == entry.size and hash_file(file) == entry.sha256):
             _download_file(files, entry, file)

@@ -45,6 +45,9 @@ class PlanningStore(Store):
     ) -> ArtifactRef:
         return self.decide(identity)
 
+    def build_parts(self, identity: Identity, *_: Any, **__: Any) -> ArtifactRef:
+        return self.decide(identity)
+
     def decide(self, identity: Identity) -> ArtifactRef:
         """Note what would happen to this artifact; its reference, or one that stands for it."""
         found = self.find(identity)

@@ -82,7 +82,7 @@ def test_killed_at_every_step_of_a_build(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("operation", "count"), [("upload", 2), ("write", 2), ("create", 2)], ids=["half uploaded", "record", "manifest"]
+    ("operation", "count"), [("put", 2), ("write", 2), ("create", 2)], ids=["half uploaded", "record", "manifest"]
 )
 def test_killed_while_publishing_on_s3(s3_uri: str, identity: Identity, operation: str, count: int) -> None:
     store = Store.open(s3_uri)

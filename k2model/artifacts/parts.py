@@ -1,0 +1,185 @@
+"""Artifacts made part by part, by many workers or machines, each part resumable on its own.
+
+A part's files are put straight to their place in the artifact's folder, and then its record
+(`attachments/parts/<part>.json`), which says what they are: a part without a record is not there and is
+made again. When all parts are there they are gathered: the manifest is written from the records, and
+from then on the artifact is like any other. What a part makes is a function of the artifact's identity
+and the part's name, so two workers on one part write the same bytes and neither harms the other.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from k2model.artifacts.errors import CorruptArtifact, MissingArtifact
+from k2model.artifacts.files import LocalFiles, writing_scratch
+from k2model.artifacts.identity import ArtifactRef, Identity
+from k2model.artifacts.lease import STALE_SECONDS
+from k2model.artifacts.manifest import ATTACHMENTS, FileEntry, Manifest, describe_folder
+from k2model.artifacts.record import checked_stats
+
+if TYPE_CHECKING:
+    from k2model.artifacts.store import Store
+
+RECORDS = f"{ATTACHMENTS}/parts"
+PATIENCE_SECONDS = 1.5 * STALE_SECONDS  # for another process that makes the same artifact, as `Store.build` has
+
+#: `(name of the part, empty folder to write files into) -> counts`. Files are named as in the artifact.
+ProducePart = Callable[[str, Path], dict[str, float]]
+#: `(records of all parts, empty folder) -> the artifact's stats`: writes what is there once for all parts.
+Finish = Callable[[Sequence["PartRecord"], Path], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class PartRecord:
+    """A finished part: its files, what it counted, and how long it took."""
+
+    name: str
+    files: tuple[FileEntry, ...]
+    stats: dict[str, float]
+    seconds: float
+
+    def to_json(self) -> bytes:
+        return (json.dumps(asdict(self), indent=1) + "\n").encode()
+
+    @property
+    def entry(self) -> FileEntry:
+        """Of the record's own file."""
+        data = self.to_json()
+        return FileEntry(_record_path(self.name), len(data), hashlib.sha256(data).hexdigest())
+
+    @classmethod
+    def from_json(cls, data: bytes, where: str) -> "PartRecord":
+        """Raises CorruptArtifact naming `where`."""
+        try:
+            content: dict[str, Any] = json.loads(data)
+            files = tuple(FileEntry(**entry) for entry in content["files"])
+            return cls(content["name"], files, dict(content["stats"]), float(content["seconds"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptArtifact(
+                f"{where} is not a part's record ({error}). Delete it: the part is made again"
+            ) from error
+
+
+def _record_path(name: str) -> str:
+    return f"{RECORDS}/{name}.json"
+
+
+def totals(records: Iterable[PartRecord]) -> dict[str, float]:
+    """The counts of all parts, summed by name."""
+    summed: dict[str, float] = {}
+    for record in records:
+        for name, value in record.stats.items():
+            summed[name] = summed.get(name, 0.0) + value
+    return summed
+
+
+def find_part(store: "Store", identity: Identity, name: str) -> PartRecord | None:
+    """The record of a finished part, or None."""
+    path = _record_path(name)
+    try:
+        return PartRecord.from_json(store.files_of(identity).read(path), f"{store.location(identity)}/{path}")
+    except FileNotFoundError:
+        return None
+
+
+def make_part(store: "Store", identity: Identity, name: str, produce: ProducePart) -> PartRecord:
+    """Finds the part or makes it. Raises what `produce` raises, or StoreWriteError; then the part is not there."""
+    found = find_part(store, identity, name)
+    if found is not None:
+        return found
+    started = time.monotonic()
+    files = store.files_of(identity)
+    with store.part_scratch(identity) as folder:
+        with writing_scratch(store.uri, folder):
+            stats = produce(name, folder)
+        manifest = describe_folder(folder)
+        record = PartRecord(
+            name, manifest.files, checked_stats(stats, f"{identity.step} {name}"), time.monotonic() - started
+        )
+        for entry in manifest.files:
+            files.put(folder / entry.path, entry.path)
+    if isinstance(files, LocalFiles):
+        files.flush(entry.path for entry in manifest.files)
+    files.write(_record_path(name), record.to_json())
+    return record
+
+
+def gather(store: "Store", identity: Identity, names: Sequence[str], finish: Finish) -> ArtifactRef:
+    """Finishes the artifact from its parts, or finds it finished.
+
+    Raises MissingArtifact naming the parts that are not there, and what `finish` raises.
+    """
+    found = store.find(identity)
+    if found is not None:
+        return found
+    with store.lease(identity, PATIENCE_SECONDS):
+        return store.find(identity) or _gather(store, identity, names, finish)
+
+
+def build_parts(
+    store: "Store", identity: Identity, names: Sequence[str], produce: ProducePart, finish: Finish, workers: int = 1
+) -> ArtifactRef:
+    """Makes an artifact of several parts on this machine, in `workers` processes; finished parts are kept.
+
+    `produce` goes to other processes: a module's function, or a `functools.partial` of one.
+    """
+    with store.lease(identity, PATIENCE_SECONDS):
+        found = store.find(identity)
+        if found is None:
+            map_in_processes(partial(_one_part, store.uri, identity, produce), names, workers)
+            found = _gather(store, identity, names, finish)
+        return found
+
+
+def _gather(store: "Store", identity: Identity, names: Sequence[str], finish: Finish) -> ArtifactRef:
+    started = time.time()
+    records = [find_part(store, identity, name) for name in names]
+    missing = [name for name, record in zip(names, records, strict=True) if record is None]
+    if missing:
+        raise MissingArtifact(
+            f"{store.location(identity)} lacks {len(missing)} of its {len(names)} parts, the first of them "
+            f"{', '.join(missing[:3])}. Run the step again: only what is missing is made"
+        )
+    there = [record for record in records if record is not None]
+    files = store.files_of(identity)
+    with store.part_scratch(identity) as folder:
+        with writing_scratch(store.uri, folder):
+            stats = finish(there, folder)
+        own = describe_folder(folder)
+        for entry in own.files:
+            files.put(folder / entry.path, entry.path)
+    entries = [entry for record in there for entry in (*record.files, record.entry)]
+    manifest = Manifest((*entries, *own.files))
+    for path in files.sizes().keys() - {entry.path for entry in manifest.files}:
+        files.remove(path)  # of an attempt that had cut the work into other parts
+    store.sweep_parts(identity)
+    return store.adopt(identity, manifest, stats, started)
+
+
+def map_in_processes(function: Callable[[Any], Any], items: Sequence[Any], workers: int) -> list[Any]:
+    """`[function(item) for item in items]` in `workers` processes; in this one when one is enough."""
+    workers = min(workers, len(items))
+    if workers <= 1:
+        return [function(item) for item in items]
+    # Not forked: the caller may run threads. `spawn` starts from nothing, so functions are named by module.
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    with pool:
+        try:
+            return list(pool.map(function, items))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _one_part(uri: str, identity: Identity, produce: ProducePart, name: str) -> PartRecord:
+    from k2model.artifacts.store import Store
+
+    return make_part(Store.open(uri), identity, name, produce)

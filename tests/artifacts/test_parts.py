@@ -1,0 +1,124 @@
+"""Artifacts made part by part: the same whatever the workers, and never more made again than was lost."""
+
+import functools
+import os
+import signal
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+from k2model.artifacts import CorruptArtifact, Identity, MissingArtifact, Store, find_part, gather, make_part, totals
+
+NAMES = tuple(f"train/prose/{i:05d}" for i in range(5))
+IDENTITY = Identity("corpus", "1", {"length": 3})
+
+
+def produce(log: str, bad: str, name: str, folder: Path) -> dict[str, float]:
+    """One file with the part's name; `log` notes who was made, `bad` is the part that fails."""
+    with open(log, "a") as file:
+        file.write(f"{name}\n")
+    if name == bad:
+        raise RuntimeError(f"cannot make {name}")
+    if bad == f"kill {name}":
+        os.kill(os.getpid(), signal.SIGKILL)
+    path = folder / f"{name}.txt"
+    path.parent.mkdir(parents=True)
+    path.write_text(name)
+    (folder / "attachments").mkdir()
+    (folder / "attachments" / f"{name.replace('/', '-')}.log").write_text(str(os.getpid()))
+    return {"documents": 2, "bytes": len(name)}
+
+
+def finish(records, folder: Path) -> dict[str, float]:
+    (folder / "funnel.json").write_text(str([record.name for record in records]))
+    return totals(records)
+
+
+def build(uri: Path | str, log: Path, workers: int = 1, bad: str = "", names=NAMES):
+    work = functools.partial(produce, str(log), bad)
+    return Store.open(uri).build_parts(IDENTITY, lambda: names, work, finish, workers)
+
+
+def test_the_artifact_is_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
+    one = build(tmp_path / "a", tmp_path / "log")
+    two = build(tmp_path / "b", tmp_path / "log", workers=2)
+    assert one.digest == two.digest
+    assert two.stats == {"documents": 10.0, "bytes": float(sum(map(len, NAMES)))}
+    folder = Store.open(tmp_path / "b").fetch(two)
+    assert sorted(p.read_text() for p in folder.glob("train/prose/*.txt")) == list(NAMES)
+    assert build(tmp_path / "b", tmp_path / "other") == two and not (tmp_path / "other").exists()
+
+
+def test_what_a_failed_run_finished_is_not_made_again(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with pytest.raises(RuntimeError, match="cannot make train/prose/00003"):
+        build(tmp_path / "store", log, bad=NAMES[3])
+    assert log.read_text().split() == list(NAMES[:4])
+    log.unlink()
+    made = build(tmp_path / "store", log)
+    assert log.read_text().split() == list(NAMES[3:])
+    assert made.digest == build(tmp_path / "fresh", tmp_path / "log2").digest
+
+
+def test_a_killed_maker_leaves_its_part_to_be_made_and_nothing_else(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    work = functools.partial(build, tmp_path / "store", log, 1, f"kill {NAMES[2]}")
+    victim = get_context("spawn").Process(target=work)
+    victim.start()
+    victim.join()
+    assert victim.exitcode == -signal.SIGKILL
+    log.unlink()
+    made = build(tmp_path / "store", log)
+    assert log.read_text().split() == list(NAMES[2:])
+    assert made.digest == build(tmp_path / "fresh", tmp_path / "log2").digest
+    assert not list((tmp_path / "store" / "_scratch").rglob("*.txt"))
+
+
+def test_gathering_names_what_is_missing(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "store")
+    work = functools.partial(produce, str(tmp_path / "log"), "")
+    make_part(store, IDENTITY, NAMES[1], work)
+    with pytest.raises(MissingArtifact, match=r"lacks 4 of its 5 parts.*train/prose/00000, train/prose/00002"):
+        gather(store, IDENTITY, NAMES, finish)
+    assert store.find(IDENTITY) is None
+
+
+def test_parts_of_another_division_do_not_get_in(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        build(tmp_path / "store", tmp_path / "log", bad=NAMES[4])
+    made = build(tmp_path / "store", tmp_path / "log", names=NAMES[:2])
+    assert made.digest == build(tmp_path / "fresh", tmp_path / "log", names=NAMES[:2]).digest
+    Store.open(tmp_path / "store").fetch(made)
+
+
+def test_a_damaged_record_and_a_lost_file_are_named(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "store")
+    with pytest.raises(RuntimeError):
+        build(tmp_path / "store", tmp_path / "log", bad=NAMES[4])
+    location = Path(store.location(IDENTITY))
+    (location / f"{NAMES[0]}.txt").unlink()
+    with pytest.raises(CorruptArtifact, match=r"00000\.txt is missing"):
+        build(tmp_path / "store", tmp_path / "log")
+    (location / "attachments" / "parts" / f"{NAMES[1]}.json").write_text("{")
+    with pytest.raises(CorruptArtifact, match=r"prose/00001\.json is not a part's record"):
+        find_part(store, IDENTITY, NAMES[1])
+
+
+def test_only_what_is_wanted_is_fetched_and_verified(tmp_path: Path) -> None:
+    made = build(tmp_path / "store", tmp_path / "log")
+    store = Store.open(tmp_path / "store")
+    (Path(made.uri) / f"{NAMES[0]}.txt").write_text("train/prose/00009")
+    assert (store.fetch(made, lambda path: "00001" in path) / f"{NAMES[1]}.txt").read_text() == NAMES[1]
+    with pytest.raises(CorruptArtifact, match=r"00000\.txt has sha256"):
+        store.fetch(made, lambda path: "00000" in path)
+
+
+def test_parts_on_an_object_store(s3_uri: str, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        build(s3_uri, tmp_path / "log", bad=NAMES[2])
+    made = build(s3_uri, tmp_path / "log")
+    assert (tmp_path / "log").read_text().split() == [*NAMES[:3], *NAMES[2:]]
+    assert made.digest == build(tmp_path / "local", tmp_path / "log").digest
+    folder = Store.open(s3_uri).fetch(made, lambda path: path.endswith("00004.txt"))
+    assert [p.name for p in folder.rglob("*") if p.is_file()] == ["00004.txt"]
