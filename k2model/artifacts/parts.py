@@ -68,6 +68,20 @@ class PartRecord:
             ) from error
 
 
+@dataclass(frozen=True)
+class PartedStep:
+    """How an artifact is made part by part.
+
+    names: of its parts, asked for only when the artifact is not there. produce: makes one; it goes to other
+    processes, so it is a module's function or a `functools.partial` of one. finish: what is there once for all.
+    """
+
+    identity: Identity
+    names: Callable[[], Sequence[str]]
+    produce: ProducePart
+    finish: Finish
+
+
 def _record_path(name: str) -> str:
     return f"{RECORDS}/{name}.json"
 
@@ -90,8 +104,12 @@ def find_part(store: "Store", identity: Identity, name: str) -> PartRecord | Non
         return None
 
 
-def make_part(store: "Store", identity: Identity, name: str, produce: ProducePart) -> PartRecord:
+def make_part(store: "Store", step: PartedStep, name: str) -> PartRecord:
     """Finds the part or makes it. Raises what `produce` raises, or StoreWriteError; then the part is not there."""
+    return _make_part(store, step.identity, name, step.produce)
+
+
+def _make_part(store: "Store", identity: Identity, name: str, produce: ProducePart) -> PartRecord:
     found = find_part(store, identity, name)
     if found is not None:
         return found
@@ -112,30 +130,26 @@ def make_part(store: "Store", identity: Identity, name: str, produce: ProducePar
     return record
 
 
-def gather(store: "Store", identity: Identity, names: Sequence[str], finish: Finish) -> ArtifactRef:
+def gather(store: "Store", step: PartedStep, names: Sequence[str]) -> ArtifactRef:
     """Finishes the artifact from its parts, or finds it finished.
 
     Raises MissingArtifact naming the parts that are not there, and what `finish` raises.
     """
-    found = store.find(identity)
+    found = store.find(step.identity)
     if found is not None:
         return found
-    with store.lease(identity, PATIENCE_SECONDS):
-        return store.find(identity) or _gather(store, identity, names, finish)
+    with store.lease(step.identity, PATIENCE_SECONDS):
+        return store.find(step.identity) or _gather(store, step.identity, names, step.finish)
 
 
-def build_parts(
-    store: "Store", identity: Identity, names: Sequence[str], produce: ProducePart, finish: Finish, workers: int = 1
-) -> ArtifactRef:
-    """Makes an artifact of several parts on this machine, in `workers` processes; finished parts are kept.
-
-    `produce` goes to other processes: a module's function, or a `functools.partial` of one.
-    """
-    with store.lease(identity, PATIENCE_SECONDS):
-        found = store.find(identity)
+def build_parts(store: "Store", step: PartedStep, workers: int = 1) -> ArtifactRef:
+    """Makes an artifact of several parts on this machine, in `workers` processes; finished parts are kept."""
+    with store.lease(step.identity, PATIENCE_SECONDS):
+        found = store.find(step.identity)
         if found is None:
-            map_in_processes(partial(_one_part, store.uri, identity, produce), names, workers)
-            found = _gather(store, identity, names, finish)
+            names = step.names()
+            map_in_processes(partial(_one_part, store.uri, step.identity, step.produce), names, workers)
+            found = _gather(store, step.identity, names, step.finish)
         return found
 
 
@@ -182,4 +196,4 @@ def map_in_processes(function: Callable[[Any], Any], items: Sequence[Any], worke
 def _one_part(uri: str, identity: Identity, produce: ProducePart, name: str) -> PartRecord:
     from k2model.artifacts.store import Store
 
-    return make_part(Store.open(uri), identity, name, produce)
+    return _make_part(Store.open(uri), identity, name, produce)

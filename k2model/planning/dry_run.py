@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from k2model.artifacts import ArtifactRef, Identity, Store, explain
+from k2model.artifacts import ArtifactRef, Identity, PartedStep, Store, explain
 from k2model.artifacts.explain import differences
 from k2model.planning.plan import LifecyclePlan
 
@@ -45,8 +45,8 @@ class PlanningStore(Store):
     ) -> ArtifactRef:
         return self.decide(identity)
 
-    def build_parts(self, identity: Identity, *_: Any, **__: Any) -> ArtifactRef:
-        return self.decide(identity)
+    def build_parts(self, step: PartedStep, workers: int = 1) -> ArtifactRef:
+        return self.decide(step.identity)
 
     def decide(self, identity: Identity) -> ArtifactRef:
         """Note what would happen to this artifact; its reference, or one that stands for it."""

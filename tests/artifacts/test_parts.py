@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from k2model.artifacts import CorruptArtifact, Identity, MissingArtifact, Store, find_part, gather, make_part, totals
+from k2model.artifacts import (
+    CorruptArtifact,
+    Identity,
+    MissingArtifact,
+    PartedStep,
+    Store,
+    find_part,
+    gather,
+    make_part,
+    totals,
+)
 
 NAMES = tuple(f"train/prose/{i:05d}" for i in range(5))
 IDENTITY = Identity("corpus", "1", {"length": 3})
@@ -35,9 +45,12 @@ def finish(records, folder: Path) -> dict[str, float]:
     return totals(records)
 
 
+def step(log: Path, bad: str = "", names=NAMES) -> PartedStep:
+    return PartedStep(IDENTITY, lambda: names, functools.partial(produce, str(log), bad), finish)
+
+
 def build(uri: Path | str, log: Path, workers: int = 1, bad: str = "", names=NAMES):
-    work = functools.partial(produce, str(log), bad)
-    return Store.open(uri).build_parts(IDENTITY, lambda: names, work, finish, workers)
+    return Store.open(uri).build_parts(step(log, bad, names), workers)
 
 
 def test_the_artifact_is_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
@@ -77,10 +90,10 @@ def test_a_killed_maker_leaves_its_part_to_be_made_and_nothing_else(tmp_path: Pa
 
 def test_gathering_names_what_is_missing(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "store")
-    work = functools.partial(produce, str(tmp_path / "log"), "")
-    make_part(store, IDENTITY, NAMES[1], work)
+    own = step(tmp_path / "log")
+    make_part(store, own, NAMES[1])
     with pytest.raises(MissingArtifact, match=r"lacks 4 of its 5 parts.*train/prose/00000, train/prose/00002"):
-        gather(store, IDENTITY, NAMES, finish)
+        gather(store, own, NAMES)
     assert store.find(IDENTITY) is None
 
 
