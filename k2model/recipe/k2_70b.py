@@ -6,14 +6,13 @@ What is not public is listed in `unknown` and not invented; the mixtures of mid_
 that reason.
 """
 
-import csv
-from importlib import resources
-
+from k2model.recipe.k2_mixtures import mid_1_mixture, pretrain_facts, pretrain_mixture, sft_mixture
 from k2model.recipe.schema import (
     Cadence,
     ClusterConfig,
     CorpusConfig,
     EvaluationConfig,
+    MixingConfig,
     MixtureEntry,
     ModelConfig,
     OptimizerConfig,
@@ -28,9 +27,11 @@ from k2model.recipe.schema import (
     SourceConfig,
     TokenizerConfig,
     ValidationConfig,
+    Weigh,
 )
 
 GPUS_PER_NODE = 8
+SHORT = MixingConfig(short_tokens=8_192)  # a pre-training sequence; K2 kept 30% short data in every mid stage
 
 NOTES = (
     "pretrain: the learning rate ends at the report's floor of 1% of peak (1.5e-6); the released script says 0.",
@@ -40,12 +41,15 @@ NOTES = (
     "the released script differs (32,768 tokens, batch 1,024, 2 epochs).",
     "checkpoints: saved as often as in the released scripts; every 5,000th is kept in pretrain and mid_1, and in "
     "mid_2 to mid_4 those at which K2 evaluated.",
-    "sft mixture: the rows given as fractions of the token budget; the rows given as whole copies are in "
-    "k2_data/sft_mixture.csv.",
+    "sft mixture: fractions of the target tokens (thought and answer) and, outside of them, whole copies. K2 drew it "
+    "once and went over it three times in order; here the three passes are shuffled together.",
+    "seed of sft: the mixing script's; the seed of training is not public.",
 )
 UNKNOWN = (
     "phases.pretrain.schedule.warmup_steps of the real run",
     "phases.mid_2.mixture, phases.mid_3.mixture, phases.mid_4.mixture",
+    "phases.sft.mixing.target_tokens (about 10B target tokens are reported for the whole of the data)",
+    "sizes of the sources of mid_1 and sft, and lengths of documents",
     "phases.sft.optimizer beta1, beta2, weight_decay, grad_clip and phases.sft.parallelism.nodes",
     "model.vocab_size exactly as trained (250,000 after trimming of padded rows)",
     "phases.*.spikes: window, threshold and rollback distance of K2's own policy",
@@ -55,7 +59,7 @@ UNKNOWN = (
 
 def k2_70b() -> Recipe:
     """The full-size recipe: 72.5B parameters, six phases."""
-    pretrain_mix, mid_1_mix, sft_mix = _pretrain_mixture(), _mid_1_mixture(), _sft_mixture()
+    pretrain_mix, mid_1_mix, sft_mix = pretrain_mixture(), mid_1_mixture(), sft_mixture()
     names = dict.fromkeys(entry.source for mixture in (pretrain_mix, mid_1_mix, sft_mix) for entry in mixture)
     cosine, constant = ScheduleShape.COSINE, ScheduleShape.CONSTANT
     best, concatenate = Packing.BEST_FIT, Packing.CONCATENATE
@@ -73,7 +77,7 @@ def k2_70b() -> Recipe:
             init_std=0.01,
         ),
         corpus=CorpusConfig(sources=tuple(SourceConfig(name) for name in names)),
-        validation=ValidationConfig(min_documents_per_source=1, max_epochs=8.0, min_ascii_fraction=0.0),
+        validation=ValidationConfig(min_documents_per_source=1, max_epochs=12.0, min_ascii_fraction=0.0),
         tokenizer=TokenizerConfig(vocab_size=250_000),
         phases=(
             _phase(
@@ -87,6 +91,7 @@ def k2_70b() -> Recipe:
                 ScheduleConfig(cosine, 50, 0.01),
                 pretrain_mix,
                 concatenate,
+                MixingConfig(),
                 _layout(400, 8, 1, micro_batch=3),
                 Cadence(save_every=500, keep_every=5_000),
                 seed=42,
@@ -102,6 +107,7 @@ def k2_70b() -> Recipe:
                 ScheduleConfig(cosine, 500, 0.4),
                 mid_1_mix,
                 concatenate,
+                SHORT,
                 _layout(400, 8, 1, micro_batch=4),
                 Cadence(save_every=500, keep_every=5_000),
                 seed=2,
@@ -117,6 +123,7 @@ def k2_70b() -> Recipe:
                 ScheduleConfig(constant),
                 (),
                 best,
+                SHORT,
                 _layout(200, 8, 1),
                 Cadence(save_every=500, keep_every=2_500),
                 seed=2,
@@ -132,6 +139,7 @@ def k2_70b() -> Recipe:
                 ScheduleConfig(constant),
                 (),
                 best,
+                SHORT,
                 _layout(200, 8, 2),
                 Cadence(save_every=250, keep_every=2_500),
                 seed=2,
@@ -147,6 +155,7 @@ def k2_70b() -> Recipe:
                 ScheduleConfig(constant),
                 (),
                 best,
+                SHORT,
                 _layout(200, 8, 8),
                 Cadence(save_every=50, keep_every=500),
                 seed=2,
@@ -162,14 +171,16 @@ def k2_70b() -> Recipe:
                 ScheduleConfig(cosine, 630, 0.1),
                 sft_mix,
                 best,
+                MixingConfig(Weigh.TARGETS, passes=3),
                 _layout(64, 8, 1),
                 Cadence(save_every=2_100, keep_every=2_100),
-                seed=2,
+                seed=17,
             ),
         ),
         evaluation=EvaluationConfig(),
         notes=NOTES,
         unknown=UNKNOWN,
+        facts=pretrain_facts(),
         cluster=ClusterConfig(gpus_per_node=GPUS_PER_NODE, cpus_per_node=96, infiniband_devices_per_node=8),
     )
 
@@ -197,6 +208,7 @@ def _phase(
     schedule: ScheduleConfig,
     mixture: tuple[MixtureEntry, ...],
     packing: Packing,
+    mixing: MixingConfig,
     parallelism: Parallelism,
     cadence: Cadence,
     seed: int,
@@ -213,27 +225,8 @@ def _phase(
         schedule=schedule,
         mixture=mixture,
         packing=packing,
+        mixing=mixing,
         parallelism=parallelism,
         cadence=cadence,
         seed=seed,
     )
-
-
-def _rows(file: str) -> list[dict[str, str]]:
-    text = resources.files("k2model.recipe").joinpath("k2_data", file).read_text(encoding="utf-8")
-    return list(csv.DictReader(text.splitlines()))
-
-
-def _pretrain_mixture() -> tuple[MixtureEntry, ...]:
-    """Weight = tokens x epochs, K2's own arithmetic for its 51 sources."""
-    rows = _rows("pretrain_mixture.csv")
-    return tuple(MixtureEntry(row["source"], float(row["tokens"]) * float(row["epochs"])) for row in rows)
-
-
-def _mid_1_mixture() -> tuple[MixtureEntry, ...]:
-    return tuple(MixtureEntry(row["source"], float(row["weight_percent"])) for row in _rows("mid_1_mixture.csv"))
-
-
-def _sft_mixture() -> tuple[MixtureEntry, ...]:
-    rows = _rows("sft_mixture.csv")
-    return tuple(MixtureEntry(row["source"], float(row["weight"])) for row in rows if float(row["weight"]) > 0)

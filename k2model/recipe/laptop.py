@@ -12,6 +12,7 @@ from k2model.recipe.schema import (
     CorpusConfig,
     EvaluationConfig,
     GateConfig,
+    MixingConfig,
     MixtureEntry,
     ModelConfig,
     OptimizerConfig,
@@ -39,6 +40,7 @@ NOTES = (
     "Pre-training packs whole documents, too; K2 concatenates in pre-training and packs best-fit from mid_2 on.",
 )
 REASONING = ("arithmetic", "spelling", "knights", "countdown")
+SHORT_TOKENS = 128  # a pre-training sequence; at least 30% of each mid stage comes from documents of that length
 TOKENS_PER_STEP = 2048  # constant over all phases, as K2 keeps its tokens per step in mid-training
 
 SOURCES = (
@@ -95,7 +97,7 @@ def laptop() -> Recipe:
     """The default recipe: about 2M parameters, 7M tokens, six phases."""
     cosine, constant = ScheduleShape.COSINE, ScheduleShape.CONSTANT
     phases = (
-        _phase("pretrain", "", 1092, 128, 1e4, 4e-3, ScheduleConfig(cosine, 50, 0.01), PRETRAIN_MIX),
+        _phase("pretrain", "", 1092, SHORT_TOKENS, 1e4, 4e-3, ScheduleConfig(cosine, 50, 0.01), PRETRAIN_MIX),
         _phase("mid_1", "pretrain", 677, 128, 1e4, 4e-3, ScheduleConfig(cosine, 20, 0.75), MID_1_MIX),
         _phase("mid_2", "mid_1", 637, 256, 3e4, 3e-3, ScheduleConfig(constant), MID_2_MIX),
         _phase("mid_3", "mid_2", 442, 512, 1e5, 2e-3, ScheduleConfig(constant), MID_3_MIX),
@@ -145,9 +147,10 @@ def _phase(
     schedule: ScheduleConfig,
     mixture: Mapping[str, float],
 ) -> PhaseConfig:
+    kind = PhaseKind.of(name)
     return PhaseConfig(
         name=name,
-        kind=PhaseKind.of(name),
+        kind=kind,
         parent=parent,
         sequence_length=sequence_length,
         rope_theta=rope_theta,
@@ -157,6 +160,7 @@ def _phase(
         schedule=schedule,
         mixture=tuple(MixtureEntry(source, float(weight)) for source, weight in mixture.items()),
         packing=Packing.BEST_FIT,
+        mixing=MixingConfig(short_tokens=SHORT_TOKENS if kind is PhaseKind.MIDTRAIN else 0),
         parallelism=Parallelism(nodes=1, workers_per_node=2),
         cadence=Cadence(save_every=100),
     )

@@ -1,8 +1,8 @@
 """Dotted overrides: `phases.sft.optimizer.lr = 1e-5` on a typed recipe.
 
 A path walks dataclass fields; an element of a table (phases, sources, mixture, gates) is named by its
-first field. Values are converted to the field's type or refused. Every override must name an existing
-field: a path that leads nowhere is an error that suggests the nearest name, never a silent no-op.
+`name`, or else its first field. Values are converted to the field's type or refused. Every override must
+name an existing field: a path that leads nowhere is an error that suggests the nearest name, never a silent no-op.
 """
 
 import difflib
@@ -92,8 +92,8 @@ def _convert_scalar(value: Any, expected: Any) -> Any:
 
 
 def element_name(element: Any) -> str:
-    """The name by which an element of a recipe table is addressed: its first field."""
-    return str(getattr(element, fields(element)[0].name))
+    """The name by which an element of a recipe table is addressed: its `name`, or else its first field."""
+    return str(getattr(element, "name", None) or getattr(element, fields(element)[0].name))
 
 
 def _is_table(value: Any) -> bool:

@@ -46,6 +46,13 @@ class Packing(str, Enum):
     BEST_FIT = "best_fit"  # whole documents placed where they leave the least room
 
 
+class Weigh(str, Enum):
+    """What the weights of a mixture are shares of."""
+
+    TOKENS = "tokens"  # all tokens
+    TARGETS = "targets"  # tokens that are predicted: in supervised fine-tuning, thought and answer
+
+
 class Precision(str, Enum):
     FP32 = "fp32"
     BF16 = "bf16"  # fp32 parameters and optimizer state, matrix products in bfloat16
@@ -90,10 +97,41 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class MixtureEntry:
-    """`weight` is the relative share of the phase's tokens drawn from corpus source `source`."""
+    """How much of a corpus source a phase trains on, in one of three ways; none of them = the source is left out.
+
+    `weight`: a relative share of what the phase has room for beside `epochs` and `copies`. `epochs`: so many
+    passes, whatever the size. `copies`: so many whole copies, outside the weights' budget. `bucket` draws only
+    documents that stand for so many copies, in K2's buckets: `1-1`, `2-5`, `6-10`, `11-100`, `101-1000`, `1001+`,
+    or several that follow each other (`2+`); "" = all of them.
+    """
 
     source: str
-    weight: float
+    weight: float = 0.0
+    epochs: float = 0.0
+    copies: int = 0
+    bucket: str = ""
+    listed_as: str = field(default="", metadata={"identity": False})  # its name in the list it was taken from
+
+    @property
+    def name(self) -> str:
+        """How the entry is addressed and shown: `prose`, or `prose[2-5]` where it takes one bucket."""
+        return f"{self.source}[{self.bucket}]" if self.bucket else self.source
+
+
+@dataclass(frozen=True)
+class MixingConfig:
+    """How the amounts of a phase's mixture become tokens, and what the whole of them must keep to.
+
+    `target_tokens` is what the weights share out in one pass, in the unit of `weigh`; 0 = what the phase has room
+    for. The list drawn is gone through `passes` times. At least `min_short` of the tokens must come from short
+    documents, of at most `short_tokens` tokens (K2: as long as a pre-training sequence); 0 = no such rule.
+    """
+
+    weigh: Weigh = Weigh.TOKENS
+    target_tokens: int = 0
+    passes: int = 1
+    short_tokens: int = 0
+    min_short: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -159,6 +197,7 @@ class PhaseConfig:
     schedule: ScheduleConfig
     mixture: tuple[MixtureEntry, ...]
     packing: Packing
+    mixing: MixingConfig = MixingConfig()
     keep_optimizer_state: bool = True  # start from the parent's optimizer state, not only its weights
     precision: Precision = Precision.BF16
     z_loss: float = 0.0  # weight of the mean squared log-partition in the loss; K2 has none
@@ -187,6 +226,19 @@ class SourceConfig:
     name: str
     documents: int = 0
     context: int = 0
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """What is public of a source (or of one bucket of it) whose documents are not at hand.
+
+    `family` is what lists group it under. `tokens` of the recipe's own tokenizer, 0 = not known.
+    """
+
+    source: str
+    bucket: str = ""
+    family: str = ""
+    tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -258,7 +310,8 @@ class ClusterConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A complete lifecycle. `unknown` lists facts of the real run that are not public."""
+    """A complete lifecycle. `unknown` lists facts of the real run that are not public, `facts` those of its sources
+    that are."""
 
     name: str
     description: str
@@ -271,6 +324,7 @@ class Recipe:
     gates: tuple[GateConfig, ...] = ()
     notes: tuple[str, ...] = ()
     unknown: tuple[str, ...] = field(default=(), metadata={"identity": False})
+    facts: tuple[SourceFacts, ...] = field(default=(), metadata={"identity": False})
     cluster: ClusterConfig = hardware(ClusterConfig())
 
     def phase(self, name: str) -> PhaseConfig:

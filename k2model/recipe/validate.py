@@ -3,8 +3,10 @@
 import math
 
 from k2model.errors import K2Error
+from k2model.recipe.mixture_problems import entries_problem, mixture_problem, short_problem
+from k2model.recipe.mixtures import known_sizes, plan_mixture
 from k2model.recipe.parallelism import layout_problem
-from k2model.recipe.schema import PhaseConfig, Recipe
+from k2model.recipe.schema import PhaseConfig, PhaseKind, Recipe
 
 SMALLEST_VOCABULARY = 280  # 256 bytes, the special tokens, and a few merges
 
@@ -90,11 +92,34 @@ def _check_phase(recipe: Recipe, phase: PhaseConfig, earlier: list[str]) -> None
             raise RecipeError(
                 f"{where}.mixture.{entry.source}: the corpus has no such source; it has {sorted(sources)}"
             )
-        if entry.weight < 0:
-            raise RecipeError(f"{where}.mixture.{entry.source}.weight={entry.weight} must not be negative")
+    _check_mixing(recipe, phase, where)
     _check_cadence(phase, where)
     if problem := layout_problem(recipe.model, phase):
         raise RecipeError(problem)
+
+
+def _check_mixing(recipe: Recipe, phase: PhaseConfig, where: str) -> None:
+    """What can be said of a mixture before there are documents: amounts, public sizes, lengths aimed at."""
+    mixing = phase.mixing
+    for name, least in (("target_tokens", 0), ("passes", 1), ("short_tokens", 0)):
+        if getattr(mixing, name) < least:
+            raise RecipeError(f"{where}.mixing.{name}={getattr(mixing, name)} must be at least {least}")
+    if not 0 <= mixing.min_short <= 1:
+        raise RecipeError(f"{where}.mixing.min_short={mixing.min_short} must be a part of the tokens, from 0 to 1")
+    if phase.kind is PhaseKind.MIDTRAIN and not mixing.short_tokens:
+        raise RecipeError(
+            f"{where}.mixing.short_tokens=0: mid-training keeps {mixing.min_short:.0%} short-context data; set it to "
+            "the sequence_length of pre-training"
+        )
+    if problem := entries_problem(phase):
+        raise RecipeError(problem)
+    plan = plan_mixture(phase, known_sizes(recipe))
+    if problem := mixture_problem(plan, recipe.validation.max_epochs):
+        raise RecipeError(problem)
+    aimed = {source.name: source.context for source in recipe.corpus.sources}
+    long = sum(p.share or 0.0 for p in plan.portions if aimed[p.entry.source] > mixing.short_tokens)
+    if mixing.short_tokens and 1 - long < mixing.min_short:
+        raise RecipeError(short_problem(phase, 1 - long, "at most "))
 
 
 def _check_cadence(phase: PhaseConfig, where: str) -> None:

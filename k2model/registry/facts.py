@@ -72,12 +72,18 @@ def _flat(config: Any, prefix: str = "") -> dict[str, str]:
         if is_dataclass(value):
             flat |= _flat(value, f"{name}.")
         elif isinstance(value, tuple) and all(isinstance(entry, MixtureEntry) for entry in value):
-            flat |= {f"{name}.{entry.source}": str(float(entry.weight)) for entry in value}
+            flat |= {f"{name}.{entry.name}": _amount(entry) for entry in value}
         elif field.type is float:
             flat[name] = str(float(value))  # a recipe may write 35 where an orchestrator hands on 35.0
         else:
             flat[name] = str(value.value if isinstance(value, Enum) else value)
     return flat
+
+
+def _amount(entry: MixtureEntry) -> str:
+    if entry.copies:
+        return f"{entry.copies} copies"
+    return f"{float(entry.epochs)} epochs" if entry.epochs else str(float(entry.weight))
 
 
 def reference_tags(references: Mapping[str, ArtifactRef]) -> dict[str, str]:

@@ -30,7 +30,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Facts:
-    """`metrics`, `interventions`, `compositions` and `samples` are by phase; `domains` maps a source to its domain."""
+    """`metrics`, `interventions`, `compositions` and `samples` are by phase."""
 
     result: LifecycleResult
     rows: list[ScoreRow]
@@ -38,7 +38,6 @@ class Facts:
     interventions: dict[str, list[Intervention]]
     compositions: dict[str, dict[str, Any]]
     samples: dict[str, list[Sample]]
-    domains: dict[str, str]
     curation: dict[str, Any]
     validation: dict[str, Any]
     on_mixtures: dict[str, Any]
@@ -49,7 +48,6 @@ class Facts:
 def gather(store: Store, result: LifecycleResult) -> Facts:
     """Read all of it. Raises `ReportError` (what is missing where) or the store's errors."""
     folders = {name: store.fetch(ref) for name, ref in result.artifacts()}
-    counts = read_json(folders["tokens"] / "counts.json")
     rows: list[ScoreRow] = []
     metrics, interventions, compositions, samples = {}, {}, {}, {}
     for phase in (one.phase.name for one in result.phases):
@@ -65,11 +63,10 @@ def gather(store: Store, result: LifecycleResult) -> Facts:
         interventions=interventions,
         compositions=compositions,
         samples=samples,
-        domains={source: entry["domain"] for source, entry in counts["train"].items()},
         curation=read_json(folders["corpus"] / "curation.json"),
         validation=read_json(folders["corpus_valid"] / "validation.json"),
         on_mixtures=read_json(folders["corpus_valid"] / "attachments" / "mixtures.json"),
-        counts=counts,
+        counts=read_json(folders["tokens"] / "counts.json"),
         records=read_records(store, result),
     )
 

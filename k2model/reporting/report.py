@@ -75,7 +75,7 @@ def _context(facts: Facts) -> dict[str, Any]:
     names = [phase.name for phase in phases]
     timeline = Timeline.of(tuple(phases))
     gates = gate_results(recipe.gates, facts.rows)
-    compositions = [sections_data.composition(name, facts.compositions[name], facts.domains) for name in names]
+    compositions = [sections_data.composition(name, facts.compositions[name]) for name in names]
     return {
         "recipe": recipe,
         "phases": phases,

@@ -50,12 +50,12 @@ class Composition:
     ratios: tuple[tuple[str, float], ...]  # of positions (padding) or of documents (split, truncated)
 
 
-def composition(phase: str, content: Mapping[str, Any], domains: Mapping[str, str]) -> Composition:
+def composition(phase: str, content: Mapping[str, Any]) -> Composition:
     """`content` is a `composition.json`; sources in the order of their domains."""
     shares = [
         Share(
             source=source,
-            domain=domains.get(source, ""),
+            domain=entry["domain"],
             wanted=float(entry["share_wanted"]),
             real=float(entry["share"]),
             tokens=int(entry["tokens"]),

@@ -43,22 +43,16 @@ def pack_folder(tokens: Path, phase: PhaseConfig, folder: Path, max_epochs: floa
     Raises MixtureError when the mixture cannot be drawn, TokensError when ids exceed the vocabulary.
     """
     counts = read_counts(tokens)
-    shares = mixture.shares(phase.mixture, counts["train"], phase.name)
-    if len(shares) > NO_SOURCE:
-        raise MixtureError(f"phases.{phase.name}.mixture: {len(shares)} sources, at most {NO_SOURCE} are supported")
-    shards = {name: open_shard(tokens, "train", name) for name in shares}
-    sources = [
-        mixture.Source(name, share, shards[name].lengths, counts["train"][name]["domain"] in mixture.NATURAL_DOMAINS)
-        for name, share in shares.items()
-    ]
-    for source in sources:
-        mixture.check_epochs(source, phase.tokens, max_epochs, phase.name)
+    names = mixture.drawn_sources(phase, counts["train"])
+    shards = {name: open_shard(tokens, "train", name) for name in names}
+    sources = mixture.sources_for(phase, counts, shards, max_epochs)
+    if len(sources) > NO_SOURCE:
+        raise MixtureError(f"phases.{phase.name}.mixture: {len(sources)} entries, at most {NO_SOURCE} are supported")
     layout = lay_out(sources, phase)
-    rows = _assemble(layout, list(shards.values()), phase.sequence_length, counts["pad"])
+    rows = _assemble(layout, [shards[source.source] for source in sources], phase.sequence_length, counts["pad"])
     if int(rows.tokens.max()) >= counts["vocab_size"]:
         raise TokensError(f"{tokens}: holds token {rows.tokens.max()}, the vocabulary ends at {counts['vocab_size']}")
-    domains = {name: counts["train"][name]["domain"] for name in shares}
-    _write(rows, folder / SEQUENCES_FILE, domains, counts["vocab_size"])
+    _write(rows, folder / SEQUENCES_FILE, {source.name: source.domain for source in sources}, counts["vocab_size"])
     composition = _composition(layout, rows, sources, phase)
     (folder / COMPOSITION_FILE).write_text(json.dumps(composition, indent=1) + "\n", encoding="utf-8")
     return {name: float(composition[name]) for name in ("tokens", "targets", "documents", "padding")}
@@ -182,6 +176,7 @@ def _composition(layout: Layout, rows: PackedRows, sources: list[mixture.Source]
 
     documents, long_ones, cut_ones = per_source(begins), per_source(too_long), per_source(cut)
     total = int(tokens.sum())
+    short = int(pieces.length[whole_length <= phase.mixing.short_tokens].sum())
     return {
         "sequence_length": phase.sequence_length,
         "rows": layout.rows,
@@ -192,8 +187,10 @@ def _composition(layout: Layout, rows: PackedRows, sources: list[mixture.Source]
         "padding": 1 - total / rows.tokens.size,
         "split": int(long_ones.sum()) / max(int(documents.sum()), 1),
         "truncated": int(cut_ones.sum()) / max(int(documents.sum()), 1),
+        "short_context": mixture.short_context(phase, sources, short / total),
         "sources": {
             source.name: {
+                "domain": source.domain,
                 "share_wanted": source.share,
                 "share": int(tokens[i]) / total,
                 "tokens": int(tokens[i]),

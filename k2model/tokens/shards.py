@@ -27,6 +27,7 @@ SCHEMA = pa.schema(
         pa.field("id", pa.string(), nullable=False),
         pa.field("tokens", pa.list_(pa.field("item", pa.uint32(), nullable=False)), nullable=False),
         pa.field("loss", pa.list_(pa.field("item", pa.bool_(), nullable=False)), nullable=False),
+        pa.field("duplicates", pa.int32(), nullable=False),
     ]
 )
 DOCUMENTS_PER_BATCH = 65_536
@@ -44,7 +45,7 @@ class Encoded:
 
 
 class TokenShard:
-    """One shard, memory-mapped: `ids` [documents], `lengths` and `starts` [documents], flat `tokens` and `loss`."""
+    """One shard, memory-mapped: `ids`, `lengths`, `starts` and `duplicates` [documents], flat `tokens` and `loss`."""
 
     def __init__(self, path: Path) -> None:
         """Raises TokensError when `path` is missing or is no token shard."""
@@ -59,6 +60,7 @@ class TokenShard:
         self.starts: NDArray[np.int64] = exclusive_sum(self.lengths)
         self.tokens: NDArray[np.uint32] = _flat(table["tokens"], np.uint32)
         self.loss: NDArray[np.bool_] = _flat(table["loss"], np.bool_)
+        self.duplicates: NDArray[np.int32] = table["duplicates"].to_numpy()
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -66,6 +68,12 @@ class TokenShard:
     @property
     def ids(self) -> list[str]:
         return self._ids.to_pylist()
+
+    @property
+    def targets(self) -> NDArray[np.int64]:
+        """How many tokens of each document are targets, [documents]."""
+        sums = np.concatenate([[0], np.cumsum(self.loss, dtype=np.int64)])
+        return sums[self.starts + self.lengths] - sums[self.starts]
 
     def document(self, index: int) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
         """Tokens and targets of one document, each [length]."""
@@ -173,7 +181,7 @@ def _write_shard(path: Path, tokenizer: K2Tokenizer, target: Path) -> tuple[str,
     names: set[str] = set()
     domains: set[str] = set()
     counts = {"documents": 0, "tokens": 0, "targets": 0, "bytes": 0}
-    columns = ["id", "source", "domain", "segments"]
+    columns = ["id", "source", "domain", "segments", "duplicates"]
     with pa.OSFile(str(target), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
         for batch in pq.ParquetFile(path).iter_batches(DOCUMENTS_PER_BATCH, columns=columns):
             encoded = encode_documents(batch["segments"], tokenizer)
@@ -181,7 +189,7 @@ def _write_shard(path: Path, tokenizer: K2Tokenizer, target: Path) -> tuple[str,
             if len(empty):
                 name = batch["id"][int(empty[0])].as_py()
                 raise TokensError(f"{path}: document '{name}' has no tokens; empty documents belong in quarantine")
-            writer.write_batch(_record_batch(batch["id"], encoded))
+            writer.write_batch(_record_batch(batch["id"], encoded, batch["duplicates"]))
             names |= set(pc.unique(batch["source"]).to_pylist())
             domains |= set(pc.unique(batch["domain"]).to_pylist())
             counts["documents"] += len(batch)
@@ -194,11 +202,11 @@ def _write_shard(path: Path, tokenizer: K2Tokenizer, target: Path) -> tuple[str,
     return name, {**counts, "domain": domains.pop() if domains else ""}
 
 
-def _record_batch(ids: pa.Array, encoded: Encoded) -> pa.RecordBatch:
+def _record_batch(ids: pa.Array, encoded: Encoded, duplicates: pa.Array) -> pa.RecordBatch:
     offsets = pa.array(np.concatenate([[0], np.cumsum(encoded.lengths)]), pa.int32())
     tokens = pa.ListArray.from_arrays(offsets, pa.array(encoded.tokens), type=SCHEMA.field("tokens").type)
     loss = pa.ListArray.from_arrays(offsets, pa.array(encoded.loss), type=SCHEMA.field("loss").type)
-    return pa.RecordBatch.from_arrays([ids, tokens, loss], schema=SCHEMA)
+    return pa.RecordBatch.from_arrays([ids, tokens, loss, duplicates], schema=SCHEMA)
 
 
 def _is_special(kinds: pa.Array) -> NDArray[np.bool_]:

@@ -59,8 +59,8 @@ def pack(store: Store, phase: PhaseConfig, tokens: ArtifactRef, max_epochs: floa
     """Draw and pack the rows of `phase`; gives kind `sequences`.
 
     Only the fields that decide the rows bear identity: a changed learning rate packs nothing again.
-    Raises MixtureError when the mixture names a source that `tokens` does not hold, or would repeat
-    one more than `max_epochs` times.
+    Raises MixtureError when the mixture names a source that `tokens` does not hold, would repeat one more than
+    `max_epochs` times, does not fit the phase's length or keeps too little short-context data.
     """
     from k2model.artifacts import Identity
 
@@ -74,6 +74,7 @@ def pack(store: Store, phase: PhaseConfig, tokens: ArtifactRef, max_epochs: floa
         "global_batch": phase.global_batch,
         "steps": phase.steps,
         "mixture": phase.mixture,
+        "mixing": phase.mixing,
         "packing": phase.packing,
         "seed": phase.seed,
         "max_epochs": max_epochs,

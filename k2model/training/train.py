@@ -10,7 +10,7 @@ from k2model.training.validate import validate_phase
 from k2model.training.world import World
 from k2model.versions import STEP_VERSIONS
 
-IN_SEQUENCES = ("mixture", "packing")  # they act through the rows, whose digest is an input
+IN_SEQUENCES = ("mixture", "mixing", "packing")  # they act through the rows, whose digest is an input
 
 
 def train_identity(

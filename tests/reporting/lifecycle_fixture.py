@@ -275,7 +275,8 @@ def _sequences(folder: Path, phase: PhaseConfig) -> None:
         share = entry.weight / total
         real = share * (1 + 0.06 * math.sin(index + 1))
         sources[entry.source] = {
-            "share_wanted": share, "share": real, "tokens": int(real * phase.tokens), "targets": 10,
+            "domain": domain_of(entry.source), "share_wanted": share, "share": real,
+            "tokens": int(real * phase.tokens), "targets": 10,
             "documents": int(real * phase.tokens / 30), "documents_split": 0, "documents_truncated": 0,
             "epochs": 3 * real,
         }  # fmt: skip

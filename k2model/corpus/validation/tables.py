@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 
 from k2model.corpus.documents import DOCUMENT_SCHEMA, ITEM_SCHEMA, source_file
 from k2model.errors import K2Error
+from k2model.recipe.buckets import bucket_range
+from k2model.recipe.mixtures import Available, portions
 from k2model.recipe.schema import MixtureEntry
 
 #: Text bytes behind one token. Deliberately more than BPE reaches on small vocabularies (2.5), so that
@@ -112,20 +114,32 @@ def source_frame(train: Mapping[str, pa.Table], quarantined: Mapping[str, int]) 
 def mixture_frame(
     mixtures: Mapping[str, Sequence[MixtureEntry]], phase_tokens: Mapping[str, int], train: Mapping[str, pa.Table]
 ) -> pd.DataFrame:
-    """One row per phase and source of its mixture: `share` wanted, `documents`, `tokens`, `epochs` needed.
+    """One row per phase and entry of its mixture: `share` wanted, `documents`, `tokens`, `epochs` needed.
 
     `epochs` is null where the phase's length is not in `phase_tokens`.
     """
     rows = []
-    have = {stem: (len(table), estimated_tokens(table)) for stem, table in train.items()}
+    entries = {(entry.source, entry.bucket) for mixture in mixtures.values() for entry in mixture}
+    have = {key: _estimated(train.get(source_file(key[0])), key[1]) for key in sorted(entries)}
+    available = {key: Available(tokens, tokens) for key, (_, tokens) in have.items()}
     for phase, mixture in mixtures.items():
-        total = sum(entry.weight for entry in mixture)
-        for entry in mixture:
-            documents, tokens = have.get(source_file(entry.source), (0, 0))
-            share = entry.weight / total if total else 0.0
-            epochs = share * phase_tokens[phase] / max(tokens, 1) if phase in phase_tokens else None
-            rows.append((phase, entry.source, share, documents, tokens, epochs))
+        length = phase_tokens.get(phase, 1)
+        for portion in portions(mixture, length, available):
+            documents, tokens = have[portion.entry.source, portion.entry.bucket]
+            epochs = (portion.share or 0.0) * length / max(tokens, 1) if phase in phase_tokens else None
+            rows.append((phase, portion.entry.name, portion.share, documents, tokens, epochs))
     return pd.DataFrame(rows, columns=["phase", "source", "share", "documents", "tokens", "epochs"])
+
+
+def _estimated(table: pa.Table | None, bucket: str) -> tuple[int, int]:
+    """Documents and estimated tokens of one bucket of a source; 0 where the corpus does not have it."""
+    if table is None:
+        return 0, 0
+    if bucket:
+        low, high = bucket_range(bucket)
+        found = pc.and_(pc.greater_equal(table["duplicates"], low), pc.less_equal(table["duplicates"], high))
+        table = table.filter(found)
+    return len(table), estimated_tokens(table)
 
 
 def estimated_tokens(table: pa.Table) -> int:
