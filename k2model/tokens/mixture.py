@@ -137,7 +137,7 @@ def _source(portion: Portion, plan: MixturePlan, own: Documents, counts: Mapping
         source=entry.source,
         domain=domain,
         members=in_bucket(own.duplicates, entry.bucket),
-        counted=own.targets if mixing.weigh is Weigh.TARGETS else None,
+        counted=own.targets if entry.weight and mixing.weigh is Weigh.TARGETS else None,
         least=portion.tokens if portion.pinned else 0.0,
         most=math.inf if entry.weight else portion.tokens,
         passes=mixing.passes,

@@ -38,10 +38,6 @@ def test_k2_70b_reproduces_the_published_token_counts():
     assert phases["pretrain"].tokens == 12_288_000_000_000
     assert {phases[f"mid_{i}"].tokens_per_step for i in range(1, 5)} == {13_107_200}
     assert round(sum(phases[f"mid_{i}"].tokens for i in range(1, 5)) / 1e12, 3) == 2.720
-    assert len(phases["pretrain"].mixture) == 51
-    weighted = sum(entry.weight for entry in phases["pretrain"].mixture)
-    assert weighted / 1e12 == pytest.approx(12.488, abs=5e-4)
-    assert sum(entry.weight for entry in phases["mid_1"].mixture) == pytest.approx(100, abs=1e-6)
 
 
 def test_laptop_keeps_tokens_per_step_constant_and_grows_the_context():

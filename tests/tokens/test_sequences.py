@@ -136,6 +136,39 @@ def test_a_tiny_family_is_not_starved(tokens: Path, tmp_path: Path) -> None:
     assert PackedSequences(tmp_path).composition["sources"]["facts"]["share"] == pytest.approx(0.03, abs=0.004)
 
 
+def test_copies_and_buckets_arrive_whole_beside_weights(tokens: Path, tmp_path: Path) -> None:
+    """Every fact three times, of sums only the bucket that there is, and the rest prose."""
+    mixture = (
+        MixtureEntry("facts", copies=3),
+        MixtureEntry("arithmetic/think", epochs=1, bucket="1-1"),
+        MixtureEntry("prose", 1),
+    )
+    phase = replace(PHASE, mixture=mixture, steps=20, mixing=replace(PHASE.mixing, short_tokens=128))
+    pack_folder(tokens, phase, tmp_path, 60.0)
+    sequences = PackedSequences(tmp_path)
+    assert sequences.sources == ["facts", "arithmetic/think[1-1]", "prose"]
+    assert sequences.domains == ["knowledge", "mathematics", "prose"]
+    facts = sequences.composition["sources"]["facts"]
+    assert facts["documents"] == pytest.approx(3 * len(open_shard(tokens, "train", "facts")), rel=0.02)
+    assert facts["epochs"] == pytest.approx(3, rel=0.02)
+    assert sequences.composition["sources"]["arithmetic/think[1-1]"]["epochs"] == pytest.approx(1, rel=0.02)
+    short = sequences.composition["short_context"]
+    lengths = {name: open_shard(tokens, "train", name).lengths for name in ("facts", "arithmetic/think", "prose")}
+    wanted = sum(
+        sequences.composition["sources"][key]["share_wanted"] * lengths[name][lengths[name] <= 128].sum()
+        / lengths[name].sum()
+        for key, name in zip(sequences.sources, lengths, strict=True)
+    )  # fmt: skip
+    assert (short["tokens"], short["wanted"]) == (128, pytest.approx(wanted))
+    assert short["real"] == pytest.approx(wanted, abs=0.05)
+
+
+def test_too_little_short_context_stops_the_pack(tokens: Path, tmp_path: Path) -> None:
+    only_prose = replace(PHASE, mixture=(MixtureEntry("prose", 1),), mixing=replace(PHASE.mixing, short_tokens=20))
+    with pytest.raises(MixtureError, match=r"phases\.mid_1\.mixture: \d\.\d\d% .* points short of the 30%"):
+        pack_folder(tokens, only_prose, tmp_path, 60.0)
+
+
 def test_rows_mix_sources_at_every_stage(packed: PackedSequences) -> None:
     """The first and the last quarter of the phase see the same mixture."""
     source = all_rows(packed)["source"]

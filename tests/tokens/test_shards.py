@@ -23,6 +23,8 @@ def test_shard_equals_the_documents_encoded_one_by_one(
     documents = read_documents(corpus / split / source.replace("/", "-") / "00000.parquet")
     shard = open_shard(tokens, split, source)
     assert shard.ids == [document["id"] for document in documents]
+    assert shard.duplicates.tolist() == [document["duplicates"] for document in documents]
+    assert shard.targets.tolist() == [int(shard.document(index)[1].sum()) for index in range(len(shard))]
     for index, document in enumerate(documents):
         ids, loss = tokenizer.encode_segments(document["segments"])
         found_ids, found_loss = shard.document(index)
