@@ -55,6 +55,9 @@ def test_versions_inputs_and_lists(store: Store, tmp_path: Path) -> None:
     assert explain(identity(two, "2", sequences=others), store) == [
         ("inputs.sequences", rows.digest, others.digest),
         ("phase.mixture[0].weight", 1.0, 1),  # an int is another value than a float
+        ("phase.mixture[1].bucket", None, ""),
+        ("phase.mixture[1].copies", None, 0),
+        ("phase.mixture[1].epochs", None, 0.0),
         ("phase.mixture[1].source", None, "code"),
         ("phase.mixture[1].weight", None, 2.0),
         ("version", "1", "2"),
