@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from k2model.cli_data import data
+from k2model.cli_mixture import mixture
 from k2model.errors import K2Error
-from k2model.settings import recipe_name, store_uri, tracking_uri
+from k2model.settings import recipe_name, tracking_uri
+from k2model.terminal import as_json_option, console, records, show, store_option, table
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
 ARTIFACTS = ("artifact", "state", "made", "seconds", "MB")
@@ -35,10 +37,6 @@ class _Group(click.Group):
             sys.exit(1)
 
 
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-_store = click.option("--store", default=store_uri, help="Root of the artifact store.", show_default="$K2_STORE")
-
-
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """The K2 lifecycle: what would run, what has run, where it came from, and whether a release is whole."""
@@ -47,8 +45,8 @@ def main() -> None:
 @main.command()
 @click.argument("recipe", default=recipe_name)
 @click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Override one field of the recipe.")
-@_store
-@_as_json
+@store_option
+@as_json_option
 def plan(recipe: str, overrides: tuple[str, ...], store: str, as_json: bool) -> None:
     """Which steps of RECIPE are cached, which would run, and because of what.
 
@@ -62,12 +60,12 @@ def plan(recipe: str, overrides: tuple[str, ...], store: str, as_json: bool) -> 
     pairs = dict(_pair(item) for item in overrides)
     decisions = dry_run(resolve(recipe, pairs, store, tracking_uri()))
     rows = [(d.name, d.action, d.reason or d.uri) for d in decisions]
-    _show(("step", "action", "why / where"), rows, as_json)
+    show(("step", "action", "why / where"), rows, as_json)
 
 
 @main.command()
-@_store
-@_as_json
+@store_option
+@as_json_option
 @click.option("--watch", is_flag=True, help=f"Draw it again every {WATCH_SECONDS} s until interrupted.")
 def status(store: str, as_json: bool, watch: bool) -> None:
     """Trainings and how far they have come; every artifact of the store, oldest first."""
@@ -77,48 +75,52 @@ def status(store: str, as_json: bool, watch: bool) -> None:
     opened = open_existing(store)
     if as_json:
         numbers = [training.numbers() for training in list_trainings(opened)]
-        click.echo(json.dumps({"trainings": numbers, "artifacts": _records(ARTIFACTS, list_artifacts(opened))}))
+        click.echo(json.dumps({"trainings": numbers, "artifacts": records(ARTIFACTS, list_artifacts(opened))}))
     elif watch:
-        _watch(lambda: _table(COLUMNS, [training.row() for training in list_trainings(opened)]))
+        _watch(lambda: table(COLUMNS, [training.row() for training in list_trainings(opened)]))
     else:
-        console = _console()
+        out = console()
         if trainings := list_trainings(opened):
-            console.print(_table(COLUMNS, [training.row() for training in trainings]), "")
-        console.print(_table(ARTIFACTS, list_artifacts(opened)))
+            out.print(table(COLUMNS, [training.row() for training in trainings]), "")
+        out.print(table(ARTIFACTS, list_artifacts(opened)))
 
 
 @main.command()
 @click.argument("reference")
-@_store
-@_as_json
+@store_option
+@as_json_option
 def lineage(reference: str, store: str, as_json: bool) -> None:
     """What REFERENCE (a step's name, `step/key` or the beginning of a digest) was made from, back to the sources."""
     from k2model.planning.lineage import trace
 
-    _show(("artifact", "digest", "made from"), trace(store, reference), as_json)
+    show(("artifact", "digest", "made from"), trace(store, reference), as_json)
 
 
 @main.command()
 @click.argument("first")
 @click.argument("second")
-@_store
-@_as_json
+@store_option
+@as_json_option
 def compare(first: str, second: str, store: str, as_json: bool) -> None:
     """Fields in which two artifacts' recipes differ; two `scores` artifacts also by score."""
     from k2model.planning.lineage import differences
 
-    _show(("field", first, second), differences(store, first, second), as_json)
+    show(("field", first, second), differences(store, first, second), as_json)
 
 
 @main.command()
 @click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@_as_json
+@as_json_option
 def verify(bundle: Path, as_json: bool) -> None:
     """Check every file of a release folder against its manifest, offline."""
     from k2model.release import verify_release
 
     result = verify_release(bundle)
-    _show(("checked", "value"), result.rows(), as_json)
+    show(("checked", "value"), result.rows(), as_json)
+
+
+main.add_command(mixture)
+main.add_command(data)
 
 
 def _pair(item: str) -> tuple[str, str]:
@@ -128,36 +130,10 @@ def _pair(item: str) -> tuple[str, str]:
     return field, value
 
 
-def _records(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
-    return [dict(zip(columns, row, strict=True)) for row in rows]
-
-
-def _show(columns: tuple[str, ...], rows: list[tuple[Any, ...]], as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(_records(columns, rows)))
-    else:
-        _console().print(_table(columns, rows))
-
-
-def _table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> "Table":
-    from rich.table import Table
-
-    table = Table(*columns, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*(str(cell) for cell in row))
-    return table
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else 160)
-
-
 def _watch(draw: Callable[[], "Table"]) -> None:
     from rich.live import Live
 
-    with contextlib.suppress(KeyboardInterrupt), Live(draw(), console=_console(), auto_refresh=False) as live:
+    with contextlib.suppress(KeyboardInterrupt), Live(draw(), console=console(), auto_refresh=False) as live:
         while True:
             time.sleep(WATCH_SECONDS)
             live.update(draw(), refresh=True)

@@ -24,3 +24,14 @@ def readable_size(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     raise AssertionError("unreachable")
+
+
+def readable_count(count: float) -> str:
+    """Tokens or documents: 950 -> 950, 12345 -> 12.3K, 8.59e12 -> 8.590T."""
+    if round(count) < 1000:
+        return f"{count:.0f}"
+    for unit, digits in (("K", 1), ("M", 2), ("B", 2)):
+        count /= 1000
+        if round(count, digits) < 1000:
+            return f"{count:.{digits}f}{unit}"
+    return f"{count / 1000:.3f}T"

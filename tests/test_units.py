@@ -2,7 +2,7 @@
 
 import pytest
 
-from k2model.units import readable_seconds, readable_size
+from k2model.units import readable_count, readable_seconds, readable_size
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,14 @@ def test_seconds(seconds: float, text: str) -> None:
 @pytest.mark.parametrize(("size", "text"), [(12, "12 B"), (1536, "1.5 KB"), (2.5e12, "2500.0 GB")])
 def test_sizes(size: float, text: str) -> None:
     assert readable_size(size) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0"), (999.4, "999"), (999.6, "1.0K"), (12_345, "12.3K"), (999_960, "1.00M"), (254_726_532_992, "254.73B"),
+        (8_589_943_056_143, "8.590T"),
+    ],
+)  # fmt: skip
+def test_counts(count: float, text: str) -> None:
+    assert readable_count(count) == text

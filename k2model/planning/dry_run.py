@@ -9,11 +9,12 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from k2model.artifacts import ArtifactRef, Identity, PartedStep, Store, explain
 from k2model.artifacts.explain import differences
 from k2model.planning.plan import LifecyclePlan
+from k2model.recipe import Recipe
 
 PENDING = "pending-"  # begins the digest of what is not there yet
 
@@ -87,31 +88,44 @@ class PlanningStore(Store):
         return "run", "because " + ", ".join(reasons) if reasons else "never made here"
 
 
-def dry_run(plan: LifecyclePlan) -> list[Decision]:
-    """The decision for each step of the plan, in the order of the DAG."""
+class DataReferences(NamedTuple):
+    """What every phase of a recipe is made from; made or not."""
+
+    corpus: ArtifactRef
+    tokenizer: ArtifactRef
+    tokens: ArtifactRef
+
+
+def data_references(store: PlanningStore, recipe: Recipe) -> DataReferences:
+    """The steps from sources to tokens, decided in the order of the DAG."""
     from k2model.corpus import build_corpus, curate
     from k2model.corpus.validation import validate
-    from k2model.evals import evaluation_identity
-    from k2model.model import export_hugging_face
-    from k2model.tokens import pack, tokenize, train_tokenizer
-    from k2model.training import train_identity
+    from k2model.tokens import tokenize, train_tokenizer
 
-    store = PlanningStore.open(plan.store.uri)
-    recipe = plan.recipe
-    raw = build_corpus(store, recipe.corpus)
-    curated = curate(store, recipe.corpus, raw)
-    mixtures = {name: tuple(entries) for name, entries in plan.mixtures.items()}
+    curated = curate(store, recipe.corpus, build_corpus(store, recipe.corpus))
     corpus = validate(
         store,
         recipe.validation,
-        mixtures,
+        {phase.name: phase.mixture for phase in recipe.phases},
         curated,
-        phase_tokens=plan.phase_tokens,
+        phase_tokens={phase.name: phase.tokens for phase in recipe.phases},
         min_characters=recipe.corpus.min_characters,
         max_characters=recipe.corpus.max_characters,
     )
     tokenizer = train_tokenizer(store, recipe.tokenizer, corpus)
-    tokens = tokenize(store, corpus, tokenizer)
+    return DataReferences(corpus, tokenizer, tokenize(store, corpus, tokenizer))
+
+
+def dry_run(plan: LifecyclePlan) -> list[Decision]:
+    """The decision for each step of the plan, in the order of the DAG."""
+    from k2model.evals import evaluation_identity
+    from k2model.model import export_hugging_face
+    from k2model.tokens import pack
+    from k2model.training import train_identity
+
+    store = PlanningStore.open(plan.store.uri)
+    recipe = plan.recipe
+    corpus, tokenizer, tokens = data_references(store, recipe)
     checkpoints: dict[str, ArtifactRef] = {}
     exports: dict[str, ArtifactRef] = {}
     for phase in recipe.phases:

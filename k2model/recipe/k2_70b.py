@@ -47,9 +47,9 @@ NOTES = (
 )
 UNKNOWN = (
     "phases.pretrain.schedule.warmup_steps of the real run",
-    "phases.mid_2.mixture, phases.mid_3.mixture, phases.mid_4.mixture",
+    "phases.mid_2.mixture, phases.mid_3.mixture, phases.mid_4.mixture: sources and weights",
     "phases.sft.mixing.target_tokens (about 10B target tokens are reported for the whole of the data)",
-    "sizes of the sources of mid_1 and sft, and lengths of documents",
+    "phases.mid_1.mixture, phases.sft.mixture: sizes of the sources and lengths of their documents",
     "phases.sft.optimizer beta1, beta2, weight_decay, grad_clip and phases.sft.parallelism.nodes",
     "model.vocab_size exactly as trained (250,000 after trimming of padded rows)",
     "phases.*.spikes: window, threshold and rollback distance of K2's own policy",

@@ -10,7 +10,7 @@ rows is `k2model.tokens.packing`.
 import difflib
 import hashlib
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from k2model.recipe.buckets import bucket_range
 from k2model.recipe.mixture_problems import entries_problem, mixture_problem, short_problem
 from k2model.recipe.mixtures import Available, MixturePlan, Portion, plan_mixture
-from k2model.recipe.schema import PhaseConfig, Weigh
+from k2model.recipe.schema import MixtureEntry, PhaseConfig, Weigh
 from k2model.tokens.errors import MixtureError
 
 #: Sources of these domains are natural text: cutting one of their documents loses context, not an answer.
@@ -101,7 +101,7 @@ def sources_for(
     if problem := mixture_problem(plan, max_epochs):
         raise MixtureError(problem)
     sources = [_source(portion, plan, documents[portion.entry.source], counts) for portion in plan.portions]
-    check_short(phase, short_share(sources, phase.mixing.short_tokens))
+    check_short(phase, _short_wanted(phase, sources))
     return sources
 
 
@@ -168,13 +168,20 @@ def draw(source: Source, tokens: float, seed: int) -> NDArray[np.int64]:
     return np.tile(documents if source.members is None else source.members[documents], source.passes)
 
 
-def short_share(sources: Sequence[Source], short_tokens: int) -> float:
-    """The part of the phase's tokens that comes from documents of at most `short_tokens` tokens."""
-    share = 0.0
-    for source in sources:
-        lengths = source.drawable(source.lengths)
-        share += source.share * float(lengths[lengths <= short_tokens].sum()) / float(lengths.sum())
-    return share
+def drawable_lengths(own: Documents, entry: MixtureEntry) -> NDArray[np.int64]:
+    """The lengths of the documents that `entry` may draw."""
+    members = in_bucket(own.duplicates, entry.bucket)
+    return own.lengths if members is None else own.lengths[members]
+
+
+def short_share(portions: Iterable[tuple[float, NDArray[np.int64]]], short_tokens: int) -> float:
+    """The part of the tokens that comes from documents of at most `short_tokens` tokens.
+
+    `portions`: the share of each entry, and the lengths of the documents it draws from.
+    """
+    return sum(
+        share * float(lengths[lengths <= short_tokens].sum()) / float(lengths.sum()) for share, lengths in portions
+    )
 
 
 def check_short(phase: PhaseConfig, share: float) -> None:
@@ -192,8 +199,12 @@ def short_context(phase: PhaseConfig, sources: Sequence[Source], real: float) ->
     if not mixing.short_tokens:
         return None
     check_short(phase, real)
-    wanted = short_share(sources, mixing.short_tokens)
+    wanted = _short_wanted(phase, sources)
     return {"tokens": mixing.short_tokens, "least": mixing.min_short, "wanted": wanted, "real": real}
+
+
+def _short_wanted(phase: PhaseConfig, sources: Sequence[Source]) -> float:
+    return short_share(((s.share, s.drawable(s.lengths)) for s in sources), phase.mixing.short_tokens)
 
 
 def generator(seed: int, *parts: str | int) -> np.random.Generator:

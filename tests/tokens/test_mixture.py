@@ -134,7 +134,7 @@ def test_short_context_is_measured_by_documents() -> None:
     entries = (MixtureEntry("prose", 1), MixtureEntry("facts", 1))
     rule = MixingConfig(short_tokens=100, min_short=0.55)
     sources = sources_for(mixed(*entries, mixing=rule), COUNTS, have, 60)
-    assert short_share(sources, 100) == pytest.approx(0.55)
+    assert short_share([(s.share, s.lengths) for s in sources], 100) == pytest.approx(0.55)
     with pytest.raises(
         MixtureError, match=r"55\.00% of the tokens .* at most 100 tokens, 5\.00 points short of the 60%"
     ):

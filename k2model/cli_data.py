@@ -1,0 +1,8 @@
+"""`k2 data`."""
+
+import click
+
+
+@click.group()
+def data() -> None:
+    """Look."""

@@ -1,0 +1,44 @@
+"""What the `k2` commands share: their common options, and how tables reach a terminal."""
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from k2model.settings import store_uri
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+WIDTH = 160  # where the output is no terminal
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+store_option = click.option("--store", default=store_uri, help="Root of the artifact store.", show_default="$K2_STORE")
+
+
+def records(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def show(columns: tuple[str, ...], rows: list[tuple[Any, ...]], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(records(columns, rows)))
+    else:
+        console().print(table(columns, rows))
+
+
+def table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> "Table":
+    from rich.table import Table
+
+    made = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        made.add_row(*(str(cell) for cell in row))
+    return made
+
+
+def console() -> "Console":
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else WIDTH)
