@@ -3,12 +3,14 @@
 import json
 import re
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from k2model.cli import main
+from k2model.recipe import load_recipe
 
 TRAINED = ["pretrain", "mid_1", "mid_2", "mid_3", "mid_4", "sft"]
 
@@ -82,6 +84,21 @@ def test_looking_at_a_store_that_is_not_there_makes_none(tmp_path):
     result = CliRunner().invoke(main, ["status", "--store", str(tmp_path / "outptus")])
     assert result.exit_code == 1
     assert "no store at" in result.output and not (tmp_path / "outptus").exists()
+
+
+def test_mixture_counts_what_the_store_has(store):
+    shown = rows("mixture", "smoke", "--phase", "mid_2", "--phase", "sft", "--store", store)["phases"]
+    assert [one["phase"] for one in shown] == ["mid_2", "sft"]
+    counts = json.loads(next((Path(store) / "tokens").glob("*/counts.json")).read_text())["train"]
+    mid_2 = shown[0]
+    assert mid_2["basis"].startswith("real token counts (tokens/") and mid_2["problem"] == ""
+    mixed = {entry.source for entry in load_recipe("smoke").phase("mid_2").mixture}
+    assert mid_2["raw"] == sum(counts[name]["tokens"] for name in mixed)
+    assert mid_2["weighted"] == mid_2["trained"] == 6 * 1024
+    packed = [json.loads(path.read_text()) for path in (Path(store) / "sequences").glob("*/composition.json")]
+    measured = [one["short_context"]["real"] for one in packed if one["short_context"]]
+    assert len(measured) == 4 and mid_2["short"] in measured and mid_2["short"] >= 0.3
+    assert (shown[1]["short"], shown[1]["short_tokens"]) == (None, 0)
 
 
 def test_compare_names_the_fields_that_differ(store):
