@@ -17,7 +17,7 @@ from k2model.cli_data import data
 from k2model.cli_mixture import mixture
 from k2model.errors import K2Error
 from k2model.settings import recipe_name, tracking_uri
-from k2model.terminal import as_json_option, console, records, show, store_option, table
+from k2model.terminal import as_json_option, console, overrides_option, pairs, records, show, store_option, table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -44,7 +44,7 @@ def main() -> None:
 
 @main.command()
 @click.argument("recipe", default=recipe_name)
-@click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Override one field of the recipe.")
+@overrides_option
 @store_option
 @as_json_option
 def plan(recipe: str, overrides: tuple[str, ...], store: str, as_json: bool) -> None:
@@ -57,8 +57,7 @@ def plan(recipe: str, overrides: tuple[str, ...], store: str, as_json: bool) -> 
     from k2model.planning import resolve
     from k2model.planning.dry_run import dry_run
 
-    pairs = dict(_pair(item) for item in overrides)
-    decisions = dry_run(resolve(recipe, pairs, store, tracking_uri()))
+    decisions = dry_run(resolve(recipe, pairs(overrides), store, tracking_uri()))
     rows = [(d.name, d.action, d.reason or d.uri) for d in decisions]
     show(("step", "action", "why / where"), rows, as_json)
 
@@ -121,13 +120,6 @@ def verify(bundle: Path, as_json: bool) -> None:
 
 main.add_command(mixture)
 main.add_command(data)
-
-
-def _pair(item: str) -> tuple[str, str]:
-    field, separator, value = item.partition("=")
-    if not separator:
-        raise click.BadParameter(f"'{item}' is not FIELD=VALUE", param_hint="--set")
-    return field, value
 
 
 def _watch(draw: Callable[[], "Table"]) -> None:

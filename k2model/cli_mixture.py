@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from k2model.settings import recipe_name
-from k2model.terminal import as_json_option, console, store_option
+from k2model.terminal import as_json_option, console, overrides_option, pairs, store_option
 from k2model.units import readable_count
 
 if TYPE_CHECKING:
@@ -26,18 +26,23 @@ UNKNOWN = "·"
 @click.command()
 @click.argument("recipe", default=recipe_name)
 @click.option("--phase", "phases", multiple=True, metavar="NAME", help="Only this phase; may be given again.")
+@overrides_option
 @store_option
 @as_json_option
-def mixture(recipe: str, phases: tuple[str, ...], store: str, as_json: bool) -> None:
+def mixture(recipe: str, phases: tuple[str, ...], overrides: tuple[str, ...], store: str, as_json: bool) -> None:
     """Tokens, epochs and shares of every phase of RECIPE, by family, source and bucket of duplicates.
 
     Sizes are those of the recipe's tokens in the store, or else public ones; a mixture that cannot be met is an error.
+
+    \b
+    k2 mixture k2_70b --phase pretrain
+    k2 mixture laptop --set phases.mid_4.mixture.prose.weight=20
     """
     from k2model.planning.mixtures import describe
     from k2model.planning.stock import stock_of
     from k2model.recipe import load_recipe
 
-    loaded = load_recipe(recipe)
+    loaded = load_recipe(recipe, pairs(overrides))
     for name in phases:
         if name not in [phase.name for phase in loaded.phases]:
             raise click.BadParameter(

@@ -17,6 +17,21 @@ WIDTH = 160  # where the output is no terminal
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 store_option = click.option("--store", default=store_uri, help="Root of the artifact store.", show_default="$K2_STORE")
 
+overrides_option = click.option(
+    "--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Override one field of the recipe."
+)
+
+
+def pairs(overrides: tuple[str, ...]) -> dict[str, str]:
+    """`--set` options as field and value."""
+    found = {}
+    for item in overrides:
+        field, separator, value = item.partition("=")
+        if not separator:
+            raise click.BadParameter(f"'{item}' is not FIELD=VALUE", param_hint="--set")
+        found[field] = value
+    return found
+
 
 def records(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in rows]
