@@ -10,10 +10,11 @@ inside a `text` segment is ordinary text.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 BOS, EOS, PAD = "<|begin_of_text|>", "<|end_of_text|>", "<|pad|>"
 IM_START, IM_END = "<|im_start|>", "<|im_end|>"
+TOOLS, TOOLS_END = "<tools>", "</tools>"
 TOOL_CALLS, TOOL_CALLS_END = "<tool_calls>", "</tool_calls>"
 THINK, THINK_END = "<think>", "</think>"
 
@@ -30,8 +31,8 @@ SPECIAL_TOKENS: tuple[str, ...] = (
     "</think_fast>",
     "<think_faster>",
     "</think_faster>",
-    "<tools>",
-    "</tools>",
+    TOOLS,
+    TOOLS_END,
     TOOL_CALLS,
     TOOL_CALLS_END,
     "<|fim_prefix|>",
@@ -53,8 +54,9 @@ class Segment(TypedDict):
     loss: bool
 
 
-#: A chat turn: `role` and `content`, for the assistant also `trace` and `tool_call` (JSON text).
-Message = Mapping[str, str]
+#: A chat turn: `role` and `content`; for the assistant also `trace`, `tool_call` (JSON text) or several in
+#: `tool_calls`; for the system `tools` (JSON text of their definitions).
+Message = Mapping[str, Any]
 
 
 def special(name: str, loss: bool = False) -> Segment:
@@ -125,7 +127,12 @@ def _turn(message: Message, effort: str, first: bool) -> list[Segment]:
         return [*_assistant_opening(effort, first), *_assistant_reply(message, effort)]
     if role not in ("system", "user", "tool"):
         raise ValueError(f"a chat turn has role '{role}'; expected system, user, assistant or tool")
-    return [*_turn_start(first), text(f"{role}\n{message['content']}"), special(IM_END)]
+    if tools := message.get("tools"):
+        content = f"{message['content']}\n" if message["content"] else ""
+        said = [text(f"{role}\n{content}"), special(TOOLS), text(tools), special(TOOLS_END)]
+    else:
+        said = [text(f"{role}\n{message['content']}")]
+    return [*_turn_start(first), *said, special(IM_END)]
 
 
 def _turn_start(first: bool) -> list[Segment]:
@@ -145,10 +152,7 @@ def _assistant_reply(message: Message, effort: str) -> list[Segment]:
     reply.append(special(EFFORTS[effort][1], loss=True))
     if message.get("content"):
         reply.append(text(message["content"], loss=True))
-    if message.get("tool_call"):
-        reply += [
-            special(TOOL_CALLS, loss=True),
-            text(message["tool_call"], loss=True),
-            special(TOOL_CALLS_END, loss=True),
-        ]
+    one = [message["tool_call"]] if message.get("tool_call") else []
+    for call in message.get("tool_calls") or one:
+        reply += [special(TOOL_CALLS, loss=True), text(call, loss=True), special(TOOL_CALLS_END, loss=True)]
     return [*reply, special(IM_END, loss=True)]
