@@ -53,6 +53,21 @@ class Weigh(str, Enum):
     TARGETS = "targets"  # tokens that are predicted: in supervised fine-tuning, thought and answer
 
 
+class SourceFormat(str, Enum):
+    AUTO = "auto"  # by the files' names
+    JSONL = "jsonl"  # one JSON object a line; .gz and .zst are read as well
+    PARQUET = "parquet"
+    ARROW = "arrow"  # IPC file or stream
+    TEXT = "text"  # a tree of plain text files
+    CODE = "code"  # a tree of source code
+    HUGGING_FACE = "hugging_face"  # a dataset folder: README.md with `configs`, or save_to_disk
+
+
+class TextUnit(str, Enum):
+    FILE = "file"
+    PARAGRAPH = "paragraph"  # separated by blank lines
+
+
 class Precision(str, Enum):
     FP32 = "fp32"
     BF16 = "bf16"  # fp32 parameters and optimizer state, matrix products in bfloat16
@@ -216,16 +231,49 @@ class PhaseConfig:
 
 
 @dataclass(frozen=True)
+class FieldMapping:
+    """Which column of a row is what; dots go into structs (`meta.licence`), "" = the rows have none.
+
+    `messages` names chat turns (a list, or JSON text of one) and takes the place of `text`.
+    """
+
+    text: str = "text"
+    messages: str = ""
+    tools: str = ""  # definitions of the tools of a dialogue, JSON text or a list
+    effort: str = ""  # of a dialogue: low, medium or high
+    id: str = ""  # "" = the row's place, so that ids change when rows move
+    licence: str = ""
+    origin: str = ""  # "" = the input's relative path and row
+    language: str = ""  # counted in the report
+    key: str = ""  # rows of one key lie on one side of the held-out split; "" = the text, or the first user turn
+
+
+@dataclass(frozen=True)
 class SourceConfig:
-    """A corpus source: `name` selects the builder in `k2model.corpus`.
+    """A corpus source. Without a `location`, `name` selects the builder in `k2model.corpus`.
 
     `documents` caps the number of training documents built (0 = all there are). `context` is the
-    length in tokens that long-context sources aim at (0 = not applicable).
+    length in tokens that long-context sources aim at (0 = not applicable). The fields below them are for a source
+    that is read from files (`k2model.corpus.ingest`): what lies there bears identity by its digests, not its place.
     """
 
     name: str
     documents: int = 0
     context: int = 0
+    location: str = hardware("")  # a file, folder or glob: a path or `s3://`; "" = built by the project itself
+    format: SourceFormat = SourceFormat.AUTO
+    fields: FieldMapping = FieldMapping()
+    domain: str = ""
+    licence: str = ""  # of documents that state none; an SPDX id, or `unknown`
+    heldout: float = 0.01  # share of the documents, by content, that is never trained on
+    sample: float = 1.0  # share of the documents, by content, that is read at all
+    subset: str = ""  # of a Hugging Face dataset; "" = its default
+    split: str = "train"  # of a Hugging Face dataset
+    unit: TextUnit = TextUnit.FILE  # what is a document in a text tree
+    encoding: str = "utf-8"  # of JSONL, text and code
+    effort: str = "low"  # of dialogues that state none
+    max_row_bytes: int = 64_000_000  # longer rows are quarantined; bounds memory
+    max_quarantined: float = hardware(0.1)  # share of rows, or of bytes that cannot be read, above which a run stops
 
 
 @dataclass(frozen=True)

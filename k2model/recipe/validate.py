@@ -7,6 +7,7 @@ from k2model.recipe.mixture_problems import entries_problem, mixture_problem, sh
 from k2model.recipe.mixtures import known_sizes, plan_mixture
 from k2model.recipe.parallelism import layout_problem
 from k2model.recipe.schema import PhaseConfig, PhaseKind, Recipe
+from k2model.recipe.source_files import source_problem
 
 SMALLEST_VOCABULARY = 280  # 256 bytes, the special tokens, and a few merges
 
@@ -22,6 +23,9 @@ def validate_recipe(recipe: Recipe) -> None:
         raise RecipeError(f"recipe '{recipe.name}': phase names must be unique, got {names}")
     _check_model(recipe)
     _check_evaluation(recipe)
+    for source in recipe.corpus.sources:
+        if problem := source_problem(source):
+            raise RecipeError(problem)
     for position, phase in enumerate(recipe.phases):
         _check_phase(recipe, phase, names[:position])
     for gate in recipe.gates:

@@ -1,0 +1,23 @@
+"""Sources that are read from files: JSONL, Parquet, Arrow, text and code trees, Hugging Face folders, local or on S3.
+
+`list_inputs` says what a source is (and bears its identity), `split_inputs` divides it into parts, `ingest_part` turns
+one part into documents and quarantined rows, `total_counts` adds up and `check_quarantine` stops what is mostly bad.
+`docs/data_sources.md` is the guide for users.
+"""
+
+from k2model.corpus.ingest.counts import Counts, check_quarantine, total_counts
+from k2model.corpus.ingest.inputs import FileSlice, InputFile, InputPart, list_inputs
+from k2model.corpus.ingest.part import ingest_part
+from k2model.corpus.ingest.parts import split_inputs
+
+__all__ = [
+    "Counts",
+    "FileSlice",
+    "InputFile",
+    "InputPart",
+    "check_quarantine",
+    "ingest_part",
+    "list_inputs",
+    "split_inputs",
+    "total_counts",
+]

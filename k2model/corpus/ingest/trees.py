@@ -1,0 +1,98 @@
+"""Trees of plain text and of source code: a document is a file, or a paragraph of a text file.
+
+The licence of a source file is what its own header says (an SPDX tag), else what the nearest licence file above it
+is, else what the source declares.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+
+from k2model.corpus.ingest import formats
+from k2model.corpus.ingest.batch import BATCH_BYTES, Batch, Reason, Reject, cut
+from k2model.corpus.ingest.inputs import FileSlice
+from k2model.corpus.ingest.licences import licence_of_header
+from k2model.corpus.ingest.mapping import strings
+from k2model.corpus.ingest.storage import Place
+from k2model.recipe.schema import SourceConfig, SourceFormat, TextUnit
+
+READERS = 16  # requests at once to an object store
+_BINARY_BYTES = 8_192  # in which a zero byte tells that a file is no text
+_BLANK_LINES = re.compile(r"\r?\n(?:[ \t]*\r?\n)+")
+
+
+def read_tree(source: SourceConfig, place: Place, slices: Sequence[FileSlice]) -> Iterator[Batch]:
+    """The documents of text or source files in order, in batches of about `BATCH_BYTES` of text."""
+    held = _Held()
+    for piece, raw in _contents(source, place, slices):
+        text, reject = _decoded(source, piece, raw)
+        if reject:
+            held.rejects.append(reject)
+        elif source.unit is TextUnit.PARAGRAPH and piece.format == SourceFormat.TEXT.value:
+            paragraphs = (part.strip("\r\n") for part in _BLANK_LINES.split(text) if part.strip())
+            for number, paragraph in enumerate(paragraphs, 1):
+                held.add(f"{piece.path}#{number}", paragraph, piece, "")
+        else:
+            held.add(piece.path, text, piece, licence_of_header(text))
+        if held.size > BATCH_BYTES:
+            yield held.batch()
+            held = _Held()
+    yield held.batch()
+
+
+class _Held:
+    """Documents until they are a batch."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.rejects: list[Reject] = []
+        self._places: list[str] = []
+        self._texts: list[str] = []
+        self._licences: list[str | None] = []
+        self._languages: list[str | None] = []
+
+    def add(self, place: str, text: str, piece: FileSlice, header: str) -> None:
+        self.size += len(text)
+        self._places.append(place)
+        self._texts.append(text)
+        code = piece.format == SourceFormat.CODE.value
+        self._licences.append((header or piece.licence or None) if code else None)
+        self._languages.append((formats.language(piece.path) or None) if code else None)
+
+    def batch(self) -> Batch:
+        extras = {"licence": strings(self._licences)}
+        if any(self._languages):
+            extras["language"] = strings(self._languages)
+        return Batch(strings(self._places), strings(self._texts), None, extras, self.rejects)
+
+
+def _contents(source: SourceConfig, place: Place, slices: Sequence[FileSlice]) -> Iterator[tuple[FileSlice, bytes]]:
+    """Each file with its bytes, at most one above `max_row_bytes`; from an object store several at once."""
+    pieces = iter(slices)
+    with ThreadPoolExecutor(READERS) as pool:
+        while some := list(islice(pieces, READERS if place.remote else 1)):
+            raws = pool.map(lambda piece: place.read(piece.path, source.max_row_bytes + 1), some)
+            for piece, raw in zip(some, raws, strict=True):
+                if len(raw) != min(piece.size, source.max_row_bytes + 1):
+                    raise place.changed(piece.path, len(raw), piece.size)
+                yield piece, raw
+
+
+def _decoded(source: SourceConfig, piece: FileSlice, raw: bytes) -> tuple[str, Reject | None]:
+    """The text of a file, or why it is quarantined."""
+    if len(raw) > source.max_row_bytes:
+        detail = f"{piece.size} bytes, max_row_bytes is {source.max_row_bytes}"
+        return "", Reject(piece.path, 0, Reason.OVER_LONG, detail, cut(raw))
+    try:
+        text = raw.decode(source.encoding).removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        if b"\0" in raw[:_BINARY_BYTES]:
+            return "", Reject(piece.path, 0, Reason.BINARY, "the file holds zero bytes, so it is no text", cut(raw))
+        detail = f"byte {error.start} of the file (0x{raw[error.start]:02x}) is not {source.encoding}"
+        return "", Reject(piece.path, 0, Reason.ENCODING, detail, cut(raw))
+    if "\0" in text[:_BINARY_BYTES]:
+        return "", Reject(piece.path, 0, Reason.BINARY, "the file holds zero bytes, so it is no text", cut(raw))
+    if not text.strip():
+        return "", Reject(piece.path, 0, Reason.EMPTY_FIELD, "the file is empty")
+    return text, None

@@ -1,0 +1,63 @@
+"""What a corpus source that is read from files must say, told before anything is read."""
+
+import codecs
+import math
+from dataclasses import fields
+
+from k2model.recipe.schema import SourceConfig, SourceFormat
+
+_OF_ALL_SOURCES = ("name", "documents", "context", "location")
+_EFFORTS = ("low", "medium", "high")
+_LINED = (SourceFormat.AUTO, SourceFormat.JSONL, SourceFormat.HUGGING_FACE)
+
+
+def source_problem(source: SourceConfig) -> str | None:
+    """The first thing that is wrong with a source's settings, field and remedy named; None when nothing is."""
+    where = f"corpus.sources.{source.name}"
+    if not source.location:
+        return _idle_setting(source, where)
+    if source.documents:
+        return (
+            f"{where}.documents={source.documents} caps what the project builds itself; of a source with a location "
+            "set sample to a share of its documents"
+        )
+    if not source.domain:
+        return f"{where}.domain is empty; name what the documents are about, e.g. prose, code, mathematics or chat"
+    if not source.licence and not source.fields.licence and source.format is not SourceFormat.CODE:
+        return f"{where}.licence is empty; set it to an SPDX id or 'unknown', or map fields.licence to a column"
+    if not source.fields.text and not source.fields.messages:
+        return f"{where}.fields names neither text nor messages; name the column that holds the content"
+    if source.effort not in _EFFORTS:
+        return f"{where}.effort='{source.effort}' must be one of {', '.join(_EFFORTS)}"
+    return _encoding_problem(source, where) or _range_problem(source, where)
+
+
+def _idle_setting(source: SourceConfig, where: str) -> str | None:
+    plain = SourceConfig(source.name)
+    for field in fields(source):
+        if field.name not in _OF_ALL_SOURCES and getattr(source, field.name) != getattr(plain, field.name):
+            return f"{where}.{field.name} has no effect without a location; set {where}.location, or drop it"
+    return None
+
+
+def _encoding_problem(source: SourceConfig, where: str) -> str | None:
+    try:
+        codecs.lookup(source.encoding)
+        line_end = "\n".encode(source.encoding)
+    except (LookupError, UnicodeError):
+        return f"{where}.encoding='{source.encoding}' is not a text encoding of Python, e.g. utf-8, latin-1, gb18030"
+    if source.format in _LINED and line_end != b"\n":
+        return f"{where}.encoding='{source.encoding}' has no lines of bytes; convert JSONL to UTF-8, e.g. with iconv"
+    return None
+
+
+def _range_problem(source: SourceConfig, where: str) -> str | None:
+    for name in ("heldout", "sample", "max_quarantined"):
+        value = getattr(source, name)
+        if not (math.isfinite(value) and 0 <= value <= 1):
+            return f"{where}.{name}={value} must be a share between 0 and 1"
+    if not source.sample or source.heldout == 1:
+        return f"{where}: sample={source.sample} and heldout={source.heldout} leave nothing to train on"
+    if source.max_row_bytes < 1:
+        return f"{where}.max_row_bytes={source.max_row_bytes} must be at least 1"
+    return None
