@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from k2model.cli_data import data
+from k2model.cli_ingest import ingest
 from k2model.cli_mixture import mixture
 from k2model.errors import K2Error
 from k2model.settings import recipe_name, tracking_uri
@@ -120,6 +121,7 @@ def verify(bundle: Path, as_json: bool) -> None:
 
 main.add_command(mixture)
 main.add_command(data)
+data.add_command(ingest)
 
 
 def _watch(draw: Callable[[], "Table"]) -> None:

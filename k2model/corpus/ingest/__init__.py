@@ -7,6 +7,7 @@ one part into documents and quarantined rows, `total_counts` adds up and `check_
 
 from k2model.corpus.ingest.counts import Counts, check_quarantine, total_counts
 from k2model.corpus.ingest.inputs import FileSlice, InputFile, InputPart, list_inputs
+from k2model.corpus.ingest.local import ingest_source
 from k2model.corpus.ingest.part import ingest_part
 from k2model.corpus.ingest.parts import split_inputs
 
@@ -17,6 +18,7 @@ __all__ = [
     "InputPart",
     "check_quarantine",
     "ingest_part",
+    "ingest_source",
     "list_inputs",
     "split_inputs",
     "total_counts",

@@ -1,0 +1,57 @@
+"""Settings of sources that are read from files: what cannot work is told by field, with what to do."""
+
+import pytest
+
+from k2model.artifacts import fingerprint
+from k2model.recipe import RecipeError, apply_overrides, load_recipe
+from k2model.recipe.schema import FieldMapping, SourceConfig, SourceFormat
+from k2model.recipe.source_files import source_problem
+from k2model.recipe.validate import validate_recipe
+
+GOOD = SourceConfig("web", location="/data/web", domain="prose", licence="CC0-1.0")
+
+
+def test_a_good_source_has_no_problem():
+    assert source_problem(GOOD) is None
+    assert source_problem(SourceConfig("prose", documents=5, context=7)) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("documents", 10, "set sample to a share"),
+        ("domain", "", "domain is empty; name what"),
+        ("licence", "", "SPDX id or 'unknown', or map fields.licence"),
+        ("fields.text", "", "names neither text nor messages"),
+        ("effort", "huge", "must be one of low, medium, high"),
+        ("encoding", "utf-9", "is not a text encoding"),
+        ("encoding", "base64", "is not a text encoding"),
+        ("encoding", "utf-16", "convert JSONL to UTF-8"),
+        ("heldout", 1.5, "heldout=1.5 must be a share between 0 and 1"),
+        ("sample", 0.0, "leave nothing to train on"),
+        ("max_quarantined", float("nan"), "must be a share"),
+        ("max_row_bytes", 0, "must be at least 1"),
+        ("location", "", "domain has no effect without a location"),
+    ],
+)
+def test_what_cannot_work_names_the_field(path, value, message):
+    problem = source_problem(apply_overrides(GOOD, {path: value}))
+    assert problem is not None and problem.startswith("corpus.sources.web") and message in problem
+
+
+def test_a_recipe_is_checked_and_overridden_by_names():
+    changed = {"corpus.sources.prose.location": "/data", "corpus.sources.prose.domain": "prose"}
+    recipe = load_recipe(
+        "laptop", {**changed, "corpus.sources.prose.licence": "MIT", "corpus.sources.prose.fields.text": "t"}
+    )
+    (prose,) = (source for source in recipe.corpus.sources if source.name == "prose")
+    assert prose.fields == FieldMapping(text="t") and prose.location == "/data"
+    with pytest.raises(RecipeError, match=r"prose\.licence is empty"):
+        validate_recipe(load_recipe("laptop", changed))
+
+
+def test_identity_is_what_is_read_and_not_from_where():
+    there = apply_overrides(GOOD, {"location": "s3://bucket/web", "max_quarantined": 0.5})
+    assert fingerprint(there) == fingerprint(GOOD)
+    assert fingerprint(apply_overrides(GOOD, {"fields.text": "body"})) != fingerprint(GOOD)
+    assert fingerprint(apply_overrides(GOOD, {"format": SourceFormat.JSONL})) != fingerprint(GOOD)
