@@ -14,7 +14,7 @@ from k2model.corpus.ingest.batch import BATCH_BYTES, Batch, Reason, Reject, no_r
 from k2model.corpus.ingest.columns import column, dotted_names, extra_column, null_rejects, text_column
 from k2model.corpus.ingest.inputs import FileSlice
 from k2model.corpus.ingest.mapping import absent, content_field, extra_fields
-from k2model.corpus.ingest.storage import Place
+from k2model.corpus.ingest.storage import JUMPING_BYTES, Place
 from k2model.recipe.schema import SourceConfig, SourceFormat
 
 _BROKEN = (OSError, pa.ArrowException, EOFError)  # what pyarrow raises for a damaged file
@@ -25,7 +25,7 @@ def pieces(place: Place, path: str, kind: str) -> list[tuple[int, int]]:
     """(Rows, stored bytes) of every row group or record batch; empty when the file is not to be cut."""
     try:
         if kind == SourceFormat.PARQUET.value:
-            with place.open(path) as file:
+            with place.open(path, JUMPING_BYTES) as file:
                 metadata = _parquet(file).metadata
                 groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
                 return [(group.num_rows, _stored(group)) for group in groups]
@@ -42,7 +42,7 @@ def schema_of(place: Place, path: str, kind: str) -> pa.Schema | None:
     """The columns of a file; None when it cannot be read."""
     try:
         if kind == SourceFormat.PARQUET.value:
-            with place.open(path) as file:
+            with place.open(path, JUMPING_BYTES) as file:
                 return _parquet(file).schema_arrow
         with _ipc(place, path) as reader:
             return reader.schema
@@ -85,7 +85,7 @@ def _tables(place: Place, piece: FileSlice, columns: list[str]) -> Iterator[pa.R
             for start in range(0, batch.num_rows, rows):
                 yield batch.slice(start, rows)
         return
-    with place.open(piece.path) as file:
+    with place.open(piece.path, JUMPING_BYTES) as file:
         parquet = _parquet(file)
         groups = range(piece.start, piece.end or parquet.metadata.num_row_groups)
         known = set(dotted_names(parquet.schema_arrow))
@@ -140,7 +140,7 @@ def _record_batches(place: Place, path: str, start: int, end: int) -> Iterator[p
 
 def _ipc(place: Place, path: str) -> Any:
     is_file = _is_ipc_file(place, path)
-    source = pa.PythonFile(place.open(path), "r") if place.remote else pa.memory_map(place.full(path))
+    source = pa.PythonFile(place.open(path, JUMPING_BYTES), "r") if place.remote else pa.memory_map(place.full(path))
     return pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
 
 

@@ -26,9 +26,7 @@ def ingest_source(source: SourceConfig, folder: Path, part_bytes: int = PART_BYT
     quarantine can be looked at) when the source is mostly bad.
     """
     if folder.exists() and any(folder.iterdir()):
-        raise CorpusError(
-            f"{folder} is not empty; name a folder that is, so that no file of another run is in it"
-        )
+        raise CorpusError(f"{folder} is not empty; name a folder that is, so that no file of another run is in it")
     parts = split_inputs(source, list_inputs(source), part_bytes)
     work = partial(ingest_part, source, folder=folder)
     if processes == 1 or len(parts) == 1:

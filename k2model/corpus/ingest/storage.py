@@ -18,6 +18,7 @@ from k2model.corpus.errors import CorpusError
 from k2model.errors import K2Error
 
 READ_AHEAD_BYTES = 8_000_000  # of one request to an object store
+JUMPING_BYTES = 1_000_000  # the same, for a file that is not read from front to end
 _MAGIC = re.compile(r"[*?\[]")
 
 
@@ -58,16 +59,17 @@ class Place:
             )
         return found
 
-    def open(self, path: str) -> BinaryIO:
-        """The file, to read and seek. Whatever the storage does wrong becomes a `CorpusError`, so that no
-        failure of the network can be taken for the end of a file."""
+    def open(self, path: str, ahead: int = READ_AHEAD_BYTES) -> BinaryIO:
+        """The file, to read and seek; `ahead` bytes are requested at once of an object store.
+
+        Whatever the storage does wrong becomes a `CorpusError`, so that no failure of the network can be taken for the
+        end of a file.
+        """
         with reading(self.full(path)):
             if not self.remote:
                 return Path(self.full(path)).open("rb")
-            opened = filesystem(self.root).open(
-                self.full(path), "rb", block_size=READ_AHEAD_BYTES, cache_type="readahead"
-            )
-            return io.BufferedReader(_Guarded(opened, self.full(path)), READ_AHEAD_BYTES)
+            opened = filesystem(self.root).open(self.full(path), "rb", block_size=ahead, cache_type="readahead")
+            return io.BufferedReader(_Guarded(opened, self.full(path)))
 
     def size(self, path: str) -> int:
         """Bytes of a file."""

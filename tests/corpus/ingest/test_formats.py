@@ -108,6 +108,7 @@ def test_held_out_and_sampled_rows_are_chosen_by_their_content(tmp_path):
     assert {d["id"] for d in sampled.documents} < {d["id"] for d in found.documents}
     assert 400 < len(sampled.documents) < 600 and sampled.counts["sampled_out"] == 2000 - len(sampled.documents)
     assert {d["id"] for d in sampled.heldout} <= {d["id"] for d in found.heldout}
+    assert len(sampled.heldout) < 0.2 * len(sampled.documents)  # the two shares are drawn apart: 10% of what is left
 
 
 def test_subset_and_split_of_a_card(tmp_path):
