@@ -45,8 +45,9 @@ def data_files(source: SourceConfig, place: Place, entries: Sequence[Entry]) -> 
     else:
         card = _card(place) if CARD in names else {}
         patterns = _declared(source, card) if card.get("configs") else []
-    if not patterns:
-        return _by_name(source, entries)
+    if not patterns or patterns[0].endswith("/"):
+        folder = patterns[0] if patterns else ""
+        return _by_name(source, [entry for entry in entries if entry.path.startswith(folder)], bool(folder))
     from fsspec.utils import glob_translate
 
     matches = [re.compile(glob_translate(pattern)).match for pattern in patterns]
@@ -62,9 +63,9 @@ def data_files(source: SourceConfig, place: Place, entries: Sequence[Entry]) -> 
 def _saved(source: SourceConfig, place: Place, names: set[str]) -> list[str]:
     folder = ""
     if "dataset_dict.json" in names:
-        splits = json.loads(place.read("dataset_dict.json"))["splits"]
+        splits = _metadata(place, "dataset_dict.json", "splits")["splits"]
         folder = f"{_known(source, 'split', source.split, splits)}/"
-    state = json.loads(place.read(f"{folder}state.json"))
+    state = _metadata(place, f"{folder}state.json", "_data_files")
     if state.get("_indices_files"):
         raise CorpusError(
             f"corpus.sources.{source.name}: the saved dataset has an indices mapping; call flatten_indices() before "
@@ -73,14 +74,27 @@ def _saved(source: SourceConfig, place: Place, names: set[str]) -> list[str]:
     return [folder + file["filename"] for file in state["_data_files"]]
 
 
+def _metadata(place: Place, path: str, needed: str) -> dict[str, Any]:
+    try:
+        found = json.loads(place.read(path))
+    except ValueError as error:
+        raise CorpusError(f"{place.full(path)} is not JSON ({error}). Save the dataset again") from error
+    if not isinstance(found, dict) or needed not in found:
+        raise CorpusError(
+            f"{place.full(path)} has no '{needed}', so it is not of save_to_disk(). Save the dataset again"
+        )
+    return found
+
+
 def _declared(source: SourceConfig, card: dict[str, Any]) -> list[str]:
+    """Patterns of the split's files, or one folder with a slash at its end where names tell the splits."""
     configs = {config.get("config_name", "default"): config for config in card["configs"]}
     default = next((name for name, config in configs.items() if config.get("default")), None)
     subset = source.subset or default or ("default" if "default" in configs else next(iter(configs)))
     config = configs[_known(source, "subset", subset, list(configs))]
     folder = f"{config['data_dir'].strip('/')}/" if config.get("data_dir") else ""
     if "data_files" not in config:
-        return [f"{folder}**"] if folder else []
+        return [folder] if folder else []
     files = config["data_files"]
     if isinstance(files, str) or (files and isinstance(files[0], str)):
         splits = {"train": files}
@@ -90,10 +104,10 @@ def _declared(source: SourceConfig, card: dict[str, Any]) -> list[str]:
     return [folder + path for path in ([chosen] if isinstance(chosen, str) else chosen)]
 
 
-def _by_name(source: SourceConfig, entries: Sequence[Entry]) -> list[Entry]:
+def _by_name(source: SourceConfig, entries: Sequence[Entry], declared: bool) -> list[Entry]:
     """Data files whose name or folder holds a word for the split; all are `train` when none holds any."""
     data = [entry for entry in entries if _DATA.search(entry.path) and entry.path.split("/")[-1] not in METADATA]
-    if source.subset:
+    if source.subset and not declared:
         subsets = sorted({entry.path.split("/")[0] for entry in data if "/" in entry.path})
         folder = _known(source, "subset", source.subset, subsets)
         data = [entry for entry in data if entry.path.startswith(f"{folder}/")]

@@ -131,6 +131,23 @@ def test_splits_of_a_bare_folder_are_read_from_names(tmp_path):
     assert [f.path for f in list_inputs(hub)] == ["en/dev-00000-of-00001.jsonl"]
 
 
+def test_a_declared_folder_has_its_splits_by_name(tmp_path):
+    for name in ("ar/train-0", "ar/test-0", "en/train-0"):
+        write_jsonl(tmp_path / f"{name}.jsonl", ROWS[:1])
+    card = "---\nconfigs:\n- config_name: arabic\n  data_dir: ar\n- config_name: english\n  data_dir: en\n---\n"
+    (tmp_path / "README.md").write_text(card)
+    paths = [[f.path for f in list_inputs(source(tmp_path, subset="arabic", split=s))] for s in ("train", "test")]
+    assert paths == [["ar/train-0.jsonl"], ["ar/test-0.jsonl"]]
+
+
+@pytest.mark.parametrize(("content", "message"), [("{", "is not JSON"), ("{}", "no '_data_files'")])
+def test_broken_metadata_of_a_saved_dataset_is_named(content, message, tmp_path):
+    (tmp_path / "dataset_info.json").write_text("{}")
+    (tmp_path / "state.json").write_text(content)
+    with pytest.raises(CorpusError, match=f"state.json.*{message}.*Save the dataset again"):
+        list_inputs(source(tmp_path))
+
+
 def test_globs_and_single_files_choose_inputs(tmp_path):
     for name in ("a/1.jsonl", "a/2.jsonl", "b/3.jsonl", "b/x[1].jsonl", ".cache/4.jsonl"):
         write_jsonl(tmp_path / name, ROWS[:1])
