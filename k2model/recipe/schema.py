@@ -298,6 +298,7 @@ class CorpusConfig:
     minhash_permutations: int = 128  # K2's curation used 128
     min_characters: int = 1
     max_characters: int = 20_000
+    part_bytes: int = 128_000_000  # of input read by one worker at a time; decides into which files documents go
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from k2model.artifacts import (
     CorruptArtifact,
     Identity,
     MissingArtifact,
+    Part,
     PartedStep,
     Store,
     find_part,
@@ -24,8 +25,9 @@ NAMES = tuple(f"train/prose/{i:05d}" for i in range(5))
 IDENTITY = Identity("corpus", "1", {"length": 3})
 
 
-def produce(log: str, bad: str, name: str, folder: Path) -> dict[str, float]:
+def produce(log: str, bad: str, part: Part, folder: Path) -> dict[str, float]:
     """One file with the part's name; `log` notes who was made, `bad` is the part that fails."""
+    name = part.name
     with open(log, "a") as file:
         file.write(f"{name}\n")
     if name == bad:
@@ -46,7 +48,8 @@ def finish(records, folder: Path) -> dict[str, float]:
 
 
 def step(log: Path, bad: str = "", names=NAMES) -> PartedStep:
-    return PartedStep(IDENTITY, lambda: names, functools.partial(produce, str(log), bad), finish)
+    parts = [Part(name) for name in names]
+    return PartedStep(IDENTITY, lambda: parts, functools.partial(produce, str(log), bad), finish)
 
 
 def build(uri: Path | str, log: Path, workers: int = 1, bad: str = "", names=NAMES):
@@ -91,7 +94,7 @@ def test_a_killed_maker_leaves_its_part_to_be_made_and_nothing_else(tmp_path: Pa
 def test_gathering_names_what_is_missing(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "store")
     own = step(tmp_path / "log")
-    make_part(store, own, NAMES[1])
+    make_part(store, own, Part(NAMES[1]))
     with pytest.raises(MissingArtifact, match=r"lacks 4 of its 5 parts.*train/prose/00000, train/prose/00002"):
         gather(store, own, NAMES)
     assert store.find(IDENTITY) is None

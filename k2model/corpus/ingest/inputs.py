@@ -5,10 +5,11 @@ keeps versions, version: reading terabytes to name them would cost as much as in
 uploaded anew in other pieces may therefore be ingested again, to equal documents.
 """
 
+import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from k2model.corpus.errors import CorpusError
 from k2model.corpus.ingest.formats import chosen
@@ -50,6 +51,15 @@ class InputPart:
 
     index: int
     slices: tuple[FileSlice, ...]
+
+    def to_json(self) -> str:
+        """For the way to whoever ingests it."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "InputPart":
+        content = json.loads(text)
+        return cls(content["index"], tuple(FileSlice(**one) for one in content["slices"]))
 
 
 def list_inputs(source: SourceConfig) -> tuple[InputFile, ...]:
