@@ -9,13 +9,6 @@ from tasks._types import Artifact
 
 
 @data_task()
-def build_corpus(store: StoreRef, config: CorpusConfig) -> Artifact:
-    from k2model.corpus import build_corpus
-
-    return build_corpus(store.open(), config)
-
-
-@data_task()
 def curate(store: StoreRef, config: CorpusConfig, raw: ArtifactRef) -> Artifact:
     from k2model.corpus import curate
 

@@ -9,7 +9,8 @@ The recipe is chosen at registration by `K2_RECIPE` (default `laptop`); single f
 from flytekit import workflow
 
 from tasks._platform import RECIPE
-from tasks.data import build_corpus, curate, validate
+from tasks.data import curate, validate
+from tasks.parts import fan_out
 from tasks.release import assemble, release, report, summarize
 from tasks.resolve import resolve
 from tasks.tokens import tokenize, train_tokenizer
@@ -27,13 +28,13 @@ def full_lifecycle(overrides: dict = {}) -> str:  # noqa: B006  Flyte reads the 
         where report, release and tracking store are
     """
     plan = resolve(overrides=overrides)
-    raw = build_corpus(store=plan.store, config=plan.recipe.corpus)
+    raw = fan_out(plan, "corpus_raw", [])
     curated = curate(store=plan.store, config=plan.recipe.corpus, raw=raw)
     corpus = validate(
         store=plan.store,
         config=plan.recipe.validation,
-        mixtures=plan.mixtures,
-        phase_tokens=plan.phase_tokens,
+        mixtures=plan.data.mixtures,
+        phase_tokens=plan.data.phase_tokens,
         curation=plan.recipe.corpus,
         corpus=curated,
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from k2model.artifacts import Store, fingerprint
 from k2model.recipe import PhaseConfig, Recipe, load_recipe
-from k2model.recipe.schema import MixtureEntry
+from k2model.recipe.schema import CorpusConfig, MixtureEntry, ValidationConfig
 from k2model.versions import STEP_VERSIONS
 
 
@@ -31,6 +31,16 @@ class StoreRef:
 
 
 @dataclass(frozen=True)
+class DataPlan:
+    """What the steps from sources to tokens read of a recipe, and no training setting."""
+
+    corpus: CorpusConfig
+    validation: ValidationConfig
+    mixtures: dict[str, list[MixtureEntry]]
+    phase_tokens: dict[str, int]  # tokens each phase trains on
+
+
+@dataclass(frozen=True)
 class LifecyclePlan:
     """Everything the tasks of one run need, by name."""
 
@@ -38,8 +48,7 @@ class LifecyclePlan:
     store: StoreRef
     tracking_uri: str
     phases: dict[str, PhaseConfig]
-    mixtures: dict[str, list[MixtureEntry]]
-    phase_tokens: dict[str, int]  # tokens each phase trains on
+    data: DataPlan
     lengths: list[int]  # every sequence length of the recipe, ascending, in tokens
 
 
@@ -52,9 +61,17 @@ def resolve(recipe_name: str, overrides: Mapping[str, Any], store_uri: str, trac
         store=StoreRef(store.uri, _generation(store)),
         tracking_uri=tracking_uri,
         phases={phase.name: phase for phase in recipe.phases},
+        data=data_plan(recipe),
+        lengths=sorted({phase.sequence_length for phase in recipe.phases}),
+    )
+
+
+def data_plan(recipe: Recipe) -> DataPlan:
+    return DataPlan(
+        corpus=recipe.corpus,
+        validation=recipe.validation,
         mixtures={phase.name: list(phase.mixture) for phase in recipe.phases},
         phase_tokens={phase.name: phase.tokens for phase in recipe.phases},
-        lengths=sorted({phase.sequence_length for phase in recipe.phases}),
     )
 
 

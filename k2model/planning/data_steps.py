@@ -1,0 +1,25 @@
+"""Every data step that is made in parts, by name: what Flyte's map tasks and the command line fan out."""
+
+from collections.abc import Callable, Sequence
+
+from k2model.artifacts import ArtifactRef, PartedStep, Store
+from k2model.errors import K2Error
+from k2model.planning.plan import DataPlan
+
+
+def _raw(store: Store, data: DataPlan, inputs: Sequence[ArtifactRef]) -> PartedStep:
+    from k2model.corpus.build import raw_step
+
+    return raw_step(data.corpus)
+
+
+_STEPS: dict[str, Callable[[Store, DataPlan, Sequence[ArtifactRef]], PartedStep]] = {
+    "corpus_raw": _raw,
+}
+
+
+def parted_step(name: str, store: Store, data: DataPlan, inputs: Sequence[ArtifactRef]) -> PartedStep:
+    """The step `name` on its inputs, in the order in which the step names them."""
+    if name not in _STEPS:
+        raise K2Error(f"'{name}' is no step that is made in parts; there are {', '.join(_STEPS)}")
+    return _STEPS[name](store, data, inputs)

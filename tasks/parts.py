@@ -1,0 +1,56 @@
+"""Steps made part by part, as Flyte map tasks: every part a pod of its own, retried and resumed on its own.
+
+Three tasks serve every step: what parts there are, one of them, and gathering them. A step that is made already has no
+parts left, so that nothing is started for it.
+"""
+
+import functools
+from typing import Any
+
+from flytekit import map_task
+
+from k2model.artifacts import ArtifactRef, Part
+from k2model.planning import DataPlan, StoreRef
+from tasks._platform import data_task
+from tasks._types import Artifact
+
+#: Pods of one step at the same time; more parts wait.
+CONCURRENCY = 256
+
+
+@data_task()
+def list_parts(step: str, store: StoreRef, data: DataPlan, inputs: list[ArtifactRef]) -> list[Part]:
+    """The parts that are to be made; none when the step's artifact is there."""
+    from k2model.planning.data_steps import parted_step
+
+    opened = store.open()
+    wanted = parted_step(step, opened, data, inputs)
+    return [] if opened.find(wanted.identity) else list(wanted.parts())
+
+
+@data_task()
+def make_one(step: str, store: StoreRef, data: DataPlan, inputs: list[ArtifactRef], part: Part) -> str:
+    """Makes one part where it will stay, and returns its name."""
+    from k2model.artifacts import make_part
+    from k2model.planning.data_steps import parted_step
+
+    opened = store.open()
+    return make_part(opened, parted_step(step, opened, data, inputs), part).name
+
+
+@data_task()
+def gather_parts(step: str, store: StoreRef, data: DataPlan, inputs: list[ArtifactRef], made: list[str]) -> Artifact:
+    """Finishes the artifact from its parts."""
+    from k2model.artifacts import gather
+    from k2model.planning.data_steps import parted_step
+
+    opened = store.open()
+    return gather(opened, parted_step(step, opened, data, inputs), made)
+
+
+def fan_out(plan: Any, step: str, inputs: list[Any]) -> Any:
+    """Composes the three tasks; `plan` is the promise of a `LifecyclePlan`. Returns the artifact's promise."""
+    parts = list_parts(step=step, store=plan.store, data=plan.data, inputs=inputs)
+    one = functools.partial(make_one, step=step, store=plan.store, data=plan.data, inputs=inputs)
+    made = map_task(one, concurrency=CONCURRENCY)(part=parts)
+    return gather_parts(step=step, store=plan.store, data=plan.data, inputs=inputs, made=made)
