@@ -6,7 +6,7 @@ Source code itself is recorded in provenance, not hashed: a comment must not ret
 
 STEP_VERSIONS = {
     "corpus_raw": "2",
-    "corpus": "2",
+    "corpus": "3",
     "corpus_valid": "2",
     "tokenizer": "1",
     "tokens": "3",

@@ -21,7 +21,7 @@ from k2model import settings
 PROJECT = Path(__file__).resolve().parents[2]
 _PACKAGES = (
     "k2-lifecycle", "torch", "deepspeed", "flytekit", "mlflow", "great-expectations", "numpy", "pyarrow", "pandas",
-    "tokenizers", "safetensors", "transformers", "datasketch", "reasoning-gym", "fsspec", "s3fs",
+    "tokenizers", "safetensors", "transformers", "py3langid", "reasoning-gym", "fsspec", "s3fs",
 )  # fmt: skip
 _LOCK_FILES = ("uv.lock", "requirements.lock", "requirements.txt", "constraints.txt")
 _CREDENTIALS = re.compile(r"://[^/@\s]+@")

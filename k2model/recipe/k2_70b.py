@@ -6,6 +6,7 @@ What is not public is listed in `unknown` and not invented; the mixtures of mid_
 that reason.
 """
 
+from k2model.recipe.curation import K2_PROFILES
 from k2model.recipe.k2_mixtures import mid_1_mixture, pretrain_facts, pretrain_mixture, sft_mixture
 from k2model.recipe.schema import (
     Cadence,
@@ -50,6 +51,7 @@ UNKNOWN = (
     "phases.mid_2.mixture, phases.mid_3.mixture, phases.mid_4.mixture: sources and weights",
     "phases.sft.mixing.target_tokens (about 10B target tokens are reported for the whole of the data)",
     "phases.mid_1.mixture, phases.sft.mixture: sizes of the sources and lengths of their documents",
+    "corpus.profiles: the bounds of K2's own document filters, and its near-duplicate threshold",
     "phases.sft.optimizer beta1, beta2, weight_decay, grad_clip and phases.sft.parallelism.nodes",
     "model.vocab_size exactly as trained (250,000 after trimming of padded rows)",
     "phases.*.spikes: window, threshold and rollback distance of K2's own policy",
@@ -76,7 +78,12 @@ def k2_70b() -> Recipe:
             ffn_size=28_672,
             init_std=0.01,
         ),
-        corpus=CorpusConfig(sources=tuple(SourceConfig(name) for name in names)),
+        corpus=CorpusConfig(
+            sources=tuple(SourceConfig(name) for name in names),
+            shingle_words=13,
+            max_characters=10_000_000,
+            profiles=K2_PROFILES,
+        ),
         validation=ValidationConfig(min_documents_per_source=1, max_epochs=12.0, min_ascii_fraction=0.0),
         tokenizer=TokenizerConfig(vocab_size=250_000),
         phases=(

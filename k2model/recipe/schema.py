@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any
 
+from k2model.recipe.curation import STANDARD_PROFILES, CurationProfile, DecontaminationConfig
+
 
 def hardware(default: Any) -> Any:
     """A dataclass field that never bears identity: how fast or where, not what."""
@@ -296,9 +298,12 @@ class CorpusConfig:
     heldout_items: int = 160  # evaluation items per family, never trained on
     near_duplicate_threshold: float = 0.8  # Jaccard similarity of word shingles, natural text only
     minhash_permutations: int = 128  # K2's curation used 128
+    shingle_words: int = 5  # words a shingle; K2's curation used 13
     min_characters: int = 1
     max_characters: int = 20_000
     part_bytes: int = 128_000_000  # of input read by one worker at a time; decides into which files documents go
+    profiles: tuple[CurationProfile, ...] = STANDARD_PROFILES  # the first that names a source is applied to it
+    decontamination: DecontaminationConfig = DecontaminationConfig()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,13 @@
 """Curation: from raw documents to a corpus that is clean, counted and free of the evaluation items.
 
-In order: `normalise`, exact duplicates, `quality` rules, near `duplicates`, `decontamination`; `step`
-runs them and `funnel` writes down what each took. Near duplicates, quality rules and n-gram overlap
-concern natural text; generated documents are clean by construction and matched by their keys.
+Four stages, each a plain function of files:
+
+    clean_part       a part by itself: one form, line cleaning, personal data, language, quality rules; signs what stays
+    find_duplicates  all signatures, no text: exact copies, then near ones (`duplicates`), a verdict beside every part
+    select_part      a part by itself: copies and evaluation items go, the part is written
+    summarise        the accounts of all parts: `curation.json`, and for every item what overlaps with it
+
+`step` runs them on one machine. What is done to which source is the recipe's (`CurationProfile`); generated sources
+are clean by construction, and matched with evaluation items by their keys. `recheck` compares a stored corpus with
+items that were not known when it was curated.
 """

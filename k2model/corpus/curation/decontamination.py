@@ -1,64 +1,182 @@
-"""Training documents that hold evaluation items, found by key and by overlapping words.
+"""Training documents that hold evaluation items: by key, and in natural words by shared runs of words.
 
-A generated document is contaminated when one of its keys is an item's key. Natural text is when it
-shares 13 consecutive words with an item (the width GPT-3 used, Brown et al. 2020, appendix C), or
-holds the whole prompt of an item when that is shorter. Items with an empty key hold nothing out.
+A document is contaminated when one of its keys is an item's key, or when it shares words (`overlap`) with an item that
+holds out. For every item it is counted how many documents have gone for it, how many that overlap with it are still
+there (items of trained wordings are meant to be), and how much of it one document covered, so that a score can be read
+beside its overlap.
 """
 
-import re
+import json
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from k2model.corpus.documents import Item, read_items
-from k2model.corpus.families import FAMILIES
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-NGRAM = 13
-#: Families made of natural words; the others' prompts are formulas, matched by key.
-WORDED = ("facts_heldout", "facts_chat_heldout", "code", "retrieval")
-_WORDS = re.compile(r"\w+")
+from k2model.corpus.curation.hashing import Ints
+from k2model.corpus.curation.items import EvaluationItem, external, registered
+from k2model.corpus.curation.overlap import ItemIndex, Overlaps
+from k2model.corpus.curation.texts import Texts
+from k2model.recipe.curation import DecontaminationConfig
 
+BY_KEY, BY_WORDS = "item_key", "item_words"
+_AROUND = 80  # characters shown on both sides of a span
 
-class Contamination:
-    """The keys and word sequences of a corpus's items."""
-
-    def __init__(self, items: Iterable[Item]):
-        self.keys: set[str] = set()
-        self._ngrams: set[tuple[str, ...]] = set()
-        whole: set[str] = set()
-        for item in items:
-            if not item["key"]:
-                continue
-            self.keys.add(item["key"])
-            if item["family"] in WORDED:
-                self._ngrams.update(_ngrams(_words(item["prompt"] + item["answer"])))
-                prompt = _words(item["prompt"])
-                if 0 < len(prompt) < NGRAM:
-                    whole.add(" ".join(prompt))
-        self._whole = tuple(sorted(whole))
-
-    def matching_key(self, document_key: str) -> str | None:
-        """The item key that a document's key (or one of its lines) equals."""
-        return next((key for key in document_key.split("\n") if key in self.keys), None)
-
-    def matching_words(self, text: str) -> str | None:
-        """The words a text shares with an item: a 13-gram, or a short prompt as a whole."""
-        words = _words(text)
-        shared = next((ngram for ngram in _ngrams(words) if ngram in self._ngrams), None)
-        if shared is not None:
-            return " ".join(shared)
-        padded = f" {' '.join(words)} "
-        return next((item for item in self._whole if f" {item} " in padded), None)
+TALLY_SCHEMA = pa.schema(
+    [
+        pa.field("family", pa.string(), nullable=False),
+        pa.field("item", pa.string(), nullable=False),
+        pa.field("holds_out", pa.bool_(), nullable=False),
+        pa.field("removed", pa.int64(), nullable=False),  # training documents that went for it
+        pa.field("kept", pa.int64(), nullable=False),  # training documents that overlap with it and stay
+        pa.field("removed_coverage", pa.float64(), nullable=False),  # most of its words that one document held
+        pa.field("kept_coverage", pa.float64(), nullable=False),
+    ]
+)
 
 
-def read_contamination(corpus: Path) -> Contamination:
-    """From the items of a corpus folder."""
-    families = [family for family in FAMILIES if (corpus / "items" / f"{family}.parquet").exists()]
-    return Contamination(item for family in families for item in read_items(corpus, family))
+class Match(NamedTuple):
+    """A document and an item: the characters [start, end) they share on both sides; a key covers the whole item."""
+
+    row: int
+    item: EvaluationItem
+    rule: str
+    coverage: float
+    text_span: tuple[int, int]
+    item_span: tuple[int, int]
+
+    def shown(self, document: str, text: str) -> dict[str, Any]:
+        """For a person, with the text around the span on both sides; `document` names it."""
+        sides = (("document", text, self.text_span), ("item", self.item.text, self.item_span))
+        return {
+            "rule": self.rule,
+            "family": self.item.family,
+            "item_id": self.item.id,
+            "document_id": document,
+            "coverage": round(self.coverage, 4),
+            **{name: _around(whole, *span) for name, whole, span in sides},
+        }
 
 
-def _words(text: str) -> list[str]:
-    return _WORDS.findall(text.lower())
+class Decontamination:
+    """The items of a corpus and of further files, ready to judge batches of documents."""
+
+    def __init__(self, items: Iterable[EvaluationItem], config: DecontaminationConfig):
+        self.index = ItemIndex(list(items), config)
+        self.items: Sequence[EvaluationItem] = self.index.items
+        self._by_key = {item.key: number for number, item in reversed(list(enumerate(self.items))) if item.key}
+        self._keys = pa.array(list(self._by_key), type=pa.string())
+        self._holds_out = np.array([item.holds_out for item in self.items], dtype=bool)
+
+    def judge(self, table: pa.Table, by_words: bool, tally: "Tally") -> list[Match]:
+        """The first match of every contaminated row, in the order of rows; counts all overlaps into `tally`."""
+        gone = {row: Match(row, self.items[item], BY_KEY, 1.0, (0, 0), (0, len(self.items[item].text)))
+                for row, item in self._keyed(table["key"])}  # fmt: skip
+        found = self._words(table["text"]) if by_words else self.index.overlaps(Texts.of([]))
+        for at in np.flatnonzero(self._holds_out[found.item]):
+            gone.setdefault(int(found.text[at]), self._match(found, int(at)))
+        removed = np.zeros(table.num_rows, dtype=bool)
+        removed[list(gone)] = True
+        tally.count(found.item, found.coverage, removed[found.text])
+        seen = set(zip(found.text.tolist(), found.item.tolist(), strict=True))
+        keyed = [(row, item) for row, item in self._keyed(table["key"]) if (row, item) not in seen]
+        tally.count(
+            np.array([item for _, item in keyed], dtype=np.int64), np.ones(len(keyed)), np.ones(len(keyed), bool)
+        )
+        return [gone[row] for row in sorted(gone)]
+
+    def _keyed(self, keys: pa.ChunkedArray) -> list[tuple[int, int]]:
+        """(row, item) of every row one of whose keys, one a line, is an item's."""
+        if not len(self._keys):
+            return []
+        lists = pc.split_pattern(keys.combine_chunks(), "\n")
+        found = pc.index_in(lists.flatten(), value_set=self._keys)
+        rows = pc.list_parent_indices(lists).filter(pc.is_valid(found))
+        items = list(self._by_key.values())
+        first: dict[int, int] = {}
+        for row, index in zip(rows.to_pylist(), found.drop_null().to_pylist(), strict=True):
+            first.setdefault(row, items[index])
+        return sorted(first.items())
+
+    def _words(self, texts: pa.ChunkedArray) -> Overlaps:
+        return self.index.overlaps(Texts(texts.combine_chunks()))
+
+    def _match(self, found: Overlaps, at: int) -> Match:
+        spans = (
+            (int(found.text_start[at]), int(found.text_end[at])),
+            (int(found.item_start[at]), int(found.item_end[at])),
+        )
+        item = self.items[int(found.item[at])]
+        return Match(int(found.text[at]), item, BY_WORDS, float(found.coverage[at]), *spans)
 
 
-def _ngrams(words: Sequence[str]) -> Iterable[tuple[str, ...]]:
-    return zip(*(words[i:] for i in range(NGRAM)), strict=False)
+class Tally:
+    """For every item: documents that went for it and that stayed beside it, and the largest coverage of each."""
+
+    def __init__(self, items: Sequence[EvaluationItem]):
+        self.items = items
+        self.documents = np.zeros((2, len(items)), dtype=np.int64)  # kept, removed
+        self.coverage = np.zeros((2, len(items)))
+
+    def count(self, items: Ints, coverage: "np.ndarray", removed: "np.ndarray") -> None:
+        side = removed.astype(np.int64)
+        np.add.at(self.documents, (side, items), 1)
+        np.maximum.at(self.coverage, (side, items), coverage)
+
+    def table(self) -> pa.Table:
+        """All items with their counts, in order."""
+        (kept, removed), (kept_coverage, removed_coverage) = self.documents, np.round(self.coverage, 6)
+        columns = [
+            [item.family for item in self.items],
+            [item.id for item in self.items],
+            [item.holds_out for item in self.items],
+            removed,
+            kept,
+            removed_coverage,
+            kept_coverage,
+        ]
+        return pa.table([pa.array(column) for column in columns], schema=TALLY_SCHEMA)
+
+    def save(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(self.table(), path, compression="zstd")
+
+    def add(self, path: Path) -> None:
+        """The counts of a saved tally of the same items."""
+        table = pq.read_table(path, schema=TALLY_SCHEMA)
+        self.documents += np.stack([table["kept"].to_numpy(), table["removed"].to_numpy()])
+        more = np.stack([table["kept_coverage"].to_numpy(), table["removed_coverage"].to_numpy()])
+        np.maximum(self.coverage, more, out=self.coverage)
+
+
+@lru_cache(maxsize=2)
+def decontamination(corpus: Path, config: DecontaminationConfig) -> Decontamination:
+    """Of the items registered in a corpus folder and the further files of `config`; kept by each process."""
+    return Decontamination([*registered(corpus), *external(config.external, config)], config)
+
+
+def detail(match: Match) -> str:
+    """What the table of rejects says of it: family, item, coverage and the spans on both sides, as JSON."""
+    return json.dumps(
+        {
+            "family": match.item.family,
+            "item": match.item.id,
+            "coverage": round(match.coverage, 4),
+            "document_span": match.text_span,
+            "item_span": match.item_span,
+        }
+    )
+
+
+def _around(text: str, start: int, end: int) -> dict[str, Any]:
+    return {
+        "start": start,
+        "end": end,
+        "before": text[max(0, start - _AROUND) : start],
+        "match": text[start:end],
+        "after": text[end : end + _AROUND],
+    }

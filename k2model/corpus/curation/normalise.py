@@ -1,27 +1,32 @@
-"""One form for each text: Unicode NFC, `\\n` line ends, no control characters, tidy white space."""
+"""One form for each text: Unicode NFC, `\\n` line ends, no control characters, tidy white space.
+
+Most texts have that form already, which one regular expression over the batch tells; the others are rewritten
+one by one.
+"""
 
 import re
 import unicodedata
+from collections.abc import Callable
 
-from k2model.corpus.documents import Document
-from k2model.corpus.markup import Segment, joined
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k2model.corpus.curation.quality import matches
+from k2model.corpus.curation.texts import Flags
 
 # C0 and C1 controls but tab and line feed; lone surrogates; byte order mark and zero-width characters
 _UNWANTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufeff\u200b-\u200d\u2060]")
-_SUSPECT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\U0010ffff]")
 _TRAILING = re.compile(r"[ \t]+$", re.MULTILINE)
 _BLANK_LINES = re.compile(r"\n{4,}")
-
-
-def is_clean(text: str) -> bool:
-    """Whether `clean_characters` surely leaves the text as it is (plain ASCII without controls)."""
-    return _SUSPECT.search(text) is None
+_SUSPECT_CHARACTERS = r"[^\n\t -~]"
+_SUSPECT_PAGE = rf"{_SUSPECT_CHARACTERS}|[ \t]\n|[ \t]\z|\n\n\n\n|\A\n|\n\z"
 
 
 def clean_characters(text: str) -> str:
     """NFC, line feeds, no control characters. Never touches spaces: generated answers start with one."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return _UNWANTED.sub("", unicodedata.normalize("NFC", text))
+    return unicodedata.normalize("NFC", _UNWANTED.sub("", text))
 
 
 def clean_page(text: str) -> str:
@@ -30,11 +35,16 @@ def clean_page(text: str) -> str:
     return _BLANK_LINES.sub("\n\n\n", text).strip("\n")
 
 
-def normalise(document: Document, natural: bool) -> Document:
-    """The document in its one form; special tokens are never touched."""
-    clean = clean_page if natural else clean_characters
-    segments: list[Segment] = [
-        segment if segment["kind"] == "special" else {**segment, "text": clean(segment["text"])}
-        for segment in document["segments"]
-    ]
-    return {**document, "segments": segments, "text": joined(segments)}
+def normalise(strings: pa.LargeStringArray, natural: bool) -> pa.LargeStringArray:
+    """Every string in its one form."""
+    suspect = matches(strings, _SUSPECT_PAGE if natural else _SUSPECT_CHARACTERS)
+    return rewritten(strings, suspect, clean_page if natural else clean_characters)
+
+
+def rewritten(strings: pa.LargeStringArray, chosen: Flags, function: Callable[[str], str]) -> pa.LargeStringArray:
+    """The strings with `function` applied to the chosen ones."""
+    if not chosen.any():
+        return strings
+    made = [function(strings[row].as_py()) for row in np.flatnonzero(chosen)]
+    replacements = pa.array(made, type=pa.large_string())
+    return pc.replace_with_mask(strings, pa.array(chosen), replacements)

@@ -1,68 +1,36 @@
-"""Quality rules for natural text, each with a name under which its rejects are counted.
+"""Quality rules on a batch: which of the recipe's rules (`CurationProfile`), if any, rejects each text."""
 
-After Gopher (Rae et al. 2021, table A1: mean word length, symbols, repeated lines, stop words) and C4
-(Raffel et al. 2020: boiler-plate). The bounds are for pages of a technical manual and of Python
-code, which have more symbols and repetition than the web pages those papers filter.
-"""
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-import re
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
-
-WORDS = re.compile(r"\w+")
-_STOP_WORDS = frozenset(("the", "be", "to", "of", "and", "that", "have", "with", "a", "is", "in", "for"))
-_BOILERPLATE = re.compile(r"lorem ipsum|all rights reserved|without warranty of any kind", re.IGNORECASE)
+from k2model.corpus.curation.measures import measure
+from k2model.corpus.curation.texts import Flags, Numbers, Texts
+from k2model.recipe.curation import CurationProfile
 
 
-class Page(NamedTuple):
-    text: str
-    words: list[str]
-    lines: list[str]  # non-blank, stripped
+def rejecting_rules(strings: pa.LargeStringArray, texts: Texts, profile: CurationProfile) -> list[str]:
+    """For each text the name of the first rule that rejects it, in the profile's order; "" when it is good.
+
+    `texts` are those of `strings`. Raises CorpusError when a rule names no measure.
+    """
+    rejected_by = np.full(texts.count, -1)
+    measured: dict[str, Numbers] = {}
+    for number, rule in enumerate(profile.rules):
+        if rule.measure not in measured:
+            measured[rule.measure] = measure(rule.measure, texts, profile.stop_words)
+        value = measured[rule.measure]
+        bad = (value < rule.at_least) | (value > rule.at_most)
+        if rule.from_lines:
+            bad &= texts.lines.counts >= rule.from_lines
+        rejected_by[bad & (rejected_by < 0)] = number
+    for number, phrase in enumerate(profile.phrases, start=len(profile.rules)):
+        rejected_by[matches(strings, phrase.pattern) & (rejected_by < 0)] = number
+    names = [*(rule.name for rule in profile.rules), *(phrase.name for phrase in profile.phrases), ""]
+    return [names[number] for number in rejected_by]
 
 
-Rule = Callable[[Page], bool]
-
-
-def page(text: str) -> Page:
-    return Page(text, WORDS.findall(text), [line.strip() for line in text.splitlines() if line.strip()])
-
-
-def rejecting_rule(text: str, rules: Mapping[str, Rule]) -> str | None:
-    """The name of the first rule that rejects the text; None when it is good."""
-    read = page(text)
-    return next((name for name, rejects in rules.items() if rejects(read)), None)
-
-
-def fraction(text: str, wanted: Callable[[str], bool]) -> float:
-    """The share of the non-blank characters that are wanted."""
-    visible = [character for character in text if not character.isspace()]
-    return sum(map(wanted, visible)) / max(1, len(visible))
-
-
-def mean_word_length(read: Page) -> float:
-    return sum(map(len, read.words)) / max(1, len(read.words))
-
-
-def repeated_lines(read: Page) -> float:
-    """The share of lines that have been seen before on the page."""
-    return 1 - len(set(read.lines)) / max(1, len(read.lines))
-
-
-PROSE_RULES: dict[str, Rule] = {
-    "few_words": lambda read: len(read.words) < 8,
-    "mean_word_length": lambda read: not 3 <= mean_word_length(read) <= 10,
-    "symbols": lambda read: fraction(read.text, lambda c: not c.isalnum()) > 0.35,
-    "digits": lambda read: fraction(read.text, str.isdigit) > 0.2,
-    "repeated_lines": lambda read: len(read.lines) > 3 and repeated_lines(read) > 0.3,
-    "no_stop_words": lambda read: len({w.lower() for w in read.words} & _STOP_WORDS) < 2,
-    "boilerplate": lambda read: bool(_BOILERPLATE.search(read.text)),
-}
-CODE_RULES: dict[str, Rule] = {
-    "few_words": lambda read: len(read.words) < 8,
-    "mean_word_length": lambda read: not 2 <= mean_word_length(read) <= 12,
-    "symbols": lambda read: fraction(read.text, lambda c: not c.isalnum()) > 0.5,
-    "digits": lambda read: fraction(read.text, str.isdigit) > 0.3,
-    "repeated_lines": lambda read: len(read.lines) > 3 and repeated_lines(read) > 0.4,
-    "boilerplate": lambda read: bool(_BOILERPLATE.search(read.text)),
-}
-RULES: dict[str, dict[str, Rule]] = {"prose": PROSE_RULES, "code": CODE_RULES}
+def matches(strings: pa.LargeStringArray, pattern: str) -> Flags:
+    """Whether a regular expression (RE2 syntax) occurs in each string."""
+    found: Flags = pc.match_substring_regex(strings, pattern).to_numpy(zero_copy_only=False)
+    return found

@@ -1,17 +1,18 @@
-"""The curation step: raw corpus in, curated corpus with its funnel out."""
+"""The curation step: raw corpus in, curated corpus with its funnel out, in parts and on any number of workers."""
 
-import json
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from k2model.corpus.curation import duplicates
-from k2model.corpus.curation.decontamination import Contamination, read_contamination
-from k2model.corpus.curation.funnel import Funnel
-from k2model.corpus.curation.quality import RULES, rejecting_rule
-from k2model.corpus.curation.shard import Shard, read_shard
-from k2model.corpus.errors import CorpusError
+from k2model.corpus.curation.clean import SIGNATURES, clean_part, profile_of
+from k2model.corpus.curation.duplicates import band_links, exact_links, near_links, slices_for
+from k2model.corpus.curation.funnel import summarise
+from k2model.corpus.curation.places import Numbering, Place, places_in
+from k2model.corpus.curation.selection import select_part
+from k2model.corpus.curation.signatures import bands_of
+from k2model.corpus.curation.verdicts import merge, write_verdict
 from k2model.recipe.schema import CorpusConfig
 from k2model.versions import STEP_VERSIONS
 
@@ -19,114 +20,90 @@ if TYPE_CHECKING:
     from k2model.artifacts import ArtifactRef, Store
 
 STEP = "corpus"
-#: Generated sources written in words, checked for overlapping words besides their keys.
-WORDED_SOURCES = ("facts", "chat/facts", "chat/identity", "chat/tools")
-
-Place = tuple[Shard, int]
+POOL_DOCUMENTS = 500_000  # fewer are compared sooner than processes start
 
 
-def curate(store: "Store", config: CorpusConfig, raw: "ArtifactRef") -> "ArtifactRef":
+def curate(store: "Store", config: CorpusConfig, raw: "ArtifactRef", workers: int = 1) -> "ArtifactRef":
     """The curated corpus of `raw`. Raises `CorpusError` when a source has nothing left."""
     from k2model.artifacts import Identity
 
-    settings = {
+    identity = Identity(step=STEP, version=STEP_VERSIONS[STEP], config=settings(config), inputs={"raw": raw})
+    return store.build(identity, lambda folder: curate_folder(store.fetch(raw), folder, config, workers))
+
+
+def settings(config: CorpusConfig) -> dict[str, object]:
+    """What of a corpus's configuration bears on its curation; further items by what their files hold."""
+    from k2model.artifacts import hash_file
+
+    return {
         "sources": [source.name for source in config.sources],
         "near_duplicate_threshold": config.near_duplicate_threshold,
         "minhash_permutations": config.minhash_permutations,
+        "shingle_words": config.shingle_words,
         "min_characters": config.min_characters,
         "max_characters": config.max_characters,
+        "profiles": list(config.profiles),
+        "decontamination": config.decontamination,
+        "external_items": [hash_file(Path(path)) for path in config.decontamination.external],
     }
-    identity = Identity(step=STEP, version=STEP_VERSIONS[STEP], config=settings, inputs={"raw": raw})
-    return store.build(identity, lambda folder: curate_folder(store.fetch(raw), folder, config))
 
 
-def curate_folder(raw: Path, folder: Path, config: CorpusConfig) -> dict[str, float]:
-    """Curate the corpus in `raw` into `folder`; returns counts. Held-out documents stand before trained ones,
-    so that a training document which copies a held-out one is the one to go."""
-    shards = [read_shard(raw, side, source.name) for side in ("heldout", "train") for source in config.sources]
-    funnel = Funnel()
-    funnel.after("raw", shards)
-    funnel.normalised = sum(shard.normalise() for shard in shards)
-    funnel.after("normalised", shards)
-    _drop_exact_duplicates(shards, funnel)
-    funnel.after("exact_duplicates", shards)
-    _drop_bad_quality(shards, funnel, config)
-    funnel.after("quality", shards)
-    _drop_near_duplicates(shards, funnel, config)
-    funnel.after("near_duplicates", shards)
-    _decontaminate(shards, funnel, read_contamination(raw))
-    funnel.after("decontaminated", shards)
-    _write(raw, folder, shards, funnel)
-    return _stats(shards, funnel)
+def curate_folder(raw: Path, folder: Path, config: CorpusConfig, workers: int = 1) -> dict[str, float]:
+    """Curate the corpus in `raw` into `folder` in `workers` processes; returns counts.
 
+    The same bytes for any number of workers. Held-out documents stand before trained ones, so that a training
+    document which copies a held-out one is the one to go.
+    """
+    from k2model.artifacts import map_in_processes
 
-def _drop_exact_duplicates(shards: Sequence[Shard], funnel: Funnel) -> None:
-    places = [(shard, row) for shard in shards for row in shard.living()]
-    firsts = duplicates.exact(shard.texts[row] for shard, row in places)
-    _merge(places, firsts, funnel, "exact_duplicate")
-
-
-def _drop_near_duplicates(shards: Sequence[Shard], funnel: Funnel, config: CorpusConfig) -> None:
-    places = [(shard, row) for shard in shards if shard.natural for row in shard.living()]
-    bodies = [shard.body(row) for shard, row in places]
-    firsts = duplicates.near(bodies, config.near_duplicate_threshold, config.minhash_permutations)
-    _merge(places, firsts, funnel, "near_duplicate")
-
-
-def _merge(places: Sequence[Place], firsts: Sequence[int], funnel: Funnel, rule: str) -> None:
-    """Drop every place whose first is another one, which takes over its count."""
-    for (shard, row), first, own in zip(places, firsts, range(len(places)), strict=True):
-        if first != own:
-            kept, kept_row = places[first]
-            kept.duplicates[kept_row] += shard.duplicates[row]
-            funnel.reject(shard, row, rule)
-
-
-def _drop_bad_quality(shards: Sequence[Shard], funnel: Funnel, config: CorpusConfig) -> None:
-    for shard in shards:
-        for row in shard.living():
-            length = len(shard.texts[row])
-            if length < config.min_characters:
-                funnel.reject(shard, row, "too_short")
-            elif length > config.max_characters:
-                funnel.reject(shard, row, "too_long")
-            elif shard.natural and (rule := rejecting_rule(shard.body(row), RULES[shard.source])):
-                funnel.reject(shard, row, rule)
-
-
-def _decontaminate(shards: Sequence[Shard], funnel: Funnel, contamination: Contamination) -> None:
-    for shard in shards:
-        if shard.side != "train":
-            continue
-        keys = shard.table["key"].to_pylist()
-        worded = shard.natural or shard.source in WORDED_SOURCES
-        for row in shard.living():
-            if key := contamination.matching_key(keys[row]):
-                funnel.reject(shard, row, "item_key", sample=key)
-            elif worded and (words := contamination.matching_words(shard.texts[row])):
-                funnel.reject(shard, row, "item_words", sample=words)
-
-
-def _write(raw: Path, folder: Path, shards: Sequence[Shard], funnel: Funnel) -> None:
-    for shard in shards:
-        if shard.side == "train" and not any(shard.alive):
-            raise CorpusError(
-                f"corpus source '{shard.source}' has no training document left after curation: "
-                f"{json.dumps(funnel.report(shards)['train'][shard.source]['rejects'])[:600]}. Raise its number of "
-                "documents, or loosen corpus.near_duplicate_threshold, min_characters or max_characters"
-            )
-        shard.write(folder)
+    places, work = places_in(raw, [source.name for source in config.sources]), folder / "work"
+    map_in_processes(partial(_cleaned, raw, work, config), places, workers)
+    find_duplicates(work / SIGNATURES, places, config, work / "copies", workers)
+    selected = partial(_selected, raw, work, Numbering.of(work / SIGNATURES, places), folder, config)
+    map_in_processes(selected, places, workers)
+    shutil.rmtree(work)
     shutil.copytree(raw / "items", folder / "items")
-    account = json.dumps(funnel.report(shards), indent=1, ensure_ascii=False)
-    (folder / "curation.json").write_text(account + "\n", encoding="utf-8")
+    return summarise(raw, folder, folder, places, config)
 
 
-def _stats(shards: Sequence[Shard], funnel: Funnel) -> dict[str, float]:
-    totals = [shard.totals() for shard in shards if shard.side == "train"]
-    return {
-        "documents": float(sum(total["documents"] for total in totals)),
-        "bytes": float(sum(total["bytes"] for total in totals)),
-        "exact_duplicates": float(funnel.rejected("exact_duplicate")),
-        "near_duplicates": float(funnel.rejected("near_duplicate")),
-        "contaminated": float(funnel.rejected("item_key") + funnel.rejected("item_words")),
-    }
+def find_duplicates(
+    signatures: Path, places: Sequence[Place], config: CorpusConfig, folder: Path, workers: int = 1
+) -> dict[str, float]:
+    """Compare all documents by their signatures, and write into `folder` what `write_verdict` reads."""
+    from k2model.artifacts import map_in_processes
+
+    numbering = Numbering.of(signatures, places)
+    parts, (bands, _) = slices_for(numbering.documents), bands_of(config)
+    if numbering.documents < POOL_DOCUMENTS:
+        workers = 1
+    natural = tuple(source.name for source in config.sources if profile_of(source.name, config).natural)
+    exact = [folder / "exact" / f"{part:04d}.parquet" for part in range(parts)]
+    map_in_processes(partial(_exact, signatures, numbering, exact), range(parts), workers)
+    near = [(folder / "bands" / f"{band:02d}-{part:04d}.parquet", band, part, parts)
+            for band in range(bands) for part in range(parts)]  # fmt: skip
+    map_in_processes(partial(_band, signatures, numbering, natural, config, exact), near, workers)
+    near_links(signatures, numbering, config, [entry[0] for entry in near], folder / "near.parquet")
+    return merge(signatures, numbering, exact, folder / "near.parquet", folder)
+
+
+def _cleaned(raw: Path, work: Path, config: CorpusConfig, place: Place) -> dict[str, float]:
+    return clean_part(raw, work, place, config)
+
+
+def _selected(
+    raw: Path, work: Path, numbering: Numbering, folder: Path, config: CorpusConfig, place: Place
+) -> dict[str, float]:
+    write_verdict(work / SIGNATURES, numbering, work / "copies", work / "verdicts", place)
+    return select_part(raw, work, work / "verdicts", folder, place, config)
+
+
+def _exact(signatures: Path, numbering: Numbering, files: Sequence[Path], part: int) -> dict[str, float]:
+    return exact_links(signatures, numbering, files[part], part, len(files))
+
+
+def _band(
+    signatures: Path, numbering: Numbering, natural: Sequence[str], config: CorpusConfig, exact: Sequence[Path],
+    entry: tuple[Path, int, int, int],
+) -> dict[str, float]:  # fmt: skip
+    out, band, part, parts = entry
+    return band_links(signatures, numbering, natural, config, exact, out, band, part, parts)

@@ -1,0 +1,105 @@
+"""What happened to the documents of a part: counts that add up over parts, and samples that do not depend on them.
+
+Counts have names like `documents/quality` or `rejects/few_words`. A sample is chosen by a hash of the document's id,
+the smallest ones stand: so samples are seeded, spread over all parts, and the same however the parts are cut.
+"""
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SAMPLES = 8  # of every rule and source
+SAMPLE_CHARACTERS = 200
+
+REJECT_SCHEMA = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),  # in the raw part
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("rule", pa.string(), nullable=False),
+        pa.field("detail", pa.string(), nullable=False),  # what it copies, or which item it holds
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Reject:
+    row: int
+    id: str
+    rule: str
+    detail: str = ""
+
+
+@dataclass
+class Account:
+    """Of one or several parts; `rejects` are those of one part and go to a file of their own."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    samples: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
+    rejects: list[Reject] = field(default_factory=list)
+
+    def after(self, step: str, documents: int, octets: int) -> None:
+        """Documents left after a step."""
+        self.counts[f"documents/{step}"] += documents
+        self.counts[f"bytes/{step}"] += octets
+
+    def reject(self, reject: Reject, sample: str) -> None:
+        """`sample` is what a person is shown of the document."""
+        self.rejects.append(reject)
+        self.counts[f"rejects/{reject.rule}"] += 1
+        self.sample(reject.rule, reject.id, sample[:SAMPLE_CHARACTERS])
+
+    def sample(self, rule: str, identity: str, text: str) -> None:
+        """Keep the text if its hash is among the smallest."""
+        key = hashlib.blake2b(f"{rule} {identity}".encode(), digest_size=8).hexdigest()
+        kept = self.samples[rule]
+        if len(kept) < SAMPLES or key < kept[-1][0]:
+            self.samples[rule] = sorted([*kept, (key, text)])[:SAMPLES]
+
+    def add(self, other: "Account") -> None:
+        self.counts.update(other.counts)
+        for rule, samples in other.samples.items():
+            self.samples[rule] = sorted([*self.samples[rule], *samples])[:SAMPLES]
+
+    def named(self, prefix: str) -> dict[str, int]:
+        """The counts below a name, sorted: `named("rejects")` -> {"few_words": 3}."""
+        start = f"{prefix}/"
+        return {name[len(start) :]: count for name, count in sorted(self.counts.items()) if name.startswith(start)}
+
+    def texts(self, rule: str) -> list[str]:
+        return [text for _, text in self.samples.get(rule, ())]
+
+    def save(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = {"counts": dict(sorted(self.counts.items())), "samples": dict(sorted(self.samples.items()))}
+        path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_account(path: Path) -> Account:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    samples = {rule: [(key, text) for key, text in kept] for rule, kept in content["samples"].items()}
+    return Account(Counter(content["counts"]), defaultdict(list, samples))
+
+
+def merged(accounts: Iterable[Account]) -> Account:
+    total = Account()
+    for account in accounts:
+        total.add(account)
+    return total
+
+
+def write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
+    """In the order of rows."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ordered = sorted(rejects, key=lambda reject: reject.row)
+    columns = {name: [getattr(reject, name) for reject in ordered] for name in REJECT_SCHEMA.names}
+    pq.write_table(pa.table(columns, schema=REJECT_SCHEMA), path, compression="zstd")
+
+
+def read_rejects(path: Path) -> list[Reject]:
+    return [Reject(**row) for row in pq.read_table(path, schema=REJECT_SCHEMA).to_pylist()]

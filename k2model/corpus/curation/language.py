@@ -1,0 +1,82 @@
+"""Which language texts are in: the naive Bayes model over byte n-grams that py3langid ships, run over a whole batch.
+
+The package walks its automaton in Python, byte by byte and text by text. Here all texts take a step together, which is
+an order of magnitude faster and gives the same answers. The first `SAMPLE` bytes decide. The model is loaded by the
+first text that asks, and only sources that ask for languages do.
+"""
+
+import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+SAMPLE = 512
+
+
+class _Model(NamedTuple):
+    """`weights` are log likelihoods [features, classes]; the automaton's moves stand at `rows[state] * 256 + byte`."""
+
+    weights: Any
+    prior: Any
+    classes: Any
+    moves: Any
+    rows: Any
+    outputs: Any
+
+
+def identify(texts: Sequence[str]) -> list[tuple[str, float]]:
+    """(ISO 639-1 code, probability) of the most likely language of each text."""
+    if not texts:
+        return []
+    model = _model()
+    encoded = [_sample(text) for text in texts]
+    scores = _scores(encoded, model)
+    scores /= np.sqrt(np.maximum(1, [len(octets) for octets in encoded]))[:, None]  # calibrated across lengths
+    likely = np.exp(scores - scores.max(axis=1, keepdims=True))
+    likely /= likely.sum(axis=1, keepdims=True)
+    names, which = np.unique(model.classes, return_inverse=True)
+    together = np.zeros((len(texts), len(names)))
+    np.add.at(together.T, which, likely.T)  # a language in two scripts is one language
+    best = together.argmax(axis=1)
+    return [(str(names[i]), float(together[row, i])) for row, i in enumerate(best)]
+
+
+def _sample(text: str) -> bytes:
+    start = unicodedata.normalize("NFC", text[:SAMPLE])
+    octets = (start.lower() if start.isupper() else start).encode("utf-8", "replace")[:SAMPLE]
+    return octets.decode("utf-8", "ignore").encode("utf-8")
+
+
+def _scores(encoded: Sequence[bytes], model: _Model) -> "np.ndarray[Any, np.dtype[np.float64]]":
+    """[texts, classes]: sum of log(1 + count) x weight over the features found, and the prior."""
+    texts, width = len(encoded), max(1, max(map(len, encoded)))
+    octets = np.zeros((width, texts), dtype=np.int64)
+    for column, sample in enumerate(encoded):
+        octets[: len(sample), column] = np.frombuffer(sample, dtype=np.uint8)
+    lengths = np.array([len(sample) for sample in encoded])
+    state, found = np.zeros(texts, dtype=np.int64), np.full((width, texts), -1, dtype=np.int64)
+    for step in range(width):
+        state = model.moves[(model.rows[state] << 8) + octets[step]]
+        found[step] = np.where(step < lengths, model.outputs[state], -1)
+    features = len(model.weights)
+    keys = (found + features * np.arange(texts))[found >= 0]
+    pairs, counts = np.unique(keys, return_counts=True)
+    owners, values = pairs // features, np.log1p(counts).astype(np.float32)
+    scores = np.zeros((texts, model.weights.shape[1]))
+    bounds = np.searchsorted(owners, np.arange(texts + 1))
+    for text in np.flatnonzero(np.diff(bounds)):
+        own = slice(bounds[text], bounds[text + 1])
+        scores[text] = values[own] @ model.weights[pairs[own] % features] + model.prior
+    return scores
+
+
+@lru_cache(maxsize=1)
+def _model() -> _Model:
+    from py3langid.langid import MODEL_DIR, MODEL_FILE
+    from py3langid.modelio import load_model
+
+    weights, prior, classes, moves, rows, outputs = load_model(MODEL_DIR / MODEL_FILE)
+    whole = (np.asarray(table, dtype=np.int64) for table in (moves, rows, outputs))
+    return _Model(np.asarray(weights, dtype=np.float32), np.asarray(prior), np.array(classes), *whole)

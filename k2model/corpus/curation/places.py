@@ -1,0 +1,108 @@
+"""Parts of a corpus by name, their files in any folder of the curation, and the one order of all documents.
+
+The order decides which of several copies stays: held-out documents first, so that the training document is the
+one to go; then sources as the recipe lists them (curated before crawled, newer before older); then parts and rows.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from k2model.corpus.curation.hashing import Ints
+from k2model.corpus.documents import part_path, parts_of
+
+SIDES = ("heldout", "train")
+ROW_GROUP_ROWS, ROW_GROUP_BYTES = 16_384, 32 << 20
+
+
+class Place(NamedTuple):
+    """One part of a source."""
+
+    side: str
+    source: str
+    part: int
+
+    @property
+    def name(self) -> str:
+        """`train/arithmetic-think/00000`."""
+        return str(part_path(Path(), *self).with_suffix(""))
+
+    def file(self, folder: Path, suffix: str = ".parquet") -> Path:
+        return part_path(folder, *self).with_suffix(suffix)
+
+
+def places_in(corpus: Path, sources: Sequence[str]) -> list[Place]:
+    """Every part of a corpus folder, in the order of priority."""
+    return [
+        Place(side, source, int(path.stem))
+        for side in SIDES
+        for source in sources
+        for path in parts_of(corpus, side, source)
+    ]
+
+
+@dataclass(frozen=True)
+class Numbering:
+    """A number for every document that has a signature: its rank in the order of priority."""
+
+    places: tuple[Place, ...]
+    bounds: Ints
+
+    @classmethod
+    def of(cls, signatures: Path, places: Sequence[Place]) -> "Numbering":
+        rows = [pq.read_metadata(place.file(signatures)).num_rows for place in places]
+        return cls(tuple(places), np.concatenate([[0], np.cumsum(rows, dtype=np.int64)]).astype(np.int64))
+
+    @property
+    def documents(self) -> int:
+        return int(self.bounds[-1])
+
+    def name(self, number: int) -> str:
+        """`train/prose/00000:17`, the row being that of the signature."""
+        place = int(np.searchsorted(self.bounds, number, side="right")) - 1
+        return f"{self.places[place].name}:{number - self.bounds[place]}"
+
+    def span(self, place: Place) -> tuple[int, int]:
+        index = self.places.index(place)
+        return int(self.bounds[index]), int(self.bounds[index + 1])
+
+
+class PartWriter:
+    """Writes a part from batches of any size, in row groups of bounded rows and bytes."""
+
+    def __init__(self, path: Path, schema: pa.Schema):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._schema, self._waiting, self._rows, self._bytes = schema, list[pa.Table](), 0, 0
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
+
+    def write(self, rows: pa.Table) -> None:
+        if rows.num_rows:
+            self._waiting.append(rows.cast(self._schema))
+            self._rows, self._bytes = self._rows + rows.num_rows, self._bytes + rows.nbytes
+        if self._rows >= ROW_GROUP_ROWS or self._bytes >= ROW_GROUP_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            table = pa.concat_tables(self._waiting).combine_chunks()
+            self._writer.write_table(table, row_group_size=max(1, table.num_rows))
+        self._waiting, self._rows, self._bytes = [], 0, 0
+
+    def __enter__(self) -> "PartWriter":
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if failure[0] is None:
+            self._flush()
+        self._writer.close()
+
+
+def batches(path: Path, columns: Sequence[str] | None = None, rows: int = 1_024) -> Iterator[pa.RecordBatch]:
+    """The rows of a part, a batch at a time."""
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        yield from file.iter_batches(batch_size=rows, columns=columns)

@@ -1,0 +1,53 @@
+"""How much a text repeats itself: lines, paragraphs and n-grams of words, in shares of its characters.
+
+The measures of Gopher (Rae et al. 2021, arXiv 2112.11446, table A1). "Repeated" counts every occurrence but the
+first; characters are those of words for n-grams, and each is counted once however many n-grams cover it.
+"""
+
+import numpy as np
+
+from k2model.corpus.curation.hashing import first_occurrence
+from k2model.corpus.curation.texts import Numbers, Spans, Texts, sums
+
+
+def repeated_spans(texts: Texts, spans: Spans, of_characters: bool) -> Numbers:
+    """The share of the spans (lines, paragraphs), or of their characters, in spans seen before in the text."""
+    keys = texts.owned(texts.code_hashes.of(spans.starts, spans.ends), spans.owners)
+    repeated = first_occurrence(keys) != np.arange(len(keys))
+    weights = spans.ends - spans.starts if of_characters else np.ones(len(keys), dtype=np.int64)
+    return sums(weights * repeated, spans.bounds) / np.maximum(1, sums(weights, spans.bounds))
+
+
+def top_ngram(texts: Texts, width: int) -> Numbers:
+    """The share of the words' characters in the most frequent n-gram, the longest of those as frequent.
+
+    0 when no n-gram occurs twice."""
+    keys, starts, owners = texts.ngrams(width)
+    first = first_occurrence(texts.owned(keys, owners))
+    counts = np.bincount(first, minlength=len(keys))
+    lengths = _word_characters(texts)
+    covered = lengths[starts + width] - lengths[starts]
+    often = np.flatnonzero(counts > 1)
+    order = often[np.lexsort((covered[often], counts[often], owners[often]))]
+    last = np.flatnonzero(np.diff(owners[order], append=-1)) if len(order) else order
+    best = order[last]
+    shares = np.zeros(texts.count)
+    shares[owners[best]] = counts[best] * covered[best]
+    return np.minimum(1.0, shares / np.maximum(1, np.diff(lengths[texts.words.bounds])))
+
+
+def repeated_ngrams(texts: Texts, width: int) -> Numbers:
+    """The share of the words' characters that lie in n-grams seen before in the text."""
+    keys, starts, owners = texts.ngrams(width)
+    again = starts[first_occurrence(texts.owned(keys, owners)) != np.arange(len(keys))]
+    edges = np.zeros(len(texts.words.starts) + 1, dtype=np.int64)
+    np.add.at(edges, again, 1)
+    np.add.at(edges, again + width, -1)
+    covered = np.cumsum(edges[:-1]) > 0
+    lengths = texts.words.ends - texts.words.starts
+    return sums(lengths * covered, texts.words.bounds) / np.maximum(1, sums(lengths, texts.words.bounds))
+
+
+def _word_characters(texts: Texts) -> "np.ndarray":
+    """Characters of words before each word, and at the end."""
+    return np.concatenate([[0], np.cumsum(texts.words.ends - texts.words.starts)])
