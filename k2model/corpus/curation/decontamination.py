@@ -145,8 +145,13 @@ class Tally:
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(self.table(), path, compression="zstd")
 
+    def merge(self, other: "Tally") -> None:
+        """Add the counts of another tally of the same items."""
+        self.documents += other.documents
+        np.maximum(self.coverage, other.coverage, out=self.coverage)
+
     def add(self, path: Path) -> None:
-        """The counts of a saved tally of the same items."""
+        """Add the counts of a saved tally of the same items."""
         table = pq.read_table(path, schema=TALLY_SCHEMA)
         self.documents += np.stack([table["kept"].to_numpy(), table["removed"].to_numpy()])
         more = np.stack([table["kept_coverage"].to_numpy(), table["removed_coverage"].to_numpy()])
