@@ -6,6 +6,8 @@ Source code itself is recorded in provenance, not hashed: a comment must not ret
 
 STEP_VERSIONS = {
     "corpus_raw": "2",
+    "corpus_clean": "1",
+    "duplicates": "1",
     "corpus": "3",
     "corpus_valid": "2",
     "tokenizer": "1",

@@ -9,10 +9,11 @@ from tasks._types import Artifact
 
 
 @data_task()
-def curate(store: StoreRef, config: CorpusConfig, raw: ArtifactRef) -> Artifact:
-    from k2model.corpus import curate
+def find_duplicates(store: StoreRef, config: CorpusConfig, raw: ArtifactRef, clean: ArtifactRef) -> Artifact:
+    """Copies over all parts, from their signatures: one machine, memory bounded by a slice of them."""
+    from k2model.corpus.curation.steps import compare
 
-    return curate(store.open(), config, raw)
+    return compare(store.open(), config, raw, clean)
 
 
 @data_task(enable_deck=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import s3_server  # noqa: F401  one server for all tests
+from tests.servers import S3Server, s3_server  # noqa: F401  one server for all tests
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -25,3 +25,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess
     result = lifecycle(home)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
     return home, result
+
+
+@pytest.fixture
+def s3_uri(
+    s3_server: S3Server,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> str:
+    """A place for one test on the real S3 server, whose credentials are in the environment."""
+    monkeypatch.setenv("K2_HOME", str(tmp_path / "home"))
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{s3_server.bucket}/{tmp_path.name}"

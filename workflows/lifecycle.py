@@ -9,7 +9,7 @@ The recipe is chosen at registration by `K2_RECIPE` (default `laptop`); single f
 from flytekit import workflow
 
 from tasks._platform import RECIPE
-from tasks.data import curate, validate
+from tasks.data import find_duplicates, validate
 from tasks.parts import fan_out
 from tasks.release import assemble, release, report, summarize
 from tasks.resolve import resolve
@@ -29,7 +29,9 @@ def full_lifecycle(overrides: dict = {}) -> str:  # noqa: B006  Flyte reads the 
     """
     plan = resolve(overrides=overrides)
     raw = fan_out(plan, "corpus_raw", [])
-    curated = curate(store=plan.store, config=plan.recipe.corpus, raw=raw)
+    clean = fan_out(plan, "corpus_clean", [raw])
+    duplicates = find_duplicates(store=plan.store, config=plan.data.corpus, raw=raw, clean=clean)
+    curated = fan_out(plan, "corpus", [raw, clean, duplicates])
     corpus = validate(
         store=plan.store,
         config=plan.recipe.validation,

@@ -27,7 +27,17 @@ from k2model.artifacts.manifest import (
     verify,
     write_manifest,
 )
-from k2model.artifacts.parts import Part, PartedStep, PartRecord, find_part, gather, make_part, map_in_processes, totals
+from k2model.artifacts.parts import (
+    Part,
+    PartedStep,
+    PartRecord,
+    find_part,
+    gather,
+    local_parts,
+    make_part,
+    map_in_processes,
+    totals,
+)
 from k2model.artifacts.store import Store
 
 __all__ = [
@@ -54,6 +64,7 @@ __all__ = [
     "fingerprint",
     "gather",
     "hash_file",
+    "local_parts",
     "make_part",
     "map_in_processes",
     "read_manifest",

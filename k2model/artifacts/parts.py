@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from k2model.artifacts.errors import CorruptArtifact, MissingArtifact
-from k2model.artifacts.files import LocalFiles, writing_scratch
+from k2model.artifacts.files import LocalFiles, RemoteFiles, writing_scratch
 from k2model.artifacts.identity import ArtifactRef, Identity
 from k2model.artifacts.lease import STALE_SECONDS
-from k2model.artifacts.manifest import ATTACHMENTS, FileEntry, Manifest, describe_folder
+from k2model.artifacts.manifest import ATTACHMENTS, FileEntry, Manifest, describe_folder, verify_files
+from k2model.artifacts.transfer import download
 
 if TYPE_CHECKING:
     from k2model.artifacts.store import Store
@@ -111,6 +112,18 @@ def find_part(store: "Store", identity: Identity, name: str) -> PartRecord | Non
         return PartRecord.from_json(store.files_of(identity).read(path), f"{store.location(identity)}/{path}")
     except FileNotFoundError:
         return None
+
+
+def local_parts(
+    store: "Store", identity: Identity, records: Iterable[PartRecord], wanted: Callable[[str], bool]
+) -> Path:
+    """A local folder with those files of finished parts whose path is wanted, verified; for a step's `finish`."""
+    files = store.files_of(identity)
+    entries = [entry for record in records for entry in record.files if wanted(entry.path)]
+    if isinstance(files, RemoteFiles):
+        return download(files, entries)
+    verify_files(files, entries)
+    return Path(files.uri)
 
 
 def make_part(store: "Store", step: PartedStep, part: Part) -> PartRecord:

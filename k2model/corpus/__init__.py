@@ -7,7 +7,7 @@ from k2model.corpus.markup import EFFORTS, SPECIAL_TOKENS, chat_prompt, plain_pr
 
 _LAZY = {
     "build_corpus": "k2model.corpus.build",
-    "curate": "k2model.corpus.curation.step",
+    "curate": "k2model.corpus.curation.steps",
     "source_versions": "k2model.corpus.build",
     "FAMILIES": "k2model.corpus.families",
     "DOCUMENT_SCHEMA": "k2model.corpus.documents",

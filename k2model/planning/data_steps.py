@@ -13,8 +13,24 @@ def _raw(store: Store, data: DataPlan, inputs: Sequence[ArtifactRef]) -> PartedS
     return raw_step(data.corpus)
 
 
+def _clean(store: Store, data: DataPlan, inputs: Sequence[ArtifactRef]) -> PartedStep:
+    from k2model.corpus.curation.steps import clean_step
+
+    (raw,) = inputs
+    return clean_step(store, data.corpus, raw)
+
+
+def _curated(store: Store, data: DataPlan, inputs: Sequence[ArtifactRef]) -> PartedStep:
+    from k2model.corpus.curation.steps import curated_step
+
+    raw, clean, duplicates = inputs
+    return curated_step(store, data.corpus, raw, clean, duplicates)
+
+
 _STEPS: dict[str, Callable[[Store, DataPlan, Sequence[ArtifactRef]], PartedStep]] = {
     "corpus_raw": _raw,
+    "corpus_clean": _clean,
+    "corpus": _curated,
 }
 
 

@@ -34,6 +34,11 @@ def bucket_range(bucket: str) -> tuple[int, int]:
     )
 
 
+def bucket(count: int) -> str:
+    """The bucket of a duplicate count of at least 1."""
+    return next(name for name in BUCKETS if count <= bucket_range(name)[1])
+
+
 def overlap(one: str, other: str) -> bool:
     """Whether a document can be in both buckets."""
     (low, high), (other_low, other_high) = bucket_range(one), bucket_range(other)

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from k2model.artifacts import Identity, Store
-from tests.servers import S3Server
 
 
 @pytest.fixture(autouse=True)
@@ -16,13 +15,6 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store.open(tmp_path / "store")
-
-
-@pytest.fixture
-def s3_uri(s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    for name, value in s3_server.environment.items():
-        monkeypatch.setenv(name, value)
-    return f"s3://{s3_server.bucket}/{tmp_path.name}"
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from k2model.corpus.build import write_corpus
-from k2model.corpus.curation.step import curate_folder
+from k2model.corpus.curation.folder import curate_folder
 from k2model.recipe.schema import CorpusConfig, SourceConfig
 
 SOURCES = {

@@ -24,8 +24,6 @@ from k2model.corpus.curation.places import Numbering, batches
 from k2model.corpus.curation.signatures import band_column, unpacked
 from k2model.recipe.schema import CorpusConfig
 
-#: K2's buckets of duplicate counts: lower bound -> name.
-BUCKETS = {1: "1", 2: "2-5", 6: "6-10", 11: "11-100", 101: "101-1000", 1001: "1001+"}
 SLICE_DOCUMENTS = 16_000_000  # some 50 bytes each while they are sorted
 #: Documents in a band (in a cluster of bands) that the others are compared with: a bound on work, not on memory.
 BAND_LEADERS, CLUSTER_LEADERS = 64, 1_024
@@ -33,11 +31,6 @@ _PAIRS = 1 << 18  # sketches compared at a time
 _ROWS = 1 << 16  # signatures read at a time
 
 LINK_SCHEMA = pa.schema([pa.field("document", pa.int64(), nullable=False), pa.field("original", pa.int64(), False)])
-
-
-def bucket(count: int) -> str:
-    """The name of K2's bucket for a duplicate count of at least 1."""
-    return next(name for low, name in reversed(BUCKETS.items()) if count >= low)
 
 
 def slices_for(documents: int) -> int:

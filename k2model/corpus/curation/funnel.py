@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 from k2model.corpus.curation import clean, selection
 from k2model.corpus.curation.account import Account, merged, read_account
 from k2model.corpus.curation.decontamination import Tally, decontamination
-from k2model.corpus.curation.duplicates import BUCKETS
 from k2model.corpus.curation.places import SIDES, Place
 from k2model.corpus.errors import CorpusError
+from k2model.recipe.buckets import BUCKETS
 from k2model.recipe.schema import CorpusConfig
 
 STEPS = (*clean.STEPS, *selection.STEPS)
@@ -112,8 +112,7 @@ def _histogram(accounts: Accounts) -> dict[str, dict[str, int]]:
     for counts in own.values():
         everything.update(counts)
     return {
-        source: {name: counts.get(name, 0) for name in BUCKETS.values()}
-        for source, counts in {"all": everything, **own}.items()
+        source: {name: counts.get(name, 0) for name in BUCKETS} for source, counts in {"all": everything, **own}.items()
     }
 
 

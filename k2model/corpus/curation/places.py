@@ -4,7 +4,8 @@ The order decides which of several copies stays: held-out documents first, so th
 one to go; then sources as the recipe lists them (curated before crawled, newer before older); then parts and rows.
 """
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from k2model.corpus.curation.hashing import Ints
-from k2model.corpus.documents import part_path, parts_of
+from k2model.corpus.documents import part_path, parts_of, source_file
 
 SIDES = ("heldout", "train")
 ROW_GROUP_ROWS, ROW_GROUP_BYTES = 16_384, 32 << 20
@@ -34,6 +35,14 @@ class Place(NamedTuple):
 
     def file(self, folder: Path, suffix: str = ".parquet") -> Path:
         return part_path(folder, *self).with_suffix(suffix)
+
+
+def places_of(paths: Iterable[str], sources: Sequence[str]) -> list[Place]:
+    """Every part among the paths of a corpus's files, in the order of priority."""
+    stems = {source_file(source): source for source in sources}
+    found = [path.removesuffix(".parquet").split("/") for path in paths if path.split("/")[0] in SIDES]
+    places = [Place(side, stems[stem], int(part)) for side, stem, part in found]
+    return sorted(places, key=lambda place: (SIDES.index(place.side), sources.index(place.source), place.part))
 
 
 def places_in(corpus: Path, sources: Sequence[str]) -> list[Place]:
@@ -57,6 +66,14 @@ class Numbering:
     def of(cls, signatures: Path, places: Sequence[Place]) -> "Numbering":
         rows = [pq.read_metadata(place.file(signatures)).num_rows for place in places]
         return cls(tuple(places), np.concatenate([[0], np.cumsum(rows, dtype=np.int64)]).astype(np.int64))
+
+    def to_json(self) -> str:
+        return json.dumps({"places": self.places, "bounds": self.bounds.tolist()}) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Numbering":
+        content = json.loads(text)
+        return cls(tuple(Place(*place) for place in content["places"]), np.array(content["bounds"], dtype=np.int64))
 
     @property
     def documents(self) -> int:

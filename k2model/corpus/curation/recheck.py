@@ -75,4 +75,3 @@ def recheck_part(corpus: Path, files: Sequence[str], config: CorpusConfig, place
                 shown = json.dumps(match.shown(document, text), ensure_ascii=False)
                 account.sample(MATCH, f"{document} {match.item.id}", shown)
     return account, tally
-

@@ -12,6 +12,7 @@ from k2model.corpus.curation.hashing import Ints
 from k2model.corpus.curation.places import Numbering, Place
 
 EXACT, NEAR = "exact_duplicate", "near_duplicate"
+GONE, STANDING = "gone.parquet", "standing.parquet"
 
 #: A row for each row of a cleaned part: `rule` is empty when it stays, `original` the name of what it copies.
 VERDICT_SCHEMA = pa.schema(
@@ -49,8 +50,8 @@ def merge(signatures: Path, numbering: Numbering, exact: Sequence[Path], near: P
     counts = np.zeros(len(standing), dtype=np.int64)
     np.add.at(counts, who, own)
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "gone.parquet", [documents, originals, near_too], GONE_SCHEMA)
-    _write(folder / "standing.parquet", [standing, counts], STANDING_SCHEMA)
+    _write(folder / GONE, [documents, originals, near_too], GONE_SCHEMA)
+    _write(folder / STANDING, [standing, counts], STANDING_SCHEMA)
     return {EXACT: float(len(copies)), NEAR: float(len(similar))}
 
 
@@ -59,9 +60,9 @@ def write_verdict(signatures: Path, numbering: Numbering, merged: Path, folder: 
     start, end = numbering.span(place)
     own = pq.read_table(place.file(signatures), columns=["duplicates"], partitioning=None)["duplicates"].to_numpy()
     counts = own.astype(np.int64)
-    standing = _read(merged / "standing.parquet", start, end)
+    standing = _read(merged / STANDING, start, end)
     counts[standing["document"].to_numpy() - start] += standing["duplicates"].to_numpy()
-    gone = _read(merged / "gone.parquet", start, end)
+    gone = _read(merged / GONE, start, end)
     rules, names = np.full(end - start, "", dtype=object), np.full(end - start, "", dtype=object)
     rows = gone["document"].to_numpy() - start
     rules[rows] = np.where(gone["near"].to_numpy(), NEAR, EXACT)

@@ -2,7 +2,7 @@
 
 import json
 
-from k2model.corpus.curation.step import curate_folder
+from k2model.corpus.curation.folder import curate_folder
 from k2model.corpus.documents import make_document, part_path, read_documents, write_documents, write_items
 from k2model.corpus.markup import chat, plain
 from k2model.recipe.schema import CorpusConfig, SourceConfig

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from k2model.corpus.curation import duplicates, minhash
-from k2model.corpus.curation.step import curate_folder
+from k2model.corpus.curation.folder import curate_folder
 from k2model.corpus.curation.texts import Texts
 from k2model.corpus.documents import make_document, part_path, parts_of, read_documents
 from k2model.corpus.markup import plain
+from k2model.recipe.buckets import bucket
 from k2model.recipe.curation import GENERATED, CurationProfile
 from k2model.recipe.schema import CorpusConfig, SourceConfig
 from tests.corpus.curation.planted import distinct_words, edited, write_raw
@@ -103,7 +104,7 @@ def test_copies_over_parts_sources_and_sides_are_counted_on_the_first(tmp_path):
     assert {d["origin"]: d["duplicates"] for d in kept_in(folder, "web")} == {"other": 1}
     assert [(d["origin"], d["duplicates"]) for d in kept_in(folder, "web", "heldout")] == [("held", 2)]
     account = json.loads((folder / "curation.json").read_text())
-    assert account["duplicates"]["books"] == {"1": 1, "2-5": 0, "6-10": 0, "11-100": 1, "101-1000": 0, "1001+": 0}
+    assert account["duplicates"]["books"] == {"1-1": 1, "2-5": 0, "6-10": 0, "11-100": 1, "101-1000": 0, "1001+": 0}
     assert account["train"]["web"]["rejects"]["exact_duplicate"]["documents"] == 1
     assert account["train"]["web"]["rejects"]["near_duplicate"]["documents"] == 7
 
@@ -227,10 +228,10 @@ def test_bands_for_the_usual_threshold_are_those_of_the_formula():
 
 @pytest.mark.parametrize(
     ("count", "name"),
-    [(1, "1"), (2, "2-5"), (5, "2-5"), (6, "6-10"), (10, "6-10"), (11, "11-100"), (101, "101-1000"), (1001, "1001+")],
+    [(1, "1-1"), (2, "2-5"), (5, "2-5"), (6, "6-10"), (10, "6-10"), (11, "11-100"), (101, "101-1000"), (1001, "1001+")],
 )
 def test_buckets_are_those_of_k2(count, name):
-    assert duplicates.bucket(count) == name
+    assert bucket(count) == name
 
 
 def test_any_number_of_workers_gives_the_same_bytes(tmp_path):

@@ -8,8 +8,8 @@ from random import Random
 import pyarrow.parquet as pq
 import pytest
 
+from k2model.corpus.curation.folder import curate_folder
 from k2model.corpus.curation.funnel import read_overlap
-from k2model.corpus.curation.step import curate_folder
 from k2model.corpus.documents import make_item, read_documents, read_items, source_file, write_documents
 from k2model.corpus.errors import CorpusError
 from k2model.recipe.curation import GENERATED, PROSE, CurationProfile
@@ -24,7 +24,7 @@ def test_exact_copies_are_counted_on_the_first(tmp_path):
     assert [(d["origin"], d["duplicates"]) for d in kept] == [("m0", 3), ("m", 1)]
     assert [d["duplicates"] for d in tools] == [2, 1]
     assert account["duplicates"]["prose"] == {
-        "1": 1, "2-5": 1, "6-10": 0, "11-100": 0, "101-1000": 0, "1001+": 0,
+        "1-1": 1, "2-5": 1, "6-10": 0, "11-100": 0, "101-1000": 0, "1001+": 0,
     }  # fmt: skip
     assert account["duplicates"]["all"]["2-5"] == 2
 

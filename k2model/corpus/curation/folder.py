@@ -1,11 +1,11 @@
-"""The curation step: raw corpus in, curated corpus with its funnel out, in parts and on any number of workers."""
+"""Curation of a corpus folder on one machine: all stages, in any number of processes. `steps` has them on a store."""
 
 import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from k2model.artifacts import map_in_processes
 from k2model.corpus.curation.clean import SIGNATURES, clean_part, profile_of
 from k2model.corpus.curation.duplicates import band_links, exact_links, near_links, slices_for
 from k2model.corpus.curation.funnel import summarise
@@ -14,38 +14,8 @@ from k2model.corpus.curation.selection import select_part
 from k2model.corpus.curation.signatures import bands_of
 from k2model.corpus.curation.verdicts import merge, write_verdict
 from k2model.recipe.schema import CorpusConfig
-from k2model.versions import STEP_VERSIONS
 
-if TYPE_CHECKING:
-    from k2model.artifacts import ArtifactRef, Store
-
-STEP = "corpus"
 POOL_DOCUMENTS = 500_000  # fewer are compared sooner than processes start
-
-
-def curate(store: "Store", config: CorpusConfig, raw: "ArtifactRef", workers: int = 1) -> "ArtifactRef":
-    """The curated corpus of `raw`. Raises `CorpusError` when a source has nothing left."""
-    from k2model.artifacts import Identity
-
-    identity = Identity(step=STEP, version=STEP_VERSIONS[STEP], config=settings(config), inputs={"raw": raw})
-    return store.build(identity, lambda folder: curate_folder(store.fetch(raw), folder, config, workers))
-
-
-def settings(config: CorpusConfig) -> dict[str, object]:
-    """What of a corpus's configuration bears on its curation; further items by what their files hold."""
-    from k2model.artifacts import hash_file
-
-    return {
-        "sources": [source.name for source in config.sources],
-        "near_duplicate_threshold": config.near_duplicate_threshold,
-        "minhash_permutations": config.minhash_permutations,
-        "shingle_words": config.shingle_words,
-        "min_characters": config.min_characters,
-        "max_characters": config.max_characters,
-        "profiles": list(config.profiles),
-        "decontamination": config.decontamination,
-        "external_items": [hash_file(Path(path)) for path in config.decontamination.external],
-    }
 
 
 def curate_folder(raw: Path, folder: Path, config: CorpusConfig, workers: int = 1) -> dict[str, float]:
@@ -54,8 +24,6 @@ def curate_folder(raw: Path, folder: Path, config: CorpusConfig, workers: int = 
     The same bytes for any number of workers. Held-out documents stand before trained ones, so that a training
     document which copies a held-out one is the one to go.
     """
-    from k2model.artifacts import map_in_processes
-
     places, work = places_in(raw, [source.name for source in config.sources]), folder / "work"
     map_in_processes(partial(_cleaned, raw, work, config), places, workers)
     find_duplicates(work / SIGNATURES, places, config, work / "copies", workers)
@@ -70,8 +38,6 @@ def find_duplicates(
     signatures: Path, places: Sequence[Place], config: CorpusConfig, folder: Path, workers: int = 1
 ) -> dict[str, float]:
     """Compare all documents by their signatures, and write into `folder` what `write_verdict` reads."""
-    from k2model.artifacts import map_in_processes
-
     numbering = Numbering.of(signatures, places)
     parts, (bands, _) = slices_for(numbering.documents), bands_of(config)
     if numbering.documents < POOL_DOCUMENTS:

@@ -1,0 +1,173 @@
+"""Curation as steps of a store: `corpus_clean` and `corpus` in parts, and between them `duplicates` over all.
+
+    corpus_clean   clean/, signatures/, rejects/, account/ of every part       (the largest: a copy of the raw corpus)
+    duplicates     gone.parquet, standing.parquet: which documents are copies, and of what
+    corpus         the curated parts, their rejects, curation.json, contamination.parquet, items/
+
+A part reads its own files of the steps before it and no others, so any machine can make it.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from k2model.corpus.curation.clean import ACCOUNT, CLEAN, REJECTS, SIGNATURES, clean_part
+from k2model.corpus.curation.folder import find_duplicates
+from k2model.corpus.curation.funnel import summarise
+from k2model.corpus.curation.places import Numbering, Place, places_of
+from k2model.corpus.curation.selection import CONTAMINATION, select_part
+from k2model.corpus.curation.verdicts import GONE, STANDING, write_verdict
+from k2model.recipe.schema import CorpusConfig
+from k2model.versions import STEP_VERSIONS
+
+if TYPE_CHECKING:
+    from k2model.artifacts import ArtifactRef, Part, PartedStep, PartRecord, Store
+
+CLEANED, DUPLICATES, CURATED = "corpus_clean", "duplicates", "corpus"
+NUMBERING_FILE = "numbering.json"
+ITEMS = "items/"
+
+
+def curate(store: "Store", config: CorpusConfig, raw: "ArtifactRef", workers: int = 1) -> "ArtifactRef":
+    """The curated corpus of `raw`, through all three steps. Raises `CorpusError` when a source has nothing left."""
+    clean = store.build_parts(clean_step(store, config, raw), workers)
+    duplicates = compare(store, config, raw, clean, workers)
+    return store.build_parts(curated_step(store, config, raw, clean, duplicates), workers)
+
+
+def clean_step(store: "Store", config: CorpusConfig, raw: "ArtifactRef") -> "PartedStep":
+    """Every part of the raw corpus by itself."""
+    from k2model.artifacts import Identity, PartedStep
+
+    identity = Identity(CLEANED, STEP_VERSIONS[CLEANED], _cleaning(config), {"raw": raw})
+    parts = partial(_parts, store, raw, config)
+    return PartedStep(identity, parts, partial(_clean, store.uri, raw, config), _total)
+
+
+def compare(
+    store: "Store", config: CorpusConfig, raw: "ArtifactRef", clean: "ArtifactRef", workers: int = 1
+) -> "ArtifactRef":
+    """Which documents are copies of others, over all parts and both sides: kind `duplicates`."""
+    from k2model.artifacts import Identity
+
+    identity = Identity(DUPLICATES, STEP_VERSIONS[DUPLICATES], _comparing(config), {"clean": clean})
+    return store.build(identity, lambda folder: _compare(store, config, raw, clean, workers, folder))
+
+
+def curated_step(
+    store: "Store", config: CorpusConfig, raw: "ArtifactRef", clean: "ArtifactRef", duplicates: "ArtifactRef"
+) -> "PartedStep":
+    """Every part by itself, once it is known which documents are copies."""
+    from k2model.artifacts import Identity, PartedStep
+
+    inputs = {"raw": raw, "clean": clean, "duplicates": duplicates}
+    identity = Identity(CURATED, STEP_VERSIONS[CURATED], _selecting(config), inputs)
+    produce = partial(_select, store.uri, config, raw, clean, duplicates)
+    finish = partial(_finish, store.uri, identity, config, raw)
+    return PartedStep(identity, partial(_parts, store, raw, config), produce, finish)
+
+
+def _sources(config: CorpusConfig) -> list[str]:
+    return [source.name for source in config.sources]
+
+
+def _cleaning(config: CorpusConfig) -> dict[str, Any]:
+    return {
+        "sources": _sources(config),
+        "profiles": list(config.profiles),
+        "min_characters": config.min_characters,
+        "max_characters": config.max_characters,
+        "minhash_permutations": config.minhash_permutations,
+        "near_duplicate_threshold": config.near_duplicate_threshold,
+        "shingle_words": config.shingle_words,
+    }
+
+
+def _comparing(config: CorpusConfig) -> dict[str, Any]:
+    return {
+        "sources": _sources(config),
+        "near_duplicate_threshold": config.near_duplicate_threshold,
+        "minhash_permutations": config.minhash_permutations,
+    }
+
+
+def _selecting(config: CorpusConfig) -> dict[str, Any]:
+    """External items count by what their files hold."""
+    from k2model.artifacts import hash_file
+
+    return {
+        "sources": _sources(config),
+        "decontamination": config.decontamination,
+        "external_items": [hash_file(Path(path)) for path in config.decontamination.external],
+    }
+
+
+def _places(store: "Store", raw: "ArtifactRef", config: CorpusConfig) -> list[Place]:
+    _, manifest = store.look_up(raw)
+    return places_of((entry.path for entry in manifest.files), _sources(config))
+
+
+def _parts(store: "Store", raw: "ArtifactRef", config: CorpusConfig) -> "list[Part]":
+    from k2model.artifacts import Part
+
+    return [Part(place.name, json.dumps(place)) for place in _places(store, raw, config)]
+
+
+def _clean(uri: str, raw: "ArtifactRef", config: CorpusConfig, part: "Part", folder: Path) -> dict[str, Any]:
+    from k2model.artifacts import Store
+
+    corpus = Store.open(uri).fetch(raw, lambda path: path == f"{part.name}.parquet")
+    return clean_part(corpus, folder, Place(*json.loads(part.task)), config)
+
+
+def _compare(
+    store: "Store", config: CorpusConfig, raw: "ArtifactRef", clean: "ArtifactRef", workers: int, folder: Path
+) -> dict[str, float]:
+    places = _places(store, raw, config)
+    signatures = store.fetch(clean, lambda path: path.startswith(f"{SIGNATURES}/")) / SIGNATURES
+    work = folder / "work"
+    counts = find_duplicates(signatures, places, config, work, workers)
+    for name in (GONE, STANDING):
+        shutil.move(work / name, folder / name)
+    shutil.rmtree(work)
+    (folder / NUMBERING_FILE).write_text(Numbering.of(signatures, places).to_json(), encoding="utf-8")
+    return counts
+
+
+def _select(
+    uri: str, config: CorpusConfig, raw: "ArtifactRef", clean: "ArtifactRef", duplicates: "ArtifactRef", part: "Part",
+    folder: Path,
+) -> dict[str, Any]:  # fmt: skip
+    from k2model.artifacts import Store
+
+    store, place = Store.open(uri), Place(*json.loads(part.task))
+    corpus = store.fetch(raw, lambda path: path.startswith(ITEMS))
+    own = {f"{kind}/{part.name}" for kind in (CLEAN, SIGNATURES, REJECTS, ACCOUNT)}
+    cleaned = store.fetch(clean, lambda path: path.rpartition(".")[0] in own)
+    copies, verdicts = store.fetch(duplicates), folder / "verdicts"
+    numbering = Numbering.from_json((copies / NUMBERING_FILE).read_text(encoding="utf-8"))
+    write_verdict(cleaned / SIGNATURES, numbering, copies, verdicts, place)
+    counts = select_part(corpus, cleaned, verdicts, folder, place, config)
+    shutil.rmtree(verdicts)
+    return counts
+
+
+def _finish(
+    uri: str, identity: Any, config: CorpusConfig, raw: "ArtifactRef", records: "Sequence[PartRecord]", folder: Path
+) -> dict[str, float]:
+    from k2model.artifacts import Store, local_parts
+
+    store = Store.open(uri)
+    told = local_parts(store, identity, records, lambda path: path.split("/")[0] in (ACCOUNT, CONTAMINATION))
+    corpus = store.fetch(raw, lambda path: path.startswith(ITEMS))
+    shutil.copytree(corpus / ITEMS, folder / ITEMS)
+    return summarise(corpus, told, folder, _places(store, raw, config), config)
+
+
+def _total(records: "Sequence[PartRecord]", folder: Path) -> dict[str, float]:
+    from k2model.artifacts import totals
+
+    return {name: count for name, count in totals(records).items() if "/" not in name}
