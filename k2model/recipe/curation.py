@@ -67,6 +67,7 @@ class CurationProfile:
 
     name: str
     sources: tuple[str, ...]
+    read_from_files: bool = False  # of those sources, the ones with a location alone
     natural: bool = True  # written by people: white space is tidied, near duplicates are looked for
     overlap: bool = True  # compared with evaluation items word by word, besides by key
     rules: tuple[QualityRule, ...] = ()
@@ -149,9 +150,21 @@ PROSE = CurationProfile(
 #: E-mail and network addresses in code are examples and constants more often than anyone's; keys are secrets.
 CODE = CurationProfile("code", ("code",), rules=CODE_RULES, phrases=BOILERPLATE_RULES, pii=("secret",))
 WORDED = CurationProfile("worded", ("facts", "chat/facts", "chat/identity", "chat/tools"), natural=False)
+#: What is read from files and no profile is made for: any language and kind of text, so only what is surely none goes.
+FILES = CurationProfile(
+    "files",
+    ("*",),
+    read_from_files=True,
+    rules=(
+        QualityRule("few_words", "words", at_least=5.0),
+        QualityRule("symbols", "symbol_share", at_most=0.7),
+        QualityRule("repeated_lines", "repeated_lines", at_most=0.5, from_lines=8),
+    ),
+    pii=PII_KINDS,
+)
 GENERATED = CurationProfile("generated", ("*",), natural=False, overlap=False)
 #: The laptop's sources. Its prose and code come from Python's own library: English, and without a web page's dirt.
-STANDARD_PROFILES = (PROSE, CODE, WORDED, GENERATED)
+STANDARD_PROFILES = (PROSE, CODE, WORDED, FILES, GENERATED)
 
 WEB = CurationProfile(
     "web",

@@ -19,6 +19,7 @@ from k2model.release.data import composition_csv, sources
 from k2model.release.lineage import LINEAGE, MODEL_FOLDER, lineage, phase_folder, provenance
 from k2model.release.manifest import ATTACHMENTS, write_manifests
 from k2model.reporting.facts import read_json, read_records, read_undone
+from k2model.reporting.overlaps import with_overlap
 from k2model.reporting.run import LifecycleResult
 from k2model.reporting.scores import ScoreRow, read_scores, scores_csv
 from k2model.versions import STEP_VERSIONS
@@ -100,6 +101,7 @@ def _write_evaluation(store: Store, result: LifecycleResult, folder: Path) -> li
         rows += read_scores(evaluated / "scores.json")
         samples = evaluated / ATTACHMENTS / "samples.jsonl"
         shutil.copyfile(samples, folder / ATTACHMENTS / "samples" / f"{one.phase.name}.jsonl")
+    rows = with_overlap(rows, read_json(store.fetch(result.corpus) / "curation.json"))
     _write_json(folder / "evaluation" / "scores.json", [dataclasses.asdict(row) for row in rows])
     (folder / "evaluation" / "scores.csv").write_text(scores_csv(rows), encoding="utf-8")
     return rows

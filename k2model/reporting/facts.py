@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from k2model.artifacts import Store
+from k2model.reporting.overlaps import with_overlap
 from k2model.reporting.run import LifecycleResult
 from k2model.reporting.scores import ReportError, ScoreRow, read_scores
 from k2model.training.metrics import METRICS, StepMetrics, parse_row
@@ -56,14 +57,15 @@ def gather(store: Store, result: LifecycleResult) -> Facts:
         interventions[phase] = read_undone(folders[f"{phase}/checkpoint"])
         compositions[phase] = read_json(folders[f"{phase}/sequences"] / "composition.json")
         samples[phase] = read_samples(folders[f"{phase}/scores"] / "attachments" / "samples.jsonl")
+    curation = read_json(folders["corpus"] / "curation.json")
     return Facts(
         result=result,
-        rows=rows,
+        rows=with_overlap(rows, curation),
         metrics=metrics,
         interventions=interventions,
         compositions=compositions,
         samples=samples,
-        curation=read_json(folders["corpus"] / "curation.json"),
+        curation=curation,
         validation=read_json(folders["corpus_valid"] / "validation.json"),
         on_mixtures=read_json(folders["corpus_valid"] / "attachments" / "mixtures.json"),
         counts=read_json(folders["tokens"] / "counts.json"),

@@ -10,7 +10,7 @@ from shutil import copytree
 from typing import Any
 
 from k2model.artifacts import ArtifactRef, Identity, Store
-from k2model.reporting import figures_scores, sections_data, sections_run, sections_scores
+from k2model.reporting import figures_scores, sections_curation, sections_data, sections_run, sections_scores
 from k2model.reporting.facts import Facts, gather
 from k2model.reporting.figures_dynamics import dynamics_panels
 from k2model.reporting.figures_training import training_figure
@@ -100,7 +100,7 @@ def _context(facts: Facts) -> dict[str, Any]:
         "domains": [d for d in sections_data.DOMAINS if d in {s.domain for c in compositions for s in c.shares}],
         "domain_class": sections_data.domain_class,
         "source_lines": sections_data.source_lines(compositions),
-        "curation": sections_data.curation(facts.curation),
+        "curation": sections_curation.curation(facts.curation),
         "validation": sections_data.validation(facts.validation, facts.on_mixtures),
         "samples": {name: sections_scores.pick_samples(facts.samples[name]) for name in names},
         "lineage": sections_run.lineage_lines(facts),

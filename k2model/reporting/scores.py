@@ -43,6 +43,7 @@ class ScoreRow:
     unit: str
     mean_tokens: float | None = None
     chance: float | None = None
+    overlap: float | None = None  # share of the items that a training document overlaps with, see `overlaps`
 
     @property
     def is_accuracy(self) -> bool:
@@ -72,7 +73,7 @@ class GateResult:
 def read_scores(path: Path) -> list[ScoreRow]:
     """The rows of one `scores.json`. Raises `ReportError` naming file, row and field."""
     known = {f.name for f in fields(ScoreRow)}
-    required = known - {"mean_tokens", "chance"}
+    required = known - {"mean_tokens", "chance", "overlap"}
     rows = []
     for number, row in enumerate(json.loads(path.read_text(encoding="utf-8"))):
         missing = sorted(required - row.keys())

@@ -1,4 +1,4 @@
-"""The report's sections on data: what each phase trained on, and what curation and validation removed."""
+"""The report's sections on data: what each phase trained on, and what validation removed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -163,41 +163,4 @@ def validation(content: Mapping[str, Any], on_mixtures: Mapping[str, Any]) -> Va
         quarantined=sum(int(one["read"]) - int(one["published"]) for one in documents),
         reasons=tuple(bars(sorted(reasons.items()))),
         expectations=tuple(expectation_lines(results)),
-    )
-
-
-@dataclass(frozen=True)
-class RejectLine:
-    """What one rule removed from the training documents of one source, with the first sample of it."""
-
-    source: str
-    rule: str
-    documents: int
-    sample: str
-
-
-@dataclass(frozen=True)
-class Curation:
-    """`funnel`: training documents left after each step; `duplicates`: kept documents by copies found."""
-
-    funnel: tuple[Bar, ...]
-    duplicates: tuple[Bar, ...]
-    rejects: tuple[RejectLine, ...]
-
-
-def curation(content: Mapping[str, Any]) -> Curation:
-    """`content` is a `curation.json`; sources are summed over, rejects stay by source."""
-    left: dict[str, int] = {}
-    rejects = []
-    for source, account in content["train"].items():
-        for step, totals in account["steps"].items():
-            left[step] = left.get(step, 0) + int(totals["documents"])
-        for rule, rejected in account["rejects"].items():
-            sample = next(iter(rejected["samples"]), "")
-            rejects.append(RejectLine(source, rule.replace("_", " "), int(rejected["documents"]), sample))
-    rejects.sort(key=lambda line: (-line.documents, line.source, line.rule))
-    return Curation(
-        funnel=tuple(bars([(step.replace("_", " "), float(count)) for step, count in left.items()])),
-        duplicates=tuple(bars([(bucket, float(count)) for bucket, count in content["duplicates"]["all"].items()])),
-        rejects=tuple(rejects),
     )

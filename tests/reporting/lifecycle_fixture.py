@@ -236,6 +236,25 @@ CURATION: dict[str, Any] = {
     "heldout": {},
     "duplicates": {"all": {"1": 25_300, "2-5": 1_020, "6-10": 260, "11-100": 50}},
     "normalised_documents": 12,
+    "personal_data": {"email": 16, "ip_address": 3},
+    "decontamination": {
+        "families": {
+            "facts_seen": {
+                "items": 128, "holds_out": False, "touched": 128, "overlapping": 96, "removed": 0, "kept": 1_286,
+            },
+            "arithmetic": {
+                "items": 160, "holds_out": True, "touched": 20, "overlapping": 0, "removed": 20, "kept": 0,
+            },
+        },
+        "matches": [
+            {
+                "source": "arithmetic/think", "rule": "item_key", "family": "arithmetic", "coverage": 1.0,
+                "item_id": "i", "document_id": "d",
+                "document": {"start": 0, "end": 0, "before": "", "match": "", "after": "Compute 4-1+4-8."},
+                "item": {"start": 0, "end": 16, "before": "", "match": "Compute 4-1+4-8.", "after": ""},
+            }
+        ],
+    },
 }  # fmt: skip
 
 

@@ -163,6 +163,23 @@ def test_scores_csv_holds_every_row(report: Path) -> None:
     assert [r["chance"] for r in rows] == ["" if r["chance"] is None else str(r["chance"]) for r in expected]
 
 
+def test_scores_stand_beside_the_overlap_of_their_items(report: Path, page: str) -> None:
+    overlap = {row["score"]: row["overlap"] for row in csv.DictReader((report / "scores.csv").open())}
+    assert overlap["arithmetic/think"] == overlap["arithmetic/high"] == "0.0"
+    assert overlap["facts/seen_wording"] == "0.75"
+    assert overlap["facts/heldout_wording"] == overlap["loss/prose"] == ""
+    cells = [line for line in page.splitlines() if 'data-score="facts/seen_wording"' in line]
+    assert cells and all("75.0% of the items overlap with training" in line for line in cells)
+
+
+def test_decontamination_shows_counts_and_both_texts(page: str) -> None:
+    table = page.split('id="decontamination"')[1].split("</table>")[0]
+    assert "arithmetic</th>" in table and "facts_seen (trained wording)</th>" in table
+    assert ">1,286</td>" in table and ">75.0%</td>" in table
+    assert page.count("<mark>Compute 4-1+4-8.</mark>") == 1
+    assert "email (16), ip address (3)" in page
+
+
 def test_digest_does_not_depend_on_times(tmp_path: Path) -> None:
     digests = set()
     for name in ("a", "b"):

@@ -36,8 +36,9 @@ BATCH_BYTES = 1 << 20  # of text: some thirty times this is in memory at once
 
 def profile_of(source: str, config: CorpusConfig) -> CurationProfile:
     """The first profile whose patterns match the source. Raises CorpusError when none does or it is not well made."""
+    read = any(one.name == source and one.location for one in config.sources)
     for profile in config.profiles:
-        if any(fnmatchcase(source, pattern) for pattern in profile.sources):
+        if any(fnmatchcase(source, pattern) for pattern in profile.sources) and (read or not profile.read_from_files):
             unknown = [kind for kind in profile.pii if kind not in pii.KINDS]
             if unknown:
                 near = difflib.get_close_matches(unknown[0], PII_KINDS, n=1)

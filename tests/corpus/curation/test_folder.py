@@ -8,11 +8,13 @@ from random import Random
 import pyarrow.parquet as pq
 import pytest
 
+from k2model.corpus.curation.clean import profile_of
 from k2model.corpus.curation.folder import curate_folder
 from k2model.corpus.curation.funnel import read_overlap
 from k2model.corpus.documents import make_item, read_documents, read_items, source_file, write_documents
 from k2model.corpus.errors import CorpusError
 from k2model.recipe.curation import GENERATED, PROSE, CurationProfile
+from k2model.recipe.schema import CorpusConfig, SourceConfig
 from tests.corpus.curation.planted import CONFIG, GOOD, curated, prose, sentences
 
 SHORT_ITEM = make_item("facts_heldout", "statement capital Peru 0", "The capital of Peru is", " Lima")
@@ -107,6 +109,11 @@ def test_languages_hosts_and_lines_are_those_of_the_profile(tmp_path):
     assert found["languages"]["de"] == 1
     steps = {step: totals["documents"] for step, totals in found["steps"].items()}
     assert (steps["raw"], steps["origin"], steps["length"], steps["language"]) == (5, 3, 3, 2)
+
+
+def test_sources_read_from_files_are_curated_and_generated_ones_are_not():
+    config = CorpusConfig(sources=(SourceConfig("chat/new"), SourceConfig("crawl", location="/data/crawl")))
+    assert [profile_of(name, config).name for name in ("chat/new", "crawl", "prose")] == ["generated", "files", "prose"]
 
 
 @pytest.mark.parametrize(
