@@ -59,9 +59,9 @@ def first_occurrence(keys: Hashes) -> Ints:
     """For each key the position of the first equal key: a hash table filled from the back, since of several
     values that numpy stores in one place the last one stays."""
     bits = max(4, int(2 * max(1, len(keys)) - 1).bit_length())
-    table = np.zeros(1 << bits, dtype=np.int64)
+    table = np.empty(1 << bits, dtype=np.int32)  # read only where it was written in the same round
     first = np.empty(len(keys), dtype=np.int64)
-    open_, probe = np.arange(len(keys)), keys
+    open_, probe = np.arange(len(keys), dtype=np.int32), keys
     while len(open_):
         slots = (probe >> np.uint64(64 - bits)).astype(np.int64)
         table[slots[::-1]] = open_[::-1]

@@ -132,7 +132,7 @@ _SECRET_HINT = (
 KINDS: dict[str, Kind] = {
     "secret": Kind(_SECRET_HINT, re.compile("|".join(_SECRET)), _is_secret, "[SECRET]"),
     "email": Kind(
-        "@",
+        r"[\w%+-]@[A-Za-z0-9-]+\.[A-Za-z]",
         re.compile(
             r"(?<![\w.+-])[A-Za-z0-9](?:[\w.%+-]{0,62}[\w%+-])?@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}\b", re.ASCII
         ),
@@ -140,10 +140,10 @@ KINDS: dict[str, Kind] = {
         "[EMAIL]",
     ),
     "ip_address": Kind(
-        r"\d\.\d{1,3}\.\d{1,3}\.\d|[0-9A-Fa-f]:[0-9A-Fa-f]{0,4}:",
+        r"\d\.\d{1,3}\.\d{1,3}\.\d|\b[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]*:[0-9A-Fa-f]",
         re.compile(
             rf"(?<![\w.])(?:{_OCTET}\.){{3}}{_OCTET}(?!\w|\.\d)"
-            r"|(?<![\w:.])[0-9A-Fa-f]{1,4}:(?:[0-9A-Fa-f]{0,4}:){1,6}[0-9A-Fa-f]{1,4}(?![\w:])",
+            r"|(?<![\w:.])[23][0-9A-Fa-f]{3}:(?:[0-9A-Fa-f]{0,4}:){1,6}[0-9A-Fa-f]{1,4}(?![\w:])",
             re.ASCII,
         ),
         _is_public_ip,
@@ -156,7 +156,7 @@ KINDS: dict[str, Kind] = {
         "[IBAN]",
     ),
     "credit_card": Kind(
-        r"[3-6]\d{3}[ -]?\d{2,4}[ -]?\d{2,4}",
+        r"[3-6]\d{3}[ -]?(?:\d{4}[ -]?\d{4}[ -]?\d|\d{6}[ -]?\d{5})",
         re.compile(r"(?<![\w.+-])[3-6]\d{3}(?:[ -]?\d{4}[ -]?\d{4}[ -]?\d{1,7}|[ -]?\d{6}[ -]?\d{5})(?![\w-]|\.\d)",
                    re.ASCII),
         _is_card,

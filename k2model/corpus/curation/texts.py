@@ -47,6 +47,7 @@ class Texts:
         empty, feed = (pa.scalar(text, pa.large_string()) for text in ("", "\n"))
         self.codes = _code_points(pc.binary_join_element_wise(strings, empty, feed))
         self.classes = classes()[self.codes]
+        self.repeated: dict[int, Any] = {}  # what `repetition` found, by width of n-gram
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> "Texts":

@@ -1,0 +1,114 @@
+"""Curation on raw text of two sizes: MB/s of every stage in CPU time of one process, and its peak memory.
+
+    python -m benchmarks.curation [--megabytes 64 256] [--profile prose|web]
+
+The text is that of `benchmarks.raw_text`, in parts of 16 MB, with planted copies whose number is printed beside what
+was found. Each size runs in a process of its own, so that its peak is its own.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from k2model.corpus.curation.places import Place
+
+PART_MEGABYTES = 16
+PROFILES = ("prose", "web")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megabytes", type=int, nargs="+", default=[64, 256])
+    parser.add_argument("--profile", choices=PROFILES, default="prose")
+    parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.run:
+        _run(asked.run, asked.profile)
+        return
+    for size in asked.megabytes:
+        with tempfile.TemporaryDirectory() as folder:
+            planted = _write_raw(Path(folder) / "raw", size)
+            print(f"{size} MB, profile {asked.profile}; planted {planted}")
+            command = [sys.executable, "-m", "benchmarks.curation", "--profile", asked.profile, "--run", folder]
+            subprocess.run(command, check=True)
+
+
+def _write_raw(raw: Path, megabytes: int) -> dict[str, int]:
+    from benchmarks.raw_text import Language, write_file
+    from k2model.corpus.documents import make_document, part_path, write_documents, write_items
+    from k2model.corpus.markup import plain
+    from k2model.corpus.prose import documents
+
+    language = Language.of([document["text"] for document in documents()[0]])
+    total: dict[str, int] = {}
+    for part in range(max(1, megabytes // PART_MEGABYTES)):
+        file = raw.with_suffix(".jsonl")
+        raw.mkdir(exist_ok=True, parents=True)
+        counts = asdict(write_file(file, language, PART_MEGABYTES << 20, seed=part))
+        total = {name: total.get(name, 0) + count for name, count in counts.items()}
+        rows = (json.loads(line) for line in file.read_text().splitlines() if line.endswith("}"))
+        made = [make_document("crawl", "prose", "CC0-1.0", row["url"], plain(row["text"])) for row in rows]
+        write_documents(part_path(raw, "train", "crawl", part), made)
+    write_items(raw, "facts_heldout", [])
+    return total
+
+
+def _run(folder: Path, profile: str) -> None:
+    from functools import partial
+
+    from k2model.corpus.curation.clean import SIGNATURES, clean_part
+    from k2model.corpus.curation.folder import find_duplicates
+    from k2model.corpus.curation.places import Numbering, places_in
+    from k2model.corpus.curation.selection import select_part
+    from k2model.corpus.curation.verdicts import write_verdict
+    from k2model.recipe.curation import PROSE, WEB
+    from k2model.recipe.schema import CorpusConfig, SourceConfig
+
+    chosen = replace({"prose": PROSE, "web": WEB}[profile], sources=("crawl",))
+    config = CorpusConfig(sources=(SourceConfig("crawl"),), profiles=(chosen,), max_characters=1_000_000)
+    raw, work = folder / "raw", folder / "work"
+    places = places_in(raw, ["crawl"])
+    clean_part(raw, folder / "warm-up", places[0], config)  # tables of characters, the model of languages
+    timed = partial(_timed, sum(_text_bytes(raw, place) for place in places) / 1e6)
+    counts = timed("clean and sign", lambda: [clean_part(raw, work, place, config) for place in places])
+    found = timed("find duplicates", lambda: find_duplicates(work / SIGNATURES, places, config, work / "copies"))
+    numbering = Numbering.of(work / SIGNATURES, places)
+
+    def select() -> None:
+        for place in places:
+            write_verdict(work / SIGNATURES, numbering, work / "copies", work / "verdicts", place)
+            select_part(raw, work, work / "verdicts", folder / "out", place, config)
+
+    timed("select", select)
+    kept = {name: sum(count[f"documents/{name}"] for count in counts) for name in ("raw", "quality")}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"  documents {kept}; found {found}; peak {peak:,.0f} MB")
+
+
+def _text_bytes(raw: Path, place: "Place") -> int:
+    import pyarrow.compute as pc
+
+    from k2model.corpus.curation.places import batches
+
+    return sum(pc.sum(pc.binary_length(batch["text"])).as_py() for batch in batches(place.file(raw), ["text"]))
+
+
+def _timed(megabytes: float, name: str, work: Callable[[], Any]) -> Any:
+    wall, cpu = time.perf_counter(), time.process_time()
+    made = work()
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    print(f"  {name:<16} {megabytes / cpu:7.1f} MB/s of CPU time, {megabytes / wall:7.1f} MB/s of wall time")
+    return made
+
+
+if __name__ == "__main__":
+    main()

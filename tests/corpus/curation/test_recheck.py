@@ -1,0 +1,43 @@
+"""A curated corpus against items that come later: what overlaps is told, and nothing is changed."""
+
+import json
+from random import Random
+
+from k2model.corpus.curation.folder import curate_folder
+from k2model.corpus.curation.recheck import recheck
+from k2model.corpus.documents import part_path
+from tests.corpus.curation.planted import CONFIG, prose, sentences, tool_document, write_raw
+
+
+def test_later_items_are_found_in_every_part_and_the_corpus_stays_as_it_is(tmp_path):
+    rng, raw, folder = Random(0), tmp_path / "raw", tmp_path / "corpus"
+    leaked, free = sentences(rng, 12), sentences(rng, 12)
+    pages = [[prose(sentences(rng, 30), f"{part} {i}") for i in range(20)] for part in range(3)]
+    for part in (0, 2):
+        pages[part].append(prose(f"{sentences(rng, 10)} {leaked} {sentences(rng, 10)}", f"leak {part}"))
+    parts = {("train", "prose", part): documents for part, documents in enumerate(pages)}
+    parts["heldout", "prose", 0] = [prose(leaked + sentences(rng, 5), "held out")]
+    parts["train", "chat/tools", 0] = [tool_document("1+1")]
+    write_raw(raw, parts)
+    folder.mkdir()
+    curate_folder(raw, folder, CONFIG)
+    before = {path: path.read_bytes() for path in folder.rglob("*.parquet")}
+    quiz = tmp_path / "quiz.jsonl"
+    quiz.write_text("".join(json.dumps({"prompt": text, "id": name}) + "\n" for name, text in
+                            (("leaked", leaked), ("free", free))))  # fmt: skip
+
+    found = recheck(folder, [str(quiz)], CONFIG)
+    assert (found.read, found.documents) == (63, 2)
+    assert found.families == {
+        "quiz": {"items": 2, "holds_out": True, "touched": 1, "overlapping": 0, "removed": 2, "kept": 0}
+    }
+    assert [(row["item"], row["removed"], row["removed_coverage"]) for row in found.tally.table().to_pylist()] == [
+        ("leaked", 2, 1.0), ("free", 0, 0.0),
+    ]  # fmt: skip
+    matches = found.matches()
+    assert len(matches) == 2
+    for match in matches:
+        assert match["item_id"] == "leaked" and match["document"]["match"] == leaked.rstrip(".")
+        assert match["document"]["before"] and match["item"]["start"] == 0
+    assert part_path(folder, "train", "prose", 2) in before
+    assert {path: path.read_bytes() for path in folder.rglob("*.parquet")} == before
