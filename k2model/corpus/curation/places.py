@@ -120,6 +120,9 @@ class PartWriter:
 
 
 def batches(path: Path, columns: Sequence[str] | None = None, rows: int = 1_024) -> Iterator[pa.RecordBatch]:
-    """The rows of a part, a batch at a time."""
+    """The rows of a part, a batch at a time: at most `rows`, fewer where rows are long."""
     with pq.ParquetFile(path, pre_buffer=False) as file:
-        yield from file.iter_batches(batch_size=rows, columns=columns)
+        groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+        longest = max((group.total_byte_size // max(1, group.num_rows) for group in groups), default=0)
+        fitting = max(1, ROW_GROUP_BYTES // max(1, longest))
+        yield from file.iter_batches(batch_size=min(rows, fitting), columns=columns)
