@@ -87,11 +87,11 @@ def test_rows_of_another_phase_are_refused(store: Store) -> None:
 
 def test_damaged_rows_are_named(store: Store) -> None:
     rows = sequences(store, phase())
-    path = Path(rows.uri, "sequences.arrow")
+    path = Path(rows.uri, "sequences/00000.arrow")
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(CorruptArtifact, match=r"sequences\.arrow"):
+    with pytest.raises(CorruptArtifact, match=r"sequences/00000\.arrow"):
         train_phase(store, MODEL, phase(), rows)
 
 
