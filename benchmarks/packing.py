@@ -6,8 +6,9 @@ average, longer ones skipped). Time is this process's CPU time; files go to a te
 with their hashes.
 
 The peer is trl's `pack_dataset` ("bfd", or "wrapped" for concatenation) on a shuffled `datasets.Dataset` of the
-same documents: ids alone without targets, in memory, up to packed columns and without writing or hashing them; where trl is not installed, best-fit decreasing document by
-document with a sorted list of rooms, as it is commonly written, without moving any token. Rounds alternate.
+same documents: ids alone without targets, in memory, up to packed columns and without writing or hashing them.
+Where trl is not installed it is best-fit decreasing document by document with a sorted list of rooms, as it is
+commonly written, without moving any token. Rounds alternate.
 
     python -m benchmarks.packing [--megatokens 32] [--rounds 5]
 """
@@ -101,14 +102,15 @@ def _measure(case: Case, tokens: int, rounds: int, folder: Path) -> None:
     rates = {name: phase.tokens / median(seconds) / 1e6 for name, seconds in times.items()}
     ratio = median(peer / ours for ours, peer in zip(times["whole"], times["peer"], strict=True))
     print(
-        f"{case.name}: rows of {case.sequence_length:,}, {composition['tokens'] / composition['documents']:,.0f} tokens "
-        f"a document; planning {rates['planning']:,.0f}M, whole {rates['whole']:.1f}M, {peer_name} "
+        f"{case.name}: rows of {case.sequence_length:,}, "
+        f"{composition['tokens'] / composition['documents']:,.0f} tokens a document; "
+        f"planning {rates['planning']:,.0f}M, whole {rates['whole']:.1f}M, {peer_name} "
         f"{rates['peer']:.1f}M tokens/s and core; padding {composition['padding']:.5%}, "
         f"split {composition['split']:.4%}, truncated {composition['truncated']:.4%}, "
         f"skipped {composition['skipped']:.4%} of documents; the peer's padding "
         f"{1 - there / (results['peer'] * case.sequence_length):.4%}"
     )
-    row = {"name": f"packing_{case.name}", "ours": rates["whole"], "planning": rates["planning"], "peer": rates["peer"]}
+    row = {"name": f"packing_{case.name}", "ours": rates["whole"], **rates}
     versions = {
         "numpy": np.__version__,
         "pyarrow": pa.__version__,

@@ -75,7 +75,8 @@ class Proxy:
         there_reader, there_writer = await asyncio.open_connection(self.host, self.to_port)
         self._writers |= {writer, there_writer}
         try:
-            await asyncio.gather(self._requests(reader, there_writer), self._answers(there_reader, writer))
+            with contextlib.suppress(asyncio.CancelledError):  # by `close`
+                await asyncio.gather(self._requests(reader, there_writer), self._answers(there_reader, writer))
         finally:
             self._writers -= {writer, there_writer}
             writer.close()

@@ -23,6 +23,7 @@ from k2model.tokens.ragged import exclusive_sum, flat_positions
 WINDOW = 65_536  # documents sorted together
 SMALL = 8  # a piece of at most 1/SMALL of a row is small
 FINISHING = 0.25  # of a window's small pieces, those that finish rows
+MIN_POURED = 64  # tokens; where even smaller pieces are not small, a row holds few documents and all finish rows
 FILLER = 0.01  # of the phase's tokens, natural text held back while measuring how much of it is needed
 MIN_FILLER = 4  # tokens; a shorter piece has next to no context to learn from
 
@@ -212,11 +213,12 @@ def _place_whole(documents: Pieces, capacity: int) -> tuple[Rooms, Ints]:
 def _place_window(rooms: Rooms, lengths: Ints) -> Ints:
     """Rows of one window's pieces: the large ones, then most of the small ones as they come, then the rest."""
     reserve = rooms.capacity // SMALL
-    small = np.flatnonzero(lengths <= reserve)
+    is_small = lengths <= (reserve if reserve >= MIN_POURED else 0)
+    large, small = np.flatnonzero(~is_small), np.flatnonzero(is_small)
     loose = small[: int(len(small) * (1 - FINISHING))]
     finishing = small[len(loose) :]
     row = np.empty_like(lengths)
-    row[lengths > reserve] = rooms.place(lengths[lengths > reserve])
+    row[large] = rooms.place(lengths[large])
     row[loose] = rooms.pour(lengths[loose], reserve)
     row[finishing] = rooms.place(lengths[finishing])
     return row

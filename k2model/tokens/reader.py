@@ -140,13 +140,15 @@ class PackedSequences:
     def _select(self, rows: NDArray[np.int64]) -> "dict[str, torch.Tensor]":
         import torch
 
-        per_block = self.index.rows_per_block
-        blocks = np.unique(rows // per_block).tolist()
-        parts = [select(self._block(block), rows[rows // per_block == block] % per_block) for block in blocks]
-        parts = parts or [select(self._block(0), rows)]  # no rows, in their shape
-        found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        per_block, shape = self.index.rows_per_block, (len(rows), self.sequence_length)
         kinds: dict[str, Any] = {"tokens": np.int64, "loss": np.bool_, "document": np.int64, "source": np.uint8}
-        return {name: torch.from_numpy(found[name].astype(kind, copy=False)) for name, kind in kinds.items()}
+        found = {name: np.empty(shape, dtype=kind) for name, kind in kinds.items()}
+        blocks, begin = np.unique(rows // per_block, return_index=True)
+        ends = np.append(begin[1:], len(rows))[: len(blocks)]
+        for block, first, end in zip(blocks.tolist(), begin.tolist(), ends.tolist(), strict=True):
+            into = {name: values[first:end] for name, values in found.items()}
+            select(self._block(block), rows[first:end] - block * per_block, into)
+        return {name: torch.from_numpy(values) for name, values in found.items()}
 
     def _parsed(self, block: int) -> Rows:
         return read_block(self._blocks.read(block), self.sequence_length)

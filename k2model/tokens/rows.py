@@ -28,8 +28,8 @@ INDEX_FILE = "sequences.json"
 COMPOSITION_FILE = "composition.json"
 FOLDER = "sequences"
 NO_SOURCE = 255  # of padding; also the largest number of sources a phase can have
-BLOCK_TOKENS = 2**18  # about 1 MB: what a reader on an object store asks for at once
-BLOCKS_PER_PART = 256
+BLOCK_TOKENS = 2**19  # about 2 MB: what a reader on an object store asks for at once
+BLOCKS_PER_PART = 128
 
 
 @dataclass(frozen=True)
@@ -132,19 +132,18 @@ def read_block(block: pa.Buffer, sequence_length: int) -> Rows:
     )
 
 
-def select(rows: Rows, which: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """Of rows `which`, each [n, T]: `tokens`, `loss`, `source` and `document` (from 0 in each row, -1 for padding)."""
+def select(rows: Rows, which: NDArray[np.int64], into: dict[str, NDArray[Any]]) -> None:
+    """Write rows `which` into `into`, each [n, T]: `tokens`, `loss`, `source` and `document` (from 0 in each row, -1
+    for padding)."""
     pieces = rows.pieces[which]
     place = flat_positions(exclusive_sum(rows.pieces)[which], pieces)
     source, length = rows.source[place], rows.length[place]
     number = np.where(source == NO_SOURCE, -1, flat_positions(np.zeros_like(pieces), pieces))
-    shape = (len(which), rows.tokens.shape[1])
-    return {
-        "tokens": rows.tokens[which],
-        "loss": rows.loss[which],
-        "document": np.repeat(number, length).reshape(shape),
-        "source": np.repeat(source, length).reshape(shape),
-    }
+    shape = into["tokens"].shape
+    into["tokens"][:] = rows.tokens[which]
+    into["loss"][:] = rows.loss[which]
+    into["document"][:] = np.repeat(number, length).reshape(shape)
+    into["source"][:] = np.repeat(source, length).reshape(shape)
 
 
 def _write_part(path: Path, blocks: Iterable[Rows], sequence_length: int) -> list[BlockRange]:

@@ -56,20 +56,15 @@ class StreamedBlocks:
         self._mutex = threading.Lock()
         self._closed = threading.Event()
         self._since_scan = cache_bytes  # so that the first download looks
-        self.waited = 0.0  # seconds that readers waited for a block that was not there yet
 
     def read(self, block: int) -> pa.Buffer:
         """The bytes of `block`. Raises CorruptArtifact, or ArtifactError when the store stays away too long."""
-        began = time.perf_counter()
         with self._mutex:
             coming = self._coming.pop(block, None)
-        try:
-            if coming is not None and not coming.cancel():  # nobody works at it when it can be cancelled
-                with contextlib.suppress(ArtifactError):  # it may be old news
-                    return coming.result()
-            return self._load(block)
-        finally:
-            self.waited += time.perf_counter() - began
+        if coming is not None and not coming.cancel():  # nobody works at it when it can be cancelled
+            with contextlib.suppress(ArtifactError):  # it may be old news
+                return coming.result()
+        return self._load(block)
 
     def expect(self, blocks: Sequence[int]) -> None:
         """Begin to load `blocks`, as many as fit half of the cache, and forget what was expected before."""

@@ -169,8 +169,8 @@ store, uri, digest = sys.argv[1:]
 files, manifest = Store.open(store).look_up(ArtifactRef("sequences", uri, digest, "", {}))
 index = RowsIndex.from_json(read_verified(files, manifest, "sequences.json"), uri)
 blocks = StreamedBlocks(files, manifest, index, 10**9, 60.0, 4)
-for block in range(index.blocks):
-    blocks.expect(list(range(block + 1, min(block + 5, index.blocks))))
+for block in range(20):
+    blocks.expect(list(range(block + 1, min(block + 5, 20))))
     blocks.read(block)
 blocks.close()
 """
@@ -183,7 +183,7 @@ def test_processes_of_a_machine_share_one_download(
     command = [sys.executable, "-c", READ_ALL, store.uri, ref.uri, ref.digest]
     workers = [subprocess.Popen(command) for _ in range(2)]
     assert [worker.wait(60) for worker in workers] == [0, 0]
-    assert Counter(blocks_asked_for(far, local)) == Counter(range(46))
+    assert Counter(blocks_asked_for(far, local)) == Counter(range(20))
 
 
 def test_a_damaged_cache_is_fetched_again(store: Store, ref: ArtifactRef, local: PackedSequences) -> None:

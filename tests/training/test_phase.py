@@ -8,7 +8,7 @@ import pytest
 
 from k2model.artifacts import ArtifactRef, CorruptArtifact, LeaseHeld, Store
 from k2model.errors import K2Error
-from k2model.recipe.schema import MixtureEntry, Packing, Parallelism, ScheduleConfig, ScheduleShape
+from k2model.recipe.schema import LongDocuments, MixtureEntry, Packing, Parallelism, ScheduleConfig, ScheduleShape
 from k2model.tokens import TokensError
 from k2model.training import CheckpointMismatch, InvalidPhase, TrainingDiverged, train_identity, train_phase
 from k2model.training.checkpoint import load_model_state, read_checkpoint
@@ -33,9 +33,10 @@ def test_layout_and_cadence_bear_no_identity_but_learning_rate_and_parent_do() -
     same = [
         phase(parallelism=Parallelism(workers_per_node=8, zero_stage=1)),
         phase(cadence={"save_every": 7}),
-        # These two act through the rows alone.
+        # These act through the rows alone.
         phase(mixture=(MixtureEntry("other", 1.0),)),
         phase(packing=Packing.CONCATENATE),
+        phase(long_documents=LongDocuments.SKIP),
     ]
     assert {train_identity(MODEL, config, ROWS).key for config in same} == {key}
     others = [
