@@ -71,9 +71,14 @@ class Placement:
     row: Ints
     rows: int
 
-    def fullest(self, count: int) -> Ints:
-        """The `count` rows with the least padding, by their number."""
+    def fullest(self, count: int, precious: NDArray[np.bool_] | None = None) -> Ints:
+        """The `count` rows with the least padding, by their number.
+
+        Rows that hold any of the `precious` [pieces] are left out after all others.
+        """
         filled = np.bincount(self.row, self.pieces.length, self.rows)
+        if precious is not None:
+            filled += filled.max() * (np.bincount(self.row[precious], minlength=self.rows) > 0)
         return np.sort(np.argsort(-filled, kind="stable")[:count])
 
     def layout(self, chosen: Ints) -> Layout:

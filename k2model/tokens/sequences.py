@@ -22,7 +22,7 @@ from k2model.tokens.rows import BLOCK_TOKENS, BLOCKS_PER_PART, COMPOSITION_FILE,
 from k2model.tokens.shards import TokenShard, open_shard, read_counts
 
 ATTEMPTS = 8
-TOO_MANY = 0.02
+TOO_MANY = 0.02  # of the rows
 SURPLUS = 1.003  # tokens drawn for each wanted: too few rows are no use, a few too many are left out
 
 
@@ -111,7 +111,8 @@ def lay_out(sources: list[mixture.Source], phase: PhaseConfig) -> Layout:
     """Exactly `steps * global_batch` rows in training order.
 
     How many tokens make that many rows is known only after packing, so the draw is repeated with all
-    sources scaled alike until at most `TOO_MANY` of the rows are too many; the least full of those are left out.
+    sources scaled alike until at most `TOO_MANY` of the rows are too many. The least full are left out, those with
+    documents of entries that are taken whole last.
     """
     wanted = phase.steps * phase.global_batch
     best: Placement | None = None
@@ -128,7 +129,9 @@ def lay_out(sources: list[mixture.Source], phase: PhaseConfig) -> Layout:
         best = _draw_and_place(sources, phase, scale)
     if phase.packing is Packing.CONCATENATE:
         return best.layout(np.arange(wanted))  # a stream keeps its order
-    return best.layout(mixture.generator(phase.seed, "rows").permutation(best.fullest(wanted)))
+    whole = np.array([source.least > 0 for source in sources])  # entries of which every document is to be seen
+    fullest = best.fullest(wanted, whole[best.pieces.source])
+    return best.layout(mixture.generator(phase.seed, "rows").permutation(fullest))
 
 
 def _draw_and_place(sources: list[mixture.Source], phase: PhaseConfig, scale: float) -> Placement:

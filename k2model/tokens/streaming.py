@@ -31,7 +31,7 @@ from k2model.artifacts.transfer import cache_of
 from k2model.tokens.rows import BlockRange, RowsIndex, part_path, read_table, table_path
 
 IN_FLIGHT = 4  # downloads at a time in one process
-LOCKS = 64
+LOCKS = 64  # over all blocks
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0  # seconds between two questions to a store that does not answer
 SCAN_FRACTION = 1 / 32  # of the cache: what a process downloads between two looks at the cache's size
 KEPT_FRACTION = 3 / 4  # of the cache: what such a look leaves, room for what other processes download meanwhile
@@ -90,7 +90,7 @@ class StreamedBlocks:
         found = self._cached(block, entry)
         if found is not None:
             return found
-        with self._locked(block):
+        with self._locked(f"{block % LOCKS:02d}"):
             found = self._cached(block, entry)  # another process may have brought it
             if found is not None:
                 return found
@@ -146,9 +146,10 @@ class StreamedBlocks:
         path = self._path(block)
         partial = path.with_name(f".{path.name}-{secrets.token_hex(6)}")
         try:
-            self._make_room(len(data))
-            partial.write_bytes(data)
-            os.replace(partial, path)
+            with self._locked("room"):
+                self._make_room(len(data))
+                partial.write_bytes(data)
+                os.replace(partial, path)
         except OSError as error:
             partial.unlink(missing_ok=True)
             _log.warning(
@@ -177,12 +178,12 @@ class StreamedBlocks:
             used -= bytes_
 
     @contextlib.contextmanager
-    def _locked(self, block: int) -> Iterator[None]:
-        """While it is open no other thread or process of this machine downloads the block. Dies with its holder."""
+    def _locked(self, name: str) -> Iterator[None]:
+        """While it is open no other thread or process of this machine holds the same lock. Dies with its holder."""
         locks = self.folder / "locks"
         try:
             locks.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(locks / f"{block % LOCKS:02d}", os.O_RDWR | os.O_CREAT)
+            descriptor = os.open(locks / name, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise ArtifactError(
                 f"cannot use {locks} for rows of {self.files.uri}: {error}. Free some space there, or set K2_HOME"

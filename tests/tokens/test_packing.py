@@ -110,6 +110,15 @@ def test_rows_mix_lengths() -> None:
     assert (shortest < 0.5).mean() > 0.95
 
 
+def test_precious_documents_are_left_out_last() -> None:
+    documents = whole([9, 8, 7, 10])
+    placed = best_fit(documents, np.zeros(4, dtype=bool), 10)
+    assert placed.row.tolist() == [1, 2, 3, 0]
+    assert placed.fullest(2).tolist() == [0, 1]
+    assert placed.fullest(2, np.array([False, False, True, False])).tolist() == [0, 3]
+    assert placed.fullest(3, np.array([False, False, True, False])).tolist() == [0, 1, 3]
+
+
 def test_padding_of_long_rows_is_next_to_none() -> None:
     """Lengths as in K2's SFT (98% below 8K, 1,740 on average) in rows of 65,536: its report says below 0.004%."""
     lengths = np.random.default_rng(0).lognormal(6.966, 0.995, 90_000).astype(np.int64) + 6
