@@ -12,7 +12,7 @@ STEP_VERSIONS = {
     "corpus_valid": "2",
     "tokenizer": "1",
     "tokens": "3",
-    "sequences": "3",
+    "sequences": "4",
     "checkpoint": "2",
     "export": "1",
     "scores": "1",

@@ -27,7 +27,7 @@ def run(trial: Trial) -> Measured:
     optimizer = K2Optimizer(model.named_parameters(), phase.optimizer, phase.optimizer.grad_clip)
     parallel = torch.nn.parallel.DistributedDataParallel(model)
     layout = Layout.of(World.from_environment(), phase.parallelism)
-    sequences = PackedSequences(Store.open(trial.store).fetch(rows(trial)))
+    sequences = PackedSequences.open(Store.open(trial.store), rows(trial))
 
     def batches() -> Iterator[tuple[tuple[Any, ...], int]]:
         for step in range(trial.steps):

@@ -24,7 +24,7 @@ from k2model.planning.status import all_records, open_existing
 if TYPE_CHECKING:
     from k2model.tokens import K2Tokenizer
 
-SEQUENCES = "sequences.arrow"
+SEQUENCES = "sequences.json"
 
 
 class LookingError(K2Error):

@@ -13,6 +13,7 @@ from k2model.recipe.schema import (
     ClusterConfig,
     CorpusConfig,
     EvaluationConfig,
+    LongDocuments,
     MixingConfig,
     MixtureEntry,
     ModelConfig,
@@ -182,6 +183,7 @@ def k2_70b() -> Recipe:
                 _layout(64, 8, 1),
                 Cadence(save_every=2_100, keep_every=2_100),
                 seed=17,
+                long_documents=LongDocuments.SKIP,
             ),
         ),
         evaluation=EvaluationConfig(),
@@ -219,6 +221,7 @@ def _phase(
     parallelism: Parallelism,
     cadence: Cadence,
     seed: int,
+    long_documents: LongDocuments = LongDocuments.SPLIT,
 ) -> PhaseConfig:
     return PhaseConfig(
         name=name,
@@ -233,6 +236,7 @@ def _phase(
         mixture=mixture,
         packing=packing,
         mixing=mixing,
+        long_documents=long_documents,
         parallelism=parallelism,
         cadence=cadence,
         seed=seed,

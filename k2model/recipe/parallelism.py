@@ -17,6 +17,10 @@ def layout_problem(model: ModelConfig, phase: PhaseConfig, workers: int | None =
                         ("loader_workers", 0)):  # fmt: skip
         if getattr(layout, name) < least:
             return f"{where}.parallelism.{name}={getattr(layout, name)} must be at least {least}"
+    if not layout.loader_cache_gb > 0:
+        return f"{where}.parallelism.loader_cache_gb={layout.loader_cache_gb} must be above 0"
+    if not layout.loader_wait_seconds >= 0:
+        return f"{where}.parallelism.loader_wait_seconds={layout.loader_wait_seconds} must be at least 0"
     if layout.zero_stage not in ZERO_STAGES:
         return f"{where}.parallelism.zero_stage={layout.zero_stage}; there are {ZERO_STAGES}"
     return _sizes(phase, workers) or _tensor(model, phase) or _context(model, phase) or _optimizer(phase)

@@ -70,6 +70,13 @@ class TextUnit(str, Enum):
     PARAGRAPH = "paragraph"  # separated by blank lines
 
 
+class LongDocuments(str, Enum):
+    """What becomes of a document longer than a row, where documents are packed whole."""
+
+    SPLIT = "split"  # over as many rows as it needs
+    SKIP = "skip"  # left out and counted: K2's SFT, where half a dialogue teaches the wrong thing
+
+
 class Precision(str, Enum):
     FP32 = "fp32"
     BF16 = "bf16"  # fp32 parameters and optimizer state, matrix products in bfloat16
@@ -167,6 +174,8 @@ class Parallelism:
     activation_checkpointing: bool = False  # keep each block's input alone and compute the rest again backward
     offload: bool = False  # optimizer state and step in the host's memory
     loader_workers: int = 1  # threads that read batches ahead
+    loader_cache_gb: float = 8.0  # of this machine's disk, at most, for rows that come from an object store
+    loader_wait_seconds: float = 600.0  # how long training waits for an object store that does not give rows
 
 
 @dataclass(frozen=True)
@@ -215,6 +224,7 @@ class PhaseConfig:
     mixture: tuple[MixtureEntry, ...]
     packing: Packing
     mixing: MixingConfig = MixingConfig()
+    long_documents: LongDocuments = LongDocuments.SPLIT
     keep_optimizer_state: bool = True  # start from the parent's optimizer state, not only its weights
     precision: Precision = Precision.BF16
     z_loss: float = 0.0  # weight of the mean squared log-partition in the loss; K2 has none

@@ -22,6 +22,7 @@ from k2model.reporting.facts import read_json, read_records, read_undone
 from k2model.reporting.overlaps import with_overlap
 from k2model.reporting.run import LifecycleResult
 from k2model.reporting.scores import ScoreRow, read_scores, scores_csv
+from k2model.tokens import read_composition
 from k2model.versions import STEP_VERSIONS
 
 
@@ -82,7 +83,7 @@ def _write_models(store: Store, result: LifecycleResult, folder: Path) -> None:
 
 def _write_data(store: Store, result: LifecycleResult, folder: Path) -> list[dict[str, Any]]:
     """Compositions, curation, validation and sources; returns the rows of the sources."""
-    compositions = {one.phase.name: read_json(store.fetch(one.sequences) / "composition.json") for one in result.phases}
+    compositions = {one.phase.name: read_composition(store, one.sequences) for one in result.phases}
     _write_json(folder / "composition.json", compositions)
     for phase, composition in compositions.items():
         (folder / f"composition-{phase}.csv").write_text(composition_csv(composition), encoding="utf-8")

@@ -16,6 +16,7 @@ _LAZY = {
     "PackedSequences": "k2model.tokens.reader",
     "TokenShard": "k2model.tokens.shards",
     "open_shard": "k2model.tokens.shards",
+    "read_composition": "k2model.tokens.reader",
     "read_counts": "k2model.tokens.shards",
     "pack_folder": "k2model.tokens.sequences",
 }

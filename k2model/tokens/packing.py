@@ -1,25 +1,30 @@
 """Where documents go: laying pieces of documents into rows of a fixed length.
 
-Best fit places whole documents where they leave the least room, in seeded windows, large ones first;
-only documents longer than a row are split. Small documents of a window keep their random order instead
-of being sorted too: they fit anyway, and a row then mixes families. A little natural text is held back
-and cut to fill what room is left. Concatenation lets documents follow each other and cuts them at the
-border. This module sees lengths only, never tokens.
+Best fit places whole documents where they leave the least room, window by window, longest first; only
+documents longer than a row are split. Most of a window's small documents keep their random order, so that
+a row mixes lengths and families; the rest of them finish the rows. A little natural text is held back and
+cut to fill what room is left. Concatenation lets documents follow each other and cuts them at the border.
+This module sees lengths only, never tokens.
+
+Best fit goes by counts: all documents of one length are placed by one look at the rooms there are, so a
+phase costs a step for each pair of a length and a room, not for each document.
 
 Best-fit packing: Ding et al., "Fewer Truncations Improve Language Modeling", 2024, arXiv:2404.10830.
 """
 
-from dataclasses import dataclass
+from bisect import bisect_right
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
 from k2model.tokens.ragged import exclusive_sum, flat_positions
 
-WINDOW = 4096  # documents sorted together
+WINDOW = 65_536  # documents sorted together
 SMALL = 8  # a piece of at most 1/SMALL of a row is small
-FILLER = 0.03  # of the phase's tokens, the least natural text held back to fill room
-MAX_PADDING = 0.01  # of all positions, beyond which more is held back
+FINISHING = 0.25  # of a window's small pieces, those that finish rows
+MIN_POURED = 64  # tokens; where even smaller pieces are not small, a row holds few documents and all finish rows
+FILLER = 0.01  # of the phase's tokens, natural text held back while measuring how much of it is needed
 MIN_FILLER = 4  # tokens; a shorter piece has next to no context to learn from
 
 Ints = NDArray[np.int64]
@@ -43,13 +48,14 @@ class Pieces:
     def take(self, index: Ints) -> "Pieces":
         return Pieces(self.source[index], self.document[index], self.start[index], self.length[index])
 
+    def part(self, owner: Ints, offset: Ints, length: Ints) -> "Pieces":
+        """`length` tokens of the pieces `owner` from their token `offset` on."""
+        return Pieces(self.source[owner], self.document[owner], self.start[owner] + offset, length)
+
 
 @dataclass(frozen=True)
 class Layout:
-    """Pieces with the `row` and the `column` their first token has, sorted by both.
-
-    `rows` counts complete rows; a piece in a row beyond them has no place.
-    """
+    """Pieces with the `row` and the `column` their first token has, sorted by both, in `rows` rows."""
 
     pieces: Pieces
     row: Ints
@@ -57,90 +63,213 @@ class Layout:
     rows: int
 
 
-class Rows:
-    """Open rows of one capacity, filled by best fit: each piece goes where it leaves the least room.
+@dataclass(frozen=True)
+class Placement:
+    """Which `row` [pieces] takes each piece, in the order they have within it; `rows` counts complete rows."""
 
-    Rows with the same room are kept in one bucket and the non-empty buckets as bits of one integer, so
-    that the tightest fit is the lowest bit at or above the piece's length: no search over rows.
+    pieces: Pieces
+    row: Ints
+    rows: int
+
+    def fullest(self, count: int, precious: NDArray[np.bool_] | None = None) -> Ints:
+        """The `count` rows with the least padding, by their number.
+
+        Rows that hold any of the `precious` [pieces] are left out after all others.
+        """
+        filled = np.bincount(self.row, self.pieces.length, self.rows)
+        if precious is not None:
+            filled += filled.max() * (np.bincount(self.row[precious], minlength=self.rows) > 0)
+        return np.sort(np.argsort(-filled, kind="stable")[:count])
+
+    def layout(self, chosen: Ints) -> Layout:
+        """The rows `chosen`, in that order."""
+        position = np.full(int(self.row.max()) + 1, -1)
+        position[chosen] = np.arange(len(chosen))
+        row = position[self.row]
+        order = _sorted_stably(row)[int((row < 0).sum()) :]
+        pieces, row = self.pieces.take(order), row[order]
+        before = exclusive_sum(pieces.length)
+        row_begin = before[np.searchsorted(row, np.arange(len(chosen)))]
+        return Layout(pieces, row, before - row_begin[row], len(chosen))
+
+
+class Rooms:
+    """Open rows of one capacity by the room they have, as runs of neighbouring rows with equal room.
+
+    The rooms there are stand as bits of one integer, so that the tightest fit is the lowest bit at or above
+    a length: no search over rows.
     """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self.count = 0
-        self._buckets: list[list[int]] = [[] for _ in range(capacity + 1)]
+        self.count = 0  # rows opened so far
+        self._runs: dict[int, list[tuple[int, int]]] = {}  # room -> (first row, rows)
         self._open = 0
 
-    def place(self, length: int) -> int:
-        """The row that takes a piece of `length` tokens; among equally tight rows the latest."""
-        fitting = self._open >> length
-        if fitting:
-            room = length + (fitting & -fitting).bit_length() - 1
-            row = self._buckets[room].pop()
-            if not self._buckets[room]:
-                self._open ^= 1 << room
-        else:
-            room, row = self.capacity, self.count
-            self.count += 1
-        if room > length:
-            self._buckets[room - length].append(row)
-            self._open |= 1 << (room - length)
-        return row
+    def place(self, lengths: Ints) -> Ints:
+        """The row of each piece, longest first, each where it leaves the least room."""
+        order = _sorted_stably(self.capacity - lengths)
+        falling = lengths[order]
+        begin = np.flatnonzero(np.diff(falling, prepend=0))
+        counts = np.diff(begin, append=len(falling))
+        placed: list[tuple[int, int, int]] = []
+        for length, count in zip(falling[begin].tolist(), counts.tolist(), strict=True):
+            self._place_alike(length, count, placed)
+        first, rows, each = np.array(placed, dtype=np.int64).reshape(-1, 3).T
+        result = np.empty(len(lengths), dtype=np.int64)
+        result[order] = flat_positions(np.zeros_like(rows), rows * each) % np.repeat(rows, rows * each)
+        result[order] += np.repeat(first, rows * each)
+        return result
 
-    def largest_room(self) -> int:
-        return self._open.bit_length() - 1 if self._open else 0
+    def pour(self, lengths: Ints, reserve: int) -> Ints:
+        """The row of each piece, in their order: row after row, each filled up to `reserve` tokens or little more.
+
+        No piece is longer than `reserve`, so every row that is open that far takes one at least.
+        """
+        open_rows = self.drain(2 * reserve)
+        ends = np.cumsum(lengths).tolist()
+        begin = taken = 0
+        rows: list[int] = []
+        counts: list[int] = []
+        while taken < len(ends):
+            row, room = open_rows.pop() if open_rows else self.new()
+            upto = bisect_right(ends, begin + room - reserve, taken)
+            self._put(room - (ends[upto - 1] - begin), row, 1)
+            rows.append(row)
+            counts.append(upto - taken)
+            begin, taken = ends[upto - 1], upto
+        for row, room in open_rows:
+            self._put(room, row, 1)
+        return np.repeat(np.array(rows, dtype=np.int64), counts)
+
+    def drain(self, least: int) -> list[tuple[int, int]]:
+        """Row and room of all rows with a room of at least `least`, which are open no more; largest room last."""
+        found: list[tuple[int, int]] = []
+        for room in sorted(room for room in self._runs if room >= least):
+            found += [(row, room) for first, rows in self._runs.pop(room) for row in range(first, first + rows)]
+        self._open &= (1 << least) - 1
+        return found
+
+    @property
+    def room(self) -> int:
+        """Tokens that the open rows would still take."""
+        return sum(room * rows for room, runs in self._runs.items() for _, rows in runs)
+
+    def new(self, rows: int = 1) -> tuple[int, int]:
+        self.count += rows
+        return self.count - rows, self.capacity
+
+    def _place_alike(self, length: int, pieces: int, placed: list[tuple[int, int, int]]) -> None:
+        """Adds (first row, rows, pieces in each row) to `placed`, as placing one piece after another would have it."""
+        while pieces:
+            fitting = self._open >> length
+            if fitting:
+                room = length + (fitting & -fitting).bit_length() - 1
+                first, rows = self._runs[room].pop()
+                if not self._runs[room]:
+                    del self._runs[room]
+                    self._open ^= 1 << room
+            else:
+                rows = -(-pieces * length // (self.capacity - self.capacity % length))
+                first, room = self.new(rows)
+            each = room // length
+            full = min(rows, pieces // each)
+            rest = pieces - full * each if full < rows else 0
+            for taking, count in ((each, full), (rest, 1 if rest else 0)):
+                if count:
+                    placed.append((first, count, taking))
+                    self._put(room - taking * length, first, count)
+                    first += count
+            self._put(room, first, rows - full - (1 if rest else 0))
+            pieces -= full * each + rest
+
+    def _put(self, room: int, first: int, rows: int) -> None:
+        if room and rows:
+            self._runs.setdefault(room, []).append((first, rows))
+            self._open |= 1 << room
 
 
-def best_fit(documents: Pieces, natural: NDArray[np.bool_], capacity: int) -> Layout:
+def best_fit(documents: Pieces, natural: NDArray[np.bool_], capacity: int) -> Placement:
     """Lay `documents` (whole, in a random order) into rows of `capacity` tokens.
 
-    `natural` [documents] marks those that may be cut to fill room. As little of it as brings padding
-    down to `MAX_PADDING` is held back for that, in steps of twice as much.
+    `natural` [documents] marks those that may be cut to fill room: as much of it is held back as room is left
+    without it, which a first pass tells.
     """
-    tokens, natural_tokens = int(documents.length.sum()), int(documents.length[natural].sum())
-    filler = int(FILLER * tokens)
-    while True:
-        layout = _best_fit(documents, _held_back(documents.length, natural, filler), capacity)
-        if tokens >= (1 - MAX_PADDING) * layout.rows * capacity or filler >= natural_tokens:
-            return layout
-        filler = 2 * filler + 1
+    held = _held_back(documents.length, natural, int(FILLER * documents.length.sum()))
+    if held.any():
+        rooms, _ = _place_whole(split(documents.take(np.flatnonzero(~held)), capacity), capacity)
+        held = _held_back(documents.length, natural, rooms.room)
+    whole = split(documents.take(np.flatnonzero(~held)) if held.any() else documents, capacity)
+    rooms, row = _place_whole(whole, capacity)
+    if held.any():
+        filler, filler_row = _fill(rooms, documents.take(np.flatnonzero(held)))
+        whole, row = joined([whole, filler]), np.concatenate([row, filler_row])
+    return Placement(whole, row, rooms.count)
 
 
-def _best_fit(documents: Pieces, held: NDArray[np.bool_], capacity: int) -> Layout:
-    main = split(documents.take(np.flatnonzero(~held)), capacity)
-    main = main.take(placing_order(main.length, capacity))
-    rows = Rows(capacity)
-    placed = [rows.place(length) for length in main.length.tolist()]
-    filler, filler_rows = _fill(rows, documents.take(np.flatnonzero(held)))
-    return _layout(_joined(main, filler), np.array(placed + filler_rows, dtype=np.int64), rows.count)
+def _place_whole(documents: Pieces, capacity: int) -> tuple[Rooms, Ints]:
+    """Rows of documents none of which is longer than a row, window by window."""
+    rooms = Rooms(capacity)
+    lengths = documents.length
+    windows = [_place_window(rooms, lengths[at : at + WINDOW]) for at in range(0, len(lengths), WINDOW)]
+    return rooms, np.concatenate([np.empty(0, dtype=np.int64), *windows])
 
 
-def concatenate(documents: Pieces, capacity: int) -> Layout:
+def _place_window(rooms: Rooms, lengths: Ints) -> Ints:
+    """Rows of one window's pieces: the large ones, then most of the small ones as they come, then the rest."""
+    reserve = rooms.capacity // SMALL
+    is_small = lengths <= (reserve if reserve >= MIN_POURED else 0)
+    large, small = np.flatnonzero(~is_small), np.flatnonzero(is_small)
+    loose = small[: int(len(small) * (1 - FINISHING))]
+    finishing = small[len(loose) :]
+    row = np.empty_like(lengths)
+    row[large] = rooms.place(lengths[large])
+    row[loose] = rooms.pour(lengths[loose], reserve)
+    row[finishing] = rooms.place(lengths[finishing])
+    return row
+
+
+def _fill(rooms: Rooms, documents: Pieces) -> tuple[Pieces, Ints]:
+    """Cut `documents` one after another into the rooms there are, largest first, and what is left over into rows."""
+    tokens = int(documents.length.sum())
+    found = rooms.drain(MIN_FILLER)[::-1]
+    missing = tokens - sum(room for _, room in found)
+    found += [rooms.new() for _ in range(-(-missing // rooms.capacity))]
+    row, room = np.array(found, dtype=np.int64).reshape(-1, 2).T
+    cut, into = stream(documents, room)
+    return cut, row[into]
+
+
+def concatenate(documents: Pieces, capacity: int) -> Placement:
     """Lay `documents` (in a random order) one after another, cut wherever a row of `capacity` tokens ends."""
-    begin = exclusive_sum(documents.length)
-    end = begin + documents.length
-    first_row, last_row = begin // capacity, (end - 1) // capacity
-    counts = last_row - first_row + 1
-    row = flat_positions(first_row, counts)
-    owner = np.repeat(np.arange(len(documents)), counts)
-    start = np.maximum(begin[owner], row * capacity)
-    stop = np.minimum(end[owner], (row + 1) * capacity)
-    pieces = Pieces(documents.source[owner], documents.document[owner], start - begin[owner], stop - start)
-    return Layout(pieces, row, start - row * capacity, int(end[-1]) // capacity)
+    tokens = int(documents.length.sum())
+    pieces, row = stream(documents, np.full(-(-tokens // capacity), capacity))
+    return Placement(pieces, row, tokens // capacity)
+
+
+def stream(documents: Pieces, rooms: Ints) -> tuple[Pieces, Ints]:
+    """Cut `documents`, one after another, into `rooms`, one after another; gives the room of each piece."""
+    document_begin, room_begin = exclusive_sum(documents.length), exclusive_sum(rooms)
+    end = int(documents.length.sum())
+    begin = np.sort(np.concatenate([document_begin, room_begin[room_begin < end]]), kind="stable")
+    begin = begin[np.diff(begin, prepend=-1) > 0]
+    owner = np.searchsorted(document_begin, begin, side="right") - 1
+    room = np.searchsorted(room_begin, begin, side="right") - 1
+    return documents.part(owner, begin - document_begin[owner], np.diff(begin, append=end)), room
 
 
 def split(documents: Pieces, capacity: int) -> Pieces:
     """Cut what is longer than `capacity` into pieces of `capacity` and a rest."""
+    if not len(documents) or documents.length.max() <= capacity:
+        return documents
     counts = -(-documents.length // capacity)
     owner = np.repeat(np.arange(len(documents)), counts)
     offset = flat_positions(np.zeros_like(counts), counts) * capacity
-    length = np.minimum(capacity, documents.length[owner] - offset)
-    return Pieces(documents.source[owner], documents.document[owner], documents.start[owner] + offset, length)
+    return documents.part(owner, offset, np.minimum(capacity, documents.length[owner] - offset))
 
 
-def placing_order(lengths: Ints, capacity: int) -> Ints:
-    """Window by window: large pieces by falling length, then the small ones as they come."""
-    key = np.where(lengths * SMALL > capacity, -lengths, 0)
-    return np.lexsort((key, np.arange(len(lengths)) // WINDOW))
+def joined(several: list[Pieces]) -> Pieces:
+    return Pieces(*(np.concatenate([getattr(pieces, f.name) for pieces in several]) for f in fields(Pieces)))
 
 
 def _held_back(lengths: Ints, natural: NDArray[np.bool_], tokens: int) -> NDArray[np.bool_]:
@@ -149,35 +278,10 @@ def _held_back(lengths: Ints, natural: NDArray[np.bool_], tokens: int) -> NDArra
     return natural & (from_the_end <= tokens)
 
 
-def _fill(rows: Rows, documents: Pieces) -> tuple[Pieces, list[int]]:
-    """Cut `documents` one after another into the largest rooms; what no room is left for opens rows."""
-    taken: list[tuple[int, int, int, int]] = []
-    placed: list[int] = []
-    columns = (documents.source, documents.document, documents.start, documents.length)
-    for source, document, start, left in zip(*(column.tolist() for column in columns), strict=True):
-        while left:
-            room = rows.largest_room()
-            length = min(left, room if room >= MIN_FILLER else rows.capacity)
-            taken.append((source, document, start, length))
-            placed.append(rows.place(length))
-            start, left = start + length, left - length
-    table = np.array(taken, dtype=np.int64).reshape(-1, 4)
-    return Pieces(table[:, 0], table[:, 1], table[:, 2], table[:, 3]), placed
-
-
-def _joined(first: Pieces, second: Pieces) -> Pieces:
-    return Pieces(
-        np.concatenate([first.source, second.source]),
-        np.concatenate([first.document, second.document]),
-        np.concatenate([first.start, second.start]),
-        np.concatenate([first.length, second.length]),
-    )
-
-
-def _layout(pieces: Pieces, row: Ints, rows: int) -> Layout:
-    """Columns for pieces in the order they were placed."""
-    order = np.argsort(row, kind="stable")
-    pieces, row = pieces.take(order), row[order]
-    before = exclusive_sum(pieces.length)
-    row_begin = before[np.searchsorted(row, np.arange(rows))]
-    return Layout(pieces, row, before - row_begin[row], rows)
+def _sorted_stably(values: Ints) -> Ints:
+    """`argsort` of integers from -1 on: 16 bits at a time, for which numpy counts instead of comparing."""
+    order = np.argsort((values + 1).astype(np.uint16), kind="stable")
+    high = (values + 1) >> 16
+    if len(values) and high.max():
+        order = order[np.argsort(high[order].astype(np.uint16 if high.max() < 2**16 else np.int64), kind="stable")]
+    return order

@@ -1,64 +1,107 @@
 """Reading packed rows: which sequences a rank sees at a step, as a pure function of step and world size.
 
 There is no loader state to save: a run that resumes, with more or fewer workers, asks for the next step
-and gets the rows every other layout would get. Rows are mapped into memory, never loaded as a whole.
+and gets the rows every other layout would get. A local artifact is mapped into memory; from an object store
+blocks are streamed (`k2model.tokens.streaming`), which is told what will be asked for next.
 """
 
 import json
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from k2model.artifacts import ArtifactRef, Store
+from k2model.artifacts.files import LocalFiles
+from k2model.recipe.schema import Parallelism
 from k2model.tokens.errors import TokensError
-from k2model.tokens.sequences import COMPOSITION_FILE, SEQUENCES_FILE
+from k2model.tokens.rows import (
+    COMPOSITION_FILE,
+    INDEX_FILE,
+    BlockRange,
+    Rows,
+    RowsIndex,
+    part_path,
+    read_block,
+    read_table,
+    select,
+    table_path,
+)
 
 if TYPE_CHECKING:
     import torch
 
+PARSED = 32  # blocks kept open for the batches to come, views of a file each
+AHEAD = 8  # blocks asked for before they are needed
+
+
+class Blocks(Protocol):
+    """Where the bytes of blocks come from."""
+
+    def read(self, block: int) -> pa.Buffer: ...
+    def expect(self, blocks: Sequence[int]) -> None:
+        """Tells which blocks will be read next, in their order."""
+        ...
+
+    def close(self) -> None: ...
+
 
 class PackedSequences:
-    """The rows of one phase in training order, from the folder of a sequences artifact."""
+    """The rows of one phase in training order. `where` names them in messages."""
 
     def __init__(self, folder: Path | str) -> None:
-        """Raises TokensError when the folder holds no packed sequences."""
-        self.folder = Path(folder)
-        path = self.folder / SEQUENCES_FILE
+        """Of a local folder. Raises TokensError when it holds no packed sequences."""
+        path = Path(folder) / INDEX_FILE
         if not path.is_file():
             raise TokensError(f"{path}: no such file; expected the folder of a sequences artifact")
-        reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        batch = reader.get_batch(0)
-        metadata = {key.decode(): value.decode() for key, value in (batch.schema.metadata or {}).items()}
-        missing = {"sources", "domains", "vocab_size", "fingerprint"} - metadata.keys()
-        if reader.num_record_batches != 1 or missing:
-            raise TokensError(f"{path}: not written by the pack step (metadata lacks {sorted(missing)}); pack again")
-        self.rows: int = batch.num_rows
-        self.sequence_length: int = batch.schema.field("tokens").type.list_size
-        self.sources: list[str] = json.loads(metadata["sources"])
-        self.domains: list[str] = json.loads(metadata["domains"])  # one for each source
-        self.vocab_size: int = int(metadata["vocab_size"])
-        self.fingerprint: str = metadata["fingerprint"]
-        self._tokens = self._matrix(batch, "tokens")
-        self._document = self._matrix(batch, "document")
-        self._source = self._matrix(batch, "source")
-        bits = batch.column("loss").flatten().buffers()[1]
-        self._loss_bits = np.frombuffer(bits, dtype=np.uint8)
+        index = RowsIndex.from_json(path.read_bytes(), str(folder))
+        self._take(str(folder), index, _MappedBlocks(Path(folder), index))
+
+    @classmethod
+    def open(cls, store: Store, ref: ArtifactRef, parallelism: Parallelism | None = None) -> "PackedSequences":
+        """Of an artifact in a store: verified as a whole on a local one, block by block as they come from others.
+
+        `parallelism` bounds the cache and how long an object store that does not answer is waited for. Raises
+        what `Store.fetch` raises.
+        """
+        files, manifest = store.look_up(ref)
+        if isinstance(files, LocalFiles):
+            return cls(store.fetch(ref))
+        from k2model.tokens.streaming import StreamedBlocks, read_verified
+
+        layout = parallelism or Parallelism()
+        index = RowsIndex.from_json(read_verified(files, manifest, INDEX_FILE), files.uri)
+        blocks = StreamedBlocks(
+            files, manifest, index, int(layout.loader_cache_gb * 1e9), layout.loader_wait_seconds, AHEAD
+        )
+        self = cls.__new__(cls)
+        self._take(files.uri, index, blocks)
+        return self
+
+    def _take(self, where: str, index: RowsIndex, blocks: Blocks) -> None:
+        self.where, self.index = where, index
+        self.rows, self.sequence_length, self.vocab_size = index.rows, index.sequence_length, index.vocab_size
+        self.sources, self.domains, self.fingerprint = index.sources, index.domains, index.fingerprint
+        self._blocks = blocks
+        self._block = lru_cache(maxsize=PARSED)(self._parsed)
+        self._planned: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return self.rows
 
-    @property
-    def composition(self) -> dict[str, Any]:
-        """`composition.json`: what the rows hold, per source, against what was wanted."""
-        return json.loads((self.folder / COMPOSITION_FILE).read_text(encoding="utf-8"))
+    def close(self) -> None:
+        """Ends what reads ahead. Rows cannot be read afterwards."""
+        self._blocks.close()
 
     def check_vocabulary(self, vocab_size: int) -> None:
         """Raise TokensError when a model with `vocab_size` embeddings cannot read these rows."""
         if self.vocab_size > vocab_size:
             raise TokensError(
-                f"{self.folder}: packed with a vocabulary of {self.vocab_size} tokens, the model has {vocab_size}; "
+                f"{self.where}: packed with a vocabulary of {self.vocab_size} tokens, the model has {vocab_size}; "
                 f"set model.vocab_size to at least {self.vocab_size}"
             )
 
@@ -75,25 +118,69 @@ class PackedSequences:
         steps = self.rows // global_batch
         if not 0 <= step < steps:
             raise TokensError(
-                f"{self.folder}: step {step} is out of range; {self.rows} rows make steps 0..{steps - 1} "
+                f"{self.where}: step {step} is out of range; {self.rows} rows make steps 0..{steps - 1} "
                 f"of global_batch={global_batch}"
             )
-        return self._select(np.arange(step * global_batch + rank, (step + 1) * global_batch, world_size))
+        rows = np.arange(step * global_batch + rank, (step + 1) * global_batch, world_size)
+        self._plan(rows, step, global_batch, rank, world_size)
+        return self._select(rows)
+
+    def _plan(self, rows: NDArray[np.int64], step: int, global_batch: int, rank: int, world_size: int) -> None:
+        """Say which blocks this rank will read next, whenever it comes to others than before."""
+        here = tuple(np.unique(rows // self.index.rows_per_block).tolist())
+        if here == self._planned or not here:
+            return
+        self._planned = here
+        per_step = max(global_batch // world_size, 1)
+        steps = 1 + AHEAD * max(self.index.rows_per_block // global_batch, 1) + AHEAD // per_step
+        first = np.arange(step + 1, min(step + 1 + steps, self.rows // global_batch)) * global_batch
+        coming = np.unique((first[:, None] + np.arange(rank, global_batch, world_size)) // self.index.rows_per_block)
+        self._blocks.expect(coming[coming > here[-1]][:AHEAD].tolist())
 
     def _select(self, rows: NDArray[np.int64]) -> "dict[str, torch.Tensor]":
         import torch
 
-        return {
-            "tokens": torch.from_numpy(self._tokens[rows].astype(np.int64)),
-            "loss": torch.from_numpy(self._loss(rows)),
-            "document": torch.from_numpy(self._document[rows].astype(np.int64)),
-            "source": torch.from_numpy(self._source[rows]),
-        }
+        per_block, shape = self.index.rows_per_block, (len(rows), self.sequence_length)
+        kinds: dict[str, Any] = {"tokens": np.int64, "loss": np.bool_, "document": np.int64, "source": np.uint8}
+        found = {name: np.empty(shape, dtype=kind) for name, kind in kinds.items()}
+        blocks, begin = np.unique(rows // per_block, return_index=True)
+        ends = np.append(begin[1:], len(rows))[: len(blocks)]
+        for block, first, end in zip(blocks.tolist(), begin.tolist(), ends.tolist(), strict=True):
+            into = {name: values[first:end] for name, values in found.items()}
+            select(self._block(block), rows[first:end] - block * per_block, into)
+        return {name: torch.from_numpy(values) for name, values in found.items()}
 
-    def _loss(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Arrow keeps booleans as bits, so a row may begin inside a byte."""
-        positions = rows[:, None] * self.sequence_length + np.arange(self.sequence_length)
-        return (self._loss_bits[positions >> 3] >> (positions & 7).astype(np.uint8) & 1).astype(np.bool_)
+    def _parsed(self, block: int) -> Rows:
+        return read_block(self._blocks.read(block), self.sequence_length)
 
-    def _matrix(self, batch: pa.RecordBatch, name: str) -> NDArray[Any]:
-        return batch.column(name).flatten().to_numpy().reshape(self.rows, self.sequence_length)
+
+class _MappedBlocks:
+    """Of a local folder that was verified by whoever opened it."""
+
+    def __init__(self, folder: Path, index: RowsIndex) -> None:
+        self.folder, self.index = folder, index
+        self._part = lru_cache(maxsize=None)(self._map)
+
+    def read(self, block: int) -> pa.Buffer:
+        part, number = divmod(block, self.index.blocks_per_part)
+        table, mapped = self._part(part)
+        return mapped.slice(table[number].offset, table[number].size)
+
+    def expect(self, blocks: Sequence[int]) -> None:
+        pass  # the system reads ahead
+
+    def close(self) -> None:
+        pass
+
+    def _map(self, part: int) -> tuple[list[BlockRange], pa.Buffer]:
+        table = self.folder / table_path(part)
+        with pa.memory_map(str(self.folder / part_path(part))) as file:
+            return read_table(table.read_bytes(), str(table)), file.read_buffer()
+
+
+def read_composition(store: Store, ref: ArtifactRef) -> dict[str, Any]:
+    """`composition.json` of a sequences artifact, without its rows: what they hold against what was wanted."""
+    from k2model.tokens.streaming import read_verified
+
+    files, manifest = store.look_up(ref)
+    return json.loads(read_verified(files, manifest, COMPOSITION_FILE))

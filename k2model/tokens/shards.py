@@ -80,6 +80,13 @@ class TokenShard:
         span = slice(int(self.starts[index]), int(self.starts[index] + self.lengths[index]))
         return self.tokens[span], self.loss[span]
 
+    def gather(
+        self, documents: NDArray[np.int64], starts: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
+        """Tokens and targets of `lengths` tokens of each of `documents` from its token `starts` on, flat."""
+        positions = flat_positions(self.starts[documents] + starts, lengths)
+        return self.tokens[positions], self.loss[positions]
+
 
 def open_shard(folder: Path, split: str, source: str) -> TokenShard:
     """The shard of `source` in a tokens folder; `split` is `train` or `heldout`."""

@@ -76,6 +76,7 @@ def pack(store: Store, phase: PhaseConfig, tokens: ArtifactRef, max_epochs: floa
         "mixture": phase.mixture,
         "mixing": phase.mixing,
         "packing": phase.packing,
+        "long_documents": phase.long_documents,
         "seed": phase.seed,
         "max_epochs": max_epochs,
     }

@@ -131,7 +131,7 @@ class Attempt:
         before = "" if spike.before is None else f" after a median of {spike.before:.3f} ± {spike.deviation:.3f}"
         return TrainingDiverged(
             f"phase '{phase.name}' diverged at step {spike.last_step}: {spike.reason}; losses {shown}{before}, on rows "
-            f"{spike.first_step * batch}..{(spike.last_step + 1) * batch - 1} of {self.sequences.folder}. "
+            f"{spike.first_step * batch}..{(spike.last_step + 1) * batch - 1} of {self.sequences.where}. "
             f"spikes.max_rollbacks={phase.spikes.max_rollbacks}, taken for: {earlier or 'none'}. "
             "Nothing of the spike was saved. Look at those rows, lower optimizer.lr or optimizer.grad_clip, or raise "
             "spikes.max_rollbacks; the checkpoints before it are whole"

@@ -10,7 +10,7 @@ from k2model.training.validate import validate_phase
 from k2model.training.world import World
 from k2model.versions import STEP_VERSIONS
 
-IN_SEQUENCES = ("mixture", "mixing", "packing")  # they act through the rows, whose digest is an input
+IN_SEQUENCES = ("mixture", "mixing", "packing", "long_documents")  # they act through the rows, whose digest is an input
 
 
 def train_identity(
@@ -42,9 +42,9 @@ def train_phase(
     identity = train_identity(model, phase, sequences, parent)
     if world.size == 1 and (found := store.find(identity)) is not None:
         return found
-    rows = PackedSequences(store.fetch(sequences))
-    validate_phase(model, phase, rows, parent, world.size)
     with contextlib.ExitStack() as held:
+        rows = held.enter_context(contextlib.closing(PackedSequences.open(store, sequences, phase.parallelism)))
+        validate_phase(model, phase, rows, parent, world.size)
         held.enter_context(world.joined())
         leases: list[Lease] = []
 

@@ -24,13 +24,13 @@ def validate_phase(
         raise InvalidPhase(f"{where} can start from a checkpoint, not from {parent.name} of kind '{parent.kind}'")
     if sequences.sequence_length != phase.sequence_length:
         raise InvalidPhase(
-            f"{sequences.folder} holds rows of {sequences.sequence_length} tokens, but {where}.sequence_length="
+            f"{sequences.where} holds rows of {sequences.sequence_length} tokens, but {where}.sequence_length="
             f"{phase.sequence_length}: pack the phase again"
         )
     wanted = phase.steps * phase.global_batch
     if sequences.rows != wanted:
         raise InvalidPhase(
-            f"{sequences.folder} holds {sequences.rows} rows, but {where} needs {wanted} (steps={phase.steps} x "
+            f"{sequences.where} holds {sequences.rows} rows, but {where} needs {wanted} (steps={phase.steps} x "
             f"global_batch={phase.global_batch}): pack the phase again"
         )
     sequences.check_vocabulary(model.vocab_size)

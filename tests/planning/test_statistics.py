@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from k2model.artifacts import ArtifactRef
+from k2model.artifacts import ArtifactRef, Store
 from k2model.corpus.documents import parts_of, read_documents
 from k2model.planning.holdings import LookingError, hold
 from k2model.planning.statistics import statistics_of
-from k2model.tokens import PackedSequences, open_shard
+from k2model.tokens import open_shard, read_composition
 from tests.tokens.conftest import SOURCES
 
 
@@ -47,7 +47,7 @@ def test_token_shards_are_measured_in_tokens(looked: dict[str, ArtifactRef], loo
 
 def test_rows_are_measured_by_the_pieces_that_stand_in_them(looked: dict[str, ArtifactRef], looked_store: str) -> None:
     found = statistics_of(hold("sequences", looked_store))
-    composition = PackedSequences(looked["sequences"].uri).composition
+    composition = read_composition(Store.open(looked_store), looked["sequences"])
     assert found.amount == composition["tokens"]
     assert {name: tokens for name, (_, tokens) in found.by["source"].items()} == {
         name: entry["tokens"] for name, entry in composition["sources"].items()

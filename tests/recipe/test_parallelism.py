@@ -14,6 +14,8 @@ from k2model.recipe.parallelism import layout_problem
         ({"phases.sft.parallelism.zero_stage": 4}, r"zero_stage=4; there are \(0, 1, 2, 3\)"),
         ({"phases.sft.parallelism.context": 0}, "context=0 must be at least 1"),
         ({"phases.sft.parallelism.micro_batch": -1}, "micro_batch=-1 must be at least 0"),
+        ({"phases.sft.parallelism.loader_cache_gb": 0}, "loader_cache_gb=0.0 must be above 0"),
+        ({"phases.sft.parallelism.loader_wait_seconds": -1}, "loader_wait_seconds=-1.0 must be at least 0"),
         ({"phases.mid_4.parallelism.workers_per_node": 3}, "multiple of the 3 data-parallel workers"),
         ({"phases.mid_4.parallelism.tensor": 4}, "2 workers must be a multiple of tensor x context = 4 x 1 = 4"),
         ({"phases.mid_4.parallelism.tensor": 2}, "tensor=2 must divide model.n_heads=3"),

@@ -78,7 +78,7 @@ def make_phase(
     state = json.dumps({"phase": name, "seed": seed, "interventions": [one.record() for one in interventions]})
     contents = {
         "corpus": ("corpus_valid", {"train/prose/00000.parquet": "prose"}),
-        "sequences": ("sequences", {"sequences.arrow": name}),
+        "sequences": ("sequences", {"sequences.json": name}),
         "checkpoint": ("checkpoint", {"final/state.json": state, "attachments/metrics.jsonl": lines}),
         "export": ("export", {"model.safetensors": f"{name} {seed}"}),
         "scores": ("scores", {"scores.json": json.dumps(rows)}),

@@ -301,7 +301,7 @@ def _sequences(folder: Path, phase: PhaseConfig) -> None:
         }  # fmt: skip
     content = {"padding": 0.0021, "split": 0.013, "truncated": 0.001, "tokens": phase.tokens, "sources": sources}
     _json(folder / "composition.json", content)
-    (folder / "sequences.arrow").write_bytes(b"rows of " + phase.name.encode())
+    (folder / "sequences.json").write_bytes(b"rows of " + phase.name.encode())
 
 
 def undone(phase: PhaseConfig) -> list[dict[str, Any]]:

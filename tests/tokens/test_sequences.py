@@ -1,5 +1,6 @@
 """Packed phases: rows are exact, documents arrive as they were, and any number of workers sees the same rows."""
 
+import hashlib
 import itertools
 import json
 import os
@@ -8,14 +9,24 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from k2model.artifacts import Identity, Store
 from k2model.artifacts.manifest import hash_file
-from k2model.recipe.schema import MixtureEntry, OptimizerConfig, OptimizerName, Packing, PhaseConfig, TokenizerConfig
+from k2model.recipe.schema import (
+    LongDocuments,
+    MixtureEntry,
+    OptimizerConfig,
+    OptimizerName,
+    Packing,
+    PhaseConfig,
+    TokenizerConfig,
+)
 from k2model.tokens import (
     K2Tokenizer,
     MixtureError,
@@ -24,6 +35,7 @@ from k2model.tokens import (
     open_shard,
     pack,
     pack_folder,
+    read_composition,
     tokenize,
     train_tokenizer,
 )
@@ -46,6 +58,18 @@ def stream(tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> PackedSequ
     return PackedSequences(folder)
 
 
+@pytest.fixture(scope="module")
+def in_parts(tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> PackedSequences:
+    """The same rows as `packed` in blocks of 7 and parts of 3 blocks."""
+    folder = tmp_path_factory.mktemp("parts")
+    pack_folder(tokens, PHASE, folder, 60.0, block_tokens=7 * 128 + 5, blocks_per_part=3)
+    return PackedSequences(folder)
+
+
+def composition(sequences: PackedSequences) -> dict[str, Any]:
+    return json.loads(Path(sequences.where, "composition.json").read_text())
+
+
 def all_rows(sequences: PackedSequences) -> dict[str, np.ndarray]:
     return {name: tensor.numpy() for name, tensor in sequences.batch(0, len(sequences)).items()}
 
@@ -64,7 +88,7 @@ def test_rows_are_exact_and_padding_is_marked(packed: PackedSequences, tokenizer
     padding = rows["document"] == -1
     assert (rows["tokens"][padding] == tokenizer.pad).all() and not (rows["tokens"][~padding] == tokenizer.pad).any()
     assert not rows["loss"][padding].any() and (rows["source"][padding] == 255).all()
-    assert padding.mean() == pytest.approx(packed.composition["padding"], abs=1e-12)
+    assert padding.mean() == pytest.approx(composition(packed)["padding"], abs=1e-12)
     assert padding.mean() < 0.01
 
 
@@ -101,12 +125,12 @@ def test_the_first_token_of_a_document_is_never_a_target(packed: PackedSequences
         rows = all_rows(sequences)
         first = np.diff(rows["document"], prepend=-2, axis=1) != 0
         assert not rows["loss"][first].any()
-        assert rows["loss"].sum() == sequences.composition["targets"] > 0
+        assert rows["loss"].sum() == composition(sequences)["targets"] > 0
 
 
 def test_concatenation_is_one_stream(stream: PackedSequences, tokens: Path) -> None:
     rows = all_rows(stream)
-    assert (rows["document"] >= 0).all() and stream.composition["padding"] == 0
+    assert (rows["document"] >= 0).all() and composition(stream)["padding"] == 0
     flat = rows["tokens"].reshape(-1).tolist()
     begins = [i for i, token in enumerate(flat) if token == 0]
     known = {tuple(ids) for documents in known_documents(tokens).values() for ids, _ in documents}
@@ -117,15 +141,15 @@ def test_concatenation_is_one_stream(stream: PackedSequences, tokens: Path) -> N
 def test_shares_are_what_the_mixture_wants(tokens: Path, tmp_path: Path, phase: PhaseConfig) -> None:
     pack_folder(tokens, phase, tmp_path, 60.0)
     sequences = PackedSequences(tmp_path)
-    rows, composition = all_rows(sequences), sequences.composition
-    assert list(composition["sources"]) == sequences.sources
-    assert composition["tokens"] == (rows["source"] != 255).sum()
+    rows, facts = all_rows(sequences), composition(sequences)
+    assert list(facts["sources"]) == sequences.sources
+    assert facts["tokens"] == (rows["source"] != 255).sum()
     for index, name in enumerate(sequences.sources):
-        facts = composition["sources"][name]
-        assert facts["tokens"] == (rows["source"] == index).sum()
-        assert facts["share_wanted"] == pytest.approx(WEIGHTS[name] / 100)
-        assert facts["share"] == pytest.approx(facts["share_wanted"], abs=0.02)
-        assert facts["epochs"] == facts["tokens"] / int(open_shard(tokens, "train", name).lengths.sum())
+        one = facts["sources"][name]
+        assert one["tokens"] == (rows["source"] == index).sum()
+        assert one["share_wanted"] == pytest.approx(WEIGHTS[name] / 100)
+        assert one["share"] == pytest.approx(one["share_wanted"], abs=0.02)
+        assert one["epochs"] == one["tokens"] / int(open_shard(tokens, "train", name).lengths.sum())
 
 
 def test_a_tiny_family_is_not_starved(tokens: Path, tmp_path: Path) -> None:
@@ -133,7 +157,7 @@ def test_a_tiny_family_is_not_starved(tokens: Path, tmp_path: Path) -> None:
     mixture = tuple(MixtureEntry(name, weight) for name, weight in weights.items())
     phase = replace(PHASE, sequence_length=512, global_batch=2, steps=60, mixture=mixture)
     pack_folder(tokens, phase, tmp_path, 60.0)
-    assert PackedSequences(tmp_path).composition["sources"]["facts"]["share"] == pytest.approx(0.03, abs=0.004)
+    assert composition(PackedSequences(tmp_path))["sources"]["facts"]["share"] == pytest.approx(0.03, abs=0.004)
 
 
 def test_copies_and_buckets_arrive_whole_beside_weights(tokens: Path, tmp_path: Path) -> None:
@@ -148,14 +172,14 @@ def test_copies_and_buckets_arrive_whole_beside_weights(tokens: Path, tmp_path: 
     sequences = PackedSequences(tmp_path)
     assert sequences.sources == ["facts", "arithmetic/think[1-1]", "prose"]
     assert sequences.domains == ["knowledge", "mathematics", "prose"]
-    facts = sequences.composition["sources"]["facts"]
+    facts = composition(sequences)["sources"]["facts"]
     assert facts["documents"] == pytest.approx(3 * len(open_shard(tokens, "train", "facts")), rel=0.02)
     assert facts["epochs"] == pytest.approx(3, rel=0.02)
-    assert sequences.composition["sources"]["arithmetic/think[1-1]"]["epochs"] == pytest.approx(1, rel=0.02)
-    short = sequences.composition["short_context"]
+    assert composition(sequences)["sources"]["arithmetic/think[1-1]"]["epochs"] == pytest.approx(1, rel=0.02)
+    short = composition(sequences)["short_context"]
     lengths = {name: open_shard(tokens, "train", name).lengths for name in ("facts", "arithmetic/think", "prose")}
     wanted = sum(
-        sequences.composition["sources"][key]["share_wanted"] * lengths[name][lengths[name] <= 128].sum()
+        composition(sequences)["sources"][key]["share_wanted"] * lengths[name][lengths[name] <= 128].sum()
         / lengths[name].sum()
         for key, name in zip(sequences.sources, lengths, strict=True)
     )  # fmt: skip
@@ -206,7 +230,7 @@ def test_loss_bits_of_rows_that_begin_inside_a_byte(tokens: Path, tmp_path: Path
     pack_folder(tokens, replace(PHASE, sequence_length=61), tmp_path, 60.0)
     sequences = PackedSequences(tmp_path)
     rows = all_rows(sequences)
-    assert rows["loss"].sum() == sequences.composition["targets"]
+    assert rows["loss"].sum() == composition(sequences)["targets"]
     first = np.diff(rows["document"], prepend=-2, axis=1) != 0
     assert not rows["loss"][first].any()
     one = sequences.batch(7, 1)
@@ -222,7 +246,7 @@ def test_bad_requests_are_refused(packed: PackedSequences, tmp_path: Path) -> No
     packed.check_vocabulary(340)
     with pytest.raises(TokensError, match="vocabulary of 340 tokens, the model has 256"):
         packed.check_vocabulary(256)
-    with pytest.raises(TokensError, match=r"sequences\.arrow: no such file"):
+    with pytest.raises(TokensError, match=r"sequences\.json: no such file"):
         PackedSequences(tmp_path)
 
 
@@ -246,6 +270,7 @@ def test_tokens_beyond_the_vocabulary_are_refused(tokens: Path, tmp_path: Path) 
 AGAIN = """
 import sys
 from pathlib import Path
+from typing import Any
 from tests.tokens.phases import PHASE
 from k2model.tokens import pack_folder
 pack_folder(Path(sys.argv[1]), PHASE, Path(sys.argv[2]), 60.0)
@@ -255,8 +280,63 @@ pack_folder(Path(sys.argv[1]), PHASE, Path(sys.argv[2]), 60.0)
 def test_rows_are_byte_identical_when_packed_again(packed: PackedSequences, tokens: Path, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONHASHSEED": "5"}
     subprocess.run([sys.executable, "-c", AGAIN, str(tokens), str(tmp_path)], env=environment, check=True)
-    for name in ("sequences.arrow", "composition.json"):
-        assert (tmp_path / name).read_bytes() == (packed.folder / name).read_bytes()
+    names = {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()}
+    assert {str(name) for name in names} == {
+        "composition.json", "sequences.json", "sequences/00000.arrow", "sequences/00000.json"
+    }  # fmt: skip
+    for name in names:
+        assert (tmp_path / name).read_bytes() == Path(packed.where, name).read_bytes()
+
+
+def test_rows_are_the_same_in_any_blocks_and_parts(packed: PackedSequences, in_parts: PackedSequences) -> None:
+    assert (in_parts.index.blocks, in_parts.index.parts) == (46, 16)
+    assert len(list(Path(in_parts.where, "sequences").glob("*.arrow"))) == 16
+    ours, whole = all_rows(in_parts), all_rows(packed)
+    assert all(np.array_equal(ours[name], whole[name]) for name in whole)
+    for step in (0, 1, 39):
+        for rank in range(3):
+            one, other = (rows.batch(step, 8, rank, 3) for rows in (in_parts, packed))
+            assert all(torch.equal(one[name], other[name]) for name in one)
+    assert in_parts.batch(5, 1, 2, 3)["tokens"].shape == (0, 128)
+
+
+def test_a_part_is_an_arrow_file_whose_batches_are_the_blocks(in_parts: PackedSequences) -> None:
+    """Anyone may read the rows; the table beside a part says where each block is and what it must be."""
+    path = Path(in_parts.where, "sequences/00004.arrow")
+    data, table = path.read_bytes(), json.loads(path.with_suffix(".json").read_text())
+    with pa.ipc.open_file(path) as reader:
+        batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+    assert [batch.num_rows for batch in batches] == [7, 7, 7] and len(table) == 3
+    rows = all_rows(in_parts)["tokens"][4 * 21 :]
+    for number, (batch, entry) in enumerate(zip(batches, table, strict=True)):
+        block = data[entry["offset"] : entry["offset"] + entry["size"]]
+        assert hashlib.sha256(block).hexdigest() == entry["sha256"]
+        assert batch["tokens"].to_pylist() == rows[7 * number : 7 * number + 7].tolist()
+        assert pa.ipc.read_record_batch(pa.ipc.read_message(block), batch.schema).equals(batch)
+
+
+def test_long_documents_are_skipped_and_counted_where_the_phase_says_so(tokens: Path, tmp_path: Path) -> None:
+    mixture = tuple(MixtureEntry(name, 1.0) for name in ("facts", "arithmetic/think", "chat/tools"))
+    known = known_documents(tokens)
+    length = int(np.median([len(ids) for ids, _ in known["chat/tools"]]))
+    phase = replace(PHASE, sequence_length=length, mixture=mixture, long_documents=LongDocuments.SKIP)
+    pack_folder(tokens, phase, tmp_path, 60.0)
+    facts = composition(PackedSequences(tmp_path))
+    too_long = {name: sum(len(ids) > length for ids, _ in known[name]) for name in facts["sources"]}
+    assert {name: one["documents_skipped"] for name, one in facts["sources"].items()} == too_long
+    assert facts["skipped"] == sum(too_long.values()) / sum(len(known[name]) for name in too_long) > 0
+    assert facts["split"] == facts["truncated"] == 0
+    rows = all_rows(PackedSequences(tmp_path))
+    whole = {tuple(ids) for name in too_long for ids, _ in known[name]}
+    for ids, document in zip(rows["tokens"], rows["document"], strict=True):
+        for number in range(document.max() + 1):
+            assert tuple(ids[document == number].tolist()) in whole
+    (tmp_path / "split").mkdir()
+    pack_folder(tokens, replace(phase, long_documents=LongDocuments.SPLIT), tmp_path / "split", 60.0)
+    facts = composition(PackedSequences(tmp_path / "split"))
+    assert facts["skipped"] == 0 and facts["split"] > 0
+    with pytest.raises(MixtureError, match="all 135 documents are longer than a row of 16 tokens"):
+        pack_folder(tokens, replace(phase, sequence_length=16, mixture=mixture[2:]), tmp_path, 60.0)
 
 
 def test_fingerprint_tells_rows_apart(packed: PackedSequences, tokens: Path, tmp_path: Path) -> None:
@@ -264,7 +344,7 @@ def test_fingerprint_tells_rows_apart(packed: PackedSequences, tokens: Path, tmp
     other = PackedSequences(tmp_path)
     assert other.fingerprint != packed.fingerprint
     assert not np.array_equal(all_rows(other)["tokens"], all_rows(packed)["tokens"])
-    assert PackedSequences(packed.folder).fingerprint == packed.fingerprint
+    assert PackedSequences(packed.where).fingerprint == packed.fingerprint
 
 
 def test_steps_in_a_store(corpus: Path, packed: PackedSequences, tmp_path: Path) -> None:
@@ -281,8 +361,10 @@ def test_steps_in_a_store(corpus: Path, packed: PackedSequences, tmp_path: Path)
     rows = pack(store, PHASE, tokens)
     assert (tokenizer.kind, tokens.kind, rows.kind) == ("tokenizer", "tokens", "sequences")
     assert PackedSequences(store.fetch(rows)).fingerprint == packed.fingerprint
-    assert rows.stats["tokens"] == packed.composition["tokens"]
+    assert rows.stats["tokens"] == composition(packed)["tokens"]
+    assert read_composition(store, rows) == composition(packed)
     faster = replace(PHASE, name="other", optimizer=OptimizerConfig(OptimizerName.ADAMW, lr=1.0), rope_theta=5.0)
     assert pack(store, faster, tokens).uri == rows.uri
     assert pack(store, replace(PHASE, seed=9), tokens).digest != rows.digest
-    assert hash_file(store.fetch(rows) / "sequences.arrow") == hash_file(packed.folder / "sequences.arrow")
+    part = "sequences/00000.arrow"
+    assert hash_file(store.fetch(rows) / part) == hash_file(Path(packed.where, part))

@@ -2,7 +2,6 @@
 
 import contextlib
 import glob
-import hashlib
 import json
 import multiprocessing
 import os
@@ -32,6 +31,7 @@ from k2model.recipe.schema import (
     ScheduleShape,
     SpikePolicy,
 )
+from k2model.tokens.rows import Rows, RowsIndex, write_rows
 
 WORKERS = 2
 MODEL = ModelConfig(
@@ -83,42 +83,24 @@ def sequences(store: Store, config: PhaseConfig, seed: int = 0, garbage: tuple[i
         if garbage is not None:
             bad = slice(garbage[0] * config.global_batch, (garbage[1] + 1) * config.global_batch)
             tokens[bad] = np.random.default_rng(seed + 1).integers(0, 60, tokens[bad].shape)
-        document = np.repeat(np.arange(length) // 10, rows).reshape(length, rows).T
         loss = random.random((rows, length)) < random.random((rows, 1))
         loss[:, 0] = False
-        columns = {
-            "tokens": tokens.astype(np.uint32),
-            "loss": loss,
-            "document": document.astype(np.int32),
-            "source": (document % 2).astype(np.uint8),
-        }
-        _write_rows(folder / "sequences.arrow", columns)
+        pieces = [10] * (length // 10) + [length % 10] * (length % 10 > 0)
+        sources = np.arange(len(pieces)) % 2
+        packed = Rows(
+            tokens=tokens.astype(np.uint32),
+            loss=loss,
+            pieces=np.full(rows, len(pieces)),
+            length=np.tile(np.array(pieces, dtype=np.int32), rows),
+            source=np.tile(sources.astype(np.uint8), rows),
+        )
+        index = RowsIndex(rows, length, rows, 1, ["odd", "even"], ["prose", "code"], vocab_size=64)
+        write_rows(folder, [packed], index)
         return {}
 
     shape = {"steps": config.steps, "batch": config.global_batch, "length": config.sequence_length, "seed": seed}
     shape |= {"garbage": list(garbage)} if garbage else {}
     return store.build(Identity("sequences", "1", shape), produce)
-
-
-def _write_rows(path: Path, columns: "dict[str, np.ndarray[Any, Any]]") -> None:
-    """As the pack step lays rows out."""
-    import pyarrow as pa
-
-    arrays = {}
-    for name, values in columns.items():
-        item = pa.field("item", pa.from_numpy_dtype(values.dtype), nullable=False)
-        arrays[name] = pa.FixedSizeListArray.from_arrays(
-            pa.array(values.reshape(-1)), type=pa.list_(item, values.shape[1])
-        )
-    metadata = {
-        "sources": '["odd", "even"]',
-        "domains": '["prose", "code"]',
-        "vocab_size": "64",
-        "fingerprint": hashlib.sha256(columns["tokens"]).hexdigest(),
-    }
-    schema = pa.schema([pa.field(n, a.type, nullable=False) for n, a in arrays.items()], metadata=metadata)
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        writer.write_batch(pa.RecordBatch.from_arrays(list(arrays.values()), schema=schema))
 
 
 #: store, and as wanted: phase, model (changes), parent (a reference), pause (seconds a step), garbage (first and last

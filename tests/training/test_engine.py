@@ -22,7 +22,7 @@ STEPS = 3
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> PackedSequences:
     store = Store.open(tmp_path_factory.mktemp("store"))
-    return PackedSequences(store.fetch(sequences(store, phase())))
+    return PackedSequences.open(store, sequences(store, phase()))
 
 
 @pytest.fixture(scope="module")

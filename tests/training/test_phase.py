@@ -8,7 +8,7 @@ import pytest
 
 from k2model.artifacts import ArtifactRef, CorruptArtifact, LeaseHeld, Store
 from k2model.errors import K2Error
-from k2model.recipe.schema import MixtureEntry, Packing, Parallelism, ScheduleConfig, ScheduleShape
+from k2model.recipe.schema import LongDocuments, MixtureEntry, Packing, Parallelism, ScheduleConfig, ScheduleShape
 from k2model.tokens import TokensError
 from k2model.training import CheckpointMismatch, InvalidPhase, TrainingDiverged, train_identity, train_phase
 from k2model.training.checkpoint import load_model_state, read_checkpoint
@@ -33,9 +33,10 @@ def test_layout_and_cadence_bear_no_identity_but_learning_rate_and_parent_do() -
     same = [
         phase(parallelism=Parallelism(workers_per_node=8, zero_stage=1)),
         phase(cadence={"save_every": 7}),
-        # These two act through the rows alone.
+        # These act through the rows alone.
         phase(mixture=(MixtureEntry("other", 1.0),)),
         phase(packing=Packing.CONCATENATE),
+        phase(long_documents=LongDocuments.SKIP),
     ]
     assert {train_identity(MODEL, config, ROWS).key for config in same} == {key}
     others = [
@@ -87,11 +88,11 @@ def test_rows_of_another_phase_are_refused(store: Store) -> None:
 
 def test_damaged_rows_are_named(store: Store) -> None:
     rows = sequences(store, phase())
-    path = Path(rows.uri, "sequences.arrow")
+    path = Path(rows.uri, "sequences/00000.arrow")
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(CorruptArtifact, match=r"sequences\.arrow"):
+    with pytest.raises(CorruptArtifact, match=r"sequences/00000\.arrow"):
         train_phase(store, MODEL, phase(), rows)
 
 
