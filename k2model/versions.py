@@ -9,7 +9,7 @@ STEP_VERSIONS = {
     "corpus_clean": "1",
     "duplicates": "1",
     "corpus": "3",
-    "corpus_valid": "2",
+    "corpus_valid": "3",
     "tokenizer": "1",
     "tokens": "3",
     "sequences": "3",

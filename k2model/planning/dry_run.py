@@ -19,7 +19,7 @@ from k2model.recipe import Recipe
 PENDING = "pending-"  # begins the digest of what is not there yet
 
 # Config fields that only decide a step's attachments: whatever they are, the digest stays the same.
-ATTACHMENTS_ONLY = {"corpus_valid": ("mixtures", "phase_tokens")}
+ATTACHMENTS_ONLY = {"corpus_valid": ("mixtures", "phase_tokens", "previous")}
 
 
 @dataclass(frozen=True)
