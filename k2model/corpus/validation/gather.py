@@ -8,7 +8,6 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,38 +26,14 @@ from k2model.corpus.validation.suites import Bounds
 from k2model.errors import K2Error
 from k2model.recipe.expectations import Severity
 from k2model.recipe.schema import MixtureEntry
-from k2model.validation import Outcome, Suite, ValidationFailed, merge_parts
-from k2model.validation.render import Page, deck, page_of, write_data_docs
-from k2model.validation.runner import Runner
+from k2model.validation import Outcome
+from k2model.validation.findings import Findings
+from k2model.validation.render import deck, write_data_docs
 
 Mixtures = Mapping[str, Sequence[MixtureEntry]]
 #: Uncompressed bytes that pay for one more process.
 BYTES_PER_WORKER = 200_000_000
 ON_PHASES = ("mixtures", "drift")  # what these find is no property of the corpus alone
-
-
-@dataclass
-class _Findings:
-    """Everything found, in order; a page for each table that is about the whole corpus."""
-
-    runner: Runner
-    outcomes: list[Outcome] = field(default_factory=list)
-    pages: list[Page] = field(default_factory=list)
-
-    def check(self, suite: Suite, frame: Any) -> list[Outcome]:
-        found = self.runner.run(suite, frame)
-        if found:
-            self.pages.append(page_of(self.runner, suite.name, "all"))
-        self.outcomes += found
-        return found
-
-    def add_parts(self, parts: Sequence[PartOutcome]) -> None:
-        self.outcomes += merge_parts(outcome for part in parts for outcome in part.outcomes)
-        self.pages += [part.page for part in parts if part.page is not None]
-
-    def raise_if_broken(self, what: str) -> None:
-        if broken := [outcome for outcome in self.outcomes if outcome.stops]:
-            raise ValidationFailed(broken, deck(self.pages, self.outcomes, what), what)
 
 
 def validate_corpus(
@@ -71,7 +46,7 @@ def validate_corpus(
 ) -> dict[str, float]:
     """See `validate_folder`."""
     target.mkdir(exist_ok=True)
-    findings = _Findings(Runner())
+    findings = Findings()
     try:
         parts = _check_parts(findings, source, target, bounds)
         counts = _by_stem(parts)
@@ -91,14 +66,14 @@ def validate_corpus(
 
 def check_raw(folder: Path, bounds: Bounds) -> dict[str, float]:
     """See `validate_raw`."""
-    findings = _Findings(Runner())
+    findings = Findings()
     parts = _check_parts(findings, folder, None, bounds, "raw")
     findings.raise_if_broken("raw corpus")
     return _stats(findings.outcomes, parts)
 
 
 def _check_parts(
-    findings: _Findings, source: Path, target: Path | None, bounds: Bounds, kind: str = "documents"
+    findings: Findings, source: Path, target: Path | None, bounds: Bounds, kind: str = "documents"
 ) -> list[PartOutcome]:
     """Outcomes of all training parts, by source; what is not a training part is linked into `target`."""
     files = parts_in(source, "train")
@@ -118,7 +93,8 @@ def _check_parts(
     rows += [row for part in parts for row in part.schema]
     findings.check(suites.schema_suite(bounds), tables.schema_frame(rows))
     findings.raise_if_broken("corpus")  # the other suites would look for columns that are not there
-    findings.add_parts(parts)
+    outcomes = [outcome for part in parts for outcome in part.outcomes]
+    findings.add_parts(outcomes, [part.page for part in parts if part.page is not None])
     return parts
 
 
@@ -132,7 +108,7 @@ def _workers(paths: Sequence[Path], most: int) -> int:
 
 
 def _check_whole(
-    findings: _Findings, folder: Path, bounds: Bounds, parts: Sequence[PartOutcome], statistics: Statistics
+    findings: Findings, folder: Path, bounds: Bounds, parts: Sequence[PartOutcome], statistics: Statistics
 ) -> None:
     read = _summed(parts, "read")
     findings.check(suites.identifiers_suite(bounds), tables.identifier_frame(statistics))
@@ -160,7 +136,7 @@ def _summed(parts: Sequence[PartOutcome], name: str) -> dict[str, int]:
     return totals
 
 
-def _write_reports(target: Path, findings: _Findings, parts: Sequence[PartOutcome], statistics: Statistics) -> None:
+def _write_reports(target: Path, findings: Findings, parts: Sequence[PartOutcome], statistics: Statistics) -> None:
     attachments = target / "attachments"
     attachments.mkdir()
     (attachments / "deck.html").write_text(deck(findings.pages, findings.outcomes, "corpus"), encoding="utf-8")
