@@ -25,7 +25,7 @@ STYLE = """
 body{font:14px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:1100px;padding:0 1rem;color:#222}
 table{border-collapse:collapse;width:100%;margin:.5rem 0 1.2rem}
 th,td{border-bottom:1px solid #ddd;padding:.25rem .5rem;text-align:left;vertical-align:top}
-td{overflow-wrap:anywhere}
+td:last-child{overflow-wrap:anywhere}
 h1{font-size:1.5rem} h2{font-size:1.15rem;margin-top:2rem} h5,h6{margin:.4rem 0;font-size:1rem}
 .alert{background:#f3f4f6;padding:.5rem .8rem;border-radius:4px;margin:1rem 0 .4rem}
 .badge{background:#e5e7eb;border-radius:3px;padding:0 .3rem}

@@ -33,7 +33,11 @@ def corpus_statistics(folder: Path, spill: Path, counts: Mapping[str, PartCounts
     """
     import duckdb
 
-    limits: dict[str, str | int | float | list[str]] = {"memory_limit": MEMORY, "temp_directory": str(spill), "threads": threads}
+    limits: dict[str, str | int | float | list[str]] = {
+        "memory_limit": MEMORY,
+        "temp_directory": str(spill),
+        "threads": threads,
+    }
     connection = duckdb.connect(config={**limits, "preserve_insertion_order": False})
     with connection:
         _make_views(connection, folder)
