@@ -25,7 +25,7 @@ def validate(
     curation: CorpusConfig,
     corpus: ArtifactRef,
 ) -> Artifact:
-    """Stops the DAG when a critical expectation is broken: nothing downstream may train on such data.
+    """Stops the DAG when an expectation of severity `stop` is not met: nothing downstream may train on such data.
 
     The results are then in the deck and in `validation_failed.html` of `K2_HOME`.
     """

@@ -2,7 +2,7 @@
 
 from k2model.artifacts import ArtifactRef
 from k2model.planning import StoreRef
-from k2model.recipe.schema import PhaseConfig, TokenizerConfig
+from k2model.recipe.schema import PhaseConfig, TokenizerConfig, ValidationConfig
 from tasks._platform import data_task
 from tasks._types import Artifact
 
@@ -22,7 +22,27 @@ def tokenize(store: StoreRef, corpus: ArtifactRef, tokenizer: ArtifactRef) -> Ar
 
 
 @data_task()
+def validate_tokens(store: StoreRef, config: ValidationConfig, tokens: ArtifactRef) -> Artifact:
+    """Gives back `tokens` when they pass, so that what needs them waits for the gate."""
+    from k2model.tokens.validation import validate_tokens
+
+    validate_tokens(store.open(), config, tokens)
+    return tokens
+
+
+@data_task()
 def pack(store: StoreRef, phase: PhaseConfig, tokens: ArtifactRef, max_epochs: float) -> Artifact:
     from k2model.tokens import pack
 
     return pack(store.open(), phase, tokens, max_epochs)
+
+
+@data_task()
+def validate_sequences(
+    store: StoreRef, config: ValidationConfig, phase: PhaseConfig, sequences: ArtifactRef
+) -> Artifact:
+    """Gives back `sequences` when they pass, so that training waits for the gate."""
+    from k2model.tokens.validation import validate_sequences
+
+    validate_sequences(store.open(), config, phase, sequences)
+    return sequences

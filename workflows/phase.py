@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from tasks.evaluation import evaluate, export
 from tasks.registration import register
-from tasks.tokens import pack
+from tasks.tokens import pack, validate_sequences
 from tasks.training import TRAINING_TASKS
 
 
@@ -37,8 +37,11 @@ def run_phase(
     Every call reads its piece of the plan anew: a local run resolves a promise's attribute path in
     place, so that a piece can be handed to one task only.
     """
-    sequences = pack(
+    packed = pack(
         store=plan.store, phase=plan.phases[name], tokens=data.tokens, max_epochs=plan.recipe.validation.max_epochs
+    )
+    sequences = validate_sequences(
+        store=plan.store, config=plan.recipe.validation, phase=plan.phases[name], sequences=packed
     )
     checkpoint = TRAINING_TASKS[name](
         store=plan.store,

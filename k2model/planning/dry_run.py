@@ -19,7 +19,7 @@ from k2model.recipe import Recipe
 PENDING = "pending-"  # begins the digest of what is not there yet
 
 # Config fields that only decide a step's attachments: whatever they are, the digest stays the same.
-ATTACHMENTS_ONLY = {"corpus_valid": ("mixtures", "phase_tokens")}
+ATTACHMENTS_ONLY = {"corpus_valid": ("mixtures", "phase_tokens", "previous")}
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,7 @@ def data_references(store: PlanningStore, recipe: Recipe) -> DataReferences:
     from k2model.corpus import build_corpus, curate
     from k2model.corpus.validation import validate
     from k2model.tokens import tokenize, train_tokenizer
+    from k2model.tokens.validation import validate_tokens
 
     curated = curate(store, recipe.corpus, build_corpus(store, recipe.corpus))
     corpus = validate(
@@ -113,7 +114,9 @@ def data_references(store: PlanningStore, recipe: Recipe) -> DataReferences:
         max_characters=recipe.corpus.max_characters,
     )
     tokenizer = train_tokenizer(store, recipe.tokenizer, corpus)
-    return DataReferences(corpus, tokenizer, tokenize(store, corpus, tokenizer))
+    tokens = tokenize(store, corpus, tokenizer)
+    validate_tokens(store, recipe.validation, tokens)
+    return DataReferences(corpus, tokenizer, tokens)
 
 
 def dry_run(plan: LifecyclePlan) -> list[Decision]:
@@ -121,6 +124,7 @@ def dry_run(plan: LifecyclePlan) -> list[Decision]:
     from k2model.evals import evaluation_identity
     from k2model.model import export_hugging_face
     from k2model.tokens import pack
+    from k2model.tokens.validation import validate_sequences
     from k2model.training import train_identity
 
     store = PlanningStore.open(plan.store.uri)
@@ -132,6 +136,7 @@ def dry_run(plan: LifecyclePlan) -> list[Decision]:
         store.phase = phase.name
         parent = plan.phases.get(phase.parent)
         sequences = pack(store, phase, tokens, recipe.validation.max_epochs)
+        validate_sequences(store, recipe.validation, phase, sequences)
         identity = train_identity(recipe.model, phase, sequences, checkpoints.get(phase.parent))
         checkpoints[phase.name] = store.decide(identity)
         exports[phase.name] = export_hugging_face(store, recipe.model, phase, checkpoints[phase.name], tokenizer)

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any
 
 from k2model.recipe.curation import STANDARD_PROFILES, CurationProfile, DecontaminationConfig
+from k2model.recipe.expectations import Severity, check_severity
 
 
 def hardware(default: Any) -> Any:
@@ -317,14 +318,40 @@ class CorpusConfig:
 
 
 @dataclass(frozen=True)
+class SeverityOverride:
+    """What happens when one expectation is not met, in place of the table in `k2model.recipe.expectations`.
+
+    `expectation` is `suite/name`, as reports show it. An unknown one is a SeverityError with the nearest name.
+    """
+
+    expectation: str
+    severity: Severity
+
+    def __post_init__(self) -> None:
+        check_severity(self.expectation, self.severity)
+
+
+@dataclass(frozen=True)
 class ValidationConfig:
-    """Bounds the Great Expectations suites check. A broken critical expectation stops the DAG."""
+    """Bounds the Great Expectations suites check. An expectation of severity `stop` that is not met stops the DAG."""
 
     min_documents_per_source: int = 100
     max_quarantined_fraction: float = 0.02
     min_ascii_fraction: float = 0.5  # of the characters of a document; the laptop's corpus is English and code
     # largest times a source's tokens may be repeated in one phase before the mixture counts as unmet
     max_epochs: float = 60.0
+    severities: tuple[SeverityOverride, ...] = ()
+    # `statistics.json` (path or URI) of the version of this corpus to compare with; "" compares with none
+    previous_statistics: str = field(default="", metadata={"identity": False})  # the step hashes what it says
+    drift_warn: float = 0.1  # population stability index, see k2model.corpus.validation.drift
+    drift_stop: float = 0.25
+    min_bytes_per_token: float = 0.5  # of a source, special tokens included (arithmetic: 1.06); below, another tokenizer
+    max_bytes_per_token: float = 8.0
+    share_tolerance: float = 0.05  # between a source's share of a phase's tokens and the share wanted
+    max_padding: float = 0.05  # of a phase's positions
+    max_split: float = 0.5  # of a phase's documents: longer than a row
+    max_truncated: float = 0.05  # of a phase's documents: cut to fill a row
+    workers: int = hardware(2)  # processes; fewer where the corpus is too small to be worth their start
 
 
 @dataclass(frozen=True)

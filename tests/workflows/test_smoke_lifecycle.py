@@ -31,7 +31,8 @@ def test_every_phase_is_trained_scored_and_registered_with_its_parent(finished):
     assert trained == dict.fromkeys(PHASES, 6)
     steps = [record["step"] for record in records.values()]
     assert {step: steps.count(step) for step in set(steps)} == {
-        "corpus_raw": 1, "corpus": 1, "corpus_valid": 1, "tokenizer": 1, "tokens": 1, "sequences": 6, "checkpoint": 6,
+        "corpus_raw": 1, "corpus": 1, "corpus_valid": 1, "tokenizer": 1, "tokens": 1, "tokens_checks": 1,
+        "sequences": 6, "sequences_checks": 6, "checkpoint": 6,
         "export": 6, "scores": 6, "report": 1, "release": 1,
     }  # fmt: skip
     from mlflow import MlflowClient
@@ -66,7 +67,9 @@ def test_longer_sft_trains_sft_alone(finished):
     result = lifecycle(home, {"phases.sft.steps": 8})
     assert result.returncode == 0, result.stderr[-3000:]
     fresh = sorted(name.split("/")[0] for name in set(made(home)) - before)
-    assert fresh == ["checkpoint", "corpus_valid", "export", "release", "report", "scores", "sequences"]
+    assert fresh == [
+        "checkpoint", "corpus_valid", "export", "release", "report", "scores", "sequences", "sequences_checks",
+    ]  # fmt: skip
 
 
 def test_two_empty_stores_get_the_same_digests_and_losses(finished, tmp_path):

@@ -1,4 +1,4 @@
-"""The gate before training: Great Expectations suites over the curated corpus, and the quarantine.
+"""The gate before training: Great Expectations suites over the corpus, statistics, drift and the quarantine.
 
 Imports cheaply: Great Expectations (seconds) is loaded by the first call of `validate`.
 """
@@ -6,9 +6,16 @@ Imports cheaply: Great Expectations (seconds) is loaded by the first call of `va
 from importlib import import_module
 from typing import Any
 
-from k2model.corpus.validation.outcome import Outcome, ValidationFailed
+from k2model.validation import Outcome, ValidationFailed
 
-_LAZY = {"validate": "k2model.corpus.validation.step", "validate_folder": "k2model.corpus.validation.step"}
+_STEP = "k2model.corpus.validation.step"
+_LAZY = {
+    "validate": _STEP,
+    "validate_folder": _STEP,
+    "validate_raw": _STEP,
+    "Bounds": "k2model.corpus.validation.suites",
+    "drift": "k2model.corpus.validation.drift",
+}
 
 __all__ = ["Outcome", "ValidationFailed", *_LAZY]
 

@@ -1,4 +1,4 @@
-"""What is measured of every document of a training shard, as the flat table the suites look at.
+"""What is measured of every document, as the flat table the suites look at.
 
 Great Expectations cannot look into nested segments nor compare with the evaluation items; both are
 measured here with Arrow. Nothing here decides pass or fail.
@@ -39,18 +39,22 @@ class EvaluationItems:
         return EvaluationItems(*([str(row[column] or "") for row in heldout] for column in ("id", "key", "prompt")))
 
 
-def document_frame(table: pa.Table, items: EvaluationItems) -> pd.DataFrame:
-    """A training shard's flat columns (`segments` as their number) and measures, a row per document.
+def document_frame(table: pa.Table, items: EvaluationItems, stem: str) -> pd.DataFrame:
+    """Flat columns of a frame of documents (`segments` as their number) and measures, a row per document.
 
     `content` is the text without special tokens; `item_of_key` and `item_of_text` name the evaluation
-    item whose key or prompt the document has.
+    item whose key or prompt the document has. `source_file` is what `stem` should be; a missing source is
+    another rule's matter.
     """
     frame = table.drop_columns(["segments"]).to_pandas()
     segments = table["segments"].combine_chunks()
     frame["segments"] = pc.list_value_length(segments).to_pandas()
-    frame["source_file"] = [source_file(source) if isinstance(source, str) else None for source in frame["source"]]
+    frame["shard_file"] = stem
+    frame["source_file"] = [source_file(source) if isinstance(source, str) else stem for source in frame["source"]]
     content = _joined_text(segments, only_text=True)
     frame["content"] = content.to_pandas()
+    frame["text_bytes"] = pc.binary_length(content).to_numpy(zero_copy_only=False)
+    frame["texts"] = _count_segments(segments, lambda s: pc.equal(s.field("kind"), "text"))
     frame["ascii_fraction"] = _ascii_fraction(content)
     frame["targets"] = _count_segments(segments, lambda s: pc.and_(s.field("loss"), pc.not_equal(s.field("text"), "")))
     frame["unknown_specials"] = _count_segments(segments, _is_unknown_special)

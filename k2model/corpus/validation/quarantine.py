@@ -1,30 +1,34 @@
-"""Sets documents that break a row-level rule aside, with the reason.
+"""Publishes the good documents of a part and sets those that break a rule aside, with the reason.
 
 A quarantined document keeps all it had, so that a person can look at it and the builder can be mended;
-`row` is its place in the curated shard. Shards without such documents are copied byte for byte.
+`row` is its place in the curated part. Parts without such documents keep their bytes.
 """
 
+import os
 import shutil
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from k2model.corpus.documents import DOCUMENT_SCHEMA, part_path
-from k2model.corpus.validation.outcome import Outcome
+from k2model.corpus.documents import DOCUMENT_SCHEMA
+from k2model.validation import Outcome
 
 Reasons = dict[int, list[str]]
+ASIDE_SCHEMA = pa.schema(
+    [*(field.with_nullable(True) for field in DOCUMENT_SCHEMA), ("row", pa.int64()), ("reason", pa.string())]
+)
 
 
 def reasons_by_row(outcomes: Iterable[Outcome]) -> Reasons:
     """Row -> the reasons it is set aside for, in alphabetical order."""
-    reasons: defaultdict[int, list[str]] = defaultdict(list)
+    reasons: Reasons = {}
     for outcome in sorted((o for o in outcomes if o.reason), key=lambda o: o.reason):
         for row in outcome.rows:
-            reasons[row].append(outcome.reason)
+            reasons.setdefault(row, []).append(outcome.reason)
     return dict(sorted(reasons.items()))
 
 
@@ -34,27 +38,46 @@ def count_reasons(reasons: Reasons) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def publish(source: Path, target: Path, train: Mapping[str, pa.Table], bad: Mapping[str, Reasons]) -> None:
-    """Write `train/`, `heldout/`, `items/` and `quarantine/` of the validated corpus into folder `target`."""
-    for part in ("heldout", "items"):
-        if (source / part).is_dir():
-            shutil.copytree(source / part, target / part)
-    (target / "train").mkdir(parents=True, exist_ok=True)
-    for stem, table in train.items():
-        reasons = bad.get(stem, {})
-        if not reasons:
-            shutil.copytree(source / "train" / stem, target / "train" / stem)
-            continue
-        rows = np.fromiter(reasons, dtype=np.int64)
-        kept = np.ones(len(table), dtype=bool)
-        kept[rows] = False
-        _write(part_path(target, "train", stem), table.filter(pa.array(kept)).cast(DOCUMENT_SCHEMA))
-        aside = table.take(pa.array(rows)).append_column("row", pa.array(rows, pa.int64()))
-        names = pa.array([", ".join(several) for several in reasons.values()], pa.string())
-        _write(part_path(target, "quarantine", stem), aside.append_column("reason", names))
+def publish_part(path: Path, target: Path, stem: str, part: str, bad: Reasons, frames: Iterable[pa.Table]) -> None:
+    """Write `train/<stem>/<part>.parquet` below `target`, and `quarantine/...` when `bad` names rows.
+
+    `frames` are the rows of `path` in order; they are read only when there are bad ones.
+    """
+    name = f"{stem}/{part}.parquet"
+    if not bad:
+        link(path, target / "train" / name)
+        return
+    with (
+        _writer(target / "train" / name, DOCUMENT_SCHEMA) as kept,
+        _writer(target / "quarantine" / name, ASIDE_SCHEMA) as aside,
+    ):
+        start = 0
+        for table in frames:
+            rows = [row for row in bad if start <= row < start + len(table)]
+            good = np.ones(len(table), dtype=bool)
+            good[np.array(rows, dtype=np.int64) - start] = False
+            kept.write_table(table.filter(pa.array(good)).replace_schema_metadata().cast(DOCUMENT_SCHEMA))
+            if rows:
+                aside.write_table(_aside(table, rows, start, bad))
+            start += len(table)
 
 
-def _write(path: Path, table: pa.Table) -> None:
+def link(path: Path, target: Path) -> None:
+    """Give a file, which nobody changes any more, another name; a copy where the file system cannot."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copyfile(path, target)
+
+
+def _aside(table: pa.Table, rows: list[int], start: int, bad: Reasons) -> pa.Table:
+    taken = table.take(pa.array([row - start for row in rows], pa.int64()))
+    taken = taken.append_column("row", pa.array(rows, pa.int64()))
+    names = pa.array([", ".join(bad[row]) for row in rows], pa.string())
+    return taken.append_column("reason", names).replace_schema_metadata().cast(ASIDE_SCHEMA)
+
+
+def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # As `corpus.documents` writes: equal rows give equal bytes.
-    pq.write_table(table.replace_schema_metadata(), path, compression="zstd", row_group_size=16_384)
+    return pq.ParquetWriter(path, schema, compression="zstd")

@@ -1,169 +1,104 @@
-"""The tables over all shards that the suites look at: schemas, identifiers, sources, mixtures.
+"""The small tables about the whole corpus that the suites look at: schemas, items, sources, mixtures.
 
-Great Expectations sees pandas frames of plain columns. What it cannot compute (uniqueness over many
-shards, shares of a mixture) is gathered here in one pass with Arrow, so that each rule itself stays a
-declared expectation in `suites`. Nothing here decides pass or fail. Single documents: `measures`.
+Great Expectations sees pandas frames of plain columns, a row for each source, phase or feature; what
+they hold was summed over parts before (`statistics`, `counts`). Nothing here decides pass or fail.
+Single documents: `measures`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from k2model.corpus.documents import DOCUMENT_SCHEMA, ITEM_SCHEMA, source_file
-from k2model.errors import K2Error
-from k2model.recipe.buckets import bucket_range
+from k2model.corpus.documents import source_file
+from k2model.corpus.validation.counts import PartCounts
+from k2model.corpus.validation.drift import Drift
 from k2model.recipe.mixtures import Available, portions
 from k2model.recipe.schema import MixtureEntry
 
-#: Text bytes behind one token. Deliberately more than BPE reaches on small vocabularies (2.5), so that
-#: the epochs estimated before there is a tokenizer err on the high side.
-BYTES_PER_TOKEN = 3.0
+
+def schema_rows(name: str, schema: pa.Schema, expected: pa.Schema) -> Iterator[dict[str, str]]:
+    """A row for each column of file `side/stem/part`: its `type` and the type `expected` ("-" = none)."""
+    found = {field.name: _type_name(field.type) for field in schema}
+    wanted = {field.name: _type_name(field.type) for field in expected}
+    shard, _, part = name.rpartition("/")
+    for column in sorted(found.keys() | wanted.keys()):
+        types = {"type": found.get(column, "-"), "expected": wanted.get(column, "-")}
+        yield {"shard": shard, "part": part, "column": column, **types}
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """A corpus folder's tables, each by file stem (`chat-tools`)."""
-
-    train: dict[str, pa.Table]
-    heldout: dict[str, pa.Table]
-    items: dict[str, pa.Table]
-
-    @staticmethod
-    def read(folder: Path) -> "Corpus":
-        """Raises `K2Error` when there is no training shard or a file is not Parquet."""
-        corpus = Corpus(*(_read_tables(folder / part) for part in ("train", "heldout", "items")))
-        if not corpus.train:
-            raise K2Error(f"{folder / 'train'} holds no *.parquet: this is not a corpus, or its build was cut short")
-        return corpus
-
-    def shards(self) -> Iterator[tuple[str, pa.Table, pa.Schema]]:
-        """Name, table and the schema it should have, of every file."""
-        for part, tables, schema in (
-            ("train", self.train, DOCUMENT_SCHEMA),
-            ("heldout", self.heldout, DOCUMENT_SCHEMA),
-            ("items", self.items, ITEM_SCHEMA),
-        ):
-            for stem, table in tables.items():
-                yield f"{part}/{stem}", table, schema
+def schema_frame(rows: Iterable[Mapping[str, str]]) -> pd.DataFrame:
+    """`schema_rows` of all files, parts of a source that are alike by the first of them."""
+    frame = pd.DataFrame(list(rows), columns=["shard", "part", "column", "type", "expected"])
+    return frame.drop_duplicates(["shard", "column", "type", "expected"], ignore_index=True)
 
 
-def schema_frame(corpus: Corpus) -> pd.DataFrame:
-    """One row per file and column: `shard`, `column`, `type` found and `expected` ("-" = none)."""
+def heldout_frame(statistics: Mapping[str, Any]) -> pd.DataFrame:
+    """One row per held-out source: documents `trained_on` (an `id`, the `last` place), `null_id`, `null_text`."""
     rows = []
-    for shard, table, expected in corpus.shards():
-        found = {field.name: _type_name(field.type) for field in table.schema}
-        wanted = {field.name: _type_name(field.type) for field in expected}
-        for column in sorted(found.keys() | wanted.keys()):
-            rows.append((shard, column, found.get(column, "-"), wanted.get(column, "-")))
-    return pd.DataFrame(rows, columns=["shard", "column", "type", "expected"])
+    for stem in statistics["heldout"]["by_source"]:
+        name = f"heldout/{stem}"
+        nulls = statistics["null"].get(name, {})
+        rows.append(
+            {"shard": name, **_named(statistics["trained_on"], name, "trained_on"),
+             "null_id": nulls.get("id", 0), "null_text": nulls.get("text", 0)}
+        )  # fmt: skip
+    return pd.DataFrame(rows)
 
 
-def identifier_frame(corpus: Corpus) -> pd.DataFrame:
-    """One row per distinct document id: `id`, `copies`, and the `first` and `last` shard that has it.
-
-    A missing id is a defect of its document (see `suites`), not an id.
-    """
-    parts = [
-        pa.table({"id": table["id"], "shard": pa.array([shard] * len(table), pa.string())})
-        for shard, table, schema in corpus.shards()
-        if schema is DOCUMENT_SCHEMA
-    ]
-    grouped = pa.concat_tables(parts).group_by("id").aggregate([("shard", "count"), ("shard", "min"), ("shard", "max")])
-    frame = grouped.rename_columns(["id", "copies", "first", "last"]).to_pandas().dropna(subset=["id"])
-    return frame.sort_values("id", ignore_index=True)
+def identifier_frame(statistics: Mapping[str, Any]) -> pd.DataFrame:
+    """One row per source of both sides: documents of `repeated_ids`, with one such `id` and where it is."""
+    names = [f"{side}/{stem}" for side in ("train", "heldout") for stem in statistics[side]["by_source"]]
+    return pd.DataFrame([{"shard": name, **_named(statistics["repeated_ids"], name, "repeated_ids")} for name in names])
 
 
-def heldout_frame(corpus: Corpus) -> pd.DataFrame:
-    """One row per held-out document: `shard`, `id`, `text`, `trained_on` (is its text a training text too?)."""
-    trained = pa.concat_arrays([chunk for table in corpus.train.values() for chunk in table["text"].chunks])
-    frames = [
-        pd.DataFrame(
-            {
-                "shard": stem,
-                "id": table["id"].to_pandas(),
-                "text": table["text"].to_pandas(),
-                "trained_on": pc.is_in(table["text"], value_set=trained).to_pandas(),
-            }
-        )
-        for stem, table in corpus.heldout.items()
-    ]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-
-
-def item_frame(corpus: Corpus) -> pd.DataFrame:
+def item_frame(folder: Path) -> pd.DataFrame:
     """One row per evaluation item with its `shard`, and `copies` of its id within the family."""
-    frames = [table.to_pandas().assign(shard=stem) for stem, table in corpus.items.items()]
+    frames = [pq.read_table(path).to_pandas().assign(shard=path.stem) for path in sorted(folder.glob("*.parquet"))]
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
     return frame.assign(copies=frame.groupby(["shard", "id"])["id"].transform("size")) if len(frame) else frame
 
 
-def source_frame(train: Mapping[str, pa.Table], quarantined: Mapping[str, int]) -> pd.DataFrame:
-    """One row per source: `documents` read, `quarantined` of them and the fraction, `tokens` estimated."""
-    rows = []
-    for stem, table in train.items():
-        documents, bad = len(table), quarantined.get(stem, 0)
-        rows.append((stem, documents, bad, bad / max(documents, 1), estimated_tokens(table)))
-    return pd.DataFrame(rows, columns=["source", "documents", "quarantined", "quarantined_fraction", "tokens"])
+def source_frame(read: Mapping[str, int], quarantined: Mapping[str, int]) -> pd.DataFrame:
+    """One row per source: documents `read`, `quarantined` of them and the fraction."""
+    rows = [(stem, count, quarantined[stem], quarantined[stem] / max(count, 1)) for stem, count in read.items()]
+    return pd.DataFrame(rows, columns=["source", "read", "quarantined", "quarantined_fraction"])
+
+
+def drift_frame(rows: Sequence[Drift]) -> pd.DataFrame:
+    """One row per feature; empty without a previous version."""
+    return pd.DataFrame([asdict(row) for row in rows])
 
 
 def mixture_frame(
-    mixtures: Mapping[str, Sequence[MixtureEntry]], phase_tokens: Mapping[str, int], train: Mapping[str, pa.Table]
+    mixtures: Mapping[str, Sequence[MixtureEntry]],
+    phase_tokens: Mapping[str, int],
+    counts: Mapping[str, PartCounts],
 ) -> pd.DataFrame:
     """One row per phase and entry of its mixture: `share` wanted, `documents`, `tokens`, `epochs` needed.
 
-    `epochs` is null where the phase's length is not in `phase_tokens`.
+    `counts` by stem of source. `epochs` is null where the phase's length is not in `phase_tokens`.
     """
     rows = []
     entries = {(entry.source, entry.bucket) for mixture in mixtures.values() for entry in mixture}
-    have = {key: _estimated(train.get(source_file(key[0])), key[1]) for key in sorted(entries)}
-    available = {key: Available(tokens, tokens) for key, (_, tokens) in have.items()}
+    have = {key: counts.get(source_file(key[0]), PartCounts()).amount(key[1]) for key in sorted(entries)}
+    available = {key: Available(amount.tokens, amount.tokens) for key, amount in have.items()}
     for phase, mixture in mixtures.items():
         length = phase_tokens.get(phase, 1)
         for portion in portions(mixture, length, available):
-            documents, tokens = have[portion.entry.source, portion.entry.bucket]
-            epochs = (portion.share or 0.0) * length / max(tokens, 1) if phase in phase_tokens else None
-            rows.append((phase, portion.entry.name, portion.share, documents, tokens, epochs))
+            amount = have[portion.entry.source, portion.entry.bucket]
+            epochs = (portion.share or 0.0) * length / max(amount.tokens, 1) if phase in phase_tokens else None
+            rows.append((phase, portion.entry.name, portion.share, amount.documents, amount.tokens, epochs))
     return pd.DataFrame(rows, columns=["phase", "source", "share", "documents", "tokens", "epochs"])
 
 
-def _estimated(table: pa.Table | None, bucket: str) -> tuple[int, int]:
-    """Documents and estimated tokens of one bucket of a source; 0 where the corpus does not have it."""
-    if table is None:
-        return 0, 0
-    if bucket:
-        low, high = bucket_range(bucket)
-        found = pc.and_(pc.greater_equal(table["duplicates"], low), pc.less_equal(table["duplicates"], high))
-        table = table.filter(found)
-    return len(table), estimated_tokens(table)
-
-
-def estimated_tokens(table: pa.Table) -> int:
-    """Tokens of a shard before there is a tokenizer: specials one each, text by its bytes."""
-    segments = table["segments"].combine_chunks().flatten()
-    if not len(segments):
-        return 0
-    is_text = pc.equal(segments.field("kind"), "text")
-    text_bytes = pc.sum(pc.binary_length(segments.field("text").filter(is_text))).as_py() or 0
-    specials = len(segments) - (pc.sum(is_text).as_py() or 0)
-    return int(text_bytes / BYTES_PER_TOKEN) + specials
-
-
-def _read_tables(folder: Path) -> dict[str, pa.Table]:
-    """Each table by the name of its source (a folder of parts) or family (a file)."""
-    tables: dict[str, pa.Table] = {}
-    for path in sorted(folder.rglob("*.parquet")):
-        name = path.relative_to(folder).with_suffix("").parts[0]
-        try:
-            table = pq.read_table(path, partitioning=None)
-            tables[name] = pa.concat_tables([tables[name], table]) if name in tables else table
-        except (pa.ArrowInvalid, OSError) as error:
-            raise K2Error(f"{path} cannot be read as Parquet ({error}); delete the artifact and run again") from error
-    return tables
+def _named(found: Mapping[str, Any], name: str, column: str) -> dict[str, Any]:
+    example: dict[str, str] = next((one for one in found["examples"] if one["source"] == name), {})
+    return {column: found["by_source"].get(name, 0), **{key: example.get(key, "") for key in ("id", "first", "last")}}
 
 
 def _type_name(kind: pa.DataType) -> str:

@@ -21,7 +21,7 @@ def leak_heldout_text(corpus: Path) -> None:
 
 
 def repeat_id_in_other_shard(corpus: Path) -> None:
-    taken = pq.read_table(corpus / "train" / "chat" / "00000.parquet", partitioning=None)["id"][0].as_py()
+    taken = pq.read_table(corpus / "train" / "chat" / "00000.parquet", partitioning=None)["id"][40].as_py()
     edit(corpus, "prose", lambda rows: rows[3].update(id=taken))
 
 
@@ -50,11 +50,11 @@ Expected = tuple[str, str, str, str]  # suite, expectation, column, shard
 #: they don't disturb each other; each must be caught by its own expectation and by no other.
 GROUPS: dict[str, list[tuple[Callable[[Path], None], Expected]]] = {
     "documents of wrong places": [
-        (repeat_id_in_other_shard, ("identifiers", "ids_unique", "copies", "all")),
+        (repeat_id_in_other_shard, ("identifiers", "ids_unique", "repeated_ids", "all")),
         (leak_heldout_text, ("heldout", "not_trained_on", "trained_on", "all")),
         (
             lambda c: edit(c, "prose", lambda rows: rows[4].update(source="code")),
-            ("documents", "source_matches_shard", "source_file", "prose"),
+            ("documents", "source_matches_shard", "source_file, shard_file", "prose"),
         ),
         (
             lambda c: edit(c, "sums-think", lambda rows: rows[3].update(key="held 2")),
@@ -74,7 +74,7 @@ GROUPS: dict[str, list[tuple[Callable[[Path], None], Expected]]] = {
         ),
     ],
     "held-out ids, keys and a missing source": [
-        (repeat_heldout_id, ("identifiers", "ids_unique", "copies", "all")),
+        (repeat_heldout_id, ("identifiers", "ids_unique", "repeated_ids", "all")),
         (
             lambda c: edit(c, "chat", lambda rows: rows[3].update(key="say 9\nheld 2")),
             ("documents", "no_evaluation_key", "item_of_key", "chat"),
@@ -90,7 +90,7 @@ GROUPS: dict[str, list[tuple[Callable[[Path], None], Expected]]] = {
         ),
     ],
     "a source without documents": [
-        (lambda c: edit(c, "chat", lambda rows: rows.clear()), ("sources", "source_not_empty", "documents", "all")),
+        (lambda c: edit(c, "chat", lambda rows: rows.clear()), ("sources", "source_not_empty", "read", "all")),
         (lambda c: None, ("mixtures", "source_exists", "documents", "all")),
     ],
     "a column of another type": [(retype, ("schema", "columns_and_types", "type, expected", "all"))],
@@ -121,9 +121,9 @@ def test_the_message_names_expectation_shard_column_count_rows_and_remedy(
     with pytest.raises(ValidationFailed) as failure:
         validate_folder(corpus, tmp_path, bounds, MIXTURES)
     message = str(failure.value)
-    assert "'no_evaluation_key' (expect_column_values_to_be_null) on column 'item_of_key'" in message
-    assert "of shard 'sums-think': 4 of 120 rows" in message
-    assert [row for row in leaked if f"row {row}: " in message and ids[row] in message] == leaked[:3]
+    assert "'documents/no_evaluation_key' (expect_column_values_to_be_null) on column 'item_of_key'" in message
+    assert "of 'sums-think': 4 of 120 rows, in 1 of 1 parts" in message
+    assert [row for row in leaked if f"part 00000 row {row}: " in message and ids[row] in message] == leaked[:3]
     assert "What to do: run decontamination again" in message
     assert "no_evaluation_key" in failure.value.html
     again = pickle.loads(pickle.dumps(failure.value))
@@ -139,14 +139,14 @@ def test_epochs_are_checked_when_the_length_of_the_phase_is_known(corpus: Path, 
     out = tmp_path / "out"
     out.mkdir()
     validate_folder(corpus, out, bounds, halves, {"pretrain": 2 * 60 * tokens})
-    with pytest.raises(ValidationFailed, match=r"'epochs_within_limit'.* on column 'epochs'") as failure:
+    with pytest.raises(ValidationFailed, match=r"'mixtures/epochs_within_limit'.* on column 'epochs'") as failure:
         validate_folder(corpus, tmp_path, bounds, halves, {"pretrain": 2 * 61 * tokens})
     assert "phase='pretrain', source='sums/think', epochs=61" in str(failure.value)
 
 
 def test_a_folder_that_is_no_corpus_is_named(tmp_path: Path, bounds: Bounds) -> None:
     with pytest.raises(K2Error, match="train holds no"):
-        validate_folder(tmp_path, tmp_path / "out", bounds, {})
+        validate_folder(tmp_path, tmp_path, bounds, {})
 
 
 def test_a_file_that_is_not_parquet_is_named(corpus: Path, tmp_path: Path, bounds: Bounds) -> None:

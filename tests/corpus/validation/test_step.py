@@ -79,7 +79,7 @@ def test_pages_open_without_network_and_every_link_leads_somewhere(corpus: Path,
     validate_folder(corpus, out, Bounds(CONFIG), MIXTURES)
     site = out / "attachments" / "data_docs"
     pages = [*site.rglob("*.html"), out / "attachments" / "deck.html"]
-    assert len(pages) == 1 + 3 + 6 + 1  # index, a page per training shard, the other suites, the deck
+    assert len(pages) == 1 + 7 + 1  # index, a page per suite, the deck
     for page in pages:
         content = page.read_text()
         assert not re.search(r"""(src|href)=["']?(https?:)?//""", content), page

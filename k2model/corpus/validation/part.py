@@ -1,0 +1,140 @@
+"""One part of a corpus against the rules about single documents, and what is published of it.
+
+A part is read a frame at a time: a bounded number of rows, fewer where documents are long, so that
+memory depends on neither the size of a part nor the number of parts. What a part counts is summed over
+parts by `statistics`. Nothing here looks at two parts.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from k2model.corpus.documents import DOCUMENT_SCHEMA, ITEM_SCHEMA
+from k2model.corpus.validation import suites
+from k2model.corpus.validation.counts import PartCounts
+from k2model.corpus.validation.measures import EvaluationItems, document_frame
+from k2model.corpus.validation.quarantine import Reasons, count_reasons, publish_part, reasons_by_row
+from k2model.corpus.validation.suites import Bounds
+from k2model.corpus.validation.tables import schema_rows
+from k2model.errors import K2Error
+from k2model.validation import Outcome, Suite, one_part
+from k2model.validation.render import Page, page_of
+from k2model.validation.runner import Runner
+
+ROWS_PER_FRAME = 16_384
+BYTES_PER_FRAME = 64_000_000  # uncompressed, of all columns
+SUITES = {"documents": suites.documents_suite, "raw": suites.raw_suite}
+
+
+@dataclass(frozen=True)
+class PartFile:
+    """A file of a corpus folder."""
+
+    folder: Path
+    side: str
+    stem: str
+    part: str
+
+    @staticmethod
+    def of(folder: Path, path: Path) -> "PartFile":
+        side, stem = path.relative_to(folder).parts[:2]
+        return PartFile(folder, side, stem, path.stem)
+
+    @property
+    def path(self) -> Path:
+        return self.folder / self.side / self.stem / f"{self.part}.parquet"
+
+    @property
+    def name(self) -> str:
+        return f"{self.side}/{self.stem}/{self.part}"
+
+
+@dataclass(frozen=True)
+class PartOutcome:
+    """What was found in one part. `reasons` counts the documents set aside, `page` shows the first bad frame."""
+
+    stem: str
+    part: str
+    read: int = 0
+    quarantined: int = 0
+    outcomes: tuple[Outcome, ...] = ()
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    counts: PartCounts = field(default_factory=PartCounts)
+    page: Page | None = None
+    schema: tuple[dict[str, str], ...] = ()  # the columns that are not as they should be
+
+
+def parts_in(folder: Path, side: str) -> list[PartFile]:
+    """All parts of a side, by source and number."""
+    return [PartFile.of(folder, path) for path in sorted((folder / side).glob("*/*.parquet"))]
+
+
+def validate_part(file: PartFile, bounds: Bounds, target: Path | None, kind: str = "documents") -> PartOutcome:
+    """The outcomes of one part; what is to be published of it is written below `target`, if there is one.
+
+    `kind` is the suite: `documents` of a curated corpus or `raw`. A part without offenders is linked, or
+    copied where it cannot be. A part of another schema is not looked into. Raises K2Error naming a file
+    that is not Parquet.
+    """
+    schema = tuple(schema_rows(file.name, read_schema(file.path), DOCUMENT_SCHEMA))
+    if any(row["type"] != row["expected"] for row in schema):
+        return PartOutcome(file.stem, file.part, schema=schema)
+    runner, suite = _runner(kind, bounds)
+    items = evaluation_items(file.folder)
+    found: list[Outcome] = []
+    bad: Reasons = {}
+    counts, page, row = PartCounts(), None, 0
+    for table in frames_of(file.path):
+        frame = document_frame(table, items, file.stem)
+        outcomes = runner.run(suite, frame, file.stem, file.part, row)
+        if page is None and any(not one.success for one in outcomes):
+            page = page_of(runner, suite.name, f"{file.stem}/{file.part}")
+        reasons = reasons_by_row(outcomes)
+        counts += PartCounts.of(
+            table["text"], frame, np.array([i not in reasons for i in range(row, row + len(table))])
+        )
+        bad.update(reasons)
+        found += outcomes
+        row += len(table)
+    if target is not None:
+        publish_part(file.path, target, file.stem, file.part, bad, frames_of(file.path))
+    return PartOutcome(
+        file.stem, file.part, row, len(bad), tuple(one_part(found)),
+        count_reasons(bad), counts, page, schema,
+    )  # fmt: skip
+
+
+def frames_of(path: Path) -> Iterator[pa.Table]:
+    """The rows of a Parquet file in order, a bounded number of bytes at a time."""
+    with pq.ParquetFile(path) as file:
+        groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
+        widest = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=1.0)
+        rows = max(1, min(ROWS_PER_FRAME, int(BYTES_PER_FRAME / max(widest, 1.0))))
+        for batch in file.iter_batches(rows, use_threads=False):
+            yield pa.Table.from_batches([batch])
+
+
+def read_schema(path: Path) -> pa.Schema:
+    try:
+        return pq.read_schema(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise K2Error(f"{path} cannot be read as Parquet ({error}); delete the artifact and run again") from error
+
+
+@cache
+def _runner(kind: str, bounds: Bounds) -> tuple[Runner, Suite]:
+    """One for all parts a process looks at."""
+    return Runner(), SUITES[kind](bounds)
+
+
+@cache
+def evaluation_items(folder: Path) -> EvaluationItems:
+    """The items below `items/` of a corpus; none where a file has another schema, which is another rule's matter."""
+    paths = sorted((folder / "items").glob("*.parquet"))
+    good = [path for path in paths if read_schema(path).names == ITEM_SCHEMA.names]
+    return EvaluationItems.of({path.stem: pq.read_table(path) for path in good})

@@ -1,0 +1,18 @@
+"""The gates behind the tokenizer: token shards before packing, packed rows before training.
+
+Imports cheaply: Great Expectations (seconds) is loaded by the first call.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_STEP = "k2model.tokens.validation.step"
+_LAZY = {name: _STEP for name in ("validate_tokens", "validate_sequences", "check_tokens", "check_sequences")}
+
+__all__ = list(_LAZY)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'k2model.tokens.validation' has no attribute '{name}'")
+    return getattr(import_module(_LAZY[name]), name)

@@ -1,0 +1,141 @@
+"""Looking through token shards and packed rows: parts in parallel, a bounded number of tokens at a time."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from k2model.artifacts.parts import map_in_processes
+from k2model.corpus.documents import source_file
+from k2model.corpus.markup import SPECIAL_TOKENS
+from k2model.errors import K2Error
+from k2model.recipe.schema import PhaseConfig, ValidationConfig
+from k2model.tokens.shards import SPLITS, read_counts
+from k2model.tokens.validation import frames, suites
+from k2model.validation import Outcome, Suite, one_part
+from k2model.validation.findings import Findings
+from k2model.validation.render import Page, page_of
+from k2model.validation.runner import Runner
+
+BOS, PAD = (SPECIAL_TOKENS.index(name) for name in ("<|begin_of_text|>", "<|pad|>"))
+BYTES_PER_WORKER = 200_000_000  # of Arrow files, that pay for one more process
+
+
+@dataclass(frozen=True)
+class TokenPart:
+    """What was found in one shard; `ids` are hashes of 8 bytes, [documents]."""
+
+    name: str
+    outcomes: tuple[Outcome, ...]
+    amounts: Mapping[str, int]
+    ids: "np.ndarray[Any, np.dtype[np.uint64]]"
+    page: Page | None
+
+
+def token_findings(folder: Path, config: ValidationConfig) -> Findings:
+    """Everything about the tokens artifact in `folder`. Raises K2Error when it is none."""
+    counts = read_counts(folder)
+    paths = [path for split in SPLITS for path in sorted((folder / split).glob("*/*.arrow"))]
+    if not paths:
+        raise K2Error(f"{folder} holds no <split>/<source>/<part>.arrow: this is not a tokens artifact")
+    check = partial(validate_token_part, folder=folder, config=config, vocab_size=int(counts["vocab_size"]))
+    parts: list[TokenPart] = map_in_processes(check, paths, _workers(paths, config.workers))
+    findings = Findings()
+    findings.add_parts(
+        [outcome for part in parts for outcome in part.outcomes], [part.page for part in parts if part.page]
+    )
+    said = {f"{split}/{source_file(name)}": one for split in SPLITS for name, one in counts[split].items()}
+    found: dict[str, dict[str, int]] = {}
+    for part in parts:
+        held = found.setdefault(part.name, {})
+        for column, amount in part.amounts.items():
+            held[column] = held.get(column, 0) + amount
+    findings.check(suites.token_sources_suite(config), frames.token_source_frame(said, found, _repeated(parts)))
+    return findings
+
+
+def validate_token_part(path: Path, folder: Path, config: ValidationConfig, vocab_size: int) -> TokenPart:
+    """The outcomes of one shard below `folder`."""
+    runner, suite = _token_runner(config, vocab_size)
+    split, stem = path.relative_to(folder).parts[:2]
+    shard = f"{split}/{stem}"
+    found: list[Outcome] = []
+    page, row, ids = None, 0, []
+    amounts = {"documents": 0, "tokens": 0, "targets": 0}
+    for batch in frames.batches_of(path):
+        frame = frames.token_frame(batch, BOS, PAD)
+        outcomes = runner.run(suite, frame, shard, path.stem, row)
+        page = page or _page(runner, suite, f"{shard}/{path.stem}", outcomes)
+        found += outcomes
+        row += len(frame)
+        ids.append(pd.util.hash_array(frame["id"].to_numpy(dtype=object, na_value=""), categorize=False))
+        for column, amount in (("documents", len(frame)), ("tokens", frame["length"].sum())):
+            amounts[column] += int(amount)
+        amounts["targets"] += int(frame["targets"].sum())
+    hashes = np.concatenate(ids) if ids else np.empty(0, np.uint64)
+    return TokenPart(shard, tuple(one_part(found)), amounts, hashes, page)
+
+
+def sequence_findings(folder: Path, config: ValidationConfig, phase: PhaseConfig) -> Findings:
+    """Everything about the packed rows of `phase` in `folder`. Raises K2Error when they are not there."""
+    paths = sorted(folder.glob("*.arrow")) or sorted(folder.glob("*/*.arrow"))
+    if not paths or not (folder / "composition.json").is_file():
+        raise K2Error(f"{folder} holds no rows or no composition.json: this is not a sequences artifact")
+    composition = json.loads((folder / "composition.json").read_text(encoding="utf-8"))
+    metadata = {key.decode(): value.decode() for key, value in _schema(paths[0]).metadata.items()}
+    suite = suites.rows_suite(config, int(metadata["vocab_size"]))
+    findings, total = Findings(), 0
+    amounts = np.zeros((2, 256), dtype=np.int64)
+    for path in paths:
+        row, found = 0, []
+        for batch in frames.batches_of(path):
+            outcomes = findings.runner.run(suite, frames.row_frame(batch, PAD), phase.name, path.stem, row)
+            if not findings.pages and (page := _page(findings.runner, suite, path.stem, outcomes)):
+                findings.pages.append(page)
+            found += outcomes
+            amounts += frames.amounts_by_source(batch)
+            row += len(batch)
+        findings.add_parts(one_part(found), [])
+        total += row
+    table = frames.composition_frame(composition, json.loads(metadata["sources"]), amounts)
+    findings.check(suites.composition_suite(config, config.max_epochs), table)
+    wanted = phase.steps * phase.global_batch
+    findings.check(suites.phase_suite(config), frames.phase_frame(phase.name, composition, total, wanted))
+    return findings
+
+
+@cache
+def _token_runner(config: ValidationConfig, vocab_size: int) -> tuple[Runner, Suite]:
+    """One for all parts a process looks at."""
+    return Runner(), suites.tokens_suite(config, vocab_size)
+
+
+def _page(runner: Runner, suite: Suite, table: str, outcomes: Iterable[Outcome]) -> Page | None:
+    return None if all(one.success for one in outcomes) else page_of(runner, suite.name, table)
+
+
+def _repeated(parts: Sequence[TokenPart]) -> dict[str, int]:
+    """`split/stem` -> its documents whose id another document has too. Missing ids are another rule's matter."""
+    hashes = np.concatenate([part.ids for part in parts])
+    owner = np.repeat(np.arange(len(parts)), [len(part.ids) for part in parts])
+    _, where, copies = np.unique(hashes, return_inverse=True, return_counts=True)
+    missing = pd.util.hash_array(np.array([""], dtype=object), categorize=False)[0]
+    again = np.bincount(owner[(copies[where] > 1) & (hashes != missing)], minlength=len(parts))
+    counts: dict[str, int] = {}
+    for part, count in zip(parts, again.tolist(), strict=True):
+        counts[part.name] = counts.get(part.name, 0) + count
+    return counts
+
+
+def _workers(paths: Sequence[Path], most: int) -> int:
+    return max(1, min(most, sum(path.stat().st_size for path in paths) // BYTES_PER_WORKER))
+
+
+def _schema(path: Path) -> pa.Schema:
+    return pa.ipc.open_file(pa.memory_map(str(path))).schema
