@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from k2model.cli import main
 from k2model.corpus.build import write_corpus
-from k2model.corpus.curation.step import curate_folder
+from k2model.corpus.curation.folder import curate_folder
 from k2model.corpus.documents import DOCUMENT_SCHEMA, is_heldout, parts_of, read_documents
 from k2model.corpus.errors import CorpusError
 from k2model.corpus.sources import Material, build
