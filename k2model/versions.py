@@ -11,7 +11,7 @@ STEP_VERSIONS = {
     "corpus": "3",
     "corpus_valid": "2",
     "tokenizer": "1",
-    "tokens": "3",
+    "tokens": "4",
     "sequences": "3",
     "checkpoint": "2",
     "export": "1",

@@ -120,8 +120,9 @@ def _assemble(layout: Layout, shards: list[TokenShard], length: int, pad: int) -
     for index, shard in enumerate(shards):
         mine = np.flatnonzero(pieces.source == index)
         to = flat_positions(begin[mine], pieces.length[mine])
-        origin = flat_positions(shard.starts[pieces.document[mine]] + pieces.start[mine], pieces.length[mine])
-        tokens[to], loss[to], source[to] = shard.tokens[origin], shard.loss[origin], index
+        starts = shard.starts[pieces.document[mine]] + pieces.start[mine]
+        tokens[to], loss[to] = shard.gather(starts, pieces.length[mine])
+        source[to] = index
     # Nothing in its row tells what the first token of a piece will be, also where a document was cut.
     loss[begin] = False
     first_of_row = np.searchsorted(layout.row, layout.row)

@@ -5,15 +5,19 @@ Heavy imports happen inside `produce`, so that a cached step costs a look-up and
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
+from functools import lru_cache, partial
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from k2model.versions import STEP_VERSIONS
 
 if TYPE_CHECKING:
-    from k2model.artifacts import ArtifactRef, Store
+    from k2model.artifacts import ArtifactRef, PartedStep, PartRecord, Store
     from k2model.recipe.schema import PhaseConfig, TokenizerConfig
+    from k2model.tokens.tokenizer import K2Tokenizer
 
+SPLITS = ("train", "heldout")
 #: Epochs of one source in one phase beyond which a mixture is refused.
 MAX_EPOCHS = 60.0
 
@@ -38,21 +42,63 @@ def train_tokenizer(store: Store, config: TokenizerConfig, corpus: ArtifactRef) 
     )
 
 
-def tokenize(store: Store, corpus: ArtifactRef, tokenizer: ArtifactRef) -> ArtifactRef:
-    """Encode every training and held-out document of `corpus`; gives kind `tokens`.
+def tokens_step(store: Store, corpus: ArtifactRef, tokenizer: ArtifactRef) -> PartedStep:
+    """Encode every training and held-out document of `corpus`; one part for each of its files.
 
-    Raises TokensError for a document without tokens or with an unknown special token.
+    A part raises TokensError for a document without tokens or with an unknown special token.
     """
-    from k2model.artifacts import Identity
+    from k2model.artifacts import Identity, PartedStep
 
-    def produce(folder: Path) -> dict[str, float]:
-        from k2model.tokens.shards import tokenize_folder
-        from k2model.tokens.tokenizer import K2Tokenizer
+    def names() -> list[str]:
+        _, manifest = store.look_up(corpus)
+        found = (PurePosixPath(entry.path) for entry in manifest.files)
+        return sorted(
+            str(path.with_suffix(""))
+            for path in found
+            if path.suffix == ".parquet" and len(path.parts) == 3 and path.parts[0] in SPLITS
+        )
 
-        return tokenize_folder(store.fetch(corpus), K2Tokenizer.load(store.fetch(tokenizer)), folder)
+    def finish(parts: Sequence[PartRecord], folder: Path) -> dict[str, float]:
+        from k2model.artifacts import totals
+        from k2model.tokens.shard_writer import TOTALS, write_counts
 
-    inputs = {"corpus": corpus, "tokenizer": tokenizer}
-    return store.build(Identity(step="tokens", version=STEP_VERSIONS["tokens"], config={}, inputs=inputs), produce)
+        words = _tokenizer(str(store.fetch(tokenizer)))
+        write_counts([(p.name, p.stats) for p in parts], {"vocab_size": words.vocab_size, "pad": words.pad}, folder)
+        trained = totals(part for part in parts if part.name.startswith("train/"))
+        return {name: trained[name] for name in TOTALS}
+
+    identity = Identity(
+        step="tokens",
+        version=STEP_VERSIONS["tokens"],
+        config={},
+        inputs={"corpus": corpus, "tokenizer": tokenizer},
+    )
+    return PartedStep(identity, names, partial(_tokenize_part, store.uri, corpus, tokenizer), finish)
+
+
+def tokenize(store: Store, corpus: ArtifactRef, tokenizer: ArtifactRef, workers: int = 1) -> ArtifactRef:
+    """Makes `tokens_step` on this machine, in `workers` processes; gives kind `tokens`."""
+    return store.build_parts(tokens_step(store, corpus, tokenizer), workers)
+
+
+def _tokenize_part(
+    store_uri: str, corpus: ArtifactRef, tokenizer: ArtifactRef, name: str, folder: Path
+) -> dict[str, float]:
+    from k2model.artifacts import Store
+    from k2model.tokens.shard_writer import tokenize_part
+
+    store = Store.open(store_uri)
+    file = f"{name}.parquet"
+    part = store.fetch(corpus, lambda path: path == file) / file
+    return tokenize_part(part, _tokenizer(str(store.fetch(tokenizer))), folder / f"{name}.arrow")
+
+
+@lru_cache(maxsize=1)
+def _tokenizer(folder: str) -> K2Tokenizer:
+    """Read once for all parts that a process makes: a large vocabulary takes seconds."""
+    from k2model.tokens.tokenizer import K2Tokenizer
+
+    return K2Tokenizer.load(folder)
 
 
 def pack(store: Store, phase: PhaseConfig, tokens: ArtifactRef, max_epochs: float = MAX_EPOCHS) -> ArtifactRef:
