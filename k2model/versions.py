@@ -11,7 +11,7 @@ STEP_VERSIONS = {
     "corpus": "3",
     "corpus_valid": "3",
     "tokenizer": "1",
-    "tokens": "3",
+    "tokens": "4",
     "tokens_checks": "1",
     "sequences": "4",
     "sequences_checks": "1",

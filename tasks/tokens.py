@@ -15,13 +15,6 @@ def train_tokenizer(store: StoreRef, config: TokenizerConfig, corpus: ArtifactRe
 
 
 @data_task()
-def tokenize(store: StoreRef, corpus: ArtifactRef, tokenizer: ArtifactRef) -> Artifact:
-    from k2model.tokens import tokenize
-
-    return tokenize(store.open(), corpus, tokenizer)
-
-
-@data_task()
 def validate_tokens(store: StoreRef, config: ValidationConfig, tokens: ArtifactRef) -> Artifact:
     """Gives back `tokens` when they pass, so that what needs them waits for the gate."""
     from k2model.tokens.validation import validate_tokens

@@ -13,7 +13,7 @@ from tasks.data import find_duplicates, validate
 from tasks.parts import fan_out
 from tasks.release import assemble, release, report, summarize
 from tasks.resolve import resolve
-from tasks.tokens import tokenize, train_tokenizer, validate_tokens
+from tasks.tokens import train_tokenizer, validate_tokens
 from workflows.phase import Data, PhaseOutputs, run_phase
 
 
@@ -41,7 +41,7 @@ def full_lifecycle(overrides: dict = {}) -> str:  # noqa: B006  Flyte reads the 
         corpus=curated,
     )
     tokenizer = train_tokenizer(store=plan.store, config=plan.recipe.tokenizer, corpus=corpus)
-    encoded = tokenize(store=plan.store, corpus=corpus, tokenizer=tokenizer)
+    encoded = fan_out(plan, "tokens", [corpus, tokenizer])
     tokens = validate_tokens(store=plan.store, config=plan.recipe.validation, tokens=encoded)
 
     data = Data(corpus, tokens, tokenizer)

@@ -27,10 +27,18 @@ def _curated(store: Store, data: DataPlan, inputs: Sequence[ArtifactRef]) -> Par
     return curated_step(store, data.corpus, raw, clean, duplicates)
 
 
+def _tokens(store: Store, data: DataPlan, inputs: Sequence[ArtifactRef]) -> PartedStep:
+    from k2model.tokens import tokens_step
+
+    corpus, tokenizer = inputs
+    return tokens_step(store, corpus, tokenizer)
+
+
 _STEPS: dict[str, Callable[[Store, DataPlan, Sequence[ArtifactRef]], PartedStep]] = {
     "corpus_raw": _raw,
     "corpus_clean": _clean,
     "corpus": _curated,
+    "tokens": _tokens,
 }
 
 

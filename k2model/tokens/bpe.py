@@ -19,14 +19,12 @@ import pyarrow.parquet as pq
 from k2model.corpus.markup import BOS, EOS, PAD, SPECIAL_TOKENS
 from k2model.recipe.schema import TokenizerConfig
 from k2model.tokens.chat_template import CHAT_TEMPLATE
+from k2model.tokens.cuts import ISOLATED
 from k2model.tokens.errors import TokensError
 from k2model.tokens.tokenizer import TOKENIZER_FILE
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-#: Isolated before merging: any numeric character, any ASCII punctuation mark.
-ISOLATED = r"\p{N}|[!-/:-@\[-`{-~]"
 
 
 def train_folder(corpus: Path, config: TokenizerConfig, folder: Path) -> dict[str, float]:

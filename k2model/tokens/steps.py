@@ -5,15 +5,19 @@ Heavy imports happen inside `produce`, so that a cached step costs a look-up and
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from functools import lru_cache, partial
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 from k2model.versions import STEP_VERSIONS
 
 if TYPE_CHECKING:
-    from k2model.artifacts import ArtifactRef, Store
+    from k2model.artifacts import ArtifactRef, Part, PartedStep, PartRecord, Store
     from k2model.recipe.schema import PhaseConfig, TokenizerConfig
+    from k2model.tokens.encoder import Encoder
 
+SPLITS = ("train", "heldout")
 #: Epochs of one source in one phase beyond which a mixture is refused.
 MAX_EPOCHS = 60.0
 
@@ -38,21 +42,63 @@ def train_tokenizer(store: Store, config: TokenizerConfig, corpus: ArtifactRef) 
     )
 
 
-def tokenize(store: Store, corpus: ArtifactRef, tokenizer: ArtifactRef) -> ArtifactRef:
-    """Encode every training and held-out document of `corpus`; gives kind `tokens`.
+def tokens_step(store: Store, corpus: ArtifactRef, tokenizer: ArtifactRef) -> PartedStep:
+    """Encode every training and held-out document of `corpus`; one part for each of its files.
 
-    Raises TokensError for a document without tokens or with an unknown special token.
+    A part raises TokensError for a document without tokens or with an unknown special token.
     """
-    from k2model.artifacts import Identity
+    from k2model.artifacts import Identity, Part, PartedStep
 
-    def produce(folder: Path) -> dict[str, float]:
-        from k2model.tokens.shards import tokenize_folder
+    def parts() -> list[Part]:
+        _, manifest = store.look_up(corpus)
+        found = (PurePosixPath(entry.path) for entry in manifest.files)
+        files = [p for p in found if p.suffix == ".parquet" and len(p.parts) == 3 and p.parts[0] in SPLITS]
+        return [Part(name) for name in sorted(str(path.with_suffix("")) for path in files)]
+
+    def finish(records: Sequence[PartRecord], folder: Path) -> dict[str, float]:
+        from k2model.artifacts import totals
+        from k2model.tokens.shard_writer import TOTALS, write_counts
         from k2model.tokens.tokenizer import K2Tokenizer
 
-        return tokenize_folder(store.fetch(corpus), K2Tokenizer.load(store.fetch(tokenizer)), folder)
+        words = K2Tokenizer.load(store.fetch(tokenizer))
+        write_counts([(r.name, r.counts) for r in records], {"vocab_size": words.vocab_size, "pad": words.pad}, folder)
+        trained = totals(r for r in records if r.name.startswith("train/"))
+        return {name: trained[name] for name in TOTALS}
 
-    inputs = {"corpus": corpus, "tokenizer": tokenizer}
-    return store.build(Identity(step="tokens", version=STEP_VERSIONS["tokens"], config={}, inputs=inputs), produce)
+    identity = Identity(
+        step="tokens",
+        version=STEP_VERSIONS["tokens"],
+        config={},
+        inputs={"corpus": corpus, "tokenizer": tokenizer},
+    )
+    return PartedStep(identity, parts, partial(_tokenize_part, store.uri, corpus, tokenizer), finish)
+
+
+def tokenize(store: Store, corpus: ArtifactRef, tokenizer: ArtifactRef, workers: int = 1) -> ArtifactRef:
+    """Makes `tokens_step` on this machine, in `workers` processes; gives kind `tokens`."""
+    return store.build_parts(tokens_step(store, corpus, tokenizer), workers)
+
+
+def _tokenize_part(
+    store_uri: str, corpus: ArtifactRef, tokenizer: ArtifactRef, part: Part, folder: Path
+) -> dict[str, Any]:
+    from k2model.artifacts import Store
+    from k2model.tokens.shard_writer import tokenize_part
+
+    store = Store.open(store_uri)
+    file = f"{part.name}.parquet"
+    documents = store.fetch(corpus, lambda path: path == file) / file
+    counts = tokenize_part(documents, _encoder(str(store.fetch(tokenizer))), folder / f"{part.name}.arrow")
+    return dict(counts)
+
+
+@lru_cache(maxsize=1)
+def _encoder(folder: str) -> Encoder:
+    """One for all parts that a process makes: a large vocabulary takes seconds to read, and words recur."""
+    from k2model.tokens.encoder import Encoder
+    from k2model.tokens.tokenizer import K2Tokenizer
+
+    return Encoder(K2Tokenizer.load(folder))
 
 
 def pack(store: Store, phase: PhaseConfig, tokens: ArtifactRef, max_epochs: float = MAX_EPOCHS) -> ArtifactRef:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from k2model.corpus.markup import BOS, EOS, PAD, SPECIAL_TOKENS
+from k2model.tokens.cuts import cuts_of
 from k2model.tokens.errors import TokensError
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -34,6 +35,8 @@ class K2Tokenizer:
                 )
         plain = json.loads(specification) | {"added_tokens": [], "post_processor": None}
         self._plain = Tokenizer.from_str(json.dumps(plain))
+        #: Cuts a text into pieces whose ids, one after another, are the text's.
+        self.cut = cuts_of(plain)
 
     @classmethod
     def load(cls, folder: Path | str) -> "K2Tokenizer":

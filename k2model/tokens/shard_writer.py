@@ -1,0 +1,230 @@
+"""Writing token shards: each part of a corpus source becomes one file of ids and targets, as a stream.
+
+A part is read, encoded and written batch by batch, so memory does not grow with it. What a part counts
+sums over parts, and `counts.json` is made of the sums. Nothing is cut, shuffled or dropped here (that is
+packing).
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from k2model.corpus.markup import SPECIAL_TOKENS
+from k2model.recipe.buckets import BUCKETS, bucket_range
+from k2model.tokens.encoder import Encoder
+from k2model.tokens.errors import TokensError
+from k2model.tokens.ragged import exclusive_sum, flat_positions
+from k2model.tokens.shards import COUNTS_FILE, SCHEMA, SPLITS
+from k2model.tokens.tokenizer import K2Tokenizer
+
+COLUMNS = ["id", "source", "domain", "segments", "duplicates"]
+DOCUMENTS_PER_READ = 1_024
+#: Tokens of a record batch: readers map whole batches, so a part should have few of them.
+TOKENS_PER_BATCH = 8_000_000
+TOTALS = ("documents", "tokens", "targets", "bytes")
+SOURCE, DOMAIN, LENGTHS, DUPLICATES = "source/", "domain/", "lengths/", "duplicates/"
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Documents as flat arrays: `tokens` and `loss` [sum(lengths)], `lengths` [documents]."""
+
+    tokens: NDArray[np.uint32]
+    loss: NDArray[np.bool_]
+    lengths: NDArray[np.int64]
+
+
+def tokenize_part(part: Path, tokenizer: K2Tokenizer | Encoder, target: Path) -> dict[str, float]:
+    """Encode one file of documents into the shard `target`; what it counts, which sums over parts.
+
+    Counts: `documents`, `tokens`, `targets`, `bytes`; documents by length as `lengths/<n>` with n the largest power
+    of two that is not above it; `duplicates/<bucket>/documents` and `/tokens`; and 1 at `source/<name>` and
+    `domain/<name>`, which a file without documents does not have.
+
+    Raises TokensError for a document without tokens or with an unknown special token, and for a file of several
+    sources.
+    """
+    encoder = tokenizer if isinstance(tokenizer, Encoder) else Encoder(tokenizer)
+    counts: dict[str, float] = defaultdict(float, dict.fromkeys(TOTALS, 0.0))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with pq.ParquetFile(part) as file, pa.OSFile(str(target), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+        for batch in _gathered(_encoded(file, part, encoder, counts)):
+            writer.write_batch(batch)
+    for kind in (SOURCE, DOMAIN):
+        names = sorted(name.removeprefix(kind) for name in counts if name.startswith(kind))
+        if len(names) > 1:
+            raise TokensError(f"{part}: holds documents of {kind[:-1]}s {', '.join(names)}, expected one of each")
+        counts.update({kind + name: 1.0 for name in names})
+    return dict(counts)
+
+
+def write_counts(parts: Iterable[tuple[str, Mapping[str, float]]], vocabulary: Mapping[str, int], folder: Path) -> None:
+    """`counts.json` of a tokens artifact: what parts counted, summed by split and source.
+
+    `parts`: `<split>/<stem>/<part>` and its counts. `vocabulary`: `vocab_size` and `pad`. Raises TokensError when parts
+    of one source disagree about its name or domain, or when there is nothing to train on.
+    """
+    sums: dict[tuple[str, str], dict[str, float]] = {}
+    for name, counts in parts:
+        split, stem, _ = name.split("/")
+        own = sums.setdefault((split, stem), defaultdict(float))
+        for key, value in counts.items():
+            own[key] += value
+    content: dict[str, Any] = dict(vocabulary) | {split: {} for split in SPLITS}
+    for (split, stem), counts in sums.items():
+        source, entry = _entry(f"{split}/{stem}", counts)
+        content[split][source or stem] = entry
+    if not content["train"]:
+        raise TokensError("the corpus has no train/<source>/<part>.parquet files; expected a corpus artifact")
+    (folder / COUNTS_FILE).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def encode_documents(segments: pa.ListArray, encoder: Encoder) -> Encoded:
+    """What `K2Tokenizer.encode_segments` gives for each document, all at once.
+
+    `segments` is a column of `DOCUMENT_SCHEMA`. Raises TokensError for an unknown kind or special token.
+    """
+    values = segments.flatten()
+    special = _is_special(pc.struct_field(values, "kind"))
+    loss = pc.struct_field(values, "loss").to_numpy(zero_copy_only=False)
+    texts = pc.struct_field(values, "text")
+    per_document = pc.list_value_length(segments).to_numpy().astype(np.int64)
+    document = np.repeat(np.arange(len(per_document)), per_document)
+
+    joins = np.zeros(len(texts), dtype=bool)  # whether a text continues the one before it
+    joins[1:] = ~special[1:] & ~special[:-1] & (loss[1:] == loss[:-1]) & (document[1:] == document[:-1])
+    if joins.any():
+        first = np.flatnonzero(~joins)
+        offsets = pa.array([*first.tolist(), len(texts)], pa.int32())
+        texts = pc.binary_join(pa.ListArray.from_arrays(offsets, texts), "")
+        special, loss, document = special[first], loss[first], document[first]
+
+    tokens, lengths = _encode_segments(texts, special, encoder)
+    document_lengths = np.bincount(document, weights=lengths, minlength=len(per_document)).astype(np.int64)
+    targets = np.repeat(loss, lengths)
+    targets[exclusive_sum(document_lengths)[document_lengths > 0]] = False
+    return Encoded(tokens, targets, document_lengths)
+
+
+def _encode_segments(
+    texts: pa.StringArray, special: NDArray[np.bool_], encoder: Encoder
+) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    """Ids of the segments in order, and how many each has. Special tokens have one."""
+    plain, text_lengths = encoder.encode(texts.filter(pa.array(~special)).to_pylist())
+    lengths = np.ones(len(texts), dtype=np.int64)
+    lengths[~special] = text_lengths
+    starts = exclusive_sum(lengths)
+    tokens = np.empty(int(lengths.sum()), dtype=np.uint32)
+    tokens[starts[special]] = _special_ids(texts.filter(pa.array(special)), encoder.tokenizer)
+    tokens[flat_positions(starts[~special], text_lengths)] = plain
+    return tokens, lengths
+
+
+def _special_ids(names: pa.StringArray, tokenizer: K2Tokenizer) -> NDArray[np.uint32]:
+    which = pc.index_in(names, value_set=pa.array(SPECIAL_TOKENS))
+    if which.null_count:
+        tokenizer.special(names.filter(pc.is_null(which))[0].as_py())
+    ids = np.array([tokenizer.special(name) for name in SPECIAL_TOKENS], dtype=np.uint32)
+    return ids[which.to_numpy()]
+
+
+def _encoded(
+    file: pq.ParquetFile, part: Path, encoder: Encoder, counts: dict[str, float]
+) -> Iterator[tuple[pa.Array, Encoded, pa.Array]]:
+    """Ids, encoded documents and duplicates, a few documents at a time; adds to `counts`."""
+    for batch in file.iter_batches(DOCUMENTS_PER_READ, columns=COLUMNS):
+        encoded = encode_documents(batch["segments"], encoder)
+        empty = np.flatnonzero(encoded.lengths == 0)
+        if len(empty):
+            name = batch["id"][int(empty[0])].as_py()
+            raise TokensError(f"{part}: document '{name}' has no tokens; empty documents belong in quarantine")
+        _count(batch, encoded, counts)
+        yield batch["id"], encoded, batch["duplicates"]
+
+
+def _count(batch: pa.RecordBatch, encoded: Encoded, counts: dict[str, float]) -> None:
+    numbers = (len(batch), len(encoded.tokens), int(encoded.loss.sum()), _text_bytes(batch["segments"]))
+    for name, number in zip(TOTALS, numbers, strict=True):
+        counts[name] += number
+    for power, number in enumerate(np.bincount(np.log2(encoded.lengths).astype(np.int64)).tolist()):
+        if number:
+            counts[f"{LENGTHS}{2**power}"] += number
+    duplicates = batch["duplicates"].to_numpy()
+    for bucket in BUCKETS:
+        low, high = bucket_range(bucket)
+        inside = (duplicates >= low) & (duplicates <= high)
+        if inside.any():
+            counts[f"{DUPLICATES}{bucket}/documents"] += int(inside.sum())
+            counts[f"{DUPLICATES}{bucket}/tokens"] += int(encoded.lengths[inside].sum())
+    for kind, column in ((SOURCE, "source"), (DOMAIN, "domain")):
+        for name in pc.unique(batch[column]).to_pylist():
+            counts[kind + name] = 1.0
+
+
+def _gathered(batches: Iterable[tuple[pa.Array, Encoded, pa.Array]]) -> Iterator[pa.RecordBatch]:
+    """Record batches of at least TOKENS_PER_BATCH tokens, but for the last."""
+    held: list[tuple[pa.Array, Encoded, pa.Array]] = []
+    size = 0
+    for batch in batches:
+        held.append(batch)
+        size += len(batch[1].tokens)
+        if size >= TOKENS_PER_BATCH:
+            yield _record_batch(held)
+            held, size = [], 0
+    if held:
+        yield _record_batch(held)
+
+
+def _record_batch(held: list[tuple[pa.Array, Encoded, pa.Array]]) -> pa.RecordBatch:
+    lengths, tokens, loss = (
+        np.concatenate([getattr(encoded, name) for _, encoded, _ in held]) for name in ("lengths", "tokens", "loss")
+    )
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+    columns = [
+        pa.concat_arrays([ids for ids, _, _ in held]),
+        pa.ListArray.from_arrays(offsets, pa.array(tokens), type=SCHEMA.field("tokens").type),
+        pa.ListArray.from_arrays(offsets, pa.array(loss), type=SCHEMA.field("loss").type),
+        pa.concat_arrays([duplicates for _, _, duplicates in held]),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+
+
+def _entry(where: str, counts: Mapping[str, float]) -> tuple[str, dict[str, Any]]:
+    """A source's name, "" when no part has documents, and its entry of `counts.json`."""
+    named: dict[str, str] = {}
+    for kind in (SOURCE, DOMAIN):
+        names = sorted(key.removeprefix(kind) for key in counts if key.startswith(kind))
+        if len(names) > 1:
+            raise TokensError(f"{where}: its parts are of {kind[:-1]}s {', '.join(names)}, expected one of each")
+        named[kind] = names[0] if names else ""
+    lengths = {key.removeprefix(LENGTHS): int(n) for key, n in counts.items() if key.startswith(LENGTHS)}
+    duplicates = {
+        bucket: {name: int(counts[f"{DUPLICATES}{bucket}/{name}"]) for name in ("documents", "tokens")}
+        for bucket in BUCKETS
+        if f"{DUPLICATES}{bucket}/documents" in counts
+    }
+    totals = {name: int(counts[name]) for name in TOTALS}
+    return named[SOURCE], {**totals, "domain": named[DOMAIN], "lengths": lengths, "duplicates": duplicates}
+
+
+def _is_special(kinds: pa.Array) -> NDArray[np.bool_]:
+    unknown = set(pc.unique(kinds).to_pylist()) - {"text", "special"}
+    if unknown:
+        raise TokensError(f"segments have kinds {sorted(unknown)}; expected 'text' or 'special'")
+    return pc.equal(kinds, "special").to_numpy(zero_copy_only=False)
+
+
+def _text_bytes(segments: pa.ListArray) -> int:
+    values = segments.flatten()
+    is_text = pc.equal(pc.struct_field(values, "kind"), "text")
+    lengths = pc.binary_length(pc.filter(pc.struct_field(values, "text"), is_text))
+    return pc.sum(lengths).as_py() or 0
