@@ -93,9 +93,9 @@ SEVERITIES: dict[str, dict[str, Severity]] = {
         "target_on_padding": Severity.STOP,
         "padding_is_pad": Severity.STOP,
         "padding_at_end": Severity.STOP,
-        "documents_contiguous": Severity.STOP,
+        "pieces_fill_row": Severity.STOP,
         "first_token_is_target": Severity.STOP,
-        "source_without_document": Severity.STOP,
+        "unknown_source": Severity.STOP,
         "no_target": Severity.WARN,
     },
     "composition": {

@@ -345,9 +345,8 @@ class ValidationConfig:
     previous_statistics: str = field(default="", metadata={"identity": False})  # the step hashes what it says
     drift_warn: float = 0.1  # population stability index, see k2model.corpus.validation.drift
     drift_stop: float = 0.25
-    min_bytes_per_token: float = (
-        0.5  # of a source, special tokens included (arithmetic: 1.06); below, another tokenizer
-    )
+    # of a source, special tokens included: arithmetic has 1.06; below, the tokenizer was learned from something else
+    min_bytes_per_token: float = 0.5
     max_bytes_per_token: float = 8.0
     share_tolerance: float = 0.05  # between a source's share of a phase's tokens and the share wanted
     max_padding: float = 0.05  # of a phase's positions

@@ -120,8 +120,12 @@ def write_rows(folder: Path, blocks: Iterable[Rows], index: RowsIndex) -> RowsIn
 
 def read_block(block: pa.Buffer, sequence_length: int) -> Rows:
     """The rows of a block, of whose bytes nothing is copied but the targets."""
-    batch = pa.ipc.read_record_batch(pa.ipc.read_message(block), _schema(sequence_length))
-    shape = (batch.num_rows, sequence_length)
+    return rows_of_batch(pa.ipc.read_record_batch(pa.ipc.read_message(block), _schema(sequence_length)))
+
+
+def rows_of_batch(batch: pa.RecordBatch) -> Rows:
+    """The rows of a record batch of a part's file."""
+    shape = (batch.num_rows, batch.schema.field("tokens").type.list_size)
     lists = batch.column("length")
     return Rows(
         tokens=batch.column("tokens").flatten().to_numpy().reshape(shape),

@@ -94,15 +94,15 @@ def test_parts_of_a_source_are_read_as_one(
     assert many.ids == one.ids and len(many.paths) == 4
     for name in ("lengths", "starts", "duplicates", "targets"):
         assert getattr(many, name).tolist() == getattr(one, name).tolist(), name
-    everything = one.gather(np.array([0]), np.array([one.lengths.sum()]))
+    everything = one.span(np.array([0]), np.array([one.lengths.sum()]))
     rng = np.random.default_rng(0)
     starts = rng.integers(0, len(everything[0]) - 2000, size=40)
     lengths = rng.integers(0, 2000, size=40)  # ranges that begin and end anywhere, over batches and parts
     places = np.concatenate([np.arange(s, s + n) for s, n in zip(starts, lengths, strict=True)])
-    for found, whole in zip(many.gather(starts, lengths), everything, strict=True):
+    for found, whole in zip(many.span(starts, lengths), everything, strict=True):
         assert found.tolist() == whole[places].tolist()
     with pytest.raises(TokensError, match="leaves the shard"):
-        many.gather(np.array([len(everything[0])]), np.array([1]))
+        many.span(np.array([len(everything[0])]), np.array([1]))
 
 
 def _copy(origin: Path, folder: Path) -> dict[str, float]:

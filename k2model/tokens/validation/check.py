@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from k2model.artifacts.parts import map_in_processes
 from k2model.corpus.documents import source_file
 from k2model.corpus.markup import SPECIAL_TOKENS
 from k2model.errors import K2Error
 from k2model.recipe.schema import PhaseConfig, ValidationConfig
+from k2model.tokens.rows import COMPOSITION_FILE, FOLDER, INDEX_FILE, RowsIndex
 from k2model.tokens.shards import SPLITS, read_counts
 from k2model.tokens.validation import frames, suites
 from k2model.validation import Outcome, Suite, one_part
@@ -84,26 +84,29 @@ def validate_token_part(path: Path, folder: Path, config: ValidationConfig, voca
 
 def sequence_findings(folder: Path, config: ValidationConfig, phase: PhaseConfig) -> Findings:
     """Everything about the packed rows of `phase` in `folder`. Raises K2Error when they are not there."""
-    paths = sorted(folder.glob("*.arrow")) or sorted(folder.glob("*/*.arrow"))
-    if not paths or not (folder / "composition.json").is_file():
-        raise K2Error(f"{folder} holds no rows or no composition.json: this is not a sequences artifact")
-    composition = json.loads((folder / "composition.json").read_text(encoding="utf-8"))
-    metadata = {key.decode(): value.decode() for key, value in _schema(paths[0]).metadata.items()}
-    suite = suites.rows_suite(config, int(metadata["vocab_size"]))
+    paths = sorted((folder / FOLDER).glob("*.arrow"))
+    if not paths or not all((folder / name).is_file() for name in (COMPOSITION_FILE, INDEX_FILE)):
+        raise K2Error(
+            f"{folder} holds no rows, no {COMPOSITION_FILE} or no {INDEX_FILE}: this is no sequences artifact"
+        )
+    composition = json.loads((folder / COMPOSITION_FILE).read_text(encoding="utf-8"))
+    index = RowsIndex.from_json((folder / INDEX_FILE).read_bytes(), str(folder))
+    suite = suites.rows_suite(config, index.vocab_size)
     findings, total = Findings(), 0
     amounts = np.zeros((2, 256), dtype=np.int64)
     for path in paths:
         row, found = 0, []
-        for batch in frames.batches_of(path):
-            outcomes = findings.runner.run(suite, frames.row_frame(batch, PAD), phase.name, path.stem, row)
+        for rows in frames.rows_of(path):
+            frame = frames.row_frame(rows, PAD, len(index.sources))
+            outcomes = findings.runner.run(suite, frame, phase.name, path.stem, row)
             if not findings.pages and (page := _page(findings.runner, suite, path.stem, outcomes)):
                 findings.pages.append(page)
             found += outcomes
-            amounts += frames.amounts_by_source(batch)
-            row += len(batch)
+            amounts += frames.amounts_by_source(rows)
+            row += len(rows.tokens)
         findings.add_parts(one_part(found), [])
         total += row
-    table = frames.composition_frame(composition, json.loads(metadata["sources"]), amounts)
+    table = frames.composition_frame(composition, index.sources, amounts)
     findings.check(suites.composition_suite(config, config.max_epochs), table)
     wanted = phase.steps * phase.global_batch
     findings.check(suites.phase_suite(config), frames.phase_frame(phase.name, composition, total, wanted))
@@ -135,7 +138,3 @@ def _repeated(parts: Sequence[TokenPart]) -> dict[str, int]:
 
 def _workers(paths: Sequence[Path], most: int) -> int:
     return max(1, min(most, sum(path.stat().st_size for path in paths) // BYTES_PER_WORKER))
-
-
-def _schema(path: Path) -> pa.Schema:
-    return pa.ipc.open_file(pa.memory_map(str(path))).schema

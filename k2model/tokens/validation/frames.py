@@ -14,10 +14,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from k2model.errors import K2Error
+from k2model.tokens.ragged import exclusive_sum
+from k2model.tokens.rows import NO_SOURCE, Rows, rows_of_batch
 
 TOKENS_PER_FRAME = 8_000_000
 ROWS_PER_FRAME = 65_536
-NO_SOURCE = 255  # of padding, as in k2model.tokens.sequences
 
 
 def batches_of(path: Path) -> Iterator[pa.RecordBatch]:
@@ -31,6 +32,16 @@ def batches_of(path: Path) -> Iterator[pa.RecordBatch]:
             yield from (batch.slice(start, rows) for start in range(0, len(batch), rows))
     except (pa.ArrowInvalid, OSError, KeyError) as error:
         raise K2Error(f"{path} cannot be read as tokens ({error}); delete the artifact and run again") from error
+
+
+def rows_of(path: Path) -> Iterator[Rows]:
+    """The blocks of a part of packed rows."""
+    try:
+        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        for index in range(reader.num_record_batches):
+            yield rows_of_batch(reader.get_batch(index))
+    except (pa.ArrowInvalid, OSError, KeyError) as error:
+        raise K2Error(f"{path} cannot be read as packed rows ({error}); delete the artifact and run again") from error
 
 
 def token_frame(batch: pa.RecordBatch, bos: int, pad: int) -> pd.DataFrame:
@@ -81,37 +92,53 @@ def token_source_frame(
     return pd.DataFrame(rows)
 
 
-def row_frame(batch: pa.RecordBatch, pad: int) -> pd.DataFrame:
-    """A row per packed row, with how many of its positions break what the packer promises.
+def row_frame(rows: Rows, pad: int, sources: int) -> pd.DataFrame:
+    """A row per packed row, with how many of its positions or pieces break what the packer promises.
 
-    `jumps`: the document does not stay or go on by one, or does not begin with 0. `padding_inside`: a
-    document behind padding. `first_targets`: targets whose document begins with them.
+    `unfilled`: positions by which its pieces miss the row's length. `padding_inside`: pieces of padding before others.
+    `first_targets`: targets that a piece begins with. `unknown_sources`: pieces of a source above the `sources` named.
     """
-    tokens, loss, document, source = (_matrix(batch[name]) for name in ("tokens", "loss", "document", "source"))
-    padding = document < 0
-    begins = np.ones_like(padding)
-    begins[:, 1:] = document[:, 1:] != document[:, :-1]
-    steps = np.diff(document.astype(np.int64), axis=1)
-    wrong = ((steps != 0) & (steps != 1) & ~padding[:, 1:] & ~padding[:, :-1]).sum(axis=1)
-    wrong += (document[:, 0] != 0) & ~padding[:, 0]
+    count, length = rows.tokens.shape
+    owner = np.repeat(np.arange(count), rows.pieces)
+    begin = exclusive_sum(rows.length.astype(np.int64)) - _before(rows)[owner]
+    filler = rows.source == NO_SOURCE
+    padding = np.zeros((count, length + 1), dtype=np.int64)
+    for edge, sign in ((begin, 1), (begin + rows.length, -1)):
+        np.add.at(padding, (owner[filler], np.minimum(edge[filler], length)), sign)
+    padding = np.cumsum(padding, axis=1)[:, :length] > 0
+    last = np.zeros(len(owner), dtype=bool)
+    last[np.cumsum(rows.pieces)[rows.pieces > 0] - 1] = True
+    opening = ~filler & (begin < length)
     return pd.DataFrame(
         {
-            "largest": tokens.max(axis=1).astype(np.int64),
-            "targets": loss.sum(axis=1),
-            "targets_on_padding": (loss & padding).sum(axis=1),
-            "padding_not_pad": (padding & (tokens != pad)).sum(axis=1),
-            "padding_inside": (padding[:, :-1] & ~padding[:, 1:]).sum(axis=1),
-            "jumps": wrong,
-            "first_targets": (loss & begins & ~padding).sum(axis=1),
-            "source_mismatches": ((source == NO_SOURCE) != padding).sum(axis=1),
+            "largest": rows.tokens.max(axis=1).astype(np.int64),
+            "targets": rows.loss.sum(axis=1),
+            "targets_on_padding": (rows.loss & padding).sum(axis=1),
+            "padding_not_pad": (padding & (rows.tokens != pad)).sum(axis=1),
+            "padding_inside": _per_row(filler & ~last, owner, count),
+            "unfilled": abs(np.bincount(owner, weights=rows.length, minlength=count).astype(np.int64) - length),
+            "first_targets": _per_row(rows.loss[owner[opening], begin[opening]], owner[opening], count),
+            "unknown_sources": _per_row((rows.source >= sources) & ~filler, owner, count),
         }
     )
 
 
-def amounts_by_source(batch: pa.RecordBatch) -> NDArray[np.int64]:
-    """Tokens and targets by index of source, [2, 256]."""
-    source, loss = _matrix(batch["source"]).reshape(-1), _matrix(batch["loss"]).reshape(-1)
-    return np.stack([np.bincount(source, minlength=256), np.bincount(source[loss], minlength=256)])
+def amounts_by_source(rows: Rows) -> NDArray[np.int64]:
+    """Tokens and targets by index of source, [2, 256]; a row whose pieces do not fill it counts as far as they go."""
+    length = rows.tokens.shape[1]
+    owner = np.repeat(np.arange(len(rows.tokens)), rows.pieces)
+    begin = exclusive_sum(rows.length.astype(np.int64)) - _before(rows)[owner]
+    upto = np.concatenate([np.zeros((len(rows.loss), 1), np.int64), np.cumsum(rows.loss, axis=1)], axis=1)
+    first, end = np.minimum(begin, length), np.minimum(begin + rows.length, length)
+    targets = upto[owner, end] - upto[owner, first]
+    counts = (np.bincount(rows.source, weights=values, minlength=256) for values in (rows.length, targets))
+    return np.stack([one.astype(np.int64) for one in counts])
+
+
+def _before(rows: Rows) -> NDArray[np.int64]:
+    """Positions of all pieces in front of each row's first, [rows]."""
+    ends = np.concatenate([[0], np.cumsum(rows.length, dtype=np.int64)])
+    return ends[exclusive_sum(rows.pieces)]
 
 
 def composition_frame(composition: Mapping[str, Any], names: list[str], amounts: NDArray[np.int64]) -> pd.DataFrame:
@@ -143,7 +170,3 @@ def _lengths(column: pa.Array) -> NDArray[np.int64]:
 
 def _per_row(flags: NDArray[Any], row: NDArray[np.int64], rows: int) -> NDArray[np.int64]:
     return np.bincount(row, weights=flags, minlength=rows).astype(np.int64)
-
-
-def _matrix(column: pa.FixedSizeListArray) -> NDArray[Any]:
-    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)

@@ -48,9 +48,9 @@ def rows_suite(config: ValidationConfig, vocab_size: int) -> Suite:
         rules.between("target_on_padding", PACKER, "targets_on_padding", high=0),
         rules.between("padding_is_pad", PACKER, "padding_not_pad", high=0),
         rules.between("padding_at_end", PACKER, "padding_inside", high=0),
-        rules.between("documents_contiguous", PACKER, "jumps", high=0),
+        rules.between("pieces_fill_row", PACKER, "unfilled", high=0),
         rules.between("first_token_is_target", PACKER, "first_targets", high=0),
-        rules.between("source_without_document", PACKER, "source_mismatches", high=0),
+        rules.between("unknown_source", PACKER, "unknown_sources", high=0),
         rules.between("no_target", "a row without targets costs a step's share and teaches nothing", "targets", low=1),
     )
 

@@ -135,18 +135,26 @@ def test_defects_of_whole_token_sources(shards: dict[str, Rows], tmp_path: Path)
     assert not (tmp_path / "checks").exists()
 
 
+def padding_first(row: Row) -> None:
+    """The three positions of padding come first, and nothing else is wrong with the row."""
+    row["length"].insert(0, row["length"].pop())
+    row["source"].insert(0, row["source"].pop())
+    row["tokens"] = row["tokens"][-3:] + row["tokens"][:-3]
+    starts = {sum(row["length"][:i]) for i in range(len(row["length"]))}
+    row["loss"] = [i not in starts and i >= 3 for i in range(64)]
+
+
 #: Expectation -> what is done to a row that ends in three positions of padding.
 ROWS: dict[str, Callable[[Row], Any]] = {
     "rows/token_above_vocabulary": lambda row: row["tokens"].__setitem__(9, VOCABULARY),
     "rows/target_on_padding": lambda row: row["loss"].__setitem__(-1, True),
     "rows/padding_is_pad": lambda row: row["tokens"].__setitem__(-1, 77),
-    "rows/padding_at_end": lambda row: (row["document"].__setitem__(-1, max(row["document"])),
-                                        row["source"].__setitem__(-1, 0)),
-    "rows/documents_contiguous": lambda row: row.update(document=[d + 1 if d >= 0 else d for d in row["document"]]),
+    "rows/padding_at_end": padding_first,
+    "rows/pieces_fill_row": lambda row: row["length"].__setitem__(-1, 4),
     "rows/first_token_is_target": lambda row: row["loss"].__setitem__(0, True),
-    "rows/source_without_document": lambda row: row["source"].__setitem__(-1, 1),
+    "rows/unknown_source": lambda row: row["source"].__setitem__(0, 2),
     "rows/no_target": lambda row: row.update(loss=[False] * 64),
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -160,22 +168,38 @@ def packed(shards: dict[str, Rows], tmp_path: Path) -> Path:
 
 
 def blank(row: Row) -> None:
-    for name, value in (("tokens", PAD), ("loss", False), ("document", -1), ("source", 255)):
-        row[name][-3:] = [value] * 3
+    left = 64 - 3
+    pieces = []
+    for length, source in zip(row["length"], row["source"], strict=True):
+        if source != 255 and left:
+            pieces.append((min(length, left), source))
+            left -= pieces[-1][0]
+    pieces.append((3 + left, 255))
+    row["length"], row["source"] = (list(column) for column in zip(*pieces, strict=True))
+    row["tokens"][-3:], row["loss"][-3:] = [PAD] * 3, [False] * 3
 
 
-def change_rows(folder: Path, change: Callable[[Rows], Any], recount: bool = True) -> None:
-    path = folder / "sequences.arrow"
+def change_rows(folder: Path, change: Callable[[Rows], Any]) -> None:
+    """Apply `change` to the rows, and make the composition true of them."""
+    path = folder / "sequences" / "00000.arrow"
     table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     rows = table.to_pylist()
     change(rows)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=table.schema))
     composition = json.loads((folder / "composition.json").read_text())
-    for index, one in enumerate(composition["sources"].values() if recount else ()):
-        places = [(row, i) for row in rows for i, source in enumerate(row["source"]) if source == index]
-        one |= {"tokens": len(places), "targets": sum(row["loss"][i] for row, i in places)}
+    for index, one in enumerate(composition["sources"].values()):
+        places = [(row, i) for row in rows for i, source in enumerate(sources_of(row)) if source == index]
+        pieces = sum(
+            n for row in rows for n, source in zip(row["length"], row["source"], strict=True) if source == index
+        )
+        one |= {"tokens": pieces, "targets": sum(row["loss"][i] for row, i in places)}
     (folder / "composition.json").write_text(json.dumps(composition))
+
+
+def sources_of(row: Row) -> list[int]:
+    """The source of each of the row's positions."""
+    return [s for n, s in zip(row["length"], row["source"], strict=True) for _ in range(n)][:64]
 
 
 def test_each_defect_of_a_packed_row_is_found_where_it_is(packed: Path) -> None:
@@ -184,7 +208,7 @@ def test_each_defect_of_a_packed_row_is_found_where_it_is(packed: Path) -> None:
     found = failures(sequence_findings(packed, replace(CONFIG, max_padding=0.5), PHASE).outcomes)
     assert set(found) == set(ROWS)
     for name, one in found.items():
-        assert named_rows(one) == [f"part sequences row {place[name]}"], name
+        assert named_rows(one) == [f"part 00000 row {place[name]}"], name
         assert (one.shard, one.observed, one.total) == ("mid_1", 1, 24)
         assert one.severity is (Severity.WARN if name == "rows/no_target" else Severity.STOP)
 
