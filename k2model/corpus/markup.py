@@ -116,6 +116,19 @@ def chat(messages: Sequence[Message], effort: str) -> list[Segment]:
     return [special(BOS), *(segment for turn in turns for segment in turn)]
 
 
+def last_turn(messages: Sequence[Message], effort: str) -> list[Segment]:
+    """A dialogue of which the assistant's last turn alone is learned: loss on it, earlier turns without their thinking.
+
+    K2 makes T such samples of a conversation with T turns of the assistant. Raises `ValueError` when the last turn
+    is not the assistant's.
+    """
+    *before, last = messages
+    if last["role"] != "assistant":
+        raise ValueError(f"the last turn has role '{last['role']}'; expected assistant")
+    shown = [{name: value for name, value in message.items() if name != "trace"} for message in before]
+    return [*chat_prompt(shown, effort), *_assistant_reply(last, effort)]
+
+
 def joined(segments: Iterable[Mapping[str, object]]) -> str:
     """What a person reads: the text of all segments, special tokens by name."""
     return "".join(str(segment["text"]) for segment in segments)
