@@ -1,0 +1,1 @@
+"""The sets of questions that three-effort chat is made of: verifiable problems, identity, safety."""
