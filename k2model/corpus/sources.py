@@ -18,6 +18,8 @@ from k2model.corpus.errors import CorpusError
 from k2model.corpus.families import FAMILIES, facts, retrieval, tools
 from k2model.corpus.families.task import Task, split
 from k2model.corpus.markup import chat, plain, reasoning
+from k2model.corpus.synthesis import jobs
+from k2model.corpus.synthesis.jobs import JOBS
 from k2model.recipe.schema import CorpusConfig, SourceConfig
 
 HELDOUT_DOCUMENTS = 300  # of a generated source
@@ -92,7 +94,8 @@ def _spread(documents: list[Document], cap: int) -> list[Document]:
 
 def known_sources() -> list[str]:
     reasoning_names = [f"{family}/{form}" for family in REASONING for form in ("think", "direct")]
-    return [*_BUILDERS, "retrieval/<context>", *reasoning_names, *(f"chat/{family}" for family in REASONING)]
+    chats = (f"chat/{family}" for family in REASONING)
+    return [*_BUILDERS, "retrieval/<context>", *reasoning_names, *chats, *(f"synth/{job}" for job in JOBS)]
 
 
 def _builder(source: SourceConfig) -> Builder:
@@ -101,6 +104,8 @@ def _builder(source: SourceConfig) -> Builder:
     family, _, form = source.name.partition("/")
     if family == "retrieval" and form:
         return _retrieval
+    if family == "synth" and form in JOBS:
+        return _synthesis
     if (family in REASONING and form in ("think", "direct")) or (family == "chat" and form in REASONING):
         return _reasoning
     close = difflib.get_close_matches(source.name, known_sources(), 1)
@@ -200,6 +205,12 @@ def _tool_documents(rng: Random, known: list[facts.Fact], heldout: bool, count: 
         document = make_document("chat/tools", "tools", tools.LICENCE, tools.ORIGIN, segments, key=call.key)
         made.setdefault(document["id"], document)
     return list(made.values())
+
+
+def _synthesis(source: SourceConfig, material: Material) -> Split:
+    count = source.documents or DEFAULT_DOCUMENTS
+    made = jobs.documents(source.name.removeprefix("synth/"), count, material.config.seed)
+    return Split(made.trained[:count], made.heldout[:HELDOUT_DOCUMENTS])
 
 
 def _identity(_: SourceConfig, __: Material) -> Split:
