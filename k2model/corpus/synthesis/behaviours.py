@@ -54,7 +54,7 @@ def _talk(job: Job, index: int, problem: Problem, template: Template) -> Talk:
         exact = exact_sections(template, problem, job.rng(index, "exact"))
         written = Reply(template.write(exact)) if exact else None
         turns = (Turn("system", template.prompt), Turn("user", problem.question))
-        request = Request(turns, "high", exact=written, sample=index if not problem.answer else 0)
+        request = Request(turns, "high", exact=written, sample=index)
         reply = (yield request).reply
         fault = structure_fault(template, reply.content) or _content_fault(job, problem, template, reply)
     found = sections(template, reply.content)

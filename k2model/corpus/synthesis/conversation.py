@@ -103,7 +103,7 @@ class Teacher(Protocol):
     def session(self) -> AbstractAsyncContextManager[None]: ...
 
     async def complete(self, request: Request) -> Completion:
-        """Raises `Unanswered` for this request alone, `TeacherError` when nothing can be asked at all."""
+        """Raises `Unanswered` for this request alone; that nothing can be asked at all is `session`'s to raise."""
         ...
 
     def facts(self) -> dict[str, Any]:

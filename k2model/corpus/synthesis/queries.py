@@ -8,11 +8,13 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from k2model.corpus.documents import content_id, is_heldout
+from k2model.corpus.synthesis.config import SynthesisConfig
 from k2model.corpus.synthesis.errors import SynthesisError
 from k2model.corpus.synthesis.problems import Problem
 
@@ -56,6 +58,13 @@ def read_queries(path: str, sha256: str = "") -> Queries:
     if not rows:
         raise SynthesisError(f"queries = '{path}' holds no row")
     return Queries(rows, found)
+
+
+def pinned(config: SynthesisConfig) -> SynthesisConfig:
+    """The job with the digest of its queries, so that its identity tells one file from another."""
+    if not config.queries or config.queries_sha256:
+        return config
+    return replace(config, queries_sha256=read_queries(config.queries).sha256)
 
 
 def same_answer(wanted: str, answer: str) -> bool:

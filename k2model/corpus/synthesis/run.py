@@ -26,6 +26,7 @@ from k2model.corpus.synthesis.errors import SynthesisError
 from k2model.corpus.synthesis.job import Job
 from k2model.corpus.synthesis.kinds import opener
 from k2model.corpus.synthesis.parts import SIDES, PartFiles
+from k2model.corpus.synthesis.queries import pinned
 
 AHEAD = 1_000  # talks that may be done before the first that is not
 RUN_ACCOUNT = "attachments/teacher.json"
@@ -38,6 +39,7 @@ def synthesise(config: SynthesisConfig, teacher: Teacher, folder: Path, workers:
     `endpoint.concurrency` requests at a time. Raises `SynthesisError` for a job that cannot be run; a teacher that
     stops answering is no error: `counts["unfinished"]` talks are left.
     """
+    config = pinned(config)
     opener(config)
     _clear(folder, config.source)
     parts = range(part_count(config))

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from k2model.artifacts import fingerprint
 from k2model.corpus.synthesis import Kind, SynthesisConfig
 from k2model.corpus.synthesis.behaviours import case, check_job, structure_fault
 from k2model.corpus.synthesis.config import EndpointConfig
@@ -14,7 +15,7 @@ from k2model.corpus.synthesis.conversation import Completion, Reply
 from k2model.corpus.synthesis.errors import SynthesisError
 from k2model.corpus.synthesis.job import Job
 from k2model.corpus.synthesis.problems import family
-from k2model.corpus.synthesis.queries import read_queries, same_answer
+from k2model.corpus.synthesis.queries import pinned, read_queries, same_answer
 from k2model.corpus.synthesis.roles import ROLES, exact_sections
 from k2model.corpus.synthesis.templates import library
 
@@ -96,6 +97,15 @@ def test_queries_are_asked_and_checked_where_they_can_be(tmp_path):
     assert wrong.reason == "wrong_answer"
     _, [free] = talk(config, 1, GOOD.replace("Answer: 4", "Answer: because of the night"))
     assert not free.reason
+
+
+def test_the_digest_of_the_queries_is_part_of_the_job(tmp_path):
+    path = tmp_path / "queries.jsonl"
+    path.write_text('{"query": "a"}\n')
+    first = pinned(endpoint_job(path))
+    path.write_text('{"query": "b"}\n')
+    assert fingerprint(first) != fingerprint(pinned(endpoint_job(path)))
+    assert fingerprint(endpoint_job(path)) == fingerprint(endpoint_job(tmp_path / "elsewhere"))
 
 
 def test_parquet_queries_are_read_alike(tmp_path):

@@ -183,6 +183,20 @@ def test_the_key_stands_nowhere_but_in_its_header(tmp_path, monkeypatch):
     assert b"fingerprint" in written and KEY.encode() not in written
 
 
+def test_calls_under_way_are_recorded_when_the_endpoint_refuses_the_key(tmp_path):
+    with serving(Answers(lambda n, _: "unauthorized" if n == 9 else None, delay=0.05)) as server:
+        with pytest.raises(TeacherError, match="status 401"):
+            run(job(server.url, count=40, concurrency=4), tmp_path / "out")
+    answered = [row["request"]["messages"][-1]["content"] for row in record_of(tmp_path) if "reply" in row]
+    assert sorted(answered) == sorted(server.answered) and 9 <= len(answered) < 20
+
+
+def test_an_endpoint_that_refuses_everything_is_not_asked_for_ever(tmp_path):
+    with serving(Answers(lambda n, _: "refused")) as server:
+        _, account, _ = run(job(server.url, count=60, concurrency=1, max_failures=5), tmp_path / "out")
+    assert len(server.questions) == 5 and "status 400" in account["stopped"] and "not this one" in account["stopped"]
+
+
 def test_a_missing_key_and_bad_addresses_are_told(tmp_path, monkeypatch):
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     with pytest.raises(TeacherError, match="NO_SUCH_KEY holds no key"):

@@ -54,6 +54,7 @@ class EndpointTeacher:
         self._rng = Random()
         self._failures_in_a_row = 0
         self._stopped = ""
+        self._fatal: TeacherError | None = None
 
     @property
     def concurrency(self) -> int:
@@ -81,12 +82,14 @@ class EndpointTeacher:
                     yield
                 finally:
                     self._asking.clear()
+        if self._fatal:
+            raise self._fatal
 
     async def complete(self, request: Request) -> Completion:
         """The recorded answer, or a fresh one. Equal requests under way at once are asked once.
 
-        Raises `Unanswered` with `budget`, `attempts_exhausted`, `refused` or `stopped`; `TeacherError` when the
-        endpoint will answer nothing.
+        Raises `Unanswered` with `budget`, `attempts_exhausted`, `refused` or `stopped`. That the endpoint will answer
+        nothing at all is raised as `TeacherError` by the session, once the calls under way are recorded.
         """
         sent = wire.body(self._config, request)
         name = wire.fingerprint(sent, request.sample)
@@ -117,10 +120,27 @@ class EndpointTeacher:
         return counts | money | {"failures": failures, "stopped": self._stopped or self._budget.stopped}
 
     async def _ask(self, name: str, sent: dict[str, Any]) -> Completion:
+        """One request with its retries, which alone decides whether the run goes on."""
+        try:
+            completion = await self._retried(name, sent)
+        except TeacherError as error:
+            # Calls under way are still to be heard and recorded, so it is raised when the session ends.
+            self._fatal = self._fatal or error
+            self._stopped = self._stopped or str(error)
+            raise Unanswered("stopped", str(error)) from error
+        except Unanswered as left:
+            self._failures_in_a_row += left.reason in ("attempts_exhausted", "refused")
+            if self._failures_in_a_row >= self._config.max_failures and not self._stopped:
+                self._stopped = f"{self._failures_in_a_row} requests in a row failed, the last with: {left.detail}"
+            raise
+        self._failures_in_a_row = 0
+        return completion
+
+    async def _retried(self, name: str, sent: dict[str, Any]) -> Completion:
         last = ""
         for attempt in range(1, self._config.max_attempts + 1):
             try:
-                completion = await self._attempt(name, sent, attempt)
+                return await self._attempt(name, sent, attempt)
             except _Failed as failure:
                 last = str(failure)
                 if failure.pause > LONGEST_PAUSE_SECONDS:
@@ -129,12 +149,6 @@ class EndpointTeacher:
                 self._pause.extend(failure.pause)
                 if attempt < self._config.max_attempts:
                     await asyncio.sleep(wait_seconds(self._config, attempt, self._rng))
-            else:
-                self._failures_in_a_row = 0
-                return completion
-        self._failures_in_a_row += 1
-        if self._failures_in_a_row >= self._config.max_failures and not self._stopped:
-            self._stopped = f"{self._failures_in_a_row} requests in a row failed, the last with: {last}"
         raise Unanswered("attempts_exhausted", last)
 
     async def _attempt(self, name: str, sent: dict[str, Any], attempt: int) -> Completion:
