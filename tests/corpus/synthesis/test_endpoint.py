@@ -109,17 +109,17 @@ def test_wrong_answers_are_rejected(tmp_path):
 
 def test_the_budget_stops_the_run_and_a_larger_one_goes_on(tmp_path):
     with serving(Answers()) as server:
-        whole = asked_count(job(server.url), tmp_path / "elsewhere" / "out")
+        whole = asked_count(job(server.url, count=24), tmp_path / "elsewhere" / "out")
         server.questions.clear()
-        tight = job(server.url, budget_tokens=700, concurrency=1)
+        tight = job(server.url, count=24, budget_tokens=900, concurrency=1)
         counts, account, kept = run(tight, tmp_path / "out")
-        assert 0 < account["spent_tokens"] <= 700 and "budget_tokens = 700" in account["stopped"]
+        assert 0 < account["spent_tokens"] <= 900 and "budget_tokens = 900" in account["stopped"]
         assert counts["kept"] == len(kept) == account["answered"] > 0
         assert counts["unfinished"] == counts["unfinished/budget"] == whole - account["answered"]
         assert json.loads((tmp_path / "out" / "synthesis.json").read_text())["complete"] is False
         before = len(server.questions)
         assert run(tight, tmp_path / "out")[1]["asked"] == 0  # what was spent counts over all runs
-        counts, _, _ = run(job(server.url, budget_tokens=100_000), tmp_path / "out")
+        counts, _, _ = run(job(server.url, count=24, budget_tokens=100_000), tmp_path / "out")
         assert not counts.get("unfinished") and len(server.questions) == whole > before
     assert digest(tmp_path / "out") == digest(tmp_path / "elsewhere" / "out")
 
