@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from random import Random
 
-from k2model.corpus.documents import make_document
+from k2model.corpus.documents import content_id, make_document
 from k2model.corpus.markup import Segment
 from k2model.corpus.synthesis.config import SynthesisConfig, TeacherKind
 from k2model.corpus.synthesis.conversation import Sample
@@ -53,7 +53,7 @@ class Job:
         """Problem `number` of the `total` that the job needs (0 = one a talk), the families taking turns."""
         name = families[number % len(families)]
         size = -(-(total or self.config.count) // len(families))
-        return family(name).draw(self.config.seed, number // len(families), size)
+        return family(name).draw(self._stream, number // len(families), size)
 
     def sample(self, subject: Subject, segments: list[Segment], fault: Fault | None = None) -> Sample:
         config = self.config
@@ -62,6 +62,11 @@ class Job:
         licence = config.licence or subject.licence
         made = make_document(config.source, subject.domain, licence, origin, segments, key=subject.key)
         return Sample(made, subject.heldout, *(fault or Fault("")))
+
+    @cached_property
+    def _stream(self) -> int:
+        """The seed of the families: jobs of one seed draw different problems."""
+        return int(content_id(str(self.config.seed), self.config.name)[:8], 16)
 
     @cached_property
     def _weights(self) -> tuple[float, float, float]:

@@ -61,6 +61,10 @@ class Answers:
         _send(handler, 429, '{"error": "slow down"}', {"Retry-After": "0.05"})
         return False
 
+    def _far_too_many(self, handler: BaseHTTPRequestHandler, _: str) -> bool:
+        _send(handler, 429, "{}", {"Retry-After": "7200"})
+        return False
+
     def _broken(self, handler: BaseHTTPRequestHandler, _: str) -> bool:
         _send(handler, 500, "oops")
         return False

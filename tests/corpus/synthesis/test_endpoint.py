@@ -16,7 +16,9 @@ from k2model.corpus.documents import parts_of, read_documents
 from k2model.corpus.synthesis import EndpointConfig, Kind, SynthesisConfig, open_teacher, synthesise
 from k2model.corpus.synthesis.conversation import Request, Turn
 from k2model.corpus.synthesis.errors import TeacherError
+from k2model.corpus.synthesis.teachers.limits import Pause
 from tests.corpus.synthesis.server import Answers, serving
+from tests.corpus.synthesis.test_limits import Time
 
 ROOT = Path(__file__).parents[3]
 KEY = "sk-very-secret-0123456789"
@@ -107,17 +109,17 @@ def test_wrong_answers_are_rejected(tmp_path):
 
 def test_the_budget_stops_the_run_and_a_larger_one_goes_on(tmp_path):
     with serving(Answers()) as server:
-        whole = asked_count(job(server.url), tmp_path / "elsewhere" / "out")
+        whole = asked_count(job(server.url, count=24), tmp_path / "elsewhere" / "out")
         server.questions.clear()
-        tight = job(server.url, budget_tokens=700, concurrency=1)
+        tight = job(server.url, count=24, budget_tokens=900, concurrency=1)
         counts, account, kept = run(tight, tmp_path / "out")
-        assert 0 < account["spent_tokens"] <= 700 and "budget_tokens = 700" in account["stopped"]
+        assert 0 < account["spent_tokens"] <= 900 and "budget_tokens = 900" in account["stopped"]
         assert counts["kept"] == len(kept) == account["answered"] > 0
         assert counts["unfinished"] == counts["unfinished/budget"] == whole - account["answered"]
         assert json.loads((tmp_path / "out" / "synthesis.json").read_text())["complete"] is False
         before = len(server.questions)
         assert run(tight, tmp_path / "out")[1]["asked"] == 0  # what was spent counts over all runs
-        counts, _, _ = run(job(server.url, budget_tokens=100_000), tmp_path / "out")
+        counts, _, _ = run(job(server.url, count=24, budget_tokens=100_000), tmp_path / "out")
         assert not counts.get("unfinished") and len(server.questions) == whole > before
     assert digest(tmp_path / "out") == digest(tmp_path / "elsewhere" / "out")
 
@@ -152,10 +154,44 @@ def test_an_outage_ends_the_run_and_a_later_one_completes_it(tmp_path):
     assert not counts.get("unfinished") and counts["kept"] == len(kept) > 30
 
 
+def test_an_interrupted_call_is_recorded_as_perhaps_billed(tmp_path):
+    async def ask():
+        async with teacher.session():
+            asked = asyncio.create_task(teacher.complete(Request((Turn("user", "Compute 1+2="),), "low")))
+            while not server.questions:
+                await asyncio.sleep(0.01)
+            asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
+
+    with serving(Answers(delay=0.5)) as server:
+        teacher = open_teacher(job(server.url), tmp_path / "calls.jsonl")
+        asyncio.run(ask())
+    [row] = record_of(tmp_path)
+    assert row["failure"] == "interrupted" and row["charged"]["completion_tokens"] == 100
+
+
+def test_everyone_waits_as_long_as_a_response_asks(tmp_path, monkeypatch):
+    clock = Time()
+    monkeypatch.setattr("k2model.corpus.synthesis.teachers.endpoint.Pause", lambda: Pause(clock, clock.sleep))
+    with serving(Answers(lambda n, _: "too_many" if n == 0 else None)) as server:
+        run(job(server.url, concurrency=1), tmp_path / "out")
+    assert clock.now == pytest.approx(100.05)  # slept on once, for the 0.05 s of `Retry-After`
+
+
+def test_a_wait_of_hours_ends_the_run(tmp_path):
+    with serving(Answers(lambda n, _: "far_too_many" if n == 2 else None)) as server:
+        counts, account, kept = run(job(server.url, concurrency=1), tmp_path / "out")
+    assert account["stopped"] == "the endpoint asks to wait 7200 s" and len(server.questions) == 3 and len(kept) == 2
+    assert counts["unfinished/stopped"] == counts["unfinished"] - 1
+
+
 def test_a_refused_request_leaves_its_talk_alone(tmp_path):
     with serving(Answers(lambda n, _: "refused" if n == 2 else None)) as server:
         counts, _, _ = run(job(server.url, concurrency=1), tmp_path / "out")
     assert counts["unfinished"] == counts["unfinished/refused"] == 1 and counts["kept"] == counts["asked"] - 1
+    assert [row["failure"] for row in record_of(tmp_path) if "failure" in row] == [
+        'refused: status 400: {"error": "not this one"}'
+    ]
 
 
 def test_equal_requests_under_way_are_asked_once_and_samples_apart(tmp_path):
@@ -170,6 +206,18 @@ def test_equal_requests_under_way_are_asked_once_and_samples_apart(tmp_path):
         teacher = open_teacher(job(server.url), tmp_path / "calls.jsonl")
         answers = asyncio.run(ask())
     assert len(server.questions) == 2 and {answer.reply.content for answer in answers} == {"Answer: 3"}
+
+
+def test_the_teacher_bounds_its_calls_itself_and_waiting_is_no_timeout(tmp_path):
+    async def ask():
+        async with teacher.session():
+            requests = [Request((Turn("user", f"Compute {n}+1="),), "low") for n in range(1, 9)]
+            await asyncio.gather(*map(teacher.complete, requests))
+
+    with serving(Answers(delay=0.25)) as server:
+        teacher = open_teacher(job(server.url, concurrency=2, timeout_seconds=0.7), tmp_path / "calls.jsonl")
+        asyncio.run(ask())
+    assert server.most_in_flight == 2 and teacher.account()["failed_attempts"] == 0
 
 
 def test_the_key_stands_nowhere_but_in_its_header(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import itertools
 import json
 import os
 import subprocess
@@ -105,9 +106,7 @@ def test_heldout_documents_have_heldout_keys(tmp_path, kind):
     for side in ("train", "heldout"):
         for document in rows(tmp_path / "out", side):
             if kind != Kind.CHAT:  # whose problems may be split by group
-                assert {is_heldout(key) for key in document["key"].split("\n")} == {side == "heldout"} or (
-                    kind == Kind.CONSTRAINTS and side == "train"
-                )
+                assert {is_heldout(key) for key in document["key"].split("\n")} == {side == "heldout"}
 
 
 def test_equal_bytes_for_any_number_of_workers_and_any_hash_seed(tmp_path):
@@ -143,11 +142,11 @@ def test_a_smaller_job_leaves_no_parts_of_a_larger_one(tmp_path):
 
 
 def test_another_seed_or_name_gives_other_documents(tmp_path):
-    texts = [
-        {d["text"] for d in read_documents_of(replace(job(Kind.CONSTRAINTS), **changes), tmp_path / str(i))}
-        for i, changes in enumerate(({}, {"seed": 1}))
-    ]
-    assert len(texts[0] & texts[1]) < 5
+    changes = ({}, {"seed": 1}, {"name": "u"})
+    for kind in (Kind.CONSTRAINTS, Kind.THINKING):
+        made = [read_documents_of(replace(job(kind), **c), tmp_path / f"{kind}{i}") for i, c in enumerate(changes)]
+        texts = [{document["text"] for document in documents} for documents in made]
+        assert all(len(a & b) < 8 for a, b in itertools.combinations(texts, 2))
 
 
 def read_documents_of(config, folder):

@@ -1,5 +1,6 @@
 """Constraint following: an instruction with several checkable conditions, a reply, and the program that checks it."""
 
+from k2model.corpus.documents import is_heldout
 from k2model.corpus.markup import chat
 from k2model.corpus.synthesis.config import SynthesisConfig, unknown
 from k2model.corpus.synthesis.constraints.compose import compose, plan
@@ -56,7 +57,8 @@ def _talk(job: Job, index: int, topic: str, prompt: str, constraints: tuple[Cons
     if fault is None and effort != "low" and not trace:
         fault = Fault("no_trace")
     messages = [{"role": "user", "content": prompt}, {"role": "assistant", "trace": trace, "content": reply.content}]
-    subject = Subject(constraints[0].kind, "chat", LICENCE, ORIGIN, f"constraints {prompt}")
+    key = f"constraints {prompt}"
+    subject = Subject(constraints[0].kind, "chat", LICENCE, ORIGIN, key, is_heldout(key))
     return [job.sample(subject, chat(messages, effort), fault)]
 
 

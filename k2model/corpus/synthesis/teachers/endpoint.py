@@ -152,7 +152,7 @@ class EndpointTeacher:
         raise Unanswered("attempts_exhausted", last)
 
     async def _attempt(self, name: str, sent: dict[str, Any], attempt: int) -> Completion:
-        """One call, recorded whatever becomes of it."""
+        """One call, when the limits let it through."""
         async with self._slots:
             if self._stopped:
                 raise Unanswered("stopped", self._stopped)
@@ -163,28 +163,36 @@ class EndpointTeacher:
                 await self._requests.take()
                 await self._tokens.take(likely)
                 await self._pause.over()
-                real = most  # from here on a call that is cut off may be billed
-                started = time.monotonic()
-                self._counts["asked"] += 1
-                details = {"request": sent, "attempt": attempt}
-                try:
-                    answer, text = await self._post(sent, most)
-                except _Failed as failure:
-                    real = failure.charged
-                    self._count_failure(str(failure))
-                    seconds = round(time.monotonic() - started, 6)
-                    self._record.add_failure(name, real, details | {"failure": str(failure), "seconds": seconds})
-                    raise
-                real = answer.completion.usage
+                completion, real = await self._call(name, sent, most, attempt)
                 self._tokens.correct(sum(real) - likely)
-                seconds = round(time.monotonic() - started, 6)
-                details |= {"response": text, "seconds": seconds, "usage_wrong": answer.usage_wrong}
-                self._record.add_answer(name, answer.completion, details)
-                self._counts["answered"] += 1
-                self._counts["usage_wrong"] += answer.usage_wrong
-                return answer.completion
+            except _Failed as failure:
+                real = failure.charged
+                raise
             finally:
                 self._budget.settle(most, real)
+        return completion
+
+    async def _call(self, name: str, sent: dict[str, Any], most: Usage, attempt: int) -> tuple[Completion, Usage]:
+        """One call, recorded whatever becomes of it."""
+        started = time.monotonic()
+        self._counts["asked"] += 1
+        details = {"request": sent, "attempt": attempt}
+        try:
+            answer, text = await self._post(sent, most)
+        except (_Failed, Unanswered, TeacherError, asyncio.CancelledError) as failure:
+            interrupted = isinstance(failure, asyncio.CancelledError)
+            charged = most if interrupted else getattr(failure, "charged", Usage())
+            what = "interrupted" if interrupted else str(failure)
+            self._count_failure(what)
+            seconds = round(time.monotonic() - started, 6)
+            self._record.add_failure(name, charged, details | {"failure": what, "seconds": seconds})
+            raise
+        seconds = round(time.monotonic() - started, 6)
+        details |= {"response": text, "seconds": seconds, "usage_wrong": answer.usage_wrong}
+        self._record.add_answer(name, answer.completion, details)
+        self._counts["answered"] += 1
+        self._counts["usage_wrong"] += answer.usage_wrong
+        return answer.completion, answer.completion.usage
 
     async def _post(self, sent: dict[str, Any], most: Usage) -> tuple[wire.Answer, str]:
         """Raises `_Failed` for what another attempt may mend, `Unanswered` and `TeacherError` for the rest."""
@@ -221,7 +229,6 @@ class EndpointTeacher:
                 f"{self._url} answers status {status} for model '{self._config.model}': {shown}; {remedy}"
             )
         if status not in RETRIED_STATUSES:
-            self._counts[f"failure status {status}"] += 1
             raise Unanswered("refused", f"status {status}: {shown}")
 
     def _count_failure(self, what: str) -> None:
