@@ -9,6 +9,7 @@ and the part's name, so two workers on one part write the same bytes and neither
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -27,6 +28,8 @@ from k2model.artifacts.transfer import download
 
 if TYPE_CHECKING:
     from k2model.artifacts.store import Store
+
+_log = logging.getLogger(__name__)
 
 RECORDS = f"{ATTACHMENTS}/parts"
 PATIENCE_SECONDS = 1.5 * STALE_SECONDS  # for another process that makes the same artifact, as `Store.build` has
@@ -135,6 +138,7 @@ def _make_part(store: "Store", identity: Identity, part: Part, produce: ProduceP
     found = find_part(store, identity, part.name)
     if found is not None:
         return found
+    _log.info("%s: making %s", identity.step, part.name)
     started = time.monotonic()
     files = store.files_of(identity)
     with store.part_scratch(identity) as folder:
@@ -195,6 +199,10 @@ def _gather(store: "Store", identity: Identity, names: Sequence[str], finish: Fi
     for path in files.sizes().keys() - {entry.path for entry in manifest.files}:
         files.remove(path)  # of an attempt that had cut the work into other parts
     store.sweep_parts(identity)
+    _log.info(
+        "%s: gathered %d parts, %.1f s of work, %.1f MB",
+        identity.step, len(there), sum(record.seconds for record in there), manifest.size / 1e6,
+    )  # fmt: skip
     return store.adopt(identity, manifest, stats, started)
 
 

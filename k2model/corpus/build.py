@@ -52,7 +52,8 @@ def raw_step(config: CorpusConfig) -> "PartedStep":
     from k2model.artifacts import Identity, PartedStep
 
     inputs = {source.name: list_inputs(source) for source in config.sources if source.location}
-    settings = {"corpus": config, "sources": source_versions(), "inputs": inputs}
+    read = {name: getattr(config, name) for name in ("sources", "seed", "heldout_items", "part_bytes")}
+    settings = {"corpus": read, "sources": source_versions(), "inputs": inputs}
     identity = Identity(step=STEP, version=STEP_VERSIONS[STEP], config=settings, inputs={})
 
     return PartedStep(identity, partial(_divide, config, inputs), partial(_produce, config), partial(_finish, config))

@@ -46,9 +46,14 @@ class Facts:
     records: dict[str, dict[str, Any]]
 
 
+def _is_account(path: str) -> bool:
+    """Whether a file tells of the data or the model rather than holding it."""
+    return not path.endswith((".parquet", ".arrow", ".safetensors"))
+
+
 def gather(store: Store, result: LifecycleResult) -> Facts:
     """Read all of it. Raises `ReportError` (what is missing where) or the store's errors."""
-    folders = {name: store.fetch(ref) for name, ref in result.artifacts()}
+    folders = {name: store.fetch(ref, _is_account) for name, ref in result.artifacts()}
     rows: list[ScoreRow] = []
     metrics, interventions, compositions, samples = {}, {}, {}, {}
     for phase in (one.phase.name for one in result.phases):

@@ -3,7 +3,7 @@
 As K2's curation (personal data removed from web text) with more kinds. Each kind has a quick expression that finds the
 texts worth a look, an exact one, and a check of what it found: checksums of cards and bank accounts, public network
 addresses only, no documentation examples. Names and postal addresses are not looked for: that takes a model of
-language, as `presidio` brings, at a thousandth of the speed; `scrubadub` does no more than this for these kinds.
+language.
 """
 
 import ipaddress
