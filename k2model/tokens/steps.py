@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from k2model.versions import STEP_VERSIONS
 
 if TYPE_CHECKING:
-    from k2model.artifacts import ArtifactRef, PartedStep, PartRecord, Store
+    from k2model.artifacts import ArtifactRef, Part, PartedStep, PartRecord, Store
     from k2model.recipe.schema import PhaseConfig, TokenizerConfig
-    from k2model.tokens.tokenizer import K2Tokenizer
+    from k2model.tokens.encoder import Encoder
 
 SPLITS = ("train", "heldout")
 #: Epochs of one source in one phase beyond which a mixture is refused.
@@ -47,24 +47,22 @@ def tokens_step(store: Store, corpus: ArtifactRef, tokenizer: ArtifactRef) -> Pa
 
     A part raises TokensError for a document without tokens or with an unknown special token.
     """
-    from k2model.artifacts import Identity, PartedStep
+    from k2model.artifacts import Identity, Part, PartedStep
 
-    def names() -> list[str]:
+    def parts() -> list[Part]:
         _, manifest = store.look_up(corpus)
         found = (PurePosixPath(entry.path) for entry in manifest.files)
-        return sorted(
-            str(path.with_suffix(""))
-            for path in found
-            if path.suffix == ".parquet" and len(path.parts) == 3 and path.parts[0] in SPLITS
-        )
+        files = [p for p in found if p.suffix == ".parquet" and len(p.parts) == 3 and p.parts[0] in SPLITS]
+        return [Part(name) for name in sorted(str(path.with_suffix("")) for path in files)]
 
-    def finish(parts: Sequence[PartRecord], folder: Path) -> dict[str, float]:
+    def finish(records: Sequence[PartRecord], folder: Path) -> dict[str, float]:
         from k2model.artifacts import totals
         from k2model.tokens.shard_writer import TOTALS, write_counts
+        from k2model.tokens.tokenizer import K2Tokenizer
 
-        words = _tokenizer(str(store.fetch(tokenizer)))
-        write_counts([(p.name, p.stats) for p in parts], {"vocab_size": words.vocab_size, "pad": words.pad}, folder)
-        trained = totals(part for part in parts if part.name.startswith("train/"))
+        words = K2Tokenizer.load(store.fetch(tokenizer))
+        write_counts([(r.name, r.counts) for r in records], {"vocab_size": words.vocab_size, "pad": words.pad}, folder)
+        trained = totals(r for r in records if r.name.startswith("train/"))
         return {name: trained[name] for name in TOTALS}
 
     identity = Identity(
@@ -73,7 +71,7 @@ def tokens_step(store: Store, corpus: ArtifactRef, tokenizer: ArtifactRef) -> Pa
         config={},
         inputs={"corpus": corpus, "tokenizer": tokenizer},
     )
-    return PartedStep(identity, names, partial(_tokenize_part, store.uri, corpus, tokenizer), finish)
+    return PartedStep(identity, parts, partial(_tokenize_part, store.uri, corpus, tokenizer), finish)
 
 
 def tokenize(store: Store, corpus: ArtifactRef, tokenizer: ArtifactRef, workers: int = 1) -> ArtifactRef:
@@ -82,23 +80,25 @@ def tokenize(store: Store, corpus: ArtifactRef, tokenizer: ArtifactRef, workers:
 
 
 def _tokenize_part(
-    store_uri: str, corpus: ArtifactRef, tokenizer: ArtifactRef, name: str, folder: Path
-) -> dict[str, float]:
+    store_uri: str, corpus: ArtifactRef, tokenizer: ArtifactRef, part: Part, folder: Path
+) -> dict[str, Any]:
     from k2model.artifacts import Store
     from k2model.tokens.shard_writer import tokenize_part
 
     store = Store.open(store_uri)
-    file = f"{name}.parquet"
-    part = store.fetch(corpus, lambda path: path == file) / file
-    return tokenize_part(part, _tokenizer(str(store.fetch(tokenizer))), folder / f"{name}.arrow")
+    file = f"{part.name}.parquet"
+    documents = store.fetch(corpus, lambda path: path == file) / file
+    counts = tokenize_part(documents, _encoder(str(store.fetch(tokenizer))), folder / f"{part.name}.arrow")
+    return dict(counts)
 
 
 @lru_cache(maxsize=1)
-def _tokenizer(folder: str) -> K2Tokenizer:
-    """Read once for all parts that a process makes: a large vocabulary takes seconds."""
+def _encoder(folder: str) -> Encoder:
+    """One for all parts that a process makes: a large vocabulary takes seconds to read, and words recur."""
+    from k2model.tokens.encoder import Encoder
     from k2model.tokens.tokenizer import K2Tokenizer
 
-    return K2Tokenizer.load(folder)
+    return Encoder(K2Tokenizer.load(folder))
 
 
 def pack(store: Store, phase: PhaseConfig, tokens: ArtifactRef, max_epochs: float = MAX_EPOCHS) -> ArtifactRef:

@@ -22,8 +22,8 @@ from k2model.model.transformer import K2Model
 from k2model.recipe.laptop import laptop
 from k2model.recipe.schema import EvaluationConfig, ModelConfig, PhaseConfig
 from k2model.tokens import K2Tokenizer
-from k2model.tokens.shards import tokenize_folder
 from tests.model.conftest import byte_tokenizer
+from tests.tokens.folders import tokenize_folder
 
 MODEL = ModelConfig(
     vocab_size=274, hidden_size=64, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=16, ffn_size=128, init_std=0.05

@@ -11,7 +11,7 @@ from k2model.corpus.markup import Segment
 from k2model.recipe.schema import TokenizerConfig
 from k2model.tokens import K2Tokenizer
 from k2model.tokens.bpe import train_folder
-from k2model.tokens.shards import tokenize_folder
+from tests.tokens.folders import tokenize_folder
 
 WORDS = [
     "the",

@@ -3,16 +3,22 @@
 import shutil
 import subprocess
 import sys
+from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from k2model.artifacts import Identity, Store
 from k2model.corpus import markup
-from k2model.corpus.documents import SEGMENT_TYPE, make_document, read_documents, write_documents
-from k2model.tokens import K2Tokenizer, TokensError, TokenShard, open_shard, read_counts
-from k2model.tokens.shards import SCHEMA, encode_documents, tokenize_folder
+from k2model.corpus.documents import SEGMENT_TYPE, make_document, part_path, read_documents, write_documents
+from k2model.tokens import K2Tokenizer, TokensError, open_shard, read_counts, shard_writer, tokenize, tokens_step
+from k2model.tokens.encoder import Encoder
+from k2model.tokens.shard_writer import encode_documents
+from k2model.tokens.shards import SCHEMA
+from tests.tokens.folders import tokenize_folder
 
 
 @pytest.mark.parametrize("split", ["train", "heldout"])
@@ -32,7 +38,10 @@ def test_shard_equals_the_documents_encoded_one_by_one(
     counts = read_counts(tokens)[split][source]
     assert counts["documents"] == len(documents)
     assert counts["tokens"] == sum(len(tokenizer.encode_segments(d["segments"])[0]) for d in documents)
-    assert counts["targets"] == int(shard.loss.sum())
+    assert counts["targets"] == int(shard.targets.sum())
+    sizes = [len(tokenizer.encode_segments(d["segments"])[0]) for d in documents]
+    assert {int(n): k for n, k in counts["lengths"].items()} == Counter(1 << (s.bit_length() - 1) for s in sizes)
+    assert counts["duplicates"] == {"1-1": {"documents": len(documents), "tokens": sum(sizes)}}
     text = "".join(s["text"] for d in documents for s in d["segments"] if s["kind"] == "text")
     assert counts["bytes"] == len(text.encode("utf-8"))
 
@@ -45,7 +54,7 @@ def test_odd_documents_are_encoded_alike(tokenizer: K2Tokenizer) -> None:
         [markup.special(markup.BOS), markup.special("<think>", loss=True), markup.text("<think>")],
     ]
     column = pa.array([[], *documents, []], pa.list_(SEGMENT_TYPE)).slice(1, len(documents))
-    encoded = encode_documents(column, tokenizer)
+    encoded = encode_documents(column, Encoder(tokenizer))
     ends = np.cumsum(encoded.lengths)
     for document, start, end in zip(documents, ends - encoded.lengths, ends, strict=True):
         assert (encoded.tokens[start:end].tolist(), encoded.loss[start:end].tolist()) == tokenizer.encode_segments(
@@ -54,22 +63,69 @@ def test_odd_documents_are_encoded_alike(tokenizer: K2Tokenizer) -> None:
 
 
 def test_tokens_are_read_in_place(tokens: Path) -> None:
-    path = tokens / "train" / "prose" / "00000.arrow"
     before = pa.total_allocated_bytes()
-    shard = TokenShard(path)
-    assert pa.ipc.open_file(str(path)).schema == SCHEMA
-    assert not shard.tokens.flags.owndata and not shard.tokens.flags.writeable
-    assert pa.total_allocated_bytes() - before < shard.tokens.nbytes
+    shard = open_shard(tokens, "train", "prose")
+    size = int(shard.lengths.sum())
+    assert pa.ipc.open_file(str(shard.paths[0])).schema == SCHEMA
+    assert pa.total_allocated_bytes() - before < 4 * size
 
 
-def test_shards_are_byte_identical_when_made_again(
-    corpus: Path, tokenizer: K2Tokenizer, tokens: Path, tmp_path: Path
+def _cut_up(corpus: Path, folder: Path, sizes: list[int]) -> Path:
+    """The training documents of prose over parts of `sizes`, with duplicates counted up."""
+    rows = read_documents(corpus / "train" / "prose" / "00000.parquet")
+    for index, row in enumerate(rows):
+        row["duplicates"] = index + 1
+    for part, (end, size) in enumerate(zip(np.cumsum(sizes), sizes, strict=True)):
+        write_documents(part_path(folder, "train", "prose", part), rows[end - size : end])
+    return folder
+
+
+def test_parts_of_a_source_are_read_as_one(
+    corpus: Path, tokenizer: K2Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tokenize_folder(corpus, tokenizer, tmp_path)
-    files = sorted(path.relative_to(tokens) for path in tokens.rglob("*") if path.is_file())
-    assert len(files) == 9
-    for name in files:
-        assert (tmp_path / name).read_bytes() == (tokens / name).read_bytes(), name
+    tokenize_folder(_cut_up(corpus, tmp_path / "whole", [108]), tokenizer, tmp_path / "one")
+    monkeypatch.setattr(shard_writer, "DOCUMENTS_PER_READ", 7)
+    monkeypatch.setattr(shard_writer, "TOKENS_PER_BATCH", 900)
+    tokenize_folder(_cut_up(corpus, tmp_path / "parts", [50, 0, 1, 57]), tokenizer, tmp_path / "many")
+    one, many = (open_shard(tmp_path / name, "train", "prose") for name in ("one", "many"))
+    assert pa.ipc.open_file(str(many.paths[0])).num_record_batches > 3
+    assert read_counts(tmp_path / "one") == read_counts(tmp_path / "many")
+    assert read_counts(tmp_path / "one")["train"]["prose"]["duplicates"]["11-100"]["documents"] == 90
+    assert many.ids == one.ids and len(many.paths) == 4
+    for name in ("lengths", "starts", "duplicates", "targets"):
+        assert getattr(many, name).tolist() == getattr(one, name).tolist(), name
+    everything = one.gather(np.array([0]), np.array([one.lengths.sum()]))
+    rng = np.random.default_rng(0)
+    starts = rng.integers(0, len(everything[0]) - 2000, size=40)
+    lengths = rng.integers(0, 2000, size=40)  # ranges that begin and end anywhere, over batches and parts
+    places = np.concatenate([np.arange(s, s + n) for s, n in zip(starts, lengths, strict=True)])
+    for found, whole in zip(many.gather(starts, lengths), everything, strict=True):
+        assert found.tolist() == whole[places].tolist()
+    with pytest.raises(TokensError, match="leaves the shard"):
+        many.gather(np.array([len(everything[0])]), np.array([1]))
+
+
+def _copy(origin: Path, folder: Path) -> dict[str, float]:
+    shutil.copytree(origin, folder, dirs_exist_ok=True)
+    return {}
+
+
+def test_files_are_the_same_for_any_number_of_workers(corpus: Path, tokenizer_folder: Path, tmp_path: Path) -> None:
+    cut = _cut_up(corpus, tmp_path / "corpus", [60, 48])
+    shutil.copytree(corpus / "heldout", cut / "heldout")
+    made = {}
+    for workers in (1, 2):
+        store = Store.open(tmp_path / f"store{workers}")
+        origins = {"corpus_valid": cut, "tokenizer": tokenizer_folder}
+        inputs = [store.build(Identity(kind, "1", {}, {}), partial(_copy, place)) for kind, place in origins.items()]
+        step = tokens_step(store, *inputs)
+        assert [part.name for part in step.parts() if part.name.startswith("train")] == [
+            "train/prose/00000",
+            "train/prose/00001",
+        ]
+        made[workers] = tokenize(store, *inputs, workers=workers)
+        assert made[workers].stats["documents"] == 108
+    assert made[1].digest == made[2].digest
 
 
 def _corpus_with(folder: Path, segments: list[markup.Segment]) -> Path:
@@ -89,7 +145,7 @@ def test_unusable_documents_are_named(corpus: Path, tokenizer: K2Tokenizer, tmp_
     kind = _corpus_with(tmp_path / "kind", [{"kind": "image", "text": "x", "loss": False}])
     with pytest.raises(TokensError, match="image"):
         tokenize_folder(kind, tokenizer, tmp_path / "c")
-    with pytest.raises(TokensError, match=r"no <source>/<part>\.parquet"):
+    with pytest.raises(TokensError, match=r"no train/<source>/<part>\.parquet"):
         tokenize_folder(tmp_path / "nowhere", tokenizer, tmp_path / "d")
     mixed = tmp_path / "mixed"
     rows = [read_documents(corpus / "train" / name / "00000.parquet")[0] for name in ("prose", "facts")]
@@ -99,7 +155,7 @@ def test_unusable_documents_are_named(corpus: Path, tokenizer: K2Tokenizer, tmp_
 
 
 def test_missing_shards_are_named(tokens: Path, tmp_path: Path) -> None:
-    with pytest.raises(TokensError, match=r"train/poetry/00000\.arrow: no such token shard"):
+    with pytest.raises(TokensError, match=r"train/poetry: no such token shard"):
         open_shard(tokens, "train", "poetry")
     with pytest.raises(TokensError, match=r"counts\.json"):
         read_counts(tmp_path)
