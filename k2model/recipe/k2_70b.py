@@ -23,6 +23,7 @@ from k2model.recipe.schema import (
     Parallelism,
     PhaseConfig,
     PhaseKind,
+    PreTokens,
     Recipe,
     ScheduleConfig,
     ScheduleShape,
@@ -86,7 +87,7 @@ def k2_70b() -> Recipe:
             profiles=K2_PROFILES,
         ),
         validation=ValidationConfig(min_documents_per_source=1, max_epochs=12.0, min_ascii_fraction=0.0),
-        tokenizer=TokenizerConfig(vocab_size=250_000),
+        tokenizer=TokenizerConfig(vocab_size=250_000, pre_tokens=PreTokens.BY_SCRIPT),
         phases=(
             _phase(
                 "pretrain",

@@ -78,6 +78,13 @@ class LongDocuments(str, Enum):
     SKIP = "skip"  # left out and counted: K2's SFT, where half a dialogue teaches the wrong thing
 
 
+class PreTokens(str, Enum):
+    """How text is split before a tokenizer's merges, which never cross a split (`k2model.tokens.cuts`)."""
+
+    ISOLATED = "isolated"  # every digit and every ASCII mark stands alone, GPT-2's words between them
+    BY_SCRIPT = "by_script"  # words with the marks of any script, digits one by one, runs of marks, lines and spaces
+
+
 class Precision(str, Enum):
     FP32 = "fp32"
     BF16 = "bf16"  # fp32 parameters and optimizer state, matrix products in bfloat16
@@ -360,6 +367,7 @@ class TokenizerConfig:
     vocab_size: int
     sample_bytes: int = 4_000_000  # text the merges are learned from, drawn evenly over sources
     seed: int = 0
+    pre_tokens: PreTokens = PreTokens.ISOLATED
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,29 @@
 """Learning the byte-level BPE, and writing it as a folder that transformers loads.
 
-Every digit and every ASCII punctuation mark is a pre-token of its own, so that arithmetic and formulas
-are never glued into words; a space stays with the word that follows it. The sample is drawn evenly over
+Every digit is a pre-token of its own, so that arithmetic is never glued into words; a space stays with the
+word that follows it. Marks stand alone, or make runs (`PreTokens`). The sample is drawn evenly over
 sources: the vocabulary should serve the small task families as well as the bulk of prose.
-Pre-tokenising for languages other than English is left to byte-level fallback.
+Letters beyond the 256 bytes come by merges alone.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
+from k2model.corpus.documents import parts_of, sources_of
 from k2model.corpus.markup import BOS, EOS, PAD, SPECIAL_TOKENS
-from k2model.recipe.schema import TokenizerConfig
+from k2model.recipe.schema import PreTokens, TokenizerConfig
 from k2model.tokens.chat_template import CHAT_TEMPLATE
-from k2model.tokens.cuts import ISOLATED
+from k2model.tokens.cuts import BY_SCRIPT, ISOLATED
 from k2model.tokens.errors import TokensError
 from k2model.tokens.tokenizer import TOKENIZER_FILE
+
+DOCUMENTS_PER_READ = 1_024
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -30,15 +32,15 @@ if TYPE_CHECKING:
 def train_folder(corpus: Path, config: TokenizerConfig, folder: Path) -> dict[str, float]:
     """Train on the corpus in `corpus`, write the tokenizer's files into `folder`, return its stats."""
     sample = list(draw_sample(corpus, config.sample_bytes, config.seed))
-    tokenizer = learn(sample, config.vocab_size)
+    tokenizer = learn(sample, config.vocab_size, config.pre_tokens)
     write(tokenizer, folder)
     return {
         "vocab_size": float(tokenizer.get_vocab_size()),
-        "sample_bytes": float(sum(len(text.encode("utf-8")) for text in sample)),
+        "sample_bytes": float(_size(sample)),
     }
 
 
-def learn(texts: list[str], vocab_size: int) -> "Tokenizer":
+def learn(texts: list[str], vocab_size: int, pre_tokens: PreTokens = PreTokens.ISOLATED) -> "Tokenizer":
     """A BPE tokenizer of at most `vocab_size` entries: special tokens, 256 bytes, then merges."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
@@ -48,11 +50,12 @@ def learn(texts: list[str], vocab_size: int) -> "Tokenizer":
             f"tokenizer.vocab_size={vocab_size} must be at least {least}: "
             f"{len(SPECIAL_TOKENS)} special tokens and the 256 bytes"
         )
+    pattern = {PreTokens.ISOLATED: ISOLATED, PreTokens.BY_SCRIPT: BY_SCRIPT}[pre_tokens]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(ISOLATED), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
+            pre_tokenizers.Split(Regex(pattern), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pre_tokens is PreTokens.ISOLATED),
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
@@ -91,24 +94,29 @@ def draw_sample(corpus: Path, sample_bytes: int, seed: int) -> Iterator[str]:
     """Text segments of `sample_bytes` UTF-8 bytes in all (to within a document per source).
 
     Each source gives an equal part; what a small source lacks is shared among the larger ones.
-    Documents come in a seeded order. Raises TokensError when the corpus has no training text.
+    Documents come in a seeded order. The corpus is read twice as a stream: memory holds the sample, and 24 bytes for
+    each document of one source. Raises TokensError when the corpus has no training text.
     """
-    paths = sorted((corpus / "train").glob("*/*.parquet"))
-    texts = [_document_texts(path) for path in paths]
-    sizes = [sum(len(t.encode("utf-8")) for document in source for t in document) for source in texts]
-    if not sum(sizes):
+    sources = [parts_of(corpus, "train", stem) for stem in sources_of(corpus, "train")]
+    sizes = [np.fromiter(map(_size, _documents(parts)), dtype=np.int64) for parts in sources]
+    totals = [int(size.sum()) for size in sizes]
+    if not sum(totals):
         raise TokensError(
             f"{corpus}/train: no text to train a tokenizer on; expected <source>/<part>.parquet with documents"
         )
-    for index, (source, quota) in enumerate(zip(texts, even_quotas(sizes, sample_bytes), strict=True)):
-        order = np.random.default_rng([seed, index]).permutation(len(source))
-        taken = 0
-        for position in order:
-            if taken >= quota:
-                break
-            for text in source[position]:
-                taken += len(text.encode("utf-8"))
-                yield text
+    quotas = even_quotas(totals, sample_bytes)
+    for index, (parts, size, quota) in enumerate(zip(sources, sizes, quotas, strict=True)):
+        order = np.random.default_rng([seed, index]).permutation(len(size))
+        before = np.cumsum(size[order]) - size[order]
+        yield from _drawn(parts, order[before < quota])
+
+
+def _drawn(parts: Sequence[Path], positions: NDArray[np.int64]) -> Iterator[str]:
+    """The texts of the documents at `positions`, in that order; holds no other document."""
+    wanted = set(positions.tolist())
+    found = {place: texts for place, texts in enumerate(_documents(parts)) if place in wanted}
+    for position in positions.tolist():
+        yield from found.pop(position)
 
 
 def even_quotas(sizes: list[int], total: int) -> list[int]:
@@ -121,18 +129,17 @@ def even_quotas(sizes: list[int], total: int) -> list[int]:
     return quotas
 
 
-def _document_texts(path: Path) -> list[list[str]]:
-    """The non-empty text segments of each document of one Parquet file."""
-    column = pq.read_table(path, columns=["segments"], partitioning=None)["segments"].combine_chunks()
-    values = column.flatten()
-    is_text = pc.equal(pc.struct_field(values, "kind"), "text").to_pylist()
-    texts = pc.struct_field(values, "text").to_pylist()
-    ends = pa.compute.list_value_length(column).to_numpy().cumsum()
-    starts = np.concatenate([[0], ends[:-1]])
-    return [
-        [texts[i] for i in range(start, end) if is_text[i] and texts[i]]
-        for start, end in zip(starts, ends, strict=True)
-    ]
+def _documents(parts: Sequence[Path]) -> Iterator[list[str]]:
+    """The non-empty text segments of each document, a few documents in memory at a time."""
+    for part in parts:
+        with pq.ParquetFile(part) as file:
+            for batch in file.iter_batches(DOCUMENTS_PER_READ, columns=["segments"]):
+                for segments in batch["segments"].to_pylist():
+                    yield [s["text"] for s in segments if s["kind"] == "text" and s["text"]]
+
+
+def _size(texts: Sequence[str]) -> int:
+    return sum(len(text.encode("utf-8")) for text in texts)
 
 
 def _write_json(path: Path, value: object) -> None:

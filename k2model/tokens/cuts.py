@@ -15,9 +15,14 @@ from typing import Any
 #: Isolated before merging: any numeric character, any ASCII punctuation mark.
 ISOLATED = r"\p{N}|[!-/:-@\[-`{-~]"
 
+#: One after another: a word of any script with at most one space or mark before it, one digit, marks and the line
+#: breaks behind them, white space up to a line break, white space but for the character that goes with a word.
+BY_SCRIPT = r"[^\r\n\p{L}\p{M}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
 _SPACE = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"  # White_Space, fixed since Unicode 6.3
 _MARK = r"!-/:-@\[-`{-~"
 _PLAIN = r"(?![^\x00-\x7f])"
+_ON = rf"[^{_SPACE}]*+(?:[\r\n][{_SPACE}]*+[^{_SPACE}]*+)*+"  # up to white space that no mark binds as its line break
 
 _CUT_ISOLATED = rf"""
     \ ?[A-Za-z]++(?:{_PLAIN}[{_MARK}]*|[^{_SPACE}]*)  # a word and the marks behind it, each of which ends a pre-token
@@ -27,6 +32,16 @@ _CUT_ISOLATED = rf"""
     |[{_SPACE}](?=[A-Za-z])
     |[{_SPACE}]+(?=[{_MARK}0-9])                      # whole before what is isolated
     |[{_SPACE}]*[^{_SPACE}]+
+    |[{_SPACE}]+
+"""
+
+_CUT_BY_SCRIPT = rf"""
+    \ ?[A-Za-z]++(?:{_PLAIN}|{_ON})
+    |[0-9]{{1,3}}
+    |\ ?[{_MARK}]++(?:[\r\n]++|[A-Za-z]++{_PLAIN}|(?=[0-9\t\x0b\x0c\ ]))
+    |[{_SPACE}]*[\r\n]++(?=[^{_SPACE}])
+    |[{_SPACE}]+(?=\ [A-Za-z{_MARK}])                 # what goes with a word or with marks is a space alone
+    |[{_SPACE}]*[^{_SPACE}]{_ON}
     |[{_SPACE}]+
 """
 
@@ -46,12 +61,13 @@ def cuts_of(specification: dict[str, Any]) -> Callable[[str], list[str]]:
     return whole
 
 
-def _pre_tokenizer(pattern: str) -> str:
+def _pre_tokenizer(pattern: str, use_regex: bool) -> str:
     split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
-    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": use_regex}
     return json.dumps({"type": "Sequence", "pretokenizers": [split, level]}, sort_keys=True)
 
 
 _CUTS = {
-    _pre_tokenizer(ISOLATED): re.compile(_CUT_ISOLATED, re.VERBOSE).findall,
+    _pre_tokenizer(ISOLATED, True): re.compile(_CUT_ISOLATED, re.VERBOSE).findall,
+    _pre_tokenizer(BY_SCRIPT, False): re.compile(_CUT_BY_SCRIPT, re.VERBOSE).findall,
 }

@@ -5,8 +5,8 @@ hundred have been met before, so that the BPE itself runs on the rest alone. Wha
 bounded, and never shows in the ids.
 """
 
+import itertools
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,4 +81,4 @@ def _calls(pieces: list[str]) -> list[list[str]]:
     sizes = np.fromiter(map(len, pieces), dtype=np.int64, count=len(pieces))
     run = np.cumsum(sizes) // CHARACTERS_PER_CALL
     borders = [0, *(np.flatnonzero(np.diff(run)) + 1).tolist(), len(pieces)]
-    return [pieces[a:b] for a, b in pairwise(borders)]
+    return [pieces[a:b] for a, b in itertools.pairwise(borders)]

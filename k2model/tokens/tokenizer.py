@@ -69,12 +69,15 @@ class K2Tokenizer:
         return self._special[name]
 
     def encode(self, text: str) -> list[int]:
-        """Ids of plain text: no special token is added, none is recognised."""
-        return self._plain.encode(text, add_special_tokens=False).ids
+        """Ids of plain text: no special token is added, none is recognised. Raises TokensError for a lone surrogate."""
+        return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of many texts, on as many threads as `TOKENIZERS_PARALLELISM` allows."""
-        return [encoding.ids for encoding in self._plain.encode_batch_fast(texts, add_special_tokens=False)]
+        try:
+            return [encoding.ids for encoding in self._plain.encode_batch_fast(texts, add_special_tokens=False)]
+        except (TypeError, UnicodeEncodeError) as error:
+            raise _not_text(texts) or error from error
 
     def encode_segments(self, segments: Iterable[Mapping[str, Any]]) -> tuple[list[int], list[bool]]:
         """Ids of a document, and for each whether it is a target.
@@ -95,6 +98,19 @@ class K2Tokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids`, special tokens by name. Bytes that are no valid UTF-8 become U+FFFD."""
         return self._full.decode(list(ids), skip_special_tokens=False)
+
+
+def _not_text(texts: Sequence[str]) -> TokensError | None:
+    """What is wrong with the first of `texts` that has no UTF-8."""
+    for number, text in enumerate(texts):
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            return TokensError(
+                f"text {number} has half a character, U+{ord(text[error.start]):04X} at character {error.start}, which "
+                "has no UTF-8; decode its source with errors='replace', or join the surrogate pair it was cut from"
+            )
+    return None
 
 
 def joined_texts(segments: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, bool]]:

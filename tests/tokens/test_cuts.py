@@ -6,7 +6,9 @@ import random
 import numpy as np
 import pytest
 
+from k2model.recipe.schema import PreTokens
 from k2model.tokens import K2Tokenizer, encoder
+from k2model.tokens.bpe import learn
 from k2model.tokens.cuts import cuts_of, whole
 from k2model.tokens.encoder import Encoder
 
@@ -60,6 +62,11 @@ BITS = [
 ]
 
 
+@pytest.fixture(scope="module", params=list(PreTokens))
+def tokenizer(request: pytest.FixtureRequest) -> K2Tokenizer:
+    return K2Tokenizer(learn(["the (tokens) of\n    كتاب é's 12"] * 50, 300, request.param).to_str())
+
+
 def split(tokenizer: K2Tokenizer, text: str) -> list[str]:
     """The pre-tokens of `tokenizers` itself."""
     return [piece for piece, _ in tokenizer._plain.pre_tokenizer.pre_tokenize_str(text)]
@@ -68,12 +75,12 @@ def split(tokenizer: K2Tokenizer, text: str) -> list[str]:
 def test_every_cut_is_a_border_between_pre_tokens(tokenizer: K2Tokenizer) -> None:
     rng = random.Random(0)
     cuts = 0
-    for _ in range(20_000):
+    for _ in range(15_000):
         text = "".join(rng.choice(BITS) for _ in range(rng.randint(1, 9)))
         pieces = tokenizer.cut(text)
         cuts += len(pieces) - 1
         assert [part for piece in pieces for part in split(tokenizer, piece)] == split(tokenizer, text), repr(text)
-    assert cuts > 20_000
+    assert cuts > 10_000
 
 
 def test_every_code_point_is_cut_rightly(tokenizer: K2Tokenizer) -> None:

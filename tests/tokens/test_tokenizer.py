@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from k2model.corpus import markup
+from k2model.corpus.documents import read_documents, write_documents
 from k2model.corpus.markup import SPECIAL_TOKENS
-from k2model.recipe.schema import TokenizerConfig
+from k2model.recipe.schema import PreTokens, TokenizerConfig
 from k2model.tokens import K2Tokenizer, TokensError
 from k2model.tokens.bpe import draw_sample, even_quotas, learn, train_folder
 
@@ -73,6 +74,28 @@ def test_digits_and_punctuation_stand_alone_and_a_space_stays_with_its_word() ->
     assert pieces == ["the", " the", " ", "2", "0", "2", "4", ";"]
 
 
+def test_words_of_any_script_keep_their_marks_and_digits_stand_alone() -> None:
+    text = "x = (foo_bar)); कि कितना\u0301 كِتَاب 2024\n\n    return"
+    tokenizer = learn([text], 300, PreTokens.BY_SCRIPT)
+    pieces = [text[a:b] for _, (a, b) in tokenizer.pre_tokenizer.pre_tokenize_str(text)]
+    assert pieces == [
+        "x", " =", " (", "foo", "_bar", "));", " कि", " कितना\u0301", " كِتَاب", " ", "2", "0", "2", "4", "\n\n",
+        "   ", " return",
+    ]  # fmt: skip
+    rng = random.Random(3)
+    full = K2Tokenizer(tokenizer.to_str())
+    for _ in range(300):
+        odd = random_text(rng)
+        assert full.decode(full.encode(odd)) == odd
+
+
+def test_half_a_character_is_refused(tokenizer: K2Tokenizer) -> None:
+    with pytest.raises(TokensError, match=r"text 1 .* U\+D83D at character 2"):
+        tokenizer.encode_batch(["fine", "a \ud83d b"])
+    with pytest.raises(TokensError, match=r"U\+DC00"):
+        tokenizer.encode("\udc00")
+
+
 def test_targets_follow_the_segments(tokenizer: K2Tokenizer) -> None:
     ids, loss = tokenizer.encode_segments(markup.reasoning("C 1+2=", "1+2=3", "3"))
     targets = [tokenizer.decode([i]) for i, target in zip(ids, loss, strict=True) if target]
@@ -109,6 +132,14 @@ def test_sample_is_even_over_sources(corpus: Path) -> None:
     assert 8_000 <= sum(len(text.encode()) for text in drawn) <= 8_000 + 4 * 1500
     assert drawn != list(draw_sample(corpus, 8_000, seed=1))
     assert not set(drawn) & set(SPECIAL_TOKENS)
+
+
+def test_sample_does_not_see_how_a_source_is_cut_into_parts(corpus: Path, tmp_path: Path) -> None:
+    for path in sorted((corpus / "train").glob("*/*.parquet")):
+        rows = read_documents(path)
+        for part, some in enumerate((rows[:17], [], rows[17:])):
+            write_documents(tmp_path / "train" / path.parent.name / f"{part:05d}.parquet", some)
+    assert list(draw_sample(tmp_path, 8_000, seed=0)) == list(draw_sample(corpus, 8_000, seed=0))
 
 
 def test_what_cannot_be_trained_or_loaded_is_named(corpus: Path, tokenizer_folder: Path, tmp_path: Path) -> None:
