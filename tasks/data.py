@@ -1,10 +1,12 @@
 """From sources to a validated corpus."""
 
+from flytekit import task
+
 from k2model.artifacts import ArtifactRef
 from k2model.planning import StoreRef
 from k2model.recipe.schema import CorpusConfig, MixtureEntry, ValidationConfig
 from k2model.settings import home
-from tasks._platform import data_task, show_deck
+from tasks._platform import DATA_IMAGE, data_task, show_deck
 from tasks._types import Artifact
 
 
@@ -49,3 +51,15 @@ def validate(
         raise
     show_deck("Data Docs", (opened.fetch(valid) / "attachments" / "deck.html").read_text(encoding="utf-8"))
     return valid
+
+
+@task(container_image=DATA_IMAGE)
+def summarize_data(artifacts: list[ArtifactRef]) -> str:
+    """What a data run ends with: each artifact's counts and place; never cached, so that it is always said."""
+    lines = [f"{ref.kind:14} {_counts(ref)}  {ref.uri}" for ref in artifacts]
+    print("\n".join(lines))
+    return "\n".join(lines)
+
+
+def _counts(ref: ArtifactRef) -> str:
+    return ", ".join(f"{value:,.0f} {name}" for name, value in ref.stats.items())

@@ -9,11 +9,9 @@ The recipe is chosen at registration by `K2_RECIPE` (default `laptop`); single f
 from flytekit import workflow
 
 from tasks._platform import RECIPE
-from tasks.data import find_duplicates, validate
-from tasks.parts import fan_out
 from tasks.release import assemble, release, report, summarize
 from tasks.resolve import resolve
-from tasks.tokens import train_tokenizer, validate_tokens
+from workflows.data import run_data_steps
 from workflows.phase import Data, PhaseOutputs, run_phase
 
 
@@ -28,31 +26,16 @@ def full_lifecycle(overrides: dict = {}) -> str:  # noqa: B006  Flyte reads the 
         where report, release and tracking store are
     """
     plan = resolve(overrides=overrides)
-    raw = fan_out(plan, "corpus_raw", [])
-    clean = fan_out(plan, "corpus_clean", [raw])
-    duplicates = find_duplicates(store=plan.store, config=plan.data.corpus, raw=raw, clean=clean)
-    curated = fan_out(plan, "corpus", [raw, clean, duplicates])
-    corpus = validate(
-        store=plan.store,
-        config=plan.recipe.validation,
-        mixtures=plan.data.mixtures,
-        phase_tokens=plan.data.phase_tokens,
-        curation=plan.recipe.corpus,
-        corpus=curated,
-    )
-    tokenizer = train_tokenizer(store=plan.store, config=plan.recipe.tokenizer, corpus=corpus)
-    encoded = fan_out(plan, "tokens", [corpus, tokenizer])
-    tokens = validate_tokens(store=plan.store, config=plan.recipe.validation, tokens=encoded)
-
-    data = Data(corpus, tokens, tokenizer)
+    data = run_data_steps(plan)
+    shared = Data(data.corpus, data.tokens, data.tokenizer)
     done: dict[str, PhaseOutputs] = {}
     for row in RECIPE.phases:
-        done[row.name] = run_phase(plan, row.name, data, row.parent, done.get(row.parent))
+        done[row.name] = run_phase(plan, row.name, shared, row.parent, done.get(row.parent))
 
     outputs = list(done.values())
     result = assemble(
         recipe=plan.recipe,
-        data=[raw, curated, corpus, tokenizer, tokens],
+        data=list(data),
         sequences=[phase.sequences for phase in outputs],
         checkpoints=[phase.checkpoint for phase in outputs],
         exports=[phase.export for phase in outputs],

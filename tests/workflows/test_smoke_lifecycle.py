@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lifecycle import PHASES, ROOT, command, environment, lifecycle, losses, made
+from tests.lifecycle import PHASES, PYFLYTE, ROOT, command, environment, lifecycle, losses, made
 
 
 def test_ends_with_the_scores_and_the_places_of_what_it_made(finished):
@@ -51,6 +51,19 @@ def test_a_second_run_does_no_work(finished):
     assert "Scores per phase" in result.stdout
     assert made(home) == before
     assert "making" not in result.stderr and "step" not in result.stderr
+
+
+def test_the_data_dag_finds_what_the_lifecycle_made(finished):
+    home, _ = finished
+    before = made(home)
+    run = [str(PYFLYTE), "run", "workflows/data.py", "prepare_data"]
+    result = subprocess.run(
+        run, cwd=ROOT, env=environment(home), capture_output=True, text=True, check=False, timeout=300
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert made(home) == before and "making" not in result.stderr
+    tokens = next(record for record in before.values() if record["step"] == "tokens")
+    assert f"{tokens['stats']['tokens']:,.0f} tokens" in result.stdout
 
 
 def test_a_changed_sft_setting_runs_sft_and_what_follows_it(finished):
