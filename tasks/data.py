@@ -56,9 +56,7 @@ def validate(
 @task(container_image=DATA_IMAGE)
 def summarize_data(artifacts: list[ArtifactRef]) -> str:
     """What a data run ends with: each artifact's counts and place; never cached, so that it is always said."""
-    lines = [f"{ref.kind:14} {_counts(ref)}  {ref.uri}" for ref in artifacts]
-    print("\n".join(lines))
-    return "\n".join(lines)
+    return "\n".join(f"{ref.kind:14} {_counts(ref)}  {ref.uri}" for ref in artifacts)
 
 
 def _counts(ref: ArtifactRef) -> str:

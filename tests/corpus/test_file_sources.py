@@ -1,0 +1,71 @@
+"""A recipe's own files through the steps: raw corpus in parts, curated with counts, refused when mostly bad."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from k2model.artifacts import Store
+from k2model.corpus import build_corpus, curate, read_documents
+from k2model.corpus.documents import parts_of
+from k2model.corpus.errors import CorpusError
+from k2model.recipe.schema import CorpusConfig, SourceConfig
+
+WORDS = [line.strip() for line in ["the", "of", "and", "that", "have", "with", "be", "to", "file", "module", "path", "error", "value", "line", "reader"]]
+
+
+def write(folder: Path, pages: list[str], broken: int = 0, files: int = 2) -> Path:
+    folder.mkdir(exist_ok=True)
+    for number in range(files):
+        lines = [json.dumps({"text": page, "url": f"u{i}"}) for i, page in enumerate(pages) if i % files == number]
+        (folder / f"{number}.jsonl").write_text("\n".join(lines + ['{"text": "cut'] * broken) + "\n")
+    return folder
+
+
+def pages(count: int) -> list[str]:
+    rng = Random(3)
+    return [
+        " ".join(f"{rng.choice(WORDS)} {rng.choice(WORDS)}{rng.randrange(9_000)}" for _ in range(40))
+        for _ in range(count)
+    ]
+
+
+def config(folder: Path, part_bytes: int = 20_000) -> CorpusConfig:
+    source = SourceConfig("web", location=str(folder), domain="prose", licence="CC0-1.0", heldout=0.0)
+    return CorpusConfig(sources=(source,), heldout_items=8, part_bytes=part_bytes)
+
+
+def test_files_become_parts_and_copies_over_parts_are_counted(tmp_path: Path) -> None:
+    texts = pages(150)
+    wanted = config(write(tmp_path / "web", [*texts, *texts[:30], *texts[:10]], broken=2))
+    store = Store.open(tmp_path / "store")
+    raw = build_corpus(store, wanted, workers=2)
+    account = json.loads((store.fetch(raw) / "ingest.json").read_text())["web"]
+    assert (account["documents"], account["quarantined"]) == (190, {"malformed_json": 4})
+    assert len(parts_of(store.fetch(raw), "train", "web")) > 4
+    made = store.fetch(curate(store, wanted, raw))
+    kept = [document for path in parts_of(made, "train", "web") for document in read_documents(path)]
+    assert {d["segments"][1]["text"]: d["duplicates"] for d in kept} == {
+        text: 3 if i < 10 else 2 if i < 30 else 1 for i, text in enumerate(texts)
+    }
+    assert all(d["origin"].split("#")[0] in ("0.jsonl", "1.jsonl") for d in kept)
+
+
+def test_where_files_lie_is_no_identity_what_they_hold_is(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "store")
+    first = build_corpus(store, config(write(tmp_path / "here", pages(20))))
+    assert build_corpus(store, config(write(tmp_path / "there", pages(20)))) == first
+    write(tmp_path / "there", pages(21))
+    assert build_corpus(store, config(tmp_path / "there")).digest != first.digest
+
+
+def test_a_source_that_is_mostly_bad_stops_the_run_with_samples(tmp_path: Path) -> None:
+    bad = config(write(tmp_path / "web", pages(8), broken=9))
+    store = Store.open(tmp_path / "store")
+    with pytest.raises(CorpusError, match=r"'web' is mostly bad: 18 of 26 rows") as failure:
+        build_corpus(store, bad)
+    assert "malformed_json (18): 0.jsonl row 5" in str(failure.value)
+    lenient = replace(bad, sources=(replace(bad.sources[0], max_quarantined=0.8),))
+    assert build_corpus(store, lenient).stats["quarantined"] == 18.0
