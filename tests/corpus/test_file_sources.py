@@ -13,7 +13,7 @@ from k2model.corpus.documents import parts_of
 from k2model.corpus.errors import CorpusError
 from k2model.recipe.schema import CorpusConfig, SourceConfig
 
-WORDS = [line.strip() for line in ["the", "of", "and", "that", "have", "with", "be", "to", "file", "module", "path", "error", "value", "line", "reader"]]
+WORDS = ("the", "of", "and", "that", "have", "with", "to", "file", "module", "path", "error", "value", "reader")
 
 
 def write(folder: Path, pages: list[str], broken: int = 0, files: int = 2) -> Path:
