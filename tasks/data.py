@@ -11,6 +11,15 @@ from tasks._types import Artifact
 
 
 @data_task()
+def validate_raw(store: StoreRef, config: ValidationConfig, raw: ArtifactRef) -> Artifact:
+    """Gives back `raw` when it passes, so that curation waits for the gate."""
+    from k2model.corpus.validation import validate_raw
+
+    validate_raw(store.open(), config, raw)
+    return raw
+
+
+@data_task()
 def find_duplicates(store: StoreRef, config: CorpusConfig, raw: ArtifactRef, clean: ArtifactRef) -> Artifact:
     """Copies over all parts, from their signatures: one machine, memory bounded by a slice of them."""
     from k2model.corpus.curation.steps import compare

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from flytekit import workflow
 
-from tasks.data import find_duplicates, summarize_data, validate
+from tasks.data import find_duplicates, summarize_data, validate, validate_raw
 from tasks.parts import fan_out
 from tasks.resolve import resolve
 from tasks.tokens import train_tokenizer, validate_tokens
@@ -27,7 +27,8 @@ class PreparedData(NamedTuple):
 
 def run_data_steps(plan: Any) -> PreparedData:
     """Compose the tasks from sources to tokens; `plan` is the promise of a `LifecyclePlan`."""
-    raw = fan_out(plan, "corpus_raw", [])
+    read = fan_out(plan, "corpus_raw", [])
+    raw = validate_raw(store=plan.store, config=plan.recipe.validation, raw=read)
     clean = fan_out(plan, "corpus_clean", [raw])
     duplicates = find_duplicates(store=plan.store, config=plan.data.corpus, raw=raw, clean=clean)
     curated = fan_out(plan, "corpus", [raw, clean, duplicates])

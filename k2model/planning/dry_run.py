@@ -99,11 +99,13 @@ class DataReferences(NamedTuple):
 def data_references(store: PlanningStore, recipe: Recipe) -> DataReferences:
     """The steps from sources to tokens, decided in the order of the DAG."""
     from k2model.corpus import build_corpus, curate
-    from k2model.corpus.validation import validate
+    from k2model.corpus.validation import validate, validate_raw
     from k2model.tokens import tokenize, train_tokenizer
     from k2model.tokens.validation import validate_tokens
 
-    curated = curate(store, recipe.corpus, build_corpus(store, recipe.corpus))
+    raw = build_corpus(store, recipe.corpus)
+    validate_raw(store, recipe.validation, raw)
+    curated = curate(store, recipe.corpus, raw)
     corpus = validate(
         store,
         recipe.validation,

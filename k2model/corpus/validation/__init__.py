@@ -12,6 +12,7 @@ _STEP = "k2model.corpus.validation.step"
 _LAZY = {
     "validate": _STEP,
     "validate_folder": _STEP,
+    "check_raw": _STEP,
     "validate_raw": _STEP,
     "Bounds": "k2model.corpus.validation.suites",
     "drift": "k2model.corpus.validation.drift",

@@ -64,12 +64,11 @@ def validate_corpus(
     return _stats(findings.outcomes, parts)
 
 
-def check_raw(folder: Path, bounds: Bounds) -> dict[str, float]:
-    """See `validate_raw`."""
+def raw_findings(folder: Path, bounds: Bounds) -> Findings:
+    """Everything about the training parts of a raw corpus."""
     findings = Findings()
-    parts = _check_parts(findings, folder, None, bounds, "raw")
-    findings.raise_if_broken("raw corpus")
-    return _stats(findings.outcomes, parts)
+    _check_parts(findings, folder, None, bounds, "raw")
+    return findings
 
 
 def _check_parts(

@@ -70,14 +70,23 @@ def validate_folder(
     return validate_corpus(source, target, bounds, mixtures, phase_tokens or {}, previous)
 
 
-def validate_raw(folder: Path, bounds: Bounds) -> dict[str, float]:
-    """Check a `corpus_raw` folder before curation; returns counts, with those of broken expectations that only warn.
+def validate_raw(store: "Store", config: ValidationConfig, raw: "ArtifactRef") -> "ArtifactRef":
+    """Check every training part of a raw corpus before curation; gives kind `raw_checks` with `validation.json`.
 
-    Raises `ValidationFailed` when an expectation of severity `stop` is not met.
+    Raises `ValidationFailed` when an expectation of severity `stop` is not met; what curation mends is warned of.
     """
-    from k2model.corpus.validation.gather import check_raw
+    from k2model.artifacts import Identity
 
-    return check_raw(folder, bounds)
+    identity = Identity("raw_checks", STEP_VERSIONS["raw_checks"], {"validation": config}, {"raw": raw})
+    return store.build(identity, lambda folder: check_raw(store.fetch(raw), folder, Bounds(config)))
+
+
+def check_raw(source: Path, target: Path, bounds: Bounds) -> dict[str, float]:
+    """Check the raw corpus in folder `source`; writes `validation.json` and the pages into `target`."""
+    from k2model.corpus.validation.gather import raw_findings
+    from k2model.validation.publish import publish
+
+    return publish(raw_findings(source, bounds), target, "raw corpus")
 
 
 def read_previous(address: str) -> bytes:

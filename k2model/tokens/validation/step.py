@@ -1,6 +1,5 @@
 """The two gates: they publish what was found as a small artifact, or raise before anything is packed or trained."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +8,6 @@ from k2model.versions import STEP_VERSIONS
 
 if TYPE_CHECKING:
     from k2model.artifacts import ArtifactRef, Store
-    from k2model.tokens.validation.check import Findings
 
 
 def validate_tokens(store: "Store", config: ValidationConfig, tokens: "ArtifactRef") -> "ArtifactRef":
@@ -41,26 +39,14 @@ def validate_sequences(
 def check_tokens(source: Path, target: Path, config: ValidationConfig) -> dict[str, float]:
     """Check the tokens in folder `source`; writes `validation.json` and the pages into `target`."""
     from k2model.tokens.validation.check import token_findings
+    from k2model.validation.publish import publish
 
-    return _publish(token_findings(source, config), target, "tokens")
+    return publish(token_findings(source, config), target, "tokens")
 
 
 def check_sequences(source: Path, target: Path, config: ValidationConfig, phase: PhaseConfig) -> dict[str, float]:
     """Check the packed rows in folder `source`; writes `validation.json` and the pages into `target`."""
     from k2model.tokens.validation.check import sequence_findings
+    from k2model.validation.publish import publish
 
-    return _publish(sequence_findings(source, config, phase), target, f"sequences of {phase.name}")
-
-
-def _publish(findings: "Findings", target: Path, what: str) -> dict[str, float]:
-    from k2model.recipe.expectations import Severity
-    from k2model.validation.render import deck
-
-    findings.raise_if_broken(what)
-    outcomes = findings.outcomes
-    (target / "attachments").mkdir(parents=True)
-    (target / "attachments" / "deck.html").write_text(deck(findings.pages, outcomes, what), encoding="utf-8")
-    records = {"expectations": [outcome.record() for outcome in outcomes]}
-    (target / "validation.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
-    warned = sum(not one.success and one.severity is Severity.WARN for one in outcomes)
-    return {"expectations": float(len(outcomes)), "warnings": float(warned)}
+    return publish(sequence_findings(source, config, phase), target, f"sequences of {phase.name}")

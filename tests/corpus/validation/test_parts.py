@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from k2model.corpus.documents import part_path, read_documents, write_documents
-from k2model.corpus.validation import ValidationFailed, gather, part, validate_folder, validate_raw
+from k2model.corpus.validation import ValidationFailed, check_raw, gather, part, validate_folder
 from k2model.corpus.validation.suites import Bounds
 from k2model.recipe.expectations import Severity, SeverityError
 from k2model.recipe.schema import SeverityOverride, ValidationConfig
@@ -114,12 +114,12 @@ RAW = {
 }
 
 
-def test_defects_of_raw_documents_stop_unless_curation_mends_them(corpus: Path) -> None:
+def test_defects_of_raw_documents_stop_unless_curation_mends_them(corpus: Path, tmp_path: Path) -> None:
     bounds = Bounds(ValidationConfig())
-    assert validate_raw(corpus, bounds)["warnings"] == 0
+    assert check_raw(corpus, tmp_path / "calm", bounds)["warnings"] == 0
     edit(corpus, "prose", lambda rows: [spoil(rows[row]) for row, spoil in RAW.values()])
     with pytest.raises(ValidationFailed, match="raw corpus breaks 6 expectations") as failure:
-        validate_raw(corpus, bounds)
+        check_raw(corpus, tmp_path / "out", bounds)
     found = {one.name: one for one in failure.value.outcomes}
     assert set(found) == set(RAW) - {"raw/empty_text", "raw/bad_characters"}
     for name, one in found.items():
