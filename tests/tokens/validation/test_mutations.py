@@ -136,12 +136,13 @@ def test_defects_of_whole_token_sources(shards: dict[str, Rows], tmp_path: Path)
 
 
 def padding_first(row: Row) -> None:
-    """The three positions of padding come first, and nothing else is wrong with the row."""
-    row["length"].insert(0, row["length"].pop())
+    """The padding comes first, and nothing else is wrong with the row."""
+    size = row["length"].pop()
+    row["length"].insert(0, size)
     row["source"].insert(0, row["source"].pop())
-    row["tokens"] = row["tokens"][-3:] + row["tokens"][:-3]
+    row["tokens"] = row["tokens"][-size:] + row["tokens"][:-size]
     starts = {sum(row["length"][:i]) for i in range(len(row["length"]))}
-    row["loss"] = [i not in starts and i >= 3 for i in range(64)]
+    row["loss"] = [i not in starts and i >= size for i in range(64)]
 
 
 #: Expectation -> what is done to a row that ends in three positions of padding.
