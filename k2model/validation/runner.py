@@ -6,8 +6,11 @@ registered once and run on frame after frame, so memory does not grow with their
 
 import os
 import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from k2model.recipe.expectations import Severity
@@ -41,17 +44,32 @@ class Runner:
         `part` and `first_row` say where the frame's rows are, for samples and `Outcome.rows`.
         Raises `RuntimeError` when a rule could not be evaluated: a mistake in a suite, not in the data.
         """
-        if frame.empty:
-            return []
+        return self.run_together(suite, [Located(frame, shard, part, first_row)])[0]
+
+    def run_together(self, suite: Suite, frames: "Sequence[Located]") -> list[list[Outcome]]:
+        """The outcomes of each of several frames, looked at as one: a run costs Great Expectations half a second."""
+        together = pd.concat([one.frame for one in frames], ignore_index=True)
+        if together.empty:
+            return [[] for _ in frames]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             result = self._definition(suite).run(
-                batch_parameters={"dataframe": frame}, result_format={"result_format": "COMPLETE"}
+                batch_parameters={"dataframe": together}, result_format={"result_format": "COMPLETE"}
             )
         self.result = result
-        place = _Place(suite.name, shard, part, first_row)
-        outcomes = [_outcome(place, frame, one.to_json_dict()) for one in result.results]
-        return sorted(outcomes, key=lambda outcome: (outcome.expectation, outcome.column))
+        found = sorted((one.to_json_dict() for one in result.results), key=_name)
+        ends = np.cumsum([len(one.frame) for one in frames])
+        made: list[list[Outcome]] = [[] for _ in frames]
+        for one in found:
+            if "element_count" not in one["result"]:
+                raise RuntimeError(f"suite '{suite.name}' could not be evaluated: {one['exception_info']}")
+            bad = np.sort(np.array(one["result"]["unexpected_index_list"] or (), dtype=np.int64))
+            for place, end, outcomes in zip(frames, ends.tolist(), made, strict=True):
+                start = end - len(place.frame)
+                if len(place.frame):
+                    own = bad[np.searchsorted(bad, start) : np.searchsorted(bad, end)] - start
+                    outcomes.append(_outcome(suite.name, place, own.tolist(), one["expectation_config"]))
+        return made
 
     def _definition(self, suite: Suite) -> Any:
         import great_expectations as gx
@@ -64,11 +82,23 @@ class Runner:
         return self._definitions[suite.name]
 
 
-class _Place:
-    """Where a frame comes from."""
+@dataclass(frozen=True)
+class Located:
+    """A frame and where its rows come from."""
 
-    def __init__(self, suite: str, shard: str, part: str, first_row: int) -> None:
-        self.suite, self.shard, self.part, self.first_row = suite, shard, part, first_row
+    frame: pd.DataFrame
+    shard: str
+    part: str = ""
+    first_row: int = 0
+
+
+def _name(one: Mapping[str, Any]) -> tuple[str, str]:
+    config = one["expectation_config"]
+    return config["meta"]["name"], ", ".join(_columns(config["kwargs"]))
+
+
+def _columns(settings: Mapping[str, Any]) -> list[str]:
+    return [settings[name] for name in ("column", "column_A", "column_B") if name in settings]
 
 
 def _context() -> Any:
@@ -87,33 +117,30 @@ def _context() -> Any:
     return gx.get_context(mode="ephemeral", project_config=config)
 
 
-def _outcome(place: _Place, frame: pd.DataFrame, one: dict[str, Any]) -> Outcome:
-    config, result = one["expectation_config"], one["result"]
-    if "element_count" not in result:
-        raise RuntimeError(f"suite '{place.suite}' on '{place.shard}' could not be evaluated: {one['exception_info']}")
-    meta, settings = config["meta"], config["kwargs"]
-    rows = sorted(int(row) for row in result["unexpected_index_list"] or ())
-    columns = [settings[name] for name in ("column", "column_A", "column_B") if name in settings]
+def _outcome(suite: str, place: Located, rows: list[int], config: Mapping[str, Any]) -> Outcome:
+    """`rows`: the offending ones, ascending, from 0 in the frame."""
+    meta, columns = config["meta"], _columns(config["kwargs"])
     return Outcome(
-        suite=place.suite,
+        suite=suite,
         shard=place.shard,
         expectation=meta["name"],
         type=config["type"],
         column=", ".join(columns),
         severity=Severity(meta["severity"]),
         observed=len(rows),
-        total=int(result["element_count"]),
+        total=len(place.frame),
         parts_failed=int(bool(rows)),
         remedy=meta.get("remedy", ""),
         rows=tuple(place.first_row + row for row in rows),
-        samples=tuple(_sample(place, frame, row, columns) for row in rows[:SAMPLES]),
+        samples=tuple(_sample(place, row, columns) for row in rows[:SAMPLES]),
     )
 
 
-def _sample(place: _Place, frame: pd.DataFrame, row: int, columns: list[str]) -> str:
+def _sample(place: Located, row: int, columns: list[str]) -> str:
+    frame = place.frame
     shown = [name for name in NAMING if name in frame.columns and name not in columns] + columns
     where = f"part {place.part} " if place.part else ""
-    cells = ", ".join(f"{name}={_cell(frame.at[row, name])}" for name in shown)
+    cells = ", ".join(f"{name}={_cell(frame[name].iloc[row])}" for name in shown)
     return f"{where}row {place.first_row + row}: {cells}"
 
 

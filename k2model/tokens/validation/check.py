@@ -1,7 +1,7 @@
 """Looking through token shards and packed rows: parts in parallel, a bounded number of tokens at a time."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from k2model.tokens.validation import frames, suites
 from k2model.validation import Outcome, Suite, one_part
 from k2model.validation.findings import Findings
 from k2model.validation.render import Page, page_of
-from k2model.validation.runner import Runner
+from k2model.validation.runner import Located, Runner
 
 BOS, PAD = (SPECIAL_TOKENS.index(name) for name in ("<|begin_of_text|>", "<|pad|>"))
 BYTES_PER_WORKER = 200_000_000  # of Arrow files, that pay for one more process
@@ -44,8 +44,9 @@ def token_findings(folder: Path, config: ValidationConfig) -> Findings:
     paths = [path for split in SPLITS for path in sorted((folder / split).glob("*/*.arrow"))]
     if not paths:
         raise K2Error(f"{folder} holds no <split>/<source>/<part>.arrow: this is not a tokens artifact")
-    check = partial(validate_token_part, folder=folder, config=config, vocab_size=int(counts["vocab_size"]))
-    parts: list[TokenPart] = map_in_processes(check, paths, _workers(paths, config.workers))
+    check = partial(validate_token_parts, folder=folder, config=config, vocab_size=int(counts["vocab_size"]))
+    groups = list(_groups(paths))
+    parts = [part for found in map_in_processes(check, groups, _workers(paths, config.workers)) for part in found]
     findings = Findings()
     findings.add_parts(
         [outcome for part in parts for outcome in part.outcomes], [part.page for part in parts if part.page]
@@ -60,26 +61,73 @@ def token_findings(folder: Path, config: ValidationConfig) -> Findings:
     return findings
 
 
-def validate_token_part(path: Path, folder: Path, config: ValidationConfig, vocab_size: int) -> TokenPart:
-    """The outcomes of one shard below `folder`."""
+def validate_token_parts(
+    paths: Sequence[Path], folder: Path, config: ValidationConfig, vocab_size: int
+) -> list[TokenPart]:
+    """The outcomes of each of some shards below `folder`, small ones looked at together."""
     runner, suite = _token_runner(config, vocab_size)
-    split, stem = path.relative_to(folder).parts[:2]
-    shard = f"{split}/{stem}"
-    found: list[Outcome] = []
-    page, row, ids = None, 0, []
-    amounts = {"documents": 0, "tokens": 0, "targets": 0}
-    for batch in frames.batches_of(path):
-        frame = frames.token_frame(batch, BOS, PAD)
-        outcomes = runner.run(suite, frame, shard, path.stem, row)
-        page = page or _page(runner, suite, f"{shard}/{path.stem}", outcomes)
-        found += outcomes
-        row += len(frame)
-        ids.append(pd.util.hash_array(frame["id"].to_numpy(dtype=object, na_value=""), categorize=False))
-        for column, amount in (("documents", len(frame)), ("tokens", frame["length"].sum())):
-            amounts[column] += int(amount)
-        amounts["targets"] += int(frame["targets"].sum())
-    hashes = np.concatenate(ids) if ids else np.empty(0, np.uint64)
-    return TokenPart(shard, tuple(one_part(found)), amounts, hashes, page)
+    found: dict[Path, list[Outcome]] = {path: [] for path in paths}
+    pages: dict[Path, Page | None] = dict.fromkeys(paths)
+    parts = {path: _Part() for path in paths}
+
+    def look(waiting: Sequence[tuple[Path, Located]]) -> None:
+        for (path, place), outcomes in zip(
+            waiting, runner.run_together(suite, [one for _, one in waiting]), strict=True
+        ):
+            pages[path] = pages[path] or _page(runner, suite, f"{place.shard}/{path.stem}", outcomes)
+            found[path] += outcomes
+
+    waiting: list[tuple[Path, Located]] = []
+    for path in paths:
+        for batch in frames.batches_of(path):
+            frame = frames.token_frame(batch, BOS, PAD)
+            waiting.append((path, Located(frame, _shard(path, folder), path.stem, parts[path].amounts["documents"])))
+            parts[path].add(frame)
+            if sum(len(place.frame) for _, place in waiting) >= frames.ROWS_PER_FRAME:
+                look(waiting)
+                waiting = []
+    if waiting:
+        look(waiting)
+    return [
+        TokenPart(
+            _shard(path, folder), tuple(one_part(found[path])), parts[path].amounts, parts[path].hashes, pages[path]
+        )
+        for path in paths
+    ]
+
+
+class _Part:
+    """What is summed over a part's frames."""
+
+    def __init__(self) -> None:
+        self.amounts = {"documents": 0, "tokens": 0, "targets": 0}
+        self._ids: list[np.ndarray[Any, np.dtype[np.uint64]]] = []
+
+    def add(self, frame: pd.DataFrame) -> None:
+        self._ids.append(pd.util.hash_array(frame["id"].to_numpy(dtype=object, na_value=""), categorize=False))
+        self.amounts["documents"] += len(frame)
+        self.amounts["tokens"] += int(frame["length"].sum())
+        self.amounts["targets"] += int(frame["targets"].sum())
+
+    @property
+    def hashes(self) -> "np.ndarray[Any, np.dtype[np.uint64]]":
+        return np.concatenate(self._ids) if self._ids else np.empty(0, np.uint64)
+
+
+def _shard(path: Path, folder: Path) -> str:
+    return "/".join(path.relative_to(folder).parts[:2])
+
+
+def _groups(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """Shards that are worth a process, and small ones together until they are."""
+    group: list[Path] = []
+    for path in paths:
+        group.append(path)
+        if sum(one.stat().st_size for one in group) >= BYTES_PER_WORKER:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def sequence_findings(folder: Path, config: ValidationConfig, phase: PhaseConfig) -> Findings:
