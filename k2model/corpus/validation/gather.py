@@ -19,7 +19,7 @@ from k2model.corpus.documents import DOCUMENT_SCHEMA, ITEM_SCHEMA
 from k2model.corpus.validation import suites, tables
 from k2model.corpus.validation.counts import PartCounts
 from k2model.corpus.validation.drift import drift
-from k2model.corpus.validation.part import PartOutcome, parts_in, read_schema, validate_part
+from k2model.corpus.validation.part import PartOutcome, parts_in, read_schema, validate_parts
 from k2model.corpus.validation.quarantine import link
 from k2model.corpus.validation.statistics import Statistics, corpus_statistics
 from k2model.corpus.validation.suites import Bounds
@@ -33,6 +33,7 @@ from k2model.validation.render import deck, write_data_docs
 Mixtures = Mapping[str, Sequence[MixtureEntry]]
 #: Uncompressed bytes that pay for one more process.
 BYTES_PER_WORKER = 200_000_000
+GROUPS_PER_WORKER = 4  # of parts, so that workers end at about the same time
 ON_PHASES = ("mixtures", "drift")  # what these find is no property of the corpus alone
 
 
@@ -88,7 +89,10 @@ def _check_parts(
         if target is not None:
             link(path, target / path.relative_to(source))
     workers = _workers([file.path for file in files], bounds.config.workers)
-    parts = map_in_processes(partial(validate_part, bounds=bounds, target=target, kind=kind), files, workers)
+    several = partial(validate_parts, bounds=bounds, target=target, kind=kind)
+    size = len(files) if workers == 1 else -(-len(files) // (GROUPS_PER_WORKER * workers))
+    groups = [files[start : start + size] for start in range(0, len(files), size)]
+    parts = [part for found in map_in_processes(several, groups, workers) for part in found]
     rows += [row for part in parts for row in part.schema]
     findings.check(suites.schema_suite(bounds), tables.schema_frame(rows))
     findings.raise_if_broken("corpus")  # the other suites would look for columns that are not there

@@ -5,7 +5,7 @@ memory depends on neither the size of a part nor the number of parts. What a par
 parts by `statistics`. Nothing here looks at two parts.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -24,7 +24,7 @@ from k2model.corpus.validation.tables import schema_rows
 from k2model.errors import K2Error
 from k2model.validation import Outcome, Suite, one_part
 from k2model.validation.render import Page, page_of
-from k2model.validation.runner import Runner
+from k2model.validation.runner import Located, Runner
 
 ROWS_PER_FRAME = 16_384
 BYTES_PER_FRAME = 64_000_000  # uncompressed, of all columns
@@ -74,39 +74,70 @@ def parts_in(folder: Path, side: str) -> list[PartFile]:
     return [PartFile.of(folder, path) for path in sorted((folder / side).glob("*/*.parquet"))]
 
 
-def validate_part(file: PartFile, bounds: Bounds, target: Path | None, kind: str = "documents") -> PartOutcome:
-    """The outcomes of one part; what is to be published of it is written below `target`, if there is one.
+def validate_parts(
+    files: Sequence[PartFile], bounds: Bounds, target: Path | None, kind: str = "documents"
+) -> list[PartOutcome]:
+    """The outcomes of each part; what is to be published of it is written below `target`, if there is one.
 
-    `kind` is the suite: `documents` of a curated corpus or `raw`. A part without offenders is linked, or
-    copied where it cannot be. A part of another schema is not looked into. Raises K2Error naming a file
-    that is not Parquet.
+    `kind` is the suite: `documents` of a curated corpus or `raw`. Small parts are looked at together. A part without
+    offenders is linked, or copied where it cannot be. A part of another schema is not looked into. Raises K2Error
+    naming a file that is not Parquet.
     """
-    schema = tuple(schema_rows(file.name, read_schema(file.path), DOCUMENT_SCHEMA))
-    if any(row["type"] != row["expected"] for row in schema):
-        return PartOutcome(file.stem, file.part, schema=schema)
     runner, suite = _runner(kind, bounds)
-    items = evaluation_items(file.folder)
-    found: list[Outcome] = []
-    bad: Reasons = {}
-    counts, page, row = PartCounts(), None, 0
-    for table in frames_of(file.path):
-        frame = document_frame(table, items, file.stem)
-        outcomes = runner.run(suite, frame, file.stem, file.part, row)
-        if page is None and any(not one.success for one in outcomes):
-            page = page_of(runner, suite.name, f"{file.stem}/{file.part}")
+    parts = [_Part(file) for file in files]
+    waiting: list[tuple[_Part, pa.Table, Located]] = []
+
+    def look() -> None:
+        found = runner.run_together(suite, [place for _, _, place in waiting]) if waiting else []
+        for (part, table, place), outcomes in zip(waiting, found, strict=True):
+            if part.page is None and any(not one.success for one in outcomes):
+                part.page = page_of(runner, suite.name, f"{part.file.stem}/{part.file.part}")
+            part.add(table, place, outcomes)
+        waiting.clear()
+
+    for part in parts:
+        row = 0
+        for table in frames_of(part.file.path) if part.well_formed else ():
+            frame = document_frame(table, evaluation_items(part.file.folder), part.file.stem)
+            waiting.append((part, table, Located(frame, part.file.stem, part.file.part, row)))
+            row += len(table)
+            held = [one for _, one, _ in waiting]
+            if sum(map(len, held)) >= ROWS_PER_FRAME or sum(one.nbytes for one in held) >= BYTES_PER_FRAME:
+                look()
+    look()
+    return [part.outcome(target) for part in parts]
+
+
+class _Part:
+    """What is found in a part while its frames are looked at."""
+
+    def __init__(self, file: PartFile) -> None:
+        self.file = file
+        self.schema = tuple(schema_rows(file.name, read_schema(file.path), DOCUMENT_SCHEMA))
+        self.well_formed = all(row["type"] == row["expected"] for row in self.schema)
+        self.page: Page | None = None
+        self._found: list[Outcome] = []
+        self._bad: Reasons = {}
+        self._counts, self._rows = PartCounts(), 0
+
+    def add(self, table: pa.Table, place: Located, outcomes: list[Outcome]) -> None:
         reasons = reasons_by_row(outcomes)
-        counts += PartCounts.of(
-            table["text"], frame, np.array([i not in reasons for i in range(row, row + len(table))])
-        )
-        bad.update(reasons)
-        found += outcomes
-        row += len(table)
-    if target is not None:
-        publish_part(file.path, target, file.stem, file.part, bad, frames_of(file.path))
-    return PartOutcome(
-        file.stem, file.part, row, len(bad), tuple(one_part(found)),
-        count_reasons(bad), counts, page, schema,
-    )  # fmt: skip
+        kept = np.array([row not in reasons for row in range(place.first_row, place.first_row + len(table))])
+        self._counts += PartCounts.of(table["text"], place.frame, kept)
+        self._bad.update(reasons)
+        self._found += outcomes
+        self._rows += len(table)
+
+    def outcome(self, target: Path | None) -> PartOutcome:
+        file = self.file
+        if not self.well_formed:
+            return PartOutcome(file.stem, file.part, schema=self.schema)
+        if target is not None:
+            publish_part(file.path, target, file.stem, file.part, self._bad, frames_of(file.path))
+        return PartOutcome(
+            file.stem, file.part, self._rows, len(self._bad), tuple(one_part(self._found)),
+            count_reasons(self._bad), self._counts, self.page, self.schema,
+        )  # fmt: skip
 
 
 def frames_of(path: Path) -> Iterator[pa.Table]:

@@ -9,14 +9,14 @@ import pytest
 
 from k2model.corpus.documents import parts_of, read_documents, sources_of
 from k2model.corpus.validation.drift import drift, population_stability
-from k2model.corpus.validation.part import parts_in, validate_part
+from k2model.corpus.validation.part import parts_in, validate_parts
 from k2model.corpus.validation.statistics import corpus_statistics
 from k2model.corpus.validation.suites import Bounds
 from tests.corpus.validation.conftest import edit, retext
 
 
 def statistics_of(corpus: Path, spill: Path, bounds: Bounds) -> dict:
-    outcomes = [validate_part(file, bounds, None) for file in parts_in(corpus, "train")]
+    outcomes = validate_parts(parts_in(corpus, "train"), bounds, None)
     return corpus_statistics(corpus, spill, {one.stem: one.counts for one in outcomes})
 
 
