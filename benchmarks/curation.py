@@ -2,7 +2,7 @@
 
     python -m benchmarks.curation [--megabytes 64 256] [--profile prose|web]
 
-The text is that of `benchmarks.raw_text`, in parts of 16 MB, with planted copies whose number is printed beside what
+The text is that of `benchmarks.peers.raw_text`, in parts of 16 MB, with planted copies whose number is printed beside what
 was found. Each size runs in a process of its own, so that its peak is its own.
 """
 
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def _write_raw(raw: Path, megabytes: int) -> dict[str, int]:
-    from benchmarks.raw_text import Language, write_file
+    from benchmarks.peers.raw_text import Language, write_file
     from k2model.corpus.documents import make_document, part_path, write_documents, write_items
     from k2model.corpus.markup import plain
     from k2model.corpus.prose import documents

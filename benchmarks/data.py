@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers.processors import Sequence
 
-from benchmarks import raw_text
+from benchmarks.peers import raw_text
 from k2model.corpus import markup
 from k2model.corpus.documents import make_document, part_path, write_documents
 from k2model.tokens import bpe

@@ -1,6 +1,6 @@
 """From raw JSONL to packed rows at several sizes: MB/s of each step, and its peak memory, which must not grow.
 
-Text is generated (`benchmarks.raw_text`) with copies, near copies, addresses and broken lines planted, and goes through
+Text is generated (`benchmarks.peers.raw_text`) with copies, near copies, addresses and broken lines planted, and goes through
 the steps of a lifecycle on a local store, two processes at a time. Every step runs in a process of its own, whose
 memory and that of its children is watched: the sum of their resident pages, shared ones counted once for each. MB are
 of raw text. Nothing is compared with others here: `benchmarks.data` does that.
@@ -79,7 +79,7 @@ def generate(folder: Path, size: int) -> dict[str, int]:
 
 
 def _generate(folder: Path, file: tuple[int, int]) -> dict[str, int]:
-    from benchmarks.raw_text import Language, write_file
+    from benchmarks.peers.raw_text import Language, write_file
     from k2model.corpus.prose import documents
 
     number, size = file
