@@ -2,8 +2,8 @@
 
     python -m benchmarks.curation [--megabytes 64 256] [--profile prose|web]
 
-The text is that of `benchmarks.peers.raw_text`, in parts of 16 MB, with planted copies whose number is printed beside what
-was found. Each size runs in a process of its own, so that its peak is its own.
+The text is that of `benchmarks.peers.raw_text`, in parts of 16 MB, with planted copies whose number is printed beside
+what was found. Each size runs in a process of its own, so that its peak is its own.
 """
 
 import argparse
