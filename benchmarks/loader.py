@@ -138,7 +138,7 @@ def _read_plainly(ref: ArtifactRef, parts: int) -> None:
 
 def _write(folder: Path, rows: int) -> dict[str, float]:
     per_block = BLOCK_TOKENS // LENGTH
-    index = RowsIndex(rows, LENGTH, per_block, 8, ["prose"], ["prose"], vocab_size=250_000)
+    index = RowsIndex(rows, LENGTH, per_block, 8, ["prose"], ["prose"], vocab_size=250_000, pad=2)
     random = np.random.default_rng(0)
 
     def block(first: int) -> Rows:

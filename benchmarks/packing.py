@@ -130,7 +130,7 @@ def _timed(into: list[float]) -> Iterator[None]:
 def _write_shards(folder: Path, case: Case, tokens: float) -> None:
     """A tokens artifact of random ids, equally many tokens in every source."""
     random = np.random.default_rng(0)
-    counts: dict[str, Any] = {"vocab_size": 1000, "pad": 2, "train": {}, "heldout": {}}
+    counts: dict[str, Any] = {"vocab_size": 1000, "bos": 0, "pad": 2, "train": {}, "heldout": {}}
     for source in range(SOURCES):
         expected = np.exp(case.mean + case.deviation**2 / 2)
         lengths = random.lognormal(case.mean, case.deviation, int(tokens / SOURCES / expected)).astype(np.int64)

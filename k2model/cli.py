@@ -17,6 +17,7 @@ from k2model.cli_data import data
 from k2model.cli_ingest import ingest
 from k2model.cli_mixture import mixture
 from k2model.cli_synth import synth
+from k2model.cli_tokenizer import tokenizer
 from k2model.errors import K2Error
 from k2model.settings import recipe_name, tracking_uri
 from k2model.terminal import as_json_option, console, overrides_option, pairs, records, show, store_option, table
@@ -123,6 +124,7 @@ def verify(bundle: Path, as_json: bool) -> None:
 main.add_command(mixture)
 main.add_command(data)
 main.add_command(synth)
+main.add_command(tokenizer)
 data.add_command(ingest)
 
 

@@ -127,7 +127,7 @@ def tokens(store: Store, steps: int) -> ArtifactRef:
             lengths = _lengths(workload, int(1.3 * steps * ROWS * SEQUENCE))
             _write_shard(folder / "train" / f"{workload}.arrow", lengths, 0.0 if workload == "dense" else PROMPT)
             counts[workload] = {"documents": len(lengths), "tokens": int(lengths.sum()), "domain": "chat"}
-        content = {"vocab_size": MODEL.vocab_size, "pad": 0, "train": counts, "heldout": {}}
+        content = {"vocab_size": MODEL.vocab_size, "bos": 1, "pad": 0, "train": counts, "heldout": {}}
         (folder / "counts.json").write_text(json.dumps(content))
         return {}
 

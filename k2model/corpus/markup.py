@@ -18,7 +18,7 @@ TOOLS, TOOLS_END = "<tools>", "</tools>"
 TOOL_CALLS, TOOL_CALLS_END = "<tool_calls>", "</tool_calls>"
 THINK, THINK_END = "<think>", "</think>"
 
-#: The order is the token id.
+#: In a vocabulary that is learned here, the order is the token id; an adopted one has ids of its own.
 SPECIAL_TOKENS: tuple[str, ...] = (
     BOS,
     EOS,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from k2model.tokens import K2Tokenizer
 
 SEQUENCES = "sequences.json"
+TOKENIZER = "tokenizer.json"
 
 
 class LookingError(K2Error):
@@ -83,6 +84,15 @@ class Holding:
             return Path(self.files.uri)
         return self.store.fetch(ref_of(self.record, self.store.uri))
 
+    def own_tokenizer(self) -> "K2Tokenizer":
+        """The tokenizer that this is. Raises LookingError when it is none."""
+        from k2model.tokens import K2Tokenizer
+
+        name = self.only or TOKENIZER
+        if not self.files.exists(name):
+            raise LookingError(f"{self.name} holds no {TOKENIZER}; expected a tokenizer, or an exported model's folder")
+        return K2Tokenizer(self.files.read(name).decode("utf-8"), self.name)
+
     def tokenizer(self, folder: str = "") -> "K2Tokenizer":
         """The tokenizer in `folder`, or the one that the ledger says these tokens were made with."""
         from k2model.tokens import K2Tokenizer
@@ -99,7 +109,7 @@ class Holding:
         found = records.get(("tokenizer", record["inputs"]["tokenizer"]["digest"])) if record else None
         if found is None:
             raise LookingError(f"{self.name}: the ledger does not have its tokenizer; name its folder by --tokenizer")
-        specification = _place(self.store, found).read("tokenizer.json")
+        specification = _place(self.store, found).read(TOKENIZER)
         return K2Tokenizer(specification.decode("utf-8"), f"{self.store.uri}/tokenizer")
 
 

@@ -368,6 +368,9 @@ class TokenizerConfig:
     sample_bytes: int = 4_000_000  # text the merges are learned from, drawn evenly over sources
     seed: int = 0
     pre_tokens: PreTokens = PreTokens.ISOLATED
+    #: Folder or URI of a `tokenizer.json` to take instead of learning one. Its content bears identity, not its place;
+    #: of the other fields `vocab_size` counts, as the most entries it may have.
+    adopt: str = hardware("")
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def train_folder(corpus: Path, config: TokenizerConfig, folder: Path) -> dict[st
 
 def learn(texts: list[str], vocab_size: int, pre_tokens: PreTokens = PreTokens.ISOLATED) -> "Tokenizer":
     """A BPE tokenizer of at most `vocab_size` entries: special tokens, 256 bytes, then merges."""
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     least = len(SPECIAL_TOKENS) + 256
     if vocab_size < least:
@@ -59,9 +59,6 @@ def learn(texts: list[str], vocab_size: int, pre_tokens: PreTokens = PreTokens.I
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, SPECIAL_TOKENS.index(BOS))]
-    )
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=[AddedToken(name, special=True, normalized=False) for name in SPECIAL_TOKENS],
@@ -69,7 +66,17 @@ def learn(texts: list[str], vocab_size: int, pre_tokens: PreTokens = PreTokens.I
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    begin_with_bos(tokenizer)
     return tokenizer
+
+
+def begin_with_bos(tokenizer: "Tokenizer") -> None:
+    """What transformers encodes begins with K2's BOS, whose id the tokenizer knows."""
+    from tokenizers import processors
+
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
+    )
 
 
 def write(tokenizer: "Tokenizer", folder: Path) -> None:

@@ -46,7 +46,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class RowsIndex:
-    """`domains`: one for each of `sources`. `fingerprint`: of all rows in their order."""
+    """`domains`: one for each of `sources`. `pad`: the id that fills rows. `fingerprint`: of all rows in order."""
 
     rows: int
     sequence_length: int
@@ -55,6 +55,7 @@ class RowsIndex:
     sources: list[str]
     domains: list[str]
     vocab_size: int
+    pad: int
     fingerprint: str = ""
 
     @property

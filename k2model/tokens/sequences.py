@@ -56,6 +56,7 @@ def pack_folder(
         sources=[source.name for source in sources],
         domains=[source.domain for source in sources],
         vocab_size=counts["vocab_size"],
+        pad=counts["pad"],
     )
     write_rows(folder, assembler.blocks(index.rows_per_block), index)
     if assembler.largest >= counts["vocab_size"]:

@@ -70,8 +70,8 @@ def tokenize_part(part: Path, tokenizer: K2Tokenizer | Encoder, target: Path) ->
 def write_counts(parts: Iterable[tuple[str, Mapping[str, float]]], vocabulary: Mapping[str, int], folder: Path) -> None:
     """`counts.json` of a tokens artifact: what parts counted, summed by split and source.
 
-    `parts`: `<split>/<stem>/<part>` and its counts. `vocabulary`: `vocab_size` and `pad`. Raises TokensError when parts
-    of one source disagree about its name or domain, or when there is nothing to train on.
+    `parts`: `<split>/<stem>/<part>` and its counts. `vocabulary`: `vocab_size`, `bos`, `pad`. Raises TokensError when
+    parts of one source disagree about its name or domain, or when there is nothing to train on.
     """
     sums: dict[tuple[str, str], dict[str, float]] = {}
     for name, counts in parts:

@@ -122,7 +122,7 @@ def open_shard(folder: Path, split: str, source: str) -> TokenShard:
 
 
 def read_counts(folder: Path) -> dict[str, Any]:
-    """`counts.json`: `vocab_size`, `pad`, and for each split and source what there is of it.
+    """`counts.json`: `vocab_size`, the ids `bos` and `pad`, and for each split and source what there is of it.
 
     `documents`, `tokens`, `targets`, `bytes`, `domain`; `lengths`: documents by the largest power of two not above
     their tokens; `duplicates`: documents and tokens for each of K2's buckets that has any.

@@ -23,10 +23,13 @@ MAX_EPOCHS = 60.0
 
 
 def train_tokenizer(store: Store, config: TokenizerConfig, corpus: ArtifactRef) -> ArtifactRef:
-    """Learn the byte-level BPE from `corpus` (kind `corpus` or `corpus_valid`); gives kind `tokenizer`.
+    """Learn the byte-level BPE from `corpus` (kind `corpus` or `corpus_valid`), or adopt one; gives kind `tokenizer`.
 
-    Raises TokensError when the vocabulary is too small for bytes and special tokens.
+    An adopted tokenizer is a function of its file and owes nothing to the corpus. Raises TokensError when the
+    vocabulary is too small for bytes and special tokens, or what is to be adopted is not usable.
     """
+    if config.adopt:
+        return _adopt_tokenizer(store, config)
     from k2model.artifacts import Identity
     from k2model.corpus.markup import SPECIAL_TOKENS
 
@@ -39,6 +42,28 @@ def train_tokenizer(store: Store, config: TokenizerConfig, corpus: ArtifactRef) 
     return store.build(
         Identity(step="tokenizer", version=STEP_VERSIONS["tokenizer"], config=settings, inputs={"corpus": corpus}),
         produce,
+    )
+
+
+def _adopt_tokenizer(store: Store, config: TokenizerConfig) -> ArtifactRef:
+    from k2model.artifacts import Identity
+    from k2model.corpus.markup import SPECIAL_TOKENS
+    from k2model.tokens.adoption import content_digest, read_specification
+
+    specification = read_specification(config.adopt)
+
+    def produce(folder: Path) -> dict[str, float]:
+        from k2model.tokens.adoption import adopt_folder
+
+        return adopt_folder(specification, config.vocab_size, folder, f"tokenizer.adopt='{config.adopt}'")
+
+    settings = {
+        "adopted": content_digest(specification),
+        "vocab_size": config.vocab_size,
+        "special_tokens": SPECIAL_TOKENS,
+    }
+    return store.build(
+        Identity(step="tokenizer", version=STEP_VERSIONS["tokenizer"], config=settings, inputs={}), produce
     )
 
 
@@ -61,7 +86,8 @@ def tokens_step(store: Store, corpus: ArtifactRef, tokenizer: ArtifactRef) -> Pa
         from k2model.tokens.tokenizer import K2Tokenizer
 
         words = K2Tokenizer.load(store.fetch(tokenizer))
-        write_counts([(r.name, r.counts) for r in records], {"vocab_size": words.vocab_size, "pad": words.pad}, folder)
+        vocabulary = {"vocab_size": words.vocab_size, "bos": words.bos, "pad": words.pad}
+        write_counts([(r.name, r.counts) for r in records], vocabulary, folder)
         trained = totals(r for r in records if r.name.startswith("train/"))
         return {name: trained[name] for name in TOTALS}
 

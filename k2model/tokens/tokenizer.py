@@ -2,8 +2,8 @@
 
 Two instances of one BPE model are held. The full one knows the special tokens and decodes; the plain
 one does not, so that a tag written inside a document is encoded as the bytes it is and can never act
-as markup. Learning the BPE is `k2model.tokens.bpe`; there is no normaliser, so any text survives
-encode and decode unchanged.
+as markup. Learning the BPE is `k2model.tokens.bpe`, taking one that exists `k2model.tokens.adoption`;
+there is no normaliser, so any text survives encode and decode unchanged.
 """
 
 import json
@@ -19,20 +19,20 @@ TOKENIZER_FILE = "tokenizer.json"
 
 
 class K2Tokenizer:
-    """Byte-level BPE with K2's special tokens at fixed ids (their order in `SPECIAL_TOKENS`)."""
+    """Byte-level BPE with K2's special tokens, whose ids are looked up by name."""
 
     def __init__(self, specification: str, where: str = TOKENIZER_FILE) -> None:
         """`specification` is the text of a `tokenizer.json`. Raises TokensError when it is not one of ours."""
         from tokenizers import Tokenizer
 
         self._full = Tokenizer.from_str(specification)
-        self._special = {name: index for index, name in enumerate(SPECIAL_TOKENS)}
-        for name, expected in self._special.items():
-            found = self._full.token_to_id(name)
-            if found != expected:
-                raise TokensError(
-                    f"{where}: special token '{name}' has id {found}, expected {expected}; train the tokenizer again"
-                )
+        found = {name: self._full.token_to_id(name) for name in SPECIAL_TOKENS}
+        self._special = {name: index for name, index in found.items() if index is not None}
+        if missing := [name for name in SPECIAL_TOKENS if name not in self._special]:
+            raise TokensError(
+                f"{where}: has no special token '{missing[0]}' ({len(missing)} of {len(found)} are missing); train the "
+                "tokenizer again, or name this file in tokenizer.adopt, which appends them"
+            )
         plain = json.loads(specification) | {"added_tokens": [], "post_processor": None}
         self._plain = Tokenizer.from_str(json.dumps(plain))
         #: Cuts a text into pieces whose ids, one after another, are the text's.

@@ -13,4 +13,5 @@ def tokenize_folder(corpus: Path, tokenizer: K2Tokenizer, folder: Path) -> None:
         for file in files
     ]
     folder.mkdir(parents=True, exist_ok=True)
-    write_counts(parts, {"vocab_size": tokenizer.vocab_size, "pad": tokenizer.pad}, folder)
+    vocabulary = {"vocab_size": tokenizer.vocab_size, "bos": tokenizer.bos, "pad": tokenizer.pad}
+    write_counts(parts, vocabulary, folder)

@@ -94,7 +94,7 @@ def sequences(store: Store, config: PhaseConfig, seed: int = 0, garbage: tuple[i
             length=np.tile(np.array(pieces, dtype=np.int32), rows),
             source=np.tile(sources.astype(np.uint8), rows),
         )
-        index = RowsIndex(rows, length, rows, 1, ["odd", "even"], ["prose", "code"], vocab_size=64)
+        index = RowsIndex(rows, length, rows, 1, ["odd", "even"], ["prose", "code"], vocab_size=64, pad=2)
         write_rows(folder, [packed], index)
         return {}
 

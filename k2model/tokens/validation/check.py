@@ -12,7 +12,6 @@ import pandas as pd
 
 from k2model.artifacts.parts import map_in_processes
 from k2model.corpus.documents import source_file
-from k2model.corpus.markup import SPECIAL_TOKENS
 from k2model.errors import K2Error
 from k2model.recipe.schema import PhaseConfig, ValidationConfig
 from k2model.tokens.rows import COMPOSITION_FILE, FOLDER, INDEX_FILE, RowsIndex
@@ -23,7 +22,7 @@ from k2model.validation.findings import Findings
 from k2model.validation.render import Page, page_of
 from k2model.validation.runner import Located, Runner
 
-BOS, PAD = (SPECIAL_TOKENS.index(name) for name in ("<|begin_of_text|>", "<|pad|>"))
+VOCABULARY = ("vocab_size", "bos", "pad")  # what `counts.json` says of the tokenizer
 BYTES_PER_WORKER = 200_000_000  # of Arrow files, that pay for one more process
 
 
@@ -44,7 +43,8 @@ def token_findings(folder: Path, config: ValidationConfig) -> Findings:
     paths = [path for split in SPLITS for path in sorted((folder / split).glob("*/*.arrow"))]
     if not paths:
         raise K2Error(f"{folder} holds no <split>/<source>/<part>.arrow: this is not a tokens artifact")
-    check = partial(validate_token_parts, folder=folder, config=config, vocab_size=int(counts["vocab_size"]))
+    vocabulary = {name: int(counts[name]) for name in VOCABULARY}
+    check = partial(validate_token_parts, folder=folder, config=config, vocabulary=vocabulary)
     groups = list(_groups(paths))
     parts = [part for found in map_in_processes(check, groups, _workers(paths, config.workers)) for part in found]
     findings = Findings()
@@ -62,10 +62,10 @@ def token_findings(folder: Path, config: ValidationConfig) -> Findings:
 
 
 def validate_token_parts(
-    paths: Sequence[Path], folder: Path, config: ValidationConfig, vocab_size: int
+    paths: Sequence[Path], folder: Path, config: ValidationConfig, vocabulary: Mapping[str, int]
 ) -> list[TokenPart]:
     """The outcomes of each of some shards below `folder`, small ones looked at together."""
-    runner, suite = _token_runner(config, vocab_size)
+    runner, suite = _token_runner(config, vocabulary["vocab_size"])
     found: dict[Path, list[Outcome]] = {path: [] for path in paths}
     pages: dict[Path, Page | None] = dict.fromkeys(paths)
     parts = {path: _Part() for path in paths}
@@ -80,7 +80,7 @@ def validate_token_parts(
     waiting: list[tuple[Path, Located]] = []
     for path in paths:
         for batch in frames.batches_of(path):
-            frame = frames.token_frame(batch, BOS, PAD)
+            frame = frames.token_frame(batch, vocabulary["bos"], vocabulary["pad"])
             waiting.append((path, Located(frame, _shard(path, folder), path.stem, parts[path].amounts["documents"])))
             parts[path].add(frame)
             if sum(len(place.frame) for _, place in waiting) >= frames.ROWS_PER_FRAME:
@@ -145,7 +145,7 @@ def sequence_findings(folder: Path, config: ValidationConfig, phase: PhaseConfig
     for path in paths:
         row, found = 0, []
         for rows in frames.rows_of(path):
-            frame = frames.row_frame(rows, PAD, len(index.sources))
+            frame = frames.row_frame(rows, index.pad, len(index.sources))
             outcomes = findings.runner.run(suite, frame, phase.name, path.stem, row)
             if not findings.pages and (page := _page(findings.runner, suite, path.stem, outcomes)):
                 findings.pages.append(page)

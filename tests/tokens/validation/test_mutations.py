@@ -54,7 +54,7 @@ def shards() -> dict[str, Rows]:
 
 def tokens_of(shards: dict[str, Rows], folder: Path, **changed: Any) -> Path:
     """A tokens artifact of `shards`, with counts that are true but for `changed` ones of prose."""
-    counts: dict[str, Any] = {"vocab_size": VOCABULARY, "pad": PAD, "train": {}, "heldout": {}}
+    counts: dict[str, Any] = {"vocab_size": VOCABULARY, "bos": BOS, "pad": PAD, "train": {}, "heldout": {}}
     for name, rows in shards.items():
         write(folder / f"{name}.arrow", rows)
         side, stem, _ = name.split("/")
