@@ -1,9 +1,9 @@
 """From raw JSONL to packed rows at several sizes: MB/s of each step, and its peak memory, which must not grow.
 
 Text is generated (`benchmarks.peers.raw_text`) with copies, near copies, addresses and broken lines planted, and goes
-through the steps of a lifecycle on a local store, two processes at a time. Every step runs in a process of its own, whose
-memory and that of its children is watched: the sum of their resident pages, shared ones counted once for each. MB are
-of raw text. Nothing is compared with others here: `benchmarks.data` does that.
+through the steps of a lifecycle on a local store, two processes at a time. Every step runs in a process of its own,
+whose memory and that of its children is watched: the sum of their resident pages, shared ones counted once for each.
+MB are of raw text. Nothing is compared with others here: `benchmarks.data` does that.
 
     python -m benchmarks.data_scale --sizes 500 1000 2000
 """
