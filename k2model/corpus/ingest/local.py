@@ -4,11 +4,10 @@ In a pipeline every part is a step of its own, which can be resumed and runs any
 that fails.
 """
 
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from k2model.artifacts import map_in_processes
 from k2model.corpus.errors import CorpusError
 from k2model.corpus.ingest.counts import Counts, check_quarantine, total_counts
 from k2model.corpus.ingest.inputs import list_inputs
@@ -29,11 +28,6 @@ def ingest_source(source: SourceConfig, folder: Path, part_bytes: int = PART_BYT
         raise CorpusError(f"{folder} is not empty; name a folder that is, so that no file of another run is in it")
     parts = split_inputs(source, list_inputs(source), part_bytes)
     work = partial(ingest_part, source, folder=folder)
-    if processes == 1 or len(parts) == 1:
-        counts = total_counts(map(work, parts))
-    else:
-        # A fresh interpreter each: threads of a client for an object store do not survive a fork.
-        with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-            counts = total_counts(pool.map(work, parts))
+    counts = total_counts(map_in_processes(work, parts, processes))
     check_quarantine(source, counts)
     return counts
