@@ -27,7 +27,7 @@ from k2model.validation.render import Page, page_of
 from k2model.validation.runner import Located, Runner
 
 ROWS_PER_FRAME = 16_384
-BYTES_PER_FRAME = 64_000_000  # uncompressed, of all columns
+BYTES_PER_FRAME = 32_000_000  # uncompressed, of all columns
 SUITES = {"documents": suites.documents_suite, "raw": suites.raw_suite}
 
 
@@ -98,12 +98,12 @@ def validate_parts(
     for part in parts:
         row = 0
         for table in frames_of(part.file.path) if part.well_formed else ():
+            held = [table, *(one for _, one, _ in waiting)]
+            if sum(map(len, held)) > ROWS_PER_FRAME or sum(one.nbytes for one in held) > BYTES_PER_FRAME:
+                look()
             frame = document_frame(table, evaluation_items(part.file.folder), part.file.stem)
             waiting.append((part, table, Located(frame, part.file.stem, part.file.part, row)))
             row += len(table)
-            held = [one for _, one, _ in waiting]
-            if sum(map(len, held)) >= ROWS_PER_FRAME or sum(one.nbytes for one in held) >= BYTES_PER_FRAME:
-                look()
     look()
     return [part.outcome(target) for part in parts]
 
