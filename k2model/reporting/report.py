@@ -13,6 +13,7 @@ from k2model.artifacts import ArtifactRef, Identity, Store
 from k2model.reporting import figures_scores, sections_curation, sections_data, sections_run, sections_scores
 from k2model.reporting.facts import Facts, gather
 from k2model.reporting.figures_dynamics import dynamics_panels
+from k2model.reporting.figures_lengths import length_panels
 from k2model.reporting.figures_training import training_figure
 from k2model.reporting.highlights import highlights
 from k2model.reporting.run import LifecycleResult
@@ -87,9 +88,9 @@ def _context(facts: Facts) -> dict[str, Any]:
         "headline": sections_scores.headline(facts.rows, names),
         "losses": sections_scores.losses(facts.rows, names),
         "capabilities": figures_scores.capability_panels(facts.rows, timeline),
-        "loss_panel": figures_scores.loss_panel(facts.rows, timeline, _loss_colours()),
+        "loss_panel": figures_scores.loss_panel(facts.rows, timeline, _domain_colours()),
         "training_figure": training_figure(facts.metrics, facts.interventions, timeline),
-        "dynamics": dynamics_panels(facts.metrics, timeline, _loss_colours()),
+        "dynamics": dynamics_panels(facts.metrics, timeline, _domain_colours()),
         "undone": sections_run.undone_lines(facts.interventions),
         "training": [sections_run.phase_line(phase, facts.metrics[phase.name], timeline) for phase in phases],
         "extension": figures_scores.extension_panels(facts.rows, phases),
@@ -100,6 +101,7 @@ def _context(facts: Facts) -> dict[str, Any]:
         "domains": [d for d in sections_data.DOMAINS if d in {s.domain for c in compositions for s in c.shares}],
         "domain_class": sections_data.domain_class,
         "source_lines": sections_data.source_lines(compositions),
+        "lengths": length_panels(facts.counts, [phase.sequence_length for phase in phases], _domain_colours()),
         "curation": sections_curation.curation(facts.curation),
         "validation": sections_data.validation(facts.validation, facts.on_mixtures),
         "samples": {name: sections_scores.pick_samples(facts.samples[name]) for name in names},
@@ -110,5 +112,5 @@ def _context(facts: Facts) -> dict[str, Any]:
     }
 
 
-def _loss_colours() -> dict[str, str]:
+def _domain_colours() -> dict[str, str]:
     return {domain: sections_data.domain_class(domain) for domain in sections_data.DOMAINS}

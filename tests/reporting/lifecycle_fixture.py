@@ -282,7 +282,7 @@ def _valid(folder: Path, recipe: Recipe) -> None:
 
 
 def _counts(folder: Path, recipe: Recipe) -> None:
-    entry = {"documents": 3, "tokens": 300, "targets": 200, "bytes": 900}
+    entry = {"documents": 3, "tokens": 300, "targets": 200, "bytes": 900, "lengths": {"64": 2, "128": 1}}
     train = {s.name: entry | {"domain": domain_of(s.name)} for s in recipe.corpus.sources}
     _json(folder / "counts.json", {"vocab_size": 1024, "bos": 0, "pad": 2, "train": train, "heldout": {}})
 

@@ -117,8 +117,9 @@ def test_names_every_artifact_source_and_gate(result: LifecycleResult, page: str
 
 def test_every_figure_draws_something(page: str) -> None:
     figures = page.split("<svg ")[1:]
-    # nine families and held-out loss, the training figure, four of its inside, three extensions, four efforts
-    assert len(figures) == 9 + 1 + 4 + 3 + 4
+    # nine families and held-out loss, the training figure, four of its inside, three extensions, four efforts, and
+    # the lengths of nine domains
+    assert len(figures) == 9 + 1 + 4 + 3 + 4 + 9
     for figure in figures:
         drawing = figure.split("</svg>")[0]
         assert any(f"<{shape}" in drawing for shape in DRAWN)
@@ -147,6 +148,17 @@ def test_inside_training_has_a_line_for_each_domain_that_was_trained(page: str) 
     titles = ("Gradient norm, before clipping", "Norm of all parameters", "Update norm / parameter norm")
     assert [title in inside for title in titles] == [True] * 3
     assert all(figure.count("<polyline") == len(PHASES) for figure in norms), "a line for each phase"
+
+
+def test_lengths_of_a_domain_are_drawn_to_scale(page: str) -> None:
+    section = page[page.index('id="lengths"') : page.index("<h3>Curation")]
+    panel = section[section.index("<h4>mathematics") :].split("</svg>")[0]
+    bars = re.findall(r'<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)" height="([\d.]+)"', panel)
+    (left, width, tall), (right, _, short) = ([float(value) for value in bar] for bar in bars)
+    assert tall == pytest.approx(2 * short, abs=0.1)  # 2 documents from 64 tokens on, 1 from 128 on, of every source
+    assert left + width < right < left + width + 2  # neighbours on an axis of powers of two
+    assert re.search(r"64 to 127 tokens: (\d+) documents", panel)
+    assert "contexts of the phases" in section and 'class="chance"' in section
 
 
 def test_training_table_shows_utilisation(page: str) -> None:
