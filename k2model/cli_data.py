@@ -32,9 +32,9 @@ def data() -> None:
 
 @data.command()
 @click.argument("reference")
-@click.option("--source", default="", help="Only this source, by its name in the recipe.")
+@click.option("--source", default="", help="Only this source, by its name in the recipe; of items, this family.")
 @click.option("--domain", default="", help="Only this domain.")
-@click.option("--side", type=click.Choice(["train", "heldout"]), default="train", show_default=True)
+@click.option("--side", type=click.Choice(["train", "heldout", "items"]), default="train", show_default=True)
 @click.option(
     "--reason",
     is_flag=False,
@@ -66,11 +66,13 @@ def show(
 ) -> None:
     """A page of samples of REFERENCE: a step's name, `step/key`, the beginning of a digest, a folder or a file.
 
-    Dim text is not learned from: prompts in a document, padding in a row.
+    Dim text is not learned from: prompts in a document, padding in a row. `--side items` pages through the
+    evaluation items of a corpus, prompt and answer.
 
     \b
     k2 data show corpus_valid --source chat/tools --seed 1
     k2 data show corpus_valid --reason
+    k2 data show corpus --side items --source arithmetic
     k2 data show sequences --search "capital of"
     """  # fmt: skip
     from k2model.planning.holdings import hold

@@ -24,6 +24,7 @@ from k2model.planning.status import all_records, open_existing
 if TYPE_CHECKING:
     from k2model.tokens import K2Tokenizer
 
+ITEMS = "items"  # the side of evaluation items, by family
 SEQUENCES = "sequences.json"
 TOKENIZER = "tokenizer.json"
 
@@ -48,9 +49,9 @@ class Holding:
         Raises LookingError for a side or source that is not there.
         """
         listed = [self.only] if self.only else sorted(self.files.sizes())
-        paths = [path for path in listed if path.endswith((".parquet", ".arrow")) and not path.startswith("items/")]
+        paths = [path for path in listed if path.endswith((".parquet", ".arrow"))]
         sides = {path.partition("/")[0] for path in paths if "/" in path}
-        if side and sides & {"train", "heldout", "quarantine"}:
+        if side and sides & {"train", "heldout", "quarantine", ITEMS}:
             if side not in sides:
                 raise LookingError(f"{self.name} has no {side}; it has {', '.join(sorted(sides))}")
             paths = [path for path in paths if path.startswith(f"{side}/")]

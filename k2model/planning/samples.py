@@ -1,4 +1,4 @@
-"""Pages of samples: documents, quarantined rows, token documents or packed rows, as a person reads them.
+"""Pages of samples: documents, evaluation items, quarantined rows, token documents or packed rows, as one reads them.
 
 Nothing is read that is not shown or searched: files are taken a group of rows at a time, and groups before
 the page are passed over by their row counts. Without a seed samples come in the order of the files; with one,
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 FACTS = (
     "id", "source", "domain", "licence", "origin", "duplicates", "key", "reason", "detail", "file", "row",
+    "family", "context", "meta",
 )  # fmt: skip
+
+SEARCHED = ["text", "prompt"]  # of a document, of an evaluation item
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class Query:
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of text. `target`: whether it is learned; `document`: its number in a packed row, -1 = padding."""
+    """A stretch of text. `target`: whether it is learned, or an item's answer; `document`: its number in a packed
+    row, -1 = padding."""
 
     text: str
     target: bool = True
@@ -109,10 +113,10 @@ def _units(holding: Holding, query: Query) -> list[Unit]:
         if not known or query.domain in ("", known["domain"]):
             file = TableFile(holding.files, path)
             units += [Unit(file, group, known) for group in range(file.groups)]
-    for column, asked in (("domain", query.domain and not counts), ("text", query.search and not counts)):
-        if asked and units and column not in units[0].file.names:
+    for asked, columns in ((query.domain, ["domain"]), (query.search, SEARCHED)):
+        if asked and units and not counts and not set(columns) & set(units[0].file.names):
             raise LookingError(
-                f"{units[0].file.path} has no column '{column}' to look for; it has {units[0].file.names}"
+                f"{units[0].file.path} has no column '{columns[0]}' to look for; it has {units[0].file.names}"
             )
     if not units and query.domain and counts:
         there = sorted({entry["domain"] for entry in counts.values()})
@@ -137,7 +141,7 @@ def _rows_to_show(unit: Unit, query: Query) -> list[int]:
     """Numbers of the rows that match, from the columns that decide it alone."""
     columns = [name for name, wanted in (("domain", query.domain), ("reason", _reason(query))) if wanted]
     if query.search:
-        columns.append("text")
+        columns += SEARCHED
     columns = [name for name in columns if name in unit.file.names]
     keep = pa.array([True] * unit.file.rows(unit.group))
     if columns:
@@ -153,7 +157,7 @@ def _rows_to_show(unit: Unit, query: Query) -> list[int]:
 def _matches(column: pa.ChunkedArray, name: str, query: Query) -> pa.ChunkedArray:
     if name == "domain":
         return pc.equal(column, query.domain)
-    if name == "text":
+    if name in SEARCHED:
         return pc.match_substring(column, query.search, ignore_case=True)
     # One row may have several reasons: "too_short, not_ascii".
     return pc.match_substring(pc.binary_join_element_wise(", ", column, ", ", ""), f", {_reason(query)}, ")
@@ -184,7 +188,9 @@ def _sample(unit: Unit, table: pa.Table, row: int, decoder: "K2Tokenizer | None"
         facts |= {"tokens": len(values["tokens"]), "targets": sum(values["loss"])}
         runs = spans_of(values["tokens"], values["loss"], [0] * len(values["tokens"]), decoder)
         return Sample(at, facts, tuple(runs))
-    if values.get("segments") is not None:
+    if "prompt" in values:
+        spans = [Span(values["prompt"], target=False), Span(f"\n{values['answer']}")]
+    elif values.get("segments") is not None:
         spans = [Span(s["text"], bool(s["loss"]), s["kind"] == "special") for s in values["segments"]]
     else:
         text = values.get("text")

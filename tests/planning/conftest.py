@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from k2model.artifacts import ArtifactRef, Identity, Store
-from k2model.corpus.documents import part_path
+from k2model.corpus.documents import Item, part_path, write_items
 from k2model.recipe.schema import TokenizerConfig
 from k2model.tokens import pack, tokenize, train_tokenizer
 from tests.tokens.conftest import write_corpus
@@ -19,6 +19,10 @@ QUARANTINED = [
     ("encoding, over_long", "b.jsonl", 2, "not UTF-8", "caf\ufffd"),
     ("encoding", "a.jsonl", 9, "not UTF-8", "na\ufffdve"),
 ]
+ITEMS: list[Item] = [
+    {"id": f"sum-{n}", "family": "sums", "key": "", "prompt": f"What is {n} + {n}?", "answer": str(2 * n), "context": 0,
+     "meta": "{}"} for n in range(7)
+]  # fmt: skip
 CURATION = {
     "train": {
         "prose": {"rejects": {"few_words": {"documents": 12, "samples": ["Too short.", "Shorter."]}}},
@@ -29,7 +33,7 @@ CURATION = {
 
 
 def write_valid(folder: Path) -> dict[str, float]:
-    """The corpus with small row groups, a quarantine and an account of what curation dropped."""
+    """The corpus with small row groups, a quarantine, evaluation items and an account of what curation dropped."""
     write_corpus(folder)
     for path in folder.rglob("*.parquet"):
         pq.write_table(pq.read_table(path, partitioning=None), path, row_group_size=16)
@@ -38,6 +42,7 @@ def write_valid(folder: Path) -> dict[str, float]:
     path.parent.mkdir(parents=True)
     names = ("reason", "file", "row", "detail", "text")
     pq.write_table(pa.table(dict(zip(names, map(list, columns), strict=True))), path, row_group_size=2)
+    write_items(folder, "sums", ITEMS)
     (folder / "curation.json").write_text(json.dumps(CURATION))
     return {}
 

@@ -17,6 +17,7 @@ from k2model.planning.holdings import Holding, LookingError, TableFile, hold
 from k2model.planning.rejects import Reason, reasons_of
 from k2model.planning.samples import Query, Sample, samples_of
 from k2model.tokens import K2Tokenizer, PackedSequences, open_shard
+from tests.planning.conftest import ITEMS
 from tests.servers import S3Server
 
 
@@ -43,6 +44,18 @@ def test_pages_go_through_a_source_in_order(looked: dict[str, ArtifactRef], look
     assert [(s.text, s.target, s.special) for s in first.spans] == [
         (s["text"], s["loss"], s["kind"] == "special") for s in segments
     ]
+
+
+def test_evaluation_items_are_a_side(looked: dict[str, ArtifactRef], looked_store: str) -> None:
+    holding = hold("corpus_valid", looked_store)
+    found = pages(holding, side="items", source="sums")
+    assert [(one.facts["id"], one.text) for one in found] == [
+        (item["id"], f"{item['prompt']}\n{item['answer']}") for item in ITEMS
+    ]
+    assert [span.target for span in found[0].spans] == [False, True]  # the answer is what an item asks for
+    assert [one.facts["id"] for one in pages(holding, side="items", search="IS 3 ")] == ["sum-3"]
+    with pytest.raises(LookingError, match=r"tokens/\w+ has no items; it has heldout, train"):
+        samples_of(hold("tokens", looked_store), Query(side="items"))
 
 
 @pytest.mark.parametrize("query", [{}, {"domain": "mathematics"}, {"search": "RIVERS"}])
