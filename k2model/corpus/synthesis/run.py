@@ -13,11 +13,11 @@ unanswered (budget, outage) leaves no row: it is counted as unfinished, and a ru
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
+from k2model.artifacts.parts import map_in_processes
 from k2model.corpus.documents import parts_of
 from k2model.corpus.synthesis.account import REPORT, Account, write_report
 from k2model.corpus.synthesis.config import SynthesisConfig
@@ -48,12 +48,10 @@ def synthesise(config: SynthesisConfig, teacher: Teacher, folder: Path, workers:
             f"synthesis job '{config.name}': workers = {workers} is for the procedural teacher; an endpoint's calls "
             "run side by side in one process, set endpoint.concurrency"
         )
-    if workers > 1 and len(parts) > 1:
-        with ProcessPoolExecutor(min(workers, len(parts)), mp_context=get_context("spawn")) as pool:
-            futures = [pool.submit(synthesise_part, config, teacher, folder, part) for part in parts]
-            made: Sequence[Mapping[str, int]] = [future.result() for future in futures]
+    if workers > 1:
+        made = map_in_processes(partial(synthesise_part, config, teacher, folder), parts, workers)
     else:
-        made = asyncio.run(_run_parts(config, teacher, folder, parts))
+        made = asyncio.run(_run_parts(config, teacher, folder, parts))  # in one session of the teacher
     counts: Counter[str] = Counter()
     for part_counts in made:
         counts.update(part_counts)
