@@ -121,11 +121,10 @@ def tokens(store: Store, steps: int) -> ArtifactRef:
     """A tokens artifact with one source a workload, and documents enough for `steps` steps."""
 
     def produce(folder: Path) -> dict[str, float]:
-        (folder / "train").mkdir(parents=True)
         counts = {}
         for workload in WORKLOADS:
             lengths = _lengths(workload, int(1.3 * steps * ROWS * SEQUENCE))
-            _write_shard(folder / "train" / f"{workload}.arrow", lengths, 0.0 if workload == "dense" else PROMPT)
+            _write_shard(folder / "train" / workload / "00000.arrow", lengths, 0.0 if workload == "dense" else PROMPT)
             counts[workload] = {"documents": len(lengths), "tokens": int(lengths.sum()), "domain": "chat"}
         content = {"vocab_size": MODEL.vocab_size, "bos": 1, "pad": 0, "train": counts, "heldout": {}}
         (folder / "counts.json").write_text(json.dumps(content))
@@ -178,5 +177,7 @@ def _write_shard(path: Path, lengths: np.ndarray, prompt: float) -> None:
         pa.ListArray.from_arrays(offsets, pa.array(values), type=SCHEMA.field(name).type)
         for name, values in (("tokens", ids), ("loss", loss))
     ]
+    columns.append(pa.array(np.ones(len(lengths), np.int32)))
+    path.parent.mkdir(parents=True)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
         writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=SCHEMA))
