@@ -4,8 +4,8 @@
 
 Same documents, same tokenizer; everyone starts in a new process and is timed from its first read to its
 last file (imports are not counted). Rounds alternate, and ratios are medians over rounds of the pairs in
-one round. Peers are `datasets` and `datatrove`, in an interpreter of their own where given: their caps on
-versions differ from this project's. Every side must find the same number of tokens.
+one round. Peers are `datasets` and `datatrove`, in an environment of their own, which `make bench` creates: their
+caps on versions differ from this project's. Every side must find the same number of tokens.
 """
 
 import argparse
@@ -31,6 +31,7 @@ PEERS = ("datasets", "datatrove")
 FILES = 4
 VOCABULARY = 16_384
 UNIT = "tokens/s per worker, Parquet to token files"
+PEER_PYTHON = Path(__file__).parents[1] / ".venv-peers" / "bin" / "python"
 SCRIPT = Path(__file__).parent / "peers" / "tokenise_peers.py"
 
 
@@ -39,8 +40,13 @@ def main() -> None:
     parser.add_argument("--megabytes", type=float, default=24)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--peer-python", default=sys.executable)
+    parser.add_argument("--peer-python", default=str(PEER_PYTHON))
     arguments = parser.parse_args()
+    if not Path(arguments.peer_python).exists():
+        parser.error(
+            f"no {arguments.peer_python}: `make {PEER_PYTHON.parts[-3]}/.ready` installs the peers "
+            f"(benchmarks/peers/tokenise.txt), or name an interpreter that has them by --peer-python"
+        )
     with tempfile.TemporaryDirectory(prefix="k2-tokenise-") as scratch:
         folder = Path(scratch)
         megabytes = write_corpus(folder, arguments.megabytes)
