@@ -19,6 +19,6 @@ STEP_VERSIONS = {
     "checkpoint": "2",
     "export": "1",
     "scores": "1",
-    "report": "2",
+    "report": "3",
     "release": "2",
 }
