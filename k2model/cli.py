@@ -16,6 +16,7 @@ import click
 from k2model.cli_data import data
 from k2model.cli_ingest import ingest
 from k2model.cli_mixture import mixture
+from k2model.cli_recheck import recheck
 from k2model.cli_synth import synth
 from k2model.cli_tokenizer import tokenizer
 from k2model.errors import K2Error
@@ -126,6 +127,7 @@ main.add_command(data)
 main.add_command(synth)
 main.add_command(tokenizer)
 data.add_command(ingest)
+data.add_command(recheck)
 
 
 def _watch(draw: Callable[[], "Table"]) -> None:

@@ -1,15 +1,22 @@
 """A curated corpus against items that come later: what overlaps is told, and nothing is changed."""
 
 import json
+from pathlib import Path
 from random import Random
 
+import pytest
+from click.testing import CliRunner
+
+from k2model.cli import main
 from k2model.corpus.curation.folder import curate_folder
 from k2model.corpus.curation.recheck import recheck
 from k2model.corpus.documents import part_path
 from tests.corpus.curation.planted import CONFIG, prose, sentences, tool_document, write_raw
 
 
-def test_later_items_are_found_in_every_part_and_the_corpus_stays_as_it_is(tmp_path):
+@pytest.fixture
+def leaky(tmp_path: Path) -> tuple[Path, Path, str]:
+    """A curated corpus, a file of two items, and the text of the one that two training documents hold."""
     rng, raw, folder = Random(0), tmp_path / "raw", tmp_path / "corpus"
     leaked, free = sentences(rng, 12), sentences(rng, 12)
     pages = [[prose(sentences(rng, 30), f"{part} {i}") for i in range(20)] for part in range(3)]
@@ -21,10 +28,15 @@ def test_later_items_are_found_in_every_part_and_the_corpus_stays_as_it_is(tmp_p
     write_raw(raw, parts)
     folder.mkdir()
     curate_folder(raw, folder, CONFIG)
-    before = {path: path.read_bytes() for path in folder.rglob("*.parquet")}
     quiz = tmp_path / "quiz.jsonl"
     quiz.write_text("".join(json.dumps({"prompt": text, "id": name}) + "\n" for name, text in
                             (("leaked", leaked), ("free", free))))  # fmt: skip
+    return folder, quiz, leaked
+
+
+def test_later_items_are_found_in_every_part_and_the_corpus_stays_as_it_is(leaky: tuple[Path, Path, str]) -> None:
+    folder, quiz, leaked = leaky
+    before = {path: path.read_bytes() for path in folder.rglob("*.parquet")}
 
     found = recheck(folder, [str(quiz)], CONFIG)
     assert (found.read, found.documents) == (63, 2)
@@ -41,3 +53,23 @@ def test_later_items_are_found_in_every_part_and_the_corpus_stays_as_it_is(tmp_p
         assert match["document"]["before"] and match["item"]["start"] == 0
     assert part_path(folder, "train", "prose", 2) in before
     assert {path: path.read_bytes() for path in folder.rglob("*.parquet")} == before
+
+
+def test_the_command_tells_families_and_matches(leaky: tuple[Path, Path, str]) -> None:
+    folder, quiz, leaked = leaky
+    asked = ["data", "recheck", str(folder), str(quiz), "--recipe", "laptop"]
+    result = CliRunner().invoke(main, asked)
+    assert result.exit_code == 0, result.output
+    assert "2 of 63 documents hold an item" in result.output and result.output.count("100% of quiz leaked") == 2
+    told = json.loads(CliRunner().invoke(main, [*asked, "-n", "1", "--json"]).output)
+    assert told["families"]["quiz"]["touched"] == 1 and [m["item_id"] for m in told["matches"]] == ["leaked"]
+    assert leaked.split()[0] in told["matches"][0]["document"]["match"]
+
+
+def test_the_command_refuses_what_has_nothing_to_compare(leaky: tuple[Path, Path, str], tmp_path: Path) -> None:
+    _, quiz, _ = leaky
+    result = CliRunner().invoke(main, ["data", "recheck", str(tmp_path), str(quiz), "--recipe", "laptop"])
+    assert result.exit_code == 1 and "name a corpus" in result.output
+    quiz.write_text(json.dumps({"question": "What?"}) + "\n")
+    result = CliRunner().invoke(main, ["data", "recheck", str(leaky[0]), str(quiz), "--recipe", "laptop"])
+    assert result.exit_code == 1 and "corpus.decontamination.prompt_field" in result.output
