@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from k2model.artifacts import ArtifactRef, Part, PartedStep, PartRecord, Store
 
 EXACT_LINKS, BAND_LINKS, DUPLICATES = "exact_links", "band_links", "duplicates"
-LINKS = "links"
+EXACT, BANDS = "exact", "bands"  # folders of their links: two kinds never have equal files
 
 
 def compare(
@@ -84,17 +84,17 @@ def settle(
 
 
 def _exact_parts(store: "Store", clean: "ArtifactRef", slice_rows: int) -> "list[Part]":
-    return _slices(exact_slices(_signed(store, clean).numbering, slice_rows))
+    return _slices(EXACT, exact_slices(_signed(store, clean).numbering, slice_rows))
 
 
 def _band_parts(store: "Store", config: CorpusConfig, clean: "ArtifactRef", slice_rows: int) -> "list[Part]":
-    return _slices(band_slices(_signed(store, clean).numbering, natural_sources(config), config, slice_rows))
+    return _slices(BANDS, band_slices(_signed(store, clean).numbering, natural_sources(config), config, slice_rows))
 
 
-def _slices(count: int) -> "list[Part]":
+def _slices(folder: str, count: int) -> "list[Part]":
     from k2model.artifacts import Part
 
-    return [Part(f"{LINKS}/{part:05d}", json.dumps([part, count])) for part in range(count)]
+    return [Part(f"{folder}/{part:05d}", json.dumps([part, count])) for part in range(count)]
 
 
 def _exact(uri: str, clean: "ArtifactRef", part: "Part", folder: Path) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def _bands(
     from k2model.artifacts import Store
 
     store = Store.open(uri)
-    signed, copies, out = _signed(store, clean), _links(store, exact), folder / f"{part.name}.parquet"
+    signed, copies, out = _signed(store, clean), _links(store, exact, EXACT), folder / f"{part.name}.parquet"
     return band_links(signed, natural_sources(config), config, copies, out, *json.loads(part.task))
 
 
@@ -118,8 +118,8 @@ def _settle(
     folder: Path,
 ) -> dict[str, float]:  # fmt: skip
     signed, near = _signed(store, clean), folder / "near.parquet"
-    near_links(signed, config, _links(store, bands), near)
-    counts = merge(signed, _links(store, exact), near, folder)
+    near_links(signed, config, _links(store, bands, BANDS), near)
+    counts = merge(signed, _links(store, exact, EXACT), near, folder)
     near.unlink()
     (folder / NUMBERING_FILE).write_text(signed.numbering.to_json(), encoding="utf-8")
     return counts
@@ -134,10 +134,10 @@ def _fetch(store: "Store", clean: "ArtifactRef", paths: Iterable[str]) -> Path:
     return store.fetch(clean, frozenset(paths).__contains__)
 
 
-def _links(store: "Store", ref: "ArtifactRef") -> list[Path]:
+def _links(store: "Store", ref: "ArtifactRef", kind: str) -> list[Path]:
     """The links of all slices, in their order."""
     _, manifest = store.look_up(ref)
-    names = sorted(entry.path for entry in manifest.files if entry.path.startswith(f"{LINKS}/"))
+    names = sorted(entry.path for entry in manifest.files if entry.path.startswith(f"{kind}/"))
     folder = store.fetch(ref, frozenset(names).__contains__)
     return [folder / name for name in names]
 
