@@ -65,10 +65,11 @@ def _write_raw(raw: Path, megabytes: int) -> dict[str, int]:
 def _run(folder: Path, profile: str) -> None:
     from functools import partial
 
-    from k2model.corpus.curation.clean import SIGNATURES, clean_part
+    from k2model.corpus.curation.clean import clean_part
     from k2model.corpus.curation.folder import find_duplicates
     from k2model.corpus.curation.places import Numbering, places_in
     from k2model.corpus.curation.selection import select_part
+    from k2model.corpus.curation.signatures import SIGNATURES
     from k2model.corpus.curation.verdicts import write_verdict
     from k2model.recipe.curation import PROSE, WEB
     from k2model.recipe.schema import CorpusConfig, SourceConfig
@@ -80,12 +81,12 @@ def _run(folder: Path, profile: str) -> None:
     clean_part(raw, folder / "warm-up", places[0], config)  # tables of characters, the model of languages
     timed = partial(_timed, sum(_text_bytes(raw, place) for place in places) / 1e6)
     counts = timed("clean and sign", lambda: [clean_part(raw, work, place, config) for place in places])
-    found = timed("find duplicates", lambda: find_duplicates(work / SIGNATURES, places, config, work / "copies"))
+    found = timed("find duplicates", lambda: find_duplicates(work, places, config, work / "copies"))
     numbering = Numbering.of(work / SIGNATURES, places)
 
     def select() -> None:
         for place in places:
-            write_verdict(work / SIGNATURES, numbering, work / "copies", work / "verdicts", place)
+            write_verdict(work, numbering, work / "copies", work / "verdicts", place)
             select_part(raw, work, work / "verdicts", folder / "out", place, config)
 
     timed("select", select)

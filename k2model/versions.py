@@ -7,7 +7,9 @@ Source code itself is recorded in provenance, not hashed: a comment must not ret
 STEP_VERSIONS = {
     "corpus_raw": "2",
     "raw_checks": "1",
-    "corpus_clean": "1",
+    "corpus_clean": "2",
+    "exact_links": "1",
+    "band_links": "1",
     "duplicates": "1",
     "corpus": "3",
     "corpus_valid": "3",

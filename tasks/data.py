@@ -20,11 +20,13 @@ def validate_raw(store: StoreRef, config: ValidationConfig, raw: ArtifactRef) ->
 
 
 @data_task()
-def find_duplicates(store: StoreRef, config: CorpusConfig, raw: ArtifactRef, clean: ArtifactRef) -> Artifact:
-    """Copies over all parts, from their signatures: one machine, memory bounded by a slice of them."""
-    from k2model.corpus.curation.steps import compare
+def find_duplicates(
+    store: StoreRef, config: CorpusConfig, clean: ArtifactRef, exact: ArtifactRef, bands: ArtifactRef
+) -> Artifact:
+    """Which documents copy which, from the links of all slices: memory is bounded by the documents that have one."""
+    from k2model.corpus.curation.comparison import settle
 
-    return compare(store.open(), config, raw, clean)
+    return settle(store.open(), config, clean, exact, bands)
 
 
 @data_task(enable_deck=True)

@@ -30,7 +30,9 @@ def run_data_steps(plan: Any) -> PreparedData:
     read = fan_out(plan, "corpus_raw", [])
     raw = validate_raw(store=plan.store, config=plan.recipe.validation, raw=read)
     clean = fan_out(plan, "corpus_clean", [raw])
-    duplicates = find_duplicates(store=plan.store, config=plan.data.corpus, raw=raw, clean=clean)
+    exact = fan_out(plan, "exact_links", [clean])
+    bands = fan_out(plan, "band_links", [clean, exact])
+    duplicates = find_duplicates(store=plan.store, config=plan.data.corpus, clean=clean, exact=exact, bands=bands)
     curated = fan_out(plan, "corpus", [raw, clean, duplicates])
     corpus = validate(
         store=plan.store,

@@ -62,7 +62,8 @@ def made(store: Store, step: str) -> ArtifactRef:
 
 def run(step: str, place: Path) -> ArtifactRef:
     from k2model.corpus.build import raw_step
-    from k2model.corpus.curation.steps import clean_step, compare, curated_step
+    from k2model.corpus.curation.comparison import compare
+    from k2model.corpus.curation.steps import clean_step, curated_step
     from k2model.corpus.validation import validate
     from k2model.tokens import pack, tokenize, train_tokenizer
 
@@ -76,7 +77,7 @@ def run(step: str, place: Path) -> ArtifactRef:
     if step == "corpus_clean":
         return store.build_parts(clean_step(store, config, *before("corpus_raw")), WORKERS)
     if step == "duplicates":
-        return compare(store, config, *before("corpus_raw", "corpus_clean"), WORKERS)
+        return compare(store, config, *before("corpus_clean"), WORKERS)
     if step == "corpus":
         return store.build_parts(
             curated_step(store, config, *before("corpus_raw", "corpus_clean", "duplicates")), WORKERS

@@ -20,6 +20,20 @@ def _clean(store: Store, data: DataPlan, inputs: Sequence[ArtifactRef]) -> Parte
     return clean_step(store, data.corpus, raw)
 
 
+def _exact_links(store: Store, data: DataPlan, inputs: Sequence[ArtifactRef]) -> PartedStep:
+    from k2model.corpus.curation.comparison import exact_step
+
+    (clean,) = inputs
+    return exact_step(store, clean)
+
+
+def _band_links(store: Store, data: DataPlan, inputs: Sequence[ArtifactRef]) -> PartedStep:
+    from k2model.corpus.curation.comparison import band_step
+
+    clean, exact = inputs
+    return band_step(store, data.corpus, clean, exact)
+
+
 def _curated(store: Store, data: DataPlan, inputs: Sequence[ArtifactRef]) -> PartedStep:
     from k2model.corpus.curation.steps import curated_step
 
@@ -37,6 +51,8 @@ def _tokens(store: Store, data: DataPlan, inputs: Sequence[ArtifactRef]) -> Part
 _STEPS: dict[str, Callable[[Store, DataPlan, Sequence[ArtifactRef]], PartedStep]] = {
     "corpus_raw": _raw,
     "corpus_clean": _clean,
+    "exact_links": _exact_links,
+    "band_links": _band_links,
     "corpus": _curated,
     "tokens": _tokens,
 }

@@ -1,8 +1,8 @@
 """The first stage, of one part by itself: clean text, judge it, and sign what stays.
 
 In order: origin, one form, line cleaning, personal data, length, language, quality rules. Writes below `folder`
-`clean/` (documents that stay), `signatures/` (a row for each of them), `rejects/` and `account/`, each under the part's
-name. Memory is bounded by a batch of text.
+`clean/` (documents that stay), `signatures/` and for natural text `bands/` and `sketches/` (a row for each of them),
+`rejects/` and `account/`, each under the part's name. Memory is bounded by a batch of text.
 """
 
 import difflib
@@ -29,8 +29,9 @@ from k2model.recipe.curation import PII_KINDS, CurationProfile
 from k2model.recipe.schema import CorpusConfig
 
 #: Names below the folder of the stage.
-CLEAN, SIGNATURES, REJECTS, ACCOUNT = "clean", "signatures", "rejects", "account"
+CLEAN, REJECTS, ACCOUNT = "clean", "rejects", "account"
 STEPS = ("raw", "origin", "normalised", "personal_data", "length", "language", "quality")
+KEPT = f"documents/{STEPS[-1]}"  # the count of the documents that stay, and so are signed
 BATCH_BYTES = 1 << 20  # of text: some thirty times this is in memory at once
 
 
@@ -51,6 +52,11 @@ def profile_of(source: str, config: CorpusConfig) -> CurationProfile:
     )
 
 
+def natural_sources(config: CorpusConfig) -> list[str]:
+    """Those among whose documents near copies are looked for."""
+    return [source.name for source in config.sources if profile_of(source.name, config).natural]
+
+
 def clean_part(raw: Path, folder: Path, place: Place, config: CorpusConfig) -> dict[str, float]:
     """Clean one part of the corpus in `raw`; returns the counts of its account."""
     profile, account = profile_of(place.source, config), Account()
@@ -58,15 +64,17 @@ def clean_part(raw: Path, folder: Path, place: Place, config: CorpusConfig) -> d
         account.after(step, 0, 0)
     with ExitStack() as stack:
         documents = stack.enter_context(PartWriter(place.file(folder / CLEAN), DOCUMENT_SCHEMA))
-        signed = stack.enter_context(
-            PartWriter(place.file(folder / SIGNATURES), signatures.schema(config, profile.natural))
-        )
+        signed = {
+            kind: stack.enter_context(PartWriter(place.file(folder / kind), schema, dictionary=False))
+            for kind, schema in signatures.schemas(config, profile.natural).items()
+        }
         row = 0
         for batch in batches(place.file(raw)):
             for piece in by_bytes(batch, "text", BATCH_BYTES):
                 clean, signature = _Batch(pa.Table.from_batches([piece]), row, profile, config, account).cleaned()
                 documents.write(clean)
-                signed.write(signature)
+                for kind, table in signature.items():
+                    signed[kind].write(table)
                 row += piece.num_rows
     write_rejects(place.file(folder / REJECTS), account.rejects)
     account.save(place.file(folder / ACCOUNT, ".json"))
@@ -84,7 +92,8 @@ class _Batch:
         self.texts = self.table["text"].combine_chunks().cast(pa.large_string())
         self.segments = Segments(self.table["segments"].combine_chunks())
 
-    def cleaned(self) -> tuple[pa.Table, pa.Table]:
+    def cleaned(self) -> tuple[pa.Table, dict[str, pa.Table]]:
+        """The documents that stay, and their signatures by kind."""
         self._after("raw")
         origins = self.table["origin"]
         self._reject(blocked(origins, self.profile.blocked_hosts, self.profile.blocked_origin_words), "blocked_origin")
@@ -95,7 +104,7 @@ class _Batch:
         strings = self.texts.filter(kept)
         rows = np.flatnonzero(self.alive) + self.first_row
         duplicates = self.table["duplicates"].combine_chunks().filter(kept)
-        signature = signatures.signature_table(rows, strings, duplicates, bodies, self.alive, self.config)
+        signature = signatures.signature_tables(rows, strings, duplicates, bodies, self.alive, self.config)
         return self._documents().filter(kept), signature
 
     def _rewrite(self) -> None:

@@ -6,16 +6,21 @@ from functools import partial
 from pathlib import Path
 
 from k2model.artifacts import map_in_processes
-from k2model.corpus.curation.clean import SIGNATURES, clean_part, profile_of
-from k2model.corpus.curation.duplicates import band_links, exact_links, near_links, slices_for
+from k2model.corpus.curation.clean import clean_part, natural_sources
+from k2model.corpus.curation.duplicates import (
+    SLICE_ROWS,
+    band_links,
+    band_slices,
+    exact_links,
+    exact_slices,
+    near_links,
+)
 from k2model.corpus.curation.funnel import summarise
 from k2model.corpus.curation.places import Numbering, Place, places_in
 from k2model.corpus.curation.selection import select_part
-from k2model.corpus.curation.signatures import bands_of
+from k2model.corpus.curation.signatures import SIGNATURES, Signed
 from k2model.corpus.curation.verdicts import merge, write_verdict
 from k2model.recipe.schema import CorpusConfig
-
-POOL_DOCUMENTS = 500_000  # fewer are compared sooner than processes start
 
 
 def curate_folder(raw: Path, folder: Path, config: CorpusConfig, workers: int = 1) -> dict[str, float]:
@@ -26,7 +31,7 @@ def curate_folder(raw: Path, folder: Path, config: CorpusConfig, workers: int = 
     """
     places, work = places_in(raw, [source.name for source in config.sources]), folder / "work"
     map_in_processes(partial(_cleaned, raw, work, config), places, workers)
-    find_duplicates(work / SIGNATURES, places, config, work / "copies", workers)
+    find_duplicates(work, places, config, work / "copies", workers)
     selected = partial(_selected, raw, work, Numbering.of(work / SIGNATURES, places), folder, config)
     map_in_processes(selected, places, workers)
     shutil.rmtree(work)
@@ -35,21 +40,19 @@ def curate_folder(raw: Path, folder: Path, config: CorpusConfig, workers: int = 
 
 
 def find_duplicates(
-    signatures: Path, places: Sequence[Place], config: CorpusConfig, folder: Path, workers: int = 1
-) -> dict[str, float]:
-    """Compare all documents by their signatures, and write into `folder` what `write_verdict` reads."""
-    numbering = Numbering.of(signatures, places)
-    parts, (bands, _) = slices_for(numbering.documents), bands_of(config)
-    if numbering.documents < POOL_DOCUMENTS:
-        workers = 1
-    natural = tuple(source.name for source in config.sources if profile_of(source.name, config).natural)
-    exact = [folder / "exact" / f"{part:04d}.parquet" for part in range(parts)]
-    map_in_processes(partial(_exact, signatures, numbering, exact), range(parts), workers)
-    near = [(folder / "bands" / f"{band:02d}-{part:04d}.parquet", band, part, parts)
-            for band in range(bands) for part in range(parts)]  # fmt: skip
-    map_in_processes(partial(_band, signatures, numbering, natural, config, exact), near, workers)
-    near_links(signatures, numbering, config, [entry[0] for entry in near], folder / "near.parquet")
-    return merge(signatures, numbering, exact, folder / "near.parquet", folder)
+    cleaned: Path, places: Sequence[Place], config: CorpusConfig, folder: Path, workers: int = 1,
+    slice_rows: int = SLICE_ROWS,
+) -> dict[str, float]:  # fmt: skip
+    """Compare all documents by their signatures below `cleaned`, and write into `folder` what `write_verdict` reads.
+
+    The same bytes for any number of workers and any size of slices."""
+    signed, natural = Signed.of(cleaned, places), natural_sources(config)
+    exact = _files(folder / "exact", exact_slices(signed.numbering, slice_rows))
+    map_in_processes(partial(_exact, signed, exact), range(len(exact)), workers)
+    bands = _files(folder / "bands", band_slices(signed.numbering, natural, config, slice_rows))
+    map_in_processes(partial(_bands, signed, natural, config, exact, bands), range(len(bands)), workers)
+    near_links(signed, config, bands, folder / "near.parquet")
+    return merge(signed, exact, folder / "near.parquet", folder)
 
 
 def _cleaned(raw: Path, work: Path, config: CorpusConfig, place: Place) -> dict[str, float]:
@@ -59,17 +62,20 @@ def _cleaned(raw: Path, work: Path, config: CorpusConfig, place: Place) -> dict[
 def _selected(
     raw: Path, work: Path, numbering: Numbering, folder: Path, config: CorpusConfig, place: Place
 ) -> dict[str, float]:
-    write_verdict(work / SIGNATURES, numbering, work / "copies", work / "verdicts", place)
+    write_verdict(work, numbering, work / "copies", work / "verdicts", place)
     return select_part(raw, work, work / "verdicts", folder, place, config)
 
 
-def _exact(signatures: Path, numbering: Numbering, files: Sequence[Path], part: int) -> dict[str, float]:
-    return exact_links(signatures, numbering, files[part], part, len(files))
+def _files(folder: Path, slices: int) -> list[Path]:
+    return [folder / f"{part:05d}.parquet" for part in range(slices)]
 
 
-def _band(
-    signatures: Path, numbering: Numbering, natural: Sequence[str], config: CorpusConfig, exact: Sequence[Path],
-    entry: tuple[Path, int, int, int],
+def _exact(signed: Signed, files: Sequence[Path], part: int) -> dict[str, float]:
+    return exact_links(signed, files[part], part, len(files))
+
+
+def _bands(
+    signed: Signed, natural: Sequence[str], config: CorpusConfig, exact: Sequence[Path], files: Sequence[Path],
+    part: int,
 ) -> dict[str, float]:  # fmt: skip
-    out, band, part, parts = entry
-    return band_links(signatures, numbering, natural, config, exact, out, band, part, parts)
+    return band_links(signed, natural, config, exact, files[part], part, len(files))

@@ -18,6 +18,7 @@ from k2model.corpus.curation.hashing import Ints
 from k2model.corpus.documents import part_path, parts_of, source_file
 
 SIDES = ("heldout", "train")
+NUMBERING_FILE = "numbering.json"
 ROW_GROUP_ROWS, ROW_GROUP_BYTES = 16_384, 32 << 20
 
 
@@ -35,6 +36,10 @@ class Place(NamedTuple):
 
     def file(self, folder: Path, suffix: str = ".parquet") -> Path:
         return part_path(folder, *self).with_suffix(suffix)
+
+
+#: A place with the numbers [start, end) of its documents.
+Span = tuple[Place, int, int]
 
 
 def places_of(paths: Iterable[str], sources: Sequence[str]) -> list[Place]:
@@ -64,7 +69,11 @@ class Numbering:
 
     @classmethod
     def of(cls, signatures: Path, places: Sequence[Place]) -> "Numbering":
-        rows = [pq.read_metadata(place.file(signatures)).num_rows for place in places]
+        return cls.counted(places, [pq.read_metadata(place.file(signatures)).num_rows for place in places])
+
+    @classmethod
+    def counted(cls, places: Sequence[Place], rows: Sequence[int]) -> "Numbering":
+        """Of places in the order of priority and the documents of each."""
         return cls(tuple(places), np.concatenate([[0], np.cumsum(rows, dtype=np.int64)]).astype(np.int64))
 
     def to_json(self) -> str:
@@ -84,18 +93,25 @@ class Numbering:
         place = int(np.searchsorted(self.bounds, number, side="right")) - 1
         return f"{self.places[place].name}:{number - self.bounds[place]}"
 
+    def spans(self) -> Iterator[Span]:
+        """Every place with the numbers [start, end) of its documents."""
+        yield from zip(self.places, self.bounds[:-1].tolist(), self.bounds[1:].tolist(), strict=True)
+
     def span(self, place: Place) -> tuple[int, int]:
         index = self.places.index(place)
         return int(self.bounds[index]), int(self.bounds[index + 1])
 
 
 class PartWriter:
-    """Writes a part from batches of any size, in row groups of bounded rows and bytes."""
+    """Writes a part from batches of any size, in row groups of bounded rows and bytes.
 
-    def __init__(self, path: Path, schema: pa.Schema):
+    dictionary: of the values of every column; for hashes, of which no two are equal, it is 15% of the file.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, dictionary: bool = True):
         path.parent.mkdir(parents=True, exist_ok=True)
         self._schema, self._waiting, self._rows, self._bytes = schema, list[pa.Table](), 0, 0
-        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=dictionary)
 
     def write(self, rows: pa.Table) -> None:
         if rows.num_rows:

@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from k2model.corpus.curation.account import Account, Reject, merged, read_account, read_rejects, write_rejects
-from k2model.corpus.curation.clean import ACCOUNT, BATCH_BYTES, CLEAN, REJECTS, SIGNATURES, profile_of
+from k2model.corpus.curation.clean import ACCOUNT, BATCH_BYTES, CLEAN, REJECTS, profile_of
 from k2model.corpus.curation.decontamination import BY_KEY, Decontamination, Match, Tally, decontamination, detail
 from k2model.corpus.curation.places import PartWriter, Place, batches
+from k2model.corpus.curation.signatures import SIGNATURES
 from k2model.corpus.curation.texts import by_bytes
 from k2model.corpus.curation.verdicts import EXACT, NEAR, VERDICT_SCHEMA
 from k2model.corpus.documents import DOCUMENT_SCHEMA

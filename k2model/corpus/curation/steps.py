@@ -1,7 +1,7 @@
-"""Curation as steps of a store: `corpus_clean` and `corpus` in parts, and between them `duplicates` over all.
+"""Curation as steps of a store: `corpus_clean` and `corpus`, a part of the corpus each; between them the comparison.
 
-    corpus_clean   clean/, signatures/, rejects/, account/ of every part       (the largest: a copy of the raw corpus)
-    duplicates     gone.parquet, standing.parquet: which documents are copies, and of what
+    corpus_clean   clean/, signatures/, bands/, sketches/, rejects/, account/ of every part; numbering.json
+    comparison     `exact_links`, `band_links`, `duplicates`: which documents are copies, and of what
     corpus         the curated parts, their rejects, curation.json, contamination.parquet, items/
 
 A part reads its own files of the steps before it and no others, so any machine can make it.
@@ -14,27 +14,27 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from k2model.corpus.curation.clean import ACCOUNT, CLEAN, REJECTS, SIGNATURES, clean_part
-from k2model.corpus.curation.folder import find_duplicates
+from k2model.corpus.curation.clean import ACCOUNT, CLEAN, KEPT, REJECTS, clean_part
+from k2model.corpus.curation.comparison import compare
 from k2model.corpus.curation.funnel import summarise
-from k2model.corpus.curation.places import Numbering, Place, places_of
+from k2model.corpus.curation.places import NUMBERING_FILE, Numbering, Place, places_of
 from k2model.corpus.curation.selection import CONTAMINATION, select_part
-from k2model.corpus.curation.verdicts import GONE, STANDING, write_verdict
+from k2model.corpus.curation.signatures import SIGNATURES
+from k2model.corpus.curation.verdicts import write_verdict
 from k2model.recipe.schema import CorpusConfig
 from k2model.versions import STEP_VERSIONS
 
 if TYPE_CHECKING:
     from k2model.artifacts import ArtifactRef, Part, PartedStep, PartRecord, Store
 
-CLEANED, DUPLICATES, CURATED = "corpus_clean", "duplicates", "corpus"
-NUMBERING_FILE = "numbering.json"
+CLEANED, CURATED = "corpus_clean", "corpus"
 ITEMS = "items/"
 
 
 def curate(store: "Store", config: CorpusConfig, raw: "ArtifactRef", workers: int = 1) -> "ArtifactRef":
-    """The curated corpus of `raw`, through all three steps. Raises `CorpusError` when a source has nothing left."""
+    """The curated corpus of `raw`, through all steps. Raises `CorpusError` when a source has nothing left."""
     clean = store.build_parts(clean_step(store, config, raw), workers)
-    duplicates = compare(store, config, raw, clean, workers)
+    duplicates = compare(store, config, clean, workers)
     return store.build_parts(curated_step(store, config, raw, clean, duplicates), workers)
 
 
@@ -44,17 +44,7 @@ def clean_step(store: "Store", config: CorpusConfig, raw: "ArtifactRef") -> "Par
 
     identity = Identity(CLEANED, STEP_VERSIONS[CLEANED], _cleaning(config), {"raw": raw})
     parts = partial(_parts, store, raw, config)
-    return PartedStep(identity, parts, partial(_clean, store.uri, raw, config), _total)
-
-
-def compare(
-    store: "Store", config: CorpusConfig, raw: "ArtifactRef", clean: "ArtifactRef", workers: int = 1
-) -> "ArtifactRef":
-    """Which documents are copies of others, over all parts and both sides: kind `duplicates`."""
-    from k2model.artifacts import Identity
-
-    identity = Identity(DUPLICATES, STEP_VERSIONS[DUPLICATES], _comparing(config), {"clean": clean})
-    return store.build(identity, lambda folder: _compare(store, config, raw, clean, workers, folder))
+    return PartedStep(identity, parts, partial(_clean, store.uri, raw, config), partial(_number, _sources(config)))
 
 
 def curated_step(
@@ -83,14 +73,6 @@ def _cleaning(config: CorpusConfig) -> dict[str, Any]:
         "minhash_permutations": config.minhash_permutations,
         "near_duplicate_threshold": config.near_duplicate_threshold,
         "shingle_words": config.shingle_words,
-    }
-
-
-def _comparing(config: CorpusConfig) -> dict[str, Any]:
-    return {
-        "sources": _sources(config),
-        "near_duplicate_threshold": config.near_duplicate_threshold,
-        "minhash_permutations": config.minhash_permutations,
     }
 
 
@@ -123,18 +105,15 @@ def _clean(uri: str, raw: "ArtifactRef", config: CorpusConfig, part: "Part", fol
     return clean_part(corpus, folder, Place(*json.loads(part.task)), config)
 
 
-def _compare(
-    store: "Store", config: CorpusConfig, raw: "ArtifactRef", clean: "ArtifactRef", workers: int, folder: Path
-) -> dict[str, float]:
-    places = _places(store, raw, config)
-    signatures = store.fetch(clean, lambda path: path.startswith(f"{SIGNATURES}/")) / SIGNATURES
-    work = folder / "work"
-    counts = find_duplicates(signatures, places, config, work, workers)
-    for name in (GONE, STANDING):
-        shutil.move(work / name, folder / name)
-    shutil.rmtree(work)
-    (folder / NUMBERING_FILE).write_text(Numbering.of(signatures, places).to_json(), encoding="utf-8")
-    return counts
+def _number(sources: "Sequence[str]", records: "Sequence[PartRecord]", folder: Path) -> dict[str, float]:
+    """Number the documents that have a signature, for all that compare them."""
+    from k2model.artifacts import totals
+
+    rows = {record.name: int(record.counts[KEPT]) for record in records}
+    places = places_of((f"{name}.parquet" for name in rows), sources)
+    numbering = Numbering.counted(places, [rows[place.name] for place in places])
+    (folder / NUMBERING_FILE).write_text(numbering.to_json(), encoding="utf-8")
+    return {name: count for name, count in totals(records).items() if "/" not in name}
 
 
 def _select(
@@ -149,7 +128,7 @@ def _select(
     cleaned = store.fetch(clean, lambda path: path.rpartition(".")[0] in own)
     copies, verdicts = store.fetch(duplicates), folder / "verdicts"
     numbering = Numbering.from_json((copies / NUMBERING_FILE).read_text(encoding="utf-8"))
-    write_verdict(cleaned / SIGNATURES, numbering, copies, verdicts, place)
+    write_verdict(cleaned, numbering, copies, verdicts, place)
     counts = select_part(corpus, cleaned, verdicts, folder, place, config)
     shutil.rmtree(verdicts)
     return counts
@@ -165,9 +144,3 @@ def _finish(
     corpus = store.fetch(raw, lambda path: path.startswith(ITEMS))
     shutil.copytree(corpus / ITEMS, folder / ITEMS)
     return summarise(corpus, told, folder, _places(store, raw, config), config)
-
-
-def _total(records: "Sequence[PartRecord]", folder: Path) -> dict[str, float]:
-    from k2model.artifacts import totals
-
-    return {name: count for name, count in totals(records).items() if "/" not in name}

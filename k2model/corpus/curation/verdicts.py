@@ -7,9 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from k2model.corpus.curation.duplicates import read_links, read_rows
+from k2model.corpus.curation.duplicates import read_rows
 from k2model.corpus.curation.hashing import Ints
+from k2model.corpus.curation.links import read_links
 from k2model.corpus.curation.places import Numbering, Place
+from k2model.corpus.curation.signatures import SIGNATURES, Signed
 
 EXACT, NEAR = "exact_duplicate", "near_duplicate"
 GONE, STANDING = "gone.parquet", "standing.parquet"
@@ -37,7 +39,7 @@ STANDING_SCHEMA = pa.schema(
 _GROUP = 1 << 16  # rows a row group: a part reads only the groups that speak of it
 
 
-def merge(signatures: Path, numbering: Numbering, exact: Sequence[Path], near: Path, folder: Path) -> dict[str, float]:
+def merge(signed: Signed, exact: Sequence[Path], near: Path, folder: Path) -> dict[str, float]:
     """Two tables below `folder` by document's number: `gone.parquet`, and `standing.parquet` for those they copy."""
     copies, firsts = read_links(exact)
     similar, leaders = read_links([near])
@@ -45,7 +47,7 @@ def merge(signatures: Path, numbering: Numbering, exact: Sequence[Path], near: P
     originals = np.concatenate([_through(similar, leaders, firsts), leaders])
     order = np.argsort(documents)
     documents, originals, near_too = documents[order], originals[order], order >= len(copies)
-    own = read_rows(signatures, numbering, documents, "duplicates").reshape(-1).astype(np.int64)
+    own = read_rows(signed, SIGNATURES, documents, "duplicates").reshape(-1).astype(np.int64)
     standing, who = np.unique(originals, return_inverse=True)
     counts = np.zeros(len(standing), dtype=np.int64)
     np.add.at(counts, who, own)
@@ -55,11 +57,12 @@ def merge(signatures: Path, numbering: Numbering, exact: Sequence[Path], near: P
     return {EXACT: float(len(copies)), NEAR: float(len(similar))}
 
 
-def write_verdict(signatures: Path, numbering: Numbering, merged: Path, folder: Path, place: Place) -> dict[str, float]:
-    """The verdicts on one part, as `folder`/<its name>.parquet; `merged` is the folder that `merge` wrote."""
+def write_verdict(cleaned: Path, numbering: Numbering, merged: Path, folder: Path, place: Place) -> dict[str, float]:
+    """The verdicts on one part, as `folder`/<its name>.parquet; `cleaned` is the folder that `clean_part` wrote to,
+    `merged` the one of `merge`."""
     start, end = numbering.span(place)
-    own = pq.read_table(place.file(signatures), columns=["duplicates"], partitioning=None)["duplicates"].to_numpy()
-    counts = own.astype(np.int64)
+    signature = pq.read_table(place.file(cleaned / SIGNATURES), columns=["duplicates"], partitioning=None)
+    counts = signature["duplicates"].to_numpy().astype(np.int64)
     standing = _read(merged / STANDING, start, end)
     counts[standing["document"].to_numpy() - start] += standing["duplicates"].to_numpy()
     gone = _read(merged / GONE, start, end)

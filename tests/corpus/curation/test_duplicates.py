@@ -2,13 +2,15 @@
 
 import json
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from random import Random
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from k2model.corpus.curation import duplicates, minhash
+from k2model.corpus.curation import duplicates, links, minhash
 from k2model.corpus.curation.folder import curate_folder
 from k2model.corpus.curation.texts import Texts
 from k2model.corpus.documents import make_document, part_path, parts_of, read_documents
@@ -141,8 +143,9 @@ def test_near_copies_are_looked_for_in_natural_text_alone(tmp_path):
 
 
 def test_links_are_the_same_however_the_work_is_sliced(tmp_path):
-    from k2model.corpus.curation.clean import SIGNATURES, clean_part
-    from k2model.corpus.curation.places import Numbering, places_in
+    from k2model.corpus.curation.clean import clean_part
+    from k2model.corpus.curation.places import places_in
+    from k2model.corpus.curation.signatures import BANDS, SKETCHES, Signed
 
     rng = Random(9)
     bases = [distinct_words(rng, 80) for _ in range(30)]
@@ -152,23 +155,70 @@ def test_links_are_the_same_however_the_work_is_sliced(tmp_path):
     places = places_in(tmp_path / "raw", ["books"])
     for place in places:
         clean_part(tmp_path / "raw", tmp_path, place, CONFIG)
-    signatures = tmp_path / SIGNATURES
-    numbering = Numbering.of(signatures, places)
+    signed = Signed.of(tmp_path, places)
 
     def linked(parts):
         exact = [tmp_path / f"exact{part}of{parts}" for part in range(parts)]
         band = [tmp_path / f"band{part}of{parts}" for part in range(parts)]
         for part in range(parts):
-            duplicates.exact_links(signatures, numbering, exact[part], part, parts)
+            duplicates.exact_links(signed, exact[part], part, parts)
         for part in range(parts):
-            duplicates.band_links(signatures, numbering, ["books"], CONFIG, exact, band[part], 0, part, parts)
-        return [
-            sorted(zip(*map(np.ndarray.tolist, duplicates.read_links(files)), strict=True)) for files in (exact, band)
-        ]
+            duplicates.band_links(signed, ["books"], CONFIG, exact, band[part], part, parts)
+        return [set(zip(*map(np.ndarray.tolist, links.read_links(files)), strict=True)) for files in (exact, band)]
 
     whole = linked(1)
     assert len(whole[0]) == 30 and len(whole[1]) > 50
     assert linked(5) == whole
+    bands, sketches = (pa.concat_tables([pq.read_table(p.file(tmp_path / kind)) for p in places])
+                       for kind in (BANDS, SKETCHES))  # fmt: skip
+    assert whole[1] == searched(bands, sketches["sketch"].to_pylist(), {document for document, _ in whole[0]})
+
+
+def searched(bands, sketches, copies):
+    """Links by the definition: in every group of equal keys the first leads those similar to it, and so on."""
+    found = set()
+    for name in bands.column_names[:-1]:
+        groups = {}
+        for number, key in enumerate(bands[name].to_pylist()):
+            if number not in copies:
+                groups.setdefault(key, []).append(number)
+        for left in groups.values():
+            while left:
+                head, *others = left
+                agree = {o: np.mean([a == b for a, b in zip(sketches[o], sketches[head], strict=True)]) for o in others}
+                similar = {o for o in others if (agree[o] - 1 / 256) / (1 - 1 / 256) >= CONFIG.near_duplicate_threshold}
+                found |= {(o, head) for o in similar}
+                left = [o for o in others if o not in similar]
+    return found
+
+
+def test_groups_are_never_cut():
+    groups = np.array([0, 0, 1, 1, 1, 1, 2, 5, 5])
+    pieces = [groups[piece].tolist() for piece in duplicates.whole_groups(groups, 3)]
+    assert pieces == [[0, 0, 1, 1, 1, 1], [2, 5, 5]]
+
+
+def test_any_size_of_slices_gives_the_same_bytes(tmp_path):
+    from k2model.corpus.curation.clean import clean_part
+    from k2model.corpus.curation.folder import find_duplicates
+    from k2model.corpus.curation.places import places_in
+
+    rng = Random(3)
+    bases = [distinct_words(rng, 60) for _ in range(12)]
+    texts = [" ".join(edited(rng, rng.choice(bases), 1)) for _ in range(60)] + [" ".join(b) for b in bases * 2]
+    documents = [document("books", text, str(i)) for i, text in enumerate(texts)]
+    write_raw(tmp_path / "raw", {("train", "books", part): documents[part::2] for part in range(2)})
+    places = places_in(tmp_path / "raw", ["books"])
+    for place in places:
+        clean_part(tmp_path / "raw", tmp_path, place, CONFIG)
+    found = []
+    for slice_rows in (1_000_000, 100, 40):
+        folder = tmp_path / f"slices of {slice_rows}"
+        find_duplicates(tmp_path, places, CONFIG, folder, slice_rows=slice_rows)
+        slices = [len(list((folder / kind).iterdir())) for kind in ("exact", "bands")]
+        found.append((slices, [(folder / name).read_bytes() for name in ("gone.parquet", "standing.parquet")]))
+    assert [slices for slices, _ in found] == [[1, 1], [1, 12], [3, 30]]  # 84 documents of 14 bands
+    assert all(one == other for (_, one), (_, other) in pairwise(found))
 
 
 def test_components_are_those_of_a_search():
@@ -186,7 +236,11 @@ def test_components_are_those_of_a_search():
             if expected[at] < 0:
                 expected[at] = node
                 waiting += neighbours[at]
-    assert duplicates.components(one, other, 400).tolist() == expected
+    assert links.components(np.arange(400), one, other).tolist() == expected
+    root = np.arange(400)
+    for piece in range(0, 300, 50):
+        root = links.components(root, one[piece : piece + 50], other[piece : piece + 50])
+    assert root.tolist() == expected
 
 
 def test_sketches_estimate_the_exact_jaccard_index():

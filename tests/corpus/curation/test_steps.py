@@ -7,8 +7,9 @@ from random import Random
 import pytest
 
 from k2model.artifacts import ArtifactRef, Identity, Store, make_part
+from k2model.corpus.curation.comparison import compare
 from k2model.corpus.curation.folder import curate_folder
-from k2model.corpus.curation.steps import clean_step, compare, curate, curated_step
+from k2model.corpus.curation.steps import clean_step, curate, curated_step
 from tests.corpus.curation.planted import CONFIG, GOOD, prose, sentences, tool_document, write_raw
 
 
@@ -55,7 +56,7 @@ def test_a_part_needs_no_other_parts_files(raw: Path, tmp_path: Path) -> None:
     store = Store.open(tmp_path / "store")
     ref = stored(store, raw)
     clean = store.build_parts(clean_step(store, CONFIG, ref))
-    step = curated_step(store, CONFIG, ref, clean, compare(store, CONFIG, ref, clean))
+    step = curated_step(store, CONFIG, ref, clean, compare(store, CONFIG, clean))
     one, *_, other = [part for part in step.parts() if "prose" in part.name]
     calm = make_part(store, step, other)
     (Path(store.location(step.identity)) / "attachments" / "parts" / f"{other.name}.json").unlink()
