@@ -1,4 +1,4 @@
-"""What the statistics of a whole corpus need of each document: a narrow row, so that no text is read twice.
+"""What the statistics of a whole corpus need of each document: a narrow row, so that gathering reads no text.
 
 Whoever looks at a part of a corpus writes the facts of its published documents, about 60 bytes each, and
 whoever gathers the parts reads those alone. A text is known by its MD5, which only has to tell equal from
