@@ -1,7 +1,7 @@
 """Steps made part by part, as Flyte map tasks: every part a pod of its own, retried and resumed on its own.
 
-Three tasks serve every step: what parts there are, one of them, and gathering them. A step that is made already has no
-parts left, so that nothing is started for it.
+Three tasks serve every step: what parts there are, one of them, and gathering them; `tasks.gates` has others for the
+last. A step that is made already has no parts left, so that nothing is started for it.
 """
 
 import functools
@@ -48,9 +48,12 @@ def gather_parts(step: str, store: StoreRef, data: DataPlan, inputs: list[Artifa
     return gather(opened, parted_step(step, opened, data, inputs), made)
 
 
-def fan_out(plan: Any, step: str, inputs: list[Any]) -> Any:
-    """Composes the three tasks; `plan` is the promise of a `LifecyclePlan`. Returns the artifact's promise."""
+def fan_out(plan: Any, step: str, inputs: list[Any], gather: Any = gather_parts) -> Any:
+    """Composes the three tasks; `plan` is the promise of a `LifecyclePlan`.
+
+    Returns the promise of what `gather` gives, a task with the signature of `gather_parts`.
+    """
     parts = list_parts(step=step, store=plan.store, data=plan.data, inputs=inputs)
     one = functools.partial(make_one, step=step, store=plan.store, data=plan.data, inputs=inputs)
     made = map_task(one, concurrency=CONCURRENCY)(part=parts)
-    return gather_parts(step=step, store=plan.store, data=plan.data, inputs=inputs, made=made)
+    return gather(step=step, store=plan.store, data=plan.data, inputs=inputs, made=made)

@@ -1,4 +1,4 @@
-"""Tokenizer, token shards, and the packed sequences of one phase."""
+"""Tokenizer, and the packed sequences of one phase."""
 
 from k2model.artifacts import ArtifactRef
 from k2model.planning import StoreRef
@@ -12,15 +12,6 @@ def train_tokenizer(store: StoreRef, config: TokenizerConfig, corpus: ArtifactRe
     from k2model.tokens import train_tokenizer
 
     return train_tokenizer(store.open(), config, corpus)
-
-
-@data_task()
-def validate_tokens(store: StoreRef, config: ValidationConfig, tokens: ArtifactRef) -> Artifact:
-    """Gives back `tokens` when they pass, so that what needs them waits for the gate."""
-    from k2model.tokens.validation import validate_tokens
-
-    validate_tokens(store.open(), config, tokens)
-    return tokens
 
 
 @data_task()

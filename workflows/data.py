@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 from flytekit import workflow
 
-from tasks.data import find_duplicates, summarize_data, validate, validate_raw
+from tasks.data import find_duplicates, summarize_data
+from tasks.gates import pass_gate, publish_checked
 from tasks.parts import fan_out
 from tasks.resolve import resolve
-from tasks.tokens import train_tokenizer, validate_tokens
+from tasks.tokens import train_tokenizer
 
 
 class PreparedData(NamedTuple):
@@ -28,23 +29,16 @@ class PreparedData(NamedTuple):
 def run_data_steps(plan: Any) -> PreparedData:
     """Compose the tasks from sources to tokens; `plan` is the promise of a `LifecyclePlan`."""
     read = fan_out(plan, "corpus_raw", [])
-    raw = validate_raw(store=plan.store, config=plan.recipe.validation, raw=read)
+    raw = fan_out(plan, "raw_checks", [read], pass_gate)
     clean = fan_out(plan, "corpus_clean", [raw])
     exact = fan_out(plan, "exact_links", [clean])
     bands = fan_out(plan, "band_links", [clean, exact])
     duplicates = find_duplicates(store=plan.store, config=plan.data.corpus, clean=clean, exact=exact, bands=bands)
     curated = fan_out(plan, "corpus", [raw, clean, duplicates])
-    corpus = validate(
-        store=plan.store,
-        config=plan.recipe.validation,
-        mixtures=plan.data.mixtures,
-        phase_tokens=plan.data.phase_tokens,
-        curation=plan.recipe.corpus,
-        corpus=curated,
-    )
+    corpus = fan_out(plan, "corpus_valid", [curated], publish_checked)
     tokenizer = train_tokenizer(store=plan.store, config=plan.recipe.tokenizer, corpus=corpus)
     encoded = fan_out(plan, "tokens", [corpus, tokenizer])
-    tokens = validate_tokens(store=plan.store, config=plan.recipe.validation, tokens=encoded)
+    tokens = fan_out(plan, "tokens_checks", [encoded], pass_gate)
     return PreparedData(raw, curated, corpus, tokenizer, tokens)
 
 

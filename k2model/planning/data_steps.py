@@ -13,6 +13,13 @@ def _raw(store: Store, data: DataPlan, inputs: Sequence[ArtifactRef]) -> PartedS
     return raw_step(data.corpus)
 
 
+def _raw_checks(store: Store, data: DataPlan, inputs: Sequence[ArtifactRef]) -> PartedStep:
+    from k2model.corpus.validation import raw_checks_step
+
+    (raw,) = inputs
+    return raw_checks_step(store, data.validation, raw)
+
+
 def _clean(store: Store, data: DataPlan, inputs: Sequence[ArtifactRef]) -> PartedStep:
     from k2model.corpus.curation.steps import clean_step
 
@@ -41,6 +48,21 @@ def _curated(store: Store, data: DataPlan, inputs: Sequence[ArtifactRef]) -> Par
     return curated_step(store, data.corpus, raw, clean, duplicates)
 
 
+def _valid(store: Store, data: DataPlan, inputs: Sequence[ArtifactRef]) -> PartedStep:
+    from k2model.corpus.validation import valid_step
+
+    (curated,) = inputs
+    return valid_step(
+        store,
+        data.validation,
+        data.mixtures,
+        curated,
+        phase_tokens=data.phase_tokens,
+        min_characters=data.corpus.min_characters,
+        max_characters=data.corpus.max_characters,
+    )
+
+
 def _tokens(store: Store, data: DataPlan, inputs: Sequence[ArtifactRef]) -> PartedStep:
     from k2model.tokens import tokens_step
 
@@ -48,13 +70,23 @@ def _tokens(store: Store, data: DataPlan, inputs: Sequence[ArtifactRef]) -> Part
     return tokens_step(store, corpus, tokenizer)
 
 
+def _tokens_checks(store: Store, data: DataPlan, inputs: Sequence[ArtifactRef]) -> PartedStep:
+    from k2model.tokens.validation import tokens_checks_step
+
+    (tokens,) = inputs
+    return tokens_checks_step(store, data.validation, tokens)
+
+
 _STEPS: dict[str, Callable[[Store, DataPlan, Sequence[ArtifactRef]], PartedStep]] = {
     "corpus_raw": _raw,
+    "raw_checks": _raw_checks,
     "corpus_clean": _clean,
     "exact_links": _exact_links,
     "band_links": _band_links,
     "corpus": _curated,
+    "corpus_valid": _valid,
     "tokens": _tokens,
+    "tokens_checks": _tokens_checks,
 }
 
 

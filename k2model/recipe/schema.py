@@ -359,7 +359,8 @@ class ValidationConfig:
     max_padding: float = 0.05  # of a phase's positions
     max_split: float = 0.5  # of a phase's documents: longer than a row
     max_truncated: float = 0.05  # of a phase's documents: cut to fill a row
-    workers: int = hardware(2)  # processes; fewer where the corpus is too small to be worth their start
+    part_bytes: int = hardware(200_000_000)  # of text or tokens that one part of a gate looks at: a pod, a process
+    workers: int = hardware(2)  # processes, where a gate's parts are made on one machine
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 Knows nothing of Great Expectations: this is the part other code (report, tests) may rely on.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from k2model.errors import K2Error
 from k2model.recipe.expectations import Severity
@@ -53,6 +54,17 @@ class Outcome:
         """Under which name the offending rows are set aside, "" when they are not."""
         return self.expectation if self.severity is Severity.QUARANTINE else ""
 
+    def to_json(self) -> dict[str, Any]:
+        """Everything but `rows`, for another process."""
+        content = asdict(self) | {"severity": self.severity.value}
+        del content["rows"]
+        return content
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Outcome":
+        kept = {"severity": Severity(content["severity"]), "samples": tuple(content["samples"])}
+        return cls(**{**content, **kept})
+
     def record(self) -> dict[str, object]:
         """The row of `validation.json`."""
         return {
@@ -72,7 +84,11 @@ class Outcome:
 
 
 def merge_parts(outcomes: Iterable[Outcome]) -> list[Outcome]:
-    """One outcome for each expectation and shard, in the order of their first: counts and parts are summed."""
+    """One outcome for each expectation and shard, in the order of their first: counts and parts are summed.
+
+    Runs of outcomes may be merged first and then what came of them; that gives the same. `outcomes` is gone
+    through once, and only what is given back is held.
+    """
     merged: dict[tuple[str, str, str, str], Outcome] = {}
     for outcome in outcomes:
         key = (outcome.suite, outcome.shard, outcome.expectation, outcome.column)

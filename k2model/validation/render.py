@@ -7,11 +7,12 @@ have a section, at most `MOST` of one suite.
 """
 
 import html
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from k2model.validation.outcome import Outcome
 from k2model.validation.runner import Runner
@@ -29,7 +30,6 @@ td:last-child{overflow-wrap:anywhere}
 h1{font-size:1.5rem} h2{font-size:1.15rem;margin-top:2rem} h5,h6{margin:.4rem 0;font-size:1rem}
 .alert{background:#f3f4f6;padding:.5rem .8rem;border-radius:4px;margin:1rem 0 .4rem}
 .badge{background:#e5e7eb;border-radius:3px;padding:0 .3rem}
-.collapse,p>a[data-toggle]{display:none}
 i.text-success::before{content:"\\2713";color:#15803d;font-style:normal;font-weight:bold}
 i.text-danger::before{content:"\\2717";color:#b91c1c;font-style:normal;font-weight:bold}
 i.text-warning::before{content:"!";color:#b45309;font-style:normal;font-weight:bold}
@@ -55,11 +55,36 @@ def page_of(runner: Runner, suite: str, table: str) -> Page:
     view = _section_view()
     rendered = ValidationResultsPageRenderer().render(runner.result)
     parts = (
-        view.render({"section": section.to_json_dict(), "section_loop": {"index": index}})
+        view.render({"section": _unfolded(section.to_json_dict()), "section_loop": {"index": index}})
         for index, section in enumerate(rendered.sections, 1)
     )
     # The overview links to the suite's page of the site that is not built.
     return Page(suite, table, "".join(parts).replace('href="../../../../expectations/', 'data-suite="'))
+
+
+def _unfolded(content: Any) -> Any:
+    """Without what is folded away: no script here unfolds it, and it holds times and random names."""
+    if isinstance(content, dict):
+        return {name: _unfolded(value) for name, value in content.items()}
+    if isinstance(content, list):
+        folded = [isinstance(one, dict) and one.get("content_block_type") == "collapse" for one in content]
+        return [_unfolded(one) for one, hidden in zip(content, folded, strict=True) if not hidden]
+    return content
+
+
+def page_if_broken(runner: Runner, suite: str, table: str, outcomes: Iterable[Outcome]) -> Page | None:
+    """The page of what `runner` last found, when any of a table's outcomes is not met."""
+    return None if all(one.success for one in outcomes) else page_of(runner, suite, table)
+
+
+def few_sections(pages: Iterable[Page], seen: Counter[str]) -> Iterator[Page]:
+    """The pages, of which only those keep their sections that will be shown: the others are merely counted.
+
+    `seen` counts the pages of each suite from one call to the next.
+    """
+    for page in pages:
+        seen[page.suite] += 1
+        yield page if seen[page.suite] <= MOST else replace(page, sections="")
 
 
 def write_data_docs(folder: Path, pages: Sequence[Page], outcomes: Sequence[Outcome], what: str) -> None:

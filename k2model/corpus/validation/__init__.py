@@ -11,9 +11,11 @@ from k2model.validation import Outcome, ValidationFailed
 _STEP = "k2model.corpus.validation.step"
 _LAZY = {
     "validate": _STEP,
+    "valid_step": _STEP,
     "validate_folder": _STEP,
     "check_raw": _STEP,
     "validate_raw": _STEP,
+    "raw_checks_step": _STEP,
     "Bounds": "k2model.corpus.validation.suites",
     "drift": "k2model.corpus.validation.drift",
 }

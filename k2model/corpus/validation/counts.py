@@ -1,4 +1,4 @@
-"""What is counted of the published documents of a part, so that it can be summed over parts."""
+"""What is counted of a file and of its published documents, so that it can be summed over files and parts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -66,11 +66,43 @@ class PartCounts:
             _summed(self.buckets, other.buckets, BUCKETS), _summed(self.characters, other.characters, CLASSES)
         )
 
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> "PartCounts":
+        """From what `dataclasses.asdict` made of one."""
+        buckets = {name: Amount(**amount) for name, amount in content["buckets"].items()}
+        return PartCounts(buckets, content["characters"])
+
     def amount(self, bucket: str = "") -> Amount:
         """Of all documents that stand for so many copies (see `k2model.recipe.buckets`)."""
         low, high = bucket_range(bucket)
         inside = [amount for name, amount in self.buckets.items() if low <= bucket_range(name)[0] <= high]
         return sum(inside, Amount())
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The training documents of a source: its `files`, documents `read` and set aside, why; counts of the others."""
+
+    files: int = 0
+    read: int = 0
+    quarantined: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    counts: PartCounts = field(default_factory=PartCounts)
+
+    def __add__(self, other: "Tally") -> "Tally":
+        names = tuple(sorted(self.reasons.keys() | other.reasons.keys()))
+        return Tally(
+            self.files + other.files,
+            self.read + other.read,
+            self.quarantined + other.quarantined,
+            _summed(self.reasons, other.reasons, names),
+            self.counts + other.counts,
+        )
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> "Tally":
+        """From what `dataclasses.asdict` made of one."""
+        return Tally(**{**content, "counts": PartCounts.from_json(content["counts"])})
 
 
 def _summed(one: Mapping[str, Any], other: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

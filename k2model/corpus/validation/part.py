@@ -1,11 +1,10 @@
-"""One part of a corpus against the rules about single documents, and what is published of it.
+"""Part files of a corpus against the rules about single documents, and what is published of them.
 
 A part is read a frame at a time: a bounded number of rows, fewer where documents are long, so that
-memory depends on neither the size of a part nor the number of parts. What a part counts is summed over
-parts by `statistics`. Nothing here looks at two parts.
+memory depends on neither the size of a part nor the number of parts. Nothing here compares two parts.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -16,14 +15,14 @@ import pyarrow.parquet as pq
 
 from k2model.corpus.documents import DOCUMENT_SCHEMA, ITEM_SCHEMA
 from k2model.corpus.validation import suites
-from k2model.corpus.validation.counts import PartCounts
+from k2model.corpus.validation.counts import PartCounts, Tally
 from k2model.corpus.validation.measures import EvaluationItems, document_frame
 from k2model.corpus.validation.quarantine import Reasons, count_reasons, publish_part, reasons_by_row
 from k2model.corpus.validation.suites import Bounds
 from k2model.corpus.validation.tables import schema_rows
 from k2model.errors import K2Error
 from k2model.validation import Outcome, Suite, one_part
-from k2model.validation.render import Page, page_of
+from k2model.validation.render import Page, page_if_broken
 from k2model.validation.runner import Located, Runner
 
 ROWS_PER_FRAME = 16_384
@@ -56,22 +55,13 @@ class PartFile:
 
 @dataclass(frozen=True)
 class PartOutcome:
-    """What was found in one part. `reasons` counts the documents set aside, `page` shows the first bad frame."""
+    """What was found in one part file; `page` shows the first bad frame."""
 
     stem: str
-    part: str
-    read: int = 0
-    quarantined: int = 0
+    tally: Tally = field(default_factory=Tally)
     outcomes: tuple[Outcome, ...] = ()
-    reasons: Mapping[str, int] = field(default_factory=dict)
-    counts: PartCounts = field(default_factory=PartCounts)
     page: Page | None = None
-    schema: tuple[dict[str, str], ...] = ()  # the columns that are not as they should be
-
-
-def parts_in(folder: Path, side: str) -> list[PartFile]:
-    """All parts of a side, by source and number."""
-    return [PartFile.of(folder, path) for path in sorted((folder / side).glob("*/*.parquet"))]
+    schema: tuple[dict[str, str], ...] = ()  # a row for each column, see `schema_rows`
 
 
 def validate_parts(
@@ -90,8 +80,8 @@ def validate_parts(
     def look() -> None:
         found = runner.run_together(suite, [place for _, _, place in waiting]) if waiting else []
         for (part, table, place), outcomes in zip(waiting, found, strict=True):
-            if part.page is None and any(not one.success for one in outcomes):
-                part.page = page_of(runner, suite.name, f"{part.file.stem}/{part.file.part}")
+            where = f"{part.file.stem}/{part.file.part}"
+            part.page = part.page or page_if_broken(runner, suite.name, where, outcomes)
             part.add(table, place, outcomes)
         waiting.clear()
 
@@ -131,22 +121,20 @@ class _Part:
     def outcome(self, target: Path | None) -> PartOutcome:
         file = self.file
         if not self.well_formed:
-            return PartOutcome(file.stem, file.part, schema=self.schema)
+            return PartOutcome(file.stem, schema=self.schema)
         if target is not None:
             publish_part(file.path, target, file.stem, file.part, self._bad, frames_of(file.path))
-        return PartOutcome(
-            file.stem, file.part, self._rows, len(self._bad), tuple(one_part(self._found)),
-            count_reasons(self._bad), self._counts, self.page, self.schema,
-        )  # fmt: skip
+        tally = Tally(1, self._rows, len(self._bad), count_reasons(self._bad), self._counts)
+        return PartOutcome(file.stem, tally, tuple(one_part(self._found)), self.page, self.schema)
 
 
-def frames_of(path: Path) -> Iterator[pa.Table]:
-    """The rows of a Parquet file in order, a bounded number of bytes at a time."""
+def frames_of(path: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """The rows of a Parquet file in order, a bounded number of bytes at a time; all columns or those named."""
     with pq.ParquetFile(path) as file:
         groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
         widest = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=1.0)
         rows = max(1, min(ROWS_PER_FRAME, int(BYTES_PER_FRAME / max(widest, 1.0))))
-        for batch in file.iter_batches(rows, use_threads=False):
+        for batch in file.iter_batches(rows, columns=columns, use_threads=False):
             yield pa.Table.from_batches([batch])
 
 
@@ -159,7 +147,7 @@ def read_schema(path: Path) -> pa.Schema:
 
 @cache
 def _runner(kind: str, bounds: Bounds) -> tuple[Runner, Suite]:
-    """One for all parts a process looks at."""
+    """One for all files a process looks at."""
     return Runner(), SUITES[kind](bounds)
 
 

@@ -1,7 +1,7 @@
 """What a whole corpus is, in small numbers: `statistics.json`, made by DuckDB in bounded memory.
 
-DuckDB streams the part files and spills what it groups to disk, so memory is bounded by `MEMORY` and
-not by the corpus. Only sums of whole numbers are taken, so the numbers do not depend on the order in
+DuckDB streams the facts of all parts (`facts`) and spills what it groups to disk, so memory is not a
+function of the corpus. Only sums of whole numbers are taken, so the numbers do not depend on the order in
 which rows come. What parts count of themselves (characters, buckets) is in `counts`.
 """
 
@@ -12,18 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from k2model.corpus.validation.counts import PartCounts
+from k2model.validation.database import files_sql, open_database
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-MEMORY = "512MB"  # of DuckDB; what is beyond it is spilled
 QUANTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 EXAMPLES = 100  # repeated ids and texts that are kept by name
 Statistics = dict[str, Any]
 
 
-def corpus_statistics(folder: Path, spill: Path, counts: Mapping[str, PartCounts], threads: int = 2) -> Statistics:
-    """Statistics of corpus `folder`; `spill` is a folder for what does not fit in memory.
+def corpus_statistics(
+    facts: Sequence[Path], spill: Path, counts: Mapping[str, PartCounts], threads: int = 2
+) -> Statistics:
+    """Statistics of the documents of `facts` files; `spill` is a folder for what does not fit in memory.
 
     `counts`: of the training documents, by stem of source. For each side: `documents`, `bytes` (UTF-8),
     `characters` and `copies` (sum of `duplicates`), in all and `by_source`, `by_domain`, `by_licence`;
@@ -31,16 +33,8 @@ def corpus_statistics(folder: Path, spill: Path, counts: Mapping[str, PartCounts
     `train` also has `by_duplicates` and `character_classes`. `repeated_ids` and `trained_on` (held-out texts
     that are training texts) count documents by `side/stem`, with examples.
     """
-    import duckdb
-
-    limits: dict[str, str | int | float | list[str]] = {
-        "memory_limit": MEMORY,
-        "temp_directory": str(spill),
-        "threads": threads,
-    }
-    connection = duckdb.connect(config={**limits, "preserve_insertion_order": False})
-    with connection:
-        _make_views(connection, folder)
+    with open_database(spill, threads) as connection:
+        connection.execute(f"CREATE TEMP VIEW documents AS SELECT * FROM {files_sql(facts)}")
         found: Statistics = {side: _side(rows) for side, rows in _groups(connection).items()}
         found["repeated_ids"] = _repeated_ids(connection)
         found["trained_on"] = _trained_on(connection)
@@ -51,32 +45,17 @@ def corpus_statistics(folder: Path, spill: Path, counts: Mapping[str, PartCounts
     return found
 
 
-def _make_views(connection: "DuckDBPyConnection", folder: Path) -> None:
-    columns = "id, domain, licence, text, duplicates, string_split(filename, '/') AS path"
-    sides = []
-    for side in ("train", "heldout"):
-        paths = sorted(str(path) for path in (folder / side).glob("*/*.parquet"))
-        if paths:
-            listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
-            files = f"read_parquet([{listed}], filename=true, hive_partitioning=false)"
-            sides.append(f"SELECT '{side}' AS side, {columns} FROM {files}")
-    connection.execute(
-        f"CREATE TEMP VIEW documents AS SELECT *, path[-2] AS stem, split_part(path[-1], '.', 1) AS part "
-        f"FROM ({' UNION ALL '.join(sides)})"
-    )
-
-
 def _groups(connection: "DuckDBPyConnection") -> dict[str, list[tuple[Any, ...]]]:
-    """Side -> rows of (source, domain, licence, length, documents, bytes, characters, copies); one scan of all texts.
+    """Side -> rows of (source, domain, licence, length, documents, bytes, characters, copies); one scan.
 
     Three of the first four are null but in the row of totals, where all are.
     """
     rows = connection.execute(
         """
         SELECT side, stem, domain, licence, n, grouping(stem, domain, licence, n),
-               count(*), coalesce(sum(strlen(text)), 0)::BIGINT, coalesce(sum(n), 0)::BIGINT,
+               count(*), coalesce(sum(bytes), 0)::BIGINT, coalesce(sum(n), 0)::BIGINT,
                coalesce(sum(duplicates), 0)::BIGINT
-        FROM (SELECT *, length(text) AS n FROM documents)
+        FROM documents
         GROUP BY GROUPING SETS ((side), (side, stem), (side, domain), (side, licence), (side, n))
         """
     ).fetchall()
@@ -148,12 +127,11 @@ def _repeated_ids(connection: "DuckDBPyConnection") -> Statistics:
 def _trained_on(connection: "DuckDBPyConnection") -> Statistics:
     """Held-out documents whose text is a training text, by its md5; only held-out hashes are kept in memory."""
     connection.execute(
-        "CREATE TEMP TABLE held AS SELECT id, side, stem, part, md5_number(text) AS h FROM documents "
-        "WHERE side = 'heldout'"
+        "CREATE TEMP TABLE held AS SELECT id, side, stem, part, digest AS h FROM documents WHERE side = 'heldout'"
     )
     connection.execute(
-        "CREATE TEMP TABLE leaked AS WITH seen AS (SELECT md5_number(text) AS h, min(stem || '/' || part) AS place "
-        "FROM documents WHERE side = 'train' AND md5_number(text) IN (SELECT h FROM held) GROUP BY ALL) "
+        "CREATE TEMP TABLE leaked AS WITH seen AS (SELECT digest AS h, min(stem || '/' || part) AS place "
+        "FROM documents WHERE side = 'train' AND digest IN (SELECT h FROM held) GROUP BY ALL) "
         "SELECT id, side, stem, part, side || '/' || stem || '/' || part AS first, 'train/' || place AS last "
         "FROM held JOIN seen USING (h)"
     )
@@ -174,7 +152,7 @@ def _by_file(connection: "DuckDBPyConnection", table: str) -> Statistics:
 def _nulls(connection: "DuckDBPyConnection") -> dict[str, dict[str, int]]:
     """`side/stem` -> documents without id and without text, for the sources that have any."""
     rows = connection.execute(
-        "SELECT side || '/' || stem AS name, count(*) FILTER (id IS NULL), count(*) FILTER (text IS NULL) "
-        "FROM documents GROUP BY name HAVING count(*) FILTER (id IS NULL OR text IS NULL) > 0 ORDER BY name"
+        "SELECT side || '/' || stem AS name, count(*) FILTER (id IS NULL), count(*) FILTER (n IS NULL) "
+        "FROM documents GROUP BY name HAVING count(*) FILTER (id IS NULL OR n IS NULL) > 0 ORDER BY name"
     ).fetchall()
     return {name: {"id": ids, "text": texts} for name, ids, texts in rows}

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from k2model.corpus.documents import source_file
-from k2model.corpus.validation.counts import PartCounts
+from k2model.corpus.validation.counts import PartCounts, Tally
 from k2model.corpus.validation.drift import Drift
 from k2model.recipe.mixtures import Available, portions
 from k2model.recipe.schema import MixtureEntry
@@ -63,9 +63,9 @@ def item_frame(folder: Path) -> pd.DataFrame:
     return frame.assign(copies=frame.groupby(["shard", "id"])["id"].transform("size")) if len(frame) else frame
 
 
-def source_frame(read: Mapping[str, int], quarantined: Mapping[str, int]) -> pd.DataFrame:
+def source_frame(sources: Mapping[str, Tally]) -> pd.DataFrame:
     """One row per source: documents `read`, `quarantined` of them and the fraction."""
-    rows = [(stem, count, quarantined[stem], quarantined[stem] / max(count, 1)) for stem, count in read.items()]
+    rows = [(stem, one.read, one.quarantined, one.quarantined / max(one.read, 1)) for stem, one in sources.items()]
     return pd.DataFrame(rows, columns=["source", "read", "quarantined", "quarantined_fraction"])
 
 

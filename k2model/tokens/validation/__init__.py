@@ -7,7 +7,8 @@ from importlib import import_module
 from typing import Any
 
 _STEP = "k2model.tokens.validation.step"
-_LAZY = {name: _STEP for name in ("validate_tokens", "validate_sequences", "check_tokens", "check_sequences")}
+_NAMES = ("validate_tokens", "tokens_checks_step", "validate_sequences", "check_tokens", "check_sequences")
+_LAZY = {name: _STEP for name in _NAMES}
 
 __all__ = list(_LAZY)
 

@@ -1,24 +1,67 @@
-"""The two gates: they publish what was found as a small artifact, or raise before anything is packed or trained."""
+"""The two gates: they publish what was found as a small artifact, or raise before anything is packed or trained.
 
+That on tokens is made part by part; the packed rows of a phase are looked at in one go.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from k2model.recipe.schema import PhaseConfig, ValidationConfig
 from k2model.versions import STEP_VERSIONS
 
 if TYPE_CHECKING:
-    from k2model.artifacts import ArtifactRef, Store
+    from k2model.artifacts import ArtifactRef, Part, PartedStep, PartRecord, Store
 
 
 def validate_tokens(store: "Store", config: ValidationConfig, tokens: "ArtifactRef") -> "ArtifactRef":
-    """Check every shard of a `tokens` artifact; gives kind `tokens_checks` with `validation.json`.
+    """Makes `tokens_checks_step` on this machine; gives kind `tokens_checks`."""
+    return store.build_parts(tokens_checks_step(store, config, tokens), config.workers)
 
-    Raises `ValidationFailed` naming part and row when an expectation of severity `stop` is not met.
+
+def tokens_checks_step(store: "Store", config: ValidationConfig, tokens: "ArtifactRef") -> "PartedStep":
+    """Check every shard of a `tokens` artifact, a group of them at a time; leaves `validation.json` and a page.
+
+    To finish it raises `ValidationFailed` naming part and row when an expectation of severity `stop` is not met.
     """
-    from k2model.artifacts import Identity
+    from k2model.artifacts import Identity, PartedStep
 
     identity = Identity("tokens_checks", STEP_VERSIONS["tokens_checks"], {"validation": config}, {"tokens": tokens})
-    return store.build(identity, lambda folder: check_tokens(store.fetch(tokens), folder, config))
+
+    def parts() -> "list[Part]":
+        from k2model.tokens.validation.group import token_groups
+
+        _, manifest = store.look_up(tokens)
+        return token_groups(((entry.path, entry.size) for entry in manifest.files), tokens.uri, config.part_bytes)
+
+    def finish(records: "Sequence[PartRecord]", folder: Path) -> dict[str, float]:
+        from k2model.artifacts import local_parts
+        from k2model.tokens.shards import COUNTS_FILE, read_counts
+        from k2model.tokens.validation.group import IDS, gather_tokens
+        from k2model.validation.parts import FOUND
+        from k2model.validation.publish import publish
+
+        told = local_parts(store, identity, records, lambda path: path.startswith((FOUND, IDS)))
+        counts = read_counts(store.fetch(tokens, lambda path: path == COUNTS_FILE))
+        with tempfile.TemporaryDirectory(dir=folder) as spill:
+            findings = gather_tokens(told, [record.name for record in records], counts, config, Path(spill))
+        return publish(findings, folder, "tokens")
+
+    return PartedStep(identity, parts, partial(_look_at_shards, store.uri, tokens, config), finish)
+
+
+def _look_at_shards(
+    uri: str, tokens: "ArtifactRef", config: ValidationConfig, group: "Part", folder: Path
+) -> dict[str, Any]:
+    from k2model.artifacts import Store
+    from k2model.tokens.shards import COUNTS_FILE
+    from k2model.tokens.validation.group import look_at_shards
+    from k2model.validation.parts import files_of
+
+    wanted = {*files_of(group), COUNTS_FILE}
+    return look_at_shards(Store.open(uri).fetch(tokens, wanted.__contains__), group, folder, config)
 
 
 def validate_sequences(

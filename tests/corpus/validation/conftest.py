@@ -64,6 +64,16 @@ def retext(row: dict, text: str) -> None:
     row["id"] = content_id(row["id"], text)
 
 
+def leak_heldout_text(corpus: Path) -> None:
+    held = pq.read_table(corpus / "heldout" / "prose" / "00000.parquet", partitioning=None).to_pylist()[0]
+    edit(corpus, "prose", lambda rows: rows[3].update(text=held["text"], segments=held["segments"]))
+
+
+def repeat_id_in_other_shard(corpus: Path) -> None:
+    taken = pq.read_table(corpus / "train" / "chat" / "00000.parquet", partitioning=None)["id"][40].as_py()
+    edit(corpus, "prose", lambda rows: rows[3].update(id=taken))
+
+
 def _prose(i: int) -> Document:
     return make_document("prose", "prose", "PSF-2.0", f"page {i}", plain(f"Page {i} tells of the number {i}, naïvely."))
 

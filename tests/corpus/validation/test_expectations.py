@@ -12,17 +12,7 @@ from k2model.corpus.validation import ValidationFailed, validate_folder
 from k2model.corpus.validation.suites import Bounds
 from k2model.errors import K2Error
 from k2model.recipe.schema import MixtureEntry
-from tests.corpus.validation.conftest import MIXTURES, edit, retext
-
-
-def leak_heldout_text(corpus: Path) -> None:
-    held = pq.read_table(corpus / "heldout" / "prose" / "00000.parquet", partitioning=None).to_pylist()[0]
-    edit(corpus, "prose", lambda rows: rows[3].update(text=held["text"], segments=held["segments"]))
-
-
-def repeat_id_in_other_shard(corpus: Path) -> None:
-    taken = pq.read_table(corpus / "train" / "chat" / "00000.parquet", partitioning=None)["id"][40].as_py()
-    edit(corpus, "prose", lambda rows: rows[3].update(id=taken))
+from tests.corpus.validation.conftest import MIXTURES, edit, leak_heldout_text, repeat_id_in_other_shard, retext
 
 
 def repeat_heldout_id(corpus: Path) -> None:

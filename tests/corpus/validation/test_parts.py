@@ -8,10 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from k2model.corpus.documents import part_path, read_documents, write_documents
-from k2model.corpus.validation import ValidationFailed, check_raw, gather, part, validate_folder
+from k2model.corpus.validation import ValidationFailed, check_raw, part, validate_folder
 from k2model.corpus.validation.suites import Bounds
 from k2model.recipe.expectations import Severity, SeverityError
 from k2model.recipe.schema import SeverityOverride, ValidationConfig
+from k2model.validation.parts import FOUND
 from tests.corpus.validation.conftest import MIXTURES, ROWS, edit, retext
 
 
@@ -31,14 +32,14 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in paths.items() if not name.startswith("attachments/")}
 
 
-def test_parts_are_published_one_by_one_and_alike_in_one_process_and_in_two(
-    parted: Path, tmp_path: Path, bounds: Bounds, monkeypatch: pytest.MonkeyPatch
+def test_files_are_published_one_by_one_and_alike_whether_looked_at_together_or_not(
+    parted: Path, tmp_path: Path, bounds: Bounds
 ) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    validate_folder(parted, one, bounds, MIXTURES)
-    monkeypatch.setattr(gather, "BYTES_PER_WORKER", 1)
-    validate_folder(parted, two, bounds, MIXTURES)
+    apart = replace(bounds, config=replace(bounds.config, part_bytes=1))
+    assert validate_folder(parted, one, bounds, MIXTURES) == validate_folder(parted, two, apart, MIXTURES)
     assert contents(one) == contents(two)
+    assert [len(list((folder / FOUND).rglob("*.json"))) for folder in (one, two)] == [1, 7]
     aside = pq.read_table(part_path(one, "quarantine", "prose", 1), partitioning=None).to_pylist()
     assert [(row["row"], row["reason"]) for row in aside] == [(13, "unknown_licence")]
     assert len(read_documents(part_path(one, "train", "prose", 1))) == 39

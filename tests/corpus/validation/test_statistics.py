@@ -9,15 +9,19 @@ import pytest
 
 from k2model.corpus.documents import parts_of, read_documents, sources_of
 from k2model.corpus.validation.drift import drift, population_stability
-from k2model.corpus.validation.part import parts_in, validate_parts
+from k2model.corpus.validation.facts import write_facts
+from k2model.corpus.validation.part import PartFile, validate_parts
 from k2model.corpus.validation.statistics import corpus_statistics
 from k2model.corpus.validation.suites import Bounds
 from tests.corpus.validation.conftest import edit, retext
 
 
 def statistics_of(corpus: Path, spill: Path, bounds: Bounds) -> dict:
-    outcomes = validate_parts(parts_in(corpus, "train"), bounds, None)
-    return corpus_statistics(corpus, spill, {one.stem: one.counts for one in outcomes})
+    files = [PartFile.of(corpus, path) for path in sorted(corpus.glob("*/*/*.parquet"))]
+    outcomes = validate_parts([file for file in files if file.side == "train"], bounds, None)
+    facts = spill / "facts.parquet"
+    write_facts(files, facts)
+    return corpus_statistics([facts], spill, {one.stem: one.tally.counts for one in outcomes})
 
 
 def test_statistics_are_those_of_a_plain_count(corpus: Path, tmp_path: Path, bounds: Bounds) -> None:

@@ -60,7 +60,8 @@ def test_a_failed_validation_leaves_no_artifact(corpus: Path, tmp_path: Path) ->
     source = corpus_artifact(store, corpus)
     with pytest.raises(ValidationFailed):
         validate(store, CONFIG, MIXTURES, source)
-    assert not list((tmp_path / "store" / "corpus_valid").glob("*"))
+    assert store.records("corpus_valid") == []
+    assert not list((tmp_path / "store" / "corpus_valid").rglob("manifest.json"))
 
 
 def test_a_small_source_is_a_warning(corpus: Path, tmp_path: Path) -> None:

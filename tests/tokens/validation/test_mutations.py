@@ -17,56 +17,16 @@ from k2model.recipe.expectations import Severity
 from k2model.recipe.laptop import laptop
 from k2model.recipe.schema import MixtureEntry, SeverityOverride, ValidationConfig
 from k2model.tokens.sequences import pack_folder
-from k2model.tokens.shards import SCHEMA
 from k2model.tokens.validation import check_sequences, check_tokens
 from k2model.tokens.validation.check import sequence_findings, token_findings
 from k2model.validation import Outcome, ValidationFailed
+from tests.tokens.validation.conftest import BOS, PAD, VOCABULARY, Row, Rows, tokens_of
 
-VOCABULARY, BOS, EOS, PAD = 400, 0, 1, 2
 CONFIG = ValidationConfig()
 PHASE = replace(
     laptop().phases[0], name="mid_1", sequence_length=64, global_batch=4, steps=6, seed=3,
     mixture=(MixtureEntry("prose", 3.0), MixtureEntry("chat/tools", 1.0)),
 )  # fmt: skip
-
-Row = dict[str, Any]
-Rows = list[Row]
-
-
-def document(name: str, number: int) -> Row:
-    tokens = [BOS, *(20 + (number * 7 + i) % 350 for i in range(6 + number % 20)), EOS]
-    return {"id": f"{name} {number}", "tokens": tokens, "loss": [False] + [True] * (len(tokens) - 1), "duplicates": 1}
-
-
-def write(path: Path, rows: Rows) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    schema = pa.schema([field.with_nullable(True) for field in SCHEMA])
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        for start in range(0, len(rows), 25):
-            writer.write_batch(pa.RecordBatch.from_pylist(rows[start : start + 25], schema=schema))
-
-
-@pytest.fixture
-def shards() -> dict[str, Rows]:
-    names = {"train/prose/00000": 40, "train/prose/00001": 60, "train/chat-tools/00000": 40, "heldout/prose/00000": 10}
-    return {name: [document(name, i) for i in range(count)] for name, count in names.items()}
-
-
-def tokens_of(shards: dict[str, Rows], folder: Path, **changed: Any) -> Path:
-    """A tokens artifact of `shards`, with counts that are true but for `changed` ones of prose."""
-    counts: dict[str, Any] = {"vocab_size": VOCABULARY, "bos": BOS, "pad": PAD, "train": {}, "heldout": {}}
-    for name, rows in shards.items():
-        write(folder / f"{name}.arrow", rows)
-        side, stem, _ = name.split("/")
-        source = "chat/tools" if stem == "chat-tools" else stem
-        one = counts[side].setdefault(source, {"documents": 0, "tokens": 0, "targets": 0, "bytes": 0, "domain": stem})
-        one["documents"] += len(rows)
-        one["tokens"] += sum(len(row["tokens"]) for row in rows)
-        one["targets"] += sum(map(sum, (row["loss"] for row in rows)))
-        one["bytes"] += 3 * sum(len(row["tokens"]) for row in rows)
-    counts["train"]["prose"] |= changed
-    (folder / "counts.json").write_text(json.dumps(counts))
-    return folder
 
 
 def failures(outcomes: list[Outcome]) -> dict[str, Outcome]:
@@ -119,12 +79,13 @@ def test_each_defect_of_a_token_document_is_found_where_it_is(shards: dict[str, 
     assert [page.table for page in findings.pages] == ["train/prose/00001", "all"]
 
 
-def test_defects_of_whole_token_sources(shards: dict[str, Rows], tmp_path: Path) -> None:
+@pytest.mark.parametrize("part_bytes", [CONFIG.part_bytes, 1])
+def test_defects_of_whole_token_sources(part_bytes: int, shards: dict[str, Rows], tmp_path: Path) -> None:
     shards["train/prose/00001"][7]["id"] = shards["heldout/prose/00000"][2]["id"]
     total = sum(len(row["tokens"]) for name in ("00000", "00001") for row in shards[f"train/prose/{name}"])
     tokens = tokens_of(shards, tmp_path / "tokens", documents=101, bytes=9 * total)
     with pytest.raises(ValidationFailed) as failure:
-        check_tokens(tokens, tmp_path / "checks", CONFIG)
+        check_tokens(tokens, tmp_path / "checks", replace(CONFIG, part_bytes=part_bytes))
     found = {(one.name, one.column, one.observed) for one in failure.value.outcomes}
     assert found == {
         ("token_sources/counts_match", "documents, counted_documents", 1),

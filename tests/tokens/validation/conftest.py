@@ -1,0 +1,55 @@
+"""Small clean token shards, for tests to plant defects in."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from k2model.tokens.shards import SCHEMA
+
+VOCABULARY, BOS, EOS, PAD = 400, 0, 1, 2
+
+Row = dict[str, Any]
+Rows = list[Row]
+
+
+def document(name: str, number: int) -> Row:
+    tokens = [BOS, *(20 + (number * 7 + i) % 350 for i in range(6 + number % 20)), EOS]
+    return {"id": f"{name} {number}", "tokens": tokens, "loss": [False] + [True] * (len(tokens) - 1), "duplicates": 1}
+
+
+def write(path: Path, rows: Rows) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    schema = pa.schema([field.with_nullable(True) for field in SCHEMA])
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        for start in range(0, len(rows), 25):
+            writer.write_batch(pa.RecordBatch.from_pylist(rows[start : start + 25], schema=schema))
+
+
+def clean_shards() -> dict[str, Rows]:
+    names = {"train/prose/00000": 40, "train/prose/00001": 60, "train/chat-tools/00000": 40, "heldout/prose/00000": 10}
+    return {name: [document(name, i) for i in range(count)] for name, count in names.items()}
+
+
+@pytest.fixture
+def shards() -> dict[str, Rows]:
+    return clean_shards()
+
+
+def tokens_of(shards: dict[str, Rows], folder: Path, **changed: Any) -> Path:
+    """A tokens artifact of `shards`, with counts that are true but for `changed` ones of prose."""
+    counts: dict[str, Any] = {"vocab_size": VOCABULARY, "bos": BOS, "pad": PAD, "train": {}, "heldout": {}}
+    for name, rows in shards.items():
+        write(folder / f"{name}.arrow", rows)
+        side, stem, _ = name.split("/")
+        source = "chat/tools" if stem == "chat-tools" else stem
+        one = counts[side].setdefault(source, {"documents": 0, "tokens": 0, "targets": 0, "bytes": 0, "domain": stem})
+        one["documents"] += len(rows)
+        one["tokens"] += sum(len(row["tokens"]) for row in rows)
+        one["targets"] += sum(map(sum, (row["loss"] for row in rows)))
+        one["bytes"] += 3 * sum(len(row["tokens"]) for row in rows)
+    counts["train"]["prose"] |= changed
+    (folder / "counts.json").write_text(json.dumps(counts))
+    return folder
