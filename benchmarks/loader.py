@@ -103,9 +103,8 @@ def _paced(store: Store, ref: ArtifactRef, layout: Parallelism) -> None:
                 waits.append(waited)
             time.sleep(max(per_step - waited, 0))
     for name, seconds in (("within a part", waits), ("at the border of a part", borders)):
-        print(
-            f"  {name}: {len(seconds)} steps, median {1e3 * median(seconds):.1f} ms, most {1e3 * max(seconds):.1f} ms"
-        )
+        longest = f", median {1e3 * median(seconds):.1f} ms, most {1e3 * max(seconds):.1f} ms" if seconds else ""
+        print(f"  {name}: {len(seconds)} steps{longest}")
 
 
 def _one_of_many(store: Store, ref: ArtifactRef, layout: Parallelism) -> None:
