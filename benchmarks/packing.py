@@ -158,8 +158,8 @@ def _lengths(tokens: Path) -> list[mixture.Source]:
     return [mixture.Source(name, 1 / SOURCES, shard.lengths, natural=False) for name, shard in shards.items()]
 
 
-def _peer(tokens: Path, phase: PhaseConfig) -> tuple[str, Callable[[], Any]]:
-    shards = [open_shard(tokens, "train", name) for name in read_counts(tokens)["train"]]
+def _peer(folder: Path, phase: PhaseConfig) -> tuple[str, Callable[[], Any]]:
+    shards = [open_shard(folder, "train", name) for name in read_counts(folder)["train"]]
     try:
         import trl
         from datasets import Dataset, disable_progress_bars
@@ -169,7 +169,8 @@ def _peer(tokens: Path, phase: PhaseConfig) -> tuple[str, Callable[[], Any]]:
         lengths = np.concatenate([shard.lengths for shard in shards])
         return "a best-fit decreasing loop", lambda: _best_fit_decreasing(lengths.tolist(), phase.sequence_length)
     offsets = np.append(0, np.cumsum(np.concatenate([shard.lengths for shard in shards])))
-    ids = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), np.concatenate([shard.tokens for shard in shards]))
+    tokens = np.concatenate([batch.tokens for shard in shards for batch in shard.batches])
+    ids = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), tokens)
     dataset = Dataset(InMemoryTable.from_arrays([ids], names=["input_ids"]))
     strategy = "bfd" if phase.packing is Packing.BEST_FIT else "wrapped"
     disable_progress_bars()
@@ -189,9 +190,10 @@ def _best_fit_decreasing(lengths: list[int], capacity: int) -> int:
     for length in sorted(lengths, reverse=True):
         for piece in [capacity] * (length // capacity) + [length % capacity]:
             at = bisect.bisect_left(rooms, piece)
-            room = rooms.pop(at) if at < len(rooms) else capacity
-            rows += at == len(rooms)
-            bisect.insort(rooms, room - piece)
+            if at == len(rooms):
+                rooms.append(capacity)
+                rows += 1
+            bisect.insort(rooms, rooms.pop(at) - piece)
     return rows
 
 

@@ -7,22 +7,25 @@ a piece like any other, cut from an endless document of padding.
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from k2model.tokens.packing import Ints, Layout, Pieces
-from k2model.tokens.ragged import exclusive_sum
+from k2model.tokens.ragged import exclusive_sum, sorted_stably
 from k2model.tokens.rows import NO_SOURCE, Rows
+from k2model.tokens.shards import Batch, padding, read_runs
 
 
-class Gatherer(Protocol):
+class Documents(Protocol):
     """Whatever holds documents: a token shard, in one file or many."""
 
-    def gather(self, documents: Ints, starts: Ints, lengths: Ints) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
-        """Ids and targets of `lengths` tokens of each of `documents` from its token `starts` on, one after another."""
+    @property
+    def batches(self) -> Sequence[Batch]: ...
+
+    def locate(self, documents: Ints, starts: Ints) -> tuple[Ints, Ints]:
+        """The batch of each of `documents`, and the place there of its token `starts`."""
         ...
 
 
@@ -31,15 +34,17 @@ class Assembler:
     """Yields the blocks of a layout, counting as it goes: `targets` [sources] and the `largest` id."""
 
     layout: Layout
-    shards: Sequence[Gatherer]
+    shards: Sequence[Documents]
     sequence_length: int
     pad: int
     targets: Ints = field(init=False)
     largest: int = 0
 
     def __post_init__(self) -> None:
-        self.targets = np.zeros(len(self.shards) + 1, dtype=np.int64)
-        self._sources: list[Gatherer] = [*self.shards, _Padding(self.pad)]
+        self.targets = np.zeros(len(self.shards), dtype=np.int64)
+        self._first = np.cumsum([0, *(len(shard.batches) for shard in self.shards)])
+        self._batches = [batch for shard in self.shards for batch in shard.batches]
+        self._batches.append(padding(self.sequence_length, self.pad))
 
     def blocks(self, rows_per_block: int) -> Iterator[Rows]:
         """`rows_per_block` rows at a time, in the layout's order."""
@@ -47,15 +52,13 @@ class Assembler:
         borders = np.searchsorted(self.layout.row, np.append(np.arange(0, rows, rows_per_block), rows))
         for block, (begin, end) in enumerate(itertools.pairwise(borders)):
             first = block * rows_per_block
-            yield self._assemble(np.arange(begin, end), first, min(rows_per_block, rows - first))
+            row = self.layout.row[begin:end] - first
+            yield self._assemble(self.layout.pieces.between(begin, end), row, min(rows_per_block, rows - first))
 
-    def _assemble(self, which: Ints, first: int, rows: int) -> Rows:
-        pieces, counts = self._padded(self.layout.pieces.take(which), self.layout.row[which] - first, rows)
-        ids, loss = self._gathered(pieces)
-        begin = exclusive_sum(pieces.length)
-        loss[begin] = False  # nothing in its row tells what the first token of a piece will be
-        targets = np.add.reduceat(loss, begin, dtype=np.int64)
-        self.targets += np.bincount(pieces.source, targets, len(self.targets)).astype(np.int64)
+    def _assemble(self, pieces: Pieces, row: Ints, rows: int) -> Rows:
+        pieces, counts = self._padded(pieces, row, rows)
+        ids, loss = read_runs(self._batches, *self._located(pieces), pieces.length)
+        loss = self._counted(loss, pieces)
         self.largest = max(self.largest, int(ids.max()))
         source = np.where(pieces.source == len(self.shards), NO_SOURCE, pieces.source).astype(np.uint8)
         shape = (rows, self.sequence_length)
@@ -80,34 +83,22 @@ class Assembler:
         )
         return padded, counts
 
-    def _gathered(self, pieces: Pieces) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
-        """Gathered source by source, and brought into the order of `pieces`."""
-        order = np.argsort(pieces.source, kind="stable")
-        borders = np.searchsorted(pieces.source[order], np.arange(len(self._sources) + 1))
-        found = []
-        for source, begin, end in zip(self._sources, borders[:-1], borders[1:], strict=True):
+    def _located(self, pieces: Pieces) -> tuple[Ints, Ints]:
+        """The batch of every piece and where in it the piece begins. What no shard has is padding, the last batch."""
+        batch, place = np.full(len(pieces), len(self._batches) - 1), np.zeros(len(pieces), dtype=np.int64)
+        order = sorted_stably(pieces.source)
+        borders = np.searchsorted(pieces.source[order], np.arange(len(self.shards) + 1))
+        for shard, first, (begin, end) in zip(self.shards, self._first[:-1], itertools.pairwise(borders), strict=True):
             mine = order[begin:end]
-            if len(mine):
-                found.append(source.gather(pieces.document[mine], pieces.start[mine], pieces.length[mine]))
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
-        ids, loss = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        lengths = pieces.length[order]
-        return _reordered(ids, lengths, place), _reordered(loss, lengths, place)
+            found, place[mine] = shard.locate(pieces.document[mine], pieces.start[mine])
+            batch[mine] = first + found
+        return batch, place
 
-
-class _Padding:
-    def __init__(self, pad: int) -> None:
-        self.pad = pad
-
-    def gather(self, documents: Ints, starts: Ints, lengths: Ints) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
-        tokens = int(lengths.sum())
-        return np.full(tokens, self.pad, dtype=np.uint32), np.zeros(tokens, dtype=np.bool_)
-
-
-def _reordered(values: NDArray[Any], lengths: Ints, order: Ints) -> NDArray[Any]:
-    """The runs of `lengths` values in another order. Arrow's strings do it by copying each run as one."""
-    offsets = np.append(0, np.cumsum(lengths)) * values.itemsize
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(values)]
-    runs = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(lengths), buffers)
-    return np.frombuffer(runs.take(pa.array(order)).buffers()[2], dtype=values.dtype, count=len(values)).copy()
+    def _counted(self, loss: NDArray[np.bool_], pieces: Pieces) -> NDArray[np.bool_]:
+        """The targets without the first token of each piece: nothing in its row tells what it will be."""
+        loss = loss.copy()
+        begin = exclusive_sum(pieces.length)
+        loss[begin] = False
+        targets = np.add.reduceat(loss, begin, dtype=np.int64)
+        self.targets += np.bincount(pieces.source, targets, len(self.targets) + 1)[:-1].astype(np.int64)
+        return loss

@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from k2model.tokens.ragged import exclusive_sum, flat_positions
+from k2model.tokens.ragged import exclusive_sum, flat_positions, sorted_stably
 
 WINDOW = 65_536  # documents sorted together
 SMALL = 8  # a piece of at most 1/SMALL of a row is small
@@ -46,7 +46,10 @@ class Pieces:
         return len(self.length)
 
     def take(self, index: Ints) -> "Pieces":
-        return Pieces(self.source[index], self.document[index], self.start[index], self.length[index])
+        return Pieces(*(getattr(self, f.name).take(index) for f in fields(Pieces)))
+
+    def between(self, begin: int, end: int) -> "Pieces":
+        return Pieces(*(getattr(self, f.name)[begin:end] for f in fields(Pieces)))
 
     def part(self, owner: Ints, offset: Ints, length: Ints) -> "Pieces":
         """`length` tokens of the pieces `owner` from their token `offset` on."""
@@ -55,11 +58,10 @@ class Pieces:
 
 @dataclass(frozen=True)
 class Layout:
-    """Pieces with the `row` and the `column` their first token has, sorted by both, in `rows` rows."""
+    """Pieces in the order they have in `rows` rows, and the `row` [pieces] of each."""
 
     pieces: Pieces
     row: Ints
-    column: Ints
     rows: int
 
 
@@ -86,11 +88,8 @@ class Placement:
         position = np.full(int(self.row.max()) + 1, -1)
         position[chosen] = np.arange(len(chosen))
         row = position[self.row]
-        order = _sorted_stably(row)[int((row < 0).sum()) :]
-        pieces, row = self.pieces.take(order), row[order]
-        before = exclusive_sum(pieces.length)
-        row_begin = before[np.searchsorted(row, np.arange(len(chosen)))]
-        return Layout(pieces, row, before - row_begin[row], len(chosen))
+        order = sorted_stably(row)[int((row < 0).sum()) :]
+        return Layout(self.pieces.take(order), row[order], len(chosen))
 
 
 class Rooms:
@@ -108,7 +107,7 @@ class Rooms:
 
     def place(self, lengths: Ints) -> Ints:
         """The row of each piece, longest first, each where it leaves the least room."""
-        order = _sorted_stably(self.capacity - lengths)
+        order = sorted_stably(self.capacity - lengths)
         falling = lengths[order]
         begin = np.flatnonzero(np.diff(falling, prepend=0))
         counts = np.diff(begin, append=len(falling))
@@ -117,8 +116,8 @@ class Rooms:
             self._place_alike(length, count, placed)
         first, rows, each = np.array(placed, dtype=np.int64).reshape(-1, 3).T
         result = np.empty(len(lengths), dtype=np.int64)
-        result[order] = flat_positions(np.zeros_like(rows), rows * each) % np.repeat(rows, rows * each)
-        result[order] += np.repeat(first, rows * each)
+        pieces = rows * each
+        result[order] = np.repeat(first, pieces) + flat_positions(np.zeros_like(rows), pieces) % np.repeat(rows, pieces)
         return result
 
     def pour(self, lengths: Ints, reserve: int) -> Ints:
@@ -134,12 +133,12 @@ class Rooms:
         while taken < len(ends):
             row, room = open_rows.pop() if open_rows else self.new()
             upto = bisect_right(ends, begin + room - reserve, taken)
-            self._put(room - (ends[upto - 1] - begin), row, 1)
+            self._put(room - (ends[upto - 1] - begin), [(row, 1)])
             rows.append(row)
             counts.append(upto - taken)
             begin, taken = ends[upto - 1], upto
         for row, room in open_rows:
-            self._put(room, row, 1)
+            self._put(room, [(row, 1)])
         return np.repeat(np.array(rows, dtype=np.int64), counts)
 
     def drain(self, least: int) -> list[tuple[int, int]]:
@@ -162,30 +161,42 @@ class Rooms:
     def _place_alike(self, length: int, pieces: int, placed: list[tuple[int, int, int]]) -> None:
         """Adds (first row, rows, pieces in each row) to `placed`, as placing one piece after another would have it."""
         while pieces:
-            fitting = self._open >> length
-            if fitting:
-                room = length + (fitting & -fitting).bit_length() - 1
-                first, rows = self._runs[room].pop()
-                if not self._runs[room]:
-                    del self._runs[room]
-                    self._open ^= 1 << room
-            else:
-                rows = -(-pieces * length // (self.capacity - self.capacity % length))
-                first, room = self.new(rows)
+            room, runs = self._tightest(length)
             each = room // length
-            full = min(rows, pieces // each)
-            rest = pieces - full * each if full < rows else 0
-            for taking, count in ((each, full), (rest, 1 if rest else 0)):
-                if count:
-                    placed.append((first, count, taking))
-                    self._put(room - taking * length, first, count)
-                    first += count
-            self._put(room, first, rows - full - (1 if rest else 0))
-            pieces -= full * each + rest
+            if not runs:
+                rows = -(-pieces // each)
+                runs.append((self.new(rows)[0], rows))
+            filled: list[tuple[int, int]] = []
+            while runs and runs[-1][1] * each <= pieces:
+                filled.append(runs.pop())
+                pieces -= filled[-1][1] * each
+            placed += [(first, rows, each) for first, rows in filled]
+            self._put(room - each * length, filled)
+            if runs and pieces:
+                first, rows = runs.pop()
+                full, rest = divmod(pieces, each)
+                pieces = 0
+                for taking, count in ((each, full), (rest, min(rest, 1))):
+                    if count:
+                        placed.append((first, count, taking))
+                        self._put(room - taking * length, [(first, count)])
+                        first, rows = first + count, rows - count
+                if rows:
+                    runs.append((first, rows))
+            self._put(room, runs)
 
-    def _put(self, room: int, first: int, rows: int) -> None:
-        if room and rows:
-            self._runs.setdefault(room, []).append((first, rows))
+    def _tightest(self, length: int) -> tuple[int, list[tuple[int, int]]]:
+        """The least room of at least `length` and its runs, taken out; that of an empty row and none without any."""
+        fitting = self._open >> length
+        if not fitting:
+            return self.capacity, []
+        room = length + (fitting & -fitting).bit_length() - 1
+        self._open ^= 1 << room
+        return room, self._runs.pop(room)
+
+    def _put(self, room: int, runs: list[tuple[int, int]]) -> None:
+        if room and runs:
+            self._runs.setdefault(room, []).extend(runs)
             self._open |= 1 << room
 
 
@@ -262,10 +273,15 @@ def split(documents: Pieces, capacity: int) -> Pieces:
     """Cut what is longer than `capacity` into pieces of `capacity` and a rest."""
     if not len(documents) or documents.length.max() <= capacity:
         return documents
-    counts = -(-documents.length // capacity)
-    owner = np.repeat(np.arange(len(documents)), counts)
-    offset = flat_positions(np.zeros_like(counts), counts) * capacity
-    return documents.part(owner, offset, np.minimum(capacity, documents.length[owner] - offset))
+    long = np.flatnonzero(documents.length > capacity)
+    counts = np.ones(len(documents), dtype=np.int64)
+    counts[long] = -(-documents.length[long] // capacity)
+    source, document, start, length = (np.repeat(getattr(documents, f.name), counts) for f in fields(Pieces))
+    at = flat_positions(exclusive_sum(counts)[long], counts[long])
+    offset = flat_positions(np.zeros_like(long), counts[long]) * capacity
+    start[at] += offset
+    length[at] = np.minimum(capacity, length[at] - offset)
+    return Pieces(source, document, start, length)
 
 
 def joined(several: list[Pieces]) -> Pieces:
@@ -274,14 +290,7 @@ def joined(several: list[Pieces]) -> Pieces:
 
 def _held_back(lengths: Ints, natural: NDArray[np.bool_], tokens: int) -> NDArray[np.bool_]:
     """Mark the last natural documents that hold at most `tokens` tokens in all."""
+    if not natural.any():
+        return natural
     from_the_end = np.cumsum(np.where(natural, lengths, 0)[::-1])[::-1]
     return natural & (from_the_end <= tokens)
-
-
-def _sorted_stably(values: Ints) -> Ints:
-    """`argsort` of integers from -1 on: 16 bits at a time, for which numpy counts instead of comparing."""
-    order = np.argsort((values + 1).astype(np.uint16), kind="stable")
-    high = (values + 1) >> 16
-    if len(values) and high.max():
-        order = order[np.argsort(high[order].astype(np.uint16 if high.max() < 2**16 else np.int64), kind="stable")]
-    return order

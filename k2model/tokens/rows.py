@@ -165,9 +165,11 @@ def _write_part(path: Path, blocks: Iterable[Rows], sequence_length: int) -> lis
 
 def _batch(rows: Rows, schema: pa.Schema) -> pa.RecordBatch:
     offsets = pa.array(np.concatenate([[0], np.cumsum(rows.pieces)]), pa.int32())
+    bits = pa.py_buffer(np.packbits(rows.loss, bitorder="little"))
+    loss = pa.BooleanArray.from_buffers(pa.bool_(), rows.loss.size, [None, bits])
     columns = [
         pa.FixedSizeListArray.from_arrays(pa.array(rows.tokens.reshape(-1)), type=schema.field("tokens").type),
-        pa.FixedSizeListArray.from_arrays(pa.array(rows.loss.reshape(-1)), type=schema.field("loss").type),
+        pa.FixedSizeListArray.from_arrays(loss, type=schema.field("loss").type),
         pa.ListArray.from_arrays(offsets, pa.array(rows.length), type=schema.field("length").type),
         pa.ListArray.from_arrays(offsets, pa.array(rows.source), type=schema.field("source").type),
     ]

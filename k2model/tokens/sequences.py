@@ -6,6 +6,7 @@ row are split over rows or, where a phase says so, skipped and counted.
 """
 
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from k2model.tokens import mixture
 from k2model.tokens.assembly import Assembler
 from k2model.tokens.errors import MixtureError, TokensError
 from k2model.tokens.packing import Ints, Layout, Pieces, Placement, best_fit, concatenate
+from k2model.tokens.ragged import exclusive_sum
 from k2model.tokens.rows import BLOCK_TOKENS, BLOCKS_PER_PART, COMPOSITION_FILE, NO_SOURCE, RowsIndex, write_rows
-from k2model.tokens.shards import TokenShard, open_shard, read_counts
+from k2model.tokens.shards import Batch, TokenShard, open_shard, read_counts
 
 ATTEMPTS = 8
 TOO_MANY = 0.02  # of the rows
@@ -104,8 +106,12 @@ class _Fitting:
         skipped = mixture.in_bucket(self.shard.duplicates[self.skipped], bucket)
         return len(self.skipped if skipped is None else skipped)
 
-    def gather(self, documents: Ints, starts: Ints, lengths: Ints) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
-        return self.shard.gather(self.fitting[documents], starts, lengths)
+    @property
+    def batches(self) -> Sequence[Batch]:
+        return self.shard.batches
+
+    def locate(self, documents: Ints, starts: Ints) -> tuple[Ints, Ints]:
+        return self.shard.locate(self.fitting[documents], starts)
 
 
 def lay_out(sources: list[mixture.Source], phase: PhaseConfig) -> Layout:
@@ -141,7 +147,7 @@ def _draw_and_place(sources: list[mixture.Source], phase: PhaseConfig, scale: fl
     index, document = np.repeat(np.arange(len(sources)), counts), np.concatenate(drawn)
     length = np.concatenate([source.lengths[d] for source, d in zip(sources, drawn, strict=True)])
     order = mixture.generator(phase.seed, "documents").permutation(len(document))
-    pieces = Pieces(index[order], document[order], np.zeros(len(order), dtype=np.int64), length[order])
+    pieces = Pieces(index, document, np.zeros_like(document), length).take(order)
     if phase.packing is Packing.CONCATENATE:
         return concatenate(pieces, phase.sequence_length)
     natural = np.array([source.natural for source in sources])
@@ -154,10 +160,8 @@ def _composition(
     """What the rows really hold, against what the mixture wanted. Ratios are of documents or of positions."""
     pieces = layout.pieces
     begins = pieces.start == 0
-    whole_length = np.zeros(len(pieces), dtype=np.int64)
-    for index, source in enumerate(sources):
-        mine = pieces.source == index
-        whole_length[mine] = source.lengths[pieces.document[mine]]
+    first = exclusive_sum(np.array([len(source.lengths) for source in sources]))
+    whole_length = np.concatenate([source.lengths for source in sources])[first[pieces.source] + pieces.document]
     too_long = begins & (whole_length > phase.sequence_length)
     cut = begins & ~too_long & (pieces.length < whole_length)
 
@@ -175,7 +179,7 @@ def _composition(
         "packing": phase.packing.value,
         "long_documents": phase.long_documents.value,
         "tokens": total,
-        "targets": int(targets[: len(sources)].sum()),
+        "targets": int(targets.sum()),
         "documents": int(documents.sum()),
         "padding": 1 - total / (layout.rows * phase.sequence_length),
         "split": int(long_ones.sum()) / all_documents,

@@ -1,7 +1,7 @@
 """Reading token shards: all parts of a source as one run of documents, mapped into memory.
 
-A part is an uncompressed Arrow file of one or more record batches; nothing is copied when it is opened.
-Flat positions count the tokens of all parts, one after another. Writing is `k2model.tokens.shard_writer`.
+A part is an uncompressed Arrow file of one or more record batches; a document lies in one of them. Nothing is copied
+when a part is opened. Writing is `k2model.tokens.shard_writer`.
 """
 
 import json
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from k2model.corpus.documents import source_file
 from k2model.tokens.errors import TokensError
-from k2model.tokens.ragged import exclusive_sum, flat_positions
+from k2model.tokens.ragged import copied_runs, exclusive_sum, flat_positions, sorted_stably
 
 SPLITS = ("train", "heldout")
 COUNTS_FILE = "counts.json"
@@ -32,7 +32,7 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class _Batch:
+class Batch:
     """A record batch in the file's own memory: `tokens` [n], and targets as bits, the first at bit `first`."""
 
     ids: pa.Array
@@ -42,74 +42,48 @@ class _Batch:
     bits: NDArray[np.uint8]
     first: int
 
-    def loss(self, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether the tokens at `positions` of this batch are targets."""
-        at = positions + self.first
-        return (self.bits[at >> 3] >> (at & 7).astype(np.uint8) & 1).astype(np.bool_)
+
+def padding(tokens: int, pad: int) -> Batch:
+    """A document of `tokens` times `pad`, none of them a target."""
+    lengths, ids = np.array([tokens]), np.full(tokens, pad, dtype=np.uint32)
+    bits = np.zeros(-(-tokens // 8), dtype=np.uint8)
+    return Batch(pa.array([""]), lengths, np.ones(1, dtype=np.int32), ids, bits, 0)
 
 
 class TokenShard:
-    """Parts as one: `ids`, `lengths`, `starts`, `duplicates`, `targets` [documents]; tokens by document or position."""
+    """Parts as one: `ids`, `lengths`, `duplicates`, `targets` [documents], whose tokens lie in `batches`."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         """Raises TokensError when a part is missing or is no token shard."""
         self.paths = tuple(paths)
-        self._batches = [batch for path in self.paths for batch in _batches(path)]
-        self.lengths: NDArray[np.int64] = _joined([batch.lengths for batch in self._batches], np.int64)
-        self.starts: NDArray[np.int64] = exclusive_sum(self.lengths)
-        self.duplicates: NDArray[np.int32] = _joined([batch.duplicates for batch in self._batches], np.int32)
-        sizes = np.array([len(batch.tokens) for batch in self._batches], dtype=np.int64)
-        self._begins, self._ends = exclusive_sum(sizes), np.cumsum(sizes)
+        self.batches = [batch for path in self.paths for batch in _batches(path)]
+        self.lengths: NDArray[np.int64] = _joined([batch.lengths for batch in self.batches], np.int64)
+        self.duplicates: NDArray[np.int32] = _joined([batch.duplicates for batch in self.batches], np.int32)
+        self._starts = _joined([exclusive_sum(batch.lengths) for batch in self.batches], np.int64)
+        self._ends = np.cumsum([len(batch.lengths) for batch in self.batches])
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     @property
     def ids(self) -> list[str]:
-        return [name for batch in self._batches for name in batch.ids.to_pylist()]
+        return [name for batch in self.batches for name in batch.ids.to_pylist()]
 
     @cached_property
     def targets(self) -> NDArray[np.int64]:
         """How many tokens of each document are targets, [documents]."""
-        return _joined([_targets(batch) for batch in self._batches], np.int64)
+        return _joined([_targets(batch) for batch in self.batches], np.int64)
 
     def document(self, index: int) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
         """Tokens and targets of one document, each [length]; `index` from 0 over all parts."""
-        return self.span(self.starts[[index]], self.lengths[[index]])
+        documents = np.array([index])
+        return read_runs(self.batches, *self.locate(documents, np.zeros_like(documents)), self.lengths[documents])
 
-    def gather(
-        self, documents: NDArray[np.int64], starts: NDArray[np.int64], lengths: NDArray[np.int64]
-    ) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
-        """Tokens and targets of `lengths` tokens of each of `documents` from its token `starts` on, flat."""
-        return self.span(self.starts[documents] + starts, lengths)
-
-    def span(
-        self, starts: NDArray[np.int64], lengths: NDArray[np.int64]
-    ) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
-        """Tokens, and which are targets, of ranges of flat positions, one range after another: [sum(lengths)] each.
-
-        Reads only the batches that the ranges touch. Raises TokensError for a range that leaves the shard.
-        """
-        size = int(self._ends[-1]) if len(self._ends) else 0
-        if len(starts) and (int(starts.min()) < 0 or int((starts + lengths).max()) > size or int(lengths.min()) < 0):
-            raise TokensError(f"{self._where}: a range of tokens leaves the shard; it holds positions 0..{size - 1}")
-        tokens = np.empty(int(lengths.sum()), dtype=np.uint32)
-        loss = np.empty(len(tokens), dtype=np.bool_)
-        into = exclusive_sum(lengths)
-        for begin, end, batch in zip(self._begins, self._ends, self._batches, strict=True):
-            mine = np.flatnonzero((starts < end) & (starts + lengths > begin) & (lengths > 0))
-            if not len(mine):
-                continue
-            low = np.maximum(starts[mine], begin)  # a range may begin or end in another batch
-            count = np.minimum(starts[mine] + lengths[mine], end) - low
-            origin = flat_positions(low - begin, count)
-            to = flat_positions(into[mine] + low - starts[mine], count)
-            tokens[to], loss[to] = batch.tokens[origin], batch.loss(origin)
-        return tokens, loss
-
-    @property
-    def _where(self) -> str:
-        return str(self.paths[0].parent) if self.paths else "a shard without parts"
+    def locate(
+        self, documents: NDArray[np.int64], starts: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The batch of each document, and where in it the document's token `starts` is."""
+        return np.searchsorted(self._ends, documents, side="right"), self._starts[documents] + starts
 
 
 def open_shard(folder: Path, split: str, source: str) -> TokenShard:
@@ -119,6 +93,18 @@ def open_shard(folder: Path, split: str, source: str) -> TokenShard:
     if not paths:
         raise TokensError(f"{place}: no such token shard (<part>.arrow); run the tokenize step for this corpus")
     return TokenShard(paths)
+
+
+def read_runs(
+    batches: Sequence[Batch], which: NDArray[np.int64], starts: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
+    """Tokens and targets of runs of `lengths` tokens, each from the position `starts` of `batches[which]` on, one run
+    after another: [sum(lengths)] each. Reads only what it gives.
+    """
+    touched, which = np.unique(which, return_inverse=True)
+    own = [batches[number] for number in touched]
+    tokens = copied_runs([batch.tokens for batch in own], which, starts, lengths)
+    return tokens, _loss(own, which, starts, lengths)
 
 
 def read_counts(folder: Path) -> dict[str, Any]:
@@ -133,7 +119,7 @@ def read_counts(folder: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _batches(path: Path) -> list[_Batch]:
+def _batches(path: Path) -> list[Batch]:
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
     except (OSError, pa.ArrowInvalid) as error:
@@ -144,9 +130,9 @@ def _batches(path: Path) -> list[_Batch]:
     return [_batch(batch) for batch in batches if batch.num_rows]
 
 
-def _batch(batch: pa.RecordBatch) -> _Batch:
+def _batch(batch: pa.RecordBatch) -> Batch:
     loss = batch["loss"].flatten()
-    return _Batch(
+    return Batch(
         batch["id"],
         np.diff(batch["tokens"].offsets.to_numpy()).astype(np.int64),
         batch["duplicates"].to_numpy(),
@@ -156,7 +142,22 @@ def _batch(batch: pa.RecordBatch) -> _Batch:
     )
 
 
-def _targets(batch: _Batch) -> NDArray[np.int64]:
+def _loss(
+    batches: Sequence[Batch], which: NDArray[np.int64], starts: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """The targets that `read_runs` gives. The bytes which hold a run's bits are made flags, and the run cut out."""
+    bits = starts + np.array([batch.first for batch in batches])[which]
+    first, octets = bits >> 3, (bits + lengths + 7 >> 3) - (bits >> 3)
+    order = sorted_stably(which)
+    owned = np.split(order, np.cumsum(np.bincount(which, minlength=len(batches)))[:-1])
+    found = [batch.bits[flat_positions(first[own], octets[own])] for batch, own in zip(batches, owned, strict=True)]
+    flags = np.unpackbits(np.concatenate(found), bitorder="little").view(np.bool_)
+    begins = np.empty_like(bits)
+    begins[order] = 8 * exclusive_sum(octets[order])
+    return copied_runs([flags], np.zeros_like(which), begins + (bits & 7), lengths)
+
+
+def _targets(batch: Batch) -> NDArray[np.int64]:
     """Targets of each document of one batch."""
     flags = np.unpackbits(batch.bits, bitorder="little")[batch.first : batch.first + len(batch.tokens)]
     sums = np.concatenate([[0], np.cumsum(flags, dtype=np.int64)])

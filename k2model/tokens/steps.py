@@ -130,7 +130,8 @@ def _encoder(folder: str) -> Encoder:
 def pack(store: Store, phase: PhaseConfig, tokens: ArtifactRef, max_epochs: float = MAX_EPOCHS) -> ArtifactRef:
     """Draw and pack the rows of `phase`; gives kind `sequences`.
 
-    Only the fields that decide the rows bear identity: a changed learning rate packs nothing again.
+    Of `tokens` only the sources that the phase draws from are fetched. Only the fields that decide the rows bear
+    identity: a changed learning rate packs nothing again.
     Raises MixtureError when the mixture names a source that `tokens` does not hold, would repeat one more than
     `max_epochs` times, does not fit the phase's length or keeps too little short-context data.
     """
@@ -139,7 +140,7 @@ def pack(store: Store, phase: PhaseConfig, tokens: ArtifactRef, max_epochs: floa
     def produce(folder: Path) -> dict[str, float]:
         from k2model.tokens.sequences import pack_folder
 
-        return pack_folder(store.fetch(tokens), phase, folder, max_epochs)
+        return pack_folder(_fetch_drawn(store, phase, tokens), phase, folder, max_epochs)
 
     settings = {
         "sequence_length": phase.sequence_length,
@@ -156,3 +157,14 @@ def pack(store: Store, phase: PhaseConfig, tokens: ArtifactRef, max_epochs: floa
         Identity(step="sequences", version=STEP_VERSIONS["sequences"], config=settings, inputs={"tokens": tokens}),
         produce,
     )
+
+
+def _fetch_drawn(store: Store, phase: PhaseConfig, tokens: ArtifactRef) -> Path:
+    """The folder of `tokens`, as far as `phase` draws from it: `counts.json` and the training shards of its mixture."""
+    from k2model.corpus.documents import source_file
+    from k2model.tokens.mixture import drawn_sources
+    from k2model.tokens.shards import COUNTS_FILE, read_counts
+
+    counts = read_counts(store.fetch(tokens, lambda path: path == COUNTS_FILE))
+    shards = {f"train/{source_file(name)}" for name in drawn_sources(phase, counts["train"])}
+    return store.fetch(tokens, lambda path: path.rpartition("/")[0] in shards)

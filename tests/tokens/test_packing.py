@@ -27,14 +27,11 @@ def laid_out(placement: Placement) -> Layout:
 
 
 def contents(layout: Layout) -> list[list[tuple[int, int, int]]]:
-    """Per row its (document, start, length), after checking that columns leave neither holes nor overlaps."""
+    """Per row its (document, start, length)."""
     rows: list[list[tuple[int, int, int]]] = [[] for _ in range(int(layout.row.max()) + 1)]
-    ends = [0] * len(rows)
-    for index, row in enumerate(layout.row.tolist()):
-        assert layout.column[index] == ends[row]
-        length = int(layout.pieces.length[index])
-        ends[row] += length
-        rows[row].append((int(layout.pieces.document[index]), int(layout.pieces.start[index]), length))
+    pieces = layout.pieces
+    for row, *piece in zip(layout.row, pieces.document, pieces.start, pieces.length, strict=True):
+        rows[row].append(tuple(map(int, piece)))  # type: ignore[arg-type]
     return rows
 
 

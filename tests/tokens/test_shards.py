@@ -17,7 +17,7 @@ from k2model.corpus.documents import SEGMENT_TYPE, make_document, part_path, rea
 from k2model.tokens import K2Tokenizer, TokensError, open_shard, read_counts, shard_writer, tokenize, tokens_step
 from k2model.tokens.encoder import Encoder
 from k2model.tokens.shard_writer import encode_documents
-from k2model.tokens.shards import SCHEMA
+from k2model.tokens.shards import SCHEMA, read_runs
 from tests.tokens.folders import tokenize_folder
 
 
@@ -92,17 +92,29 @@ def test_parts_of_a_source_are_read_as_one(
     assert read_counts(tmp_path / "one") == read_counts(tmp_path / "many")
     assert read_counts(tmp_path / "one")["train"]["prose"]["duplicates"]["11-100"]["documents"] == 90
     assert many.ids == one.ids and len(many.paths) == 4
-    for name in ("lengths", "starts", "duplicates", "targets"):
+    for name in ("lengths", "duplicates", "targets"):
         assert getattr(many, name).tolist() == getattr(one, name).tolist(), name
-    everything = one.span(np.array([0]), np.array([one.lengths.sum()]))
+    for index in range(len(one)):
+        for found, expected in zip(many.document(index), one.document(index), strict=True):
+            assert found.tolist() == expected.tolist()
+
+
+def test_runs_of_any_documents_are_read_in_the_order_asked_for(tokens: Path) -> None:
+    """Of one token and more, from anywhere in a document, some of them twice."""
+    shards = [open_shard(tokens, "train", name) for name in ("prose", "facts", "arithmetic/think")]
     rng = np.random.default_rng(0)
-    starts = rng.integers(0, len(everything[0]) - 2000, size=40)
-    lengths = rng.integers(0, 2000, size=40)  # ranges that begin and end anywhere, over batches and parts
-    places = np.concatenate([np.arange(s, s + n) for s, n in zip(starts, lengths, strict=True)])
-    for found, whole in zip(many.span(starts, lengths), everything, strict=True):
-        assert found.tolist() == whole[places].tolist()
-    with pytest.raises(TokensError, match="leaves the shard"):
-        many.span(np.array([len(everything[0])]), np.array([1]))
+    which = rng.integers(0, 3, size=300)
+    documents = rng.integers(0, 50, size=300)
+    whole = [shards[shard].document(document) for shard, document in zip(which, documents, strict=True)]
+    sizes = np.array([len(ids) for ids, _ in whole])
+    starts = rng.integers(0, sizes)
+    lengths = np.maximum(1, rng.integers(1, 30, size=300) * (sizes - starts) // 30)
+    batches = [batch for shard in shards for batch in shard.batches]
+    places = np.array([shards[w].locate(np.array([d]), np.array([s]))[1][0]
+                       for w, d, s in zip(which, documents, starts, strict=True)])  # fmt: skip
+    for number, found in enumerate(read_runs(batches, which, places, lengths)):
+        expected = [one[number][s : s + n] for one, s, n in zip(whole, starts, lengths, strict=True)]
+        assert found.tolist() == np.concatenate(expected).tolist()
 
 
 def _copy(origin: Path, folder: Path) -> dict[str, float]:

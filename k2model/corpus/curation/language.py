@@ -16,13 +16,14 @@ SAMPLE = 512
 
 
 class _Model(NamedTuple):
-    """`weights` are log likelihoods [features, classes]; the automaton's moves stand at `rows[state] * 256 + byte`."""
+    """`weights` are log likelihoods [features, classes]. A state of the automaton is where its 256 moves begin: behind
+    a byte `moves[state + byte]` is the next state, and `outputs[state + byte]` the feature that ends there or -1."""
 
     weights: Any
     prior: Any
     classes: Any
+    start: int
     moves: Any
-    rows: Any
     outputs: Any
 
 
@@ -56,12 +57,12 @@ def _scores(encoded: Sequence[bytes], model: _Model) -> "np.ndarray[Any, np.dtyp
     for column, sample in enumerate(encoded):
         octets[: len(sample), column] = np.frombuffer(sample, dtype=np.uint8)
     lengths = np.array([len(sample) for sample in encoded])
-    state, found = np.zeros(texts, dtype=np.int64), np.full((width, texts), -1, dtype=np.int64)
+    state, found = np.full(texts, model.start), np.empty((width, texts), dtype=np.int64)
     for step in range(width):
-        state = model.moves[(model.rows[state] << 8) + octets[step]]
-        found[step] = np.where(step < lengths, model.outputs[state], -1)
+        move = state + octets[step]
+        state, found[step] = model.moves[move], model.outputs[move]
     features = len(model.weights)
-    keys = (found + features * np.arange(texts))[found >= 0]
+    keys = (found + features * np.arange(texts))[(found >= 0) & (np.arange(width)[:, None] < lengths)]
     pairs, counts = np.unique(keys, return_counts=True)
     owners, values = pairs // features, np.log1p(counts).astype(np.float32)
     scores = np.zeros((texts, model.weights.shape[1]))
@@ -78,5 +79,6 @@ def _model() -> _Model:
     from py3langid.modelio import load_model
 
     weights, prior, classes, moves, rows, outputs = load_model(MODEL_DIR / MODEL_FILE)
-    whole = (np.asarray(table, dtype=np.int64) for table in (moves, rows, outputs))
-    return _Model(np.asarray(weights, dtype=np.float32), np.asarray(prior), np.array(classes), *whole)
+    states = np.asarray(rows, dtype=np.int64) << 8
+    tables = states[moves].astype(np.int32), np.asarray(outputs)[moves].astype(np.int32)
+    return _Model(np.asarray(weights, dtype=np.float32), np.asarray(prior), np.array(classes), int(states[0]), *tables)

@@ -18,8 +18,8 @@ def clean_lines(strings: pa.LargeStringArray, cleaning: LineCleaning) -> pa.Larg
     """The strings without the lines that are not wanted."""
     judged_by_form = cleaning.terminal_punctuation or cleaning.least_words > 0
     suspect = np.full(len(strings), judged_by_form)
-    for pattern in cleaning.drop:
-        suspect |= matches(strings, pattern)
+    if cleaning.drop and not judged_by_form:
+        suspect = matches(strings, "|".join(f"(?:{pattern})" for pattern in cleaning.drop))
     return rewritten(strings, suspect, lambda text: "\n".join(kept_lines(text, cleaning)))
 
 

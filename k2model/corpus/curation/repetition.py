@@ -53,7 +53,7 @@ def top_ngram(texts: Texts, width: int) -> Numbers:
     0 when no n-gram occurs twice."""
     starts, owners, first = occurrences(texts, width)
     counts = np.bincount(first, minlength=len(first))
-    lengths = _word_characters(texts)
+    lengths = texts.word_characters
     covered = lengths[starts + width] - lengths[starts]
     order = np.lexsort((covered, counts, owners))
     best = order[np.flatnonzero(np.diff(owners[order], append=-1))] if len(order) else order
@@ -64,16 +64,10 @@ def top_ngram(texts: Texts, width: int) -> Numbers:
 
 def repeated_ngrams(texts: Texts, width: int) -> Numbers:
     """The share of the words' characters that lie in n-grams seen before in the text."""
-    starts, _, first = occurrences(texts, width)
-    again = starts[first != np.arange(len(first))]
-    edges = np.zeros(len(texts.words.starts) + 1, dtype=np.int64)
-    np.add.at(edges, again, 1)
-    np.add.at(edges, again + width, -1)
-    covered = np.cumsum(edges[:-1]) > 0
-    lengths = texts.words.ends - texts.words.starts
-    return sums(lengths * covered, texts.words.bounds) / np.maximum(1, sums(lengths, texts.words.bounds))
-
-
-def _word_characters(texts: Texts) -> "np.ndarray":
-    """Characters of words before each word, and at the end."""
-    return np.concatenate([[0], np.cumsum(texts.words.ends - texts.words.starts)])
+    starts, owners, first = occurrences(texts, width)
+    again = first != np.arange(len(first))
+    starts, owners = starts[again], owners[again]
+    ends = np.minimum(starts + width, np.append(starts[1:], len(texts.words.starts)))  # where the next one begins
+    before = texts.word_characters
+    covered = np.bincount(owners, before[ends] - before[starts], texts.count)
+    return covered / np.maximum(1, np.diff(before[texts.words.bounds]))

@@ -93,6 +93,11 @@ class Texts:
         return self.code_hashes.of(self.words.starts, self.words.ends)
 
     @cached_property
+    def word_characters(self) -> Ints:
+        """Characters of words before each word, and at the end."""
+        return np.concatenate([[0], np.cumsum(self.words.ends - self.words.starts)])
+
+    @cached_property
     def _word_spans(self) -> SpanHashes:
         return SpanHashes(self.word_values)
 
@@ -133,6 +138,8 @@ class Texts:
 
 def sums(values: Any, bounds: Ints) -> Numbers:
     """Sums of `values` over [bounds[i], bounds[i + 1])."""
+    if values.dtype == np.bool_:
+        return np.diff(np.searchsorted(np.flatnonzero(values), bounds)).astype(np.float64)
     total = np.zeros(len(values) + 1, dtype=np.float64 if values.dtype.kind == "f" else np.int64)
     np.cumsum(values, out=total[1:])
     return np.diff(total[bounds]).astype(np.float64)
