@@ -18,6 +18,7 @@ from k2model.recipe import PhaseConfig, Recipe
 from k2model.recipe.mixtures import Available, MixturePlan, known_sizes, plan_mixture
 
 if TYPE_CHECKING:
+    from k2model.tokens import TokenShard
     from k2model.tokens.mixture import Documents
 
 
@@ -32,7 +33,7 @@ class Stock:
     basis: str
     sizes: Mapping[tuple[str, str], Available]
     families: Mapping[str, str]
-    documents: "Mapping[str, Documents]" = field(default_factory=dict)
+    documents: "Mapping[str, TokenShard]" = field(default_factory=dict)
     short: Mapping[str, float] = field(default_factory=dict)
 
     def plan(self, phase: PhaseConfig) -> MixturePlan:
@@ -41,7 +42,7 @@ class Stock:
             return plan_mixture(phase, self.sizes)
         from k2model.tokens.mixture import plan_over
 
-        return plan_over(phase, self.documents)
+        return plan_over(phase, self._drawable(phase))
 
     def short_share(self, plan: MixturePlan) -> tuple[float | None, str]:
         """The part of a phase's tokens from short documents, and where that is known from; None = not known."""
@@ -52,8 +53,16 @@ class Stock:
             return None, "lengths of documents are not at hand"
         from k2model.tokens.mixture import drawable_lengths, short_share
 
-        lengths = [(p.share or 0.0, drawable_lengths(self.documents[p.entry.source], p.entry)) for p in plan.portions]
+        own = self._drawable(plan.phase)
+        lengths = [(p.share or 0.0, drawable_lengths(own[p.entry.source], p.entry)) for p in plan.portions]
         return short_share(lengths, plan.phase.mixing.short_tokens), "of the documents to draw from"
+
+    def _drawable(self, phase: PhaseConfig) -> "Mapping[str, Documents]":
+        """The documents of the sources of `phase`, without those it skips for their length."""
+        from k2model.tokens.fitting import FittingDocuments
+
+        names = {entry.source for entry in phase.mixture} & self.documents.keys()
+        return {name: FittingDocuments(name, self.documents[name], phase) for name in names}
 
 
 def stock_of(recipe: Recipe, store_uri: str) -> Stock:

@@ -38,12 +38,14 @@ def copied_runs(
 ) -> NDArray[Any]:
     """`arrays[which][start : start + length]` of each run, one run after another, read-only: [sum(lengths)].
 
-    All arrays are of one type, no run has 2 GiB; a run that leaves its array is an IndexError. Arrow's string views
+    All arrays are of one type; a run that leaves its array, or of 2 GiB, is an IndexError. Arrow's string views
     do it by copying each run as one: a view is its size, then for up to 12 bytes these bytes, and for more 4 bytes to
     compare by (left out), the number of a buffer and the place there.
     """
     if np.any((starts < 0) | (starts + lengths > np.array([len(values) for values in arrays])[which])):
         raise IndexError("a run leaves its array")
+    if np.any(lengths > (2**31 - 1) // arrays[0].itemsize):
+        raise IndexError("a run has 2 GiB or more")
     sizes, places = lengths * arrays[0].itemsize, starts * arrays[0].itemsize
     buffers = [pa.py_buffer(values).slice(at) for values in arrays for at in range(0, values.nbytes, _REACH)]
     first = exclusive_sum(np.array([-(-values.nbytes // _REACH) for values in arrays]))

@@ -6,22 +6,21 @@ row are split over rows or, where a phase says so, skipped and counted.
 """
 
 import json
-from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from k2model.recipe.schema import LongDocuments, Packing, PhaseConfig
+from k2model.recipe.schema import Packing, PhaseConfig
 from k2model.tokens import mixture
 from k2model.tokens.assembly import Assembler
 from k2model.tokens.errors import MixtureError, TokensError
+from k2model.tokens.fitting import FittingDocuments
 from k2model.tokens.packing import Ints, Layout, Pieces, Placement, best_fit, concatenate
 from k2model.tokens.ragged import exclusive_sum
 from k2model.tokens.rows import BLOCK_TOKENS, BLOCKS_PER_PART, COMPOSITION_FILE, NO_SOURCE, RowsIndex, write_rows
-from k2model.tokens.shards import Batch, TokenShard, open_shard, read_counts
+from k2model.tokens.shards import open_shard, read_counts
 
 ATTEMPTS = 8
 TOO_MANY = 0.02  # of the rows
@@ -43,7 +42,7 @@ def pack_folder(
     """
     counts = read_counts(tokens)
     names = mixture.drawn_sources(phase, counts["train"])
-    documents = {name: _Fitting(name, open_shard(tokens, "train", name), phase) for name in names}
+    documents = {name: FittingDocuments(name, open_shard(tokens, "train", name), phase) for name in names}
     sources = mixture.sources_for(phase, counts, documents, max_epochs)
     if len(sources) > NO_SOURCE:
         raise MixtureError(f"phases.{phase.name}.mixture: {len(sources)} entries, at most {NO_SOURCE} are supported")
@@ -68,50 +67,6 @@ def pack_folder(
     composition = _composition(layout, assembler.targets, sources, skipped, phase)
     (folder / COMPOSITION_FILE).write_text(json.dumps(composition, indent=1) + "\n", encoding="utf-8")
     return {name: float(composition[name]) for name in ("tokens", "targets", "documents", "padding")}
-
-
-class _Fitting:
-    """The documents of a shard that `phase` can draw: all of them, or those that fit a row.
-
-    Raises MixtureError when there are documents, but none that fits.
-    """
-
-    def __init__(self, name: str, shard: TokenShard, phase: PhaseConfig) -> None:
-        self.shard = shard
-        fits = shard.lengths <= phase.sequence_length
-        if phase.long_documents is LongDocuments.SPLIT:
-            fits[:] = True
-        self.fitting, self.skipped = np.flatnonzero(fits), np.flatnonzero(~fits)
-        if len(self.skipped) and not len(self.fitting):
-            raise MixtureError(
-                f"phases.{phase.name}.mixture.{name}: all {len(fits):,} documents are longer than a row of "
-                f"{phase.sequence_length:,} tokens and would be skipped; set phases.{phase.name}.long_documents=split, "
-                "raise its sequence_length, or leave the source out"
-            )
-
-    @cached_property
-    def lengths(self) -> Ints:
-        return self.shard.lengths[self.fitting]
-
-    @cached_property
-    def duplicates(self) -> NDArray[np.int32]:
-        return self.shard.duplicates[self.fitting]
-
-    @cached_property
-    def targets(self) -> Ints:
-        return self.shard.targets[self.fitting]
-
-    def skipped_of(self, bucket: str) -> int:
-        """How many documents of a bucket of duplicates ("" = all) do not fit."""
-        skipped = mixture.in_bucket(self.shard.duplicates[self.skipped], bucket)
-        return len(self.skipped if skipped is None else skipped)
-
-    @property
-    def batches(self) -> Sequence[Batch]:
-        return self.shard.batches
-
-    def locate(self, documents: Ints, starts: Ints) -> tuple[Ints, Ints]:
-        return self.shard.locate(self.fitting[documents], starts)
 
 
 def lay_out(sources: list[mixture.Source], phase: PhaseConfig) -> Layout:

@@ -3,13 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from k2model.artifacts import ArtifactRef
 from k2model.planning.mixtures import Node, describe
 from k2model.planning.stock import Stock, stock_of
 from k2model.recipe import load_recipe
-from k2model.recipe.schema import MixingConfig, MixtureEntry, Recipe
+from k2model.recipe.schema import LongDocuments, MixingConfig, MixtureEntry, Recipe
 from k2model.tokens import open_shard
 
 K2 = load_recipe("k2_70b")
@@ -94,6 +95,18 @@ def test_shards_give_sizes_buckets_and_short_documents(small: tuple[Recipe, Stoc
     )
     assert found.short == pytest.approx(short) and found.short_basis == "of the documents to draw from"
     assert found.problem == ""
+
+
+def test_documents_that_a_phase_skips_are_no_stock(small: tuple[Recipe, Stock]) -> None:
+    recipe, stock = small
+    lengths = stock.documents["prose"].lengths
+    row = int(np.quantile(lengths, 0.5))
+    phase = replace(recipe.phases[0], sequence_length=row, global_batch=256, mixture=(MixtureEntry("prose", 1),))
+    sizes = []
+    for long_documents in (LongDocuments.SPLIT, LongDocuments.SKIP):
+        (found,) = describe(replace(recipe, phases=(replace(phase, long_documents=long_documents),)), stock)
+        sizes += [leaf.tokens for leaf in leaves(found.families)]
+    assert sizes == [lengths.sum(), lengths[lengths <= row].sum()] and sizes[0] > sizes[1] > 0
 
 
 def test_problems_stand_beside_the_tree(small: tuple[Recipe, Stock]) -> None:
