@@ -42,13 +42,14 @@ def find_record(records: list[dict[str, Any]], reference: str) -> dict[str, Any]
 
 
 def _walk(
-    record: dict[str, Any], by_digest: dict[tuple[str, str], dict[str, Any]], depth: int, seen: set[str]
+    record: dict[str, Any], by_digest: dict[tuple[str, str], dict[str, Any]], depth: int, seen: set[tuple[str, str]]
 ) -> Iterator[tuple[Any, ...]]:
     name = f"{'  ' * depth}{record['step']}/{record['identity'][:16]}"
-    if record["digest"] in seen:
+    content = (record["step"], record["digest"])
+    if content in seen:
         yield (name, record["digest"][:12], "(see above)")
         return
-    seen.add(record["digest"])
+    seen.add(content)
     yield (name, record["digest"][:12], ", ".join(record["inputs"]))
     for source in record["inputs"].values():
         if found := by_digest.get((source["kind"], source["digest"])):
