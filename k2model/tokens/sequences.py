@@ -1,6 +1,6 @@
 """Packing a phase: from token shards and a mixture to blocks of rows and `composition.json`.
 
-Lengths are planned for the whole phase at once (some 100 bytes a document); tokens pass through block by
+Lengths are planned for the whole phase at once (some 200 bytes a document); tokens pass through block by
 block (`k2model.tokens.assembly`), so a phase may be larger than the machine's memory. Documents longer than a
 row are split over rows or, where a phase says so, skipped and counted.
 """
