@@ -108,6 +108,26 @@ def test_parts_of_another_division_do_not_get_in(tmp_path: Path) -> None:
     Store.open(tmp_path / "store").fetch(made)
 
 
+def late(inner: PartedStep, uri: str, log: str, part: Part, folder: Path) -> dict[str, float]:
+    """While this worker is at it, others make the whole artifact as `inner` says."""
+    Store.open(uri).build_parts(inner)
+    return produce(log, "", part, folder)
+
+
+@pytest.mark.parametrize("name", [NAMES[1], "train/prose/other"])
+def test_a_worker_that_comes_too_late_leaves_the_artifact_as_it_is(tmp_path: Path, name: str) -> None:
+    """One that was taken for lost, so that its part was made by another, and one of another division."""
+    uri, log = str(tmp_path / "store"), str(tmp_path / "log")
+    store, inner = Store.open(uri), step(tmp_path / "log")
+    slow = PartedStep(IDENTITY, lambda: [Part(name)], functools.partial(late, inner, uri, log), finish)
+    make_part(store, slow, Part(name))
+    made = store.find(IDENTITY)
+    assert made is not None
+    store.fetch(made)
+    assert make_part(store, slow, Part(name)).name == name and gather(store, slow, [name]) == made
+    store.fetch(made)
+
+
 def test_a_damaged_record_and_a_lost_file_are_named(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "store")
     with pytest.raises(RuntimeError):
