@@ -168,7 +168,15 @@ def _settled(store: "Store", identity: Identity, name: str) -> PartRecord | None
     return found
 
 
-def gather(store: "Store", step: PartedStep, names: Sequence[str]) -> ArtifactRef:
+def missing_parts(store: "Store", step: PartedStep) -> list[Part]:
+    """The parts that are to be made: those without a record, none when the artifact is there. Takes one listing."""
+    if store.find(step.identity) is not None:
+        return []
+    there = store.files_of(step.identity).sizes(RECORDS)
+    return [part for part in step.parts() if _record_path(part.name) not in there]
+
+
+def gather(store: "Store", step: PartedStep) -> ArtifactRef:
     """Finishes the artifact from its parts, or finds it finished.
 
     Raises MissingArtifact naming the parts that are not there, and what `finish` raises.
@@ -176,6 +184,7 @@ def gather(store: "Store", step: PartedStep, names: Sequence[str]) -> ArtifactRe
     found = store.find(step.identity)
     if found is not None:
         return found
+    names = [part.name for part in step.parts()]
     with store.lease(step.identity, PATIENCE_SECONDS):
         return store.find(step.identity) or _gather(store, step.identity, names, step.finish)
 
