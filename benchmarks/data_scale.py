@@ -2,8 +2,7 @@
 
 Text is generated (`benchmarks.peers.raw_text`) with copies, near copies, addresses and broken lines planted, and goes
 through the steps of a lifecycle on a local store, two processes at a time. Every step runs in a process of its own,
-whose memory and that of its children is watched: the sum of their resident pages, shared ones counted once for each,
-and of these their own, which a machine cannot take back as it can pages of mapped files.
+whose memory and that of its children is watched: the sum of their resident pages, shared ones counted once for each.
 MB are of raw text. Nothing is compared with others here: `benchmarks.data` does that.
 
     python -m benchmarks.data_scale --sizes 500 1000 2000
@@ -17,29 +16,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import psutil
 
 FILE_BYTES = 64_000_000
 WORKERS = 2
 STEPS = ("corpus_raw", "corpus_clean", "duplicates", "corpus", "corpus_valid", "tokenizer", "tokens", "sequences")
 SEQUENCE_LENGTH, GLOBAL_BATCH = 2_048, 8
 WATCH_SECONDS = 0.1
-
-
-@dataclass
-class Watched:
-    """Of one step: seconds on the clock, and the peaks of its resident MB, all and its own."""
-
-    seconds: float = 0.0
-    peak: float = 0.0
-    own: float = 0.0
 
 
 def main() -> None:
@@ -57,28 +43,29 @@ def main() -> None:
 
 
 def _measure(sizes: list[int], folder: Path) -> None:
-    table: dict[str, list[Watched]] = {step: [] for step in STEPS}
+    table: dict[str, list[tuple[float, float]]] = {step: [] for step in STEPS}
     for size in sizes:
         place = folder / str(size)
         planted = generate(place / "raw", size * 1_000_000)
         print(f"{size} MB: planted {planted}", flush=True)
         for step in STEPS:
-            found, stats = watched(step, place)
-            table[step].append(found)
-            rate = f"{size / found.seconds:8.1f} MB/s {found.peak:8.0f} MB peak {found.own:8.0f} own"
-            print(f"  {step:14} {rate}  {stats}", flush=True)
+            seconds, peak, stats = watched(step, place)
+            table[step].append((seconds, peak))
+            print(f"  {step:14} {size / seconds:8.1f} MB/s {peak:8.0f} MB peak  {stats}", flush=True)
         shutil.rmtree(place)
     _show(sizes, table)
 
 
-def _show(sizes: list[int], table: "dict[str, list[Watched]]") -> None:
-    print(f"\n{'step':14}" + "".join(f"{size:>7} MB: MB/s  peak MB   own MB" for size in sizes))
+def _show(sizes: list[int], table: dict[str, list[tuple[float, float]]]) -> None:
+    print(f"\n{'step':14}" + "".join(f"{size:>7} MB: MB/s  peak MB" for size in sizes))
     for step, found in table.items():
-        rates = [size / one.seconds for size, one in zip(sizes, found, strict=True)]
-        cells = (f"{rate:>16.1f} {one.peak:>8.0f} {one.own:>8.0f}" for rate, one in zip(rates, found, strict=True))
-        print(f"{step:14}{''.join(cells)}")
-        growth = {"peak growth": found[-1].peak / found[0].peak, "own growth": found[-1].own / found[0].own}
-        print(json.dumps({"name": f"data scale {step}", "ours": rates[-1], "unit": "MB/s", **growth}))
+        cells = "".join(
+            f"{size / seconds:>16.1f} {peak:>8.0f}" for size, (seconds, peak) in zip(sizes, found, strict=True)
+        )
+        print(f"{step:14}{cells}")
+        rates = [size / seconds for size, (seconds, _) in zip(sizes, found, strict=True)]
+        growth = found[-1][1] / found[0][1]
+        print(json.dumps({"name": f"data scale {step}", "ours": rates[-1], "unit": "MB/s", "peak growth": growth}))
 
 
 def generate(folder: Path, size: int) -> dict[str, int]:
@@ -100,12 +87,12 @@ def _generate(folder: Path, file: tuple[int, int]) -> dict[str, int]:
     return asdict(write_file(folder / f"{number:05d}.jsonl", language, size, number))
 
 
-def watched(step: str, place: Path) -> tuple[Watched, dict[str, float]]:
-    """What one step took in a process of its own, and its stats."""
+def watched(step: str, place: Path) -> tuple[float, float, dict[str, float]]:
+    """Seconds, peak MB and the stats of one step in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.peers.data_step", step, str(place)]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    found, done = Watched(), Event()
-    watcher = Thread(target=_watch, args=(child.pid, found, done))
+    peak, done = [0.0], Event()
+    watcher = Thread(target=_watch, args=(child.pid, peak, done))
     began = time.perf_counter()
     watcher.start()
     out, _ = child.communicate()
@@ -113,32 +100,27 @@ def watched(step: str, place: Path) -> tuple[Watched, dict[str, float]]:
     watcher.join()
     if child.returncode:
         raise SystemExit(f"{step} failed with {child.returncode}")
-    found.seconds = time.perf_counter() - began
-    return found, json.loads(out.splitlines()[-1])
+    return time.perf_counter() - began, peak[0], json.loads(out.splitlines()[-1])
 
 
-def _watch(pid: int, found: Watched, done: Event) -> None:
+def _watch(pid: int, peak: list[float], done: Event) -> None:
     import psutil
 
     while not done.wait(WATCH_SECONDS):
         try:
             root = psutil.Process(pid)
-            pages = [_resident(one) for one in [root, *root.children(recursive=True)]]
+            peak[0] = max(peak[0], sum(_resident(one) for one in [root, *root.children(recursive=True)]))
         except psutil.NoSuchProcess:
             return
-        found.peak = max(found.peak, sum(resident for resident, _ in pages))
-        found.own = max(found.own, sum(resident - shared for resident, shared in pages))
 
 
-def _resident(process: "psutil.Process") -> tuple[float, float]:
-    """MB of resident pages, and of those that are of files or shared."""
+def _resident(process: "object") -> float:
     import psutil
 
     try:
-        memory = process.memory_info()
+        return process.memory_info().rss / 1e6  # type: ignore[attr-defined]
     except psutil.NoSuchProcess:
-        return 0.0, 0.0
-    return memory.rss / 1e6, memory.shared / 1e6
+        return 0.0
 
 
 if __name__ == "__main__":

@@ -19,7 +19,9 @@ COLUMNS = ("items", "number", "found", "documents that hold one")
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
 @click.option("--recipe", default=recipe_name, show_default="$K2_RECIPE", help="Whose rules and sources are meant.")
 @click.option("-n", "--n", "n", type=click.IntRange(0), default=5, show_default=True, help="Matches to show.")
-@click.option("--processes", default=1, show_default=True, help="How many parts are read at once.")
+@click.option(
+    "--processes", type=click.IntRange(1), default=1, show_default=True, help="How many parts are read at once."
+)
 @overrides_option
 @store_option
 @as_json_option

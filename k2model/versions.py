@@ -10,7 +10,7 @@ STEP_VERSIONS = {
     "corpus_clean": "2",
     "exact_links": "1",
     "band_links": "1",
-    "duplicates": "1",
+    "duplicates": "2",
     "corpus": "3",
     "corpus_valid": "3",
     "tokenizer": "1",

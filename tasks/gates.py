@@ -16,25 +16,25 @@ DECK = "attachments/deck.html"
 @data_task(enable_deck=True)
 def publish_checked(step: str, store: StoreRef, data: DataPlan, inputs: list[ArtifactRef], made: list[str]) -> Artifact:
     """Gives what the gate publishes of the data it has looked at."""
-    return _finish(step, store, data, inputs, made)
+    return _finish(step, store, data, inputs)
 
 
 @data_task(enable_deck=True)
 def pass_gate(step: str, store: StoreRef, data: DataPlan, inputs: list[ArtifactRef], made: list[str]) -> Artifact:
     """Gives back what was looked at, the step's only input, so that what needs it waits for the gate."""
-    _finish(step, store, data, inputs, made)
+    _finish(step, store, data, inputs)
     (looked_at,) = inputs
     return looked_at
 
 
-def _finish(step: str, store: StoreRef, data: DataPlan, inputs: list[ArtifactRef], made: list[str]) -> ArtifactRef:
+def _finish(step: str, store: StoreRef, data: DataPlan, inputs: list[ArtifactRef]) -> ArtifactRef:
     from k2model.artifacts import gather
     from k2model.planning.data_steps import parted_step
     from k2model.validation import ValidationFailed
 
     opened = store.open()
     try:
-        found = gather(opened, parted_step(step, opened, data, inputs), made)
+        found = gather(opened, parted_step(step, opened, data, inputs))
     except ValidationFailed as failed:
         home().mkdir(parents=True, exist_ok=True)
         (home() / "validation_failed.html").write_text(failed.html, encoding="utf-8")

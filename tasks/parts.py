@@ -1,7 +1,8 @@
 """Steps made part by part, as Flyte map tasks: every part a pod of its own, retried and resumed on its own.
 
-Three tasks serve every step: what parts there are, one of them, and gathering them; `tasks.gates` has others for the
-last. A step that is made already has no parts left, so that nothing is started for it.
+Three tasks serve every step: what parts are missing, one of them, and gathering all; `tasks.gates` has others for the
+last. A step that is made already lacks no parts, so that nothing is started for it. Which parts are there is asked of
+the store alone: parts of what is not finished are in no ledger, so Flyte's cache would not learn that they are gone.
 """
 
 import functools
@@ -18,17 +19,17 @@ from tasks._types import Artifact
 CONCURRENCY = 256
 
 
-@data_task()
+@data_task(cache=False)
 def list_parts(step: str, store: StoreRef, data: DataPlan, inputs: list[ArtifactRef]) -> list[Part]:
     """The parts that are to be made; none when the step's artifact is there."""
+    from k2model.artifacts import missing_parts
     from k2model.planning.data_steps import parted_step
 
     opened = store.open()
-    wanted = parted_step(step, opened, data, inputs)
-    return [] if opened.find(wanted.identity) else list(wanted.parts())
+    return missing_parts(opened, parted_step(step, opened, data, inputs))
 
 
-@data_task()
+@data_task(cache=False)
 def make_one(step: str, store: StoreRef, data: DataPlan, inputs: list[ArtifactRef], part: Part) -> str:
     """Makes one part where it will stay, and returns its name."""
     from k2model.artifacts import make_part
@@ -40,12 +41,12 @@ def make_one(step: str, store: StoreRef, data: DataPlan, inputs: list[ArtifactRe
 
 @data_task()
 def gather_parts(step: str, store: StoreRef, data: DataPlan, inputs: list[ArtifactRef], made: list[str]) -> Artifact:
-    """Finishes the artifact from its parts."""
+    """Finishes the artifact from its parts; `made` are those that it waits for."""
     from k2model.artifacts import gather
     from k2model.planning.data_steps import parted_step
 
     opened = store.open()
-    return gather(opened, parted_step(step, opened, data, inputs), made)
+    return gather(opened, parted_step(step, opened, data, inputs))
 
 
 def fan_out(plan: Any, step: str, inputs: list[Any], gather: Any = gather_parts) -> Any:

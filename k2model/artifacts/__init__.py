@@ -36,6 +36,7 @@ from k2model.artifacts.parts import (
     local_parts,
     make_part,
     map_in_processes,
+    missing_parts,
     totals,
 )
 from k2model.artifacts.store import Store
@@ -67,6 +68,7 @@ __all__ = [
     "local_parts",
     "make_part",
     "map_in_processes",
+    "missing_parts",
     "read_manifest",
     "totals",
     "verify",

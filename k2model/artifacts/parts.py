@@ -4,7 +4,8 @@ A part's files are put straight to their place in the artifact's folder, and the
 (`attachments/parts/<part>.json`), which says what they are: a part without a record is not there and is
 made again. When all parts are there they are gathered: the manifest is written from the records, and
 from then on the artifact is like any other. What a part makes is a function of the artifact's identity
-and the part's name, so two workers on one part write the same bytes and neither harms the other.
+and the part's name, so two workers on one part write the same bytes and neither harms the other; only their
+attachments may differ, so a record is written once, and who comes later leaves everything as it is.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ from k2model.artifacts.errors import CorruptArtifact, MissingArtifact
 from k2model.artifacts.files import LocalFiles, RemoteFiles, writing_scratch
 from k2model.artifacts.identity import ArtifactRef, Identity
 from k2model.artifacts.lease import STALE_SECONDS
-from k2model.artifacts.manifest import ATTACHMENTS, FileEntry, Manifest, describe_folder, verify_files
+from k2model.artifacts.manifest import ATTACHMENTS, MANIFEST, FileEntry, Manifest, describe_folder, verify_files
 from k2model.artifacts.transfer import download
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def make_part(store: "Store", step: PartedStep, part: Part) -> PartRecord:
 
 
 def _make_part(store: "Store", identity: Identity, part: Part, produce: ProducePart) -> PartRecord:
-    found = find_part(store, identity, part.name)
+    found = _settled(store, identity, part.name)
     if found is not None:
         return found
     _log.info("%s: making %s", identity.step, part.name)
@@ -146,15 +147,36 @@ def _make_part(store: "Store", identity: Identity, part: Part, produce: ProduceP
             counts = produce(part, folder)
         manifest = describe_folder(folder)
         record = PartRecord(part.name, manifest.files, counts, time.monotonic() - started)
+        found = _settled(store, identity, part.name)
+        if found is not None:  # by another worker, since this one was taken for lost
+            return found
         for entry in manifest.files:
             files.put(folder / entry.path, entry.path)
     if isinstance(files, LocalFiles):
         files.flush(entry.path for entry in manifest.files)
-    files.write(_record_path(part.name), record.to_json())
-    return record
+    if files.create(_record_path(part.name), record.to_json()):
+        return record
+    return find_part(store, identity, part.name) or record
 
 
-def gather(store: "Store", step: PartedStep, names: Sequence[str]) -> ArtifactRef:
+def _settled(store: "Store", identity: Identity, name: str) -> PartRecord | None:
+    """The record of a part with which nothing may be done any more, or None: it is there, or the artifact is finished
+    from parts of another division; then the record has no files."""
+    found = find_part(store, identity, name)
+    if found is None and store.files_of(identity).exists(MANIFEST):
+        return PartRecord(name, (), {}, 0.0)
+    return found
+
+
+def missing_parts(store: "Store", step: PartedStep) -> list[Part]:
+    """The parts that are to be made: those without a record, none when the artifact is there. Takes one listing."""
+    if store.find(step.identity) is not None:
+        return []
+    there = store.files_of(step.identity).sizes(RECORDS)
+    return [part for part in step.parts() if _record_path(part.name) not in there]
+
+
+def gather(store: "Store", step: PartedStep) -> ArtifactRef:
     """Finishes the artifact from its parts, or finds it finished.
 
     Raises MissingArtifact naming the parts that are not there, and what `finish` raises.
@@ -162,6 +184,7 @@ def gather(store: "Store", step: PartedStep, names: Sequence[str]) -> ArtifactRe
     found = store.find(step.identity)
     if found is not None:
         return found
+    names = [part.name for part in step.parts()]
     with store.lease(step.identity, PATIENCE_SECONDS):
         return store.find(step.identity) or _gather(store, step.identity, names, step.finish)
 

@@ -141,7 +141,7 @@ def _rows_to_show(unit: Unit, query: Query) -> list[int]:
     """Numbers of the rows that match, from the columns that decide it alone."""
     columns = [name for name, wanted in (("domain", query.domain), ("reason", _reason(query))) if wanted]
     if query.search:
-        columns += SEARCHED
+        columns += [name for name in SEARCHED if name in unit.file.names][:1]
     columns = [name for name in columns if name in unit.file.names]
     keep = pa.array([True] * unit.file.rows(unit.group))
     if columns:
@@ -188,13 +188,14 @@ def _sample(unit: Unit, table: pa.Table, row: int, decoder: "K2Tokenizer | None"
         facts |= {"tokens": len(values["tokens"]), "targets": sum(values["loss"])}
         runs = spans_of(values["tokens"], values["loss"], [0] * len(values["tokens"]), decoder)
         return Sample(at, facts, tuple(runs))
-    if "prompt" in values:
-        spans = [Span(values["prompt"], target=False), Span(f"\n{values['answer']}")]
-    elif values.get("segments") is not None:
+    if values.get("segments") is not None:
         spans = [Span(s["text"], bool(s["loss"]), s["kind"] == "special") for s in values["segments"]]
+    elif isinstance(values.get("text"), str):
+        spans = [Span(values["text"])]
+    elif isinstance(values.get("prompt"), str) and isinstance(values.get("answer"), str):
+        spans = [Span(values["prompt"], target=False), Span(f"\n{values['answer']}")]
     else:
-        text = values.get("text")
-        spans = [Span(text if isinstance(text, str) else str({k: v for k, v in values.items() if k not in facts}))]
+        spans = [Span(str({k: v for k, v in values.items() if k not in facts}))]
     return Sample(at, facts | {"bytes": len("".join(s.text for s in spans if not s.special).encode())}, tuple(spans))
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shutil
 import signal
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,6 +19,7 @@ from k2model.artifacts import (
     find_part,
     gather,
     make_part,
+    missing_parts,
     totals,
 )
 
@@ -96,8 +98,30 @@ def test_gathering_names_what_is_missing(tmp_path: Path) -> None:
     own = step(tmp_path / "log")
     make_part(store, own, Part(NAMES[1]))
     with pytest.raises(MissingArtifact, match=r"lacks 4 of its 5 parts.*train/prose/00000, train/prose/00002"):
-        gather(store, own, NAMES)
+        gather(store, own)
     assert store.find(IDENTITY) is None
+
+
+def test_the_store_says_which_parts_are_to_be_made(tmp_path: Path) -> None:
+    """Also when parts that were made are gone, or the whole artifact is."""
+    store, own = Store.open(tmp_path / "store"), step(tmp_path / "log")
+
+    def missing() -> list[str]:
+        return [part.name for part in missing_parts(store, own)]
+
+    assert missing() == list(NAMES)
+    for name in NAMES[1:4]:
+        make_part(store, own, Part(name))
+    assert missing() == [NAMES[0], NAMES[4]]
+    shutil.rmtree(store.location(IDENTITY))
+    assert missing() == list(NAMES)
+    for name in NAMES:
+        make_part(store, own, Part(name))
+    made = gather(store, own)
+    assert missing() == [] and gather(store, own) == made
+    shutil.rmtree(made.uri)
+    with pytest.raises(MissingArtifact, match="lacks 5 of its 5 parts"):
+        gather(store, own)
 
 
 def test_parts_of_another_division_do_not_get_in(tmp_path: Path) -> None:
@@ -106,6 +130,26 @@ def test_parts_of_another_division_do_not_get_in(tmp_path: Path) -> None:
     made = build(tmp_path / "store", tmp_path / "log", names=NAMES[:2])
     assert made.digest == build(tmp_path / "fresh", tmp_path / "log", names=NAMES[:2]).digest
     Store.open(tmp_path / "store").fetch(made)
+
+
+def late(inner: PartedStep, uri: str, log: str, part: Part, folder: Path) -> dict[str, float]:
+    """While this worker is at it, others make the whole artifact as `inner` says."""
+    Store.open(uri).build_parts(inner)
+    return produce(log, "", part, folder)
+
+
+@pytest.mark.parametrize("name", [NAMES[1], "train/prose/other"])
+def test_a_worker_that_comes_too_late_leaves_the_artifact_as_it_is(tmp_path: Path, name: str) -> None:
+    """One that was taken for lost, so that its part was made by another, and one of another division."""
+    uri, log = str(tmp_path / "store"), str(tmp_path / "log")
+    store, inner = Store.open(uri), step(tmp_path / "log")
+    slow = PartedStep(IDENTITY, lambda: [Part(name)], functools.partial(late, inner, uri, log), finish)
+    make_part(store, slow, Part(name))
+    made = store.find(IDENTITY)
+    assert made is not None
+    store.fetch(made)
+    assert make_part(store, slow, Part(name)).name == name and gather(store, slow) == made
+    store.fetch(made)
 
 
 def test_a_damaged_record_and_a_lost_file_are_named(tmp_path: Path) -> None:

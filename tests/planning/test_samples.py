@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from k2model.artifacts import ArtifactRef, Identity, MissingArtifact, Store
@@ -193,6 +195,16 @@ def test_a_file_and_a_folder_are_looked_into_like_an_artifact(looked: dict[str, 
     with pytest.raises(LookingError, match="name its folder by --tokenizer"):
         samples_of(shards, Query(n=1))
     assert samples_of(shards, Query(n=1), looked["tokenizer"].uri)[0].text == documents[0]["text"]
+
+
+def test_a_file_of_other_columns_is_shown_as_it_is(tmp_path: Path) -> None:
+    rows = [{"prompt": "Why?", "completion": "Because."}, {"prompt": None, "completion": "None."}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "pairs.parquet")
+    found = samples_of(hold(str(tmp_path / "pairs.parquet"), str(tmp_path)), Query())
+    assert [one.text for one in found] == [str(row) for row in rows]
+    pq.write_table(pa.Table.from_pylist([{"text": "A river.", "prompt": "Write."}]), tmp_path / "texts.parquet")
+    texts = hold(str(tmp_path / "texts.parquet"), str(tmp_path))
+    assert [one.text for one in samples_of(texts, Query(search="river"))] == ["A river."]
 
 
 def test_what_is_not_there_is_said(looked: dict[str, ArtifactRef], looked_store: str, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
     exact_links   a part is a slice of all hashes
     band_links    a part is a slice of all bands' keys, among documents that are no exact copies
-    duplicates    one task: the links of all slices make gone.parquet and standing.parquet
+    duplicates    one task: the links of all slices make gone/ and standing/, cut by the numbers of documents
 
 The number of slices follows from the number of documents, so that a small corpus has one of each. A slice fetches
 hashes or keys of every part of the corpus, and sketches only of those parts that hold a look-alike.

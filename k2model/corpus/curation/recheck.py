@@ -53,7 +53,8 @@ def recheck(corpus: Path, files: Sequence[str], config: CorpusConfig, workers: i
 
     names = [source.name for source in config.sources if profile_of(source.name, config).overlap]
     places = [place for place in places_in(corpus, names) if place.side == "train"]
-    found = map_in_processes(partial(recheck_part, corpus, tuple(files), config), places, workers)
+    shares = [places[first::workers] for first in range(min(workers, len(places)))]
+    found = map_in_processes(partial(recheck_parts, corpus, files, config), shares, workers)
     tally = Tally(list(external(files, config.decontamination)))
     for _, own in found:
         tally.merge(own)
@@ -61,17 +62,23 @@ def recheck(corpus: Path, files: Sequence[str], config: CorpusConfig, workers: i
     return Recheck(account.counts["read"], account.counts["documents"], tally, account)
 
 
-def recheck_part(corpus: Path, files: Sequence[str], config: CorpusConfig, place: Place) -> tuple[Account, Tally]:
-    """The same of one part."""
+def recheck_parts(
+    corpus: Path, files: Sequence[str], config: CorpusConfig, places: Sequence[Place]
+) -> tuple[Account, Tally]:
+    """The same of some parts, one after another: the items are made ready once, and counted once for all of them."""
     judge = Decontamination(external(files, config.decontamination), config.decontamination)
     account, tally = Account(), Tally(judge.items)
-    for batch in batches(place.file(corpus), ["id", "text", "key"]):
-        for piece in by_bytes(batch, "text", BATCH_BYTES):
-            table = pa.Table.from_batches([piece])
-            matches = judge.judge(table, True, tally)
-            account.counts.update(read=table.num_rows, documents=len(matches))
-            for match in matches:
-                document, text = table["id"][match.row].as_py(), table["text"][match.row].as_py()
-                shown = json.dumps(match.shown(document, text), ensure_ascii=False)
-                account.sample(MATCH, f"{document} {match.item.id}", shown)
+    for place in places:
+        for batch in batches(place.file(corpus), ["id", "text", "key"]):
+            for piece in by_bytes(batch, "text", BATCH_BYTES):
+                _recheck(pa.Table.from_batches([piece]), judge, account, tally)
     return account, tally
+
+
+def _recheck(table: pa.Table, judge: Decontamination, account: Account, tally: Tally) -> None:
+    matches = judge.judge(table, True, tally)
+    account.counts.update(read=table.num_rows, documents=len(matches))
+    for match in matches:
+        document, text = table["id"][match.row].as_py(), table["text"][match.row].as_py()
+        shown = json.dumps(match.shown(document, text), ensure_ascii=False)
+        account.sample(MATCH, f"{document} {match.item.id}", shown)

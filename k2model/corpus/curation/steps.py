@@ -4,7 +4,8 @@
     comparison     `exact_links`, `band_links`, `duplicates`: which documents are copies, and of what
     corpus         the curated parts, their rejects, curation.json, contamination.parquet, items/
 
-A part reads its own files of the steps before it and no others, so any machine can make it.
+A part reads its own files of the steps before it, and of what is known of all documents the piece that speaks of its
+own, so any machine can make it.
 """
 
 import json
@@ -20,7 +21,7 @@ from k2model.corpus.curation.funnel import summarise
 from k2model.corpus.curation.places import NUMBERING_FILE, Numbering, Place, places_of
 from k2model.corpus.curation.selection import CONTAMINATION, select_part
 from k2model.corpus.curation.signatures import SIGNATURES
-from k2model.corpus.curation.verdicts import write_verdict
+from k2model.corpus.curation.verdicts import verdict_files, write_verdict
 from k2model.recipe.schema import CorpusConfig
 from k2model.versions import STEP_VERSIONS
 
@@ -126,8 +127,9 @@ def _select(
     corpus = store.fetch(raw, lambda path: path.startswith(ITEMS))
     own = {f"{kind}/{part.name}" for kind in (CLEAN, SIGNATURES, REJECTS, ACCOUNT)}
     cleaned = store.fetch(clean, lambda path: path.rpartition(".")[0] in own)
-    copies, verdicts = store.fetch(duplicates), folder / "verdicts"
-    numbering = Numbering.from_json((copies / NUMBERING_FILE).read_text(encoding="utf-8"))
+    numbered, verdicts = store.fetch(duplicates, lambda path: path == NUMBERING_FILE), folder / "verdicts"
+    numbering = Numbering.from_json((numbered / NUMBERING_FILE).read_text(encoding="utf-8"))
+    copies = store.fetch(duplicates, frozenset(verdict_files(numbering, place)).__contains__)
     write_verdict(cleaned, numbering, copies, verdicts, place)
     counts = select_part(corpus, cleaned, verdicts, folder, place, config)
     shutil.rmtree(verdicts)

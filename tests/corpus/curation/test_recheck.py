@@ -53,6 +53,9 @@ def test_later_items_are_found_in_every_part_and_the_corpus_stays_as_it_is(leaky
         assert match["document"]["before"] and match["item"]["start"] == 0
     assert part_path(folder, "train", "prose", 2) in before
     assert {path: path.read_bytes() for path in folder.rglob("*.parquet")} == before
+    shared = recheck(folder, [str(quiz)], CONFIG, workers=2)
+    assert (shared.read, shared.documents, shared.families) == (found.read, found.documents, found.families)
+    assert shared.matches() == matches
 
 
 def test_the_command_tells_families_and_matches(leaky: tuple[Path, Path, str]) -> None:

@@ -7,6 +7,7 @@ from random import Random
 import pytest
 
 from k2model.artifacts import ArtifactRef, Identity, Store, make_part
+from k2model.corpus.curation import verdicts
 from k2model.corpus.curation.comparison import compare
 from k2model.corpus.curation.folder import curate_folder
 from k2model.corpus.curation.steps import clean_step, curate, curated_step
@@ -63,6 +64,27 @@ def test_a_part_needs_no_other_parts_files(raw: Path, tmp_path: Path) -> None:
     for folder in (Path(ref.uri), Path(clean.uri) / "clean", Path(clean.uri) / "signatures"):
         (folder / f"{one.name}.parquet").write_bytes(b"damaged")
     assert make_part(store, step, other).files == calm.files
+
+
+def test_a_part_is_given_the_verdicts_on_its_own_documents_alone(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those on the others are damaged; the corpus is the same however the verdicts are cut."""
+    whole = curate(Store.open(tmp_path / "whole"), CONFIG, stored(Store.open(tmp_path / "whole"), raw))
+    monkeypatch.setattr(verdicts, "FILE_DOCUMENTS", 10)  # held-out 0, prose 1-9, 10-18, 19-26, tools 27
+    store = Store.open(tmp_path / "store")
+    ref = stored(store, raw)
+    clean = store.build_parts(clean_step(store, CONFIG, ref))
+    copies = compare(store, CONFIG, clean)
+    step = curated_step(store, CONFIG, ref, clean, copies)
+    files = {name: (Path(copies.uri) / name).read_bytes() for kind in ("gone", "standing")
+             for name in (f"{kind}/0000{number}.parquet" for number in range(3))}  # fmt: skip
+    assert {path.relative_to(copies.uri).as_posix() for path in Path(copies.uri).rglob("*.parquet")} == files.keys()
+    for part, own in zip(step.parts(), (0, 0, 0, 1, 1, 2), strict=True):
+        for name, data in files.items():
+            (Path(copies.uri) / name).write_bytes(data if f"/0000{own}" in name else b"damaged")
+        make_part(store, step, part)
+    assert store.build_parts(step).digest == whole.digest
 
 
 def test_curation_on_an_object_store_gives_the_same(raw: Path, tmp_path: Path, s3_uri: str) -> None:
