@@ -75,7 +75,7 @@ def test_status_and_lineage_reach_back_to_the_sources(store):
 
 
 def test_status_shows_every_training_with_its_end(store):
-    trainings = status(store)["trainings"]
+    trainings = status(store)["trainings"][: len(TRAINED)]  # later ones are of other tests of the same store
     assert [(t["phase"], t["state"]) for t in trainings] == [(phase, "done") for phase in TRAINED]
     assert all(t["step"] == t["steps"] and t["loss"] > 0 and t["mfu"] > 0 for t in trainings)
 
