@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from k2model.corpus.documents import read_items
@@ -64,20 +65,29 @@ def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
     if not path.exists():
         raise CorpusError(f"corpus.decontamination.external: there is no file {path}")
     if path.suffix == ".parquet":
-        for batch in pq.ParquetFile(path).iter_batches():
-            yield from batch.to_pylist()
+        yield from _parquet_rows(path)
         return
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines):
             if line.strip():
                 yield _parsed(path, number, line)
 
 
-def _parsed(path: Path, number: int, line: str) -> Mapping[str, Any]:
+def _parquet_rows(path: Path) -> Iterator[Mapping[str, Any]]:
     try:
-        row = json.loads(line)
+        for batch in pq.ParquetFile(path).iter_batches():
+            yield from batch.to_pylist()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise CorpusError(f"{path} cannot be read as Parquet ({error}); get the file again") from error
+
+
+def _parsed(path: Path, number: int, line: bytes) -> Mapping[str, Any]:
+    try:
+        row = json.loads(line.decode("utf-8"))
     except ValueError as error:
-        raise CorpusError(f"{path}: line {number + 1} is not JSON ({error}); expected one object a line") from error
+        raise CorpusError(
+            f"{path}: line {number + 1} is not JSON in UTF-8 ({error}); expected one object a line"
+        ) from error
     if not isinstance(row, dict):
         raise CorpusError(f"{path}: line {number + 1} is a {type(row).__name__}; expected one object a line")
     return row

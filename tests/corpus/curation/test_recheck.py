@@ -76,3 +76,20 @@ def test_the_command_refuses_what_has_nothing_to_compare(leaky: tuple[Path, Path
     quiz.write_text(json.dumps({"question": "What?"}) + "\n")
     result = CliRunner().invoke(main, ["data", "recheck", str(leaky[0]), str(quiz), "--recipe", "laptop"])
     assert result.exit_code == 1 and "corpus.decontamination.prompt_field" in result.output
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("quiz.parquet", b"not Parquet", "quiz.parquet cannot be read as Parquet"),
+        ("quiz.jsonl", b'{"prompt": "What is it?"}\n{"prompt": "caf\xe9"}\n', "line 2 is not JSON in UTF-8"),
+        ("quiz.jsonl", b'{"prompt":', "line 1 is not JSON in UTF-8"),
+    ],
+)
+def test_a_damaged_file_of_items_is_named(
+    leaky: tuple[Path, Path, str], tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    quiz = tmp_path / name
+    quiz.write_bytes(content)
+    result = CliRunner().invoke(main, ["data", "recheck", str(leaky[0]), str(quiz), "--recipe", "laptop"])
+    assert result.exit_code == 1 and message in result.output
