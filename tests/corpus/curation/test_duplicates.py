@@ -142,19 +142,27 @@ def test_near_copies_are_looked_for_in_natural_text_alone(tmp_path):
     assert [d["origin"] for d in kept_in(folder, "web")] == ["1"]
 
 
-def test_links_are_the_same_however_the_work_is_sliced(tmp_path):
+def cleaned_look_alikes(folder, seed, words, bases, edits, parts):
+    """Cleaned parts of one source, of which each of `bases` texts stands twice and `edits` are near copies of one."""
     from k2model.corpus.curation.clean import clean_part
     from k2model.corpus.curation.places import places_in
+
+    rng = Random(seed)
+    originals = [distinct_words(rng, words) for _ in range(bases)]
+    texts = [" ".join(edited(rng, rng.choice(originals), 1)) for _ in range(edits)]
+    texts += [" ".join(each) for each in originals * 2]
+    documents = [document("books", text, str(i)) for i, text in enumerate(texts)]
+    write_raw(folder / "raw", {("train", "books", part): documents[part::parts] for part in range(parts)})
+    places = places_in(folder / "raw", ["books"])
+    for place in places:
+        clean_part(folder / "raw", folder, place, CONFIG)
+    return places
+
+
+def test_links_are_the_same_however_the_work_is_sliced(tmp_path):
     from k2model.corpus.curation.signatures import BANDS, SKETCHES, Signed
 
-    rng = Random(9)
-    bases = [distinct_words(rng, 80) for _ in range(30)]
-    texts = [" ".join(edited(rng, rng.choice(bases), 1)) for _ in range(200)] + [" ".join(b) for b in bases * 2]
-    documents = [document("books", text, str(i)) for i, text in enumerate(texts)]
-    write_raw(tmp_path / "raw", {("train", "books", part): documents[part::3] for part in range(3)})
-    places = places_in(tmp_path / "raw", ["books"])
-    for place in places:
-        clean_part(tmp_path / "raw", tmp_path, place, CONFIG)
+    places = cleaned_look_alikes(tmp_path, seed=9, words=80, bases=30, edits=200, parts=3)
     signed = Signed.of(tmp_path, places)
 
     def linked(parts):
@@ -199,18 +207,9 @@ def test_groups_are_never_cut():
 
 
 def test_any_size_of_slices_gives_the_same_bytes(tmp_path):
-    from k2model.corpus.curation.clean import clean_part
     from k2model.corpus.curation.folder import find_duplicates
-    from k2model.corpus.curation.places import places_in
 
-    rng = Random(3)
-    bases = [distinct_words(rng, 60) for _ in range(12)]
-    texts = [" ".join(edited(rng, rng.choice(bases), 1)) for _ in range(60)] + [" ".join(b) for b in bases * 2]
-    documents = [document("books", text, str(i)) for i, text in enumerate(texts)]
-    write_raw(tmp_path / "raw", {("train", "books", part): documents[part::2] for part in range(2)})
-    places = places_in(tmp_path / "raw", ["books"])
-    for place in places:
-        clean_part(tmp_path / "raw", tmp_path, place, CONFIG)
+    places = cleaned_look_alikes(tmp_path, seed=3, words=60, bases=12, edits=60, parts=2)
     found = []
     for slice_rows in (1_000_000, 100, 40):
         folder = tmp_path / f"slices of {slice_rows}"
