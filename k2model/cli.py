@@ -58,8 +58,7 @@ def plan(recipe: str, overrides: tuple[str, ...], store: str, as_json: bool) -> 
     k2 plan
     k2 plan laptop --set phases.sft.optimizer.lr=5e-4
     """
-    from k2model.planning import resolve
-    from k2model.planning.dry_run import dry_run
+    from k2model.lifecycle.plan import dry_run, resolve
 
     decisions = dry_run(resolve(recipe, pairs(overrides), store, tracking_uri()))
     rows = [(d.name, d.action, d.reason or d.uri) for d in decisions]

@@ -1,6 +1,6 @@
 """`k2 mixture`: what each phase trains on, as a tree of families, sources and buckets.
 
-Only drawing is here; what the numbers are is `k2model.planning.mixtures`.
+Only drawing is here; what the numbers are is `k2model.lifecycle.mixtures`.
 """
 
 import json
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from k2model.planning.mixtures import Node, PhaseMixture
+    from k2model.lifecycle.mixtures import Node, PhaseMixture
 
 UNKNOWN = "·"
 
@@ -38,8 +38,8 @@ def mixture(recipe: str, phases: tuple[str, ...], overrides: tuple[str, ...], st
     k2 mixture k2_70b --phase pretrain
     k2 mixture laptop --set phases.mid_4.mixture.prose.weight=20
     """
-    from k2model.planning.mixtures import describe
-    from k2model.planning.stock import stock_of
+    from k2model.lifecycle.mixtures import describe
+    from k2model.lifecycle.stock import stock_of
     from k2model.recipe import load_recipe
 
     loaded = load_recipe(recipe, pairs(overrides))

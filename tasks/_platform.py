@@ -1,9 +1,10 @@
-"""Where tasks run: images, resources, pod templates, cache policy, local process defaults.
+"""Where tasks run: images, resources, pod templates, local process defaults.
 
 A task's node count is fixed when it is registered, so the recipe is chosen here, at import, from
 `K2_RECIPE`; overrides arrive later and cannot change how many nodes a phase has.
 """
 
+import functools
 import logging
 import math
 import os
@@ -11,18 +12,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from flytekit import Cache, PodTemplate, current_context, task
-from flytekit.core import local_cache
+from flytekit import PodTemplate, current_context, task
+from flytekit.core.type_engine import TypeEngine
 
-from k2model.recipe import Recipe, load_recipe
-from k2model.settings import home, recipe_name
+from k2model.recipe import PhaseConfig, Recipe, load_recipe
+from k2model.settings import recipe_name
 from tasks._elastic import TorchElastic
-from tasks._types import remember_dataclass_schemas
 
 RECIPE: Recipe = load_recipe(recipe_name())
-
-# Bumped by hand when a task's own code changes what it returns for the same inputs.
-TASK_VERSION = "1"
 
 DATA_IMAGE = "{{.image.data}}"
 TRAIN_IMAGE = "{{.image.train}}"
@@ -46,7 +43,6 @@ def prepare_local_process() -> None:
         return  # in a pod: the pod template's environment decides
     for name, value in LOCAL_DEFAULTS.items():
         os.environ.setdefault(name, value)
-    local_cache.CACHE_LOCATION = str(home() / "flyte-cache")  # beside the store it speaks of, not in ~
     show_progress()
 
 
@@ -61,22 +57,16 @@ def show_progress() -> None:
         log.propagate = False
 
 
-def cached() -> Cache:
-    """Flyte's cache with what our own identities hold: configs, digests of inputs, and the store's generation."""
-    return Cache(version=TASK_VERSION, serialize=True)
-
-
 def data_task(**options: Any) -> Callable:
-    """A CPU task on the data image, cached, retried when its pod is lost."""
-    settings: dict[str, Any] = {"cache": cached(), "container_image": DATA_IMAGE, "retries": 2}
+    """A CPU task on the data image, retried when its pod is lost."""
+    settings: dict[str, Any] = {"container_image": DATA_IMAGE, "retries": 2}
     return task(**(settings | options))
 
 
-def training_task(phase_name: str) -> Callable:
-    """An elastic job sized by the recipe's row `phase_name`."""
-    layout = RECIPE.phase(phase_name).parallelism
+def training_task(phase: PhaseConfig) -> Callable:
+    """An elastic job sized by the row of its phase."""
+    layout = phase.parallelism
     return task(
-        cache=cached(),
         container_image=TRAIN_IMAGE,
         retries=3,
         task_config=_elastic(layout.nodes, layout.workers_per_node),
@@ -88,7 +78,6 @@ def evaluation_task() -> Callable:
     """One node that spreads an evaluation over its workers."""
     workers = RECIPE.cluster.gpus_per_node or RECIPE.evaluation.workers
     return task(
-        cache=cached(),
         container_image=TRAIN_IMAGE,
         retries=2,
         task_config=_elastic(1, workers),
@@ -162,6 +151,16 @@ def show_deck(title: str, html: str) -> None:
 
     if current_context() is not None:
         Deck(title, html)
+
+
+def remember_dataclass_schemas() -> None:
+    """Let flytekit answer from memory when the same dataclass is described again in this process.
+
+    It derives a JSON schema of a dataclass anew wherever a task names it. The recipe is a deep type and many tasks
+    take it, so that alone would cost every `pyflyte` command seconds.
+    """
+    transformer = TypeEngine._DATACLASS_TRANSFORMER
+    transformer.get_literal_type = functools.cache(transformer.get_literal_type)
 
 
 prepare_local_process()

@@ -2,19 +2,16 @@
 
 from flytekit import task
 
-from k2model.artifacts import ArtifactRef
-from k2model.planning import StoreRef
-from k2model.recipe import PhaseConfig, Recipe
+from k2model.artifacts import ArtifactRef, Store
+from k2model.lifecycle import LifecyclePlan
 from k2model.registry import Registration
 from tasks._platform import DATA_IMAGE
 
 
 @task(container_image=DATA_IMAGE, retries=2)
 def register(
-    store: StoreRef,
-    tracking_uri: str,
-    recipe: Recipe,
-    phase: PhaseConfig,
+    plan: LifecyclePlan,
+    phase: str,
     corpus: ArtifactRef,
     sequences: ArtifactRef,
     checkpoint: ArtifactRef,
@@ -22,16 +19,16 @@ def register(
     scores: ArtifactRef,
     parent: Registration | None = None,
 ) -> Registration:
-    """Not cached: the tracking store may have been replaced since. A phase that it holds is left as it is."""
+    """A phase that the tracking store holds is left as it is."""
     from k2model.registry import register_phase
 
     return register_phase(
-        tracking_uri=tracking_uri,
-        store=store.open(),
-        recipe_name=recipe.name,
-        model=recipe.model,
-        phase=phase,
-        gates=recipe.gates,
+        tracking_uri=plan.tracking_uri,
+        store=Store.open(plan.store),
+        recipe_name=plan.recipe.name,
+        model=plan.recipe.model,
+        phase=plan.recipe.phase(phase),
+        gates=plan.recipe.gates,
         sequences=sequences,
         corpus=corpus,
         checkpoint=checkpoint,

@@ -3,8 +3,8 @@
 from flytekit import task
 
 from k2model.errors import K2Error
-from k2model.planning import LifecyclePlan
-from k2model.planning import resolve as resolve_plan
+from k2model.lifecycle import LifecyclePlan
+from k2model.lifecycle import resolve as resolve_plan
 from k2model.recipe import Recipe
 from k2model.settings import store_uri, tracking_uri
 from tasks._platform import DATA_IMAGE, RECIPE
@@ -16,10 +16,7 @@ class FixedAtRegistration(K2Error):
 
 @task(container_image=DATA_IMAGE)
 def resolve(overrides: dict) -> LifecyclePlan:
-    """Never cached: it also looks whether the store still holds what was built.
-
-    Raises FixedAtRegistration for an override of what the registered tasks have taken from the recipe.
-    """
+    """Raises FixedAtRegistration for an override of what the registered tasks have taken from the recipe."""
     plan = resolve_plan(RECIPE.name, overrides, store_uri(), tracking_uri())
     for registered, asked in zip(_workers(RECIPE), _workers(plan.recipe), strict=True):
         if registered != asked:

@@ -1,88 +1,39 @@
-"""One elastic job per phase of K2, each sized by its row of the recipe.
+"""One elastic job for each phase of the recipe, sized by its row.
 
-Flyte names a task by its function and fixes its node count at registration, so each phase is a function
-of its own; all of them are the same call.
+Flyte fixes a task's node count at registration and names a task by a function of a module. So every row gets a
+function of its own here, `train_<phase>`, all of them with one body.
 """
 
-from k2model.artifacts import ArtifactRef
-from k2model.planning import StoreRef
-from k2model.recipe.schema import ModelConfig, PhaseConfig
-from tasks._platform import training_task
-from tasks._types import Artifact
+import re
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+from k2model.artifacts import ArtifactRef, Store
+from k2model.artifacts import make as make_step
+from k2model.lifecycle import LifecyclePlan
+from k2model.lifecycle.steps import Work, row_called
+from k2model.recipe import PhaseConfig
+from tasks._platform import RECIPE, training_task
 
 
-def _train(
-    store: StoreRef, model: ModelConfig, phase: PhaseConfig, sequences: ArtifactRef, parent: ArtifactRef | None
-) -> ArtifactRef:
-    from k2model.training import train_phase
-
-    return train_phase(store.open(), model, phase, sequences, parent)
+def _train(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef]) -> ArtifactRef:
+    """Trains a phase in all workers of the job."""
+    store = Store.open(plan.store)
+    return make_step(store, row_called(step).build(Work(store, plan.recipe, plan.phase(phase), inputs)))
 
 
-@training_task("pretrain")
-def pretrain(
-    store: StoreRef,
-    model: ModelConfig,
-    phase: PhaseConfig,
-    sequences: ArtifactRef,
-    parent: ArtifactRef | None = None,
-) -> Artifact:
-    return _train(store, model, phase, sequences, parent)
+def _task_of(phase: PhaseConfig) -> Any:
+    function = FunctionType(_train.__code__, globals(), f"train_{re.sub(r'[^0-9A-Za-z]', '_', phase.name)}")
+    function.__annotations__, function.__doc__ = _train.__annotations__, f"Trains the phase '{phase.name}'."
+    function.__qualname__ = function.__name__
+    return training_task(phase)(function)
 
 
-@training_task("mid_1")
-def mid_1(
-    store: StoreRef,
-    model: ModelConfig,
-    phase: PhaseConfig,
-    sequences: ArtifactRef,
-    parent: ArtifactRef | None = None,
-) -> Artifact:
-    return _train(store, model, phase, sequences, parent)
+TRAIN_TASKS = {phase.name: _task_of(phase) for phase in RECIPE.phases}
+globals().update({task.task_function.__name__: task for task in TRAIN_TASKS.values()})
 
 
-@training_task("mid_2")
-def mid_2(
-    store: StoreRef,
-    model: ModelConfig,
-    phase: PhaseConfig,
-    sequences: ArtifactRef,
-    parent: ArtifactRef | None = None,
-) -> Artifact:
-    return _train(store, model, phase, sequences, parent)
-
-
-@training_task("mid_3")
-def mid_3(
-    store: StoreRef,
-    model: ModelConfig,
-    phase: PhaseConfig,
-    sequences: ArtifactRef,
-    parent: ArtifactRef | None = None,
-) -> Artifact:
-    return _train(store, model, phase, sequences, parent)
-
-
-@training_task("mid_4")
-def mid_4(
-    store: StoreRef,
-    model: ModelConfig,
-    phase: PhaseConfig,
-    sequences: ArtifactRef,
-    parent: ArtifactRef | None = None,
-) -> Artifact:
-    return _train(store, model, phase, sequences, parent)
-
-
-@training_task("sft")
-def sft(
-    store: StoreRef,
-    model: ModelConfig,
-    phase: PhaseConfig,
-    sequences: ArtifactRef,
-    parent: ArtifactRef | None = None,
-) -> Artifact:
-    return _train(store, model, phase, sequences, parent)
-
-
-TRAINING_TASKS = {"pretrain": pretrain, "mid_1": mid_1, "mid_2": mid_2, "mid_3": mid_3, "mid_4": mid_4, "sft": sft}
+def train_task(phase: PhaseConfig) -> Callable[..., Any]:
+    """The task that trains `phase`."""
+    return TRAIN_TASKS[phase.name]

@@ -5,41 +5,14 @@
 `full_lifecycle` composes the same steps, so what was prepared here is found there and not made again.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from flytekit import workflow
 
-from tasks.data import find_duplicates, summarize_data
-from tasks.gates import pass_gate, publish_checked
-from tasks.parts import fan_out
+from k2model.lifecycle.steps import DATA
 from tasks.resolve import resolve
-from tasks.tokens import train_tokenizer
-
-
-class PreparedData(NamedTuple):
-    """Promises of what every phase is made from, and of what that was made from."""
-
-    raw: Any
-    curated: Any
-    corpus: Any
-    tokenizer: Any
-    tokens: Any
-
-
-def run_data_steps(plan: Any) -> PreparedData:
-    """Compose the tasks from sources to tokens; `plan` is the promise of a `LifecyclePlan`."""
-    read = fan_out(plan, "corpus_raw", [])
-    raw = fan_out(plan, "raw_checks", [read], pass_gate)
-    clean = fan_out(plan, "corpus_clean", [raw])
-    exact = fan_out(plan, "exact_links", [clean])
-    bands = fan_out(plan, "band_links", [clean, exact])
-    duplicates = find_duplicates(store=plan.store, config=plan.data.corpus, clean=clean, exact=exact, bands=bands)
-    curated = fan_out(plan, "corpus", [raw, clean, duplicates])
-    corpus = fan_out(plan, "corpus_valid", [curated], publish_checked)
-    tokenizer = train_tokenizer(store=plan.store, config=plan.recipe.tokenizer, corpus=corpus)
-    encoded = fan_out(plan, "tokens", [corpus, tokenizer])
-    tokens = fan_out(plan, "tokens_checks", [encoded], pass_gate)
-    return PreparedData(raw, curated, corpus, tokenizer, tokens)
+from tasks.steps import compose_all
+from tasks.summary import summarize_data
 
 
 @workflow
@@ -53,5 +26,6 @@ def prepare_data(overrides: dict = {}) -> str:  # noqa: B006  Flyte reads the de
         documents and tokens, and where they are
     """
     plan = resolve(overrides=overrides)
-    data = run_data_steps(plan)
-    return summarize_data(artifacts=[data.raw, data.curated, data.corpus, data.tokens])
+    made: dict[str, Any] = {}
+    compose_all(DATA, None, plan, made)
+    return summarize_data(made={name: made[name] for name in ("corpus_raw", "corpus", "corpus_valid", "tokens")})

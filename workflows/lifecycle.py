@@ -3,21 +3,25 @@
     pyflyte run workflows/lifecycle.py full_lifecycle
 
 The recipe is chosen at registration by `K2_RECIPE` (default `laptop`); single fields are changed with
-`--overrides '{"phases.sft.optimizer.lr": 1e-5}'`.
+`--overrides '{"phases.sft.optimizer.lr": 1e-5}'`. What is made and in which order stands in
+`k2model/lifecycle/steps.py`.
 """
+
+from typing import Any
 
 from flytekit import workflow
 
+from k2model.lifecycle.steps import DATA, END, PHASE
 from tasks._platform import RECIPE
-from tasks.release import assemble, release, report, summarize
+from tasks.registration import register
 from tasks.resolve import resolve
-from workflows.data import run_data_steps
-from workflows.phase import Data, PhaseOutputs, run_phase
+from tasks.steps import compose_all
+from tasks.summary import summarize
 
 
 @workflow
 def full_lifecycle(overrides: dict = {}) -> str:  # noqa: B006  Flyte reads the default, nothing mutates it
-    """Corpus, tokenizer, six phases each trained, evaluated and registered, then report and release.
+    """Corpus, tokenizer, every phase trained, evaluated and registered, then report and release.
 
     Args:
         overrides: dotted recipe fields to change, for example {"phases.sft.optimizer.lr": 1e-5}
@@ -26,26 +30,15 @@ def full_lifecycle(overrides: dict = {}) -> str:  # noqa: B006  Flyte reads the 
         where report, release and tracking store are
     """
     plan = resolve(overrides=overrides)
-    data = run_data_steps(plan)
-    shared = Data(data.corpus, data.tokens, data.tokenizer)
-    done: dict[str, PhaseOutputs] = {}
-    for row in RECIPE.phases:
-        done[row.name] = run_phase(plan, row.name, shared, row.parent, done.get(row.parent))
-
-    outputs = list(done.values())
-    result = assemble(
-        recipe=plan.recipe,
-        data=list(data),
-        sequences=[phase.sequences for phase in outputs],
-        checkpoints=[phase.checkpoint for phase in outputs],
-        exports=[phase.export for phase in outputs],
-        scores=[phase.scores for phase in outputs],
-        registrations=[phase.registration for phase in outputs],
-    )
-    return summarize(
-        store=plan.store,
-        tracking_uri=plan.tracking_uri,
-        result=result,
-        report=report(store=plan.store, result=result),
-        release=release(store=plan.store, result=result),
-    )
+    made: dict[str, Any] = {}
+    registered: dict[str, Any] = {}
+    compose_all(DATA, None, plan, made)
+    for phase in RECIPE.phases:
+        compose_all(PHASE, phase, plan, made)
+        own = {part: made[f"{phase.name}/{part}"] for part in ("sequences", "checkpoint", "export", "scores")}
+        parent = registered.get(phase.parent)
+        registered[phase.name] = register(
+            plan=plan, phase=phase.name, corpus=made["corpus_valid"], parent=parent, **own
+        )
+    compose_all(END, None, plan, made)
+    return summarize(plan=plan, made=made, registrations=list(registered.values()))

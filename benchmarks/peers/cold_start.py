@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import psutil
@@ -26,11 +27,11 @@ def main(store: str, marks: str) -> None:
                 file.write(f"{name} {time.time()} {before_fork + time.process_time()}\n")
 
     mark("interpreter and data")
-    from k2model.planning import StoreRef
+    from k2model.artifacts import make
+    from k2model.lifecycle import LifecyclePlan
     from tasks import training
 
     mark("tasks and flytekit imported")
-    train = training._train
 
     def in_worker(*arguments: Any) -> Any:
         nonlocal before_fork
@@ -45,12 +46,16 @@ def main(store: str, marks: str) -> None:
         mark("training imported")
         _around(attempt.Engine, "__init__", "engine built", mark)
         _around(attempt.Engine, "step", "first step done", mark)
-        return train(*arguments)
+        return make(*arguments)
 
-    setattr(training, "_train", in_worker)  # noqa: B010  a wrapper of looser type
+    setattr(training, "make_step", in_worker)  # noqa: B010  a wrapper of looser type
     trial = Trial("dense", store, warmup=0, timed=1, precision=Precision.FP32)
-    training.sft.execute(
-        store=StoreRef(store, ""), model=workload.MODEL, phase=trial.phase, sequences=workload.rows(trial)
+    recipe = replace(training.RECIPE, model=workload.MODEL, phases=(replace(trial.phase, name="sft"),))
+    training.TRAIN_TASKS["sft"].execute(
+        step="checkpoint",
+        phase="sft",
+        plan=LifecyclePlan(recipe, store, ""),
+        inputs={"sequences": workload.rows(trial)},
     )
 
 

@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from k2model.artifacts import ArtifactRef, Store
+from k2model.artifacts import ArtifactRef, Store, make
 from k2model.recipe.curation import WEB, PhraseRule
 from k2model.recipe.schema import (
     CorpusConfig,
@@ -62,10 +62,10 @@ def made(store: Store, step: str) -> ArtifactRef:
 
 def run(step: str, place: Path) -> ArtifactRef:
     from k2model.corpus.build import raw_step
-    from k2model.corpus.curation.comparison import compare
+    from k2model.corpus.curation.comparison import band_step, duplicates_step, exact_step
     from k2model.corpus.curation.steps import clean_step, curated_step
-    from k2model.corpus.validation import validate
-    from k2model.tokens import pack, tokenize, train_tokenizer
+    from k2model.corpus.validation import valid_step
+    from k2model.tokens import sequences_step, tokenizer_step, tokens_step
 
     store, config = Store.open(place / "store"), corpus(place)
 
@@ -73,24 +73,25 @@ def run(step: str, place: Path) -> ArtifactRef:
         return [made(store, name) for name in steps]
 
     if step == "corpus_raw":
-        return store.build_parts(raw_step(config), WORKERS)
+        return make(store, raw_step(config), WORKERS)
     if step == "corpus_clean":
-        return store.build_parts(clean_step(store, config, *before("corpus_raw")), WORKERS)
+        return make(store, clean_step(store, config, *before("corpus_raw")), WORKERS)
     if step == "duplicates":
-        return compare(store, config, *before("corpus_clean"), WORKERS)
+        (clean,) = before("corpus_clean")
+        exact = make(store, exact_step(store, clean), WORKERS)
+        bands = make(store, band_step(store, config, clean, exact), WORKERS)
+        return make(store, duplicates_step(store, config, clean, exact, bands))
     if step == "corpus":
-        return store.build_parts(
-            curated_step(store, config, *before("corpus_raw", "corpus_clean", "duplicates")), WORKERS
-        )
+        return make(store, curated_step(store, config, *before("corpus_raw", "corpus_clean", "duplicates")), WORKERS)
     if step == "corpus_valid":
         bounds = ValidationConfig(min_ascii_fraction=0.0)
-        return validate(store, bounds, {}, *before("corpus"), max_characters=config.max_characters)
+        return make(store, valid_step(store, bounds, {}, *before("corpus"), max_characters=config.max_characters))
     if step == "tokenizer":
-        return train_tokenizer(store, TokenizerConfig(vocab_size=16_384), *before("corpus_valid"))
+        return make(store, tokenizer_step(store, TokenizerConfig(vocab_size=16_384), *before("corpus_valid")))
     if step == "tokens":
-        return tokenize(store, *before("corpus_valid", "tokenizer"))
+        return make(store, tokens_step(store, *before("corpus_valid", "tokenizer")))
     (tokens,) = before("tokens")
-    return pack(store, phase(int(tokens.stats["tokens"])), tokens)
+    return make(store, sequences_step(store, phase(int(tokens.stats["tokens"])), tokens))
 
 
 if __name__ == "__main__":

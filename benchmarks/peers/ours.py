@@ -1,15 +1,16 @@
-"""k2model as it is: `train_phase` on packed rows, from reading them to the row in the metrics log."""
+"""k2model as it is: `checkpoint_step` on packed rows, from reading them to the row in the metrics log."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.workload import MODEL, WORKERS, Clock, Measured, Trial, rows
+from k2model.artifacts import make
 
 
 def run(trial: Trial) -> Measured:
     from k2model.artifacts import Store
-    from k2model.training import train_phase
+    from k2model.training import checkpoint_step
     from k2model.training.engine import Engine
 
     clock, step = Clock(), Engine.step
@@ -20,7 +21,7 @@ def run(trial: Trial) -> Measured:
         return outcome
 
     setattr(Engine, "step", clocked)  # noqa: B010  a wrapper of looser type
-    made = train_phase(Store.open(trial.store), MODEL, trial.phase, rows(trial))
+    made = make(Store.open(trial.store), checkpoint_step(Store.open(trial.store), MODEL, trial.phase, rows(trial)))
     metrics = Path(made.uri, "attachments/metrics.jsonl").read_text().splitlines()
     timed = [json.loads(line) for line in metrics][trial.warmup :]
     return clock.measured(trial, sum(row["targets"] for row in timed) // WORKERS, timed[-1]["loss"])

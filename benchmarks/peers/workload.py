@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from k2model.artifacts import ArtifactRef, Identity, Store
+from k2model.artifacts import ArtifactRef, Identity, Store, make
 from k2model.recipe.schema import (
     Cadence,
     MixtureEntry,
@@ -29,7 +29,7 @@ from k2model.recipe.schema import (
     ScheduleConfig,
     ScheduleShape,
 )
-from k2model.tokens import pack
+from k2model.tokens import sequences_step
 from k2model.tokens.shards import SCHEMA, open_shard
 
 WORKERS = 2
@@ -134,9 +134,9 @@ def tokens(store: Store, steps: int) -> ArtifactRef:
 
 
 def rows(trial: Trial) -> ArtifactRef:
-    """The trial's packed rows, as the pack step lays them out."""
+    """The trial's packed rows, as the sequences_step step lays them out."""
     store = Store.open(trial.store)
-    return pack(store, trial.phase, tokens(store, trial.steps))
+    return make(store, sequences_step(store, trial.phase, tokens(store, trial.steps)))
 
 
 def documents(trial: Trial) -> list[Document]:

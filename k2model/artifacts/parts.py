@@ -18,17 +18,15 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from k2model.artifacts.errors import CorruptArtifact, MissingArtifact
 from k2model.artifacts.files import LocalFiles, RemoteFiles, writing_scratch
 from k2model.artifacts.identity import ArtifactRef, Identity
 from k2model.artifacts.lease import STALE_SECONDS
 from k2model.artifacts.manifest import ATTACHMENTS, MANIFEST, FileEntry, Manifest, describe_folder, verify_files
+from k2model.artifacts.store import Produce, Store
 from k2model.artifacts.transfer import download
-
-if TYPE_CHECKING:
-    from k2model.artifacts.store import Store
 
 _log = logging.getLogger(__name__)
 
@@ -82,6 +80,22 @@ class PartRecord:
 
 
 @dataclass(frozen=True)
+class Step:
+    """How an artifact is made as a whole: `produce` writes files into the empty folder it is given, returns stats."""
+
+    identity: Identity
+    produce: Produce
+
+
+@dataclass(frozen=True)
+class JobStep:
+    """How an artifact is made by all workers of a job together: each calls `run`, all get the same reference."""
+
+    identity: Identity
+    run: Callable[[], ArtifactRef]
+
+
+@dataclass(frozen=True)
 class PartedStep:
     """How an artifact is made part by part.
 
@@ -109,7 +123,7 @@ def totals(records: Iterable[PartRecord]) -> dict[str, float]:
     return summed
 
 
-def find_part(store: "Store", identity: Identity, name: str) -> PartRecord | None:
+def find_part(store: Store, identity: Identity, name: str) -> PartRecord | None:
     """The record of a finished part, or None."""
     path = _record_path(name)
     try:
@@ -118,9 +132,7 @@ def find_part(store: "Store", identity: Identity, name: str) -> PartRecord | Non
         return None
 
 
-def local_parts(
-    store: "Store", identity: Identity, records: Iterable[PartRecord], wanted: Callable[[str], bool]
-) -> Path:
+def local_parts(store: Store, identity: Identity, records: Iterable[PartRecord], wanted: Callable[[str], bool]) -> Path:
     """A local folder with those files of finished parts whose path is wanted, verified; for a step's `finish`."""
     files = store.files_of(identity)
     entries = [entry for record in records for entry in record.files if wanted(entry.path)]
@@ -130,12 +142,24 @@ def local_parts(
     return Path(files.uri)
 
 
-def make_part(store: "Store", step: PartedStep, part: Part) -> PartRecord:
+def make(store: Store, step: Step | PartedStep | JobStep, workers: int = 1) -> ArtifactRef:
+    """Finds the artifact of `step` or makes it: whole, in this job's workers, or part by part in `workers` processes.
+
+    Raises what the step raises, LeaseHeld when somebody else is at it, or StoreWriteError. Finished parts are kept.
+    """
+    if isinstance(step, JobStep):
+        return step.run()
+    if isinstance(step, Step):
+        return store.build(step.identity, step.produce)
+    return store.find(step.identity) or _build_parts(store, step, workers)
+
+
+def make_part(store: Store, step: PartedStep, part: Part) -> PartRecord:
     """Finds the part or makes it. Raises what `produce` raises, or StoreWriteError; then the part is not there."""
     return _make_part(store, step.identity, part, step.produce)
 
 
-def _make_part(store: "Store", identity: Identity, part: Part, produce: ProducePart) -> PartRecord:
+def _make_part(store: Store, identity: Identity, part: Part, produce: ProducePart) -> PartRecord:
     found = _settled(store, identity, part.name)
     if found is not None:
         return found
@@ -159,7 +183,7 @@ def _make_part(store: "Store", identity: Identity, part: Part, produce: ProduceP
     return find_part(store, identity, part.name) or record
 
 
-def _settled(store: "Store", identity: Identity, name: str) -> PartRecord | None:
+def _settled(store: Store, identity: Identity, name: str) -> PartRecord | None:
     """The record of a part with which nothing may be done any more, or None: it is there, or the artifact is finished
     from parts of another division; then the record has no files."""
     found = find_part(store, identity, name)
@@ -168,7 +192,7 @@ def _settled(store: "Store", identity: Identity, name: str) -> PartRecord | None
     return found
 
 
-def missing_parts(store: "Store", step: PartedStep) -> list[Part]:
+def missing_parts(store: Store, step: PartedStep) -> list[Part]:
     """The parts that are to be made: those without a record, none when the artifact is there. Takes one listing."""
     if store.find(step.identity) is not None:
         return []
@@ -176,7 +200,7 @@ def missing_parts(store: "Store", step: PartedStep) -> list[Part]:
     return [part for part in step.parts() if _record_path(part.name) not in there]
 
 
-def gather(store: "Store", step: PartedStep) -> ArtifactRef:
+def gather(store: Store, step: PartedStep) -> ArtifactRef:
     """Finishes the artifact from its parts, or finds it finished.
 
     Raises MissingArtifact naming the parts that are not there, and what `finish` raises.
@@ -189,8 +213,7 @@ def gather(store: "Store", step: PartedStep) -> ArtifactRef:
         return store.find(step.identity) or _gather(store, step.identity, names, step.finish)
 
 
-def build_parts(store: "Store", step: PartedStep, workers: int = 1) -> ArtifactRef:
-    """Makes an artifact of several parts on this machine, in `workers` processes; finished parts are kept."""
+def _build_parts(store: Store, step: PartedStep, workers: int) -> ArtifactRef:
     with store.lease(step.identity, PATIENCE_SECONDS):
         found = store.find(step.identity)
         if found is None:
@@ -200,7 +223,7 @@ def build_parts(store: "Store", step: PartedStep, workers: int = 1) -> ArtifactR
         return found
 
 
-def _gather(store: "Store", identity: Identity, names: Sequence[str], finish: Finish) -> ArtifactRef:
+def _gather(store: Store, identity: Identity, names: Sequence[str], finish: Finish) -> ArtifactRef:
     started = time.time()
     records = [find_part(store, identity, name) for name in names]
     missing = [name for name, record in zip(names, records, strict=True) if record is None]
@@ -245,6 +268,4 @@ def map_in_processes(function: Callable[[Any], Any], items: Sequence[Any], worke
 
 
 def _one_part(uri: str, identity: Identity, produce: ProducePart, part: Part) -> PartRecord:
-    from k2model.artifacts.store import Store
-
     return _make_part(Store.open(uri), identity, part, produce)

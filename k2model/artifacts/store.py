@@ -41,7 +41,6 @@ from k2model.artifacts.manifest import (
     verify,
     verify_files,
 )
-from k2model.artifacts.parts import PartedStep, build_parts
 from k2model.artifacts.record import checked_stats, make_record, record_from_json, record_to_json, ref_of
 from k2model.artifacts.transfer import cache_of, download, keep, upload
 
@@ -131,10 +130,6 @@ class Store:
             return found
         with self.lease(identity, wait_seconds) as lease:
             return self.find(identity) or self._make(identity, produce, lease)
-
-    def build_parts(self, step: PartedStep, workers: int = 1) -> ArtifactRef:
-        """Finds the artifact of a step or makes it part by part, see `k2model.artifacts.parts`."""
-        return self.find(step.identity) or build_parts(self, step, workers)
 
     def fetch(self, ref: ArtifactRef, wanted: Callable[[str], bool] | None = None) -> Path:
         """A local folder with every file of an artifact, verified; read-only for the caller.

@@ -6,8 +6,9 @@ from typing import Any
 from k2model.corpus.markup import EFFORTS, SPECIAL_TOKENS, chat_prompt, plain_prompt, reasoning_prompt
 
 _LAZY = {
-    "build_corpus": "k2model.corpus.build",
-    "curate": "k2model.corpus.curation.steps",
+    "raw_step": "k2model.corpus.build",
+    "clean_step": "k2model.corpus.curation.steps",
+    "curated_step": "k2model.corpus.curation.steps",
     "source_versions": "k2model.corpus.build",
     "FAMILIES": "k2model.corpus.families",
     "DOCUMENT_SCHEMA": "k2model.corpus.documents",

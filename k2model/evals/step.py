@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from k2model.artifacts import ArtifactRef, Identity, Store
+from k2model.artifacts import ArtifactRef, Identity, JobStep, Store
 from k2model.evals.errors import EvaluationError
 from k2model.evals.workers import joined_workers
 from k2model.recipe.schema import EvaluationConfig, PhaseConfig
@@ -21,7 +21,7 @@ from k2model.versions import STEP_VERSIONS
 _log = logging.getLogger(__name__)
 
 
-def evaluate(
+def scores_step(
     store: Store,
     config: EvaluationConfig,
     phase: PhaseConfig,
@@ -32,48 +32,22 @@ def evaluate(
     parent_export: ArtifactRef | None = None,
     parent_phase: PhaseConfig | None = None,
     lengths: Sequence[int] = (),
-) -> ArtifactRef:
+) -> JobStep:
     """Score the exported model of `phase`; kind `scores` (`scores.json`, `attachments/samples.jsonl`).
 
-    Called by every worker of a torch-elastic job, or by one process alone; all get the same
+    It is run by every worker of a torch-elastic job, or by one process alone; all get the same
     reference. `lengths` are those retrieval is scored at. The parent is read where this phase raised
     RoPE theta, to show what theta alone does.
 
-    Raises:
-        EvaluationError: the corpus or the tokens lack what a score needs, or a phase that raised
-            theta comes without its parent's export.
+    Raises EvaluationError for a phase that raised theta and comes without its parent's export; to run it, when the
+    corpus or the tokens lack what a score needs.
     """
-    work = _work(store, config, phase, corpus, tokens, tokenizer, export, parent_export, parent_phase, lengths)
-    with joined_workers() as world:
-        found = world.agree(lambda: store.find(work.identity))
-        if found is not None:
-            return found
-        outcomes = work.measure(world)
-        return world.agree(lambda: store.build(work.identity, lambda folder: write_scores(folder, outcomes)))
-
-
-def evaluation_identity(*arguments: Any, **named: Any) -> Identity:
-    """What `evaluate`, called with the same arguments, would make; nothing is measured."""
-    return _work(*arguments, **named).identity
-
-
-def _work(
-    store: Store,
-    config: EvaluationConfig,
-    phase: PhaseConfig,
-    corpus: ArtifactRef,
-    tokens: ArtifactRef,
-    tokenizer: ArtifactRef,
-    export: ArtifactRef,
-    parent_export: ArtifactRef | None = None,
-    parent_phase: PhaseConfig | None = None,
-    lengths: Sequence[int] = (),
-) -> "_Work":
     parent = _extended_parent(phase, parent_phase, parent_export)
     inputs = {"corpus": corpus, "tokens": tokens, "tokenizer": tokenizer, "export": export}
     if parent is not None:
         inputs["parent_export"] = parent.export
-    return _Work(store, config, phase, tuple(sorted(set(lengths))), inputs, parent)
+    work = _Work(store, config, phase, tuple(sorted(set(lengths))), inputs, parent)
+    return JobStep(work.identity, work.run)
 
 
 @dataclass(frozen=True)
@@ -106,6 +80,15 @@ class _Work:
             "lengths": self.lengths,
         }
         return Identity("scores", STEP_VERSIONS["scores"], read, self.inputs)
+
+    def run(self) -> ArtifactRef:
+        """Finds the scores or measures them, together with the other workers of this job."""
+        with joined_workers() as world:
+            found = world.agree(lambda: self.store.find(self.identity))
+            if found is not None:
+                return found
+            outcomes = self.measure(world)
+            return world.agree(lambda: self.store.build(self.identity, lambda folder: write_scores(folder, outcomes)))
 
     def measure(self, world: World) -> list[Any]:
         """The outcomes of all groups in their order, on every worker; a worker's error reaches all."""
@@ -196,6 +179,6 @@ def _extended_parent(
     if parent_export is None:
         raise EvaluationError(
             f"phase '{phase.name}' has theta {phase.rope_theta:g} where its parent '{parent.name}' has "
-            f"{parent.rope_theta:g}: evaluate needs parent_export to show what theta alone does"
+            f"{parent.rope_theta:g}: scoring needs parent_export to show what theta alone does"
         )
     return Parent(parent.rope_theta, parent_export)

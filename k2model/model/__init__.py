@@ -12,7 +12,7 @@ _LAZY = {
     "K2Model": "k2model.model.transformer",
     "KVCache": "k2model.model.cache",
     "shifted_targets": "k2model.model.loss",
-    "export_hugging_face": "k2model.model.export",
+    "export_step": "k2model.model.export",
     "load_exported": "k2model.model.export",
 }
 
@@ -21,7 +21,7 @@ __all__ = [
     "KVCache",
     "count_non_embedding_parameters",
     "count_parameters",
-    "export_hugging_face",
+    "export_step",
     "load_exported",
     "shifted_targets",
     "training_flops_per_token",

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from k2model.artifacts import ArtifactRef, Identity, Store
+from k2model.artifacts import ArtifactRef, Identity, Step, Store
 from k2model.recipe.schema import ModelConfig, PhaseConfig, PhaseKind
 from k2model.versions import STEP_VERSIONS
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 WEIGHTS, CONFIG, GENERATION_CONFIG = "model.safetensors", "config.json", "generation_config.json"
 
 
-def export_hugging_face(
+def export_step(
     store: Store, model: ModelConfig, phase: PhaseConfig, checkpoint: ArtifactRef, tokenizer: ArtifactRef
-) -> ArtifactRef:
+) -> Step:
     """`model.safetensors`, `config.json`, `generation_config.json` and the tokenizer's files; kind `export`.
 
     The longest context stated is the phase's own sequence length. Raises ExportError when the
@@ -41,7 +41,7 @@ def export_hugging_face(
         write_export(folder, state, model, phase, store.fetch(tokenizer))
         return {"parameters": float(sum(tensor.numel() for tensor in state.values()))}
 
-    return store.build(identity, produce)
+    return Step(identity, produce)
 
 
 def write_export(folder: Path, state: dict[str, Any], model: ModelConfig, phase: PhaseConfig, tokenizer: Path) -> None:

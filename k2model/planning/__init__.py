@@ -1,5 +1,1 @@
-"""What would run: a recipe resolved against a store, before anything is built."""
-
-from k2model.planning.plan import DataPlan, LifecyclePlan, StoreRef, data_plan, resolve
-
-__all__ = ["DataPlan", "LifecyclePlan", "StoreRef", "data_plan", "resolve"]
+"""Looking: at the data of a store, at how trainings go, and at where things came from."""

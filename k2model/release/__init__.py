@@ -1,6 +1,6 @@
 """Releases: a finished lifecycle as one folder that needs neither store nor pipeline any more.
 
-`build_release` makes the artifact, `verify_release` checks any copy of it offline. Imports nothing
+`release_step` makes the artifact, `verify_release` checks any copy of it offline. Imports nothing
 heavy until something is built.
 """
 
@@ -8,9 +8,9 @@ from typing import Any
 
 from k2model.release.manifest import MANIFEST, ReleaseDamaged, Verification
 
-__all__ = ["MANIFEST", "ReleaseDamaged", "Verification", "build_release", "verify_release"]
+__all__ = ["MANIFEST", "ReleaseDamaged", "Verification", "release_step", "verify_release"]
 
-_LATER = {"build_release": "k2model.release.bundle", "verify_release": "k2model.release.verify"}
+_LATER = {"release_step": "k2model.release.bundle", "verify_release": "k2model.release.verify"}
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from k2model.artifacts import ArtifactRef, Identity, Store
+from k2model.artifacts import Identity, Step, Store
+from k2model.artifacts.result import LifecycleResult
 from k2model.recipe.schema import Recipe
 from k2model.release import card
 from k2model.release.data import composition_csv, sources
@@ -20,19 +21,18 @@ from k2model.release.lineage import LINEAGE, MODEL_FOLDER, lineage, phase_folder
 from k2model.release.manifest import ATTACHMENTS, write_manifests
 from k2model.reporting.facts import read_json, read_records, read_undone
 from k2model.reporting.overlaps import with_overlap
-from k2model.reporting.run import LifecycleResult
 from k2model.reporting.scores import ScoreRow, read_scores, scores_csv
 from k2model.tokens import read_composition
 from k2model.versions import STEP_VERSIONS
 
 
-def build_release(store: Store, result: LifecycleResult) -> ArtifactRef:
+def release_step(store: Store, result: LifecycleResult) -> Step:
     """The artifact `release`, a folder that `verify_release` checks and transformers loads.
 
-    Raises `ReportError` when an artifact lacks what a release holds, or the store's errors.
+    To make it raises `ReportError` when an artifact lacks what a release holds, or the store's errors.
     """
     complete = recipe_as_json(result.recipe)
-    inputs = {name.replace("/", "."): ref for name, ref in result.artifacts()}
+    inputs = {name.replace("/", "."): ref for name, ref in result.artifacts.items()}
 
     def produce(folder: Path) -> dict[str, float]:
         records = read_records(store, result)
@@ -52,7 +52,7 @@ def build_release(store: Store, result: LifecycleResult) -> ArtifactRef:
         files = [path for path in folder.rglob("*") if path.is_file()]
         return {"files": len(files), "bytes": sum(path.stat().st_size for path in files)}
 
-    return store.build(Identity("release", STEP_VERSIONS["release"], {"recipe": complete}, inputs), produce)
+    return Step(Identity("release", STEP_VERSIONS["release"], {"recipe": complete}, inputs), produce)
 
 
 def recipe_as_json(recipe: Recipe) -> dict[str, Any]:

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from k2model.artifacts.result import LifecycleResult
 from k2model.recipe.schema import PhaseKind
 from k2model.release.data import licences
 from k2model.release.manifest import MANIFEST
 from k2model.reporting.names import parse
-from k2model.reporting.run import LifecycleResult
 from k2model.reporting.scores import ScoreRow, gate_results, score_order
 from k2model.reporting.sections_run import undone_lines
 from k2model.training.spikes import Intervention

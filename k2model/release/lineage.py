@@ -10,7 +10,7 @@ from typing import Any
 from k2model.artifacts import Manifest, MissingArtifact, Store, read_manifest
 from k2model.artifacts.identity import ArtifactRef
 from k2model.artifacts.record import ref_of
-from k2model.reporting.run import LifecycleResult
+from k2model.artifacts.result import LifecycleResult
 
 LINEAGE = "lineage.json"
 MODEL_FOLDER = "model"
@@ -28,7 +28,7 @@ def lineage(store: Store, result: LifecycleResult, records: dict[str, dict[str, 
     is there. Raises MissingArtifact when it is not in the store any more.
     """
     between = _between(store, records)
-    named = [_entry(name, records[name], _manifest(store, ref)) for name, ref in result.artifacts()]
+    named = [_entry(name, records[name], _manifest(store, ref)) for name, ref in result.artifacts.items()]
     return {
         "recipe": result.recipe.name,
         "artifacts": [

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from k2model.artifacts import Store
+from k2model.artifacts.result import LifecycleResult
 from k2model.reporting.overlaps import with_overlap
-from k2model.reporting.run import LifecycleResult
 from k2model.reporting.scores import ReportError, ScoreRow, read_scores
 from k2model.training.metrics import METRICS, StepMetrics, parse_row
 from k2model.training.spikes import Intervention, read_interventions
@@ -53,7 +53,7 @@ def _is_account(path: str) -> bool:
 
 def gather(store: Store, result: LifecycleResult) -> Facts:
     """Read all of it. Raises `ReportError` (what is missing where) or the store's errors."""
-    folders = {name: store.fetch(ref, _is_account) for name, ref in result.artifacts()}
+    folders = {name: store.fetch(ref, _is_account) for name, ref in result.artifacts.items()}
     rows: list[ScoreRow] = []
     metrics, interventions, compositions, samples = {}, {}, {}, {}
     for phase in (one.phase.name for one in result.phases):
@@ -80,9 +80,9 @@ def gather(store: Store, result: LifecycleResult) -> Facts:
 
 def read_records(store: Store, result: LifecycleResult) -> dict[str, dict[str, Any]]:
     """The store's record (see `k2model.artifacts.record`) of every artifact, by its name in the lifecycle."""
-    ledgers = {ref.kind: {r["identity"]: r for r in store.records(ref.kind)} for _, ref in result.artifacts()}
+    ledgers = {ref.kind: {r["identity"]: r for r in store.records(ref.kind)} for _, ref in result.artifacts.items()}
     records = {}
-    for name, ref in result.artifacts():
+    for name, ref in result.artifacts.items():
         if ref.identity not in ledgers[ref.kind]:
             raise ReportError(
                 f"the ledger of {store.uri} has no record of {ref.name} ({name}); "

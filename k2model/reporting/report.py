@@ -9,14 +9,14 @@ from pathlib import Path
 from shutil import copytree
 from typing import Any
 
-from k2model.artifacts import ArtifactRef, Identity, Store
+from k2model.artifacts import Identity, Step, Store
+from k2model.artifacts.result import LifecycleResult
 from k2model.reporting import figures_scores, sections_curation, sections_data, sections_run, sections_scores
 from k2model.reporting.facts import Facts, gather
 from k2model.reporting.figures_dynamics import dynamics_panels
 from k2model.reporting.figures_lengths import length_panels
 from k2model.reporting.figures_training import training_figure
 from k2model.reporting.highlights import highlights
-from k2model.reporting.run import LifecycleResult
 from k2model.reporting.scores import gate_results, scores_csv
 from k2model.reporting.svg import short_number
 from k2model.reporting.timeline import Timeline
@@ -26,10 +26,10 @@ from k2model.versions import STEP_VERSIONS
 PAGE = "attachments/index.html"
 
 
-def build_report(store: Store, result: LifecycleResult) -> ArtifactRef:
+def report_step(store: Store, result: LifecycleResult) -> Step:
     """The artifact `report`: `attachments/index.html` (one self-contained file) and `scores.csv`.
 
-    Raises `ReportError` when an artifact lacks what the report shows, or the store's errors.
+    To make it raises `ReportError` when an artifact lacks what the report shows, or the store's errors.
     """
 
     def produce(folder: Path) -> dict[str, float]:
@@ -46,9 +46,9 @@ def build_report(store: Store, result: LifecycleResult) -> ArtifactRef:
             "gates_passed": sum(gate.passed for gate in gates),
         }
 
-    inputs = {name.replace("/", "."): ref for name, ref in result.artifacts()}
+    inputs = {name.replace("/", "."): ref for name, ref in result.artifacts.items()}
     shown = {"recipe": result.recipe, "unknown": result.recipe.unknown}
-    return store.build(Identity("report", STEP_VERSIONS["report"], shown, inputs), produce)
+    return Step(Identity("report", STEP_VERSIONS["report"], shown, inputs), produce)
 
 
 def render(facts: Facts) -> str:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from k2model.artifacts import ArtifactRef, Store
+    from k2model.artifacts.result import LifecycleResult
     from k2model.reporting.facts import Sample
-    from k2model.reporting.run import LifecycleResult
 
 
 class ReportError(K2Error):

@@ -85,7 +85,7 @@ class LineageLine:
 
 def lineage_lines(facts: Facts) -> list[LineageLine]:
     """Every artifact in the order it was made, its inputs by the names used here."""
-    names = {(ref.kind, ref.digest): name for name, ref in facts.result.artifacts()}
+    names = {(ref.kind, ref.digest): name for name, ref in facts.result.artifacts.items()}
     lines = []
     for name, record in facts.records.items():
         inputs = tuple(

@@ -1,8 +1,8 @@
 """What a finished lifecycle says on the terminal: scores, gates, and where everything is."""
 
 from k2model.artifacts import ArtifactRef, Store
+from k2model.artifacts.result import LifecycleResult
 from k2model.reporting.report import PAGE
-from k2model.reporting.run import LifecycleResult
 from k2model.reporting.scores import lifecycle_summary
 
 

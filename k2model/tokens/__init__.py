@@ -1,15 +1,15 @@
 """Tokens: from corpus text to the rows a phase trains on. Imports cheaply; heavy names resolve on use.
 
-train_tokenizer -> tokenizer    byte-level BPE with K2's special tokens and chat template
-tokenize        -> tokens       one Arrow shard per part of a source, ids and targets
-pack            -> sequences    the rows of one phase in training order
+tokenizer_step -> tokenizer    byte-level BPE with K2's special tokens and chat template
+tokens_step    -> tokens       one Arrow shard per part of a source, ids and targets
+sequences_step -> sequences    the rows of one phase in training order
 """
 
 from importlib import import_module
 from typing import Any
 
 from k2model.tokens.errors import MixtureError, TokensError
-from k2model.tokens.steps import pack, tokenize, tokens_step, train_tokenizer
+from k2model.tokens.steps import sequences_step, tokenizer_step, tokens_step
 
 _LAZY = {
     "K2Tokenizer": "k2model.tokens.tokenizer",
@@ -21,7 +21,7 @@ _LAZY = {
     "pack_folder": "k2model.tokens.sequences",
 }
 
-__all__ = ["MixtureError", "TokensError", "pack", "tokenize", "tokens_step", "train_tokenizer", *_LAZY]
+__all__ = ["MixtureError", "TokensError", "sequences_step", "tokenizer_step", "tokens_step", *_LAZY]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from k2model.versions import STEP_VERSIONS
 
 if TYPE_CHECKING:
-    from k2model.artifacts import ArtifactRef, Part, PartedStep, PartRecord, Store
+    from k2model.artifacts import ArtifactRef, Part, PartedStep, PartRecord, Step, Store
     from k2model.recipe.schema import PhaseConfig, TokenizerConfig
     from k2model.tokens.encoder import Encoder
 
@@ -22,15 +22,15 @@ SPLITS = ("train", "heldout")
 MAX_EPOCHS = 60.0
 
 
-def train_tokenizer(store: Store, config: TokenizerConfig, corpus: ArtifactRef) -> ArtifactRef:
-    """Learn the byte-level BPE from `corpus` (kind `corpus` or `corpus_valid`), or adopt one; gives kind `tokenizer`.
+def tokenizer_step(store: Store, config: TokenizerConfig, corpus: ArtifactRef) -> Step:
+    """Learn the byte-level BPE from `corpus` (kind `corpus` or `corpus_valid`), or adopt one; kind `tokenizer`.
 
     An adopted tokenizer is a function of its file and owes nothing to the corpus. Raises TokensError when the
     vocabulary is too small for bytes and special tokens, or what is to be adopted is not usable.
     """
     if config.adopt:
-        return _adopt_tokenizer(store, config)
-    from k2model.artifacts import Identity
+        return _adopted_step(config)
+    from k2model.artifacts import Identity, Step
     from k2model.corpus.markup import SPECIAL_TOKENS
 
     def produce(folder: Path) -> dict[str, float]:
@@ -39,14 +39,14 @@ def train_tokenizer(store: Store, config: TokenizerConfig, corpus: ArtifactRef) 
         return train_folder(store.fetch(corpus), config, folder)
 
     settings = {"tokenizer": config, "special_tokens": SPECIAL_TOKENS}
-    return store.build(
+    return Step(
         Identity(step="tokenizer", version=STEP_VERSIONS["tokenizer"], config=settings, inputs={"corpus": corpus}),
         produce,
     )
 
 
-def _adopt_tokenizer(store: Store, config: TokenizerConfig) -> ArtifactRef:
-    from k2model.artifacts import Identity
+def _adopted_step(config: TokenizerConfig) -> Step:
+    from k2model.artifacts import Identity, Step
     from k2model.corpus.markup import SPECIAL_TOKENS
     from k2model.tokens.adoption import content_digest, read_specification
 
@@ -62,9 +62,7 @@ def _adopt_tokenizer(store: Store, config: TokenizerConfig) -> ArtifactRef:
         "vocab_size": config.vocab_size,
         "special_tokens": SPECIAL_TOKENS,
     }
-    return store.build(
-        Identity(step="tokenizer", version=STEP_VERSIONS["tokenizer"], config=settings, inputs={}), produce
-    )
+    return Step(Identity(step="tokenizer", version=STEP_VERSIONS["tokenizer"], config=settings, inputs={}), produce)
 
 
 def tokens_step(store: Store, corpus: ArtifactRef, tokenizer: ArtifactRef) -> PartedStep:
@@ -100,11 +98,6 @@ def tokens_step(store: Store, corpus: ArtifactRef, tokenizer: ArtifactRef) -> Pa
     return PartedStep(identity, parts, partial(_tokenize_part, store.uri, corpus, tokenizer), finish)
 
 
-def tokenize(store: Store, corpus: ArtifactRef, tokenizer: ArtifactRef, workers: int = 1) -> ArtifactRef:
-    """Makes `tokens_step` on this machine, in `workers` processes; gives kind `tokens`."""
-    return store.build_parts(tokens_step(store, corpus, tokenizer), workers)
-
-
 def _tokenize_part(
     store_uri: str, corpus: ArtifactRef, tokenizer: ArtifactRef, part: Part, folder: Path
 ) -> dict[str, Any]:
@@ -127,15 +120,15 @@ def _encoder(folder: str) -> Encoder:
     return Encoder(K2Tokenizer.load(folder))
 
 
-def pack(store: Store, phase: PhaseConfig, tokens: ArtifactRef, max_epochs: float = MAX_EPOCHS) -> ArtifactRef:
-    """Draw and pack the rows of `phase`; gives kind `sequences`.
+def sequences_step(store: Store, phase: PhaseConfig, tokens: ArtifactRef, max_epochs: float = MAX_EPOCHS) -> Step:
+    """Draw and pack the rows of `phase`; kind `sequences`.
 
     Of `tokens` only the sources that the phase draws from are fetched. Only the fields that decide the rows bear
     identity: a changed learning rate packs nothing again.
     Raises MixtureError when the mixture names a source that `tokens` does not hold, would repeat one more than
     `max_epochs` times, does not fit the phase's length or keeps too little short-context data.
     """
-    from k2model.artifacts import Identity
+    from k2model.artifacts import Identity, Step
 
     def produce(folder: Path) -> dict[str, float]:
         from k2model.tokens.sequences import pack_folder
@@ -153,7 +146,7 @@ def pack(store: Store, phase: PhaseConfig, tokens: ArtifactRef, max_epochs: floa
         "seed": phase.seed,
         "max_epochs": max_epochs,
     }
-    return store.build(
+    return Step(
         Identity(step="sequences", version=STEP_VERSIONS["sequences"], config=settings, inputs={"tokens": tokens}),
         produce,
     )

@@ -1,6 +1,6 @@
 """Training one phase of the table on one or many workers, with checkpoints that survive a kill.
 
-`train_phase` is the step; `load_model_state` gives exporters the weights of a finished checkpoint.
+`checkpoint_step` is the step; `load_model_state` gives exporters the weights of a finished checkpoint.
 Torch and DeepSpeed are loaded when first needed.
 """
 
@@ -13,8 +13,7 @@ _LAZY = {
     "list_checkpoints": "k2model.training.checkpoint",
     "load_model_state": "k2model.training.checkpoint",
     "learning_rate": "k2model.training.schedule",
-    "train_identity": "k2model.training.train",
-    "train_phase": "k2model.training.train",
+    "checkpoint_step": "k2model.training.train",
     "validate_phase": "k2model.training.validate",
 }
 

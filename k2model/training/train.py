@@ -1,8 +1,9 @@
 """The step that trains one phase: find it, or resume, warm-start or begin it, and finish it in the store."""
 
 import contextlib
+from functools import partial
 
-from k2model.artifacts import ArtifactRef, Identity, Lease, Store
+from k2model.artifacts import ArtifactRef, Identity, JobStep, Lease, Store
 from k2model.artifacts.lease import STALE_SECONDS
 from k2model.recipe.schema import ModelConfig, PhaseConfig, identity_fields
 from k2model.tokens import PackedSequences
@@ -13,7 +14,7 @@ from k2model.versions import STEP_VERSIONS
 IN_SEQUENCES = ("mixture", "mixing", "packing", "long_documents")  # they act through the rows, whose digest is an input
 
 
-def train_identity(
+def checkpoint_identity(
     model: ModelConfig, phase: PhaseConfig, sequences: ArtifactRef, parent: ArtifactRef | None = None
 ) -> Identity:
     """What decides a phase's checkpoint: its row of the table, the model, the rows and the parent."""
@@ -22,15 +23,15 @@ def train_identity(
     return Identity("checkpoint", STEP_VERSIONS["checkpoint"], {"phase": fields, "model": model}, inputs)
 
 
-def train_phase(
+def checkpoint_step(
     store: Store, model: ModelConfig, phase: PhaseConfig, sequences: ArtifactRef, parent: ArtifactRef | None = None
-) -> ArtifactRef:
-    """Train a phase, or go on where a killed attempt saved last; returns a reference of kind `checkpoint`.
+) -> JobStep:
+    """Train a phase, or go on where a killed attempt saved last; kind `checkpoint`.
 
-    Called by every worker of a torch-elastic job, or by one process alone; all get the same answer.
+    It is run by every worker of a torch-elastic job, or by one process alone; all get the same answer.
     `parent` gives the weights and, with `keep_optimizer_state`, the optimizer state to start from.
 
-    Raises:
+    To run it raises:
         InvalidPhase: the phase cannot be trained as laid out; nothing was written.
         CheckpointMismatch: the parent is of another phase or its tensors do not fit.
         TrainingDiverged: spikes came back more often than the phase's policy undoes.
@@ -38,8 +39,19 @@ def train_phase(
         LeaseHeld: another live job trains the same phase.
         ArtifactError: an input is damaged, or the store cannot be written.
     """
+    identity = checkpoint_identity(model, phase, sequences, parent)
+    return JobStep(identity, partial(_train, store, identity, model, phase, sequences, parent))
+
+
+def _train(
+    store: Store,
+    identity: Identity,
+    model: ModelConfig,
+    phase: PhaseConfig,
+    sequences: ArtifactRef,
+    parent: ArtifactRef | None,
+) -> ArtifactRef:
     world = World.from_environment()
-    identity = train_identity(model, phase, sequences, parent)
     if world.size == 1 and (found := store.find(identity)) is not None:
         return found
     with contextlib.ExitStack() as held:

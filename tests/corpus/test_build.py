@@ -10,7 +10,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from k2model.corpus import DOCUMENT_SCHEMA, FAMILIES, ITEM_SCHEMA, build_corpus, read_items
+from k2model.artifacts import make
+from k2model.corpus import DOCUMENT_SCHEMA, FAMILIES, ITEM_SCHEMA, raw_step, read_items
 from k2model.corpus.documents import is_heldout, make_document, read_documents, source_file, sources_of
 from k2model.corpus.errors import CorpusError
 from k2model.corpus.families import next_line
@@ -162,9 +163,9 @@ def test_the_step_is_made_once_in_a_store(tmp_path):
 
     store = Store.open(str(tmp_path))
     config = CorpusConfig(sources=(SourceConfig("chat/identity"),), heldout_items=4)
-    first = build_corpus(store, config)
+    first = make(store, raw_step(config))
     assert first.kind == "corpus_raw" and first.stats["documents"] > 100
-    assert build_corpus(store, config) == first
+    assert make(store, raw_step(config)) == first
     assert (store.fetch(first) / "train" / "chat-identity" / "00000.parquet").exists()
 
 

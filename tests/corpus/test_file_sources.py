@@ -7,11 +7,12 @@ from random import Random
 
 import pytest
 
-from k2model.artifacts import Store
-from k2model.corpus import build_corpus, curate, read_documents
+from k2model.artifacts import Store, make
+from k2model.corpus import raw_step, read_documents
 from k2model.corpus.documents import parts_of
 from k2model.corpus.errors import CorpusError
 from k2model.recipe.schema import CorpusConfig, SourceConfig
+from tests.corpus.curation.chain import curate
 
 WORDS = ("the", "of", "and", "that", "have", "with", "to", "file", "module", "path", "error", "value", "reader")
 
@@ -41,7 +42,7 @@ def test_files_become_parts_and_copies_over_parts_are_counted(tmp_path: Path) ->
     texts = pages(150)
     wanted = config(write(tmp_path / "web", [*texts, *texts[:30], *texts[:10]], broken=2))
     store = Store.open(tmp_path / "store")
-    raw = build_corpus(store, wanted, workers=2)
+    raw = make(store, raw_step(wanted), 2)
     account = json.loads((store.fetch(raw) / "ingest.json").read_text())["web"]
     assert (account["documents"], account["quarantined"]) == (190, {"malformed_json": 4})
     assert len(parts_of(store.fetch(raw), "train", "web")) > 4
@@ -55,17 +56,17 @@ def test_files_become_parts_and_copies_over_parts_are_counted(tmp_path: Path) ->
 
 def test_where_files_lie_is_no_identity_what_they_hold_is(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "store")
-    first = build_corpus(store, config(write(tmp_path / "here", pages(20))))
-    assert build_corpus(store, config(write(tmp_path / "there", pages(20)))) == first
+    first = make(store, raw_step(config(write(tmp_path / "here", pages(20)))))
+    assert make(store, raw_step(config(write(tmp_path / "there", pages(20))))) == first
     write(tmp_path / "there", pages(21))
-    assert build_corpus(store, config(tmp_path / "there")).digest != first.digest
+    assert make(store, raw_step(config(tmp_path / "there"))).digest != first.digest
 
 
 def test_a_source_that_is_mostly_bad_stops_the_run_with_samples(tmp_path: Path) -> None:
     bad = config(write(tmp_path / "web", pages(8), broken=9))
     store = Store.open(tmp_path / "store")
     with pytest.raises(CorpusError, match=r"'web' is mostly bad: 18 of 26 rows") as failure:
-        build_corpus(store, bad)
+        make(store, raw_step(bad))
     assert "malformed_json (18): 0.jsonl row 5" in str(failure.value)
     lenient = replace(bad, sources=(replace(bad.sources[0], max_quarantined=0.8),))
-    assert build_corpus(store, lenient).stats["quarantined"] == 18.0
+    assert make(store, raw_step(lenient)).stats["quarantined"] == 18.0

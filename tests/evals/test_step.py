@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from k2model.artifacts import ArtifactRef, Store
-from k2model.evals import evaluate
+from k2model.artifacts import ArtifactRef, Store, make
+from k2model.evals import scores_step
 from k2model.evals.errors import EvaluationError
 from k2model.evals.groups import groups_of, share
 from k2model.model.export import write_export
@@ -37,7 +37,7 @@ def rows_of(store: Store, ref: ArtifactRef) -> dict[str, dict]:
 def evaluated(world: World, put: Put, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, dict, ArtifactRef]:
     store = Store.open(tmp_path_factory.mktemp("store"))
     refs = inputs(store, world, put)
-    return store, refs, evaluate(store, CONFIG, world.phase, **refs, lengths=LENGTHS)
+    return store, refs, make(store, scores_step(store, CONFIG, world.phase, **refs, lengths=LENGTHS))
 
 
 def test_a_midtraining_phase_has_its_scores(evaluated: tuple[Store, dict, ArtifactRef]) -> None:
@@ -77,7 +77,11 @@ def test_sft_scores_of_a_model_that_learnt_to_chat(world: World, put: Put, tmp_p
     phase = replace(laptop().phase("sft"), sequence_length=LENGTH, rope_theta=1e4)
     parent = replace(world.phase, name="mid_4")
     rows = rows_of(
-        store, evaluate(store, CONFIG, phase, **inputs(store, world, put), parent_phase=parent, lengths=(LENGTH,))
+        store,
+        make(
+            store,
+            scores_step(store, CONFIG, phase, **inputs(store, world, put), parent_phase=parent, lengths=(LENGTH,)),
+        ),
     )
     assert rows["tools/well_formed"]["value"] == rows["tools/exact"]["value"] == rows["tools/result"]["value"] == 1.0
     assert rows["arithmetic/low"]["mean_tokens"] < rows["arithmetic/high"]["mean_tokens"]
@@ -88,8 +92,11 @@ def test_theta_alone_and_the_parent_are_scored_where_theta_grows(
 ) -> None:
     store, refs, parent_scores = evaluated
     child = replace(world.phase, name="mid_2", parent="mid_1", sequence_length=2 * LENGTH, rope_theta=1e6)
-    scores = evaluate(
-        store, CONFIG, child, **refs, parent_phase=world.phase, parent_export=refs["export"], lengths=LENGTHS
+    scores = make(
+        store,
+        scores_step(
+            store, CONFIG, child, **refs, parent_phase=world.phase, parent_export=refs["export"], lengths=LENGTHS
+        ),
     )
     rows, before = rows_of(store, scores), rows_of(store, parent_scores)
     name = f"retrieval/{2 * LENGTH}"
@@ -104,8 +111,11 @@ def test_new_theta_is_really_used(world: World, put: Put, tmp_path: Path) -> Non
     child = replace(world.phase, name="mid_2", rope_theta=1.01)
     rows = rows_of(
         store,
-        evaluate(
-            store, CONFIG, child, **refs, parent_phase=world.phase, parent_export=refs["export"], lengths=(LENGTH,)
+        make(
+            store,
+            scores_step(
+                store, CONFIG, child, **refs, parent_phase=world.phase, parent_export=refs["export"], lengths=(LENGTH,)
+            ),
         ),
     )
     assert rows[f"retrieval/{LENGTH}@parent_theta"]["value"] == 0.5
@@ -115,7 +125,12 @@ def test_new_theta_is_really_used(world: World, put: Put, tmp_path: Path) -> Non
 def test_theta_without_the_parents_export_is_refused(evaluated: tuple[Store, dict, ArtifactRef], world: World) -> None:
     store, refs, _ = evaluated
     with pytest.raises(EvaluationError, match="phase 'mid_2' has theta 30000 where its parent 'mid_1' has 10000"):
-        evaluate(store, CONFIG, replace(world.phase, name="mid_2", rope_theta=3e4), **refs, parent_phase=world.phase)
+        make(
+            store,
+            scores_step(
+                store, CONFIG, replace(world.phase, name="mid_2", rope_theta=3e4), **refs, parent_phase=world.phase
+            ),
+        )
 
 
 def test_only_what_is_read_bears_identity(
@@ -128,8 +143,11 @@ def test_only_what_is_read_bears_identity(
     config = replace(CONFIG, workers=CONFIG.workers + 5)
     (tmp_path / "nothing").write_text("")
     other_export = put(store, "other_export", tmp_path)
-    again = evaluate(
-        store, config, phase, **refs, parent_phase=same_theta, parent_export=other_export, lengths=sorted(LENGTHS)
+    again = make(
+        store,
+        scores_step(
+            store, config, phase, **refs, parent_phase=same_theta, parent_export=other_export, lengths=sorted(LENGTHS)
+        ),
     )
     assert again == first
 
@@ -145,14 +163,15 @@ def test_every_group_has_one_worker(workers: int) -> None:
 
 WORKER = """
 import json, sys
-from k2model.artifacts import ArtifactRef, Store
-from k2model.evals import evaluate
+from k2model.artifacts import ArtifactRef, Store, make
+from k2model.evals import scores_step
 from tests.evals.conftest import CONFIG
 from tests.evals.test_step import phase_from
 
 task = json.loads(sys.stdin.read())
 refs = {name: ArtifactRef(**ref) for name, ref in task["refs"].items()}
-ref = evaluate(Store.open(task["store"]), CONFIG, phase_from(task["length"]), **refs, lengths=task["lengths"])
+store = Store.open(task["store"])
+ref = make(store, scores_step(store, CONFIG, phase_from(task["length"]), **refs, lengths=task["lengths"]))
 print(ref.digest)
 """
 
@@ -201,6 +220,6 @@ def test_write_export_is_what_is_evaluated(world: World, put: Put, tmp_path: Pat
     write_export(folder, state, MODEL, world.phase, world.tokenizer)
     store = Store.open(tmp_path / "store")
     refs = inputs(store, replace(world, export=folder), put)
-    rows = rows_of(store, evaluate(store, CONFIG, world.phase, **refs, lengths=(LENGTH,)))
+    rows = rows_of(store, make(store, scores_step(store, CONFIG, world.phase, **refs, lengths=(LENGTH,))))
     assert rows["arithmetic/think"]["value"] == 0.0
     assert rows["loss/prose"]["value"] == pytest.approx(5.613, abs=1e-3)  # ln 274

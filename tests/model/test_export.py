@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from k2model.artifacts import ArtifactRef, Identity, Store
+from k2model.artifacts import ArtifactRef, Identity, Store, make
 from k2model.corpus.markup import SPECIAL_TOKENS
 from k2model.model import load_exported
-from k2model.model.export import export_hugging_face, write_export
+from k2model.model.export import export_step, write_export
 from k2model.model.hugging_face import ExportError, to_llama
 from k2model.recipe.laptop import laptop
 from tests.model.conftest import SMALL, byte_tokenizer, random_model
@@ -106,8 +106,8 @@ def test_the_step_reads_a_checkpoint_and_is_not_redone(
     monkeypatch.setattr(k2model.training, "load_model_state", load_model_state, raising=False)
     checkpoint = _artifact(store, "checkpoint", {"final/state.json": b"{}"})
     tokenizer = _artifact(store, "tokenizer", {"tokenizer.json": (tokenizer_folder / "tokenizer.json").read_bytes()})
-    first = export_hugging_face(store, SMALL, PHASE, checkpoint, tokenizer)
-    assert export_hugging_face(store, SMALL, PHASE, checkpoint, tokenizer) == first
+    first = make(store, export_step(store, SMALL, PHASE, checkpoint, tokenizer))
+    assert make(store, export_step(store, SMALL, PHASE, checkpoint, tokenizer)) == first
     assert len(read) == 1 and read[0].name == "final" and first.kind == "export"
     tokens = torch.randint(0, SMALL.vocab_size, (1, 30))
     with torch.no_grad():

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from k2model.artifacts import ArtifactRef, Identity, Store
+from k2model.artifacts import ArtifactRef, Identity, Store, make
 from k2model.corpus.documents import Item, part_path, write_items
 from k2model.recipe.schema import TokenizerConfig
-from k2model.tokens import pack, tokenize, train_tokenizer
+from k2model.tokens import sequences_step, tokenizer_step, tokens_step
 from tests.tokens.conftest import write_corpus
 from tests.tokens.phases import PHASE
 
@@ -52,13 +52,13 @@ def looked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ArtifactRef]:
     """`corpus_valid`, `tokenizer`, `tokens` and `sequences`, in one store."""
     store = Store.open(tmp_path_factory.mktemp("looked") / "store")
     corpus = store.build(Identity("corpus_valid", "1", {}, {}), write_valid)
-    tokenizer = train_tokenizer(store, TokenizerConfig(vocab_size=340, sample_bytes=60_000), corpus)
-    tokens = tokenize(store, corpus, tokenizer)
+    tokenizer = make(store, tokenizer_step(store, TokenizerConfig(vocab_size=340, sample_bytes=60_000), corpus))
+    tokens = make(store, tokens_step(store, corpus, tokenizer))
     return {
         "corpus_valid": corpus,
         "tokenizer": tokenizer,
         "tokens": tokens,
-        "sequences": pack(store, PHASE, tokens),
+        "sequences": make(store, sequences_step(store, PHASE, tokens)),
     }
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from k2model.artifacts import ArtifactRef
-from k2model.planning.mixtures import Node, describe
-from k2model.planning.stock import Stock, stock_of
+from k2model.lifecycle.mixtures import Node, describe
+from k2model.lifecycle.stock import Stock, stock_of
 from k2model.recipe import load_recipe
 from k2model.recipe.schema import LongDocuments, MixingConfig, MixtureEntry, Recipe
 from k2model.tokens import open_shard

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from k2model.artifacts import Store
+from k2model.artifacts import Store, make
+from k2model.artifacts.result import LifecycleResult
 from k2model.corpus.markup import SPECIAL_TOKENS
 from k2model.recipe.schema import ModelConfig, PhaseConfig
-from k2model.release import build_release
-from k2model.reporting import LifecycleResult
+from k2model.release import release_step
 from tests.reporting.lifecycle_fixture import build_lifecycle, short_recipe
 
 VOCABULARY = len(SPECIAL_TOKENS) + 256
@@ -62,4 +62,4 @@ def result(store: Store, tokenizer_folder: Path) -> LifecycleResult:
 @pytest.fixture(scope="session")
 def bundle(store: Store, result: LifecycleResult) -> Path:
     """The release as it lies in the store: read-only for tests."""
-    return store.fetch(build_release(store, result))
+    return store.fetch(make(store, release_step(store, result)))

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from k2model.artifacts import Store, hash_file
-from k2model.release import build_release
+from k2model.artifacts import Store, hash_file, make
+from k2model.artifacts.result import LifecycleResult
+from k2model.release import release_step
 from k2model.release.card import model_card
-from k2model.reporting import LifecycleResult, load_scores
+from k2model.reporting import load_scores
 from tests.release.conftest import tiny_lifecycle
 from tests.reporting.lifecycle_fixture import CURATION, PHASES, score_rows
 
@@ -132,5 +133,5 @@ def test_a_second_store_gives_the_same_release(
     store: Store, result: LifecycleResult, tokenizer_folder: Path, tmp_path: Path
 ) -> None:
     other = Store.open(tmp_path)
-    again = build_release(other, tiny_lifecycle(other, tokenizer_folder))
-    assert again.digest == build_release(store, result).digest
+    again = make(other, release_step(other, tiny_lifecycle(other, tokenizer_folder)))
+    assert again.digest == make(store, release_step(store, result)).digest

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from k2model.artifacts import Store
-from k2model.reporting import LifecycleResult, build_report
+from k2model.artifacts import Store, make
+from k2model.artifacts.result import LifecycleResult
+from k2model.reporting import report_step
 from tests.reporting.lifecycle_fixture import build_lifecycle, hostile_samples
 
 
@@ -21,7 +22,7 @@ def result(store: Store) -> LifecycleResult:
 
 @pytest.fixture(scope="session")
 def report(store: Store, result: LifecycleResult) -> Path:
-    return store.fetch(build_report(store, result))
+    return store.fetch(make(store, report_step(store, result)))
 
 
 @pytest.fixture(scope="session")

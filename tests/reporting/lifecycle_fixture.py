@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from k2model.artifacts import ArtifactRef, Identity, Store
+from k2model.artifacts.result import LifecycleResult
 from k2model.recipe import load_recipe
 from k2model.recipe.schema import PhaseConfig, Recipe
-from k2model.reporting import LifecycleResult, PhaseResult
 
 PHASES = ("pretrain", "mid_1", "mid_2", "mid_3", "mid_4", "sft")
 HOSTILE = "<script>alert('x')</script>&\"<img src=http://evil.example/a.png onerror=alert(1)>"
@@ -152,7 +152,7 @@ def build_lifecycle(
     tokens = _build(
         store, "tokens", {}, {"corpus": valid, "tokenizer": tokenizer}, lambda folder: _counts(folder, recipe)
     )
-    phases: list[PhaseResult] = []
+    made = {"corpus_raw": raw, "corpus": curated, "corpus_valid": valid, "tokenizer": tokenizer, "tokens": tokens}
     checkpoints: dict[str, ArtifactRef] = {}
     for phase in recipe.phases:
         inputs = {"tokens": tokens}
@@ -168,8 +168,9 @@ def build_lifecycle(
         scores = _build(
             store, "scores", {"phase": phase.name}, inputs, lambda f, p=phase.name, t=texts: _scores(f, p, t)
         )
-        phases.append(PhaseResult(phase, sequences, checkpoint, export, scores))
-    return LifecycleResult(recipe, raw, curated, valid, tokenizer, tokens, tuple(phases))
+        own = {"sequences": sequences, "checkpoint": checkpoint, "export": export, "scores": scores}
+        made |= {f"{phase.name}/{name}": reference for name, reference in own.items()}
+    return LifecycleResult(recipe, made)
 
 
 def _json(path: Path, content: object) -> None:

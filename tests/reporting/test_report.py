@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from k2model.artifacts import Store
-from k2model.reporting import LifecycleResult, ReportError, build_report
+from k2model.artifacts import Store, make
+from k2model.artifacts.result import LifecycleResult
+from k2model.reporting import ReportError, report_step
 from tests.reporting.lifecycle_fixture import HOSTILE, PHASES, build_lifecycle, score_rows, short_recipe
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -79,7 +80,7 @@ def test_inner_links_have_targets(parsed: Page) -> None:
 
 
 def test_data_docs_stand_beside_the_page(store: Store, result: LifecycleResult) -> None:
-    assert (store.fetch(build_report(store, result)) / "attachments" / DATA_DOCS).is_file()
+    assert (store.fetch(make(store, report_step(store, result))) / "attachments" / DATA_DOCS).is_file()
 
 
 def test_cells_are_the_numbers_of_the_scores(store: Store, result: LifecycleResult, parsed: Page) -> None:
@@ -107,7 +108,7 @@ def test_hostile_text_stays_text(page: str, parsed: Page) -> None:
 
 
 def test_names_every_artifact_source_and_gate(result: LifecycleResult, page: str) -> None:
-    for name, ref in result.artifacts():
+    for name, ref in result.artifacts.items():
         assert f">{name}</th>" in page
         assert ref.identity in page and ref.digest in page
     for phase in result.recipe.phases:
@@ -196,7 +197,7 @@ def test_digest_does_not_depend_on_times(tmp_path: Path) -> None:
     digests = set()
     for name in ("a", "b"):
         other = Store.open(tmp_path / name)
-        digests.add(build_report(other, build_lifecycle(other, short_recipe())).digest)
+        digests.add(make(other, report_step(other, build_lifecycle(other, short_recipe()))).digest)
     assert len(digests) == 1
 
 
@@ -204,5 +205,5 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
     result = build_lifecycle(store, short_recipe(), drop="metrics.jsonl")
     with pytest.raises(ReportError, match=r"metrics\.jsonl is missing"):
-        build_report(store, result)
+        make(store, report_step(store, result))
     assert not list(Path(store.uri).glob("report/*"))

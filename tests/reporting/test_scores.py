@@ -7,9 +7,9 @@ import pytest
 from rich.console import Console
 
 from k2model.artifacts import Store
+from k2model.artifacts.result import LifecycleResult
 from k2model.recipe.schema import GateConfig
 from k2model.reporting import (
-    LifecycleResult,
     ReportError,
     ScoreRow,
     gate_results,

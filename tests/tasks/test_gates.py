@@ -3,33 +3,37 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from flytekit.core import local_cache
 
 from k2model.artifacts import ArtifactRef, Part, Store
-from k2model.planning import DataPlan, StoreRef, data_plan
+from k2model.lifecycle import LifecyclePlan
 from k2model.recipe.smoke import smoke
 from k2model.validation import ValidationFailed
-from tasks.gates import pass_gate
-from tasks.parts import list_parts, make_one
+from tasks.steps import gather_and_show, list_parts, make_one
 from tests.tokens.validation.conftest import clean_shards, tokens_of
 from tests.validation_gates import as_artifact
 
 
-def place(store: Store, tokens: ArtifactRef) -> tuple[str, StoreRef, DataPlan, list[ArtifactRef]]:
+def told(store: Store, tokens: ArtifactRef) -> dict[str, Any]:
     """What every task of the gate on tokens is given, with a part for each shard."""
-    plan = data_plan(smoke())
-    plan = replace(plan, validation=replace(plan.validation, part_bytes=1))
-    return "tokens_checks", StoreRef(store.uri, store.generation), plan, [tokens]
+    recipe = smoke()
+    recipe = replace(recipe, validation=replace(recipe.validation, part_bytes=1))
+    return {
+        "step": "tokens_checks",
+        "phase": "",
+        "plan": LifecyclePlan(recipe, store.uri, ""),
+        "inputs": {"tokens": tokens},
+    }
 
 
 def gate(store: Store, tokens: ArtifactRef) -> ArtifactRef:
     """The three tasks as the workflow composes them."""
-    where = place(store, tokens)
-    parts: list[Part] = list_parts.task_function(*where)
-    made = [make_one.task_function(*where, part) for part in parts]
-    return pass_gate.task_function(*where, made)
+    where = told(store, tokens)
+    parts: list[Part] = list_parts.task_function(**where)
+    made = [make_one.task_function(**where, part=part) for part in parts]
+    return gather_and_show.task_function(**where, made=made)
 
 
 def test_a_gate_gives_back_what_it_looked_at_or_shows_what_is_wrong(
@@ -49,14 +53,9 @@ def test_a_gate_gives_back_what_it_looked_at_or_shows_what_is_wrong(
     assert "ids_unique" in page.read_text(encoding="utf-8")
 
 
-def test_a_part_that_is_gone_is_made_again_whatever_flyte_remembers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(local_cache, "CACHE_LOCATION", str(tmp_path / "flyte"))
-    monkeypatch.setattr(local_cache.LocalTaskCache, "_initialized", False)
+def test_a_part_that_is_gone_is_made_again(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "store")
-    tokens = as_artifact(store, "tokens", tokens_of(clean_shards(), tmp_path / "good"))
-    where = dict(zip(("step", "store", "data", "inputs"), place(store, tokens), strict=True))
+    where = told(store, as_artifact(store, "tokens", tokens_of(clean_shards(), tmp_path / "good")))
     for _ in range(2):
         parts = list_parts(**where)
         assert len(parts) > 1

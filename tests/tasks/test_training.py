@@ -101,7 +101,7 @@ def test_sigterm_saves_where_it_was_and_asks_for_a_retry(calm: dict[str, str], t
         run.process.wait(60)
         assert run.process.returncode not in (0, -signal.SIGTERM)
         said = " ".join((tmp_path / "home/stderr.txt").read_text().split())
-        assert "Recoverable" in said and f"tasks.training.{name} was told to stop (SIGTERM)" in said
+        assert "Recoverable" in said and f"tasks.training.train_{name} was told to stop (SIGTERM)" in said
         folder = run.folder(name)
         assert folder is not None
         saved = max(int(path.parent.name.removeprefix("step-")) for path in folder.glob("checkpoints/*/manifest.json"))

@@ -2,13 +2,16 @@
 
 import json
 import sys
+from dataclasses import replace
+from typing import Any
 
 from flytekit import workflow
 
 from k2model.artifacts import ArtifactRef, Store
-from k2model.planning import StoreRef
-from k2model.recipe.schema import ModelConfig, PhaseConfig, PhaseKind
-from tasks.training import mid_1, pretrain, sft
+from k2model.lifecycle import LifecyclePlan
+from k2model.recipe.schema import PhaseKind
+from k2model.recipe.smoke import smoke
+from tasks.training import TRAIN_TASKS
 from tests.training.job import MODEL, phase, sequences, slowed
 
 STEPS = 24
@@ -22,15 +25,13 @@ PHASES = {
 
 
 @workflow
-def three_phases(
-    store: StoreRef,
-    model: ModelConfig,
-    phases: dict[str, PhaseConfig],
-    rows: dict[str, ArtifactRef],
-) -> tuple[ArtifactRef, ArtifactRef, ArtifactRef]:
-    first = pretrain(store=store, model=model, phase=phases["pretrain"], sequences=rows["pretrain"])
-    second = mid_1(store=store, model=model, phase=phases["mid_1"], sequences=rows["mid_1"], parent=first)
-    third = sft(store=store, model=model, phase=phases["sft"], sequences=rows["sft"], parent=second)
+def three_phases(plan: LifecyclePlan, rows: dict[str, ArtifactRef]) -> tuple[ArtifactRef, ArtifactRef, ArtifactRef]:
+    def train(name: str, **inputs: Any) -> Any:
+        return TRAIN_TASKS[name](step="checkpoint", phase=name, plan=plan, inputs={"sequences": rows[name], **inputs})
+
+    first = train("pretrain")
+    second = train("mid_1", **{"parent.checkpoint": first})
+    third = train("sft", **{"parent.checkpoint": second})
     return first, second, third
 
 
@@ -40,5 +41,6 @@ if __name__ == "__main__":
     phases = {name: phase(**changes) for name, changes in PHASES.items()}
     rows = {name: sequences(store, config) for name, config in phases.items()}
     with slowed(float(pause)):  # workers are forked and inherit it
-        made = three_phases(store=StoreRef(store.uri, store.generation), model=MODEL, phases=phases, rows=rows)
+        recipe = replace(smoke(), model=MODEL, phases=tuple(phases.values()))
+        made = three_phases(plan=LifecyclePlan(recipe, store.uri, ""), rows=rows)
     print(json.dumps({name: reference.digest for name, reference in zip(PHASES, made, strict=True)}))

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from k2model.artifacts import Identity, Store
+from k2model.artifacts import Identity, Store, make
 from k2model.corpus import markup
 from k2model.corpus.documents import read_documents
 from k2model.corpus.markup import SPECIAL_TOKENS
 from k2model.recipe.schema import TokenizerConfig, ValidationConfig
-from k2model.tokens import K2Tokenizer, PackedSequences, TokensError, pack, tokenize, train_tokenizer
+from k2model.tokens import K2Tokenizer, PackedSequences, TokensError, sequences_step, tokenizer_step, tokens_step
 from k2model.tokens.adoption import adopted, fuzz_texts
 from k2model.tokens.validation.check import sequence_findings, token_findings
 from tests.tokens.conftest import WORDS
@@ -160,24 +160,26 @@ def test_identity_is_the_content_and_not_the_place(tmp_path: Path, specification
         (tmp_path / name).mkdir()
         (tmp_path / name / "tokenizer.json").write_bytes(specification)
     places = [str(tmp_path / "a"), f"file://{tmp_path}/b", str(tmp_path / "b" / "tokenizer.json")]
-    made = [train_tokenizer(store, TokenizerConfig(vocab_size=400, adopt=place), source) for place in places]
+    made = [
+        make(store, tokenizer_step(store, TokenizerConfig(vocab_size=400, adopt=place), source)) for place in places
+    ]
     assert made[0] == made[1] == made[2]
     (tmp_path / "b" / "tokenizer.json").write_bytes(specification + b"\n")
-    changed = train_tokenizer(store, TokenizerConfig(vocab_size=400, adopt=places[1]), source)
+    changed = make(store, tokenizer_step(store, TokenizerConfig(vocab_size=400, adopt=places[1]), source))
     assert changed.identity != made[0].identity
     with pytest.raises(TokensError, match=r"\d+ entries .* 17 were appended, .*vocab_size=300; set tokenizer.vocab_s"):
-        train_tokenizer(store, TokenizerConfig(vocab_size=300, adopt=places[0]), source)
+        make(store, tokenizer_step(store, TokenizerConfig(vocab_size=300, adopt=places[0]), source))
     with pytest.raises(TokensError, match=r"tokenizer\.adopt='.*/c': no tokenizer\.json there"):
-        train_tokenizer(store, TokenizerConfig(vocab_size=400, adopt=str(tmp_path / "c")), source)
+        make(store, tokenizer_step(store, TokenizerConfig(vocab_size=400, adopt=str(tmp_path / "c")), source))
 
 
 def test_documents_become_rows_and_come_back(tmp_path: Path, specification: bytes, corpus: Path) -> None:
     store = Store.open(tmp_path / "store")
     (tmp_path / "tokenizer.json").write_bytes(specification)
     source = put_corpus(store, corpus)
-    tokenizer = train_tokenizer(store, TokenizerConfig(vocab_size=400, adopt=str(tmp_path)), source)
-    tokens = tokenize(store, source, tokenizer)
-    rows = store.fetch(pack(store, PHASE, tokens))
+    tokenizer = make(store, tokenizer_step(store, TokenizerConfig(vocab_size=400, adopt=str(tmp_path)), source))
+    tokens = make(store, tokens_step(store, source, tokenizer))
+    rows = store.fetch(make(store, sequences_step(store, PHASE, tokens)))
     words = K2Tokenizer.load(store.fetch(tokenizer))
     counts = json.loads((store.fetch(tokens) / "counts.json").read_text())
     assert (counts["bos"], counts["pad"], counts["vocab_size"]) == (words.bos, words.pad, words.vocab_size)

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from k2model.artifacts import Identity, Store
+from k2model.artifacts import Identity, Store, make
 from k2model.artifacts.manifest import hash_file
 from k2model.recipe.schema import (
     LongDocuments,
@@ -33,11 +33,11 @@ from k2model.tokens import (
     PackedSequences,
     TokensError,
     open_shard,
-    pack,
     pack_folder,
     read_composition,
-    tokenize,
-    train_tokenizer,
+    sequences_step,
+    tokenizer_step,
+    tokens_step,
 )
 from tests.tokens.phases import PHASE, WEIGHTS
 
@@ -356,15 +356,15 @@ def test_steps_in_a_store(corpus: Path, packed: PackedSequences, tmp_path: Path)
         return {}
 
     source = store.build(Identity(step="corpus", version="1", config={}), produce)
-    tokenizer = train_tokenizer(store, TokenizerConfig(vocab_size=340, sample_bytes=60_000), source)
-    tokens = tokenize(store, source, tokenizer)
-    rows = pack(store, PHASE, tokens)
+    tokenizer = make(store, tokenizer_step(store, TokenizerConfig(vocab_size=340, sample_bytes=60_000), source))
+    tokens = make(store, tokens_step(store, source, tokenizer))
+    rows = make(store, sequences_step(store, PHASE, tokens))
     assert (tokenizer.kind, tokens.kind, rows.kind) == ("tokenizer", "tokens", "sequences")
     assert PackedSequences(store.fetch(rows)).fingerprint == packed.fingerprint
     assert rows.stats["tokens"] == composition(packed)["tokens"]
     assert read_composition(store, rows) == composition(packed)
     faster = replace(PHASE, name="other", optimizer=OptimizerConfig(OptimizerName.ADAMW, lr=1.0), rope_theta=5.0)
-    assert pack(store, faster, tokens).uri == rows.uri
-    assert pack(store, replace(PHASE, seed=9), tokens).digest != rows.digest
+    assert make(store, sequences_step(store, faster, tokens)).uri == rows.uri
+    assert make(store, sequences_step(store, replace(PHASE, seed=9), tokens)).digest != rows.digest
     part = "sequences/00000.arrow"
     assert hash_file(store.fetch(rows) / part) == hash_file(Path(packed.where, part))

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from k2model.artifacts import Identity, Store
+from k2model.artifacts import Identity, Store, make
 from k2model.corpus import markup
 from k2model.corpus.documents import SEGMENT_TYPE, make_document, part_path, read_documents, write_documents
-from k2model.tokens import K2Tokenizer, TokensError, open_shard, read_counts, shard_writer, tokenize, tokens_step
+from k2model.tokens import K2Tokenizer, TokensError, open_shard, read_counts, shard_writer, tokens_step
 from k2model.tokens.encoder import Encoder
 from k2model.tokens.shard_writer import encode_documents
 from k2model.tokens.shards import SCHEMA, read_runs
@@ -135,7 +135,7 @@ def test_files_are_the_same_for_any_number_of_workers(corpus: Path, tokenizer_fo
             "train/prose/00000",
             "train/prose/00001",
         ]
-        made[workers] = tokenize(store, *inputs, workers=workers)
+        made[workers] = make(store, tokens_step(store, *inputs, workers=workers))
         assert made[workers].stats["documents"] == 108
     assert made[1].digest == made[2].digest
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from k2model.artifacts import ArtifactRef, Identity, Store
+from k2model.artifacts import ArtifactRef, Identity, Store, make
 from k2model.recipe.schema import (
     Cadence,
     MixtureEntry,
@@ -185,13 +185,13 @@ def metrics(ref: ArtifactRef) -> list[dict[str, Any]]:
 
 def run(spec: Spec) -> ArtifactRef:
     """What a worker does with one spec."""
-    from k2model.training import train_phase
+    from k2model.training import checkpoint_step
 
     store, config = Store.open(spec["store"]), phase(**spec.get("phase", {}))
     parent = ArtifactRef(**spec["parent"]) if spec.get("parent") else None
     rows = sequences(store, config, garbage=spec.get("garbage"))
     with slowed(spec.get("pause", 0.0)), poisoned(spec.get("poison", ())):
-        return train_phase(store, replace(MODEL, **spec.get("model", {})), config, rows, parent)
+        return make(store, checkpoint_step(store, replace(MODEL, **spec.get("model", {})), config, rows, parent))
 
 
 @contextlib.contextmanager

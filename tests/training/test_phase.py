@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from k2model.artifacts import ArtifactRef, CorruptArtifact, LeaseHeld, Store
+from k2model.artifacts import ArtifactRef, CorruptArtifact, LeaseHeld, Store, make
 from k2model.errors import K2Error
 from k2model.recipe.schema import LongDocuments, MixtureEntry, Packing, Parallelism, ScheduleConfig, ScheduleShape
 from k2model.tokens import TokensError
-from k2model.training import CheckpointMismatch, InvalidPhase, TrainingDiverged, train_identity, train_phase
+from k2model.training import CheckpointMismatch, InvalidPhase, TrainingDiverged, checkpoint_identity, checkpoint_step
 from k2model.training.checkpoint import load_model_state, read_checkpoint
 from tests.training.job import MODEL, metrics, phase, sequences
 
@@ -25,11 +25,11 @@ def store(tmp_path: Path) -> Store:
 
 def train(store: Store, parent: ArtifactRef | None = None, model: Any = MODEL, **changes: Any) -> ArtifactRef:
     config = phase(**changes, parent="pretrain" if parent is not None else "")
-    return train_phase(store, model, config, sequences(store, config), parent)
+    return make(store, checkpoint_step(store, model, config, sequences(store, config), parent))
 
 
 def test_layout_and_cadence_bear_no_identity_but_learning_rate_and_parent_do() -> None:
-    key = train_identity(MODEL, phase(), ROWS).key
+    key = checkpoint_identity(MODEL, phase(), ROWS).key
     same = [
         phase(parallelism=Parallelism(workers_per_node=8, zero_stage=1)),
         phase(cadence={"save_every": 7}),
@@ -38,14 +38,14 @@ def test_layout_and_cadence_bear_no_identity_but_learning_rate_and_parent_do() -
         phase(packing=Packing.CONCATENATE),
         phase(long_documents=LongDocuments.SKIP),
     ]
-    assert {train_identity(MODEL, config, ROWS).key for config in same} == {key}
+    assert {checkpoint_identity(MODEL, config, ROWS).key for config in same} == {key}
     others = [
-        train_identity(MODEL, phase(optimizer=replace(phase().optimizer, lr=1e-3)), ROWS),
-        train_identity(MODEL, phase(rope_theta=2e4), ROWS),
-        train_identity(MODEL, phase(precision="fp32"), ROWS),
-        train_identity(replace(MODEL, ffn_size=64), phase(), ROWS),
-        train_identity(MODEL, phase(), ROWS, parent=ROWS),
-        train_identity(MODEL, phase(), replace(ROWS, digest="e" * 64)),
+        checkpoint_identity(MODEL, phase(optimizer=replace(phase().optimizer, lr=1e-3)), ROWS),
+        checkpoint_identity(MODEL, phase(rope_theta=2e4), ROWS),
+        checkpoint_identity(MODEL, phase(precision="fp32"), ROWS),
+        checkpoint_identity(replace(MODEL, ffn_size=64), phase(), ROWS),
+        checkpoint_identity(MODEL, phase(), ROWS, parent=ROWS),
+        checkpoint_identity(MODEL, phase(), replace(ROWS, digest="e" * 64)),
     ]
     assert len({identity.key for identity in others} | {key}) == len(others) + 1
 
@@ -73,17 +73,17 @@ def test_workers_that_cannot_share_the_batch_are_refused(store: Store, monkeypat
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     monkeypatch.setenv("MASTER_PORT", "1")
     with pytest.raises(InvalidPhase, match=r"global_batch=4 .* the 3 data-parallel workers"):
-        train_phase(store, MODEL, phase(), rows)
+        make(store, checkpoint_step(store, MODEL, phase(), rows))
 
 
 def test_rows_of_another_phase_are_refused(store: Store) -> None:
     rows = sequences(store, phase())
     with pytest.raises(InvalidPhase, match=r"rows of 16 tokens, but phases\.pretrain\.sequence_length=32"):
-        train_phase(store, MODEL, phase(sequence_length=32), rows)
+        make(store, checkpoint_step(store, MODEL, phase(sequence_length=32), rows))
     with pytest.raises(InvalidPhase, match=r"48 rows, but .* needs 52 \(steps=13 x global_batch=4\)"):
-        train_phase(store, MODEL, phase(steps=13), rows)
+        make(store, checkpoint_step(store, MODEL, phase(steps=13), rows))
     with pytest.raises(TokensError, match="vocab"):
-        train_phase(store, replace(MODEL, vocab_size=32), phase(), rows)
+        make(store, checkpoint_step(store, replace(MODEL, vocab_size=32), phase(), rows))
 
 
 def test_damaged_rows_are_named(store: Store) -> None:
@@ -93,7 +93,7 @@ def test_damaged_rows_are_named(store: Store) -> None:
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     with pytest.raises(CorruptArtifact, match=r"sequences/00000\.arrow"):
-        train_phase(store, MODEL, phase(), rows)
+        make(store, checkpoint_step(store, MODEL, phase(), rows))
 
 
 def test_what_is_there_is_not_trained_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +104,7 @@ def test_what_is_there_is_not_trained_again(store: Store, monkeypatch: pytest.Mo
 
 def test_a_second_job_on_the_same_phase_is_turned_away(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("k2model.training.train.STALE_SECONDS", 1.0)  # how long it waits for the first one
-    with store.lease(train_identity(MODEL, phase(), sequences(store, phase()))):
+    with store.lease(checkpoint_identity(MODEL, phase(), sequences(store, phase()))):
         with pytest.raises(LeaseHeld):
             train(store)
     assert train(store).kind == "checkpoint"
@@ -143,13 +143,13 @@ def test_a_parent_that_is_missing_or_not_asked_for_or_of_another_phase_is_refuse
     parent, child = train(store), phase(name="mid_2", parent="mid_1")
     rows = sequences(store, child)
     with pytest.raises(InvalidPhase, match=r"phases.mid_2 starts from phase 'mid_1', whose checkpoint was not given"):
-        train_phase(store, MODEL, child, rows)
+        make(store, checkpoint_step(store, MODEL, child, rows))
     with pytest.raises(InvalidPhase, match=r"phases.pretrain.parent is empty, so it starts from random weights"):
-        train_phase(store, MODEL, phase(seed=1), rows, parent)
+        make(store, checkpoint_step(store, MODEL, phase(seed=1), rows, parent))
     with pytest.raises(InvalidPhase, match="can start from a checkpoint, not from sequences/"):
-        train_phase(store, MODEL, child, rows, rows)
+        make(store, checkpoint_step(store, MODEL, child, rows, rows))
     with pytest.raises(CheckpointMismatch, match=r"of phase 'pretrain', but phases.mid_2.parent='mid_1'"):
-        train_phase(store, MODEL, child, rows, parent)
+        make(store, checkpoint_step(store, MODEL, child, rows, parent))
 
 
 def test_another_optimizer_cannot_take_the_parents_state_but_its_weights(store: Store) -> None:

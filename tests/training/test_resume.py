@@ -8,7 +8,7 @@ import pytest
 
 from k2model.artifacts import ArtifactError, ArtifactRef, Store
 from k2model.artifacts.files import LocalFiles
-from k2model.training import train_phase  # noqa: F401  what `run` calls
+from k2model.training import checkpoint_step  # noqa: F401  what `run` calls
 from k2model.training.checkpoint import list_checkpoints, read_checkpoint
 from k2model.training.world import World
 from tests.training.conftest import Story

@@ -56,7 +56,7 @@ def laptop() -> dict:
     ("phase", "nodes"), [("pretrain", 400), ("mid_1", 400), ("mid_2", 200), ("mid_3", 200), ("mid_4", 200), ("sft", 64)]
 )
 def test_full_size_phases_are_pytorch_jobs_of_their_rows_size(full_size, phase, nodes):
-    spec = full_size["tasks"][phase]
+    spec = full_size["tasks"][f"train_{phase}"]
     assert spec["type"] == "pytorch"
     assert spec["custom"]["workerReplicas"]["replicas"] == nodes
     assert spec["custom"]["elasticConfig"]["nprocPerNode"] == 8
@@ -69,14 +69,11 @@ def test_full_size_phases_are_pytorch_jobs_of_their_rows_size(full_size, phase, 
 
 def test_laptop_phases_are_plain_single_node_tasks(laptop):
     for phase in ("pretrain", "mid_1", "mid_2", "mid_3", "mid_4", "sft"):
-        assert laptop["tasks"][phase]["type"] == "python-task"
+        assert laptop["tasks"][f"train_{phase}"]["type"] == "python-task"
 
 
-def test_every_step_is_cached_and_what_watches_the_world_is_not(laptop):
-    uncached = {name for name, spec in laptop["tasks"].items() if not spec["metadata"].get("discoverable")}
-    parts = {name for name in uncached if name.startswith("map_make_one_")}  # the store knows them, and what is gone
-    assert len(parts) == 1
-    assert uncached - parts == {"resolve", "list_parts", "register", "assemble", "summarize"}
+def test_the_store_is_the_only_cache(laptop):
+    assert not [name for name, spec in laptop["tasks"].items() if spec["metadata"].get("discoverable")]
 
 
 def test_registering_imports_nothing_heavy(laptop):

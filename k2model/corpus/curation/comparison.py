@@ -30,19 +30,10 @@ from k2model.recipe.schema import CorpusConfig
 from k2model.versions import STEP_VERSIONS
 
 if TYPE_CHECKING:
-    from k2model.artifacts import ArtifactRef, Part, PartedStep, PartRecord, Store
+    from k2model.artifacts import ArtifactRef, Part, PartedStep, PartRecord, Step, Store
 
 EXACT_LINKS, BAND_LINKS, DUPLICATES = "exact_links", "band_links", "duplicates"
 EXACT, BANDS = "exact", "bands"  # folders of their links: two kinds never have equal files
-
-
-def compare(
-    store: "Store", config: CorpusConfig, clean: "ArtifactRef", workers: int = 1, slice_rows: int = SLICE_ROWS
-) -> "ArtifactRef":
-    """Kind `duplicates` of a cleaned corpus, through all three steps."""
-    exact = store.build_parts(exact_step(store, clean, slice_rows), workers)
-    bands = store.build_parts(band_step(store, config, clean, exact, slice_rows), workers)
-    return settle(store, config, clean, exact, bands)
 
 
 def exact_step(store: "Store", clean: "ArtifactRef", slice_rows: int = SLICE_ROWS) -> "PartedStep":
@@ -71,16 +62,19 @@ def band_step(
     return PartedStep(identity, parts, partial(_bands, store.uri, config, clean, exact), _total)
 
 
-def settle(
+def duplicates_step(
     store: "Store", config: CorpusConfig, clean: "ArtifactRef", exact: "ArtifactRef", bands: "ArtifactRef"
-) -> "ArtifactRef":
-    """Which document stands for which: kind `duplicates`, from the links of all slices."""
-    from k2model.artifacts import Identity
+) -> "Step":
+    """Which document stands for which: kind `duplicates`, from the links of all slices.
+
+    Memory is bounded by the documents that have a link.
+    """
+    from k2model.artifacts import Identity, Step
 
     settings = {"near_duplicate_threshold": config.near_duplicate_threshold}
     inputs = {"clean": clean, "exact": exact, "bands": bands}
     identity = Identity(DUPLICATES, STEP_VERSIONS[DUPLICATES], settings, inputs)
-    return store.build(identity, lambda folder: _settle(store, config, clean, exact, bands, folder))
+    return Step(identity, lambda folder: _settle(store, config, clean, exact, bands, folder))
 
 
 def _exact_parts(store: "Store", clean: "ArtifactRef", slice_rows: int) -> "list[Part]":

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from k2model.corpus.curation.clean import ACCOUNT, CLEAN, KEPT, REJECTS, clean_part
-from k2model.corpus.curation.comparison import compare
 from k2model.corpus.curation.funnel import summarise
 from k2model.corpus.curation.places import NUMBERING_FILE, Numbering, Place, places_of
 from k2model.corpus.curation.selection import CONTAMINATION, select_part
@@ -32,13 +31,6 @@ CLEANED, CURATED = "corpus_clean", "corpus"
 ITEMS = "items/"
 
 
-def curate(store: "Store", config: CorpusConfig, raw: "ArtifactRef", workers: int = 1) -> "ArtifactRef":
-    """The curated corpus of `raw`, through all steps. Raises `CorpusError` when a source has nothing left."""
-    clean = store.build_parts(clean_step(store, config, raw), workers)
-    duplicates = compare(store, config, clean, workers)
-    return store.build_parts(curated_step(store, config, raw, clean, duplicates), workers)
-
-
 def clean_step(store: "Store", config: CorpusConfig, raw: "ArtifactRef") -> "PartedStep":
     """Every part of the raw corpus by itself."""
     from k2model.artifacts import Identity, PartedStep
@@ -51,7 +43,10 @@ def clean_step(store: "Store", config: CorpusConfig, raw: "ArtifactRef") -> "Par
 def curated_step(
     store: "Store", config: CorpusConfig, raw: "ArtifactRef", clean: "ArtifactRef", duplicates: "ArtifactRef"
 ) -> "PartedStep":
-    """Every part by itself, once it is known which documents are copies."""
+    """Every part by itself, once it is known which documents are copies.
+
+    Raises `CorpusError` when a source has nothing left.
+    """
     from k2model.artifacts import Identity, PartedStep
 
     inputs = {"raw": raw, "clean": clean, "duplicates": duplicates}

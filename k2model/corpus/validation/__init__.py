@@ -1,6 +1,6 @@
 """The gate before training: Great Expectations suites over the corpus, statistics, drift and the quarantine.
 
-Imports cheaply: Great Expectations (seconds) is loaded by the first call of `validate`.
+Imports cheaply: Great Expectations (seconds) is loaded by the first part that is looked at.
 """
 
 from importlib import import_module
@@ -10,11 +10,9 @@ from k2model.validation import Outcome, ValidationFailed
 
 _STEP = "k2model.corpus.validation.step"
 _LAZY = {
-    "validate": _STEP,
     "valid_step": _STEP,
     "validate_folder": _STEP,
     "check_raw": _STEP,
-    "validate_raw": _STEP,
     "raw_checks_step": _STEP,
     "Bounds": "k2model.corpus.validation.suites",
     "drift": "k2model.corpus.validation.drift",

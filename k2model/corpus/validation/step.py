@@ -25,24 +25,6 @@ ITEMS = "items/"
 LookAt = Callable[[Path, "Part", Path, Bounds], dict[str, Any]]
 
 
-def validate(
-    store: "Store",
-    config: ValidationConfig,
-    mixtures: "Mixtures",
-    corpus: "ArtifactRef",
-    *,
-    phase_tokens: Mapping[str, int] | None = None,
-    min_characters: int = 1,
-    max_characters: int = 20_000,
-) -> "ArtifactRef":
-    """Makes `valid_step` on this machine; gives kind `corpus_valid`."""
-    step = valid_step(
-        store, config, mixtures, corpus,
-        phase_tokens=phase_tokens, min_characters=min_characters, max_characters=max_characters,
-    )  # fmt: skip
-    return store.build_parts(step, config.workers)
-
-
 def valid_step(
     store: "Store",
     config: ValidationConfig,
@@ -87,11 +69,6 @@ def valid_step(
 
     parts = partial(_groups, store, corpus, config)
     return PartedStep(identity, parts, partial(_look_at_documents, store.uri, corpus, bounds), finish)
-
-
-def validate_raw(store: "Store", config: ValidationConfig, raw: "ArtifactRef") -> "ArtifactRef":
-    """Makes `raw_checks_step` on this machine; gives kind `raw_checks`."""
-    return store.build_parts(raw_checks_step(store, config, raw), config.workers)
 
 
 def raw_checks_step(store: "Store", config: ValidationConfig, raw: "ArtifactRef") -> "PartedStep":

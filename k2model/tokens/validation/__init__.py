@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 _STEP = "k2model.tokens.validation.step"
-_NAMES = ("validate_tokens", "tokens_checks_step", "validate_sequences", "check_tokens", "check_sequences")
+_NAMES = ("tokens_checks_step", "sequences_checks_step", "check_tokens", "check_sequences")
 _LAZY = {name: _STEP for name in _NAMES}
 
 __all__ = list(_LAZY)

@@ -13,12 +13,7 @@ from k2model.recipe.schema import PhaseConfig, ValidationConfig
 from k2model.versions import STEP_VERSIONS
 
 if TYPE_CHECKING:
-    from k2model.artifacts import ArtifactRef, Part, PartedStep, PartRecord, Store
-
-
-def validate_tokens(store: "Store", config: ValidationConfig, tokens: "ArtifactRef") -> "ArtifactRef":
-    """Makes `tokens_checks_step` on this machine; gives kind `tokens_checks`."""
-    return store.build_parts(tokens_checks_step(store, config, tokens), config.workers)
+    from k2model.artifacts import ArtifactRef, Part, PartedStep, PartRecord, Step, Store
 
 
 def tokens_checks_step(store: "Store", config: ValidationConfig, tokens: "ArtifactRef") -> "PartedStep":
@@ -64,19 +59,19 @@ def _look_at_shards(
     return look_at_shards(Store.open(uri).fetch(tokens, wanted.__contains__), group, folder, config)
 
 
-def validate_sequences(
+def sequences_checks_step(
     store: "Store", config: ValidationConfig, phase: PhaseConfig, sequences: "ArtifactRef"
-) -> "ArtifactRef":
-    """Check every packed row of a phase, and its composition; gives kind `sequences_checks`.
+) -> "Step":
+    """Check every packed row of a phase, and its composition; kind `sequences_checks`.
 
-    Raises `ValidationFailed` naming the row when an expectation of severity `stop` is not met.
+    To make it raises `ValidationFailed` naming the row when an expectation of severity `stop` is not met.
     """
-    from k2model.artifacts import Identity
+    from k2model.artifacts import Identity, Step
 
     settings = {"validation": config, "phase": phase.name, "rows": phase.steps * phase.global_batch}
     version = STEP_VERSIONS["sequences_checks"]
     identity = Identity("sequences_checks", version, settings, {"sequences": sequences})
-    return store.build(identity, lambda folder: check_sequences(store.fetch(sequences), folder, config, phase))
+    return Step(identity, lambda folder: check_sequences(store.fetch(sequences), folder, config, phase))
 
 
 def check_tokens(source: Path, target: Path, config: ValidationConfig) -> dict[str, float]:

@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
-from k2model.artifacts import ArtifactRef, CorruptArtifact, Identity, Part, PartedStep, Store
-from k2model.corpus.curation.comparison import band_step, compare, exact_step
+from k2model.artifacts import ArtifactRef, CorruptArtifact, Identity, Part, PartedStep, Store, make
+from k2model.corpus.curation.comparison import band_step, exact_step
 from k2model.corpus.curation.places import Numbering, places_in
 from k2model.corpus.curation.signatures import BANDS, SIGNATURES, SKETCHES
 from k2model.corpus.curation.steps import clean_step
 from k2model.recipe.curation import GENERATED, CurationProfile
 from k2model.recipe.schema import CorpusConfig
 from tests.corpus.curation import planted
+from tests.corpus.curation.chain import compare
 from tests.corpus.curation.planted import distinct_words, edited, prose, tool_document, write_raw
 
 CONFIG = replace(planted.CONFIG, profiles=(CurationProfile("anything", ("prose",), overlap=False), GENERATED))
@@ -45,7 +46,7 @@ def cleaned(store: Store, raw: Path, config: CorpusConfig = CONFIG) -> ArtifactR
         shutil.copytree(raw, folder, dirs_exist_ok=True)
         return {}
 
-    return store.build_parts(clean_step(store, config, store.build(Identity("corpus_raw", "1", {}), produce)))
+    return make(store, clean_step(store, config, store.build(Identity("corpus_raw", "1", {}), produce)))
 
 
 def logged(produce: Callable[..., Any], log: Path, bad: str, part: Part, folder: Path) -> dict[str, Any]:
@@ -88,16 +89,16 @@ def test_a_failed_slice_alone_is_made_again(raw: Path, tmp_path: Path, kind: str
     clean = cleaned(store, raw)
     step = exact_step(store, clean, 4)
     if kind == "band_links":
-        step = band_step(store, CONFIG, clean, store.build_parts(step), 60)
+        step = band_step(store, CONFIG, clean, make(store, step), 60)
     names = [part.name for part in step.parts()]
     assert len(names) == {"exact_links": 6, "band_links": 5}[kind]  # 22 hashes; 19 documents of 14 bands
     with pytest.raises(RuntimeError, match=f"cannot make {names[2]}"):
-        store.build_parts(watched(step, log, bad=names[2]))
+        make(store, watched(step, log, bad=names[2]))
     assert log.read_text().split() == names[:3]
-    made = store.build_parts(watched(step, log))
+    made = make(store, watched(step, log))
     assert log.read_text().split() == names[2:]
     shutil.rmtree(made.uri)
-    assert store.build_parts(step).digest == made.digest
+    assert make(store, step).digest == made.digest
 
 
 def test_a_slice_reads_the_sketches_of_look_alikes_and_no_text(raw: Path, tmp_path: Path) -> None:
@@ -108,12 +109,12 @@ def test_a_slice_reads_the_sketches_of_look_alikes_and_no_text(raw: Path, tmp_pa
     needless = [*(folder / "clean").rglob("*.parquet"), folder / SKETCHES / "train/prose/00002.parquet"]
     for path in needless:
         path.write_bytes(b"damaged")
-    exact = store.build_parts(exact_step(store, clean))
+    exact = make(store, exact_step(store, clean))
     compare(store, CONFIG, clean)
     assert not (folder / BANDS / "train/chat-tools").exists()
     (folder / SKETCHES / "train/prose/00001.parquet").write_bytes(b"damaged")
     with pytest.raises(CorruptArtifact, match=r"sketches/train/prose/00001\.parquet"):
-        store.build_parts(band_step(store, CONFIG, clean, exact, SLICE_ROWS))
+        make(store, band_step(store, CONFIG, clean, exact, SLICE_ROWS))
 
 
 def test_a_corpus_without_natural_text_has_no_near_copies(tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ from random import Random
 
 import pytest
 
-from k2model.artifacts import ArtifactRef, Identity, Store, make_part
+from k2model.artifacts import ArtifactRef, Identity, Store, make, make_part
 from k2model.corpus.curation import verdicts
-from k2model.corpus.curation.comparison import compare
 from k2model.corpus.curation.folder import curate_folder
-from k2model.corpus.curation.steps import clean_step, curate, curated_step
+from k2model.corpus.curation.steps import clean_step, curated_step
+from tests.corpus.curation.chain import compare, curate
 from tests.corpus.curation.planted import CONFIG, GOOD, prose, sentences, tool_document, write_raw
 
 
@@ -56,7 +56,7 @@ def test_a_part_needs_no_other_parts_files(raw: Path, tmp_path: Path) -> None:
     """Every other part of the inputs is damaged before one is made: it is made all the same."""
     store = Store.open(tmp_path / "store")
     ref = stored(store, raw)
-    clean = store.build_parts(clean_step(store, CONFIG, ref))
+    clean = make(store, clean_step(store, CONFIG, ref))
     step = curated_step(store, CONFIG, ref, clean, compare(store, CONFIG, clean))
     one, *_, other = [part for part in step.parts() if "prose" in part.name]
     calm = make_part(store, step, other)
@@ -74,7 +74,7 @@ def test_a_part_is_given_the_verdicts_on_its_own_documents_alone(
     monkeypatch.setattr(verdicts, "FILE_DOCUMENTS", 10)  # held-out 0, prose 1-9, 10-18, 19-26, tools 27
     store = Store.open(tmp_path / "store")
     ref = stored(store, raw)
-    clean = store.build_parts(clean_step(store, CONFIG, ref))
+    clean = make(store, clean_step(store, CONFIG, ref))
     copies = compare(store, CONFIG, clean)
     step = curated_step(store, CONFIG, ref, clean, copies)
     files = {name: (Path(copies.uri) / name).read_bytes() for kind in ("gone", "standing")
@@ -84,7 +84,7 @@ def test_a_part_is_given_the_verdicts_on_its_own_documents_alone(
         for name, data in files.items():
             (Path(copies.uri) / name).write_bytes(data if f"/0000{own}" in name else b"damaged")
         make_part(store, step, part)
-    assert store.build_parts(step).digest == whole.digest
+    assert make(store, step).digest == whole.digest
 
 
 def test_curation_on_an_object_store_gives_the_same(raw: Path, tmp_path: Path, s3_uri: str) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from k2model.artifacts import ArtifactRef, PartedStep, Store
-from k2model.corpus.validation import ValidationFailed, raw_checks_step, valid_step, validate, validate_raw
+from k2model.artifacts import ArtifactRef, PartedStep, Store, make
+from k2model.corpus.validation import ValidationFailed, raw_checks_step, valid_step
 from k2model.recipe.schema import ValidationConfig
 from tests.corpus.validation.conftest import MIXTURES, edit, leak_heldout_text, repeat_id_in_other_shard, retext
 from tests.validation_gates import as_artifact, noting
@@ -47,7 +47,7 @@ def test_a_gate_of_several_parts_publishes_what_one_of_one_part_does(corpus: Pat
     for name, config in (("together", TOGETHER), ("apart", APART), ("again", replace(APART, workers=1))):
         store = Store.open(tmp_path / name)
         source = as_artifact(store, "corpus", corpus)
-        refs.append(validate(store, config, MIXTURES, source))
+        refs.append(make(store, valid_step(store, config, MIXTURES, source)))
         left.append(attachments(store, refs[-1]))
     assert refs[0].stats == refs[1].stats and refs[0].stats["quarantined"] == 3
     assert {ref.digest for ref in refs} == {refs[0].digest}
@@ -62,7 +62,7 @@ def test_what_shows_only_over_all_parts_is_found_across_them(corpus: Path, tmp_p
     said = []
     for config in (TOGETHER, APART):
         with pytest.raises(ValidationFailed) as failure:
-            validate(store, replace(config, workers=1), MIXTURES, source)
+            make(store, valid_step(store, replace(config, workers=1), MIXTURES, source))
         said.append(str(failure.value))
     assert said[0] == said[1]
     assert "'identifiers/ids_unique'" in said[0] and "'heldout/not_trained_on'" in said[0]
@@ -76,13 +76,13 @@ def test_a_part_that_fails_keeps_the_others(
     log: list[str] = []
     own = step(store, as_artifact(store, "corpus", corpus))
     with pytest.raises(OSError, match="the machine is gone"):
-        store.build_parts(noting(own, log, fails=PARTS[3]))
+        make(store, noting(own, log, fails=PARTS[3]))
     assert log == PARTS[:4] and store.find(own.identity) is None
     log.clear()
-    made = store.build_parts(noting(own, log))
+    made = make(store, noting(own, log))
     assert log == PARTS[3:]
     fresh = Store.open(tmp_path / "fresh")
-    assert made.digest == fresh.build_parts(step(fresh, as_artifact(fresh, "corpus", corpus))).digest
+    assert made.digest == make(fresh, step(fresh, as_artifact(fresh, "corpus", corpus))).digest
 
 
 @pytest.mark.parametrize(("step", "what"), [(valid, "The corpus"), (raw, "The raw corpus")])
@@ -96,7 +96,7 @@ def test_a_gate_that_is_not_passed_publishes_nothing_and_looks_at_nothing_twice(
     own = step(store, as_artifact(store, "corpus", corpus))
     for _ in range(2):
         with pytest.raises(ValidationFailed, match=f"{what} breaks 2 expectations") as failure:
-            store.build_parts(noting(own, log))
+            make(store, noting(own, log))
         assert "of 'prose': 1 of 120 rows" in str(failure.value) and "of 'chat': 1 of 120 rows" in str(failure.value)
         assert "source_matches_shard" in failure.value.html
         assert store.find(own.identity) is None and store.records(own.identity.step) == []
@@ -108,7 +108,7 @@ def test_a_raw_corpus_is_checked_alike_in_several_parts(corpus: Path, tmp_path: 
     made = []
     for name, config in (("together", TOGETHER), ("apart", replace(APART, workers=1))):
         store = Store.open(tmp_path / name)
-        made.append(validate_raw(store, config, as_artifact(store, "corpus_raw", corpus)))
+        made.append(make(store, raw_checks_step(store, config, as_artifact(store, "corpus_raw", corpus))))
     assert made[0].digest == made[1].digest
     assert made[0].stats == made[1].stats and made[0].stats["warnings"] == 1
 
@@ -118,5 +118,5 @@ def test_on_an_object_store_a_gate_publishes_the_same(corpus: Path, tmp_path: Pa
     made = []
     for uri in (tmp_path / "store", s3_uri):
         store = Store.open(uri)
-        made.append(store.build_parts(valid(store, as_artifact(store, "corpus", corpus))))
+        made.append(make(store, valid(store, as_artifact(store, "corpus", corpus))))
     assert made[0].digest == made[1].digest and made[0].stats == made[1].stats

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from k2model.artifacts import Identity, Store
-from k2model.corpus.validation import ValidationFailed, validate, validate_folder
+from k2model.artifacts import Identity, Store, make
+from k2model.corpus.validation import ValidationFailed, valid_step, validate_folder
 from k2model.corpus.validation.suites import Bounds
 from k2model.recipe.schema import MixtureEntry, ValidationConfig
 from tests.corpus.validation.conftest import MIXTURES, edit
@@ -31,7 +31,7 @@ def corpus_artifact(store: Store, corpus: Path):
 
 def test_a_clean_corpus_passes_unchanged(corpus: Path, tmp_path: Path) -> None:
     store = Store.open(tmp_path / "store")
-    ref = validate(store, CONFIG, MIXTURES, corpus_artifact(store, corpus))
+    ref = make(store, valid_step(store, CONFIG, MIXTURES, corpus_artifact(store, corpus)))
     assert ref.kind == "corpus_valid"
     assert (ref.stats["documents"], ref.stats["quarantined"], ref.stats["warnings"]) == (360, 0, 0)
     published = files(store.fetch(ref))
@@ -48,8 +48,8 @@ def test_a_change_of_a_mixture_leaves_the_digest(corpus: Path, tmp_path: Path) -
     """What follows depends on the digest, so a phase's mixture must not make all phases run again."""
     store = Store.open(tmp_path / "store")
     source = corpus_artifact(store, corpus)
-    one = validate(store, CONFIG, MIXTURES, source)
-    other = validate(store, CONFIG, {"sft": (MixtureEntry("prose", 1.0),)}, source)
+    one = make(store, valid_step(store, CONFIG, MIXTURES, source))
+    other = make(store, valid_step(store, CONFIG, {"sft": (MixtureEntry("prose", 1.0),)}, source))
     assert one.identity != other.identity
     assert one.digest == other.digest
 
@@ -59,7 +59,7 @@ def test_a_failed_validation_leaves_no_artifact(corpus: Path, tmp_path: Path) ->
     store = Store.open(tmp_path / "store")
     source = corpus_artifact(store, corpus)
     with pytest.raises(ValidationFailed):
-        validate(store, CONFIG, MIXTURES, source)
+        make(store, valid_step(store, CONFIG, MIXTURES, source))
     assert store.records("corpus_valid") == []
     assert not list((tmp_path / "store" / "corpus_valid").rglob("manifest.json"))
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from k2model.artifacts import Store
+from k2model.artifacts import Store, make
 from k2model.recipe.schema import ValidationConfig
-from k2model.tokens.validation import tokens_checks_step, validate_tokens
+from k2model.tokens.validation import tokens_checks_step
 from k2model.validation import ValidationFailed
 from tests.tokens.validation.conftest import Rows, tokens_of
 from tests.validation_gates import as_artifact, noting
@@ -23,7 +23,7 @@ def test_several_parts_find_what_one_does(shards: dict[str, Rows], tmp_path: Pat
     refs = []
     for name, config in (("together", TOGETHER), ("apart", APART)):
         store = Store.open(tmp_path / name)
-        refs.append(validate_tokens(store, config, as_artifact(store, "tokens", folder)))
+        refs.append(make(store, tokens_checks_step(store, config, as_artifact(store, "tokens", folder))))
     assert refs[0].digest == refs[1].digest
     assert refs[0].stats == refs[1].stats == {"expectations": 35.0, "warnings": 1.0}
 
@@ -36,9 +36,9 @@ def test_a_gate_that_is_not_passed_publishes_nothing_and_looks_at_nothing_twice(
     log: list[str] = []
     own = tokens_checks_step(store, APART, as_artifact(store, "tokens", tokens_of(shards, tmp_path / "tokens")))
     with pytest.raises(OSError, match="the machine is gone"):
-        store.build_parts(noting(own, log, fails=PARTS[2]))
+        make(store, noting(own, log, fails=PARTS[2]))
     for _ in range(2):
         with pytest.raises(ValidationFailed, match="ids_unique"):
-            store.build_parts(noting(own, log))
+            make(store, noting(own, log))
         assert store.find(own.identity) is None
     assert log == [*PARTS[:3], *PARTS[2:]]

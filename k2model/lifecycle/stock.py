@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from k2model.artifacts import ArtifactRef
+from k2model.artifacts import ArtifactRef, Store
 from k2model.artifacts.files import LocalFiles, files_at
-from k2model.planning.dry_run import PENDING, PlanningStore, data_references
+from k2model.lifecycle.plan import PENDING, decide
+from k2model.lifecycle.steps import DATA, row_called
 from k2model.recipe import PhaseConfig, Recipe
 from k2model.recipe.mixtures import Available, MixturePlan, known_sizes, plan_mixture
 
@@ -69,19 +70,20 @@ def stock_of(recipe: Recipe, store_uri: str) -> Stock:
     """The best that is known of the sources of `recipe`; `store_uri` need not exist."""
     families = {fact.source: fact.family for fact in recipe.facts if fact.family}
     if files_at(store_uri).exists("store.json"):
-        store = PlanningStore.open(store_uri)
-        tokens = data_references(store, recipe).tokens
-        if not tokens.digest.startswith(PENDING):
-            return _in_store(recipe, store, tokens, families)
+        packed = [(row_called("sequences"), phase) for phase in recipe.phases]
+        decided = decide(Store.open(store_uri), recipe, [*((row, None) for row in DATA), *packed])
+        there = {decision.name: ref for decision, ref in decided if not ref.digest.startswith(PENDING)}
+        if "tokens" in there:
+            return _in_store(recipe, there, families)
     if recipe.facts:
         return Stock("public token counts (the recipe's facts)", known_sizes(recipe), families)
     return Stock("the recipe alone: no tokens of it are in the store", {}, families)
 
 
-def _in_store(recipe: Recipe, store: PlanningStore, tokens: ArtifactRef, families: Mapping[str, str]) -> Stock:
-    from k2model.tokens import open_shard, pack
+def _in_store(recipe: Recipe, there: Mapping[str, ArtifactRef], families: Mapping[str, str]) -> Stock:
+    from k2model.tokens import open_shard
 
-    uri = tokens.uri
+    uri = there["tokens"].uri
     files = files_at(uri)
     train = json.loads(files.read("counts.json"))["train"]
     sizes = {(name, ""): Available(entry["tokens"], entry["targets"]) for name, entry in train.items()}
@@ -90,8 +92,8 @@ def _in_store(recipe: Recipe, store: PlanningStore, tokens: ArtifactRef, familie
     documents = {name: open_shard(Path(uri), "train", name) for name in train} if local else {}
     short = {}
     for phase in recipe.phases:
-        sequences = pack(store, phase, tokens, recipe.validation.max_epochs)
-        if not sequences.digest.startswith(PENDING):
+        sequences = there.get(f"{phase.name}/sequences")
+        if sequences is not None:
             found: dict[str, Any] = json.loads(files_at(sequences.uri).read("composition.json"))
             if found["short_context"]:
                 short[phase.name] = float(found["short_context"]["real"])

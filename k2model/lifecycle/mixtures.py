@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from k2model.planning.stock import Stock
+from k2model.lifecycle.stock import Stock
 from k2model.recipe import Recipe
 from k2model.recipe.buckets import bucket_range
 from k2model.recipe.mixture_problems import mixture_problem, short_problem

@@ -1,0 +1,278 @@
+"""The table of steps: what a lifecycle consists of, in the order in which it is made.
+
+A row says what a step is called (and so the kind of its artifact), what it reads, how it is made, whether it is a
+gate, and what it runs on. Everything that walks a lifecycle walks this table: the workflows, the dry run behind
+`k2 plan`, and whoever makes steps without an orchestrator. A row added here is in all of them.
+
+`DATA` is made once for all phases, `PHASE` once for each row of the recipe's phases, `END` from all of it. A row's
+inputs are the names of rows before it; `parent.` before a name means the same row of the phase's parent, which a
+phase without parent does not have.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeVar
+
+from k2model.artifacts import ArtifactRef, JobStep, PartedStep, Step, Store, make
+from k2model.artifacts.result import LifecycleResult
+from k2model.recipe import PhaseConfig, Recipe
+
+AnyStep = Step | PartedStep | JobStep
+Inputs = Mapping[str, ArtifactRef]
+Made = TypeVar("Made")  # a reference, or a promise of one
+
+
+class RunsOn(Enum):
+    """What a step needs of the machine that makes it; images and sizes are `tasks/_platform.py`'s."""
+
+    DATA = "data"  # a CPU and the libraries of data
+    MODEL = "model"  # a CPU, torch and room for the weights
+    TRAINING = "training"  # the nodes and workers of its phase
+    EVALUATION = "evaluation"  # one node, its accelerators if it has some
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a row is made of: the recipe, the phase (None outside of phases), and its inputs by their names."""
+
+    store: Store
+    recipe: Recipe
+    phase: PhaseConfig | None
+    inputs: Inputs
+
+    def __getitem__(self, name: str) -> ArtifactRef:
+        return self.inputs[name]
+
+    @property
+    def row(self) -> PhaseConfig:
+        """The phase's row of the recipe."""
+        assert self.phase is not None, "a step of the data has no phase"
+        return self.phase
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """One row. `build` gives identity and work of the step, and does nothing yet.
+
+    guards: of a gate, the input that is handed on once it has passed. page: a file of the artifact that is shown when
+    it is made, in a Flyte deck. parted: whether it is made part by part, each part a task of its own.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    build: Callable[[Work], AnyStep]
+    guards: str = ""
+    page: str = ""
+    parted: bool = False
+    runs_on: RunsOn = RunsOn.DATA
+
+
+def _raw(work: Work) -> PartedStep:
+    from k2model.corpus import raw_step
+
+    return raw_step(work.recipe.corpus)
+
+
+def _raw_checks(work: Work) -> PartedStep:
+    from k2model.corpus.validation import raw_checks_step
+
+    return raw_checks_step(work.store, work.recipe.validation, work["corpus_raw"])
+
+
+def _clean(work: Work) -> PartedStep:
+    from k2model.corpus import clean_step
+
+    return clean_step(work.store, work.recipe.corpus, work["corpus_raw"])
+
+
+def _exact_links(work: Work) -> PartedStep:
+    from k2model.corpus.curation.comparison import exact_step
+
+    return exact_step(work.store, work["corpus_clean"])
+
+
+def _band_links(work: Work) -> PartedStep:
+    from k2model.corpus.curation.comparison import band_step
+
+    return band_step(work.store, work.recipe.corpus, work["corpus_clean"], work["exact_links"])
+
+
+def _duplicates(work: Work) -> Step:
+    from k2model.corpus.curation.comparison import duplicates_step
+
+    links = work["exact_links"], work["band_links"]
+    return duplicates_step(work.store, work.recipe.corpus, work["corpus_clean"], *links)
+
+
+def _curated(work: Work) -> PartedStep:
+    from k2model.corpus import curated_step
+
+    return curated_step(work.store, work.recipe.corpus, work["corpus_raw"], work["corpus_clean"], work["duplicates"])
+
+
+def _valid(work: Work) -> PartedStep:
+    from k2model.corpus.validation import valid_step
+
+    recipe = work.recipe
+    return valid_step(
+        work.store,
+        recipe.validation,
+        {phase.name: phase.mixture for phase in recipe.phases},
+        work["corpus"],
+        phase_tokens={phase.name: phase.tokens for phase in recipe.phases},
+        min_characters=recipe.corpus.min_characters,
+        max_characters=recipe.corpus.max_characters,
+    )
+
+
+def _tokenizer(work: Work) -> Step:
+    from k2model.tokens import tokenizer_step
+
+    return tokenizer_step(work.store, work.recipe.tokenizer, work["corpus_valid"])
+
+
+def _tokens(work: Work) -> PartedStep:
+    from k2model.tokens import tokens_step
+
+    return tokens_step(work.store, work["corpus_valid"], work["tokenizer"])
+
+
+def _tokens_checks(work: Work) -> PartedStep:
+    from k2model.tokens.validation import tokens_checks_step
+
+    return tokens_checks_step(work.store, work.recipe.validation, work["tokens"])
+
+
+def _sequences(work: Work) -> Step:
+    from k2model.tokens import sequences_step
+
+    return sequences_step(work.store, work.row, work["tokens"], work.recipe.validation.max_epochs)
+
+
+def _sequences_checks(work: Work) -> Step:
+    from k2model.tokens.validation import sequences_checks_step
+
+    return sequences_checks_step(work.store, work.recipe.validation, work.row, work["sequences"])
+
+
+def _checkpoint(work: Work) -> JobStep:
+    from k2model.training import checkpoint_step
+
+    parent = work.inputs.get("parent.checkpoint")
+    return checkpoint_step(work.store, work.recipe.model, work.row, work["sequences"], parent)
+
+
+def _export(work: Work) -> Step:
+    from k2model.model import export_step
+
+    return export_step(work.store, work.recipe.model, work.row, work["checkpoint"], work["tokenizer"])
+
+
+def _scores(work: Work) -> JobStep:
+    from k2model.evals import scores_step
+
+    recipe, parent = work.recipe, work.inputs.get("parent.export")
+    return scores_step(
+        work.store, recipe.evaluation, work.row,
+        work["corpus_valid"], work["tokens"], work["tokenizer"], work["export"],
+        parent_export=parent,
+        parent_phase=recipe.phase(work.row.parent) if parent else None,
+        lengths=sorted({phase.sequence_length for phase in recipe.phases}),
+    )  # fmt: skip
+
+
+def _report(work: Work) -> Step:
+    from k2model.reporting import report_step
+
+    return report_step(work.store, LifecycleResult(work.recipe, dict(work.inputs)))
+
+
+def _release(work: Work) -> Step:
+    from k2model.release import release_step
+
+    return release_step(work.store, LifecycleResult(work.recipe, dict(work.inputs)))
+
+
+DECK = "attachments/deck.html"
+
+DATA = (
+    StepRow("corpus_raw", (), _raw, parted=True),
+    StepRow("raw_checks", ("corpus_raw",), _raw_checks, guards="corpus_raw", page=DECK, parted=True),
+    StepRow("corpus_clean", ("corpus_raw",), _clean, parted=True),
+    StepRow("exact_links", ("corpus_clean",), _exact_links, parted=True),
+    StepRow("band_links", ("corpus_clean", "exact_links"), _band_links, parted=True),
+    StepRow("duplicates", ("corpus_clean", "exact_links", "band_links"), _duplicates),
+    StepRow("corpus", ("corpus_raw", "corpus_clean", "duplicates"), _curated, parted=True),
+    StepRow("corpus_valid", ("corpus",), _valid, page=DECK, parted=True),
+    StepRow("tokenizer", ("corpus_valid",), _tokenizer),
+    StepRow("tokens", ("corpus_valid", "tokenizer"), _tokens, parted=True),
+    StepRow("tokens_checks", ("tokens",), _tokens_checks, guards="tokens", page=DECK, parted=True),
+)
+
+PHASE = (
+    StepRow("sequences", ("tokens",), _sequences),
+    StepRow("sequences_checks", ("sequences",), _sequences_checks, guards="sequences", page=DECK),
+    StepRow("checkpoint", ("sequences", "parent.checkpoint"), _checkpoint, runs_on=RunsOn.TRAINING),
+    StepRow("export", ("checkpoint", "tokenizer"), _export, runs_on=RunsOn.MODEL),
+    StepRow(
+        "scores",
+        ("corpus_valid", "tokens", "tokenizer", "export", "parent.export"),
+        _scores,
+        runs_on=RunsOn.EVALUATION,
+    ),
+)
+
+_DATA_NAMES = frozenset(row.name for row in DATA)
+ALL = "*"  # as an input: every artifact that was made, by its name in the lifecycle
+
+END = (
+    StepRow("report", (ALL,), _report, page="attachments/index.html"),
+    StepRow("release", (ALL,), _release),
+)
+
+
+def rows(recipe: Recipe) -> Iterator[tuple[StepRow, PhaseConfig | None]]:
+    """Every step of a lifecycle, and of which phase it is."""
+    yield from ((row, None) for row in DATA)
+    yield from ((row, phase) for phase in recipe.phases for row in PHASE)
+    yield from ((row, None) for row in END)
+
+
+def row_called(name: str) -> StepRow:
+    """The row of that name; a name that is none is an error of the caller's."""
+    return next(row for row in (*DATA, *PHASE, *END) if row.name == name)
+
+
+def full_name(row: StepRow, phase: PhaseConfig | None) -> str:
+    """The name of a step in a lifecycle: `corpus`, or `mid_1/checkpoint`."""
+    return f"{phase.name}/{row.name}" if phase else row.name
+
+
+def inputs_of(row: StepRow, phase: PhaseConfig | None, made: Mapping[str, Made]) -> dict[str, Made]:
+    """What `row` reads of `made`, which is by full name: references, or promises of them."""
+    if row.inputs == (ALL,):
+        return dict(made)
+    found = {}
+    for name in row.inputs:
+        own = name.removeprefix("parent.")
+        of = "" if phase is None else phase.name if own == name else phase.parent
+        place = own if own in _DATA_NAMES else f"{of}/{own}"
+        if of or own == name:
+            found[name] = made[place]
+    return found
+
+
+def make_data(store: Store, recipe: Recipe, workers: int = 1, until: str = "tokens_checks") -> dict[str, ArtifactRef]:
+    """Makes the steps of the data on this machine, up to the row `until`; references by name.
+
+    Raises what the steps raise: CorpusError, ValidationFailed, TokensError and the store's errors.
+    """
+    made: dict[str, ArtifactRef] = {}
+    for row in DATA:
+        reference = make(store, row.build(Work(store, recipe, None, inputs_of(row, None, made))), workers)
+        if not row.guards:
+            made[row.name] = reference
+        if row.name == until:
+            return made
+    raise KeyError(f"the data has no step '{until}'; it has {', '.join(row.name for row in DATA)}")

@@ -1,0 +1,153 @@
+"""The rows of the table of steps (`k2model.lifecycle.steps`) as Flyte tasks, and how a workflow composes them.
+
+A few tasks serve all rows: they are told which row, and of which phase. A step that is made part by part is a map
+task between one that lists what is missing and one that gathers; a step that takes accelerators starts only after a
+small task has asked the store whether it is there already. Only trainings have a task for each phase
+(`tasks.training`), since their nodes are fixed when a workflow is registered.
+
+Flyte caches nothing: the store knows by identity what is there, whole and of which content, and a second cache could
+only differ from it.
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from flytekit import conditional, map_task
+
+from k2model.artifacts import ArtifactRef, JobStep, Part, PartedStep, Step, Store, gather, make_part, missing_parts
+from k2model.artifacts import make as make_step
+from k2model.lifecycle import LifecyclePlan
+from k2model.lifecycle.steps import RunsOn, StepRow, Work, full_name, inputs_of, row_called
+from k2model.recipe import PhaseConfig
+from k2model.settings import home
+from tasks._platform import TRAIN_IMAGE, data_task, evaluation_task, show_deck
+from tasks.training import train_task
+
+#: Pods of one step at the same time; more parts wait.
+CONCURRENCY = 256
+#: A deck with our own page alone: Flyte's would run pip for a list of packages in every task.
+SHOWING: dict[str, Any] = {"enable_deck": True, "deck_fields": ()}
+
+
+@data_task()
+def make(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef]) -> ArtifactRef:
+    """Makes a step as a whole, unless it is there."""
+    return make_step(*_built(step, phase, plan, inputs))
+
+
+@data_task(**SHOWING)
+def make_and_show(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef]) -> ArtifactRef:
+    """Makes a step that has something to show; a gate gives back what it guards, so that what needs it waits."""
+    store, built = _built(step, phase, plan, inputs)
+    return _shown(row_called(step), store, inputs, lambda: make_step(store, built))
+
+
+@data_task(container_image=TRAIN_IMAGE)
+def make_with_model(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef]) -> ArtifactRef:
+    """Makes a step that needs torch and room for the weights, and no accelerator."""
+    return make_step(*_built(step, phase, plan, inputs))
+
+
+@data_task()
+def list_parts(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef]) -> list[Part]:
+    """The parts that are to be made; none when the step's artifact is there."""
+    return missing_parts(*_parted(step, phase, plan, inputs))
+
+
+@data_task()
+def make_one(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef], part: Part) -> str:
+    """Makes one part where it will stay, and returns its name."""
+    return make_part(*_parted(step, phase, plan, inputs), part).name
+
+
+@data_task()
+def gather_parts(
+    step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef], made: list[str]
+) -> ArtifactRef:
+    """Finishes the artifact from its parts; `made` are those that it waits for."""
+    return gather(*_parted(step, phase, plan, inputs))
+
+
+@data_task(**SHOWING)
+def gather_and_show(
+    step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef], made: list[str]
+) -> ArtifactRef:
+    """The same for a step that has something to show, as `make_and_show`: a breach is only decided on here."""
+    store, built = _parted(step, phase, plan, inputs)
+    return _shown(row_called(step), store, inputs, lambda: gather(store, built))
+
+
+@data_task()
+def is_made(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef]) -> bool:
+    """Whether the store has the step's artifact: asked before accelerators are."""
+    store, built = _built(step, phase, plan, inputs)
+    return store.find(built.identity) is not None
+
+
+@evaluation_task()
+def evaluate(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef]) -> ArtifactRef:
+    """A step that all workers of one node make together."""
+    return make_step(*_built(step, phase, plan, inputs))
+
+
+def compose(row: StepRow, phase: PhaseConfig | None, plan: Any, made: Mapping[str, Any]) -> Any:
+    """The promise of what `row` gives; `plan` is that of a `LifecyclePlan`, `made` those of the rows before."""
+    name = full_name(row, phase)
+    told = {
+        "step": row.name,
+        "phase": phase.name if phase else "",
+        "plan": plan,
+        "inputs": inputs_of(row, phase, made),
+    }
+    if row.parted:
+        parts = list_parts(**told)
+        pieces = map_task(functools.partial(make_one, **told), concurrency=CONCURRENCY)(part=parts)
+        return (gather_and_show if row.page else gather_parts)(**told, made=pieces)
+    if row.runs_on in (RunsOn.TRAINING, RunsOn.EVALUATION):
+        job = train_task(phase) if row.runs_on is RunsOn.TRAINING and phase else evaluate
+        there = is_made(**told)
+        return conditional(name).if_(there.is_true()).then(make(**told)).else_().then(job(**told))
+    if row.runs_on is RunsOn.MODEL:
+        return make_with_model(**told)
+    return (make_and_show if row.page else make)(**told)
+
+
+def compose_all(rows: Any, phase: PhaseConfig | None, plan: Any, made: dict[str, Any]) -> None:
+    """Compose `rows` one after the other and enter their promises into `made`, by full name.
+
+    What a gate guards is from then on what the gate hands on.
+    """
+    for row in rows:
+        promise = compose(row, phase, plan, made)
+        prefix = f"{phase.name}/" if phase else ""
+        made[f"{prefix}{row.guards or row.name}"] = promise
+
+
+def _built(
+    step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef]
+) -> tuple[Store, Step | PartedStep | JobStep]:
+    store = Store.open(plan.store)
+    return store, row_called(step).build(Work(store, plan.recipe, plan.phase(phase), inputs))
+
+
+def _parted(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef]) -> tuple[Store, PartedStep]:
+    store, built = _built(step, phase, plan, inputs)
+    assert isinstance(built, PartedStep), f"the table says that {step} is made part by part"
+    return store, built
+
+
+def _shown(row: StepRow, store: Store, inputs: dict[str, ArtifactRef], work: Any) -> ArtifactRef:
+    """Does `work` and shows the page of what it made; that of a gate which is not passed also stays in `K2_HOME`."""
+    from k2model.validation import ValidationFailed
+
+    try:
+        reference: ArtifactRef = work()
+    except ValidationFailed as failed:
+        home().mkdir(parents=True, exist_ok=True)
+        (home() / "validation_failed.html").write_text(failed.html, encoding="utf-8")
+        show_deck(row.name, failed.html)
+        raise
+    page = store.fetch(reference, lambda path: path == row.page) / row.page
+    show_deck(row.name, page.read_text(encoding="utf-8"))
+    return inputs[row.guards] if row.guards else reference
