@@ -1,5 +1,8 @@
 """What changes a text: its one form, personal data, lines; and the language it is in."""
 
+import json
+
+import numpy as np
 import pyarrow as pa
 import pytest
 
