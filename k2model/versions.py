@@ -5,15 +5,15 @@ Source code itself is recorded in provenance, not hashed: a comment must not ret
 """
 
 STEP_VERSIONS = {
-    "corpus_raw": "2",
+    "corpus_raw": "3",
     "raw_checks": "1",
-    "corpus_clean": "2",
+    "corpus_clean": "3",
     "exact_links": "1",
     "band_links": "1",
     "duplicates": "2",
     "corpus": "3",
     "corpus_valid": "3",
-    "tokenizer": "1",
+    "tokenizer": "2",
     "tokens": "5",
     "tokens_checks": "1",
     "sequences": "5",

@@ -114,12 +114,13 @@ def _not_text(texts: Sequence[str]) -> TokensError | None:
 
 
 def joined_texts(segments: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, bool]]:
-    """(kind, text, loss) of each segment, neighbouring texts of equal loss joined into one."""
+    """(kind, text, loss), of kind `text` or `special`; neighbours of equal loss that are text or frame are one text."""
     pending: tuple[str, str, bool] | None = None
     for segment in segments:
         kind, text, loss = segment["kind"], segment["text"], bool(segment["loss"])
-        if kind not in ("text", "special"):
-            raise TokensError(f"a segment has kind '{kind}'; expected 'text' or 'special'")
+        if kind not in ("text", "frame", "special"):
+            raise TokensError(f"a segment has kind '{kind}'; expected 'text', 'frame' or 'special'")
+        kind = "special" if kind == "special" else "text"
         if pending and kind == "text" and (pending[0], pending[2]) == ("text", loss):
             pending = (kind, pending[1] + text, loss)
             continue

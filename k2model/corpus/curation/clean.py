@@ -110,9 +110,10 @@ class _Batch:
     def _rewrite(self) -> None:
         """Everything that changes text."""
         before = self.texts
-        self.segments.strings = normalise(self.segments.strings, self.profile.natural)
+        pages = self.segments.pages
+        self.segments.strings = normalise(self.segments.strings, pages & self.profile.natural)
         if self.profile.lines.wanted:
-            self.segments.strings = clean_lines(self.segments.strings, self.profile.lines)
+            self.segments.strings = clean_lines(self.segments.strings, pages, self.profile.lines)
         self._joined("normalised")
         changed = pc.sum(pc.not_equal(before, self.texts)).as_py() or 0
         self.account.counts["normalised"] += changed

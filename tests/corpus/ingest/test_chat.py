@@ -91,7 +91,7 @@ def test_dialogues_of_one_first_question_lie_on_one_side(tmp_path):
         for i in range(240)
     ]
     found = ingested(tmp_path, rows, heldout=0.3)
-    questions = [{d["segments"][2]["text"] for d in side} for side in (found.train, found.heldout)]
+    questions = [{d["segments"][3]["text"] for d in side} for side in (found.train, found.heldout)]
     assert not questions[0] & questions[1] and len(questions[0] | questions[1]) == 60
     assert len({d["id"] for d in found.documents}) == 240
 
