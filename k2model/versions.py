@@ -14,7 +14,7 @@ STEP_VERSIONS = {
     "corpus": "3",
     "corpus_valid": "3",
     "tokenizer": "2",
-    "tokens": "5",
+    "tokens": "6",
     "tokens_checks": "1",
     "sequences": "5",
     "sequences_checks": "1",
