@@ -5,16 +5,16 @@ Source code itself is recorded in provenance, not hashed: a comment must not ret
 """
 
 STEP_VERSIONS = {
-    "corpus_raw": "2",
+    "corpus_raw": "3",
     "raw_checks": "1",
-    "corpus_clean": "2",
+    "corpus_clean": "3",
     "exact_links": "1",
     "band_links": "1",
     "duplicates": "2",
     "corpus": "3",
     "corpus_valid": "3",
-    "tokenizer": "1",
-    "tokens": "5",
+    "tokenizer": "2",
+    "tokens": "6",
     "tokens_checks": "1",
     "sequences": "5",
     "sequences_checks": "1",

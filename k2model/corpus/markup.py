@@ -4,9 +4,10 @@ The one place that knows the ChatML frame, the three effort tags and the loss ru
 model is trained on and what it is asked at evaluation cannot drift apart. It only builds segments;
 turning them into token ids is `k2model.tokens`.
 
-A segment is a plain dict (it goes to Parquet and back unchanged): `kind` is `text` or `special`,
-`text` the text or the special token's name, `loss` whether its tokens are targets. A tag that occurs
-inside a `text` segment is ordinary text.
+A segment is a plain dict (it goes to Parquet and back unchanged): `kind` is `text`, `frame` or `special`,
+`text` the text or the special token's name, `loss` whether its tokens are targets. `frame` is what ChatML
+writes around turns, roles and line feeds: it becomes tokens together with the `text` beside it, but nobody
+wrote it, so nothing cleans, masks or judges it. A tag that occurs inside a `text` segment is ordinary text.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -68,6 +69,11 @@ def special(name: str, loss: bool = False) -> Segment:
 
 def text(content: str, loss: bool = False) -> Segment:
     return {"kind": "text", "text": content, "loss": loss}
+
+
+def frame(content: str) -> Segment:
+    """What ChatML writes around turns; never a target."""
+    return {"kind": "frame", "text": content, "loss": False}
 
 
 def plain(content: str) -> list[Segment]:
@@ -140,22 +146,20 @@ def _turn(message: Message, effort: str, first: bool) -> list[Segment]:
         return [*_assistant_opening(effort, first), *_assistant_reply(message, effort)]
     if role not in ("system", "user", "tool"):
         raise ValueError(f"a chat turn has role '{role}'; expected system, user, assistant or tool")
+    said = [text(message["content"])] if message["content"] else []
     if tools := message.get("tools"):
-        content = f"{message['content']}\n" if message["content"] else ""
-        said = [text(f"{role}\n{content}"), special(TOOLS), text(tools), special(TOOLS_END)]
-    else:
-        said = [text(f"{role}\n{message['content']}")]
-    return [*_turn_start(first), *said, special(IM_END)]
+        said += [*([frame("\n")] if said else []), special(TOOLS), text(tools), special(TOOLS_END)]
+    return [*_turn_start(role, first), *said, special(IM_END)]
 
 
-def _turn_start(first: bool) -> list[Segment]:
-    return [special(IM_START)] if first else [text("\n"), special(IM_START)]
+def _turn_start(role: str, first: bool) -> list[Segment]:
+    return [*([] if first else [frame("\n")]), special(IM_START), frame(f"{role}\n")]
 
 
 def _assistant_opening(effort: str, first: bool) -> list[Segment]:
     if effort not in EFFORTS:
         raise ValueError(f"'{effort}' is not a reasoning effort; expected one of {', '.join(EFFORTS)}")
-    return [*_turn_start(first), text("assistant\n"), special(EFFORTS[effort][0])]
+    return [*_turn_start("assistant", first), special(EFFORTS[effort][0])]
 
 
 def _assistant_reply(message: Message, effort: str) -> list[Segment]:

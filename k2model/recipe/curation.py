@@ -46,7 +46,7 @@ class PhraseRule:
 
 @dataclass(frozen=True)
 class LineCleaning:
-    """Lines that are taken out of a document while the rest stays; nothing by default.
+    """Lines that are taken out of a page while the rest stays; nothing by default. A chat is no page: it stays whole.
 
     `drop` are regular expressions (RE2 syntax). A line is kept when it is blank, or has `least_words` words and, if
     `terminal_punctuation`, ends with a mark that ends a sentence.
@@ -68,7 +68,8 @@ class CurationProfile:
     name: str
     sources: tuple[str, ...]
     read_from_files: bool = False  # of those sources, the ones with a location alone
-    natural: bool = True  # written by people: white space is tidied, near duplicates are looked for
+    chats: bool = False  # of those sources, the ones of chat turns (`fields.messages`) alone
+    natural: bool = True  # written by people: white space of pages is tidied, near duplicates are looked for
     overlap: bool = True  # compared with evaluation items word by word, besides by key
     rules: tuple[QualityRule, ...] = ()
     phrases: tuple[PhraseRule, ...] = ()
@@ -162,9 +163,11 @@ FILES = CurationProfile(
     ),
     pii=PII_KINDS,
 )
+#: A chat may be short: "2 + 2?" and "4" is one.
+CHATS = replace(FILES, name="chats", chats=True, rules=tuple(rule for rule in FILES.rules if rule.name != "few_words"))
 GENERATED = CurationProfile("generated", ("*",), natural=False, overlap=False)
 #: The laptop's sources. Its prose and code come from Python's own library: English, and without a web page's dirt.
-STANDARD_PROFILES = (PROSE, CODE, WORDED, FILES, GENERATED)
+STANDARD_PROFILES = (PROSE, CODE, WORDED, CHATS, FILES, GENERATED)
 
 WEB = CurationProfile(
     "web",

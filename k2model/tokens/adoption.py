@@ -1,19 +1,23 @@
 """Taking a tokenizer that somebody else learned, as a `tokenizer.json`, instead of learning one.
 
-What the rest of the project relies on is checked by trying: every text comes back from its ids, also when texts are
-encoded apart and decoded as one; no text acts as markup; ids have no holes. K2's special tokens are appended where
-the file does not have them, so that its own ids stay, and the model may be one that was trained with it. Its own
-special tokens keep their ids and are never made from text.
+Its ids stay, so that the model may be one that was trained with it; K2's special tokens are appended where it lacks
+them. Of its added tokens those flagged as special, and K2's by name, are control tokens, which are never made from
+text. The others (runs of spaces, `<tool_call>`) are vocabulary, found in any text as the file says. A text without
+control tokens has the ids of the file, here and in the release.
+
+Parts of a `tokenizer.json` that would break this are refused by name. What is left is tried: every text comes back
+from its ids and has the file's; no text acts as markup; a chat that is rendered has the ids it is trained on.
 """
 
 import hashlib
 import json
 import random
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from k2model.artifacts.files import files_at
-from k2model.corpus.markup import SPECIAL_TOKENS
+from k2model.corpus.markup import EFFORTS, SPECIAL_TOKENS, chat, joined
 from k2model.tokens.errors import TokensError
 from k2model.tokens.fertility import reference_texts
 from k2model.tokens.tokenizer import TOKENIZER_FILE, K2Tokenizer
@@ -22,7 +26,9 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 FUZZ_TEXTS, FUZZ_SEED = 512, 0
-REMEDY = "adopt a byte-level BPE without a normaliser, or learn one (tokenizer.adopt='')"
+REMEDY = "adopt a plain byte-level BPE, or learn one (tokenizer.adopt='')"
+#: Pre-tokenizers that keep every character of a text, unless they are told to remove what they split at.
+SPLITTERS = ("ByteLevel", "Split", "Digits", "Punctuation", "UnicodeScripts")
 _PIECES = (
     " ",
     "  ",
@@ -83,9 +89,42 @@ def adopt_folder(specification: bytes, vocab_size: int, folder: Path, where: str
 
 def adopted(specification: bytes, where: str) -> tuple["Tokenizer", int]:
     """The tokenizer with K2's special tokens, and how many of them were appended. Raises TokensError."""
-    from tokenizers import AddedToken, Tokenizer
+    from tokenizers import AddedToken
 
     from k2model.tokens.bpe import begin_with_bos
+
+    tokenizer, theirs = _loaded(specification, where), _loaded(specification, where)
+    _check_ids(tokenizer, specification, where)
+    if problem := next(_unsupported(json.loads(tokenizer.to_str())), None):
+        raise TokensError(f"{where}: {problem}; {REMEDY}")
+    before = tokenizer.get_vocab_size()
+    tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIAL_TOKENS])
+    begin_with_bos(tokenizer)
+    ours = K2Tokenizer(tokenizer.to_str(), where)
+    _check_texts(ours, theirs, where)
+    _check_chats(ours, tokenizer, where)
+    return tokenizer, tokenizer.get_vocab_size() - before
+
+
+def fuzz_texts(pieces: Sequence[str] = ()) -> list[str]:
+    """Seeded texts of all planes, white space, combining marks, special tokens and `pieces`; and the project's own."""
+    rng = random.Random(FUZZ_SEED)
+    own = [text for texts in reference_texts().values() for text in texts]
+    kinds = [_PIECES, SPECIAL_TOKENS, *([pieces] if pieces else [])]
+    return [*SPECIAL_TOKENS, *pieces, *own, *(_fuzz(rng, kinds) for _ in range(FUZZ_TEXTS))]
+
+
+def _fuzz(rng: random.Random, kinds: Sequence[Sequence[str]]) -> str:
+    parts = []
+    for _ in range(rng.randint(1, 12)):
+        limit = rng.choice((0x80, 0x800, 0x3000, 0x110000))
+        point = chr(rng.randrange(limit))
+        parts.append(rng.choice((*(rng.choice(kind) for kind in kinds), point)))
+    return "".join(part for part in parts if not "\ud800" <= part <= "\udfff")
+
+
+def _loaded(specification: bytes, where: str) -> "Tokenizer":
+    from tokenizers import Tokenizer
 
     try:
         tokenizer = Tokenizer.from_str(specification.decode("utf-8"))
@@ -93,28 +132,61 @@ def adopted(specification: bytes, where: str) -> tuple["Tokenizer", int]:
         raise TokensError(f"{where}: not a {TOKENIZER_FILE} that `tokenizers` reads: {error}") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    _check_ids(tokenizer, specification, where)
-    before = tokenizer.get_vocab_size()
-    tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIAL_TOKENS])
-    begin_with_bos(tokenizer)
-    _check_texts(K2Tokenizer(tokenizer.to_str(), where), where)
-    return tokenizer, tokenizer.get_vocab_size() - before
+    return tokenizer
 
 
-def fuzz_texts() -> list[str]:
-    """Seeded texts of all planes, white space, combining marks and special tokens; and the project's own."""
-    rng = random.Random(FUZZ_SEED)
-    own = [text for texts in reference_texts().values() for text in texts]
-    return [*SPECIAL_TOKENS, *own, *(_fuzz(rng) for _ in range(FUZZ_TEXTS))]
+def _unsupported(content: dict[str, Any]) -> Iterator[str]:
+    """What of a `tokenizer.json` changes or loses text, gives ids by chance or reaches into K2's markup."""
+    model = content["model"]
+    if model["type"] != "BPE":
+        yield f"its model is {model['type']}, not BPE"
+        return
+    for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
+        if model[name]:
+            yield f"its BPE has {name}={model[name]!r}"
+    for one in _parts(content["normalizer"], "normalizers"):
+        yield f"it has the normalizer {one['type']}, which changes text"
+    splitters = list(_parts(content["pre_tokenizer"], "pretokenizers"))
+    for one in splitters:
+        if one["type"] not in SPLITTERS or one.get("behavior") == "Removed" or one.get("add_prefix_space"):
+            yield f"its pre-tokenizer {json.dumps(one, ensure_ascii=False)} does not keep text as it is"
+    decoders = [one["type"] for one in _parts(content["decoder"], "decoders")]
+    if [one["type"] for one in splitters].count("ByteLevel") != 1 or decoders != ["ByteLevel"]:
+        yield "it is not byte-level: expected one ByteLevel among its pre-tokenizers, and one as its decoder"
+    yield from _without_bytes(model["vocab"])
+    for token in content["added_tokens"]:
+        if token["content"] not in SPECIAL_TOKENS:
+            yield from _unsupported_token(token)
 
 
-def _fuzz(rng: random.Random) -> str:
-    parts = []
-    for _ in range(rng.randint(1, 12)):
-        limit = rng.choice((0x80, 0x800, 0x3000, 0x110000))
-        point = rng.randrange(limit)
-        parts.append(rng.choice((rng.choice(_PIECES), rng.choice(SPECIAL_TOKENS), chr(point))))
-    return "".join(part for part in parts if not "\ud800" <= part <= "\udfff")
+def _parts(part: dict[str, Any] | None, name: str) -> Iterator[dict[str, Any]]:
+    """What a part of a `tokenizer.json` consists of: itself, or the members of a sequence."""
+    if part and part["type"] == "Sequence":
+        for one in part[name]:
+            yield from _parts(one, name)
+    elif part:
+        yield part
+
+
+def _without_bytes(vocabulary: dict[str, int]) -> Iterator[str]:
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    never = {chr(byte) for byte in (0xC0, 0xC1, *range(0xF5, 0x100))}  # in UTF-8; written as themselves
+    if missing := sorted(set(ByteLevel.alphabet()) - never - set(vocabulary)):
+        yield f"its vocabulary lacks {len(missing)} of the bytes of UTF-8, among them the one written {missing[0]!r}"
+
+
+def _unsupported_token(token: dict[str, Any]) -> Iterator[str]:
+    content = token["content"]
+    for flag in ("lstrip", "rstrip"):
+        if token[flag] and not token["special"]:
+            yield f"its added token {content!r} has {flag}, which takes white space from a text"
+    if token["special"] and "\n" in content:
+        yield f"its special token {content!r} has a line feed: the frame of a chat and a text could make it together"
+    for tag in SPECIAL_TOKENS:
+        begins = any(content[1:].endswith(tag[:length]) for length in range(1, len(tag)))
+        if tag in content or begins:
+            yield f"its added token {content!r} would hide K2's special token {tag!r} in a chat that is rendered"
 
 
 def _check_ids(tokenizer: "Tokenizer", specification: bytes, where: str) -> None:
@@ -135,21 +207,35 @@ def _check_ids(tokenizer: "Tokenizer", specification: bytes, where: str) -> None
         )
 
 
-def _check_texts(tokenizer: K2Tokenizer, where: str) -> None:
-    texts = fuzz_texts()
-    encoded = tokenizer.encode_batch(texts)
-    markup = {tokenizer.special(name) for name in SPECIAL_TOKENS}
-    for text, ids in zip(texts, encoded, strict=True):
-        back = tokenizer.decode(ids)
+def _check_texts(ours: K2Tokenizer, theirs: "Tokenizer", where: str) -> None:
+    added = theirs.get_added_tokens_decoder().values()
+    control = {*SPECIAL_TOKENS, *(token.content for token in added if token.special)}
+    vocabulary = [token.content for token in added if token.content not in control]
+    pieces = [piece for content in vocabulary for piece in (content, content[:-1], content[1:], content * 2) if piece]
+    texts = fuzz_texts(pieces)
+    markup = {ours.special(name) for name in SPECIAL_TOKENS}
+    original = theirs.encode_batch_fast(texts, add_special_tokens=False)
+    for text, ids, own in zip(texts, ours.encode_batch(texts), original, strict=True):
+        back = ours.decode(ids)
         if back != text:
             raise TokensError(f"{where}: {text!r} comes back from its ids as {back!r}; {REMEDY}")
         if forged := markup & set(ids):
             raise TokensError(
-                f"{where}: the plain text {text!r} gives the special token {tokenizer.decode([min(forged)])!r}, so "
+                f"{where}: the plain text {text!r} gives the special token {ours.decode([min(forged)])!r}, so "
                 f"that a document could act as markup; {REMEDY}"
             )
-    if tokenizer.decode([i for ids in encoded for i in ids]) != "".join(texts):
-        raise TokensError(
-            f"{where}: texts that are encoded apart do not decode to their concatenation (a prefix comes or goes); "
-            f"{REMEDY}"
-        )
+        if ids != own.ids and not any(name in text for name in control):
+            raise TokensError(f"{where}: {text!r} has the ids {ids}, in the file itself {own.ids}; {REMEDY}")
+
+
+def _check_chats(ours: K2Tokenizer, matched: "Tokenizer", where: str) -> None:
+    """What `matched`, which finds special tokens in text, makes of a chat is what it is trained on."""
+    reply = {"role": "assistant", "trace": "a", "content": "a", "tool_call": "{}"}
+    turns = [{"role": role, "content": "a", "tools": "[]"} for role in ("system", "user", "tool")]
+    for effort in EFFORTS:
+        segments = chat([*turns, reply], effort)
+        if matched.encode(joined(segments), add_special_tokens=False).ids != ours.encode_segments(segments)[0]:
+            raise TokensError(
+                f"{where}: an added token is a part of the frame of chats, so that a chat which is rendered has other "
+                f"ids than it is trained on ({joined(segments)!r}); {REMEDY}"
+            )

@@ -21,7 +21,7 @@ from k2model.recipe.schema import PreTokens, TokenizerConfig
 from k2model.tokens.chat_template import CHAT_TEMPLATE
 from k2model.tokens.cuts import BY_SCRIPT, ISOLATED
 from k2model.tokens.errors import TokensError
-from k2model.tokens.tokenizer import TOKENIZER_FILE
+from k2model.tokens.tokenizer import TOKENIZER_FILE, joined_texts
 
 DOCUMENTS_PER_READ = 1_024
 
@@ -98,7 +98,7 @@ def write(tokenizer: "Tokenizer", folder: Path) -> None:
 
 
 def draw_sample(corpus: Path, sample_bytes: int, seed: int) -> Iterator[str]:
-    """Text segments of `sample_bytes` UTF-8 bytes in all (to within a document per source).
+    """Texts of `sample_bytes` UTF-8 bytes in all (to within a document per source).
 
     Each source gives an equal part; what a small source lacks is shared among the larger ones.
     Documents come in a seeded order. The corpus is read twice as a stream: memory holds the sample, and 24 bytes for
@@ -137,12 +137,12 @@ def even_quotas(sizes: list[int], total: int) -> list[int]:
 
 
 def _documents(parts: Sequence[Path]) -> Iterator[list[str]]:
-    """The non-empty text segments of each document, a few documents in memory at a time."""
+    """The non-empty texts of each document as they are encoded, a few documents in memory at a time."""
     for part in parts:
         with pq.ParquetFile(part) as file:
             for batch in file.iter_batches(DOCUMENTS_PER_READ, columns=["segments"]):
                 for segments in batch["segments"].to_pylist():
-                    yield [s["text"] for s in segments if s["kind"] == "text" and s["text"]]
+                    yield [text for kind, text, _ in joined_texts(segments) if kind == "text" and text]
 
 
 def _size(texts: Sequence[str]) -> int:

@@ -17,7 +17,7 @@ CHAT_TEMPLATE = """\
 {%- set frame = namespace(separator="", system="") -%}
 {%- if tools -%}
     {%- if messages and messages[0].role == "system" -%}
-        {%- set frame.system = messages[0].content ~ "\\n" -%}
+        {%- set frame.system = messages[0].content ~ "\\n" if messages[0].content else "" -%}
         {%- set messages = messages[1:] -%}
     {%- endif -%}
     {{- "<|im_start|>system\\n" ~ frame.system ~ "<tools>" ~ (tools | tojson) ~ "</tools><|im_end|>" -}}

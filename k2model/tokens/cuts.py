@@ -52,9 +52,13 @@ def whole(text: str) -> list[str]:
 
 
 def cuts_of(specification: dict[str, Any]) -> Callable[[str], list[str]]:
-    """How to cut texts for a `tokenizer.json`; `whole` unless its pre-tokeniser is one of this module's."""
+    """How to cut texts for a `tokenizer.json`; `whole` unless its pre-tokeniser is one of this module's.
+
+    Added tokens that are not special are found before pre-tokens are: a cut might go through one.
+    """
     model = specification["model"]
-    if specification.get("normalizer") is None and model.get("type") == "BPE" and not model.get("dropout"):
+    plain = specification.get("normalizer") is None and all(t["special"] for t in specification.get("added_tokens", []))
+    if plain and model.get("type") == "BPE" and not model.get("dropout"):
         found = _CUTS.get(json.dumps(specification.get("pre_tokenizer"), sort_keys=True))
         if found is not None:
             return found

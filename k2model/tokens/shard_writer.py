@@ -217,14 +217,14 @@ def _entry(where: str, counts: Mapping[str, float]) -> tuple[str, dict[str, Any]
 
 
 def _is_special(kinds: pa.Array) -> NDArray[np.bool_]:
-    unknown = set(pc.unique(kinds).to_pylist()) - {"text", "special"}
+    unknown = set(pc.unique(kinds).to_pylist()) - {"text", "frame", "special"}
     if unknown:
-        raise TokensError(f"segments have kinds {sorted(unknown)}; expected 'text' or 'special'")
+        raise TokensError(f"segments have kinds {sorted(unknown)}; expected 'text', 'frame' or 'special'")
     return pc.equal(kinds, "special").to_numpy(zero_copy_only=False)
 
 
 def _text_bytes(segments: pa.ListArray) -> int:
     values = segments.flatten()
-    is_text = pc.equal(pc.struct_field(values, "kind"), "text")
+    is_text = pc.not_equal(pc.struct_field(values, "kind"), "special")
     lengths = pc.binary_length(pc.filter(pc.struct_field(values, "text"), is_text))
     return pc.sum(lengths).as_py() or 0

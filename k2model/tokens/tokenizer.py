@@ -1,9 +1,9 @@
 """The tokenizer as the rest of the project uses it: text is text, special tokens come by name.
 
-Two instances of one BPE model are held. The full one knows the special tokens and decodes; the plain
-one does not, so that a tag written inside a document is encoded as the bytes it is and can never act
-as markup. Learning the BPE is `k2model.tokens.bpe`, taking one that exists `k2model.tokens.adoption`;
-there is no normaliser, so any text survives encode and decode unchanged.
+Tokens that a file flags as special are control tokens: a tag written inside a document is encoded as the
+bytes it is and can never act as markup. Other added tokens are vocabulary and are found in text. Learning the
+BPE is `k2model.tokens.bpe`, taking one that exists `k2model.tokens.adoption`; there is no normaliser, so any text
+survives encode and decode unchanged.
 """
 
 import json
@@ -25,18 +25,19 @@ class K2Tokenizer:
         """`specification` is the text of a `tokenizer.json`. Raises TokensError when it is not one of ours."""
         from tokenizers import Tokenizer
 
-        self._full = Tokenizer.from_str(specification)
-        found = {name: self._full.token_to_id(name) for name in SPECIAL_TOKENS}
+        content = json.loads(specification)
+        control = {token["content"] for token in content.get("added_tokens", []) if token["special"]}
+        self._own = Tokenizer.from_str(specification)
+        self._own.encode_special_tokens = True  # as the text they are
+        found = {name: self._own.token_to_id(name) for name in SPECIAL_TOKENS if name in control}
         self._special = {name: index for name, index in found.items() if index is not None}
         if missing := [name for name in SPECIAL_TOKENS if name not in self._special]:
             raise TokensError(
-                f"{where}: has no special token '{missing[0]}' ({len(missing)} of {len(found)} are missing); train the "
-                "tokenizer again, or name this file in tokenizer.adopt, which appends them"
+                f"{where}: has no special token '{missing[0]}' ({len(missing)} of {len(SPECIAL_TOKENS)} are missing); "
+                "train the tokenizer again, or name this file in tokenizer.adopt, which appends them"
             )
-        plain = json.loads(specification) | {"added_tokens": [], "post_processor": None}
-        self._plain = Tokenizer.from_str(json.dumps(plain))
         #: Cuts a text into pieces whose ids, one after another, are the text's.
-        self.cut = cuts_of(plain)
+        self.cut = cuts_of(content)
 
     @classmethod
     def load(cls, folder: Path | str) -> "K2Tokenizer":
@@ -48,7 +49,7 @@ class K2Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        return self._full.get_vocab_size()
+        return self._own.get_vocab_size()
 
     @property
     def bos(self) -> int:
@@ -75,7 +76,7 @@ class K2Tokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of many texts, on as many threads as `TOKENIZERS_PARALLELISM` allows."""
         try:
-            return [encoding.ids for encoding in self._plain.encode_batch_fast(texts, add_special_tokens=False)]
+            return [encoding.ids for encoding in self._own.encode_batch_fast(texts, add_special_tokens=False)]
         except (TypeError, UnicodeEncodeError) as error:
             raise _not_text(texts) or error from error
 
@@ -97,7 +98,7 @@ class K2Tokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids`, special tokens by name. Bytes that are no valid UTF-8 become U+FFFD."""
-        return self._full.decode(list(ids), skip_special_tokens=False)
+        return self._own.decode(list(ids), skip_special_tokens=False)
 
 
 def _not_text(texts: Sequence[str]) -> TokensError | None:
@@ -114,12 +115,13 @@ def _not_text(texts: Sequence[str]) -> TokensError | None:
 
 
 def joined_texts(segments: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, bool]]:
-    """(kind, text, loss) of each segment, neighbouring texts of equal loss joined into one."""
+    """(kind, text, loss), of kind `text` or `special`; neighbours of equal loss that are text or frame are one text."""
     pending: tuple[str, str, bool] | None = None
     for segment in segments:
         kind, text, loss = segment["kind"], segment["text"], bool(segment["loss"])
-        if kind not in ("text", "special"):
-            raise TokensError(f"a segment has kind '{kind}'; expected 'text' or 'special'")
+        if kind not in ("text", "frame", "special"):
+            raise TokensError(f"a segment has kind '{kind}'; expected 'text', 'frame' or 'special'")
+        kind = "special" if kind == "special" else "text"
         if pending and kind == "text" and (pending[0], pending[2]) == ("text", loss):
             pending = (kind, pending[1] + text, loss)
             continue

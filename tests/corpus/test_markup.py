@@ -7,9 +7,8 @@ from k2model.corpus.markup import chat, joined, plain, reasoning
 
 
 def written(segments):
-    """One line a segment: `*` marks a target, <...> a special token."""
-    marks = [("*" if s["loss"] else " ") + ("S:" if s["kind"] == "special" else "T:") + s["text"] for s in segments]
-    return marks
+    """One line a segment: `*` marks a target, then the first letter of its kind."""
+    return [("*" if s["loss"] else " ") + f"{s['kind'][0].upper()}:{s['text']}" for s in segments]
 
 
 def test_special_tokens_begin_with_bos_eos_pad_and_are_distinct():
@@ -37,8 +36,8 @@ def test_direct_form_does_not_target_the_empty_trace():
 def test_chat_targets_the_assistant_after_its_opening_tag(effort, tag):
     messages = [{"role": "user", "content": "Q"}, {"role": "assistant", "trace": "t", "content": "A"}]
     assert written(chat(messages, effort)) == [
-        " S:<|begin_of_text|>", " S:<|im_start|>", " T:user\nQ", " S:<|im_end|>",
-        " T:\n", " S:<|im_start|>", " T:assistant\n", f" S:<{tag}>",
+        " S:<|begin_of_text|>", " S:<|im_start|>", " F:user\n", " T:Q", " S:<|im_end|>",
+        " F:\n", " S:<|im_start|>", " F:assistant\n", f" S:<{tag}>",
         "*T:t", f"*S:</{tag}>", "*T:A", "*S:<|im_end|>",
     ]  # fmt: skip
 

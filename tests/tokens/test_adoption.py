@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from k2model.artifacts import Identity, Store, make
 from k2model.corpus import markup
@@ -16,7 +18,8 @@ from k2model.corpus.documents import read_documents
 from k2model.corpus.markup import SPECIAL_TOKENS
 from k2model.recipe.schema import TokenizerConfig, ValidationConfig
 from k2model.tokens import K2Tokenizer, PackedSequences, TokensError, sequences_step, tokenizer_step, tokens_step
-from k2model.tokens.adoption import adopted, fuzz_texts
+from k2model.tokens.adoption import adopt_folder, adopted, fuzz_texts
+from k2model.tokens.encoder import Encoder
 from k2model.tokens.validation.check import sequence_findings, token_findings
 from tests.tokens.conftest import WORDS
 from tests.tokens.phases import PHASE
@@ -93,24 +96,142 @@ def prefixed(own: Tokenizer) -> None:
     own.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
 
 
-@pytest.mark.parametrize("spoil", [lowercase, composed, prefixed])
-def test_what_loses_text_is_refused(spoil: Callable[[Tokenizer], None]) -> None:
+def removing(own: Tokenizer) -> None:
+    own.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(" ", "removed"), own.pre_tokenizer])
+
+
+def metaspace(own: Tokenizer) -> None:
+    own.pre_tokenizer, own.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+
+
+def by_chance(own: Tokenizer) -> None:
+    own.model.dropout = 0.1
+
+
+def suffixed(own: Tokenizer) -> None:
+    own.model.end_of_word_suffix = "</w>"
+
+
+def other_decoder(own: Tokenizer) -> None:
+    own.decoder = decoders.BPEDecoder()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lowercase, "it has the normalizer Lowercase"),
+        (composed, "it has the normalizer NFC"),
+        (prefixed, '"add_prefix_space": true.* does not keep text'),
+        (removing, '"Removed".* does not keep text'),
+        (metaspace, "Metaspace.* does not keep text"),
+        (by_chance, r"its BPE has dropout=0\.1"),
+        (suffixed, "its BPE has end_of_word_suffix='</w>'"),
+        (other_decoder, "it is not byte-level"),
+    ],
+)
+def test_what_changes_text_is_refused_by_name(spoil: Callable[[Tokenizer], None], message: str) -> None:
     own = gpt2_like()
     spoil(own)
-    with pytest.raises(TokensError, match=r"^here: .* comes back from its ids as .*; adopt a byte-level BPE"):
+    with pytest.raises(TokensError, match=rf"^here: .*{message}.*; adopt a plain byte-level BPE"):
         adopted(own.to_str().encode(), "here")
 
 
-def test_a_prefix_that_decoding_strips_is_refused() -> None:
-    """Each text comes back alone, and yet two pieces of a document would lose what is between them."""
-    own = Tokenizer(models.BPE({"▁": 0, **{f"<0x{i:02X}>": i + 1 for i in range(256)}}, [], byte_fallback=True))
-    own.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    own.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    )
-    assert own.decode(own.encode("a b").ids) == "a b"
-    with pytest.raises(TokensError, match="here: texts that are encoded apart do not decode to their concatenation"):
-        adopted(own.to_str().encode(), "here")
+def test_another_model_and_missing_bytes_are_refused_by_name() -> None:
+    content = json.loads(gpt2_like().to_str())
+    unigram = {"type": "Unigram", "unk_id": 0, "vocab": [["a", -1.0]], "byte_fallback": False}
+    with pytest.raises(TokensError, match="here: its model is Unigram, not BPE"):
+        adopted(json.dumps(content | {"model": unigram, "added_tokens": []}).encode(), "here")
+    vocabulary = content["model"]["vocab"]
+    for unused in "Àÿ":  # what UTF-8 never has may be missing
+        vocabulary[f"unused {unused}"] = vocabulary.pop(unused)
+    assert adopted(json.dumps(content).encode(), "here")
+    vocabulary["unused"] = vocabulary.pop("Ġ")
+    content["model"]["merges"] = []
+    with pytest.raises(TokensError, match="lacks 1 of the bytes of UTF-8, among them the one written 'Ġ'"):
+        adopted(json.dumps(content).encode(), "here")
+
+
+def with_added(*tokens: AddedToken) -> bytes:
+    own = gpt2_like()
+    for token in tokens:  # one by one, so that each has the next id
+        (own.add_special_tokens if token.special else own.add_tokens)([token])
+    return own.to_str().encode()
+
+
+def added(content: str, special: bool = False, **flags: bool) -> AddedToken:
+    return AddedToken(content, special=special, **{"normalized": False, **flags})
+
+
+SPACES = [added("        "), added("    "), added("  ")]
+#: Added tokens of kinds that are about: each file is a list of them.
+ADDED: dict[str, list[AddedToken]] = {
+    "spaces": [*SPACES, added("<tool_call>")],
+    "normalized": [added("\n\n", normalized=True), added("  ", normalized=True), added("<tool_call>"), added("  \n")],
+    "single_word": [added("the", single_word=True), added("of", single_word=True, normalized=True), added("  ")],
+    "between control tokens": [added("<mask>", special=True, lstrip=True), *SPACES, added("<s>", True), added("quiet")],
+    "K2's own": [added("<think>"), added("</think>", rstrip=True), added("<|im_end|>", True, rstrip=True), *SPACES],
+    "overlapping": [added("<tool"), added("<tool_call>"), added("tool_call>\n"), added("|||")],
+    "letters of other scripts": [added("東京"), added("😀"), added("▁")],
+}
+
+
+def mixed_texts(own: Tokenizer, count: int = 400) -> list[str]:
+    """Texts of the added tokens, of their pieces and of others."""
+    tokens = [token.content for token in own.get_added_tokens_decoder().values()]
+    bits = [content[start:end] for content in tokens for start in range(2) for end in (-1, None)]
+    rng = random.Random(1)
+    kinds = [tokens, bits, WORDS, [" ", "   ", "\n", "\t", "\r\n", ".", "e\u0301", "\0", "return x", "12"]]
+    return ["".join(rng.choice(rng.choice(kinds)) for _ in range(rng.randint(1, 14))) for _ in range(count)]
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_any_text_has_the_ids_of_the_file_in_every_encoder(name: str, tmp_path: Path) -> None:
+    """But for control tokens, which are never made from text here."""
+    specification = with_added(*ADDED[name])
+    theirs = Tokenizer.from_str(specification.decode())
+    theirs.no_truncation()
+    theirs.no_padding()
+    adopt_folder(specification, 1_000, tmp_path, "here")
+    ours = K2Tokenizer.load(tmp_path)
+    released = PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    control = {*SPECIAL_TOKENS, *(token.content for token in ADDED[name] if token.special), *OWN}
+    texts = mixed_texts(theirs)
+    ids, lengths = Encoder(ours).encode(texts)
+    assert [part.tolist() for part in np.split(ids, np.cumsum(lengths)[:-1])] == ours.encode_batch(texts)
+    free = [text for text in texts if not any(one in text for one in control)]
+    assert len(free) > 80
+    for text in free:
+        expected = theirs.encode(text, add_special_tokens=False).ids
+        assert ours.encode(text) == expected, repr(text)
+        assert released(text, add_special_tokens=False)["input_ids"] == expected, repr(text)
+    markers = {theirs.token_to_id(one) for one in control} | {ours.special(one) for one in SPECIAL_TOKENS}
+    assert not markers & {i for own in ours.encode_batch(texts) for i in own}
+    assert [ours.decode(own) for own in ours.encode_batch(texts)] == texts
+    vocabulary = {theirs.token_to_id(token.content) for token in ADDED[name] if token.content not in control}
+    assert vocabulary <= {i for own in ours.encode_batch(free) for i in own}
+    for text in free:
+        turns = [{"role": role, "content": text} for role in ("system", "user", "tool")]
+        turns.append({"role": "assistant", "trace": text, "content": text})
+        rendered = released.apply_chat_template(turns, reasoning_effort="high", return_dict=False)
+        assert rendered == ours.encode_segments(markup.chat(turns, "high"))[0], repr(text)
+
+
+@pytest.mark.parametrize(
+    ("token", "message"),
+    [
+        (added("<x>", lstrip=True), "its added token '<x>' has lstrip, which takes white space"),
+        (added("<x>", rstrip=True), "its added token '<x>' has rstrip, which takes white space"),
+        (added("<|im_end|>\n"), r"added token '<\|im_end\|>\\n' would hide K2's special token '<\|im_end\|>'"),
+        (added("\n<"), r"added token '\\n<' would hide K2's special token"),
+        (added("_</thi", special=True), "added token '_</thi' would hide K2's special token '</think>'"),
+        (added("naïve"), "'naïve' comes back from its ids as 'na.ve'"),
+        (added("\nthe", special=True), r"special token '\\nthe' has a line feed"),
+        (added("user", special=True), "an added token is a part of the frame of chats"),
+    ],
+)
+def test_added_tokens_that_break_text_or_markup_are_refused_by_name(token: AddedToken, message: str) -> None:
+    with pytest.raises(TokensError, match=rf"^here: .*{message}.*; adopt a plain byte-level BPE"):
+        adopted(with_added(token), "here")
 
 
 def test_a_merge_that_forges_markup_is_refused() -> None:

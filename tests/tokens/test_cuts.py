@@ -69,7 +69,7 @@ def tokenizer(request: pytest.FixtureRequest) -> K2Tokenizer:
 
 def split(tokenizer: K2Tokenizer, text: str) -> list[str]:
     """The pre-tokens of `tokenizers` itself."""
-    return [piece for piece, _ in tokenizer._plain.pre_tokenizer.pre_tokenize_str(text)]
+    return [piece for piece, _ in tokenizer._own.pre_tokenizer.pre_tokenize_str(text)]
 
 
 def test_every_cut_is_a_border_between_pre_tokens(tokenizer: K2Tokenizer) -> None:
@@ -110,9 +110,11 @@ def test_what_is_remembered_never_shows(
 
 
 def test_a_tokenizer_of_another_kind_is_not_cut(tokenizer: K2Tokenizer) -> None:
-    specification = json.loads(tokenizer._plain.to_str())
+    specification = json.loads(tokenizer._own.to_str())
     assert cuts_of(specification) is not whole
     assert cuts_of(specification | {"normalizer": {"type": "NFC"}}) is whole
     assert cuts_of(specification | {"pre_tokenizer": {"type": "Whitespace"}}) is whole
+    spaces = specification["added_tokens"][0] | {"content": "  ", "special": False}
+    assert cuts_of(specification | {"added_tokens": [spaces]}) is whole
     dropping = specification["model"] | {"dropout": 0.1}
     assert cuts_of(specification | {"model": dropping}) is whole

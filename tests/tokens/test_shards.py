@@ -42,7 +42,7 @@ def test_shard_equals_the_documents_encoded_one_by_one(
     sizes = [len(tokenizer.encode_segments(d["segments"])[0]) for d in documents]
     assert {int(n): k for n, k in counts["lengths"].items()} == Counter(1 << (s.bit_length() - 1) for s in sizes)
     assert counts["duplicates"] == {"1-1": {"documents": len(documents), "tokens": sum(sizes)}}
-    text = "".join(s["text"] for d in documents for s in d["segments"] if s["kind"] == "text")
+    text = "".join(s["text"] for d in documents for s in d["segments"] if s["kind"] != "special")
     assert counts["bytes"] == len(text.encode("utf-8"))
 
 

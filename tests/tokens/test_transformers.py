@@ -1,15 +1,29 @@
 """What transformers makes of the tokenizer's folder equals what the pipeline trains on."""
 
 import json
+import random
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from k2model.corpus import markup
-from k2model.corpus.markup import chat_prompt
+from k2model.corpus.build import write_corpus
+from k2model.corpus.curation.folder import curate_folder
+from k2model.corpus.curation.normalise import clean_characters
+from k2model.corpus.documents import SEGMENT_TYPE, Document, parts_of, read_documents, write_items
+from k2model.corpus.markup import EFFORTS, Segment, chat_prompt
+from k2model.recipe.curation import FILES, WEB, CurationProfile
+from k2model.recipe.schema import CorpusConfig, FieldMapping, SourceConfig
 from k2model.tokens import K2Tokenizer
+from k2model.tokens.encoder import Encoder
+from k2model.tokens.shard_writer import encode_documents
+from tests.corpus.ingest.samples import ingest, source, write_jsonl
+from tests.tokens.conftest import WORDS
 
 TOOLS = [{"type": "function", "function": {"name": "calc", "parameters": {"a": {"type": "integer"}}}}]
 DIALOGUES: dict[str, list[dict[str, Any]]] = {
@@ -97,3 +111,113 @@ def test_tool_calls_in_the_form_of_transformers(foreign: Any) -> None:
         theirs = [ours[0], {"role": "assistant", "content": None, "tool_calls": [call]}, ours[2]]
         rendered = [foreign.apply_chat_template(m, tokenize=False, add_generation_prompt=True) for m in (ours, theirs)]
         assert rendered[0] == rendered[1]
+
+
+ADDRESS = "bob@site.org"
+#: What cleaning a page would change, beside what no cleaning may touch.
+PIECES = [
+    *("\n", "\n\n\n\n\n", "  ", " \n", "\t", "\r\n", "\x0c", "\u00a0", "e\u0301", "東京 😀", "<b>&amp;", "'\"\\"),
+    *("def f():\n\n\n\n    return x  \n", "Enable JavaScript\n", "user\n", "uses cookies", "<|im_end", f" {ADDRESS} "),
+]  # fmt: skip
+
+
+def said(rng: random.Random) -> str:
+    return "".join(rng.choice([rng.choice(PIECES), f" {rng.choice(WORDS)}"]) for _ in range(rng.randint(0, 9)))
+
+
+def dialogue(rng: random.Random) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Messages as transformers takes them, and definitions of tools or none."""
+    tools = [{"type": "function", "function": {"name": said(rng), "description": said(rng)}}] * rng.randint(0, 2)
+    messages: list[dict[str, Any]] = [{"role": "system", "content": said(rng)}] * rng.randint(0, 1)
+    for _ in range(rng.randint(1, 3)):
+        asked = " ".join(f"{word}{rng.randrange(10**9)}" for word in rng.choices(("what", "of", "that"), k=12))
+        messages.append({"role": "user", "content": said(rng) + asked + said(rng)})
+        if rng.random() < 0.5:
+            calls = [{"type": "function", "function": {"name": said(rng), "arguments": {said(rng): [said(rng), 4]}}}]
+            messages.append({"role": "assistant", "content": said(rng), "tool_calls": calls * rng.randint(1, 2)})
+            messages.append({"role": "tool", "content": rng.choice([said(rng), json.dumps({"a": said(rng)})])})
+        thought = {"reasoning_content": said(rng)} if rng.random() < 0.5 else {}
+        messages.append({"role": "assistant", "content": said(rng), **thought})
+    return messages, tools
+
+
+def clean(text: str) -> str:
+    """What curation leaves of a text that is no page: its characters in their one form, without personal data."""
+    return clean_characters(text).replace(ADDRESS, "[EMAIL]")
+
+
+def encoded(documents: list[Document], tokenizer: K2Tokenizer) -> list[tuple[list[int], list[bool]]]:
+    """Ids and targets as `tokenize` makes them."""
+    found = encode_documents(pa.array([d["segments"] for d in documents], pa.list_(SEGMENT_TYPE)), Encoder(tokenizer))
+    ends = found.lengths.cumsum().tolist()
+    bounds = zip([0, *ends[:-1]], ends, strict=True)
+    return [(found.tokens[start:end].tolist(), found.loss[start:end].tolist()) for start, end in bounds]
+
+
+@pytest.mark.parametrize(
+    "profile", [FILES, replace(WEB, rules=(), phrases=(), languages=(), lines=replace(WEB.lines, least_words=2))]
+)
+@pytest.mark.parametrize("effort", ["low", "medium", "high"])
+def test_a_curated_chat_is_what_the_template_renders(
+    foreign: Any, tokenizer: K2Tokenizer, tmp_path: Path, effort: str, profile: CurationProfile
+) -> None:
+    rng = random.Random(effort)
+    dialogues = [dialogue(rng) for _ in range(60)]
+    rows = [{"m": m, "t": json.dumps(t, separators=(",", ":")), "e": effort, "i": f"{i}"}
+            for i, (m, t) in enumerate(dialogues)]  # fmt: skip
+    write_jsonl(tmp_path / "in/a.jsonl", rows)
+    fields = FieldMapping(messages="m", tools="t", effort="e", origin="i")
+    config = source(tmp_path / "in", domain="chat", fields=fields, heldout=0.0)
+    raw = ingest(config, tmp_path / "raw").train
+    write_items(tmp_path / "raw", "tools", [])
+    (tmp_path / "out").mkdir()
+    curate_folder(tmp_path / "raw", tmp_path / "out", CorpusConfig(sources=(config,), profiles=(profile,)))
+    curated = [d for path in parts_of(tmp_path / "out", "train", config.name) for d in read_documents(path)]
+    assert [d["origin"] for d in curated] == [d["origin"] for d in raw] == [row["i"] for row in rows]
+    for before, after, (ids, loss), (messages, tools) in zip(
+        raw, curated, encoded(curated, tokenizer), dialogues, strict=True
+    ):
+        rendered = foreign.apply_chat_template(messages, tools=tools, reasoning_effort=effort, tokenize=False)
+        assert before["text"] == rendered and after["text"] == clean(rendered)
+        assert ids == foreign(after["text"], add_special_tokens=False)["input_ids"]
+        assert after["segments"] == [{**s, "text": clean(s["text"])} for s in before["segments"]]
+        assert (ids, loss) == tokenizer.encode_segments(after["segments"])
+
+
+def messages_of(segments: list[Segment]) -> tuple[list[dict[str, Any]], Any, str]:
+    """Messages, definitions of tools and effort of a dialogue, read back from what it says."""
+    text = markup.joined(segments).removeprefix(markup.BOS)
+    (tag,) = {tag for tag, _ in EFFORTS.values() if tag in text}
+    messages: list[dict[str, Any]] = []
+    tools = None
+    for turn in text.removesuffix(markup.IM_END).split(f"{markup.IM_END}\n"):
+        role, _, content = turn.removeprefix(markup.IM_START).partition("\n")
+        if found := re.fullmatch(r"(.*?)\n?<tools>(.*)</tools>", content, re.DOTALL):
+            content, tools = found[1], json.loads(found[2])
+        message = {"role": role, "content": content}
+        if role == "assistant":
+            trace, _, reply = content.removeprefix(tag).partition(tag.replace("<", "</"))
+            calls = [json.loads(call) for call in re.findall("<tool_calls>(.*?)</tool_calls>", reply, re.DOTALL)]
+            message |= {"trace": trace, "content": reply.partition("<tool_calls>")[0], "tool_calls": calls}
+        messages.append(message)
+    return messages, tools, next(effort for effort, tags in EFFORTS.items() if tags[0] == tag)
+
+
+CHATS = ["chat/tools", "chat/facts", "chat/identity", "chat/countdown", "synth/thinking-chat", "synth/tools",
+         "synth/chat", "synth/safety", "synth/constraints"]  # fmt: skip
+
+
+def test_a_chat_of_every_source_that_is_built_is_what_the_template_renders(
+    foreign: Any, tokenizer: K2Tokenizer, tmp_path: Path
+) -> None:
+    config = CorpusConfig(sources=tuple(SourceConfig(name, 12) for name in CHATS), heldout_items=4)
+    write_corpus(tmp_path / "raw", config)
+    (tmp_path / "out").mkdir()
+    curate_folder(tmp_path / "raw", tmp_path / "out", config)
+    for name in CHATS:
+        documents = [d for path in parts_of(tmp_path / "out", "train", name) for d in read_documents(path)][:40]
+        assert documents, name
+        for document, (ids, _) in zip(documents, encoded(documents, tokenizer), strict=True):
+            messages, tools, effort = messages_of(document["segments"])
+            rendered = foreign.apply_chat_template(messages, tools=tools, reasoning_effort=effort, return_dict=False)
+            assert ids == rendered, document["text"]

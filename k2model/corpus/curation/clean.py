@@ -26,7 +26,7 @@ from k2model.corpus.curation.texts import Flags, Texts, by_bytes
 from k2model.corpus.documents import DOCUMENT_SCHEMA
 from k2model.corpus.errors import CorpusError
 from k2model.recipe.curation import PII_KINDS, CurationProfile
-from k2model.recipe.schema import CorpusConfig
+from k2model.recipe.schema import CorpusConfig, SourceConfig
 
 #: Names below the folder of the stage.
 CLEAN, REJECTS, ACCOUNT = "clean", "rejects", "account"
@@ -37,9 +37,10 @@ BATCH_BYTES = 1 << 20  # of text: some thirty times this is in memory at once
 
 def profile_of(source: str, config: CorpusConfig) -> CurationProfile:
     """The first profile whose patterns match the source. Raises CorpusError when none does or it is not well made."""
-    read = any(one.name == source and one.location for one in config.sources)
+    own = next((one for one in config.sources if one.name == source), SourceConfig(source))
     for profile in config.profiles:
-        if any(fnmatchcase(source, pattern) for pattern in profile.sources) and (read or not profile.read_from_files):
+        fits = (own.location or not profile.read_from_files) and (own.fields.messages or not profile.chats)
+        if fits and any(fnmatchcase(source, pattern) for pattern in profile.sources):
             unknown = [kind for kind in profile.pii if kind not in pii.KINDS]
             if unknown:
                 near = difflib.get_close_matches(unknown[0], PII_KINDS, n=1)
@@ -110,9 +111,10 @@ class _Batch:
     def _rewrite(self) -> None:
         """Everything that changes text."""
         before = self.texts
-        self.segments.strings = normalise(self.segments.strings, self.profile.natural)
+        pages = self.segments.pages
+        self.segments.strings = normalise(self.segments.strings, pages & self.profile.natural)
         if self.profile.lines.wanted:
-            self.segments.strings = clean_lines(self.segments.strings, self.profile.lines)
+            self.segments.strings = clean_lines(self.segments.strings, pages, self.profile.lines)
         self._joined("normalised")
         changed = pc.sum(pc.not_equal(before, self.texts)).as_py() or 0
         self.account.counts["normalised"] += changed

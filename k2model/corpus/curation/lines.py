@@ -8,19 +8,20 @@ import pyarrow as pa
 
 from k2model.corpus.curation.normalise import rewritten
 from k2model.corpus.curation.quality import matches
+from k2model.corpus.curation.texts import Flags
 from k2model.recipe.curation import LineCleaning
 
 _ENDINGS = tuple('.!?"”’。！？؟…')
 _WORDS = re.compile(r"\w+")
 
 
-def clean_lines(strings: pa.LargeStringArray, cleaning: LineCleaning) -> pa.LargeStringArray:
-    """The strings without the lines that are not wanted."""
+def clean_lines(strings: pa.LargeStringArray, pages: Flags, cleaning: LineCleaning) -> pa.LargeStringArray:
+    """The strings, those that are `pages` [strings] without the lines that are not wanted."""
     judged_by_form = cleaning.terminal_punctuation or cleaning.least_words > 0
     suspect = np.full(len(strings), judged_by_form)
     if cleaning.drop and not judged_by_form:
         suspect = matches(strings, "|".join(f"(?:{pattern})" for pattern in cleaning.drop))
-    return rewritten(strings, suspect, lambda text: "\n".join(kept_lines(text, cleaning)))
+    return rewritten(strings, suspect & pages, lambda text: "\n".join(kept_lines(text, cleaning)))
 
 
 def kept_lines(text: str, cleaning: LineCleaning) -> list[str]:

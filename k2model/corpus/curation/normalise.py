@@ -1,4 +1,4 @@
-"""One form for each text: Unicode NFC, `\\n` line ends, no control characters, tidy white space.
+"""One form for each text: Unicode NFC, `\\n` line ends, no control characters; tidy white space for natural pages.
 
 Most texts have that form already, which one regular expression over the batch tells; the others are rewritten
 one by one.
@@ -30,15 +30,16 @@ def clean_characters(text: str) -> str:
 
 
 def clean_page(text: str) -> str:
-    """`clean_characters`, and for natural text no trailing blanks and at most two blank lines in a row."""
+    """`clean_characters`, no trailing blanks, at most two blank lines in a row and none at the edges."""
     text = _TRAILING.sub("", clean_characters(text))
     return _BLANK_LINES.sub("\n\n\n", text).strip("\n")
 
 
-def normalise(strings: pa.LargeStringArray, natural: bool) -> pa.LargeStringArray:
-    """Every string in its one form."""
-    suspect = matches(strings, _SUSPECT_PAGE if natural else _SUSPECT_CHARACTERS)
-    return rewritten(strings, suspect, clean_page if natural else clean_characters)
+def normalise(strings: pa.LargeStringArray, pages: Flags) -> pa.LargeStringArray:
+    """Every string in its one form; `pages` [strings] says which have their white space tidied."""
+    suspect = matches(strings, _SUSPECT_PAGE if pages.any() else _SUSPECT_CHARACTERS)
+    strings = rewritten(strings, suspect & pages, clean_page)
+    return rewritten(strings, suspect & ~pages, clean_characters)
 
 
 def rewritten(strings: pa.LargeStringArray, chosen: Flags, function: Callable[[str], str]) -> pa.LargeStringArray:

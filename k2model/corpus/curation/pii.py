@@ -3,10 +3,11 @@
 As K2's curation (personal data removed from web text) with more kinds. Each kind has a quick expression that finds the
 texts worth a look, an exact one, and a check of what it found: checksums of cards and bank accounts, public network
 addresses only, no documentation examples. Names and postal addresses are not looked for: that takes a model of
-language.
+language. A text that is JSON (a call of a tool, its definition, its result) stays JSON.
 """
 
 import ipaddress
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -38,7 +39,7 @@ def remove(strings: pa.LargeStringArray, kinds: Iterable[str]) -> tuple[pa.Large
     suspects = strings.filter(pa.array(suspect))
     for name in names:
         rows = np.flatnonzero(matches(suspects, KINDS[name].hint))
-        made = [replaced(suspects[row].as_py(), name) for row in rows]
+        made = [masked(suspects[row].as_py(), name) for row in rows]
         found[name] += sum(count for _, count in made)
         changed = np.zeros(len(suspects), dtype=bool)
         changed[[row for row, (_, count) in zip(rows, made, strict=True) if count]] = True
@@ -48,6 +49,41 @@ def remove(strings: pa.LargeStringArray, kinds: Iterable[str]) -> tuple[pa.Large
     if found.total():
         strings = pc.replace_with_mask(strings, pa.array(suspect), suspects)
     return strings, Counter({name: count for name, count in found.items() if count})
+
+
+def masked(text: str, kind: str) -> tuple[str, int]:
+    """`replaced`; in a JSON object or array within its strings and numbers alone, all else byte for byte as it was."""
+    return _replaced_in_json(text, kind) if _is_json(text) else replaced(text, kind)
+
+
+_HALF = re.compile("[\ud800-\udfff]")  # of a character: it can be escaped and not encoded
+_LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*')
+
+
+def _replaced_in_json(text: str, kind: str) -> tuple[str, int]:
+    """A string is masked as what it says, so escapes are no part of what is found; a number becomes a string."""
+    count = 0
+
+    def judged(match: re.Match[str]) -> str:
+        nonlocal count
+        said = json.loads(match[0]) if match[0].startswith('"') else match[0]
+        made, found = masked(said, kind)
+        count += found
+        if not found:
+            return match[0]
+        return json.dumps(made, ensure_ascii=match[0].isascii() or _HALF.search(made) is not None)
+
+    return _LITERAL.sub(judged, text), count
+
+
+def _is_json(text: str) -> bool:
+    if not text.lstrip().startswith(("{", "[")):
+        return False
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def replaced(text: str, kind: str) -> tuple[str, int]:

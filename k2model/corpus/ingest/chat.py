@@ -34,8 +34,7 @@ def dialogue(messages: Any, tools: str | None, effort: str | None, default: str)
     if not isinstance(messages, list) or not messages:
         raise BadMessages("expected a list with at least one turn")
     turns = [_turn(message, index) for index, message in enumerate(messages, 1)]
-    tools = tools or definitions(messages[0].get("tools") or None)
-    if tools:
+    if tools := _definitions(tools or definitions(messages[0].get("tools") or None)):
         if turns[0]["role"] != "system":
             turns.insert(0, {"role": "system", "content": ""})
         turns[0]["tools"] = tools
@@ -50,6 +49,14 @@ def dialogue(messages: Any, tools: str | None, effort: str | None, default: str)
         raise BadMessages(f"effort '{chosen}' is not one of {', '.join(EFFORTS)}")
     user = next((turn["content"] for turn in turns if turn["role"] == "user"), "")
     return chat(turns, chosen), user
+
+
+def _definitions(text: str | None) -> str:
+    """Definitions of tools spelled as the chat template spells them, "" when there are none."""
+    listed = _parsed(text) if text else []
+    if not isinstance(listed, list) or any(not isinstance(tool, dict) for tool in listed):
+        raise BadMessages("the definitions of tools are not a list of objects")
+    return json.dumps(listed, ensure_ascii=False) if listed else ""
 
 
 def _parsed(text: str) -> Any:

@@ -42,9 +42,9 @@ class EvaluationItems:
 def document_frame(table: pa.Table, items: EvaluationItems, stem: str) -> pd.DataFrame:
     """Flat columns of a frame of documents (`segments` as their number) and measures, a row per document.
 
-    `content` is the text without special tokens; `item_of_key` and `item_of_text` name the evaluation
-    item whose key or prompt the document has. `source_file` is what `stem` should be; a missing source is
-    another rule's matter.
+    `content` is the text without special tokens, `texts` counts the segments it is made of; `item_of_key` and
+    `item_of_text` name the evaluation item whose key or prompt the document has. `source_file` is what `stem`
+    should be; a missing source is another rule's matter.
     """
     frame = table.drop_columns(["segments"]).to_pandas()
     segments = table["segments"].combine_chunks()
@@ -54,7 +54,7 @@ def document_frame(table: pa.Table, items: EvaluationItems, stem: str) -> pd.Dat
     content = _joined_text(segments, only_text=True)
     frame["content"] = content.to_pandas()
     frame["text_bytes"] = pc.binary_length(content).to_numpy(zero_copy_only=False)
-    frame["texts"] = _count_segments(segments, lambda s: pc.equal(s.field("kind"), "text"))
+    frame["texts"] = _count_segments(segments, _is_text)
     frame["ascii_fraction"] = _ascii_fraction(content)
     frame["targets"] = _count_segments(segments, lambda s: pc.and_(s.field("loss"), pc.not_equal(s.field("text"), "")))
     frame["unknown_specials"] = _count_segments(segments, _is_unknown_special)
@@ -94,19 +94,22 @@ def _item_of_key(key: object, owner: Mapping[str, str]) -> str | None:
     return next((owner[one] for one in key.split("\n") if one in owner), None)
 
 
+def _is_text(segments: pa.StructArray) -> pa.Array:
+    return pc.is_in(segments.field("kind"), value_set=pa.array(["text", "frame"]))
+
+
 def _is_unknown_special(segments: pa.StructArray) -> pa.Array:
     known = pc.is_in(segments.field("text"), value_set=pa.array(SPECIAL_TOKENS))
-    is_text = pc.equal(segments.field("kind"), "text")
     is_special = pc.equal(segments.field("kind"), "special")
-    return pc.invert(pc.or_(is_text, pc.and_(is_special, known)))
+    return pc.invert(pc.or_(_is_text(segments), pc.and_(is_special, known)))
 
 
 def _joined_text(segments: pa.ListArray, only_text: bool = False) -> pa.StringArray:
-    """Each document's segments written one after the other, all or only those of kind `text`."""
+    """Each document's segments written one after the other, all or only what is no special token."""
     lengths = pc.fill_null(pc.list_value_length(segments), 0)
     offsets = np.concatenate([[0], np.cumsum(np.asarray(lengths, dtype=np.int32), dtype=np.int32)])
     flat = segments.flatten()
     texts = flat.field("text") if len(flat) else pa.array([], pa.string())
     if only_text and len(flat):
-        texts = pc.if_else(pc.equal(flat.field("kind"), "text"), texts, "")
+        texts = pc.if_else(_is_text(flat), texts, "")
     return pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), texts), "")

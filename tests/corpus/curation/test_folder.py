@@ -11,11 +11,20 @@ import pytest
 from k2model.corpus.curation.clean import profile_of
 from k2model.corpus.curation.folder import curate_folder
 from k2model.corpus.curation.funnel import read_overlap
-from k2model.corpus.documents import make_item, read_documents, read_items, source_file, write_documents
+from k2model.corpus.documents import (
+    make_document,
+    make_item,
+    part_path,
+    read_documents,
+    read_items,
+    source_file,
+    write_documents,
+)
 from k2model.corpus.errors import CorpusError
-from k2model.recipe.curation import GENERATED, PROSE, CurationProfile
-from k2model.recipe.schema import CorpusConfig, SourceConfig
-from tests.corpus.curation.planted import CONFIG, GOOD, curated, prose, sentences
+from k2model.corpus.markup import chat
+from k2model.recipe.curation import CHATS, GENERATED, PROSE, CurationProfile
+from k2model.recipe.schema import CorpusConfig, FieldMapping, SourceConfig
+from tests.corpus.curation.planted import CONFIG, GOOD, curated, prose, sentences, write_raw
 
 SHORT_ITEM = make_item("facts_heldout", "statement capital Peru 0", "The capital of Peru is", " Lima")
 
@@ -112,8 +121,34 @@ def test_languages_hosts_and_lines_are_those_of_the_profile(tmp_path):
 
 
 def test_sources_read_from_files_are_curated_and_generated_ones_are_not():
-    config = CorpusConfig(sources=(SourceConfig("chat/new"), SourceConfig("crawl", location="/data/crawl")))
-    assert [profile_of(name, config).name for name in ("chat/new", "crawl", "prose")] == ["generated", "files", "prose"]
+    chats = SourceConfig("chats", location="/data/chats", fields=FieldMapping(messages="messages"))
+    config = CorpusConfig(sources=(SourceConfig("chat/new"), SourceConfig("crawl", location="/data/crawl"), chats))
+    names = [profile_of(name, config).name for name in ("chat/new", "crawl", "chats", "prose")]
+    assert names == ["generated", "files", "chats", "prose"]
+
+
+def test_a_chat_from_files_is_judged_as_a_whole(tmp_path):
+    """Its roles are no words and no lines, and two texts never make one word."""
+    greeting = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]
+    long = [
+        turn
+        for sentence in sentences(Random(0), 10).split(".")
+        for turn in ({"role": "user", "content": "Go on."}, {"role": "assistant", "content": sentence})
+    ]
+    said = [{"role": "user", "content": "?!"}, {"role": "assistant", "content": "..."}]
+    config = CorpusConfig(
+        sources=(SourceConfig("mine", location="x", fields=FieldMapping(messages="m")),),
+        profiles=(CHATS, GENERATED),
+    )
+    documents = [make_document("mine", "chat", "CC0-1.0", f"{i}", chat(turns, "low"))
+                 for i, turns in enumerate((greeting, long, said))]  # fmt: skip
+    write_raw(tmp_path / "raw", {("train", "mine", 0): documents})
+    (tmp_path / "out").mkdir()
+    curate_folder(tmp_path / "raw", tmp_path / "out", config)
+    kept = read_documents(part_path(tmp_path / "out", "train", "mine"))
+    assert kept == documents[:2]
+    rejects = json.loads((tmp_path / "out/curation.json").read_text())["train"]["mine"]["rejects"]
+    assert list(rejects) == ["symbols"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """What changes a text: its one form, personal data, lines; and the language it is in."""
 
+import json
+
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -31,11 +34,13 @@ def strings(*texts):
     ],
 )
 def test_natural_text_is_brought_into_one_form(messy, clean):
-    assert normalise(strings("before ", messy, "after"), natural=True).to_pylist() == ["before", clean, "after"]
+    found = normalise(strings("before ", messy, "after"), np.ones(3, bool))
+    assert found.to_pylist() == ["before", clean, "after"]
 
 
 def test_generated_text_keeps_its_spaces():
-    assert normalise(strings(" t e n ", "a\r\n b "), natural=False).to_pylist() == [" t e n ", "a\n b "]
+    found = normalise(strings(" t e n ", "a\r\n b ", "a page "), np.array([False, False, True]))
+    assert found.to_pylist() == [" t e n ", "a\n b ", "a page"]
 
 
 def test_segments_are_rebuilt_with_special_tokens_untouched():
@@ -50,7 +55,8 @@ def test_segments_are_rebuilt_with_special_tokens_untouched():
     ]
     assert segments.rebuilt().to_pylist() == expected
     assert segments.joined().to_pylist() == ["".join(s["text"] for s in d) for d in expected]
-    assert segments.bodies().to_pylist() == ["".join(s["text"] for s in d if s["kind"] == "text") for d in expected]
+    assert segments.bodies().to_pylist() == ["ONE\n\nTWO", "É"]
+    assert segments.pages.tolist() == [False, False, True]
 
 
 FOUND = [
@@ -97,6 +103,28 @@ def test_personal_data_is_replaced_by_its_kind(kind, text, clean):
 @pytest.mark.parametrize(("kind", "text"), SPARED)
 def test_what_only_looks_like_it_stays(kind, text):
     assert pii.replaced(text, kind) == (text, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ('{"card": 4111111111111111, "n": -1.5e3}', '{"card": "[CREDIT_CARD]", "n": -1.5e3}'),
+        (r'{"to": "hello\nbob@site.org", "é": "\u00e9"}', r'{"to": "hello\n[EMAIL]", "é": "\u00e9"}'),
+        (r'[{"arguments": "{\"to\": \"bob@site.org\"}"}]', r'[{"arguments": "{\"to\": \"[EMAIL]\"}"}]'),
+        (r'{"a": "bob@site.org \ud83d\ude00 \ud800"}', r'{"a": "[EMAIL] \ud83d\ude00 \ud800"}'),
+        (r'{"a": "é bob@site.org \ud800"}', r'{"a": "\u00e9 [EMAIL] \ud800"}'),
+        ('{ "a": [ "é bob@site.org" ] }', '{ "a": [ "é [EMAIL]" ] }'),
+    ],
+)
+def test_what_is_json_stays_json(text, clean):
+    found, counts = pii.remove(strings(text), PII_KINDS)
+    assert found.to_pylist() == [clean] and counts.total() == 1
+    json.loads(clean)
+
+
+def test_what_only_begins_like_json_is_text():
+    found, _ = pii.remove(strings('{"n": bob@site.org', "[" * 100_000 + "bob@site.org"), PII_KINDS)
+    assert found.to_pylist() == ['{"n": [EMAIL]', "[" * 100_000 + "[EMAIL]"]
 
 
 def test_all_kinds_together_leave_nothing_to_find():

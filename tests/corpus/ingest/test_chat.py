@@ -63,6 +63,20 @@ def test_effort_and_tools_of_columns(tmp_path):
     assert '<tools>[{"name": "add"}]</tools>' in document["text"] and "<think>so</think>4" in document["text"]
 
 
+@pytest.mark.parametrize(
+    ("tools", "expected"),
+    [
+        ('[{"name":"add","unit":"\\u20ac"}]', '<|im_start|>system\n<tools>[{"name": "add", "unit": "€"}]</tools>'),
+        ("[]", "<|im_start|>user\n"),
+        ("", "<|im_start|>user\n"),
+    ],
+)
+def test_definitions_of_tools_are_spelled_as_the_template_spells_them(tools, expected, tmp_path):
+    rows = [{"messages": [QUESTION, ANSWER], "tools": tools}]
+    (document,) = ingested(tmp_path, rows, FieldMapping(messages="messages", tools="tools")).documents
+    assert document["text"].startswith(f"<|begin_of_text|>{expected}")
+
+
 def test_parquet_structs_are_turns(tmp_path):
     turns = [{"role": "user", "content": "2 + 2?", "think": None}, {"role": "assistant", "content": "4", "think": "so"}]
     write_parquet(tmp_path / "in/a.parquet", [{"messages": turns}, {"messages": None}])
@@ -77,7 +91,7 @@ def test_dialogues_of_one_first_question_lie_on_one_side(tmp_path):
         for i in range(240)
     ]
     found = ingested(tmp_path, rows, heldout=0.3)
-    questions = [{d["segments"][2]["text"] for d in side} for side in (found.train, found.heldout)]
+    questions = [{d["segments"][3]["text"] for d in side} for side in (found.train, found.heldout)]
     assert not questions[0] & questions[1] and len(questions[0] | questions[1]) == 60
     assert len({d["id"] for d in found.documents}) == 240
 
@@ -92,6 +106,8 @@ BAD = [
     ([{"role": "user", "content": [{"type": "image_url"}]}, ANSWER], "turn 1 has parts that are no text"),
     ([QUESTION, {"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]}], "needs a name and arguments"),
     ([QUESTION, {**ANSWER, "content": 4}], "turn 2: the content is not text"),
+    ([{**QUESTION, "tools": "add(a, b)"}, ANSWER], "not JSON"),
+    ([{**QUESTION, "tools": ["add"]}, ANSWER], "the definitions of tools are not a list of objects"),
 ]  # fmt: skip
 
 
