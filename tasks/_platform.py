@@ -13,6 +13,7 @@ from typing import Any
 
 from flytekit import Cache, PodTemplate, current_context, task
 from flytekit.core import local_cache
+from flytekit.deck import DeckField
 
 from k2model.recipe import Recipe, load_recipe
 from k2model.settings import home, recipe_name
@@ -23,6 +24,9 @@ RECIPE: Recipe = load_recipe(recipe_name())
 
 # Bumped by hand when a task's own code changes what it returns for the same inputs.
 TASK_VERSION = "1"
+
+# The list of packages is left out of decks: it starts pip twice, which asks for git, and an artifact's record has it.
+DECK_FIELDS = tuple(field for field in DeckField if field != DeckField.DEPENDENCIES)
 
 DATA_IMAGE = "{{.image.data}}"
 TRAIN_IMAGE = "{{.image.train}}"
@@ -68,7 +72,12 @@ def cached() -> Cache:
 
 def data_task(**options: Any) -> Callable:
     """A CPU task on the data image, cached, retried when its pod is lost."""
-    settings: dict[str, Any] = {"cache": cached(), "container_image": DATA_IMAGE, "retries": 2}
+    settings: dict[str, Any] = {
+        "cache": cached(),
+        "container_image": DATA_IMAGE,
+        "retries": 2,
+        "deck_fields": DECK_FIELDS,
+    }
     return task(**(settings | options))
 
 
