@@ -1,6 +1,6 @@
 # The K2 lifecycle. `make help` lists what there is; every target does its own set-up.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?= $(or $(shell command -v python3.11 || command -v python3),python3.11)
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
@@ -23,13 +23,16 @@ help: ## list the targets
 
 setup: $(READY) ## create .venv and install (done by the others when needed)
 
-# torch stands apart: its version is pinned, while the build (CPU or CUDA) is the machine's choice (TORCH_ARGS).
+# torch stands apart: its version is pinned, while the build (CPU or CUDA) is the machine's choice (TORCH_ARGS). The lock
+# is complete and installed without dependencies, since reasoning-gym's would bring pycosat, which needs a C compiler:
+# `pip check` misses it, the project does not. --use-pep517: old and new pip build the sources of three packages alike.
 $(READY): pyproject.toml requirements.lock
-	@$(PYTHON) -c 'import sys, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' || { \
-	  echo "Python 3.11 with venv is needed ('$(PYTHON)' is not): apt install python3.11-venv, or pass PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
+	  echo "Python 3.11 with venv is needed, which '$(PYTHON)' is not. Debian 12: apt install python3.11-venv;" \
+	    "with another Python 3.11: make PYTHON=/path/to/python3.11 $(or $(MAKECMDGOALS),setup)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet $(TORCH_ARGS) "torch==2.13.0"
-	$(BIN)/pip install --quiet -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --use-pep517 -r requirements.lock
 	$(BIN)/pip install --quiet --no-deps -e .
 	@touch $@
 

@@ -14,12 +14,16 @@ from typing import Any
 
 from flytekit import PodTemplate, current_context, task
 from flytekit.core.type_engine import TypeEngine
+from flytekit.deck import DeckField
 
 from k2model.recipe import PhaseConfig, Recipe, load_recipe
 from k2model.settings import recipe_name
 from tasks._elastic import TorchElastic
 
 RECIPE: Recipe = load_recipe(recipe_name())
+
+# The list of packages is left out of decks: it starts pip twice, which asks for git, and an artifact's record has it.
+DECK_FIELDS = tuple(field for field in DeckField if field != DeckField.DEPENDENCIES)
 
 DATA_IMAGE = "{{.image.data}}"
 TRAIN_IMAGE = "{{.image.train}}"
@@ -59,7 +63,7 @@ def show_progress() -> None:
 
 def data_task(**options: Any) -> Callable:
     """A CPU task on the data image, retried when its pod is lost."""
-    settings: dict[str, Any] = {"container_image": DATA_IMAGE, "retries": 2}
+    settings: dict[str, Any] = {"container_image": DATA_IMAGE, "retries": 2, "deck_fields": DECK_FIELDS}
     return task(**(settings | options))
 
 

@@ -26,8 +26,6 @@ from tasks.training import train_task
 
 #: Pods of one step at the same time; more parts wait.
 CONCURRENCY = 256
-#: A deck with our own page alone: Flyte's would run pip for a list of packages in every task.
-SHOWING: dict[str, Any] = {"enable_deck": True, "deck_fields": ()}
 
 
 @data_task()
@@ -36,7 +34,7 @@ def make(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactR
     return make_step(*_built(step, phase, plan, inputs))
 
 
-@data_task(**SHOWING)
+@data_task(enable_deck=True)
 def make_and_show(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef]) -> ArtifactRef:
     """Makes a step that has something to show; a gate gives back what it guards, so that what needs it waits."""
     store, built = _built(step, phase, plan, inputs)
@@ -69,7 +67,7 @@ def gather_parts(
     return gather(*_parted(step, phase, plan, inputs))
 
 
-@data_task(**SHOWING)
+@data_task(enable_deck=True)
 def gather_and_show(
     step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef], made: list[str]
 ) -> ArtifactRef:

@@ -12,10 +12,12 @@ PHASES = ("pretrain", "mid_1", "mid_2", "mid_3", "mid_4", "sft")
 
 
 def environment(home: Path) -> dict[str, str]:
+    """With no program of the machine: a lifecycle needs no compiler and no git."""
     (home / "tmp").mkdir(parents=True, exist_ok=True)
     own = {"K2_RECIPE": "smoke", "K2_HOME": str(home), "TMPDIR": str(home / "tmp"), "HOME": str(home)}
+    own |= {"PATH": str(PYFLYTE.parent), "PYTHONPATH": str(ROOT)}
     kept = {name: value for name, value in os.environ.items() if name not in ("K2_STORE", "MLFLOW_TRACKING_URI")}
-    return kept | own | {"PYTHONPATH": str(ROOT)}
+    return kept | own
 
 
 def command(overrides: dict | None = None) -> list[str]:

@@ -14,7 +14,7 @@ from tests.lifecycle import PHASES, PYFLYTE, ROOT, command, environment, lifecyc
 
 def test_ends_with_the_scores_and_the_places_of_what_it_made(finished):
     home, result = finished
-    assert "Scores per phase" in result.stdout
+    assert "Scores per phase" in result.stdout and "ERROR" not in result.stderr
     places = dict(
         line.split(maxsplit=1) for line in result.stdout.splitlines() if line.startswith(("report ", "release "))
     )

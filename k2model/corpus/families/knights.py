@@ -17,6 +17,7 @@ from typing import Any
 
 from k2model.corpus.documents import Item
 from k2model.corpus.families.task import Task
+from k2model.corpus.reasoning_gym import gym_module
 
 ORIGIN, LICENCE = "reasoning-gym knights_knaves", "Apache-2.0"
 DIFFICULTIES = ((2, 2), (2, 3), (3, 2))  # (depth, width) of a statement
@@ -31,11 +32,10 @@ Statement = tuple[Any, ...]
 
 def pool(rng: Random, size: int) -> list[Task]:
     """`size` distinct puzzles with exactly one solution each."""
-    from reasoning_gym.logic.knights_knaves import KKProblemSampler
-
+    sampler_class = gym_module("logic.knights_knaves").KKProblemSampler
     found: dict[str, Task] = {}
     for depth, width in DIFFICULTIES:
-        sampler = KKProblemSampler(0, len(NAMES), depth_constraint=depth, width_constraint=width)
+        sampler = sampler_class(0, len(NAMES), depth_constraint=depth, width_constraint=width)
         sampler.rng = _Dice(rng)
         shallow = (depth, width) != DIFFICULTIES[-1]
         attempts = itertools.repeat(None, min(size, SHALLOW_SAMPLES)) if shallow else itertools.repeat(None)

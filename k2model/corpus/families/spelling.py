@@ -7,15 +7,15 @@ from random import Random
 
 from k2model.corpus.documents import Item
 from k2model.corpus.families.task import Task
+from k2model.corpus.reasoning_gym import gym_module
 
 ORIGIN, LICENCE = "reasoning-gym words3to10.txt", "Apache-2.0"
 
 
 def pool(rng: Random, size: int) -> list[Task]:
     """Up to `size` distinct words in random order."""
-    from reasoning_gym.data import read_data_file
-
-    words = {word.strip() for word in read_data_file("words3to10.txt").splitlines()}
+    text = gym_module("data").read_data_file("words3to10.txt")
+    words = {word.strip() for word in text.splitlines()}
     usable = sorted(w for w in words if 3 <= len(w) <= 7 and w.isascii() and w.isalpha() and w.islower())
     rng.shuffle(usable)
     return [solve(word) for word in usable[:size]]

@@ -2,11 +2,15 @@
 
 import itertools
 import math
+import subprocess
+import sys
+from importlib.metadata import requires
 
 import pytest
 import sympy
 
 from k2model.corpus.documents import is_heldout
+from k2model.corpus.reasoning_gym import SOLVER, SOLVER_DATASETS
 from k2model.corpus.synthesis.errors import SynthesisError
 from k2model.corpus.synthesis.problems import family, known_families, logic, numbers, solved_families
 
@@ -21,6 +25,24 @@ def test_there_are_enough_families_of_mathematics_and_logic():
     domains = [family(name).draw(0, 0, 10).domain for name in solved_families()]
     assert domains.count("mathematics") >= 12 and domains.count("logic") >= 6
     assert set(solved_families()) < set(known_families())
+
+
+def test_without_the_sat_solver_only_what_needs_it_is_refused():
+    script = """if True:
+        import sys
+        sys.modules["pycosat"] = None  # its import fails, as where it is not installed
+        from k2model.corpus.synthesis.errors import SynthesisError
+        from k2model.corpus.synthesis.problems import family, known_families
+        for name in known_families():
+            try:
+                assert family(name).draw(3, 7, 30).question
+            except SynthesisError as error:
+                print(name, error, sep=": ")
+    """
+    refused = subprocess.check_output([sys.executable, "-c", script], text=True).splitlines()
+    assert [line.split(":")[0] for line in refused] == sorted(SOLVER_DATASETS)
+    assert all(f"pip install {SOLVER}" in line for line in refused)
+    assert SOLVER in (requires("reasoning-gym") or ())
 
 
 @pytest.mark.parametrize("name", [name for name in solved_families() if name != "syllogism"])

@@ -170,7 +170,7 @@ THREE = 'name = "t"\nkind = "thinking"\ncount = 3\n'
         (THREE + '[endpoint]\nmodle = "m"', "endpoint: field 'modle' is not known; did you mean 'model'"),
         (THREE + '[efforts]\nhigh = -1', "efforts must be at least 0"),
         (THREE + 'families = ["gdc"]', "did you mean 'gcd'"),
-        (THREE + 'families = ["zebra_puzzles"]', "no solver for zebra_puzzles; set teacher = 'endpoint'"),
+        (THREE + 'families = ["quantum_lock"]', "no solver for quantum_lock; set teacher = 'endpoint'"),
         ('name = "t"\nkind = "tools"\ncount = 3\nfamilies = ["shoping"]', "did you mean 'shopping'"),
         ('name = "t"\nkind = "constraints"\ncount = 3\nfamilies = ["bullet"]', "did you mean 'bullets'"),
         ('name = "t"\nkind = "chat"\ncount = 3\nfamilies = ["safty"]', "did you mean 'safety'"),

@@ -17,7 +17,7 @@ __all__ = ["Family", "Problem", "Solution", "family", "known_families", "solved_
 
 @cache
 def family(name: str) -> Family:
-    """Raises `SynthesisError` for a name that nobody knows."""
+    """Raises `SynthesisError` for a name that nobody knows, and where a package that it needs is absent."""
     if name in OURS:
         return OwnFamily(name, OURS[name])
     if name in GYM:

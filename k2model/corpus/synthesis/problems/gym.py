@@ -5,11 +5,14 @@ is text from outside, and those whose questions depend on the clock.
 """
 
 import re
+import sys
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 from k2model.corpus.documents import content_id, is_heldout
+from k2model.corpus.reasoning_gym import SOLVER, SOLVER_DATASETS, gym_module, has_solver
+from k2model.corpus.synthesis.errors import SynthesisError
 from k2model.corpus.synthesis.problems import logic, numbers
 from k2model.corpus.synthesis.problems.problem import Problem, Solution
 
@@ -64,6 +67,13 @@ _NOTATION = {"frac", "dfrac"}
 
 class GymFamily:
     def __init__(self, name: str):
+        """Raises `SynthesisError` where the task needs a solver that is not installed."""
+        if name in SOLVER_DATASETS and not has_solver():
+            raise SynthesisError(
+                f"problem family '{name}' needs {SOLVER}, which is compiled at installation and no part of the set-up; "
+                f"with a C compiler and Python's headers (Debian: gcc, python3.11-dev): "
+                f"{sys.executable} -m pip install {SOLVER}"
+            )
         self.name = name
         self.task = GYM[name]
 
@@ -98,9 +108,7 @@ class GymFamily:
 
     @cached_property
     def _dataset(self) -> Any:
-        import reasoning_gym
-
-        return reasoning_gym.create_dataset(self.name, seed=0, size=2**31, **self.task.settings)
+        return gym_module().create_dataset(self.name, seed=0, size=2**31, **self.task.settings)
 
 
 def _words(text: str) -> set[str]:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from k2model.corpus.reasoning_gym import gym_module
 from k2model.corpus.synthesis.problems.problem import Solution
 
 Metadata = Mapping[str, Any]
@@ -152,12 +153,11 @@ def count_bits(metadata: Metadata, _: str) -> Solution:
 
 
 def leg_counting(metadata: Metadata, _: str) -> Solution:
-    from reasoning_gym.arithmetic.leg_counting import ANIMALS
-
+    legs = gym_module("arithmetic.leg_counting").ANIMALS
     steps, parts = [], []
     for animal, count in metadata["animals"].items():
-        parts.append(count * ANIMALS[animal])
-        steps.append(f"{animal}: {count} * {ANIMALS[animal]} = {parts[-1]}")
+        parts.append(count * legs[animal])
+        steps.append(f"{animal}: {count} * {legs[animal]} = {parts[-1]}")
     total = sum(parts)
     brief = " + ".join(map(str, parts)) + f" = {total}"
     check = f"Added from the end, {' + '.join(map(str, reversed(parts)))} is {total} as well."
