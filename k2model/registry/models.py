@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from k2model.recipe.schema import PhaseKind
 from k2model.registry.subject import KEY, Subject, model_tags
+from k2model.registry.tracking import ensured
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,8 +34,12 @@ def logged_model(client: "MlflowClient", run: "Run", subject: Subject) -> str:
 def model_version(client: "MlflowClient", tracking_uri: str, run_id: str, model_id: str, subject: Subject) -> int:
     """The version of the line's registered model that stands for this run, its source the checkpoint's address."""
     name = subject.model_name
-    if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(name, description=f"Checkpoints of recipe '{subject.recipe_name}' by phase.")
+    ensured(
+        lambda: next(iter(client.search_registered_models(f"name = '{name}'")), None),
+        lambda: client.create_registered_model(
+            name, description=f"Checkpoints of recipe '{subject.recipe_name}' by phase."
+        ),
+    )
     found = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
     if found:
         version = found[0].version

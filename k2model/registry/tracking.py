@@ -4,16 +4,17 @@ import contextlib
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
+from k2model.registry.database import database_file, prepare
 from k2model.registry.registration import RegistryError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-SQLITE = "sqlite:///"
+T = TypeVar("T")
+
 #: MLflow would try seven times with growing pauses, and wait two minutes for each answer.
 PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -24,15 +25,13 @@ PATIENCE = {
 
 @contextlib.contextmanager
 def tracking(tracking_uri: str) -> Iterator["MlflowClient"]:
-    """A client of the tracking server or file. The folder of a SQLite file is made.
+    """A client of the tracking server or file; a SQLite file is made, with its folder, when there is none.
 
     Raises `RegistryError` naming the URI for whatever goes wrong with MLflow inside the block.
     """
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     for name, value in PATIENCE.items():
         os.environ.setdefault(name, value)
-    if tracking_uri.startswith(SQLITE):
-        _prepare_sqlite(tracking_uri)
     import requests
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
@@ -41,7 +40,13 @@ def tracking(tracking_uri: str) -> Iterator["MlflowClient"]:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
-        yield MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+        if file := database_file(tracking_uri):
+            prepare(file)
+        client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+    except (OSError, ImportError, sqlite3.Error, MlflowException, SQLAlchemyError) as error:
+        raise _unusable(tracking_uri, error) from error
+    try:
+        yield client
     except (MlflowException, SQLAlchemyError, requests.RequestException) as error:
         raise _unusable(tracking_uri, error) from error
 
@@ -51,29 +56,30 @@ def artifact_location(tracking_uri: str, experiment: str) -> str | None:
 
     Without it MLflow would make `./mlruns` wherever the command happens to be run.
     """
-    if not tracking_uri.startswith(SQLITE):
-        return None
-    return (_sqlite_path(tracking_uri).parent / "mlflow_artifacts" / experiment).as_uri()
+    file = database_file(tracking_uri)
+    return (file.parent / "mlflow_artifacts" / experiment).as_uri() if file else None
 
 
-def _prepare_sqlite(tracking_uri: str) -> None:
-    """Find out in milliseconds what MLflow would retry for a minute and a half."""
-    path = _sqlite_path(tracking_uri)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.closing(sqlite3.connect(path)) as connection:
-            connection.execute("PRAGMA schema_version").fetchone()
-    except (OSError, sqlite3.Error) as error:
-        raise _unusable(tracking_uri, error) from error
+def ensured(find: Callable[[], T | None], create: Callable[[], object]) -> T:
+    """What `find` gives, after `create` if it gives None. Another process may create it in between; that is as good."""
+    from mlflow.exceptions import MlflowException
 
-
-def _sqlite_path(tracking_uri: str) -> Path:
-    return Path(tracking_uri.removeprefix(SQLITE).partition("?")[0]).absolute()
+    found = find()
+    if found is None:
+        try:
+            create()
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        found = find()
+    assert found is not None
+    return found
 
 
 def _unusable(tracking_uri: str, error: Exception) -> RegistryError:
     return RegistryError(
-        f"MLflow at {tracking_uri} did not take the registration: {type(error).__name__}: {str(error)[:500]}. "
-        "Checkpoints and scores are safe in the store. Check MLFLOW_TRACKING_URI and that the server runs (or that "
-        "the file can be written), then run again: finished phases are not trained again, only registered."
+        f"MLflow at {tracking_uri} did not take the registration: {type(error).__name__}: "
+        f"{str(error)[:500]}. Checkpoints and scores are safe in the store. Check MLFLOW_TRACKING_URI and "
+        "that the server runs and takes your login (or that the file can be written, or that the database's driver is "
+        "installed), then run again: finished phases are not trained again, only registered."
     )
