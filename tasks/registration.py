@@ -6,13 +6,13 @@ from k2model.artifacts import ArtifactRef
 from k2model.planning import StoreRef
 from k2model.recipe import PhaseConfig, Recipe
 from k2model.registry import Registration
+from k2model.settings import tracking_uri
 from tasks._platform import DATA_IMAGE
 
 
 @task(container_image=DATA_IMAGE, retries=2)
 def register(
     store: StoreRef,
-    tracking_uri: str,
     recipe: Recipe,
     phase: PhaseConfig,
     corpus: ArtifactRef,
@@ -26,7 +26,7 @@ def register(
     from k2model.registry import register_phase
 
     return register_phase(
-        tracking_uri=tracking_uri,
+        tracking_uri=tracking_uri(),
         store=store.open(),
         recipe_name=recipe.name,
         model=recipe.model,

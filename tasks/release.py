@@ -7,6 +7,7 @@ from k2model.planning import StoreRef
 from k2model.recipe import Recipe
 from k2model.registry import Registration
 from k2model.reporting import LifecycleResult, PhaseResult
+from k2model.settings import tracking_uri
 from tasks._platform import DATA_IMAGE, data_task, show_deck
 from tasks._types import Artifact
 
@@ -47,10 +48,8 @@ def release(store: StoreRef, result: LifecycleResult) -> Artifact:
 
 
 @task(container_image=DATA_IMAGE)
-def summarize(
-    store: StoreRef, tracking_uri: str, result: LifecycleResult, report: ArtifactRef, release: ArtifactRef
-) -> str:
+def summarize(store: StoreRef, result: LifecycleResult, report: ArtifactRef, release: ArtifactRef) -> str:
     """Print the scores and say where everything is; never cached, so that a run without work says it too."""
     from k2model.reporting import print_summary
 
-    return print_summary(store.open(), tracking_uri, result, report, release)
+    return print_summary(store.open(), tracking_uri(), result, report, release)

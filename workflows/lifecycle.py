@@ -44,7 +44,6 @@ def full_lifecycle(overrides: dict = {}) -> str:  # noqa: B006  Flyte reads the 
     )
     return summarize(
         store=plan.store,
-        tracking_uri=plan.tracking_uri,
         result=result,
         report=report(store=plan.store, result=result),
         release=release(store=plan.store, result=result),

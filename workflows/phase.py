@@ -71,7 +71,6 @@ def run_phase(
     )
     registration = register(
         store=plan.store,
-        tracking_uri=plan.tracking_uri,
         recipe=plan.recipe,
         phase=plan.phases[name],
         corpus=data.corpus,

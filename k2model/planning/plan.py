@@ -42,24 +42,23 @@ class DataPlan:
 
 @dataclass(frozen=True)
 class LifecyclePlan:
-    """Everything the tasks of one run need, by name."""
+    """Everything the tasks of one run need, by name, but for where MLflow is: that may hold a password, and what passes
+    through an orchestrator is shown. Tasks read `k2model.settings.tracking_uri` where they run."""
 
     recipe: Recipe
     store: StoreRef
-    tracking_uri: str
     phases: dict[str, PhaseConfig]
     data: DataPlan
     lengths: list[int]  # every sequence length of the recipe, ascending, in tokens
 
 
-def resolve(recipe_name: str, overrides: Mapping[str, Any], store_uri: str, tracking_uri: str) -> LifecyclePlan:
+def resolve(recipe_name: str, overrides: Mapping[str, Any], store_uri: str) -> LifecyclePlan:
     """Load and check the recipe, open the store. Raises K2Error for anything a user has to mend."""
     recipe = load_recipe(recipe_name, overrides)
     store = Store.open(store_uri)
     return LifecyclePlan(
         recipe=recipe,
         store=StoreRef(store.uri, _generation(store)),
-        tracking_uri=tracking_uri,
         phases={phase.name: phase for phase in recipe.phases},
         data=data_plan(recipe),
         lengths=sorted({phase.sequence_length for phase in recipe.phases}),

@@ -19,6 +19,7 @@ from k2model.registry.models import logged_model, model_version, move_aliases
 from k2model.registry.registration import Registration
 from k2model.registry.subject import KEY, Subject, run_tags
 from k2model.registry.tracking import artifact_location, ensured, tracking
+from k2model.settings import masked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -87,7 +88,7 @@ def _finished(client: "MlflowClient", tracking_uri: str, subject: Subject) -> Re
     if run is None or run.info.status != "FINISHED" or RESULT not in run.data.tags:
         return None
     # The same server may be reached by another address than when the run was made.
-    registration = replace(Registration.from_json(run.data.tags[RESULT]), tracking_uri=tracking_uri)
+    registration = replace(Registration.from_json(run.data.tags[RESULT]), tracking_uri=masked(tracking_uri))
     return registration if (registration.gates, registration.passed) == (subject.verdicts, subject.passed) else None
 
 
@@ -121,7 +122,7 @@ def _complete(client: "MlflowClient", tracking_uri: str, store: Store, subject: 
     registration = Registration(
         key=subject.key,
         phase=subject.phase.name,
-        tracking_uri=tracking_uri,
+        tracking_uri=masked(tracking_uri),
         run_id=run_id,
         model_id=model_id,
         model_name=subject.model_name,

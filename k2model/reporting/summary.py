@@ -4,6 +4,7 @@ from k2model.artifacts import ArtifactRef, Store
 from k2model.reporting.report import PAGE
 from k2model.reporting.run import LifecycleResult
 from k2model.reporting.scores import lifecycle_summary
+from k2model.settings import masked
 
 
 def print_summary(
@@ -17,6 +18,6 @@ def print_summary(
         (
             f"report    {store.fetch(report) / PAGE}",
             f"release   {store.fetch(release)}",
-            f"tracking  {tracking_uri}",
+            f"tracking  {masked(tracking_uri)}",
         )
     )

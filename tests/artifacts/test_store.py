@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -237,6 +238,13 @@ def test_a_record_whose_names_are_no_names_is_refused(store: Store, identity: Id
         store.find(identity)
     with pytest.raises(CorruptArtifact, match="is not an artifact's record"):
         store.records("corpus")
+
+
+@pytest.mark.parametrize("uri", ["s3://key:CA/NA@RY@bucket/store", "s3://bucket/store?X-Amz-Signature=CANARY"])
+def test_an_address_with_credentials_is_refused_without_telling_them(uri: str) -> None:
+    with pytest.raises(ArtifactError, match="AWS_ACCESS_KEY_ID") as told:
+        Store.open(uri)
+    assert "***" in str(told.value) and not {"CA/NA", "RY", "CANARY"} & {*re.split(r"[@=/ ]", str(told.value))}
 
 
 def test_damaged_store_file_is_named(store: Store) -> None:

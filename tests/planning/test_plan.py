@@ -11,7 +11,7 @@ from k2model.versions import STEP_VERSIONS
 
 
 def generation(root: Path) -> str:
-    return resolve("smoke", {}, str(root), "sqlite://").store.generation
+    return resolve("smoke", {}, str(root)).store.generation
 
 
 def build(root: Path, name: str) -> Path:

@@ -1,7 +1,13 @@
 """Registration into a real MLflow on SQLite, read back through MLflow's own client alone."""
 
+import base64
+import http.server
 import itertools
 import json
+import os
+import re
+import threading
+import traceback
 from pathlib import Path
 
 import pytest
@@ -229,6 +235,57 @@ def test_an_unusable_server_is_named_and_the_remedy_given(
     message = str(failure.value)
     assert f"MLflow at {uri} did not take the registration" in message
     assert "safe in the store" in message and "run again" in message
+
+
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        ("http://CANARY:CA@NA:RY@127.0.0.1:9", "MLflow at http://***@127.0.0.1:9 did not take the registration"),
+        ("postgresql+nodriver://CANARY:CANARY@host/db", "MLflow at postgresql+nodriver://***@host/db did not take"),
+        ("htps://user:CANARY@host", "MLflow at htps://***@host did not take the registration"),
+        ("postgresql://user:CA@NARY@host/db", "MLFLOW_TRACKING_URI=postgresql://*** is no address"),
+        ("https://user:CA/NARY@host", "MLFLOW_TRACKING_URI=https://*** is no address"),
+        ("https://user:12/CANARY@host", "special characters percent-encoded"),
+        ("https://us/er:CANARY@host", "special characters percent-encoded"),
+        ("https://host/mlflow?token=CANARY", "login is given by MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
+    ],
+)
+def test_no_error_tells_a_password(uri: str, words: str, store: Store, monkeypatch, capfd, caplog) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    phase = make_phase(store, "pretrain", {})
+    with pytest.raises(RegistryError, match=re.escape(words)) as failure:
+        phase.register(uri, store, "unusable")
+    told = "".join(traceback.format_exception(failure.value)) + caplog.text + "".join(capfd.readouterr())
+    assert not re.search("CA|NARY", told), told
+
+
+def test_the_login_of_a_server_reaches_it_and_nobody_else(store: Store, monkeypatch, capfd) -> None:
+    """MLflow is given the address without it, since it prints addresses."""
+    seen = []
+
+    class Refusing(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers["Authorization"])
+            self.send_error(403)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    canary = "CANARY"  # not in the lines that a traceback shows
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "somebody else")
+    with http.server.HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        host = f"127.0.0.1:{server.server_port}"
+        with pytest.raises(RegistryError, match=re.escape(f"MLflow at http://***@{host} did not take")) as failure:
+            with tracking(f"http://me%40work:{canary}%2F@{host}") as client:
+                assert canary not in client.tracking_uri
+                client.search_experiments()
+        server.shutdown()
+    assert [base64.b64decode(found.removeprefix("Basic ")) for found in seen] == [b"me@work:CANARY/"]
+    assert os.environ["MLFLOW_TRACKING_USERNAME"] == "somebody else" and "MLFLOW_TRACKING_PASSWORD" not in os.environ
+    assert canary not in "".join(traceback.format_exception(failure.value)) + "".join(capfd.readouterr())
 
 
 def test_nothing_is_written_but_the_database(store: Store, tracking_uri: str, tmp_path: Path, monkeypatch) -> None:
