@@ -1,16 +1,18 @@
 """A checkpoint in MLflow's model registry: logged model, version and aliases, all by reference."""
 
+import logging
 from typing import TYPE_CHECKING
 
-from k2model.recipe.schema import PhaseKind
-from k2model.registry.subject import KEY, Subject, model_tags
+from k2model.registry.subject import CHAMPION, KEY, Subject, model_tags
 from k2model.registry.tracking import ensured
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-CANDIDATE, CHAMPION = "candidate", "champion"
+CANDIDATE = "candidate"
+
+_log = logging.getLogger(__name__)
 
 
 def logged_model(client: "MlflowClient", run: "Run", subject: Subject) -> str:
@@ -65,9 +67,14 @@ def move_aliases(client: "MlflowClient", version: int, subject: Subject) -> tupl
     """Point the aliases that this version has earned at it, unless they are at a newer one."""
     name, phase = subject.model_name, subject.phase
     earned = [CANDIDATE, phase.name]
-    if phase.kind is PhaseKind.SFT and subject.passed:
+    if subject.promotion == CHAMPION:
         earned.append(CHAMPION)
     held = client.get_registered_model(name).aliases
+    if int(held.get(CHAMPION, 0)) == version and CHAMPION not in earned:
+        _log.warning(
+            "version %d of %s has the alias champion from before, promotion now: %s. It stays, since somebody may "
+            "serve it: set the alias to a version that you trust", version, name, subject.promotion,
+        )  # fmt: skip
     for alias in earned:
         if int(held.get(alias, 0)) < version:
             client.set_registered_model_alias(name, alias, str(version))

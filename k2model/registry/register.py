@@ -4,12 +4,13 @@ Every write is one that may be repeated, and the run is marked finished last: a 
 cut short is completed by the next call, never made twice.
 """
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from k2model.artifacts import ArtifactRef, Identity, Store
 from k2model.artifacts.parts import PATIENCE_SECONDS
-from k2model.recipe.schema import GateConfig, ModelConfig, PhaseConfig
+from k2model.recipe.schema import GateConfig, ModelConfig, PhaseConfig, PhaseKind
 from k2model.registry.facts import parameters, read_scores, read_training, registration_key
 from k2model.registry.gates import judge
 from k2model.registry.ledger import record_decision
@@ -24,6 +25,8 @@ from k2model.settings import masked
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
+_log = logging.getLogger(__name__)
 
 RESULT = "k2.registration"  # tag of a finished run: the registration as JSON
 MAX_BATCH = 100  # parameters or tags a request
@@ -47,8 +50,9 @@ def register_phase(
 
     Experiment `k2/<recipe>`, run named by the phase, registered model `k2-<recipe>` whose version points
     at the checkpoint in the store. Aliases: `candidate` is the line's newest version, `<phase>` the
-    phase's newest, `champion` moves to a version of supervised fine-tuning when every gate of its
-    phases was passed, and stays where it was otherwise. Changed gates are judged anew.
+    phase's newest, `champion` moves to a version of supervised fine-tuning which has a gate of its own,
+    when all gates of it and of the phases before it were passed, and stays where it was otherwise.
+    Changed gates are judged anew.
 
     Raises `RegistryError` when MLflow cannot be used or a gate names an unknown score, and the
     store's errors when an artifact is missing or damaged.
@@ -89,7 +93,9 @@ def _finished(client: "MlflowClient", tracking_uri: str, subject: Subject) -> Re
         return None
     # The same server may be reached by another address than when the run was made.
     registration = replace(Registration.from_json(run.data.tags[RESULT]), tracking_uri=masked(tracking_uri))
-    return registration if (registration.gates, registration.passed) == (subject.verdicts, subject.passed) else None
+    decided = (registration.gates, registration.passed, registration.gates_so_far, registration.promotion)
+    wanted = (subject.verdicts, subject.passed, subject.gates_so_far, subject.promotion)
+    return registration if decided == wanted else None
 
 
 def _find_run(client: "MlflowClient", experiment_id: str, subject: Subject) -> "Run | None":
@@ -131,7 +137,11 @@ def _complete(client: "MlflowClient", tracking_uri: str, store: Store, subject: 
         gates=subject.verdicts,
         tokens_seen=subject.tokens_seen,
         passed=subject.passed,
+        gates_so_far=subject.gates_so_far,
+        promotion=subject.promotion,
     )
+    told = f"; promotion: {subject.promotion}" if subject.phase.kind is PhaseKind.SFT else ""
+    _log.info("%s: registered as version %d of %s%s", subject.phase.name, version, subject.model_name, told)
     record_decision(store.uri, registration, subject.references["checkpoint"].digest)
     client.set_tag(run_id, RESULT, registration.to_json())
     client.set_terminated(run_id, "FINISHED", end_time=trained.ended)

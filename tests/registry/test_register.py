@@ -8,6 +8,7 @@ import os
 import re
 import threading
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -165,7 +166,7 @@ def test_champion_moves_only_when_every_gate_of_every_phase_passed(store: Store,
         GateConfig("sft", "arithmetic/high", 0.5, minus="arithmetic/low"),
     )
 
-    def line(seed: int, facts: float, high: float):
+    def line(seed: int, facts: float, high: float, gates: tuple[GateConfig, ...] = gates):
         pretrain = make_phase(store, "pretrain", {"facts": facts}, seed=seed)
         sft = make_phase(store, "sft", {"arithmetic/high": high, "arithmetic/low": 0.25}, seed=seed)
         parent = pretrain.register(tracking_uri, store, "champions", gates)
@@ -176,21 +177,35 @@ def test_champion_moves_only_when_every_gate_of_every_phase_passed(store: Store,
         return int(held) if held else None
 
     weak_end = line(0, facts=0.9, high=0.74)
-    assert not weak_end.passed
+    assert not weak_end.passed and weak_end.promotion == "none: not passed: arithmetic/high - arithmetic/low"
     assert weak_end.gates == (GateVerdict("sft", "arithmetic/high", "arithmetic/low", 0.49, 0.5, False),)
     assert (holder("champion"), holder("sft")) == (None, weak_end.version)
     good = line(1, facts=0.7, high=0.75)
     assert good.passed and good.aliases == ("candidate", "sft", "champion")
     assert holder("champion") == good.version
     weak_start = line(2, facts=0.69, high=0.9)
+    assert weak_start.promotion.startswith("none: a gate of a phase before was not passed")
     assert not weak_start.passed and all(gate.passed for gate in weak_start.gates)
     assert holder("champion") == good.version
     assert holder("candidate") == weak_start.version
 
+    for without in ((), gates[:1]):  # no gate at all; none on the phase itself
+        ruined = line(3 + len(without), facts=0.9, high=0.0, gates=without)
+        assert ruined.promotion == "none: no gate is declared on phase sft"
+        assert ruined.aliases == ("candidate", "sft")
+        assert holder("champion") == good.version and holder("candidate") == ruined.version
+        tags = client.get_model_version("k2-champions", str(ruined.version)).tags
+        assert tags["k2.promotion"] == ruined.promotion
+        assert tags["k2.gates_passed_so_far"] == ("true" if without else "none declared")
+        assert read_ledger(store.uri)[-1]["passed_so_far"] is (True if without else None)
+        assert read_ledger(store.uri)[-1]["promotion"] == ruined.promotion
+    only_the_last = line(5, facts=0.0, high=0.9, gates=gates[1:])
+    assert only_the_last.promotion == "champion" and holder("champion") == only_the_last.version
+
     tags = client.get_model_version("k2-champions", str(weak_end.version)).tags
     assert tags["k2.gate.arithmetic/high - arithmetic/low"] == "failed: 0.4900, at least 0.5"
     decisions = [(d["version"], [v["passed"] for v in d["verdicts"]]) for d in read_ledger(store.uri)]
-    assert decisions == [(1, [True]), (2, [False]), (3, [True]), (4, [True]), (5, [False]), (6, [True])]
+    assert decisions[:6] == [(1, [True]), (2, [False]), (3, [True]), (4, [True]), (5, [False]), (6, [True])]
 
 
 def test_a_changed_gate_is_judged_anew_on_the_same_run(store: Store, tracking_uri: str, client) -> None:
@@ -202,6 +217,19 @@ def test_a_changed_gate_is_judged_anew_on_the_same_run(store: Store, tracking_ur
     assert [d["passed_so_far"] for d in read_ledger(store.uri)] == [False, True]
     assert client.get_run(loose.run_id).data.tags["k2.gate.facts"].startswith("passed")
     assert len(client.get_metric_history(loose.run_id, "train/loss")) == STEPS
+
+
+def test_an_alias_that_is_not_earned_any_more_is_told(store: Store, tracking_uri: str, client, caplog) -> None:
+    phase = make_phase(store, "sft", {"facts": 0.6})
+    alone = replace(phase, config=replace(phase.config, parent=""))
+    champion = alone.register(tracking_uri, store, "ungated", (GateConfig("sft", "facts", 0.5),))
+    assert champion.promotion == "champion"
+    with caplog.at_level("INFO"):
+        again = alone.register(tracking_uri, store, "ungated")
+    assert (again.version, again.promotion) == (champion.version, "none: no gate is declared on phase sft")
+    assert int(client.get_registered_model("k2-ungated").aliases["champion"]) == again.version
+    assert "has the alias champion from before" in caplog.text
+    assert "promotion: none: no gate is declared" in caplog.text
 
 
 def test_a_gate_on_an_unknown_score_says_which_was_meant(store: Store, tracking_uri: str) -> None:
