@@ -40,10 +40,12 @@ lifecycle: $(READY) ## train, evaluate and release a small K2 through all its ph
 	@mkdir -p "$(K2_HOME)/tmp"
 	TMPDIR="$(K2_HOME)/tmp" $(BIN)/pyflyte run workflows/lifecycle.py full_lifecycle --overrides '$(OVERRIDES)'
 
+# The address may hold a password, so it travels in the environment: not shown by make, nor by ps.
+ui: export MLFLOW_BACKEND_STORE_URI = $(TRACKING)
 ui: $(READY) ## MLflow UI on 127.0.0.1:5000
-	@mkdir -p "$(K2_HOME)"
+	@$(BIN)/python -m k2model.registry.tracking
 	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui \
-	  --backend-store-uri "$(TRACKING)" --host 127.0.0.1 --port $(PORT) --workers 1
+	  --host 127.0.0.1 --port $(PORT) --workers 1
 
 test: $(READY) ## the whole test suite
 	$(BIN)/python -m pytest

@@ -20,7 +20,7 @@ from k2model.cli_recheck import recheck
 from k2model.cli_synth import synth
 from k2model.cli_tokenizer import tokenizer
 from k2model.errors import K2Error
-from k2model.settings import recipe_name, tracking_uri
+from k2model.settings import recipe_name
 from k2model.terminal import as_json_option, console, overrides_option, pairs, records, show, store_option, table
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def plan(recipe: str, overrides: tuple[str, ...], store: str, as_json: bool) -> 
     """
     from k2model.lifecycle.plan import dry_run, resolve
 
-    decisions = dry_run(resolve(recipe, pairs(overrides), store, tracking_uri()))
+    decisions = dry_run(resolve(recipe, pairs(overrides), store))
     rows = [(d.name, d.action, d.reason or d.uri) for d in decisions]
     show(("step", "action", "why / where"), rows, as_json)
 

@@ -1,4 +1,4 @@
-"""The environment variables of the project, all read here.
+"""The environment variables of the project, all read here, and what of an address may be shown.
 
 | variable | default | what it sets |
 |---|---|---|
@@ -10,14 +10,27 @@
 
 An S3 store is reached with the usual settings of its client, which this project does not read:
 `AWS_ENDPOINT_URL` (or `FSSPEC_S3_ENDPOINT_URL`), `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
-`AWS_REGION`, `AWS_PROFILE`.
+`AWS_REGION`, `AWS_PROFILE`. A tracking server with a login takes `MLFLOW_TRACKING_USERNAME` and
+`MLFLOW_TRACKING_PASSWORD`, or `MLFLOW_TRACKING_TOKEN`, which MLflow reads itself.
+
+Secrets stay in the environment. Addresses of stores and data may hold none, since they are recorded;
+`MLFLOW_TRACKING_URI` may, for a database such as `postgresql://user:password@host/db`: tasks read it where
+they run, and what is passed on, recorded or shown is `masked`.
 
 A variable that is set to the empty string counts as not set. Values are read at every call, so that
 a test or a worker may change them.
 """
 
 import os
+import re
 from pathlib import Path
+from urllib.parse import unquote_plus
+
+MASK = "***"
+# User and password, up to the last @: passwords are found with an @, : or / in them, too. Rather too much is masked.
+_USER = re.compile(r"(?<=://)(?:[^\s/?#:]*:\S*@|[^\s/?#]*@)")
+_PARAMETER = re.compile(r"(?<=[?&;#])([^=&;#?/\s]+)=([^&\s]*)")
+_SECRET = re.compile(r"sig|token|secret|key|pass|pwd|cred|auth|jwt|session|user|uid|login|odbc_connect", re.IGNORECASE)
 
 
 def recipe_name() -> str:
@@ -43,3 +56,25 @@ def tracking_uri() -> str:
 def world_size() -> int:
     """How many processes train together, as torchrun tells its workers; 1 outside of it."""
     return int(os.environ.get("WORLD_SIZE") or "1")
+
+
+def masked(address: str) -> str:
+    """An address as it may be shown and recorded: `***` for user and password in front of the host, and for the
+    parameters behind it whose name says that they are secret, or that hold such an address themselves."""
+    return masked_text(re.sub(r"\s", "%20", address)) if "://" in address else address
+
+
+def holds_secret(address: str) -> bool:
+    """Whether something of an address is not to be shown or recorded."""
+    return MASK in masked(address) and masked(address) != address
+
+
+def masked_text(text: str) -> str:
+    """`text` with every address in it masked; an address ends where white space begins."""
+    return _PARAMETER.sub(_masked_parameter, _USER.sub(f"{MASK}@", text))
+
+
+def _masked_parameter(found: re.Match[str]) -> str:
+    name, value = found.groups()
+    secret = _SECRET.search(unquote_plus(name)) or holds_secret(unquote_plus(value))
+    return f"{name}={MASK if secret else masked_text(value)}"

@@ -5,6 +5,7 @@ from flytekit import task
 from k2model.artifacts import ArtifactRef, Store
 from k2model.lifecycle import LifecyclePlan
 from k2model.registry import Registration
+from k2model.settings import tracking_uri
 from tasks._platform import DATA_IMAGE
 
 
@@ -23,7 +24,7 @@ def register(
     from k2model.registry import register_phase
 
     return register_phase(
-        tracking_uri=plan.tracking_uri,
+        tracking_uri=tracking_uri(),
         store=Store.open(plan.store),
         recipe_name=plan.recipe.name,
         model=plan.recipe.model,

@@ -6,18 +6,19 @@ from k2model.artifacts import ArtifactRef, Store
 from k2model.artifacts.result import LifecycleResult
 from k2model.lifecycle import LifecyclePlan
 from k2model.registry import Registration
+from k2model.settings import tracking_uri
 from tasks._platform import DATA_IMAGE
 
 
 @task(container_image=DATA_IMAGE)
 def summarize(plan: LifecyclePlan, made: dict[str, ArtifactRef], registrations: list[Registration]) -> str:
-    """Print the scores and say where everything is; `registrations` are waited for."""
+    """Print the scores, say where everything is and what was promoted."""
     from k2model.reporting import print_summary
 
     result = LifecycleResult(
         plan.recipe, {name: ref for name, ref in made.items() if name not in ("report", "release")}
     )
-    return print_summary(Store.open(plan.store), plan.tracking_uri, result, made["report"], made["release"])
+    return print_summary(Store.open(plan.store), tracking_uri(), result, registrations)
 
 
 @task(container_image=DATA_IMAGE)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PYFLYTE = Path(sys.executable).parent / "pyflyte"
+CANARY = "canary-in-a-tracking-uri"  # as a secret part of the address; nothing that a run leaves may have it
 PHASES = ("pretrain", "mid_1", "mid_2", "mid_3", "mid_4", "sft")
 
 
@@ -16,7 +17,8 @@ def environment(home: Path) -> dict[str, str]:
     (home / "tmp").mkdir(parents=True, exist_ok=True)
     own = {"K2_RECIPE": "smoke", "K2_HOME": str(home), "TMPDIR": str(home / "tmp"), "HOME": str(home)}
     own |= {"PATH": str(PYFLYTE.parent), "PYTHONPATH": str(ROOT)}
-    kept = {name: value for name, value in os.environ.items() if name not in ("K2_STORE", "MLFLOW_TRACKING_URI")}
+    own["MLFLOW_TRACKING_URI"] = f"sqlite:///{home / 'mlflow.db'}?password={CANARY}"
+    kept = {name: value for name, value in os.environ.items() if name != "K2_STORE"}
     return kept | own
 
 

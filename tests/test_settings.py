@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from k2model import settings
+from k2model.errors import K2Error, showable
 
 
 @pytest.fixture(autouse=True)
@@ -42,3 +43,52 @@ def test_each_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_empty_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("K2_RECIPE", "")
     assert settings.recipe_name() == "laptop"
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://user:CANARY@host:5000/x", "https://***@host:5000/x"),
+        ("https://CANARY@host", "https://***@host"),
+        ("https://:CANARY@host", "https://***@host"),
+        ("https://me@work.example:CA@NA:RY@host", "https://***@host"),
+        ("https://user:CA/NA?R#Y@host/x", "https://***@host/x"),
+        ("postgresql+psycopg2://user:CA NARY@host:5432/db?sslmode=require", "postgresql+psycopg2://***@host:5432/db?sslmode=require"),
+        ("postgresql://host/db?user=CANARY&password=CANARY", "postgresql://host/db?user=***&password=***"),
+        ("mssql+pyodbc:///?odbc_connect=PWD%3DCANARY", "mssql+pyodbc:///?odbc_connect=***"),
+        ("s3://AKIACANARY:CA/NARY+x@bucket/prefix", "s3://***@bucket/prefix"),
+        (
+            "https://b.example/k?X-Amz-Date=1&X-Amz-Credential=CANARY&X-Amz-Signature=CANARY#CANARY",
+            "https://b.example/k?X-Amz-Date=1&X-Amz-Credential=***&X-Amz-Signature=***",
+        ),
+        ("https://host/k?x=1#token=CANARY&y=2;pwd=CANARY", "https://host/k?x=1#token=***&y=2;pwd=***"),
+        ("https://c.example/k?sv=1&sig=CANARY&se=2", "https://c.example/k?sv=1&sig=***&se=2"),
+        ("https://host/k?%70assword=CANARY", "https://host/k?%70assword=***"),
+        ("https://host/k?next=https%3A%2F%2Fu%3ACANARY%40h", "https://host/k?next=***"),
+    ],
+)  # fmt: skip
+def test_secrets_of_an_address_are_masked(address: str, shown: str) -> None:
+    assert settings.masked(address) == shown == settings.masked(shown)
+    assert settings.holds_secret(address) and not settings.holds_secret(shown)
+    if " " not in address:
+        assert settings.masked_text(f"no answer from {address} , ask me@work.example") == (
+            f"no answer from {shown} , ask me@work.example"
+        )
+        cause = ValueError(f"{address} is no use")
+        assert str(K2Error(f"{address} is no use")) == f"{shown} is no use"
+        assert showable(cause) is None and showable(ValueError("plain")) is not None
+        outer = ValueError("plain")
+        outer.__context__ = cause
+        assert showable(outer) is None, "a traceback would show it as well"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "sqlite:////data/me@work/mlflow.db?timeout=30", "file:///data/me@work", "/data/me:a@work?key=1",
+        "s3://bucket/me@work/x", "s3://bucket/at:12@x", "s3://bucket/part?-*/token=1/x.parquet",
+        "http://127.0.0.1:5000/#/experiments", "postgresql://host/db?sslmode=require", "databricks://profile",
+    ],
+)  # fmt: skip
+def test_an_address_without_secrets_is_shown_as_it_is(address: str) -> None:
+    assert settings.masked(address) == address and not settings.holds_secret(address)

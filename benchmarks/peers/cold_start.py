@@ -54,7 +54,7 @@ def main(store: str, marks: str) -> None:
     training.TRAIN_TASKS["sft"].execute(
         step="checkpoint",
         phase="sft",
-        plan=LifecyclePlan(recipe, store, ""),
+        plan=LifecyclePlan(recipe, store),
         inputs={"sequences": workload.rows(trial)},
     )
 

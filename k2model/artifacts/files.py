@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
 from k2model.artifacts.errors import ArtifactError, StoreWriteError
+from k2model.errors import showable
+from k2model.settings import holds_secret, masked
 
 _FULL = {
     errno.ENOSPC: "free some space",
@@ -81,11 +83,21 @@ class Files(Protocol):
 
 
 def files_at(uri: str | os.PathLike[str]) -> Files:
-    """The storage behind a plain path, a `file://` URI or any URI that fsspec knows (`s3://`)."""
+    """The storage behind a plain path, a `file://` URI or any URI that fsspec knows (`s3://`).
+
+    Raises ArtifactError for a URI that holds credentials, which no client here would take: it goes into references,
+    records and tags.
+    """
     uri = os.fspath(uri)
     if uri.startswith("file://"):
         uri = uri.removeprefix("file://")
     if "://" in uri:
+        if holds_secret(uri):
+            raise ArtifactError(
+                f"the address {masked(uri)} holds a user, password or key, expected protocol://bucket/prefix alone. "
+                "Give credentials by the environment (for s3://: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+                "AWS_PROFILE)"
+            )
         return RemoteFiles(uri.rstrip("/"))
     return LocalFiles(uri)
 
@@ -303,7 +315,7 @@ def writing(store: str, path: str) -> Iterator[None]:
         remedy = _write_remedy(error)
         if remedy is None:
             raise
-        raise _write_error(store, path, error, remedy) from error
+        raise _write_error(store, path, error, remedy) from showable(error)
 
 
 @contextlib.contextmanager
@@ -334,7 +346,7 @@ def reading(store: str, path: str) -> Iterator[None]:
         raise ArtifactError(
             f"cannot read {path or 'the listing'} of the store {store}: {_describe(error)}. Check that the store is "
             "there, reachable and readable (K2_STORE, AWS_ENDPOINT_URL and credentials), then run again"
-        ) from error
+        ) from showable(error)
 
 
 def _write_remedy(error: BaseException) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from k2model.artifacts.fingerprint import fingerprint
 
-_STEP_NAME = re.compile(r"[a-z][a-z0-9_]*")
+STEP_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Identity:
     inputs: dict[str, ArtifactRef] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not _STEP_NAME.fullmatch(self.step):
+        if not STEP_NAME.fullmatch(self.step):
             raise ValueError(f"step name {self.step!r}: expected lower-case letters, digits and _ (it names a folder)")
 
     @cached_property

@@ -11,6 +11,7 @@ trains); in a folder that it does mention every file must be listed.
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -24,15 +25,27 @@ MANIFEST = "manifest.json"
 RECORD = "artifact.json"
 ATTACHMENTS = "attachments"
 _OWN_FILES = (MANIFEST, RECORD)
+_NO_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\\]|\A[A-Za-z]:")
 
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One file: `path` relative to the artifact's folder with `/`, `size` in bytes, `sha256` in hex."""
+    """One file: `path` relative to the artifact's folder with `/`, `size` in bytes, `sha256` in hex.
+
+    A manifest may come from anywhere, and its paths are read and written, so an entry can only be made for a path that
+    stays in its folder. Raises ValueError for any other.
+    """
 
     path: str
     size: int
     sha256: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.path, str) or _NO_NAME.search(self.path) or {"", ".", ".."} & {*self.path.split("/")}:
+            raise ValueError(
+                f"the path {self.path!r} is not one of a file inside the folder: expected names joined by '/', none of "
+                "them empty, '.' or '..', without backslashes, control characters or a drive"
+            )
 
     @property
     def bears_digest(self) -> bool:
@@ -94,6 +107,17 @@ def hash_file(path: str | os.PathLike[str]) -> str:
         if memo not in _hashes:
             _hashes[memo] = hashlib.file_digest(file, "sha256").hexdigest()
     return _hashes[memo]
+
+
+def inside(folder: str | os.PathLike[str], path: str) -> Path:
+    """The place of an artifact's file below a local folder. Raises CorruptArtifact when a link is on the way: what is
+    read or written through it would lie outside."""
+    place = Path(folder)
+    for name in path.split("/"):
+        place /= name
+        if place.is_symlink():
+            raise CorruptArtifact(f"{place} is a link, expected a folder or file of {folder}. {remedy(str(folder))}")
+    return place
 
 
 def describe_file(folder: Path, path: str) -> FileEntry:
@@ -172,9 +196,11 @@ def check_hash(where: str, entry: FileEntry, found: str) -> None:
 
 
 def hash_stored(files: Files, path: str) -> str:
-    """The sha256 (64 hex digits) of a file of any storage, read in pieces. Raises FileNotFoundError."""
+    """The sha256 (64 hex digits) of a file of any storage, read in pieces.
+
+    Raises FileNotFoundError, or CorruptArtifact when a link leads out of a local folder."""
     if "://" not in files.uri:
-        return hash_file(Path(files.uri, path))
+        return hash_file(inside(files.uri, path))
     with files.open(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 

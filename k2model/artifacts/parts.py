@@ -67,12 +67,14 @@ class PartRecord:
         return FileEntry(_record_path(self.name), len(data), hashlib.sha256(data).hexdigest())
 
     @classmethod
-    def from_json(cls, data: bytes, where: str) -> "PartRecord":
-        """Raises CorruptArtifact naming `where`."""
+    def from_json(cls, data: bytes, name: str, where: str) -> "PartRecord":
+        """Of the part `name`. Raises CorruptArtifact naming `where`."""
         try:
             content: dict[str, Any] = json.loads(data)
             files = tuple(FileEntry(**entry) for entry in content["files"])
-            return cls(content["name"], files, dict(content["counts"]), float(content["seconds"]))
+            if content["name"] != name:
+                raise ValueError(f"it is of part {content['name']!r}")
+            return cls(name, files, dict(content["counts"]), float(content["seconds"]))
         except (ValueError, KeyError, TypeError) as error:
             raise CorruptArtifact(
                 f"{where} is not a part's record ({error}). Delete it: the part is made again"
@@ -127,7 +129,7 @@ def find_part(store: Store, identity: Identity, name: str) -> PartRecord | None:
     """The record of a finished part, or None."""
     path = _record_path(name)
     try:
-        return PartRecord.from_json(store.files_of(identity).read(path), f"{store.location(identity)}/{path}")
+        return PartRecord.from_json(store.files_of(identity).read(path), name, f"{store.location(identity)}/{path}")
     except FileNotFoundError:
         return None
 

@@ -7,7 +7,6 @@ are asked for their version without being imported.
 import functools
 import hashlib
 import platform
-import re
 import socket
 import subprocess
 import sys
@@ -24,7 +23,6 @@ _PACKAGES = (
     "tokenizers", "safetensors", "transformers", "py3langid", "reasoning-gym", "fsspec", "s3fs",
 )  # fmt: skip
 _LOCK_FILES = ("uv.lock", "requirements.lock", "requirements.txt", "constraints.txt")
-_CREDENTIALS = re.compile(r"://[^/@\s]+@")
 
 
 def provenance(started: float) -> dict[str, Any]:
@@ -32,7 +30,7 @@ def provenance(started: float) -> dict[str, Any]:
     ended = time.time()
     return {
         **_code(),
-        "argv": [_CREDENTIALS.sub("://***@", argument) for argument in sys.argv],
+        "argv": [settings.masked_text(argument) for argument in sys.argv],
         "host": socket.gethostname(),
         "world_size": settings.world_size(),
         "started": _utc(started),

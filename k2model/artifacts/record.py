@@ -6,16 +6,19 @@ digest: it holds times and hosts.
 
 import json
 import numbers
+import re
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from enum import Enum
 from typing import Any
 
 from k2model.artifacts.errors import CorruptArtifact
-from k2model.artifacts.identity import ArtifactRef, Identity
+from k2model.artifacts.identity import STEP_NAME, ArtifactRef, Identity
 from k2model.artifacts.manifest import Manifest
 from k2model.artifacts.provenance import provenance
 from k2model.recipe.schema import identity_fields
+
+_KEY = re.compile(r"[0-9a-f]{64}")
 
 
 def readable(value: Any) -> Any:
@@ -67,13 +70,25 @@ def record_to_json(record: dict[str, Any]) -> bytes:
 def record_from_json(data: bytes, where: str, remedy: str) -> dict[str, Any]:
     """Raises CorruptArtifact naming the file `where` and what to do."""
     try:
-        record = json.loads(data)
-        record["step"], record["identity"], record["digest"], record["stats"], record["config"], record["inputs"]
-        return dict(record)
-    except (ValueError, KeyError, TypeError) as error:
+        record = dict(json.loads(data))
+        record["stats"], record["config"]
+        _check_names(record["step"], record["identity"], record["digest"])
+        for source in record["inputs"].values():
+            _check_names(source["kind"], source["digest"])
+        return record
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptArtifact(
             f"{where} is not an artifact's record ({type(error).__name__}: {error}). {remedy}"
         ) from error
+
+
+def _check_names(step: str, *keys: str) -> None:
+    """They become folders. Raises ValueError for what is no step's name or no key, TypeError for what is no text."""
+    if not STEP_NAME.fullmatch(step):
+        raise ValueError(f"{step!r} is not the name of a step")
+    for key in keys:
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"{key!r} is not 64 hex digits")
 
 
 def ref_of(record: dict[str, Any], store_uri: str) -> ArtifactRef:

@@ -105,10 +105,12 @@ class Store:
         except MissingArtifact:
             return None
         record = self._record(location)
-        if (record["identity"], record["digest"]) != (identity.key, manifest.digest):
+        found = [record["step"], record["identity"], record["digest"]]
+        wanted = [identity.step, identity.key, manifest.digest]
+        if found != wanted:
             raise CorruptArtifact(
-                f"{location}/{RECORD} is of another artifact, {record['identity']} with digest {record['digest']}, "
-                f"expected {identity.key} with {manifest.digest}. {remedy(location)}"
+                f"{location}/{RECORD} is of another artifact (step, identity, digest): {' '.join(found)}, expected "
+                f"{' '.join(wanted)}. {remedy(location)}"
             )
         return ref_of(record, self.uri)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from k2model import settings
 from k2model.artifacts.errors import CorruptArtifact
 from k2model.artifacts.files import PARTIAL, RemoteFiles, writing
-from k2model.artifacts.manifest import FileEntry, Manifest, check_hash, check_listing, hash_file, remedy
+from k2model.artifacts.manifest import FileEntry, Manifest, check_hash, check_listing, hash_file, inside, remedy
 
 _ABANDONED_SECONDS = 3600.0
 
@@ -38,12 +38,12 @@ def download(files: RemoteFiles, entries: Iterable[FileEntry]) -> Path:
     """Completes this machine's copy of an artifact, as far as `entries` go, and returns its folder.
 
     Raises:
-        CorruptArtifact: a file of the artifact is missing or has another content.
+        CorruptArtifact: a file of the artifact is missing or has another content, or the copy holds a link.
         StoreWriteError: this machine's disk does not take the copy.
     """
     target = _copy_of(files.uri)
     for entry in entries:
-        file = target / entry.path
+        file = inside(target, entry.path)
         if not (file.is_file() and file.stat().st_size == entry.size and hash_file(file) == entry.sha256):
             _download_file(files, entry, file)
     return target

@@ -23,11 +23,14 @@ ATTACHMENTS_ONLY = {"corpus_valid": ("mixtures", "phase_tokens", "previous")}
 
 @dataclass(frozen=True)
 class LifecyclePlan:
-    """Everything the tasks of one run need: what is made, and where it is kept and shown."""
+    """Everything the tasks of one run need: what is made, and where it is kept.
+
+    Where MLflow is may hold a password, and what passes through an orchestrator is shown: tasks read
+    `k2model.settings.tracking_uri` where they run.
+    """
 
     recipe: Recipe
     store: str
-    tracking_uri: str
 
     def phase(self, name: str) -> PhaseConfig | None:
         """A phase by its name; None for "", which steps outside of phases have."""
@@ -45,10 +48,10 @@ class Decision:
     uri: str
 
 
-def resolve(recipe_name: str, overrides: Mapping[str, Any], store_uri: str, tracking_uri: str) -> LifecyclePlan:
+def resolve(recipe_name: str, overrides: Mapping[str, Any], store_uri: str) -> LifecyclePlan:
     """Load and check the recipe, open the store. Raises K2Error for anything a user has to mend."""
     recipe = load_recipe(recipe_name, overrides)
-    return LifecyclePlan(recipe, Store.open(store_uri).uri, tracking_uri)
+    return LifecyclePlan(recipe, Store.open(store_uri).uri)
 
 
 def dry_run(plan: LifecyclePlan) -> list[Decision]:

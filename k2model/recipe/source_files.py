@@ -5,6 +5,7 @@ import math
 from dataclasses import fields
 
 from k2model.recipe.schema import SourceConfig, SourceFormat
+from k2model.settings import holds_secret, masked
 
 _OF_ALL_SOURCES = ("name", "documents", "context", "location")
 _EFFORTS = ("low", "medium", "high")
@@ -16,6 +17,8 @@ def source_problem(source: SourceConfig) -> str | None:
     where = f"corpus.sources.{source.name}"
     if not source.location:
         return _idle_setting(source, where)
+    if problem := secret_problem(f"{where}.location", source.location):
+        return problem
     if source.documents:
         return (
             f"{where}.documents={source.documents} caps what the project builds itself; of a source with a location "
@@ -30,6 +33,17 @@ def source_problem(source: SourceConfig) -> str | None:
     if source.effort not in _EFFORTS:
         return f"{where}.effort='{source.effort}' must be one of {', '.join(_EFFORTS)}"
     return _encoding_problem(source, where) or _range_problem(source, where)
+
+
+def secret_problem(field: str, text: str) -> str | None:
+    """What is wrong with a text of a recipe that holds a secret: recipes are recorded and released."""
+    if not holds_secret(text):
+        return None
+    return (
+        f"{field}='{masked(text)}' holds a user, password, key or signature, which would be recorded and released. "
+        "Give credentials by the environment (for s3://: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE), "
+        "or copy what lies there to a place that needs none"
+    )
 
 
 def _idle_setting(source: SourceConfig, where: str) -> str | None:

@@ -4,10 +4,19 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from k2model.recipe.schema import GateConfig
+from k2model.recipe.schema import GateConfig, PhaseConfig, PhaseKind
 from k2model.registry.registration import GateVerdict, RegistryError
 
 CHANCE = "chance"  # as a gate's `minus`: the chance level of its own score
+
+
+def unpromoted(phases: Iterable[PhaseConfig], gates: Iterable[GateConfig]) -> str:
+    """A sentence on the phases that could be promoted and never are, since they have no gate; "" without any."""
+    gated = {gate.phase for gate in gates}
+    names = [phase.name for phase in phases if phase.kind is PhaseKind.SFT and phase.name not in gated]
+    if not names:
+        return ""
+    return f"No gate is declared on {', '.join(names)}: checkpoints are registered, but none is promoted to champion."
 
 
 def judge(phase: str, gates: Iterable[GateConfig], scores: Sequence[Mapping[str, Any]]) -> tuple[GateVerdict, ...]:

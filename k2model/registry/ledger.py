@@ -32,7 +32,8 @@ def record_decision(store_uri: str, registration: Registration, checkpoint_diges
         "checkpoint": checkpoint_digest,
         "run_id": registration.run_id,
         "verdicts": verdicts,
-        "passed_so_far": registration.passed,
+        "passed_so_far": registration.passed if registration.gates_so_far else None,  # null: no gate was declared
+        "promotion": registration.promotion,
         "aliases": list(registration.aliases),
     }
     # Aliases already held are no reason to decide again.

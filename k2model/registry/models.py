@@ -1,15 +1,18 @@
 """A checkpoint in MLflow's model registry: logged model, version and aliases, all by reference."""
 
+import logging
 from typing import TYPE_CHECKING
 
-from k2model.recipe.schema import PhaseKind
-from k2model.registry.subject import KEY, Subject, model_tags
+from k2model.registry.subject import CHAMPION, KEY, Subject, model_tags
+from k2model.registry.tracking import ensured
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-CANDIDATE, CHAMPION = "candidate", "champion"
+CANDIDATE = "candidate"
+
+_log = logging.getLogger(__name__)
 
 
 def logged_model(client: "MlflowClient", run: "Run", subject: Subject) -> str:
@@ -33,8 +36,12 @@ def logged_model(client: "MlflowClient", run: "Run", subject: Subject) -> str:
 def model_version(client: "MlflowClient", tracking_uri: str, run_id: str, model_id: str, subject: Subject) -> int:
     """The version of the line's registered model that stands for this run, its source the checkpoint's address."""
     name = subject.model_name
-    if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(name, description=f"Checkpoints of recipe '{subject.recipe_name}' by phase.")
+    ensured(
+        lambda: next(iter(client.search_registered_models(f"name = '{name}'")), None),
+        lambda: client.create_registered_model(
+            name, description=f"Checkpoints of recipe '{subject.recipe_name}' by phase."
+        ),
+    )
     found = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
     if found:
         version = found[0].version
@@ -60,9 +67,14 @@ def move_aliases(client: "MlflowClient", version: int, subject: Subject) -> tupl
     """Point the aliases that this version has earned at it, unless they are at a newer one."""
     name, phase = subject.model_name, subject.phase
     earned = [CANDIDATE, phase.name]
-    if phase.kind is PhaseKind.SFT and subject.passed:
+    if subject.promotion == CHAMPION:
         earned.append(CHAMPION)
     held = client.get_registered_model(name).aliases
+    if int(held.get(CHAMPION, 0)) == version and CHAMPION not in earned:
+        _log.warning(
+            "version %d of %s has the alias champion from before, promotion now: %s. It stays, since somebody may "
+            "serve it: set the alias to a version that you trust", version, name, subject.promotion,
+        )  # fmt: skip
     for alias in earned:
         if int(held.get(alias, 0)) < version:
             client.set_registered_model_alias(name, alias, str(version))

@@ -33,9 +33,10 @@ class GateVerdict:
 class Registration:
     """One phase in MLflow.
 
-    `key` names what was registered (checkpoint and scores), `model_id` the logged model, `aliases`
-    those it was given when it was registered. `tokens_seen` counts from random initialisation,
-    `passed` says whether every gate of this phase and of all before it was passed.
+    `key` names what was registered (checkpoint and scores), `tracking_uri` the server, without its secrets,
+    `model_id` the logged model, `aliases` those it was given when it was registered. `tokens_seen` counts from random
+    initialisation. `passed` says that no gate failed, of the `gates_so_far` of this phase and of those it was trained
+    from; `promotion` is "champion", or "none: " and why not.
     """
 
     key: str
@@ -49,6 +50,8 @@ class Registration:
     gates: tuple[GateVerdict, ...]
     tokens_seen: int
     passed: bool
+    gates_so_far: int = 0
+    promotion: str = ""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)

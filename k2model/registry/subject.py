@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from k2model.artifacts import ArtifactRef
-from k2model.recipe.schema import ModelConfig, PhaseConfig
+from k2model.recipe.schema import ModelConfig, PhaseConfig, PhaseKind
 from k2model.registry.facts import Trained, reference_tags
 from k2model.registry.metrics import allowed
 from k2model.registry.registration import GateVerdict, Registration
 
+CHAMPION = "champion"
 KEY = "k2.key"  # tag of runs and logged models: what they register
 
 
@@ -45,10 +46,30 @@ class Subject:
         return self.tokens_before + self.phase.tokens
 
     @property
+    def gates_so_far(self) -> int:
+        """How many gates this phase and those it was trained from have."""
+        return len(self.verdicts) + (self.parent.gates_so_far if self.parent else 0)
+
+    @property
     def passed(self) -> bool:
-        """All gates so far; with a parent that was never registered, nobody knows."""
+        """No gate so far has failed; with a parent that was never registered, nobody knows."""
         before = self.parent.passed if self.parent else not self.phase.parent
         return before and all(verdict.passed for verdict in self.verdicts)
+
+    @property
+    def promotion(self) -> str:
+        """`champion`, or `none: ` and why not. It takes a gate of the phase's own, so that something was asked of this
+        very checkpoint, and that all gates on the way to it were passed."""
+        failed = [verdict.name for verdict in self.verdicts if not verdict.passed]
+        if self.phase.kind is not PhaseKind.SFT:
+            return f"none: phases of {self.phase.kind.value} are not promoted"
+        if not self.verdicts:
+            return f"none: no gate is declared on phase {self.phase.name}"
+        if failed:
+            return f"none: not passed: {', '.join(failed)}"
+        if not self.passed:
+            return f"none: a gate of a phase before was not passed, or {self.phase.parent} was never registered"
+        return CHAMPION
 
 
 def run_tags(subject: Subject) -> dict[str, str]:
@@ -76,7 +97,8 @@ def model_tags(subject: Subject) -> dict[str, str]:
         "k2.tokens_seen": str(subject.tokens_seen),
         "k2.rope_theta": str(phase.rope_theta),
         "k2.sequence_length": str(phase.sequence_length),
-        "k2.gates_passed_so_far": json.dumps(subject.passed),
+        "k2.gates_passed_so_far": json.dumps(subject.passed) if subject.gates_so_far else "none declared",
+        "k2.promotion": subject.promotion,
         "k2.interventions": str(len(subject.trained.interventions)),
     }
     if subject.parent:

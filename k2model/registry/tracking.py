@@ -4,16 +4,25 @@ import contextlib
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import unquote, urlsplit
 
+from k2model import settings
+from k2model.errors import showable
+from k2model.registry.database import database_file, prepare
 from k2model.registry.registration import RegistryError
+from k2model.settings import MASK, holds_secret, masked, masked_text
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-SQLITE = "sqlite:///"
+T = TypeVar("T")
+
+_SERVERS = ("http", "https")
+_DATABASES = ("postgresql", "mysql", "mssql")
+
 #: MLflow would try seven times with growing pauses, and wait two minutes for each answer.
 PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -24,15 +33,14 @@ PATIENCE = {
 
 @contextlib.contextmanager
 def tracking(tracking_uri: str) -> Iterator["MlflowClient"]:
-    """A client of the tracking server or file. The folder of a SQLite file is made.
+    """A client of the tracking server or file; a SQLite file is made, with its folder, when there is none.
 
-    Raises `RegistryError` naming the URI for whatever goes wrong with MLflow inside the block.
+    Raises `RegistryError` naming the URI, without its secrets, for whatever goes wrong with MLflow inside the block.
     """
+    _check_address(tracking_uri)
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     for name, value in PATIENCE.items():
         os.environ.setdefault(name, value)
-    if tracking_uri.startswith(SQLITE):
-        _prepare_sqlite(tracking_uri)
     import requests
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
@@ -40,10 +48,69 @@ def tracking(tracking_uri: str) -> Iterator["MlflowClient"]:
 
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    with _login_apart(tracking_uri) as address:
+        try:
+            if file := database_file(address):
+                prepare(file)
+            client = MlflowClient(tracking_uri=address, registry_uri=address)
+        except (OSError, ImportError, sqlite3.Error, MlflowException, SQLAlchemyError) as error:
+            raise _unusable(tracking_uri, error) from showable(error)
+        try:
+            yield client
+        except (MlflowException, SQLAlchemyError, requests.RequestException) as error:
+            raise _unusable(tracking_uri, error) from showable(error)
+
+
+def _check_address(tracking_uri: str) -> None:
+    """Raises RegistryError for an address that clients would take apart in another way than it was meant: they would
+    then tell a part of the password as a host that is not there."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    scheme = tracking_uri.partition("://")[0]
     try:
-        yield MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
-    except (MlflowException, SQLAlchemyError, requests.RequestException) as error:
-        raise _unusable(tracking_uri, error) from error
+        if scheme in _SERVERS:
+            parts = urlsplit(tracking_uri)
+            rest = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+            # To ask for the port raises ValueError where it is no number.
+            sound = bool(parts.hostname and parts.port != 0) and not (parts.query or "@" in rest or holds_secret(rest))
+        elif scheme.partition("+")[0] in _DATABASES:
+            url = make_url(tracking_uri)
+            sound = "@" not in f"{url.host}{url.database}"
+        else:
+            return
+    except (ValueError, ArgumentError):
+        sound = False
+    if not sound:
+        raise RegistryError(
+            f"MLFLOW_TRACKING_URI={scheme}://{MASK} is no address of a tracking server or database: expected "
+            "https://host:port or postgresql://host/database, the latter with user:password@ in front of the host and "
+            "its special characters percent-encoded (%40 for @, %2F for /, %3A for :). A server's has no parameters; "
+            "its login is given by MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        )
+
+
+@contextlib.contextmanager
+def _login_apart(tracking_uri: str) -> Iterator[str]:
+    """The address without its login, which the environment has instead meanwhile: MLflow prints a server's address."""
+    parts = urlsplit(tracking_uri)
+    if parts.scheme not in _SERVERS or not parts.username:
+        yield tracking_uri
+        return
+    login = {
+        "MLFLOW_TRACKING_USERNAME": unquote(parts.username),
+        "MLFLOW_TRACKING_PASSWORD": unquote(parts.password or ""),
+    }
+    before = {name: os.environ.get(name) for name in login}
+    os.environ.update(login)
+    try:
+        yield parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def artifact_location(tracking_uri: str, experiment: str) -> str | None:
@@ -51,29 +118,43 @@ def artifact_location(tracking_uri: str, experiment: str) -> str | None:
 
     Without it MLflow would make `./mlruns` wherever the command happens to be run.
     """
-    if not tracking_uri.startswith(SQLITE):
-        return None
-    return (_sqlite_path(tracking_uri).parent / "mlflow_artifacts" / experiment).as_uri()
+    file = database_file(tracking_uri)
+    return (file.parent / "mlflow_artifacts" / experiment).as_uri() if file else None
 
 
-def _prepare_sqlite(tracking_uri: str) -> None:
-    """Find out in milliseconds what MLflow would retry for a minute and a half."""
-    path = _sqlite_path(tracking_uri)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.closing(sqlite3.connect(path)) as connection:
-            connection.execute("PRAGMA schema_version").fetchone()
-    except (OSError, sqlite3.Error) as error:
-        raise _unusable(tracking_uri, error) from error
+def ensured(find: Callable[[], T | None], create: Callable[[], object]) -> T:
+    """What `find` gives, after `create` if it gives None. Another process may create it in between; that is as good."""
+    from mlflow.exceptions import MlflowException
 
-
-def _sqlite_path(tracking_uri: str) -> Path:
-    return Path(tracking_uri.removeprefix(SQLITE).partition("?")[0]).absolute()
+    found = find()
+    if found is None:
+        try:
+            create()
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        found = find()
+    assert found is not None
+    return found
 
 
 def _unusable(tracking_uri: str, error: Exception) -> RegistryError:
     return RegistryError(
-        f"MLflow at {tracking_uri} did not take the registration: {type(error).__name__}: {str(error)[:500]}. "
-        "Checkpoints and scores are safe in the store. Check MLFLOW_TRACKING_URI and that the server runs (or that "
-        "the file can be written), then run again: finished phases are not trained again, only registered."
+        f"MLflow at {masked(tracking_uri)} did not take the registration: {type(error).__name__}: "
+        f"{masked_text(str(error))[:500]}. Checkpoints and scores are safe in the store. Check MLFLOW_TRACKING_URI and "
+        "that the server runs and takes your login (or that the file can be written, or that the database's driver is "
+        "installed), then run again: finished phases are not trained again, only registered."
     )
+
+
+def _make_database() -> None:
+    """For `make ui`: MLflow's server would fill a fresh file in place."""
+    try:
+        with tracking(settings.tracking_uri()):
+            pass
+    except RegistryError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    _make_database()

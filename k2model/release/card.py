@@ -5,6 +5,7 @@ from typing import Any
 
 from k2model.artifacts.result import LifecycleResult
 from k2model.recipe.schema import PhaseKind
+from k2model.registry.gates import unpromoted
 from k2model.release.data import licences
 from k2model.release.manifest import MANIFEST
 from k2model.reporting.names import parse
@@ -35,6 +36,7 @@ def model_card(
         chat=phases[-1].kind is PhaseKind.SFT,
         scores=_score_table(rows, [phase.name for phase in phases]),
         gates=gate_results(recipe.gates, rows),
+        unpromoted=unpromoted(phases, recipe.gates),
         licences=licences(origins),
         undone=undone_lines(interventions),
         manifest=MANIFEST,

@@ -8,8 +8,9 @@ systems do not tell the two apart.
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from k2model.artifacts import FileEntry, describe_file
 from k2model.errors import K2Error
@@ -77,22 +78,22 @@ def read_entries(path: Path) -> list[FileEntry]:
     """The entries of a manifest. Raises `ValueError` saying what is wrong with it."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        entries = [FileEntry(str(e["path"]), int(e["size"]), str(e["sha256"])) for e in content["files"]]
+        return [FileEntry(e["path"], int(e["size"]), str(e["sha256"])) for e in content["files"]]
     except FileNotFoundError as error:
         raise ValueError("missing") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"not a manifest ({type(error).__name__}: {error})") from error
-    for entry in entries:
-        if PurePosixPath(entry.path).is_absolute() or ".." in PurePosixPath(entry.path).parts:
-            raise ValueError(f"lists '{entry.path}', which lies outside the release")
-    return entries
 
 
 def compare(folder: Path, entries: list[FileEntry]) -> list[str]:
-    """One line for each file that is missing, altered or not listed."""
-    problems = []
+    """One line for each link, and for each file that is missing, altered or not listed. No link is followed: what it
+    leads to is no part of the release."""
+    there, links = _contents(folder)
+    problems = [f"{path}: a link, expected the file or folder itself" for path in sorted(links)]
     for entry in entries:
         path = folder / entry.path
+        if links and not links.isdisjoint(_on_the_way(entry.path)):
+            continue
         if not path.is_file():
             problems.append(f"{entry.path}: missing")
         elif path.stat().st_size != entry.size:
@@ -100,8 +101,27 @@ def compare(folder: Path, entries: list[FileEntry]) -> list[str]:
         elif (found := sha256(path)) != entry.sha256:
             problems.append(f"{entry.path}: altered, has sha256 {found}, expected {entry.sha256}")
     listed = {entry.path for entry in entries} | {MANIFEST, ATTACHED_MANIFEST, *_OF_THE_STORE}
-    there = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-    return problems + [f"{path}: not part of the release" for path in there if path not in listed]
+    return problems + [f"{path}: not part of the release" for path in sorted(there - listed)]
+
+
+def _on_the_way(path: str) -> list[str]:
+    """`a`, `a/b` and `a/b/c` of `a/b/c`."""
+    names = path.split("/")
+    return ["/".join(names[: end + 1]) for end in range(len(names))]
+
+
+def _contents(folder: Path) -> tuple[set[str], set[str]]:
+    """What a folder holds that is neither folder nor link, and its links, each relative to it."""
+    files: set[str] = set()
+    links: set[str] = set()
+    for parent, folders, names in os.walk(folder):
+        for path in (Path(parent, name) for name in (*folders, *names)):
+            name = path.relative_to(folder).as_posix()
+            if path.is_symlink():
+                links.add(name)
+            elif not path.is_dir():
+                files.add(name)
+    return files, links
 
 
 def sha256(path: Path) -> str:

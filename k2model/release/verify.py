@@ -53,7 +53,7 @@ def _check_lineage(folder: Path) -> tuple[int, list[str]]:
         return len(lineage), problems + _check_weights(folder, lineage)
     except FileNotFoundError:
         return 0, []  # named as missing already
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         return 0, [f"{LINEAGE}: not a lineage ({type(error).__name__}: {error})"]
 
 
@@ -80,7 +80,8 @@ def _check_weights(folder: Path, lineage: list[dict[str, Any]]) -> list[str]:
     problems = []
     for place, entry in expected:
         for file in entry["files"]:
-            path = folder / place / file["path"]
-            if path.is_file() and sha256(path) != file["sha256"]:
-                problems.append(f"{place}/{file['path']}: is not the file of {entry['name']} in {LINEAGE}")
+            placed = FileEntry(f"{place}/{file['path']}", file["size"], file["sha256"])
+            path = folder / placed.path
+            if path.is_file() and sha256(path) != placed.sha256:
+                problems.append(f"{placed.path}: is not the file of {entry['name']} in {LINEAGE}")
     return problems

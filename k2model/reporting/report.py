@@ -11,6 +11,7 @@ from typing import Any
 
 from k2model.artifacts import Identity, Step, Store
 from k2model.artifacts.result import LifecycleResult
+from k2model.registry.gates import unpromoted
 from k2model.reporting import figures_scores, sections_curation, sections_data, sections_run, sections_scores
 from k2model.reporting.facts import Facts, gather
 from k2model.reporting.figures_dynamics import dynamics_panels
@@ -85,6 +86,7 @@ def _context(facts: Facts) -> dict[str, Any]:
         "model": sections_run.model_facts(recipe),
         "highlights": highlights(facts.rows, phases),
         "gates": sections_scores.gate_lines(gates),
+        "unpromoted": unpromoted(recipe.phases, recipe.gates),
         "headline": sections_scores.headline(facts.rows, names),
         "losses": sections_scores.losses(facts.rows, names),
         "capabilities": figures_scores.capability_panels(facts.rows, timeline),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from k2model.errors import K2Error
 from k2model.recipe.schema import GateConfig
 from k2model.registry import GateVerdict
-from k2model.registry.gates import CHANCE, judge
+from k2model.registry.gates import CHANCE, judge, unpromoted
 from k2model.reporting.names import order_key
 
 if TYPE_CHECKING:
@@ -136,7 +136,11 @@ def summary_table(
 def lifecycle_summary(store: "Store", result: "LifecycleResult") -> "Table":
     """`summary_table` of a whole lifecycle, columns in the recipe's order."""
     rows = load_scores(store, (phase.scores for phase in result.phases))
-    return summary_table(rows, [phase.phase.name for phase in result.phases], result.recipe.gates)
+    phases = [phase.phase for phase in result.phases]
+    table = summary_table(rows, [phase.name for phase in phases], result.recipe.gates)
+    if told := unpromoted(phases, result.recipe.gates):
+        table.add_row(told)
+    return table
 
 
 def _score_table(rows: Sequence[ScoreRow], phases: Sequence[str]) -> "Table":

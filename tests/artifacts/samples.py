@@ -51,3 +51,9 @@ def change_attachment(folder: Path) -> str:
 
 
 DAMAGES = [truncate, flip_a_bit, remove, add, change_attachment]
+
+#: Paths that a manifest from elsewhere may state and nobody may follow.
+HOSTILE_PATHS = [
+    "attachments/../../x", "../x", "..", "a/..", "/etc/x", "//x", "", ".", "./x", "a/./x", "a//x", "a/", "a\\x",
+    "attachments\\..\\..\\x", "C:/x", "c:x", "a\0x", "a\nx", "a\x1b[2Jx", "a\x85x", "a\u2028x", "a\ud800x",
+]  # fmt: skip

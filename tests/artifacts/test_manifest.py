@@ -19,7 +19,9 @@ from k2model.artifacts import (
     verify,
     write_manifest,
 )
-from tests.artifacts.samples import DAMAGES, PROSE, files_below, write_corpus
+from k2model.artifacts.files import files_at
+from k2model.artifacts.manifest import verify_files
+from tests.artifacts.samples import DAMAGES, HOSTILE_PATHS, PROSE, files_below, write_corpus
 
 
 @pytest.fixture
@@ -78,6 +80,29 @@ def test_a_broken_manifest_is_found(folder: Path, content: str) -> None:
     (folder / "manifest.json").write_text(content)
     with pytest.raises(CorruptArtifact, match=r"manifest\.json is not a manifest"):
         read_manifest(folder)
+
+
+@pytest.mark.parametrize("path", HOSTILE_PATHS)
+def test_no_entry_can_be_made_for_a_path_that_leaves_its_folder(path: str) -> None:
+    with pytest.raises(ValueError, match="not one of a file inside the folder"):
+        FileEntry(path, 1, "1" * 64)
+
+
+def test_ordinary_names_are_names() -> None:
+    for path in ("a", "a/b.txt", "...", "a..b/.c", "train/می‌شود/x y.parquet", "ab:c", "retrieval@256/1"):
+        assert FileEntry(path, 1, "1" * 64).path == path
+
+
+@pytest.mark.parametrize("linked", ["train", "train/prose.txt"])
+def test_a_link_on_the_way_to_a_file_is_named(folder: Path, tmp_path: Path, linked: str) -> None:
+    manifest = read_manifest(folder)
+    (folder / linked).rename(tmp_path / "elsewhere")
+    (folder / linked).symlink_to(tmp_path / "elsewhere")
+    prose = [entry for entry in manifest.files if entry.path == "train/prose.txt"]
+    with pytest.raises(CorruptArtifact, match=rf"{folder / linked} is a link"):
+        verify_files(files_at(folder), prose)
+    with pytest.raises(CorruptArtifact, match=linked):
+        verify(folder, manifest)
 
 
 def test_a_folder_without_manifest_is_no_artifact(tmp_path: Path) -> None:

@@ -182,3 +182,18 @@ def test_parts_on_an_object_store(s3_uri: str, tmp_path: Path) -> None:
     assert made.digest == build(tmp_path / "local", tmp_path / "log").digest
     folder = Store.open(s3_uri).fetch(made, lambda path: path.endswith("00004.txt"))
     assert [p.name for p in folder.rglob("*") if p.is_file()] == ["00004.txt"]
+
+
+def test_a_record_of_a_part_that_leaves_the_folder_is_refused(tmp_path: Path) -> None:
+    store, made = Store.open(tmp_path / "store"), step(tmp_path / "log")
+    part = Part(NAMES[0])
+    make_part(store, made, part)
+    record = Path(store.location(IDENTITY)) / "attachments/parts" / f"{part.name}.json"
+    made_so = record.read_text()
+    for honest, hostile, message in (
+        (f'"{part.name}.txt"', '"attachments/../../x"', "not one of a file inside the folder"),
+        (f'"name": "{part.name}"', '"name": "../../x"', "it is of part '../../x'"),
+    ):
+        record.write_text(made_so.replace(honest, hostile))
+        with pytest.raises(CorruptArtifact, match=rf"is not a part's record .*{message}"):
+            find_part(store, IDENTITY, part.name)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -24,7 +25,7 @@ from k2model.artifacts import (
 )
 from k2model.artifacts.files import files_at
 from k2model.recipe.schema import Cadence, OptimizerName
-from tests.artifacts.samples import DAMAGES, PROSE, write_corpus
+from tests.artifacts.samples import DAMAGES, HOSTILE_PATHS, PROSE, files_below, write_corpus
 
 
 def never(folder: Path) -> dict[str, float]:
@@ -178,6 +179,72 @@ def test_a_record_of_another_identity_is_refused(store: Store, identity: Identit
     (Path(ref.uri) / "artifact.json").write_text("{")
     with pytest.raises(CorruptArtifact, match=r"artifact\.json is not an artifact's record"):
         store.find(identity)
+
+
+def test_a_manifest_whose_paths_leave_the_folder_is_refused(
+    any_store: Store, identity: Identity, tmp_path: Path
+) -> None:
+    """Attachments bear no digest, so a manifest may list one more and still be the one that a reference names."""
+    ref = any_store.build(identity, write_corpus)
+    files, data = files_at(ref.uri), b"not yours"
+    files_at(any_store.uri).write("corpus/x", data)
+    honest = json.loads(files.read("manifest.json"))
+    shutil.rmtree(tmp_path / "home", ignore_errors=True)  # the copy that was kept when it was made
+    before = files_below(tmp_path)
+    for path in HOSTILE_PATHS:
+        entry = {"path": path, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        hostile = honest | {"files": [*honest["files"], entry]}
+        files.write("manifest.json", json.dumps(hostile).encode())
+        for use in (any_store.fetch, any_store.look_up, lambda _: any_store.find(identity)):
+            with pytest.raises(CorruptArtifact, match=r"manifest\.json is not a manifest"):
+                use(ref)
+    assert files_below(tmp_path) == before, "nothing is written"
+
+
+@pytest.mark.parametrize("linked", ["train", "train/prose.txt"])
+def test_nothing_is_read_or_written_through_a_link(
+    any_store: Store, identity: Identity, tmp_path: Path, linked: str
+) -> None:
+    ref = any_store.build(identity, write_corpus)
+    there, outside = any_store.fetch(ref) / linked, tmp_path / "outside"
+    there.rename(outside)
+    there.symlink_to(outside)
+    before = [(name, (tmp_path / name).stat().st_mtime_ns) for name in files_below(tmp_path) if "outside" in name]
+    with pytest.raises(CorruptArtifact, match=linked):
+        any_store.fetch(ref)
+    with pytest.raises(CorruptArtifact, match=f"{linked} is a link"):
+        any_store.fetch(ref, lambda path: path == "train/prose.txt")
+    assert before == [(name, (tmp_path / name).stat().st_mtime_ns) for name, _ in before]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"step": "../../elsewhere"},
+        {"step": "a/b"},
+        {"identity": "../../../../etc/passwd"},
+        {"identity": "0" * 63},
+        {"digest": "."},
+        {"inputs": {"raw": {"kind": "../..", "digest": "0" * 64}}},
+        {"inputs": ["raw"]},
+        {"step": 1},
+    ],
+)
+def test_a_record_whose_names_are_no_names_is_refused(store: Store, identity: Identity, changed: dict) -> None:
+    ref = store.build(identity, write_corpus)
+    for path in (Path(ref.uri) / "artifact.json", Path(store.uri) / f"_ledger/corpus/{identity.key}.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    with pytest.raises(CorruptArtifact, match="is not an artifact's record"):
+        store.find(identity)
+    with pytest.raises(CorruptArtifact, match="is not an artifact's record"):
+        store.records("corpus")
+
+
+@pytest.mark.parametrize("uri", ["s3://key:CA/NA@RY@bucket/store", "s3://bucket/store?X-Amz-Signature=CANARY"])
+def test_an_address_with_credentials_is_refused_without_telling_them(uri: str) -> None:
+    with pytest.raises(ArtifactError, match="AWS_ACCESS_KEY_ID") as told:
+        Store.open(uri)
+    assert "***" in str(told.value) and not {"CA/NA", "RY", "CANARY"} & {*re.split(r"[@=/ ]", str(told.value))}
 
 
 def test_damaged_store_file_is_named(store: Store) -> None:

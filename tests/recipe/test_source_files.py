@@ -55,3 +55,18 @@ def test_identity_is_what_is_read_and_not_from_where():
     assert fingerprint(there) == fingerprint(GOOD)
     assert fingerprint(apply_overrides(GOOD, {"fields.text": "body"})) != fingerprint(GOOD)
     assert fingerprint(apply_overrides(GOOD, {"format": SourceFormat.JSONL})) != fingerprint(GOOD)
+
+
+@pytest.mark.parametrize(
+    ("field", "address"),
+    [
+        ("corpus.sources.prose.location", "s3://key:CANARY@bucket/web/*.jsonl"),
+        ("corpus.sources.prose.location", "https://host/web.jsonl?X-Amz-Signature=CANARY"),
+        ("tokenizer.adopt", "s3://key:CANARY@bucket/tokenizer"),
+        ("validation.previous_statistics", "https://host/statistics.json?sig=CANARY"),
+    ],
+)
+def test_a_recipe_holds_no_secrets(field, address):
+    with pytest.raises(RecipeError, match=rf"{field}='.*\*\*\*.*AWS_SECRET_ACCESS_KEY") as told:
+        load_recipe("laptop", {field: address})
+    assert "CANARY" not in str(told.value)

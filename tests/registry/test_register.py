@@ -1,7 +1,14 @@
 """Registration into a real MLflow on SQLite, read back through MLflow's own client alone."""
 
+import base64
+import http.server
 import itertools
 import json
+import os
+import re
+import threading
+import traceback
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -159,7 +166,7 @@ def test_champion_moves_only_when_every_gate_of_every_phase_passed(store: Store,
         GateConfig("sft", "arithmetic/high", 0.5, minus="arithmetic/low"),
     )
 
-    def line(seed: int, facts: float, high: float):
+    def line(seed: int, facts: float, high: float, gates: tuple[GateConfig, ...] = gates):
         pretrain = make_phase(store, "pretrain", {"facts": facts}, seed=seed)
         sft = make_phase(store, "sft", {"arithmetic/high": high, "arithmetic/low": 0.25}, seed=seed)
         parent = pretrain.register(tracking_uri, store, "champions", gates)
@@ -170,21 +177,35 @@ def test_champion_moves_only_when_every_gate_of_every_phase_passed(store: Store,
         return int(held) if held else None
 
     weak_end = line(0, facts=0.9, high=0.74)
-    assert not weak_end.passed
+    assert not weak_end.passed and weak_end.promotion == "none: not passed: arithmetic/high - arithmetic/low"
     assert weak_end.gates == (GateVerdict("sft", "arithmetic/high", "arithmetic/low", 0.49, 0.5, False),)
     assert (holder("champion"), holder("sft")) == (None, weak_end.version)
     good = line(1, facts=0.7, high=0.75)
     assert good.passed and good.aliases == ("candidate", "sft", "champion")
     assert holder("champion") == good.version
     weak_start = line(2, facts=0.69, high=0.9)
+    assert weak_start.promotion.startswith("none: a gate of a phase before was not passed")
     assert not weak_start.passed and all(gate.passed for gate in weak_start.gates)
     assert holder("champion") == good.version
     assert holder("candidate") == weak_start.version
 
+    for without in ((), gates[:1]):  # no gate at all; none on the phase itself
+        ruined = line(3 + len(without), facts=0.9, high=0.0, gates=without)
+        assert ruined.promotion == "none: no gate is declared on phase sft"
+        assert ruined.aliases == ("candidate", "sft")
+        assert holder("champion") == good.version and holder("candidate") == ruined.version
+        tags = client.get_model_version("k2-champions", str(ruined.version)).tags
+        assert tags["k2.promotion"] == ruined.promotion
+        assert tags["k2.gates_passed_so_far"] == ("true" if without else "none declared")
+        assert read_ledger(store.uri)[-1]["passed_so_far"] is (True if without else None)
+        assert read_ledger(store.uri)[-1]["promotion"] == ruined.promotion
+    only_the_last = line(5, facts=0.0, high=0.9, gates=gates[1:])
+    assert only_the_last.promotion == "champion" and holder("champion") == only_the_last.version
+
     tags = client.get_model_version("k2-champions", str(weak_end.version)).tags
     assert tags["k2.gate.arithmetic/high - arithmetic/low"] == "failed: 0.4900, at least 0.5"
     decisions = [(d["version"], [v["passed"] for v in d["verdicts"]]) for d in read_ledger(store.uri)]
-    assert decisions == [(1, [True]), (2, [False]), (3, [True]), (4, [True]), (5, [False]), (6, [True])]
+    assert decisions[:6] == [(1, [True]), (2, [False]), (3, [True]), (4, [True]), (5, [False]), (6, [True])]
 
 
 def test_a_changed_gate_is_judged_anew_on_the_same_run(store: Store, tracking_uri: str, client) -> None:
@@ -196,6 +217,19 @@ def test_a_changed_gate_is_judged_anew_on_the_same_run(store: Store, tracking_ur
     assert [d["passed_so_far"] for d in read_ledger(store.uri)] == [False, True]
     assert client.get_run(loose.run_id).data.tags["k2.gate.facts"].startswith("passed")
     assert len(client.get_metric_history(loose.run_id, "train/loss")) == STEPS
+
+
+def test_an_alias_that_is_not_earned_any_more_is_told(store: Store, tracking_uri: str, client, caplog) -> None:
+    phase = make_phase(store, "sft", {"facts": 0.6})
+    alone = replace(phase, config=replace(phase.config, parent=""))
+    champion = alone.register(tracking_uri, store, "ungated", (GateConfig("sft", "facts", 0.5),))
+    assert champion.promotion == "champion"
+    with caplog.at_level("INFO"):
+        again = alone.register(tracking_uri, store, "ungated")
+    assert (again.version, again.promotion) == (champion.version, "none: no gate is declared on phase sft")
+    assert int(client.get_registered_model("k2-ungated").aliases["champion"]) == again.version
+    assert "has the alias champion from before" in caplog.text
+    assert "promotion: none: no gate is declared" in caplog.text
 
 
 def test_a_gate_on_an_unknown_score_says_which_was_meant(store: Store, tracking_uri: str) -> None:
@@ -229,6 +263,57 @@ def test_an_unusable_server_is_named_and_the_remedy_given(
     message = str(failure.value)
     assert f"MLflow at {uri} did not take the registration" in message
     assert "safe in the store" in message and "run again" in message
+
+
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        ("http://CANARY:CA@NA:RY@127.0.0.1:9", "MLflow at http://***@127.0.0.1:9 did not take the registration"),
+        ("postgresql+nodriver://CANARY:CANARY@host/db", "MLflow at postgresql+nodriver://***@host/db did not take"),
+        ("htps://user:CANARY@host", "MLflow at htps://***@host did not take the registration"),
+        ("postgresql://user:CA@NARY@host/db", "MLFLOW_TRACKING_URI=postgresql://*** is no address"),
+        ("https://user:CA/NARY@host", "MLFLOW_TRACKING_URI=https://*** is no address"),
+        ("https://user:12/CANARY@host", "special characters percent-encoded"),
+        ("https://us/er:CANARY@host", "special characters percent-encoded"),
+        ("https://host/mlflow?token=CANARY", "login is given by MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
+    ],
+)
+def test_no_error_tells_a_password(uri: str, words: str, store: Store, monkeypatch, capfd, caplog) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    phase = make_phase(store, "pretrain", {})
+    with pytest.raises(RegistryError, match=re.escape(words)) as failure:
+        phase.register(uri, store, "unusable")
+    told = "".join(traceback.format_exception(failure.value)) + caplog.text + "".join(capfd.readouterr())
+    assert not re.search("CA|NARY", told), told
+
+
+def test_the_login_of_a_server_reaches_it_and_nobody_else(store: Store, monkeypatch, capfd) -> None:
+    """MLflow is given the address without it, since it prints addresses."""
+    seen = []
+
+    class Refusing(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers["Authorization"])
+            self.send_error(403)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    canary = "CANARY"  # not in the lines that a traceback shows
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "somebody else")
+    with http.server.HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        host = f"127.0.0.1:{server.server_port}"
+        with pytest.raises(RegistryError, match=re.escape(f"MLflow at http://***@{host} did not take")) as failure:
+            with tracking(f"http://me%40work:{canary}%2F@{host}") as client:
+                assert canary not in client.tracking_uri
+                client.search_experiments()
+        server.shutdown()
+    assert [base64.b64decode(found.removeprefix("Basic ")) for found in seen] == [b"me@work:CANARY/"]
+    assert os.environ["MLFLOW_TRACKING_USERNAME"] == "somebody else" and "MLFLOW_TRACKING_PASSWORD" not in os.environ
+    assert canary not in "".join(traceback.format_exception(failure.value)) + "".join(capfd.readouterr())
 
 
 def test_nothing_is_written_but_the_database(store: Store, tracking_uri: str, tmp_path: Path, monkeypatch) -> None:

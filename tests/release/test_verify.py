@@ -10,6 +10,7 @@ import pytest
 
 from k2model.release import ReleaseDamaged, verify_release
 from k2model.release.manifest import write_manifests
+from tests.artifacts.samples import HOSTILE_PATHS
 
 
 @pytest.fixture
@@ -91,11 +92,29 @@ def test_a_damaged_manifest_is_named(copy: Path, name: str, spoil: Callable[[Pat
     assert f"- {name}: " in damage(copy)
 
 
-def test_a_manifest_cannot_point_outside(copy: Path) -> None:
-    content = json.loads((copy / "RELEASE_MANIFEST.json").read_text())
-    content["files"][0]["path"] = "../elsewhere"
-    (copy / "RELEASE_MANIFEST.json").write_text(json.dumps(content))
-    assert "outside the release" in damage(copy)
+@pytest.mark.parametrize("name", ["RELEASE_MANIFEST.json", "attachments/RELEASE_MANIFEST.json"])
+def test_a_manifest_cannot_point_outside(copy: Path, name: str) -> None:
+    content = json.loads((copy / name).read_text())
+    for path in HOSTILE_PATHS:
+        content["files"][0]["path"] = path
+        (copy / name).write_text(json.dumps(content))
+        assert "not one of a file inside the folder" in damage(copy)
+
+
+def test_links_are_named_and_not_followed(copy: Path, tmp_path: Path) -> None:
+    (copy / "data").rename(tmp_path / "data")
+    (tmp_path / "data" / "more.txt").write_text("x")
+    (copy / "data").symlink_to(tmp_path / "data")
+    (copy / "README.md").rename(tmp_path / "README.md")
+    (copy / "README.md").symlink_to(tmp_path / "README.md")
+    (copy / "extra").symlink_to(tmp_path)
+    lines = damage(copy).splitlines()[1:-1]
+    assert lines == [f"- {name}: a link, expected the file or folder itself" for name in ("README.md", "data", "extra")]
+
+
+def test_a_release_behind_a_link_is_whole(copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "newest").symlink_to(copy)
+    verify_release(tmp_path / "newest")
 
 
 def edit_lineage(folder: Path, change: Callable[[dict], None]) -> None:
@@ -125,6 +144,19 @@ def test_a_digest_that_does_not_follow_from_its_files_is_named(copy: Path) -> No
 def test_an_input_from_nowhere_is_named(copy: Path) -> None:
     edit_lineage(copy, lambda entries: entries["sft/checkpoint"]["inputs"]["parent"].update(digest="1" * 64))
     assert f"sft/checkpoint was made of parent checkpoint {'1' * 64}" in damage(copy)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda entries: entries["sft/export"]["files"][0].update(path="../../x"),
+        lambda entries: entries["sft/export"].update(name="../../x/export"),
+        lambda entries: entries["sft/export"].update(name=1),
+    ],
+)
+def test_a_lineage_cannot_point_outside(copy: Path, change: Callable[[dict], None]) -> None:
+    edit_lineage(copy, change)
+    assert "- lineage.json: not a lineage" in damage(copy)
 
 
 def test_weights_of_another_phase_are_named(copy: Path) -> None:

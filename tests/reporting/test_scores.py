@@ -1,6 +1,7 @@
 """Score rows, gates and the terminal's table."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from rich.console import Console
 from k2model.artifacts import Store
 from k2model.artifacts.result import LifecycleResult
 from k2model.recipe.schema import GateConfig
+from k2model.release.card import model_card
 from k2model.reporting import (
     ReportError,
     ScoreRow,
@@ -17,6 +19,8 @@ from k2model.reporting import (
     load_scores,
     summary_table,
 )
+from k2model.reporting.facts import gather
+from k2model.reporting.report import render
 from k2model.reporting.scores import read_scores
 
 
@@ -79,3 +83,15 @@ def test_table_leaves_variants_to_the_report(store: Store, result: LifecycleResu
     text = rendered(lifecycle_summary(store, result))
     assert "retrieval/1024" in text and "@" not in text
     assert text.count("✓") == len(result.recipe.gates)
+
+
+def test_a_last_phase_without_gates_is_told(store: Store, result: LifecycleResult) -> None:
+    told = "No gate is declared on sft: checkpoints are registered, but none is promoted to champion."
+    assert told not in rendered(lifecycle_summary(store, result))
+    others = tuple(gate for gate in result.recipe.gates if gate.phase != "sft")
+    for gates in ((), others):
+        ungated = replace(result, recipe=replace(result.recipe, gates=gates))
+        assert told in rendered(lifecycle_summary(store, ungated))
+        page, card = render(gather(store, ungated)), model_card(ungated, [], [], {})
+        assert told in page and page.count('<h3 id="gates">') == 1
+        assert f"## Gates\n\n{told}\n" in card and told not in model_card(result, [], [], {})

@@ -23,7 +23,7 @@ def told(store: Store, tokens: ArtifactRef) -> dict[str, Any]:
     return {
         "step": "tokens_checks",
         "phase": "",
-        "plan": LifecyclePlan(recipe, store.uri, ""),
+        "plan": LifecyclePlan(recipe, store.uri),
         "inputs": {"tokens": tokens},
     }
 

@@ -42,5 +42,5 @@ if __name__ == "__main__":
     rows = {name: sequences(store, config) for name, config in phases.items()}
     with slowed(float(pause)):  # workers are forked and inherit it
         recipe = replace(smoke(), model=MODEL, phases=tuple(phases.values()))
-        made = three_phases(plan=LifecyclePlan(recipe, store.uri, ""), rows=rows)
+        made = three_phases(plan=LifecyclePlan(recipe, store.uri), rows=rows)
     print(json.dumps({name: reference.digest for name, reference in zip(PHASES, made, strict=True)}))

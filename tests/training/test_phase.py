@@ -11,8 +11,8 @@ from k2model.errors import K2Error
 from k2model.recipe.schema import LongDocuments, MixtureEntry, Packing, Parallelism, ScheduleConfig, ScheduleShape
 from k2model.tokens import TokensError
 from k2model.training import CheckpointMismatch, InvalidPhase, TrainingDiverged, checkpoint_step
-from k2model.training.train import checkpoint_identity
 from k2model.training.checkpoint import load_model_state, read_checkpoint
+from k2model.training.train import checkpoint_identity
 from tests.training.job import MODEL, metrics, phase, sequences
 
 pytestmark = pytest.mark.usefixtures("world")

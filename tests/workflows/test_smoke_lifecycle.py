@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lifecycle import PHASES, PYFLYTE, ROOT, command, environment, lifecycle, losses, made
+from tests.lifecycle import CANARY, PHASES, PYFLYTE, ROOT, command, environment, lifecycle, losses, made
 
 
 def test_ends_with_the_scores_and_the_places_of_what_it_made(finished):
@@ -22,6 +22,16 @@ def test_ends_with_the_scores_and_the_places_of_what_it_made(finished):
     assert "<html" in page and "mid_4" in page
     assert (Path(places["release"]) / "model" / "model.safetensors").is_file()
     assert (home / "mlflow.db").is_file()
+
+
+def test_a_secret_of_the_tracking_uri_is_nowhere(finished):
+    home, result = finished
+    assert f"tracking  sqlite:///{home / 'mlflow.db'}?password=***" in result.stdout
+    files = [path for path in home.rglob("*") if path.is_file()]
+    places = {path.relative_to(home).parts[0] for path in files}
+    assert places >= {"store", "mlflow.db", "flyte-cache", "tmp"}, "decks and inputs of tasks are below tmp"
+    assert not [path for path in files if CANARY.encode() in path.read_bytes() or CANARY in str(path)]
+    assert CANARY not in result.stdout + result.stderr
 
 
 def test_every_phase_is_trained_scored_and_registered_with_its_parent(finished):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from k2model.corpus.errors import CorpusError
-from k2model.errors import K2Error
+from k2model.errors import K2Error, showable
 
 READ_AHEAD_BYTES = 8_000_000  # of one request to an object store
 JUMPING_BYTES = 1_000_000  # the same, for a file that is not read from front to end
@@ -128,7 +128,7 @@ def reading(where: str) -> Iterator[None]:
         raise CorpusError(
             f"cannot read {where}: {type(error).__name__}: {error}. Check that it can be reached and read "
             "(for s3://: AWS_ENDPOINT_URL and credentials), then run again"
-        ) from error
+        ) from showable(error)
 
 
 class _Guarded(io.RawIOBase):
