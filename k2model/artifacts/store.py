@@ -2,7 +2,7 @@
 
 Layout below the root, all of it a function of identity:
 
-    store.json                       a random generation, made once
+    store.json                       says that this is a store, and in which layout
     <step>/<key[:16]>/               an artifact: its files, artifact.json, manifest.json
     _ledger/<step>/<key>.json        records of all that was ever made; outlives the artifacts
     _leases/<step>/<key[:16]>/       who is making it
@@ -45,6 +45,7 @@ from k2model.artifacts.record import checked_stats, make_record, record_from_jso
 from k2model.artifacts.transfer import cache_of, download, keep, upload
 
 _STORE_FILE = "store.json"
+LAYOUT = 1  # raised when what lies where in a store changes
 PARTS = ".parts"  # ends the name of the scratch folder of an artifact that is made part by part
 
 _log = logging.getLogger(__name__)
@@ -55,9 +56,8 @@ Produce = Callable[[Path], dict[str, float]]
 class Store:
     """A folder or object-store prefix of artifacts. Make one with `Store.open`."""
 
-    def __init__(self, files: LocalFiles | RemoteFiles, generation: str) -> None:
+    def __init__(self, files: LocalFiles | RemoteFiles) -> None:
         self._files = files
-        self.generation = generation
 
     @classmethod
     def open(cls, uri: str | os.PathLike[str]) -> Self:
@@ -67,23 +67,26 @@ class Store:
 
         Raises:
             StoreWriteError: it is not there and cannot be made.
-            ArtifactError: it cannot be reached, or `store.json` is damaged.
+            ArtifactError: it cannot be reached, is of another layout, or `store.json` is damaged.
         """
         files = files_at(uri)
         assert isinstance(files, (LocalFiles, RemoteFiles))
         try:
             content = files.read(_STORE_FILE)
         except FileNotFoundError:
-            files.create(_STORE_FILE, json.dumps({"generation": secrets.token_hex(16)}).encode())
+            files.create(_STORE_FILE, json.dumps({"layout": LAYOUT}).encode())
             content = files.read(_STORE_FILE)
         try:
-            generation = json.loads(content)["generation"]
-        except (ValueError, KeyError, TypeError) as error:
+            layout = json.loads(content).get("layout", LAYOUT)
+        except (ValueError, AttributeError) as error:
             raise ArtifactError(
-                f"{files.uri}/{_STORE_FILE} is damaged ({error}). Delete it and run again: artifacts stay valid, only "
-                "the orchestrator's cache is bypassed once"
+                f"{files.uri}/{_STORE_FILE} is damaged ({error}). Delete it and run again: artifacts stay valid"
             ) from error
-        return cls(files, generation)
+        if layout != LAYOUT:
+            raise ArtifactError(
+                f"{files.uri} is a store of layout {layout}, this version of the project reads and writes {LAYOUT}"
+            )
+        return cls(files)
 
     @property
     def uri(self) -> str:

@@ -71,7 +71,7 @@ def test_an_unreachable_service_is_told(
 ) -> None:
     import s3fs
 
-    store = Store(files_at(s3_uri), "generation")  # type: ignore[arg-type]
+    store = Store(files_at(s3_uri))  # type: ignore[arg-type]
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
