@@ -18,6 +18,7 @@ from k2model.artifacts import (
     Store,
     find_part,
     gather,
+    make,
     make_part,
     missing_parts,
     totals,
@@ -55,7 +56,7 @@ def step(log: Path, bad: str = "", names=NAMES) -> PartedStep:
 
 
 def build(uri: Path | str, log: Path, workers: int = 1, bad: str = "", names=NAMES):
-    return Store.open(uri).build_parts(step(log, bad, names), workers)
+    return make(Store.open(uri), step(log, bad, names), workers)
 
 
 def test_the_artifact_is_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
@@ -134,7 +135,7 @@ def test_parts_of_another_division_do_not_get_in(tmp_path: Path) -> None:
 
 def late(inner: PartedStep, uri: str, log: str, part: Part, folder: Path) -> dict[str, float]:
     """While this worker is at it, others make the whole artifact as `inner` says."""
-    Store.open(uri).build_parts(inner)
+    make(Store.open(uri), inner)
     return produce(log, "", part, folder)
 
 
