@@ -16,7 +16,7 @@ export PYTHONHASHSEED ?= 0
 export FLYTE_SDK_LOGGING_LEVEL ?= 40
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lifecycle ui test bench check package clean
+.PHONY: help setup lifecycle ui test bench check golden package clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 14
@@ -65,6 +65,9 @@ check: $(READY) ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+golden: $(READY) ## write tests/golden.json anew, after a change of what a step makes that is meant
+	$(BIN)/python -m tests.golden
 
 package: $(READY) ## serialize the workflows of RECIPE for registration on Flyte
 	@mkdir -p "$(K2_HOME)"
