@@ -15,9 +15,7 @@ def summarize(plan: LifecyclePlan, made: dict[str, ArtifactRef], registrations: 
     """Print the scores, say where everything is and what was promoted."""
     from k2model.reporting import print_summary
 
-    result = LifecycleResult(
-        plan.recipe, {name: ref for name, ref in made.items() if name not in ("report", "release")}
-    )
+    result = LifecycleResult(plan.recipe, made)
     return print_summary(Store.open(plan.store), tracking_uri(), result, registrations)
 
 
