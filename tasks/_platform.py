@@ -16,6 +16,7 @@ from flytekit.core import local_cache
 
 from k2model.recipe import Recipe, load_recipe
 from k2model.settings import home, recipe_name
+from k2model.versions import STEP_VERSIONS
 from tasks._elastic import TorchElastic
 from tasks._types import remember_dataclass_schemas
 
@@ -61,22 +62,28 @@ def show_progress() -> None:
         log.propagate = False
 
 
-def cached() -> Cache:
-    """Flyte's cache with what our own identities hold: configs, digests of inputs, and the store's generation."""
-    return Cache(version=TASK_VERSION, serialize=True)
+def cached(step: str) -> Cache:
+    """Flyte's cache for a task whose inputs hold all that the step's identity does: configs, which name no place, and
+    digests; with the step's version, and the store's generation."""
+    return Cache(version=f"{TASK_VERSION}.{STEP_VERSIONS[step]}", serialize=True)
 
 
-def data_task(**options: Any) -> Callable:
-    """A CPU task on the data image, cached, retried when its pod is lost."""
-    settings: dict[str, Any] = {"cache": cached(), "container_image": DATA_IMAGE, "retries": 2}
-    return task(**(settings | options))
+def by_identity() -> Cache:
+    """Flyte's cache for a task that is given the key of its step's identity: that alone, of this store, is the key."""
+    return Cache(version=TASK_VERSION, serialize=True, ignored_inputs=("data", "inputs", "made"))
+
+
+def data_task(cache: Cache | bool, **options: Any) -> Callable:
+    """A CPU task on the data image, retried when its pod is lost."""
+    settings: dict[str, Any] = {"container_image": DATA_IMAGE, "retries": 2}
+    return task(cache=cache, **(settings | options))
 
 
 def training_task(phase_name: str) -> Callable:
     """An elastic job sized by the recipe's row `phase_name`."""
     layout = RECIPE.phase(phase_name).parallelism
     return task(
-        cache=cached(),
+        cache=cached("checkpoint"),
         container_image=TRAIN_IMAGE,
         retries=3,
         task_config=_elastic(layout.nodes, layout.workers_per_node),
@@ -88,7 +95,7 @@ def evaluation_task() -> Callable:
     """One node that spreads an evaluation over its workers."""
     workers = RECIPE.cluster.gpus_per_node or RECIPE.evaluation.workers
     return task(
-        cache=cached(),
+        cache=cached("scores"),
         container_image=TRAIN_IMAGE,
         retries=2,
         task_config=_elastic(1, workers),

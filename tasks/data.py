@@ -5,11 +5,11 @@ from flytekit import task
 from k2model.artifacts import ArtifactRef
 from k2model.planning import StoreRef
 from k2model.recipe.schema import CorpusConfig
-from tasks._platform import DATA_IMAGE, data_task
+from tasks._platform import DATA_IMAGE, cached, data_task
 from tasks._types import Artifact
 
 
-@data_task()
+@data_task(cache=cached("duplicates"))
 def find_duplicates(
     store: StoreRef, config: CorpusConfig, clean: ArtifactRef, exact: ArtifactRef, bands: ArtifactRef
 ) -> Artifact:

@@ -3,11 +3,11 @@
 from k2model.artifacts import ArtifactRef
 from k2model.planning import StoreRef
 from k2model.recipe.schema import EvaluationConfig, ModelConfig, PhaseConfig
-from tasks._platform import TRAIN_IMAGE, data_task, evaluation_task
+from tasks._platform import TRAIN_IMAGE, cached, data_task, evaluation_task
 from tasks._types import Artifact
 
 
-@data_task(container_image=TRAIN_IMAGE)
+@data_task(cache=cached("export"), container_image=TRAIN_IMAGE)
 def export(
     store: StoreRef, model: ModelConfig, phase: PhaseConfig, checkpoint: ArtifactRef, tokenizer: ArtifactRef
 ) -> Artifact:

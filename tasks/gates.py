@@ -7,39 +7,41 @@ parts were looked at. The page of a gate that is not passed is also in `validati
 from k2model.artifacts import ArtifactRef
 from k2model.planning import DataPlan, StoreRef
 from k2model.settings import home
-from tasks._platform import data_task, show_deck
+from tasks._platform import by_identity, data_task, show_deck
 from tasks._types import Artifact
+from tasks.parts import finish
 
 DECK = "attachments/deck.html"
 
 
-@data_task(enable_deck=True)
-def publish_checked(step: str, store: StoreRef, data: DataPlan, inputs: list[ArtifactRef], made: list[str]) -> Artifact:
+@data_task(cache=by_identity(), enable_deck=True)
+def publish_checked(
+    step: str, store: StoreRef, data: DataPlan, inputs: list[ArtifactRef], identity: str, made: list[str]
+) -> Artifact:
     """Gives what the gate publishes of the data it has looked at."""
-    return _finish(step, store, data, inputs)
+    return _finish(step, store, data, inputs, identity)
 
 
-@data_task(enable_deck=True)
-def pass_gate(step: str, store: StoreRef, data: DataPlan, inputs: list[ArtifactRef], made: list[str]) -> Artifact:
+@data_task(cache=by_identity(), enable_deck=True)
+def pass_gate(
+    step: str, store: StoreRef, data: DataPlan, inputs: list[ArtifactRef], identity: str, made: list[str]
+) -> Artifact:
     """Gives back what was looked at, the step's only input, so that what needs it waits for the gate."""
-    _finish(step, store, data, inputs)
+    _finish(step, store, data, inputs, identity)
     (looked_at,) = inputs
     return looked_at
 
 
-def _finish(step: str, store: StoreRef, data: DataPlan, inputs: list[ArtifactRef]) -> ArtifactRef:
-    from k2model.artifacts import gather
-    from k2model.planning.data_steps import parted_step
+def _finish(step: str, store: StoreRef, data: DataPlan, inputs: list[ArtifactRef], identity: str) -> ArtifactRef:
     from k2model.validation import ValidationFailed
 
-    opened = store.open()
     try:
-        found = gather(opened, parted_step(step, opened, data, inputs))
+        found = finish(step, store, data, inputs, identity)
     except ValidationFailed as failed:
         home().mkdir(parents=True, exist_ok=True)
         (home() / "validation_failed.html").write_text(failed.html, encoding="utf-8")
         show_deck("Data Docs", failed.html)
         raise
-    page = opened.fetch(found, lambda path: path == DECK) / DECK
+    page = store.open().fetch(found, lambda path: path == DECK) / DECK
     show_deck("Data Docs", page.read_text(encoding="utf-8"))
     return found

@@ -7,7 +7,7 @@ from k2model.planning import StoreRef
 from k2model.recipe import Recipe
 from k2model.registry import Registration
 from k2model.reporting import LifecycleResult, PhaseResult
-from tasks._platform import DATA_IMAGE, data_task, show_deck
+from tasks._platform import DATA_IMAGE, cached, data_task, show_deck
 from tasks._types import Artifact
 
 
@@ -29,7 +29,7 @@ def assemble(
     return LifecycleResult(recipe, raw, corpus, valid, tokenizer, tokens, phases)
 
 
-@data_task(enable_deck=True)
+@data_task(cache=cached("report"), enable_deck=True)
 def report(store: StoreRef, result: LifecycleResult) -> Artifact:
     from k2model.reporting import build_report
 
@@ -39,7 +39,7 @@ def report(store: StoreRef, result: LifecycleResult) -> Artifact:
     return reference
 
 
-@data_task()
+@data_task(cache=cached("release"))
 def release(store: StoreRef, result: LifecycleResult) -> Artifact:
     from k2model.release import build_release
 

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 from k2model.artifacts import ArtifactRef, Identity, PartedStep, Store, explain
 from k2model.artifacts.explain import differences
-from k2model.planning.plan import LifecyclePlan
-from k2model.recipe import Recipe
+from k2model.planning.plan import DataPlan, LifecyclePlan
 
 PENDING = "pending-"  # begins the digest of what is not there yet
 
@@ -96,28 +95,28 @@ class DataReferences(NamedTuple):
     tokens: ArtifactRef
 
 
-def data_references(store: PlanningStore, recipe: Recipe) -> DataReferences:
+def data_references(store: PlanningStore, data: DataPlan) -> DataReferences:
     """The steps from sources to tokens, decided in the order of the DAG."""
     from k2model.corpus import build_corpus, curate
     from k2model.corpus.validation import validate, validate_raw
     from k2model.tokens import tokenize, train_tokenizer
     from k2model.tokens.validation import validate_tokens
 
-    raw = build_corpus(store, recipe.corpus)
-    validate_raw(store, recipe.validation, raw)
-    curated = curate(store, recipe.corpus, raw)
+    raw = build_corpus(store, data.corpus)
+    validate_raw(store, data.validation, raw)
+    curated = curate(store, data.corpus, raw)
     corpus = validate(
         store,
-        recipe.validation,
-        {phase.name: phase.mixture for phase in recipe.phases},
+        data.validation,
+        data.mixtures,
         curated,
-        phase_tokens={phase.name: phase.tokens for phase in recipe.phases},
-        min_characters=recipe.corpus.min_characters,
-        max_characters=recipe.corpus.max_characters,
+        phase_tokens=data.phase_tokens,
+        min_characters=data.corpus.min_characters,
+        max_characters=data.corpus.max_characters,
     )
-    tokenizer = train_tokenizer(store, recipe.tokenizer, corpus)
+    tokenizer = train_tokenizer(store, data.tokenizer, corpus)
     tokens = tokenize(store, corpus, tokenizer)
-    validate_tokens(store, recipe.validation, tokens)
+    validate_tokens(store, data.validation, tokens)
     return DataReferences(corpus, tokenizer, tokens)
 
 
@@ -131,7 +130,7 @@ def dry_run(plan: LifecyclePlan) -> list[Decision]:
 
     store = PlanningStore.open(plan.store.uri)
     recipe = plan.recipe
-    corpus, tokenizer, tokens = data_references(store, recipe)
+    corpus, tokenizer, tokens = data_references(store, plan.data)
     checkpoints: dict[str, ArtifactRef] = {}
     exports: dict[str, ArtifactRef] = {}
     for phase in recipe.phases:

@@ -1,7 +1,8 @@
 """A recipe with its overrides, resolved for one run on one store.
 
 The orchestrator hands the pieces of a `LifecyclePlan` to the steps, so that each step's cache key holds
-only what that step depends on.
+only what that step depends on. What lies at the places that a recipe names is in no such piece, so all of them are
+told of no place but `data`, and a task that is given `data` is cached by the identity of its step or not at all.
 """
 
 from collections.abc import Mapping
@@ -10,17 +11,16 @@ from typing import Any
 
 from k2model.artifacts import Store, fingerprint
 from k2model.recipe import PhaseConfig, Recipe, load_recipe
-from k2model.recipe.schema import CorpusConfig, MixtureEntry, ValidationConfig
-from k2model.versions import STEP_VERSIONS
+from k2model.recipe.fields import without_places
+from k2model.recipe.schema import CorpusConfig, MixtureEntry, TokenizerConfig, ValidationConfig
 
 
 @dataclass(frozen=True)
 class StoreRef:
     """A store as steps receive it.
 
-    `generation` stands in an orchestrator's cache keys for all that our own identities hold beside the
-    inputs of a task: it changes with the store at this place, when an artifact that was built has
-    vanished, with the version of a step and with what the corpus is built from.
+    `generation` stands in an orchestrator's cache keys for what the store holds: it changes with the store at this
+    place, and when an artifact that was built has vanished.
     """
 
     uri: str
@@ -36,13 +36,14 @@ class DataPlan:
 
     corpus: CorpusConfig
     validation: ValidationConfig
+    tokenizer: TokenizerConfig
     mixtures: dict[str, list[MixtureEntry]]
     phase_tokens: dict[str, int]  # tokens each phase trains on
 
 
 @dataclass(frozen=True)
 class LifecyclePlan:
-    """Everything the tasks of one run need, by name."""
+    """Everything the tasks of one run need, by name; only `data` names places."""
 
     recipe: Recipe
     store: StoreRef
@@ -54,13 +55,18 @@ class LifecyclePlan:
 
 def resolve(recipe_name: str, overrides: Mapping[str, Any], store_uri: str, tracking_uri: str) -> LifecyclePlan:
     """Load and check the recipe, open the store. Raises K2Error for anything a user has to mend."""
-    recipe = load_recipe(recipe_name, overrides)
+    return lifecycle_plan(load_recipe(recipe_name, overrides), store_uri, tracking_uri)
+
+
+def lifecycle_plan(recipe: Recipe, store_uri: str, tracking_uri: str) -> LifecyclePlan:
+    """The plan of a recipe on a store, which is made when it is not there."""
     store = Store.open(store_uri)
+    told = without_places(recipe)
     return LifecyclePlan(
-        recipe=recipe,
+        recipe=told,
         store=StoreRef(store.uri, _generation(store)),
         tracking_uri=tracking_uri,
-        phases={phase.name: phase for phase in recipe.phases},
+        phases={phase.name: phase for phase in told.phases},
         data=data_plan(recipe),
         lengths=sorted({phase.sequence_length for phase in recipe.phases}),
     )
@@ -70,16 +76,14 @@ def data_plan(recipe: Recipe) -> DataPlan:
     return DataPlan(
         corpus=recipe.corpus,
         validation=recipe.validation,
+        tokenizer=recipe.tokenizer,
         mixtures={phase.name: list(phase.mixture) for phase in recipe.phases},
         phase_tokens={phase.name: phase.tokens for phase in recipe.phases},
     )
 
 
 def _generation(store: Store) -> str:
-    from k2model.corpus import source_versions
-
-    known = {"store": store.generation, "steps": STEP_VERSIONS, "sources": source_versions(), "lost": _lost(store)}
-    return fingerprint(known)[:16]
+    return fingerprint({"store": store.generation, "lost": _lost(store)})[:16]
 
 
 def _lost(store: Store) -> dict[str, str]:

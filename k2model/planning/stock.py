@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from k2model.artifacts import ArtifactRef
 from k2model.artifacts.files import LocalFiles, files_at
 from k2model.planning.dry_run import PENDING, PlanningStore, data_references
+from k2model.planning.plan import data_plan
 from k2model.recipe import PhaseConfig, Recipe
 from k2model.recipe.mixtures import Available, MixturePlan, known_sizes, plan_mixture
 
@@ -70,7 +71,7 @@ def stock_of(recipe: Recipe, store_uri: str) -> Stock:
     families = {fact.source: fact.family for fact in recipe.facts if fact.family}
     if files_at(store_uri).exists("store.json"):
         store = PlanningStore.open(store_uri)
-        tokens = data_references(store, recipe).tokens
+        tokens = data_references(store, data_plan(recipe)).tokens
         if not tokens.digest.startswith(PENDING):
             return _in_store(recipe, store, tokens, families)
     if recipe.facts:

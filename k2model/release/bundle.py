@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from k2model.artifacts import ArtifactRef, Identity, Store
+from k2model.recipe.fields import without_places
 from k2model.recipe.schema import Recipe
 from k2model.release import card
 from k2model.release.data import composition_csv, sources
@@ -56,7 +57,7 @@ def build_release(store: Store, result: LifecycleResult) -> ArtifactRef:
 
 
 def recipe_as_json(recipe: Recipe) -> dict[str, Any]:
-    """The whole recipe, its hardware fields too, as nested JSON; enums by value."""
+    """The whole recipe but for places, its hardware fields too, as nested JSON; enums by value."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, Enum):
@@ -65,7 +66,7 @@ def recipe_as_json(recipe: Recipe) -> dict[str, Any]:
             return {name: plain(item) for name, item in value.items()}
         return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
-    return plain(dataclasses.asdict(recipe))
+    return plain(dataclasses.asdict(without_places(recipe)))
 
 
 def _write_models(store: Store, result: LifecycleResult, folder: Path) -> None:

@@ -10,6 +10,7 @@ from shutil import copytree
 from typing import Any
 
 from k2model.artifacts import ArtifactRef, Identity, Store
+from k2model.recipe.fields import without_places
 from k2model.reporting import figures_scores, sections_curation, sections_data, sections_run, sections_scores
 from k2model.reporting.facts import Facts, gather
 from k2model.reporting.figures_dynamics import dynamics_panels
@@ -47,7 +48,10 @@ def build_report(store: Store, result: LifecycleResult) -> ArtifactRef:
         }
 
     inputs = {name.replace("/", "."): ref for name, ref in result.artifacts()}
-    shown = {"recipe": result.recipe, "unknown": result.recipe.unknown}
+    shown = {
+        "recipe": without_places(result.recipe),
+        "unknown": result.recipe.unknown,
+    }
     return store.build(Identity("report", STEP_VERSIONS["report"], shown, inputs), produce)
 
 

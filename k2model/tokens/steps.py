@@ -97,7 +97,7 @@ def tokens_step(store: Store, corpus: ArtifactRef, tokenizer: ArtifactRef) -> Pa
         config={},
         inputs={"corpus": corpus, "tokenizer": tokenizer},
     )
-    return PartedStep(identity, parts, partial(_tokenize_part, store.uri, corpus, tokenizer), finish)
+    return PartedStep(lambda: identity, parts, partial(_tokenize_part, store.uri, corpus, tokenizer), finish)
 
 
 def tokenize(store: Store, corpus: ArtifactRef, tokenizer: ArtifactRef, workers: int = 1) -> ArtifactRef:

@@ -1,13 +1,10 @@
-"""A store's generation: what keeps an orchestrator's cache from answering with what is gone or outdated."""
+"""A store's generation: what keeps an orchestrator's cache from answering with what is gone."""
 
 import shutil
 from pathlib import Path
 
-import pytest
-
 from k2model.artifacts import Identity, Store
 from k2model.planning import resolve
-from k2model.versions import STEP_VERSIONS
 
 
 def generation(root: Path) -> str:
@@ -41,9 +38,3 @@ def test_it_changes_once_when_an_artifact_vanishes(tmp_path):
     assert generation(tmp_path) == lost, "an artifact that nobody makes again must not disable the cache for good"
     build(tmp_path, "a")
     assert generation(tmp_path) == whole
-
-
-def test_it_changes_with_the_version_of_any_step(tmp_path, monkeypatch: pytest.MonkeyPatch):
-    before = generation(tmp_path)
-    monkeypatch.setitem(STEP_VERSIONS, "sequences", "another")
-    assert generation(tmp_path) != before

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from flytekit.core import local_cache
 
-from k2model.artifacts import ArtifactRef, Part, Store
+from k2model.artifacts import ArtifactRef, Store
 from k2model.planning import DataPlan, StoreRef, data_plan
 from k2model.recipe.smoke import smoke
 from k2model.validation import ValidationFailed
@@ -27,9 +27,9 @@ def place(store: Store, tokens: ArtifactRef) -> tuple[str, StoreRef, DataPlan, l
 def gate(store: Store, tokens: ArtifactRef) -> ArtifactRef:
     """The three tasks as the workflow composes them."""
     where = place(store, tokens)
-    parts: list[Part] = list_parts.task_function(*where)
-    made = [make_one.task_function(*where, part) for part in parts]
-    return pass_gate.task_function(*where, made)
+    identity, parts = list_parts.task_function(*where)
+    made = [make_one.task_function(*where, identity, part) for part in parts]
+    return pass_gate.task_function(*where, identity, made)
 
 
 def test_a_gate_gives_back_what_it_looked_at_or_shows_what_is_wrong(
@@ -58,11 +58,11 @@ def test_a_part_that_is_gone_is_made_again_whatever_flyte_remembers(
     tokens = as_artifact(store, "tokens", tokens_of(clean_shards(), tmp_path / "good"))
     where = dict(zip(("step", "store", "data", "inputs"), place(store, tokens), strict=True))
     for _ in range(2):
-        parts = list_parts(**where)
+        identity, parts = list_parts(**where)
         assert len(parts) > 1
-        made = [make_one(**where, part=part) for part in parts]
+        made = [make_one(**where, identity=identity, part=part) for part in parts]
         assert made == [part.name for part in parts]
         (checks,) = (tmp_path / "store" / "tokens_checks").iterdir()
         assert all((checks / "attachments" / "parts" / f"{name}.json").exists() for name in made)
-        assert list_parts(**where) == []
+        assert list_parts(**where).parts == []
         shutil.rmtree(checks)

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from k2model.versions import STEP_VERSIONS
+from tasks._platform import TASK_VERSION
+from tests.lifecycle import PHASES
+
 ROOT = Path(__file__).parents[2]
 
 SERIALIZE = """
@@ -68,7 +72,7 @@ def test_full_size_phases_are_pytorch_jobs_of_their_rows_size(full_size, phase, 
 
 
 def test_laptop_phases_are_plain_single_node_tasks(laptop):
-    for phase in ("pretrain", "mid_1", "mid_2", "mid_3", "mid_4", "sft"):
+    for phase in PHASES:
         assert laptop["tasks"][phase]["type"] == "python-task"
 
 
@@ -76,7 +80,29 @@ def test_every_step_is_cached_and_what_watches_the_world_is_not(laptop):
     uncached = {name for name, spec in laptop["tasks"].items() if not spec["metadata"].get("discoverable")}
     parts = {name for name in uncached if name.startswith("map_make_one_")}  # the store knows them, and what is gone
     assert len(parts) == 1
-    assert uncached - parts == {"resolve", "list_parts", "register", "assemble", "summarize"}
+    assert uncached - parts == {"resolve", "list_parts", "train_tokenizer", "register", "assemble", "summarize"}
+
+
+def test_a_raised_version_of_a_step_reaches_the_cache_of_its_task_and_of_no_other(laptop):
+    """Steps made in parts are cached by identity, which holds the version."""
+    of_task = {
+        "find_duplicates": "duplicates", "pack": "sequences", "validate_sequences": "sequences_checks",
+        "export": "export", "evaluate": "scores", "report": "report", "release": "release",
+        **dict.fromkeys(PHASES, "checkpoint"),
+    }  # fmt: skip
+    versions = {
+        name: spec["metadata"]["discoveryVersion"]
+        for name, spec in laptop["tasks"].items()
+        if spec["metadata"].get("discoverable")
+    }
+    by_identity = {"gather_parts", "pass_gate", "publish_checked"}
+    assert versions == {
+        **{name: f"{TASK_VERSION}.{STEP_VERSIONS[step]}" for name, step in of_task.items()},
+        **dict.fromkeys(by_identity, TASK_VERSION),
+    }
+    made_in_parts = {"corpus_raw", "raw_checks", "corpus_clean", "exact_links", "band_links", "corpus", "corpus_valid",
+                     "tokens", "tokens_checks"}  # fmt: skip
+    assert set(of_task.values()) | made_in_parts | {"tokenizer"} == set(STEP_VERSIONS)
 
 
 def test_registering_imports_nothing_heavy(laptop):
