@@ -15,7 +15,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from k2model.corpus.curation.clean import ACCOUNT, CLEAN, KEPT, REJECTS, clean_part
+from k2model.corpus.curation.clean import ACCOUNT, CLEAN, KEPT, REJECTS, clean_part, profile_of
 from k2model.corpus.curation.comparison import compare
 from k2model.corpus.curation.funnel import summarise
 from k2model.corpus.curation.items import ItemFile, item_files
@@ -91,6 +91,7 @@ def _selecting(config: CorpusConfig, items: Sequence[ItemFile]) -> dict[str, Any
     """Further items count by what their files hold, and by the name of their family."""
     return {
         "sources": _sources(config),
+        "compared": [source for source in _sources(config) if profile_of(source, config).overlap],
         "decontamination": without_places(config.decontamination),
         "external_items": [[file.family, file.digest] for file in items],
     }
