@@ -51,6 +51,8 @@ def build_report(store: Store, result: LifecycleResult) -> ArtifactRef:
     shown = {
         "recipe": without_places(result.recipe),
         "unknown": result.recipe.unknown,
+        # What it found on mixtures and drift is in attachments, which bear no digest.
+        "checked": result.corpus_valid.identity,
     }
     return store.build(Identity("report", STEP_VERSIONS["report"], shown, inputs), produce)
 
