@@ -163,6 +163,10 @@ def _gpu_pod() -> PodTemplate:
     )
 
 
+#: A deck that holds what `show_deck` puts there alone: flytekit's own pages list packages with pip, twice a task.
+WITH_DECK: dict[str, Any] = {"enable_deck": True, "deck_fields": ()}
+
+
 def show_deck(title: str, html: str) -> None:
     """Attach a page to the running task's deck."""
     from flytekit import Deck

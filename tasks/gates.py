@@ -7,14 +7,14 @@ parts were looked at. The page of a gate that is not passed is also in `validati
 from k2model.artifacts import ArtifactRef
 from k2model.planning import DataPlan, StoreRef
 from k2model.settings import home
-from tasks._platform import by_identity, data_task, show_deck
+from tasks._platform import WITH_DECK, by_identity, data_task, show_deck
 from tasks._types import Artifact
 from tasks.parts import finish
 
 DECK = "attachments/deck.html"
 
 
-@data_task(cache=by_identity(), enable_deck=True)
+@data_task(cache=by_identity(), **WITH_DECK)
 def publish_checked(
     step: str, store: StoreRef, data: DataPlan, inputs: list[ArtifactRef], identity: str, made: list[str]
 ) -> Artifact:
@@ -22,7 +22,7 @@ def publish_checked(
     return _finish(step, store, data, inputs, identity)
 
 
-@data_task(cache=by_identity(), enable_deck=True)
+@data_task(cache=by_identity(), **WITH_DECK)
 def pass_gate(
     step: str, store: StoreRef, data: DataPlan, inputs: list[ArtifactRef], identity: str, made: list[str]
 ) -> Artifact:

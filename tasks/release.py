@@ -7,7 +7,7 @@ from k2model.planning import StoreRef
 from k2model.recipe import Recipe
 from k2model.registry import Registration
 from k2model.reporting import LifecycleResult, PhaseResult
-from tasks._platform import DATA_IMAGE, cached, data_task, show_deck
+from tasks._platform import DATA_IMAGE, WITH_DECK, cached, data_task, show_deck
 from tasks._types import Artifact
 
 
@@ -29,7 +29,7 @@ def assemble(
     return LifecycleResult(recipe, raw, corpus, valid, tokenizer, tokens, phases)
 
 
-@data_task(cache=cached("report"), enable_deck=True)
+@data_task(cache=cached("report"), **WITH_DECK)
 def report(store: StoreRef, result: LifecycleResult) -> Artifact:
     from k2model.reporting import build_report
 
