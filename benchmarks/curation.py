@@ -87,7 +87,7 @@ def _run(folder: Path, profile: str) -> None:
     def select() -> None:
         for place in places:
             write_verdict(work, numbering, work / "copies", work / "verdicts", place)
-            select_part(raw, work, work / "verdicts", folder / "out", place, config)
+            select_part(raw, work, work / "verdicts", folder / "out", place, config, ())
 
     timed("select", select)
     kept = {name: sum(count[f"documents/{name}"] for count in counts) for name in ("raw", "quality")}

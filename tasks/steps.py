@@ -11,11 +11,22 @@ only differ from it.
 
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from flytekit import conditional, map_task
 
-from k2model.artifacts import ArtifactRef, JobStep, Part, PartedStep, Step, Store, gather, make_part, missing_parts
+from k2model.artifacts import (
+    ArtifactRef,
+    JobStep,
+    Part,
+    PartedStep,
+    Step,
+    Store,
+    artifact_name,
+    gather,
+    make_part,
+    missing_parts,
+)
 from k2model.artifacts import make as make_step
 from k2model.lifecycle import LifecyclePlan
 from k2model.lifecycle.steps import RunsOn, StepRow, Work, full_name, inputs_of, row_called
@@ -47,33 +58,47 @@ def make_with_model(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str
     return make_step(*_built(step, phase, plan, inputs))
 
 
+class Listed(NamedTuple):
+    """The key of a step's identity (64 hex digits), and its parts that are to be made."""
+
+    identity: str
+    parts: list[Part]
+
+
 @data_task()
-def list_parts(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef]) -> list[Part]:
+def list_parts(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef]) -> Listed:
     """The parts that are to be made; none when the step's artifact is there."""
-    return missing_parts(*_parted(step, phase, plan, inputs))
+    store, built = _parted(step, phase, plan, inputs)
+    return Listed(built.identity.key, missing_parts(store, built))
 
 
 @data_task()
-def make_one(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef], part: Part) -> str:
-    """Makes one part where it will stay, and returns its name."""
-    return make_part(*_parted(step, phase, plan, inputs), part).name
+def make_one(
+    step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef], identity: str, part: Part
+) -> str:
+    """Makes one part where it will stay, and returns its name. The identity is not asked for anew by every part: that
+    may mean to read all that the step is made from."""
+    return make_part(*_parted(step, phase, plan, inputs), part, artifact_name(step, identity)).name
 
 
 @data_task()
 def gather_parts(
-    step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef], made: list[str]
+    step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef], identity: str, made: list[str]
 ) -> ArtifactRef:
-    """Finishes the artifact from its parts; `made` are those that it waits for."""
-    return gather(*_parted(step, phase, plan, inputs))
+    """Finishes the artifact from its parts; `made` are those that it waits for.
+
+    Raises InputsChanged when the step is not any more what was listed: nothing is finished under another identity.
+    """
+    return gather(*_parted(step, phase, plan, inputs), identity)
 
 
 @data_task(enable_deck=True)
 def gather_and_show(
-    step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef], made: list[str]
+    step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef], identity: str, made: list[str]
 ) -> ArtifactRef:
     """The same for a step that has something to show, as `make_and_show`: a breach is only decided on here."""
     store, built = _parted(step, phase, plan, inputs)
-    return _shown(row_called(step), store, inputs, lambda: gather(store, built))
+    return _shown(row_called(step), store, inputs, lambda: gather(store, built, identity))
 
 
 @data_task()
@@ -99,9 +124,10 @@ def compose(row: StepRow, phase: PhaseConfig | None, plan: Any, made: Mapping[st
         "inputs": inputs_of(row, phase, made),
     }
     if row.parted:
-        parts = list_parts(**told)
-        pieces = map_task(functools.partial(make_one, **told), concurrency=CONCURRENCY)(part=parts)
-        return (gather_and_show if row.page else gather_parts)(**told, made=pieces)
+        listed = list_parts(**told)
+        one = functools.partial(make_one, **told, identity=listed.identity)
+        pieces = map_task(one, concurrency=CONCURRENCY)(part=listed.parts)
+        return (gather_and_show if row.page else gather_parts)(**told, identity=listed.identity, made=pieces)
     if row.runs_on in (RunsOn.TRAINING, RunsOn.EVALUATION):
         job = train_task(phase) if row.runs_on is RunsOn.TRAINING and phase else evaluate
         there = is_made(**told)

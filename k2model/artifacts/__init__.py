@@ -8,6 +8,7 @@ contains.
 from k2model.artifacts.errors import (
     ArtifactError,
     CorruptArtifact,
+    InputsChanged,
     LeaseHeld,
     LeaseLost,
     MissingArtifact,
@@ -15,7 +16,7 @@ from k2model.artifacts.errors import (
 )
 from k2model.artifacts.explain import Difference, explain
 from k2model.artifacts.fingerprint import fingerprint
-from k2model.artifacts.identity import ArtifactRef, Identity
+from k2model.artifacts.identity import ArtifactRef, Identity, artifact_name
 from k2model.artifacts.lease import Lease
 from k2model.artifacts.manifest import (
     FileEntry,
@@ -51,6 +52,7 @@ __all__ = [
     "Difference",
     "FileEntry",
     "Identity",
+    "InputsChanged",
     "JobStep",
     "Lease",
     "LeaseHeld",
@@ -63,6 +65,7 @@ __all__ = [
     "Step",
     "Store",
     "StoreWriteError",
+    "artifact_name",
     "describe_file",
     "describe_folder",
     "explain",

@@ -19,6 +19,10 @@ class CorruptArtifact(ArtifactError):
     """What is in the store is not what its manifest or its reference says."""
 
 
+class InputsChanged(ArtifactError):
+    """What a step reads from outside the store is not what it was when its parts were listed."""
+
+
 class StoreWriteError(ArtifactError):
     """The store does not take what is written to it: full, read-only, forbidden, not reachable."""
 

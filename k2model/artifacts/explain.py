@@ -62,7 +62,8 @@ def _flatten(path: str, value: Any, into: dict[str, Any]) -> None:
             _flatten(f"{path}.{name}", item, into)
     elif isinstance(value, list):
         for i, item in enumerate(value):
-            _flatten(f"{path}[{i}]", item, into)
+            # Files go by their path, so that one more among them is one difference.
+            _flatten(f"{path}[{item['path'] if isinstance(item, dict) and 'path' in item else i}]", item, into)
     else:
         into[path] = value
 

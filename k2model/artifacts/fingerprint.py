@@ -10,11 +10,11 @@ themselves.
 import hashlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any
 
-from k2model.recipe.schema import identity_fields
+from k2model.recipe.fields import identity_fields, is_place
 
 
 def fingerprint(value: Any) -> str:
@@ -25,7 +25,7 @@ def fingerprint(value: Any) -> str:
 
     Raises:
         TypeError: an unknown type (subclasses of the builtin types count as unknown, e.g.
-            `numpy.float64`), with the dotted path to it.
+            `numpy.float64`), with the dotted path to it; or a field that names a place.
         ValueError: a NaN, which is not equal to itself and so cannot bear identity.
     """
     digest = hashlib.sha256()
@@ -40,9 +40,8 @@ def _encode(value: Any, path: str) -> Iterator[str]:
         yield from _encode(value.value, f"{path}.value")
         yield ")"
     elif is_dataclass(value) and not isinstance(value, type):
-        named = {f.name: getattr(value, f.name) for f in identity_fields(value)}
         yield f"class {type(value).__name__}"
-        yield from _encode_named(named, path)
+        yield from _encode_named(_bearing_identity(value, path), path)
     elif type(value) is dict:
         yield "dict"
         yield from _encode_named(_checked_keys(value, path), path)
@@ -74,6 +73,17 @@ def _encode_scalar(value: Any, path: str) -> str:
     if type(value) is float and math.isnan(value):
         raise ValueError(f"cannot fingerprint {path or 'the value'}: it is NaN. Use None for 'no value'")
     return encode(value)
+
+
+def _bearing_identity(value: Any, path: str) -> dict[str, Any]:
+    for declared in fields(value):
+        if is_place(declared) and (named := getattr(value, declared.name)):
+            raise TypeError(
+                f"cannot fingerprint {path}{'.' if path else ''}{declared.name}: it names a place, {named}, and what "
+                "lies there decides what is made. Give the config `without_places` (k2model.recipe.fields), and beside "
+                "it a digest of what is read there"
+            )
+    return {f.name: getattr(value, f.name) for f in identity_fields(value)}
 
 
 def _checked_keys(value: dict[Any, Any], path: str) -> dict[str, Any]:

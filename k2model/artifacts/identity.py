@@ -14,6 +14,11 @@ from k2model.artifacts.fingerprint import fingerprint
 STEP_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
+def artifact_name(step: str, key: str) -> str:
+    """Of the artifact that a step makes for an identity with this key."""
+    return f"{step}/{key[:16]}"
+
+
 @dataclass(frozen=True)
 class ArtifactRef:
     """A reference to a finished artifact, small enough to travel between tasks.
@@ -32,7 +37,7 @@ class ArtifactRef:
     @property
     def name(self) -> str:
         """Short name for people and messages: `<kind>/<first 16 digits of the identity>`."""
-        return f"{self.kind}/{self.identity[:16]}"
+        return artifact_name(self.kind, self.identity)
 
 
 @dataclass(frozen=True)
@@ -68,5 +73,5 @@ class Identity:
 
     @property
     def name(self) -> str:
-        """Short name for people and messages: `<step>/<first 16 digits of the key>`."""
-        return f"{self.step}/{self.key[:16]}"
+        """Short name for people and messages, and where it lies in a store: `<step>/<first 16 digits of the key>`."""
+        return artifact_name(self.step, self.key)

@@ -16,7 +16,7 @@ from k2model.artifacts.errors import CorruptArtifact
 from k2model.artifacts.identity import STEP_NAME, ArtifactRef, Identity
 from k2model.artifacts.manifest import Manifest
 from k2model.artifacts.provenance import provenance
-from k2model.recipe.schema import identity_fields
+from k2model.recipe.fields import identity_fields
 
 _KEY = re.compile(r"[0-9a-f]{64}")
 
@@ -34,10 +34,8 @@ def readable(value: Any) -> Any:
     return value
 
 
-def make_record(
-    identity: Identity, manifest: Manifest, stats: dict[str, float], started: float, store_uri: str
-) -> dict[str, Any]:
-    """The record of an artifact just made. `started`: seconds since the epoch."""
+def described(identity: Identity, store_uri: str = "") -> dict[str, Any]:
+    """All that an identity says, as plain JSON; places of inputs in the store at `store_uri` are relative to it."""
     return {
         "step": identity.step,
         "version": identity.version,
@@ -47,6 +45,15 @@ def make_record(
             name: {"kind": ref.kind, "digest": ref.digest, "uri": ref.uri.removeprefix(f"{store_uri}/")}
             for name, ref in identity.inputs.items()
         },
+    }
+
+
+def make_record(
+    identity: Identity, manifest: Manifest, stats: dict[str, float], started: float, store_uri: str
+) -> dict[str, Any]:
+    """The record of an artifact just made. `started`: seconds since the epoch."""
+    return {
+        **described(identity, store_uri),
         "digest": manifest.digest,
         "bytes": manifest.size,
         "files": len(manifest.files),

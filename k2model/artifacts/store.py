@@ -6,6 +6,7 @@ Layout below the root, all of it a function of identity:
     <step>/<key[:16]>/               an artifact: its files, artifact.json, manifest.json
     _ledger/<step>/<key>.json        records of all that was ever made; outlives the artifacts
     _leases/<step>/<key[:16]>/       who is making it
+    _listed/<step>/<key[:16]>.json   what parts of an unfinished artifact were listed for
     _scratch/<step>/<key[:16]>/      where it is being made (for an object store: on this machine,
                                      see `k2model.artifacts.transfer`)
 
@@ -238,9 +239,9 @@ class Store:
         return names
 
     @contextlib.contextmanager
-    def part_scratch(self, identity: Identity) -> Iterator[Path]:
-        """An empty folder for one part of an artifact, removed afterwards."""
-        folder = self._scratch_root() / f"{identity.name}{PARTS}" / secrets.token_hex(8)
+    def part_scratch(self, name: str) -> Iterator[Path]:
+        """An empty folder for one part of the artifact `<step>/<key[:16]>`, removed afterwards."""
+        folder = self._scratch_root() / f"{name}{PARTS}" / secrets.token_hex(8)
         with writing(self.uri, str(folder)):
             folder.mkdir(parents=True)
         try:
@@ -248,13 +249,13 @@ class Store:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def sweep_parts(self, identity: Identity) -> None:
+    def sweep_parts(self, name: str) -> None:
         """Removes what killed makers of parts left behind; the caller holds the lease and has all parts."""
-        shutil.rmtree(self._scratch_root() / f"{identity.name}{PARTS}", ignore_errors=True)
+        shutil.rmtree(self._scratch_root() / f"{name}{PARTS}", ignore_errors=True)
 
-    def files_of(self, identity: Identity) -> Files:
-        """The storage of an artifact's folder, for those who put its files in place themselves."""
-        return self._files.at(identity.name)
+    def files_of(self, name: str) -> Files:
+        """The storage of the folder of the artifact `<step>/<key[:16]>`, for those who put its files there."""
+        return self._files.at(name)
 
     def _make(self, identity: Identity, produce: Produce, lease: Lease) -> ArtifactRef:
         started = time.time()

@@ -8,7 +8,7 @@ part. Cleaning is `k2model.corpus.curation`.
 import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,11 +27,12 @@ from k2model.corpus.ingest import (
     total_counts,
 )
 from k2model.corpus.sources import DEFAULT_CONTEXT, REASONING, Material, build
+from k2model.recipe.fields import without_places
 from k2model.recipe.schema import CorpusConfig
 from k2model.versions import STEP_VERSIONS
 
 if TYPE_CHECKING:
-    from k2model.artifacts import Part, PartedStep, PartRecord
+    from k2model.artifacts import Identity, Part, PartedStep, PartRecord
 
 STEP = "corpus_raw"
 BUILT = "built"  # the part that holds all sources which the project builds itself, and the items
@@ -44,14 +45,28 @@ def raw_step(config: CorpusConfig) -> "PartedStep":
 
     Raises `CorpusError` for an unknown source, and for one that is read from files and cannot be or is mostly bad.
     """
-    from k2model.artifacts import Identity, PartedStep
+    from k2model.artifacts import PartedStep
 
-    inputs = {source.name: list_inputs(source) for source in config.sources if source.location}
-    read = {name: getattr(config, name) for name in ("sources", "seed", "heldout_items", "part_bytes")}
-    settings = {"corpus": read, "sources": source_versions(), "inputs": inputs}
-    identity = Identity(step=STEP, version=STEP_VERSIONS[STEP], config=settings, inputs={})
+    inputs = cache(partial(_list_all, config))
+    return PartedStep(
+        lambda: _identity(config, inputs()),
+        lambda: _divide(config, inputs()),
+        partial(_produce, config),
+        partial(_finish, config),
+    )
 
-    return PartedStep(identity, partial(_divide, config, inputs), partial(_produce, config), partial(_finish, config))
+
+def _list_all(config: CorpusConfig) -> "dict[str, tuple[InputFile, ...]]":
+    return {source.name: list_inputs(source) for source in config.sources if source.location}
+
+
+def _identity(config: CorpusConfig, inputs: "Mapping[str, tuple[InputFile, ...]]") -> "Identity":
+    from k2model.artifacts import Identity
+
+    names = ("sources", "seed", "heldout_items", "part_bytes")
+    read = {name: without_places(getattr(config, name)) for name in names}
+    settings = {"corpus": read, "sources": source_versions(), "inputs": dict(inputs)}
+    return Identity(step=STEP, version=STEP_VERSIONS[STEP], config=settings, inputs={})
 
 
 def source_versions() -> dict[str, str]:

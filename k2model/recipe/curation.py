@@ -8,6 +8,8 @@ bounds of `WEB_RULES` are those of the papers named; what K2's own filters were 
 
 from dataclasses import dataclass, replace
 
+from k2model.recipe.fields import place
+
 UNBOUNDED = 1e15
 
 #: Stop words of Gopher (Rae et al. 2021, section A.1.1), of which a page should hold two.
@@ -91,7 +93,7 @@ class DecontaminationConfig:
 
     words: int = 13
     least_prompt_words: int = 3  # prompts of fewer words are matched by key alone
-    external: tuple[str, ...] = ()
+    external: tuple[str, ...] = place(())
     prompt_field: str = "prompt"
     answer_field: str = "answer"
 

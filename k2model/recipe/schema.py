@@ -2,24 +2,19 @@
 
 Every class is a frozen dataclass of literals, so that a recipe can be fingerprinted field by field,
 sent through Flyte, and overridden by a dotted name. A field marked `hardware(...)` says how a step
-is run, not what it computes: it never bears identity (see `k2model.artifacts.fingerprint`).
+is run, one marked `place(...)` names a place (`k2model.recipe.fields`): neither bears identity.
 
 Units: lengths and steps are counts, learning rates are peak values, weights are relative shares of
 tokens. This module validates single fields; `k2model.recipe.validate` checks that a recipe as a
 whole makes sense.
 """
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 
 from k2model.recipe.curation import STANDARD_PROFILES, CurationProfile, DecontaminationConfig
 from k2model.recipe.expectations import Severity, check_severity
-
-
-def hardware(default: Any) -> Any:
-    """A dataclass field that never bears identity: how fast or where, not what."""
-    return field(default=default, metadata={"identity": False})
+from k2model.recipe.fields import hardware, place
 
 
 class PhaseKind(str, Enum):
@@ -280,7 +275,7 @@ class SourceConfig:
     name: str
     documents: int = 0
     context: int = 0
-    location: str = hardware("")  # a file, folder or glob: a path or `s3://`; "" = built by the project itself
+    location: str = place()  # a file, folder or glob: a path or `s3://`; "" = built by the project itself
     format: SourceFormat = SourceFormat.AUTO
     fields: FieldMapping = FieldMapping()
     domain: str = ""
@@ -349,7 +344,7 @@ class ValidationConfig:
     max_epochs: float = 60.0
     severities: tuple[SeverityOverride, ...] = ()
     # `statistics.json` (path or URI) of the version of this corpus to compare with; "" compares with none
-    previous_statistics: str = field(default="", metadata={"identity": False})  # the step hashes what it says
+    previous_statistics: str = place()
     drift_warn: float = 0.1  # population stability index, see k2model.corpus.validation.drift
     drift_stop: float = 0.25
     # of a source, special tokens included: arithmetic has 1.06; below, the tokenizer was learned from something else
@@ -371,7 +366,7 @@ class TokenizerConfig:
     pre_tokens: PreTokens = PreTokens.ISOLATED
     #: Folder or URI of a `tokenizer.json` to take instead of learning one. Its content bears identity, not its place;
     #: of the other fields `vocab_size` counts, as the most entries it may have.
-    adopt: str = hardware("")
+    adopt: str = place()
 
 
 @dataclass(frozen=True)
@@ -436,8 +431,3 @@ class Recipe:
             if phase.name == name:
                 return phase
         raise KeyError(f"recipe '{self.name}' has no phase '{name}'; it has {', '.join(p.name for p in self.phases)}")
-
-
-def identity_fields(config: Any) -> list[Any]:
-    """The dataclass fields of `config` that bear identity, in order."""
-    return [f for f in fields(config) if f.metadata.get("identity", True)]

@@ -14,6 +14,7 @@ from typing import Any
 
 from k2model.artifacts import Identity, Step, Store
 from k2model.artifacts.result import LifecycleResult
+from k2model.recipe.fields import without_places
 from k2model.recipe.schema import Recipe
 from k2model.release import card
 from k2model.release.data import composition_csv, sources
@@ -56,7 +57,7 @@ def release_step(store: Store, result: LifecycleResult) -> Step:
 
 
 def recipe_as_json(recipe: Recipe) -> dict[str, Any]:
-    """The whole recipe, its hardware fields too, as nested JSON; enums by value."""
+    """The whole recipe but for places, its hardware fields too, as nested JSON; enums by value."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, Enum):
@@ -65,7 +66,7 @@ def recipe_as_json(recipe: Recipe) -> dict[str, Any]:
             return {name: plain(item) for name, item in value.items()}
         return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
-    return plain(dataclasses.asdict(recipe))
+    return plain(dataclasses.asdict(without_places(recipe)))
 
 
 def _write_models(store: Store, result: LifecycleResult, folder: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from k2model.artifacts import Identity, Step, Store
 from k2model.artifacts.result import LifecycleResult
+from k2model.recipe.fields import without_places
 from k2model.registry.gates import unpromoted
 from k2model.reporting import figures_scores, sections_curation, sections_data, sections_run, sections_scores
 from k2model.reporting.facts import Facts, gather
@@ -48,7 +49,12 @@ def report_step(store: Store, result: LifecycleResult) -> Step:
         }
 
     inputs = {name.replace("/", "."): ref for name, ref in result.artifacts.items()}
-    shown = {"recipe": result.recipe, "unknown": result.recipe.unknown}
+    shown = {
+        "recipe": without_places(result.recipe),
+        "unknown": result.recipe.unknown,
+        # What it found on mixtures and drift is in attachments, which bear no digest.
+        "checked": result.corpus_valid.identity,
+    }
     return Step(Identity("report", STEP_VERSIONS["report"], shown, inputs), produce)
 
 

@@ -95,7 +95,7 @@ def tokens_step(store: Store, corpus: ArtifactRef, tokenizer: ArtifactRef) -> Pa
         config={},
         inputs={"corpus": corpus, "tokenizer": tokenizer},
     )
-    return PartedStep(identity, parts, partial(_tokenize_part, store.uri, corpus, tokenizer), finish)
+    return PartedStep(lambda: identity, parts, partial(_tokenize_part, store.uri, corpus, tokenizer), finish)
 
 
 def _tokenize_part(

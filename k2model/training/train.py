@@ -5,7 +5,8 @@ from functools import partial
 
 from k2model.artifacts import ArtifactRef, Identity, JobStep, Lease, Store
 from k2model.artifacts.lease import STALE_SECONDS
-from k2model.recipe.schema import ModelConfig, PhaseConfig, identity_fields
+from k2model.recipe.fields import identity_fields
+from k2model.recipe.schema import ModelConfig, PhaseConfig
 from k2model.tokens import PackedSequences
 from k2model.training.validate import validate_phase
 from k2model.training.world import World

@@ -15,8 +15,9 @@ import numpy
 import pytest
 
 from k2model.artifacts import fingerprint
+from k2model.recipe.fields import hardware, places, without_places
 from k2model.recipe.laptop import laptop
-from k2model.recipe.schema import Cadence, PhaseKind, hardware
+from k2model.recipe.schema import Cadence, PhaseKind
 
 
 class Colour(str, Enum):
@@ -155,8 +156,14 @@ def test_every_identity_field_of_a_recipe_counts_and_no_other() -> None:
     phase = dataclasses.replace(laptop().phases[-1], cadence=Cadence(save_every=3))
     small = dataclasses.replace(laptop(), phases=(phase,), corpus=dataclasses.replace(laptop().corpus, sources=()))
     keys = {fingerprint(small): "the recipe itself"}
-    paths = {"bearing": 0, "hardware": 0}
+    paths = {"bearing": 0, "hardware": 0, "place": 0}
     for path, bears, variant in variants(small):
+        if named := list(places(variant)):
+            with pytest.raises(TypeError, match=f"cannot fingerprint {named[0][0]}: it names a place"):
+                fingerprint(variant)
+            assert fingerprint(without_places(variant)) == fingerprint(small), path
+            paths["place"] += 1
+            continue
         key = fingerprint(variant)
         if bears:
             assert key not in keys, f"{path} gives the same key as {keys.get(key)}"
@@ -166,6 +173,7 @@ def test_every_identity_field_of_a_recipe_counts_and_no_other() -> None:
         paths["bearing" if bears else "hardware"] += 1
     assert paths["bearing"] > 60
     assert paths["hardware"] > 8
+    assert paths["place"] >= 3
 
 
 def test_enum_members_of_a_recipe_differ() -> None:

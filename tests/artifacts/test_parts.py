@@ -52,7 +52,7 @@ def finish(records, folder: Path) -> dict[str, float]:
 
 def step(log: Path, bad: str = "", names=NAMES) -> PartedStep:
     parts = [Part(name) for name in names]
-    return PartedStep(IDENTITY, lambda: parts, functools.partial(produce, str(log), bad), finish)
+    return PartedStep(lambda: IDENTITY, lambda: parts, functools.partial(produce, str(log), bad), finish)
 
 
 def build(uri: Path | str, log: Path, workers: int = 1, bad: str = "", names=NAMES):
@@ -144,7 +144,7 @@ def test_a_worker_that_comes_too_late_leaves_the_artifact_as_it_is(tmp_path: Pat
     """One that was taken for lost, so that its part was made by another, and one of another division."""
     uri, log = str(tmp_path / "store"), str(tmp_path / "log")
     store, inner = Store.open(uri), step(tmp_path / "log")
-    slow = PartedStep(IDENTITY, lambda: [Part(name)], functools.partial(late, inner, uri, log), finish)
+    slow = PartedStep(lambda: IDENTITY, lambda: [Part(name)], functools.partial(late, inner, uri, log), finish)
     make_part(store, slow, Part(name))
     made = store.find(IDENTITY)
     assert made is not None
@@ -163,7 +163,7 @@ def test_a_damaged_record_and_a_lost_file_are_named(tmp_path: Path) -> None:
         build(tmp_path / "store", tmp_path / "log")
     (location / "attachments" / "parts" / f"{NAMES[1]}.json").write_text("{")
     with pytest.raises(CorruptArtifact, match=r"prose/00001\.json is not a part's record"):
-        find_part(store, IDENTITY, NAMES[1])
+        find_part(store, IDENTITY.name, NAMES[1])
 
 
 def test_only_what_is_wanted_is_fetched_and_verified(tmp_path: Path) -> None:

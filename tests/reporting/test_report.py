@@ -3,12 +3,14 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from shutil import copytree, ignore_patterns
 
 import pytest
 
-from k2model.artifacts import Store, make
+from k2model.artifacts import Identity, Store, make
 from k2model.artifacts.result import LifecycleResult
 from k2model.reporting import ReportError, report_step
 from tests.reporting.lifecycle_fixture import HOSTILE, PHASES, build_lifecycle, score_rows, short_recipe
@@ -199,6 +201,23 @@ def test_digest_does_not_depend_on_times(tmp_path: Path) -> None:
         other = Store.open(tmp_path / name)
         digests.add(make(other, report_step(other, build_lifecycle(other, short_recipe()))).digest)
     assert len(digests) == 1
+
+
+def test_what_the_gate_found_beside_the_corpus_is_shown_as_it_is_now(store: Store, result: LifecycleResult) -> None:
+    """The same corpus, compared with another earlier version: what was found then bears no digest of the corpus."""
+
+    def checked_again(folder: Path) -> dict[str, float]:
+        copytree(result.corpus_valid.uri, folder, dirs_exist_ok=True, ignore=ignore_patterns("*.json"))
+        for name in ("validation.json", "attachments/mixtures.json"):
+            content = Path(result.corpus_valid.uri, name).read_text()
+            (folder / name).write_text(content.replace("epochs are bounded", "has not drifted"))
+        return {}
+
+    again = store.build(Identity("corpus_valid", "1", {"previous": "another"}, {}), checked_again)
+    assert again.digest == result.corpus_valid.digest
+    moved = replace(result, artifacts=result.artifacts | {"corpus_valid": again})
+    shown = store.fetch(make(store, report_step(store, moved))) / "attachments" / "index.html"
+    assert "has not drifted" in shown.read_text() and "epochs are bounded" not in shown.read_text()
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from k2model.artifacts import ArtifactRef, Part, Store
+from k2model.artifacts import ArtifactRef, Store
 from k2model.lifecycle import LifecyclePlan
 from k2model.recipe.smoke import smoke
 from k2model.validation import ValidationFailed
@@ -31,9 +31,9 @@ def told(store: Store, tokens: ArtifactRef) -> dict[str, Any]:
 def gate(store: Store, tokens: ArtifactRef) -> ArtifactRef:
     """The three tasks as the workflow composes them."""
     where = told(store, tokens)
-    parts: list[Part] = list_parts.task_function(**where)
-    made = [make_one.task_function(**where, part=part) for part in parts]
-    return gather_and_show.task_function(**where, made=made)
+    identity, parts = list_parts.task_function(**where)
+    made = [make_one.task_function(**where, identity=identity, part=part) for part in parts]
+    return gather_and_show.task_function(**where, identity=identity, made=made)
 
 
 def test_a_gate_gives_back_what_it_looked_at_or_shows_what_is_wrong(
@@ -57,11 +57,11 @@ def test_a_part_that_is_gone_is_made_again(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "store")
     where = told(store, as_artifact(store, "tokens", tokens_of(clean_shards(), tmp_path / "good")))
     for _ in range(2):
-        parts = list_parts(**where)
+        identity, parts = list_parts(**where)
         assert len(parts) > 1
-        made = [make_one(**where, part=part) for part in parts]
+        made = [make_one(**where, identity=identity, part=part) for part in parts]
         assert made == [part.name for part in parts]
         (checks,) = (tmp_path / "store" / "tokens_checks").iterdir()
         assert all((checks / "attachments" / "parts" / f"{name}.json").exists() for name in made)
-        assert list_parts(**where) == []
+        assert list_parts(**where).parts == []
         shutil.rmtree(checks)

@@ -42,7 +42,7 @@ def exact_step(store: "Store", clean: "ArtifactRef", slice_rows: int = SLICE_ROW
 
     identity = Identity(EXACT_LINKS, STEP_VERSIONS[EXACT_LINKS], {"slice_rows": slice_rows}, {"clean": clean})
     parts = partial(_exact_parts, store, clean, slice_rows)
-    return PartedStep(identity, parts, partial(_exact, store.uri, clean), _total)
+    return PartedStep(lambda: identity, parts, partial(_exact, store.uri, clean), _total)
 
 
 def band_step(
@@ -59,7 +59,7 @@ def band_step(
     }
     identity = Identity(BAND_LINKS, STEP_VERSIONS[BAND_LINKS], settings, {"clean": clean, "exact": exact})
     parts = partial(_band_parts, store, config, clean, slice_rows)
-    return PartedStep(identity, parts, partial(_bands, store.uri, config, clean, exact), _total)
+    return PartedStep(lambda: identity, parts, partial(_bands, store.uri, config, clean, exact), _total)
 
 
 def duplicates_step(

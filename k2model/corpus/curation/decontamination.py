@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from k2model.corpus.curation.hashing import Ints
-from k2model.corpus.curation.items import EvaluationItem, external, registered
+from k2model.corpus.curation.items import EvaluationItem, ItemFile, external, registered
 from k2model.corpus.curation.overlap import ItemIndex, Overlaps
 from k2model.corpus.curation.texts import Texts
 from k2model.recipe.curation import DecontaminationConfig
@@ -159,9 +159,9 @@ class Tally:
 
 
 @lru_cache(maxsize=2)
-def decontamination(corpus: Path, config: DecontaminationConfig) -> Decontamination:
-    """Of the items registered in a corpus folder and the further files of `config`; kept by each process."""
-    return Decontamination([*registered(corpus), *external(config.external, config)], config)
+def decontamination(corpus: Path, config: DecontaminationConfig, files: tuple[ItemFile, ...]) -> Decontamination:
+    """Of the items registered in a corpus folder and those of further files; kept by each process."""
+    return Decontamination([*registered(corpus), *external(files, config)], config)
 
 
 def detail(match: Match) -> str:

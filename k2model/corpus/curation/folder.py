@@ -16,6 +16,7 @@ from k2model.corpus.curation.duplicates import (
     near_links,
 )
 from k2model.corpus.curation.funnel import summarise
+from k2model.corpus.curation.items import ItemFile, item_files
 from k2model.corpus.curation.places import Numbering, Place, places_in
 from k2model.corpus.curation.selection import select_part
 from k2model.corpus.curation.signatures import SIGNATURES, Signed
@@ -30,13 +31,14 @@ def curate_folder(raw: Path, folder: Path, config: CorpusConfig, workers: int = 
     document which copies a held-out one is the one to go.
     """
     places, work = places_in(raw, [source.name for source in config.sources]), folder / "work"
+    items = item_files(config.decontamination.external)
     map_in_processes(partial(_cleaned, raw, work, config), places, workers)
     find_duplicates(work, places, config, work / "copies", workers)
-    selected = partial(_selected, raw, work, Numbering.of(work / SIGNATURES, places), folder, config)
+    selected = partial(_selected, raw, work, Numbering.of(work / SIGNATURES, places), folder, config, items)
     map_in_processes(selected, places, workers)
     shutil.rmtree(work)
     shutil.copytree(raw / "items", folder / "items")
-    return summarise(raw, folder, folder, places, config)
+    return summarise(raw, folder, folder, places, config, items)
 
 
 def find_duplicates(
@@ -60,10 +62,11 @@ def _cleaned(raw: Path, work: Path, config: CorpusConfig, place: Place) -> dict[
 
 
 def _selected(
-    raw: Path, work: Path, numbering: Numbering, folder: Path, config: CorpusConfig, place: Place
-) -> dict[str, float]:
+    raw: Path, work: Path, numbering: Numbering, folder: Path, config: CorpusConfig, items: tuple[ItemFile, ...],
+    place: Place,
+) -> dict[str, float]:  # fmt: skip
     write_verdict(work, numbering, work / "copies", work / "verdicts", place)
-    return select_part(raw, work, work / "verdicts", folder, place, config)
+    return select_part(raw, work, work / "verdicts", folder, place, config, items)
 
 
 def _files(folder: Path, slices: int) -> list[Path]:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from k2model.corpus.curation import clean, selection
 from k2model.corpus.curation.account import Account, merged, read_account
 from k2model.corpus.curation.decontamination import Tally, decontamination
+from k2model.corpus.curation.items import ItemFile
 from k2model.corpus.curation.places import SIDES, Place
 from k2model.corpus.errors import CorpusError
 from k2model.recipe.buckets import BUCKETS
@@ -23,9 +24,13 @@ MATCHES = 24  # shown of all contamination found
 Accounts = Mapping[tuple[str, str], Account]
 
 
-def summarise(raw: Path, parts: Path, folder: Path, places: Sequence[Place], config: CorpusConfig) -> dict[str, float]:
+def summarise(
+    raw: Path, parts: Path, folder: Path, places: Sequence[Place], config: CorpusConfig,
+    items: tuple[ItemFile, ...],
+) -> dict[str, float]:  # fmt: skip
     """Write `curation.json` and `contamination.parquet` into `folder` from what `select_part` wrote below `parts`.
 
+    `items` are those that it was given.
     Returns counts. Raises CorpusError when a source has no training document left.
     """
     accounts = {
@@ -38,7 +43,7 @@ def summarise(raw: Path, parts: Path, folder: Path, places: Sequence[Place], con
         for source in config.sources
     }
     _refuse_empty(accounts)
-    tally = Tally(decontamination(raw, config.decontamination).items)
+    tally = Tally(decontamination(raw, config.decontamination, items).items)
     for place in places:
         if place.side == "train":
             tally.add(place.file(parts / selection.CONTAMINATION))

@@ -4,9 +4,11 @@ A further file is JSONL or Parquet with a prompt and an answer a row (fields nam
 answer counts as empty); its family is its name without ending. Rows may have an `id`, else their number serves.
 """
 
+import hashlib
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -18,6 +20,17 @@ from k2model.recipe.curation import DecontaminationConfig
 
 #: Families made of natural words; the others' prompts are formulas, matched by key.
 WORDED = ("facts_seen", "facts_heldout", "facts_chat_seen", "facts_chat_heldout", "code", "retrieval")
+
+
+class ItemFile(NamedTuple):
+    """A file of further items (a path or URI) and the sha256 of what is in it."""
+
+    path: str
+    digest: str
+
+    @property
+    def family(self) -> str:
+        return PurePosixPath(self.path).stem
 
 
 class EvaluationItem(NamedTuple):
@@ -46,10 +59,22 @@ def registered(corpus: Path) -> Iterator[EvaluationItem]:
             )
 
 
-def external(paths: Iterable[str], config: DecontaminationConfig) -> Iterator[EvaluationItem]:
-    """Of further files. Raises CorpusError naming file, row and field."""
-    for path in map(Path, paths):
-        for number, row in enumerate(_rows(path)):
+def item_files(paths: Iterable[str]) -> tuple[ItemFile, ...]:
+    """Files of further items as they are now. Raises CorpusError naming one that cannot be read."""
+    return tuple(ItemFile(path, hashlib.sha256(_read(path)).hexdigest()) for path in paths)
+
+
+def external(files: Iterable[ItemFile], config: DecontaminationConfig) -> Iterator[EvaluationItem]:
+    """Of further files. Raises CorpusError naming file, row and field, or a file that is not what it was."""
+    for file in files:
+        path, content = file.path, _read(file.path)
+        if hashlib.sha256(content).hexdigest() != file.digest:
+            raise CorpusError(
+                f"{path} has changed since the run began: sha256 {hashlib.sha256(content).hexdigest()}, expected "
+                f"{file.digest}. Leave the files of corpus.decontamination.external alone while a run reads them, and "
+                "run again"
+            )
+        for number, row in enumerate(_rows(path, content)):
             prompt = row.get(config.prompt_field)
             if not isinstance(prompt, str):
                 raise CorpusError(
@@ -58,30 +83,40 @@ def external(paths: Iterable[str], config: DecontaminationConfig) -> Iterator[Ev
                 )
             answer = row.get(config.answer_field)
             tail = "" if answer is None else f"\n{answer}"
-            yield EvaluationItem(path.stem, str(row.get("id", number)), "", prompt, tail, True, True)
+            yield EvaluationItem(file.family, str(row.get("id", number)), "", prompt, tail, True, True)
 
 
-def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    if not path.exists():
-        raise CorpusError(f"corpus.decontamination.external: there is no file {path}")
-    if path.suffix == ".parquet":
-        yield from _parquet_rows(path)
-        return
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines):
-            if line.strip():
-                yield _parsed(path, number, line)
+def _read(path: str) -> bytes:
+    """The whole file, so that what is hashed is what is read."""
+    import fsspec
 
-
-def _parquet_rows(path: Path) -> Iterator[Mapping[str, Any]]:
     try:
-        for batch in pq.ParquetFile(path).iter_batches():
+        with fsspec.open(path, "rb") as file:
+            return bytes(file.read())
+    except FileNotFoundError as error:
+        raise CorpusError(f"corpus.decontamination.external: there is no file {path}") from error
+    except OSError as error:
+        raise CorpusError(f"corpus.decontamination.external: {path} cannot be read ({error})") from error
+
+
+def _rows(path: str, content: bytes) -> Iterator[Mapping[str, Any]]:
+    if path.endswith(".parquet"):
+        yield from _parquet_rows(path, content)
+        return
+    for number, line in enumerate(io.BytesIO(content)):
+        if line.strip():
+            yield _parsed(path, number, line)
+
+
+def _parquet_rows(path: str, content: bytes) -> Iterator[Mapping[str, Any]]:
+    try:
+        for batch in pq.ParquetFile(pa.BufferReader(content)).iter_batches():
             yield from batch.to_pylist()
     except (pa.ArrowInvalid, OSError) as error:
         raise CorpusError(f"{path} cannot be read as Parquet ({error}); get the file again") from error
 
 
-def _parsed(path: Path, number: int, line: bytes) -> Mapping[str, Any]:
+def _parsed(path: str, number: int, line: bytes) -> Mapping[str, Any]:
     try:
         row = json.loads(line.decode("utf-8"))
     except ValueError as error:

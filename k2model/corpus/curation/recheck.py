@@ -17,7 +17,7 @@ from k2model.corpus.curation.account import Account, merged
 from k2model.corpus.curation.clean import BATCH_BYTES, profile_of
 from k2model.corpus.curation.decontamination import Decontamination, Tally
 from k2model.corpus.curation.funnel import families
-from k2model.corpus.curation.items import external
+from k2model.corpus.curation.items import ItemFile, external, item_files
 from k2model.corpus.curation.places import Place, batches, places_in
 from k2model.corpus.curation.selection import MATCH
 from k2model.corpus.curation.texts import by_bytes
@@ -51,11 +51,12 @@ def recheck(corpus: Path, files: Sequence[str], config: CorpusConfig, workers: i
     """
     from k2model.artifacts import map_in_processes
 
+    items = item_files(files)
     names = [source.name for source in config.sources if profile_of(source.name, config).overlap]
     places = [place for place in places_in(corpus, names) if place.side == "train"]
     shares = [places[first::workers] for first in range(min(workers, len(places)))]
-    found = map_in_processes(partial(recheck_parts, corpus, files, config), shares, workers)
-    tally = Tally(list(external(files, config.decontamination)))
+    found = map_in_processes(partial(recheck_parts, corpus, items, config), shares, workers)
+    tally = Tally(list(external(items, config.decontamination)))
     for _, own in found:
         tally.merge(own)
     account = merged(account for account, _ in found)
@@ -63,7 +64,7 @@ def recheck(corpus: Path, files: Sequence[str], config: CorpusConfig, workers: i
 
 
 def recheck_parts(
-    corpus: Path, files: Sequence[str], config: CorpusConfig, places: Sequence[Place]
+    corpus: Path, files: Sequence[ItemFile], config: CorpusConfig, places: Sequence[Place]
 ) -> tuple[Account, Tally]:
     """The same of some parts, one after another: the items are made ready once, and counted once for all of them."""
     judge = Decontamination(external(files, config.decontamination), config.decontamination)

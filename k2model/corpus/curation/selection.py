@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from k2model.corpus.curation.account import Account, Reject, merged, read_account, read_rejects, write_rejects
 from k2model.corpus.curation.clean import ACCOUNT, BATCH_BYTES, CLEAN, REJECTS, profile_of
 from k2model.corpus.curation.decontamination import BY_KEY, Decontamination, Match, Tally, decontamination, detail
+from k2model.corpus.curation.items import ItemFile
 from k2model.corpus.curation.places import PartWriter, Place, batches
 from k2model.corpus.curation.signatures import SIGNATURES
 from k2model.corpus.curation.texts import by_bytes
@@ -29,14 +30,15 @@ MATCH = "match"  # samples of contamination, with both texts
 
 
 def select_part(
-    raw: Path, cleaned: Path, verdicts: Path, folder: Path, place: Place, config: CorpusConfig
-) -> dict[str, float]:
+    raw: Path, cleaned: Path, verdicts: Path, folder: Path, place: Place, config: CorpusConfig,
+    items: tuple[ItemFile, ...],
+) -> dict[str, float]:  # fmt: skip
     """Write one part of the curated corpus; returns the counts of its account.
 
     `raw` has the evaluation items, `cleaned` is the folder that `clean_part` wrote to, `verdicts` that of
-    `write_verdict`.
+    `write_verdict`; `items` are files of further evaluation items.
     """
-    judge = decontamination(raw, config.decontamination)
+    judge = decontamination(raw, config.decontamination, items)
     account, tally = Account(), Tally(judge.items)
     by_words = profile_of(place.source, config).overlap
     for step in STEPS:

@@ -10,22 +10,24 @@ own, so any machine can make it.
 
 import json
 import shutil
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from k2model.corpus.curation.clean import ACCOUNT, CLEAN, KEPT, REJECTS, clean_part
+from k2model.corpus.curation.clean import ACCOUNT, CLEAN, KEPT, REJECTS, clean_part, profile_of
 from k2model.corpus.curation.funnel import summarise
+from k2model.corpus.curation.items import ItemFile, item_files
 from k2model.corpus.curation.places import NUMBERING_FILE, Numbering, Place, places_of
 from k2model.corpus.curation.selection import CONTAMINATION, select_part
 from k2model.corpus.curation.signatures import SIGNATURES
 from k2model.corpus.curation.verdicts import verdict_files, write_verdict
+from k2model.recipe.fields import without_places
 from k2model.recipe.schema import CorpusConfig
 from k2model.versions import STEP_VERSIONS
 
 if TYPE_CHECKING:
-    from k2model.artifacts import ArtifactRef, Part, PartedStep, PartRecord, Store
+    from k2model.artifacts import ArtifactRef, Identity, Part, PartedStep, PartRecord, Store
 
 CLEANED, CURATED = "corpus_clean", "corpus"
 ITEMS = "items/"
@@ -37,7 +39,8 @@ def clean_step(store: "Store", config: CorpusConfig, raw: "ArtifactRef") -> "Par
 
     identity = Identity(CLEANED, STEP_VERSIONS[CLEANED], _cleaning(config), {"raw": raw})
     parts = partial(_parts, store, raw, config)
-    return PartedStep(identity, parts, partial(_clean, store.uri, raw, config), partial(_number, _sources(config)))
+    produce = partial(_clean, store.uri, raw, config)
+    return PartedStep(lambda: identity, parts, produce, partial(_number, _sources(config)))
 
 
 def curated_step(
@@ -50,10 +53,17 @@ def curated_step(
     from k2model.artifacts import Identity, PartedStep
 
     inputs = {"raw": raw, "clean": clean, "duplicates": duplicates}
-    identity = Identity(CURATED, STEP_VERSIONS[CURATED], _selecting(config), inputs)
-    produce = partial(_select, store.uri, config, raw, clean, duplicates)
-    finish = partial(_finish, store.uri, identity, config, raw)
-    return PartedStep(identity, partial(_parts, store, raw, config), produce, finish)
+    items = cache(partial(item_files, config.decontamination.external))
+
+    @cache
+    def identify() -> Identity:
+        return Identity(CURATED, STEP_VERSIONS[CURATED], _selecting(config, items()), inputs)
+
+    def finish(records: "Sequence[PartRecord]", folder: Path) -> dict[str, float]:
+        return _finish(store, identify(), config, raw, items(), records, folder)
+
+    parts = partial(_parts_with_items, store, raw, config, items)
+    return PartedStep(identify, parts, partial(_select, store.uri, config, raw, clean, duplicates), finish)
 
 
 def _sources(config: CorpusConfig) -> list[str]:
@@ -72,14 +82,13 @@ def _cleaning(config: CorpusConfig) -> dict[str, Any]:
     }
 
 
-def _selecting(config: CorpusConfig) -> dict[str, Any]:
-    """External items count by what their files hold."""
-    from k2model.artifacts import hash_file
-
+def _selecting(config: CorpusConfig, items: Sequence[ItemFile]) -> dict[str, Any]:
+    """Further items count by what their files hold, and by the name of their family."""
     return {
         "sources": _sources(config),
-        "decontamination": config.decontamination,
-        "external_items": [hash_file(Path(path)) for path in config.decontamination.external],
+        "compared": [source for source in _sources(config) if profile_of(source, config).overlap],
+        "decontamination": without_places(config.decontamination),
+        "external_items": [[file.family, file.digest] for file in items],
     }
 
 
@@ -92,6 +101,15 @@ def _parts(store: "Store", raw: "ArtifactRef", config: CorpusConfig) -> "list[Pa
     from k2model.artifacts import Part
 
     return [Part(place.name, json.dumps(place)) for place in _places(store, raw, config)]
+
+
+def _parts_with_items(
+    store: "Store", raw: "ArtifactRef", config: CorpusConfig, items: Callable[[], tuple[ItemFile, ...]]
+) -> "list[Part]":
+    """Each is told which files of further items it is judged by, and what was in them."""
+    from k2model.artifacts import Part
+
+    return [Part(place.name, json.dumps([place, items()])) for place in _places(store, raw, config)]
 
 
 def _clean(uri: str, raw: "ArtifactRef", config: CorpusConfig, part: "Part", folder: Path) -> dict[str, Any]:
@@ -118,7 +136,8 @@ def _select(
 ) -> dict[str, Any]:  # fmt: skip
     from k2model.artifacts import Store
 
-    store, place = Store.open(uri), Place(*json.loads(part.task))
+    store, (its_place, its_items) = Store.open(uri), json.loads(part.task)
+    place, items = Place(*its_place), tuple(ItemFile(*file) for file in its_items)
     corpus = store.fetch(raw, lambda path: path.startswith(ITEMS))
     own = {f"{kind}/{part.name}" for kind in (CLEAN, SIGNATURES, REJECTS, ACCOUNT)}
     cleaned = store.fetch(clean, lambda path: path.rpartition(".")[0] in own)
@@ -126,18 +145,18 @@ def _select(
     numbering = Numbering.from_json((numbered / NUMBERING_FILE).read_text(encoding="utf-8"))
     copies = store.fetch(duplicates, frozenset(verdict_files(numbering, place)).__contains__)
     write_verdict(cleaned, numbering, copies, verdicts, place)
-    counts = select_part(corpus, cleaned, verdicts, folder, place, config)
+    counts = select_part(corpus, cleaned, verdicts, folder, place, config, items)
     shutil.rmtree(verdicts)
     return counts
 
 
 def _finish(
-    uri: str, identity: Any, config: CorpusConfig, raw: "ArtifactRef", records: "Sequence[PartRecord]", folder: Path
-) -> dict[str, float]:
-    from k2model.artifacts import Store, local_parts
+    store: "Store", identity: "Identity", config: CorpusConfig, raw: "ArtifactRef", items: tuple[ItemFile, ...],
+    records: "Sequence[PartRecord]", folder: Path,
+) -> dict[str, float]:  # fmt: skip
+    from k2model.artifacts import local_parts
 
-    store = Store.open(uri)
     told = local_parts(store, identity, records, lambda path: path.split("/")[0] in (ACCOUNT, CONTAMINATION))
     corpus = store.fetch(raw, lambda path: path.startswith(ITEMS))
     shutil.copytree(corpus / ITEMS, folder / ITEMS)
-    return summarise(corpus, told, folder, _places(store, raw, config), config)
+    return summarise(corpus, told, folder, _places(store, raw, config), config, items)

@@ -33,7 +33,7 @@ def pieces(place: Place, path: str, kind: str) -> list[tuple[int, int]]:
             return []
         batches = [(batch.num_rows, batch.nbytes) for batch in _record_batches(place, path, 0, 0)]
         whole = sum(size for _, size in batches)
-        return [(rows, place.size(path) * size // max(1, whole)) for rows, size in batches]
+        return [(rows, place.entry(path).size * size // max(1, whole)) for rows, size in batches]
     except _BROKEN:
         return []  # quarantined as a whole when it is read
 

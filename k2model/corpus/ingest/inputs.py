@@ -5,11 +5,12 @@ keeps versions, version: reading terabytes to name them would cost as much as in
 uploaded anew in other pieces may therefore be ingested again, to equal documents.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from k2model.corpus.errors import CorpusError
 from k2model.corpus.ingest.formats import chosen
@@ -21,28 +22,36 @@ from k2model.recipe.source_files import source_problem
 @dataclass(frozen=True)
 class InputFile:
     """One file of a source: `path` relative to the location with `/`, `size` in bytes, `digest` of its content
-    (`sha256:<hex>` or `etag:<what the store says>`), `format` it is read in (`SourceFormat`, or `licence`)."""
+    (`sha256:<hex>` or `etag:<what the store says>`), `format` it is read in (`SourceFormat`, or `licence`); `tag` tells
+    whether it was changed since, see `Entry`."""
 
     path: str
     size: int
     digest: str
     format: str
+    tag: str = field(compare=False, metadata={"identity": False})
 
 
 @dataclass(frozen=True)
 class FileSlice:
     """Some rows of an input. `start` and `end` are bytes of JSONL, row groups of Parquet, record batches of Arrow;
     `end` 0 is the file's. `rows_before` counts the rows in front; `bytes` is about what is read of the file, whose
-    whole `size` was listed. `licence` is that of a source file by the licence file which stands nearest above it."""
+    whole `size` and `tag` were listed. `licence` is that of a source file by the licence file nearest above it."""
 
     path: str
     format: str
     size: int
+    tag: str
     bytes: int
     start: int = 0
     end: int = 0
     rows_before: int = 0
     licence: str = ""
+
+    @property
+    def listed(self) -> Entry:
+        """Its file as it was listed."""
+        return Entry(self.path, self.size, self.tag)
 
 
 @dataclass(frozen=True)
@@ -74,14 +83,18 @@ def list_inputs(source: SourceConfig) -> tuple[InputFile, ...]:
     found = chosen(source, place, place.entries())
     digests = _digests(place, [entry for entry, _ in found])
     pairs = zip(found, digests, strict=True)
-    return tuple(InputFile(entry.path, entry.size, digest, kind) for (entry, kind), digest in pairs)
+    return tuple(InputFile(entry.path, entry.size, digest, kind, entry.tag) for (entry, kind), digest in pairs)
 
 
 def _digests(place: Place, entries: Sequence[Entry]) -> list[str]:
     if place.remote:
         return [f"etag:{entry.tag}" for entry in entries]
-    from k2model.artifacts.manifest import hash_file
-
     # Hashing lets other threads run.
     with reading(place.root), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return [f"sha256:{found}" for found in pool.map(hash_file, (place.full(entry.path) for entry in entries))]
+        return [f"sha256:{found}" for found in pool.map(_sha256, (place.full(entry.path) for entry in entries))]
+
+
+def _sha256(path: str) -> str:
+    """Read anew each time: a file may have been changed within a tick of the clock that dates it."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

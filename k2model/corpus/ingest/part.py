@@ -16,7 +16,7 @@ from k2model.corpus.ingest.counts import count_documents, count_rejects, no_coun
 from k2model.corpus.ingest.inputs import FileSlice, InputPart
 from k2model.corpus.ingest.jsonl import read_jsonl
 from k2model.corpus.ingest.output import PartOutput
-from k2model.corpus.ingest.storage import Place, place_of, reading
+from k2model.corpus.ingest.storage import Place, place_of
 from k2model.corpus.ingest.trees import read_tree
 from k2model.recipe.schema import SourceConfig, SourceFormat
 
@@ -26,7 +26,7 @@ _TREES = (SourceFormat.TEXT.value, SourceFormat.CODE.value)
 def ingest_part(source: SourceConfig, part: InputPart, folder: Path) -> dict[str, Any]:
     """Write `train/`, `heldout/` and `quarantine/` of a part below `folder`; returns its counts (see `no_counts`).
 
-    Raises `CorpusError` when an input cannot be reached, has another size than was listed, or a mapped column is of a
+    Raises `CorpusError` when an input cannot be reached, was changed since it was listed, or a mapped column is of a
     type that can be no text. What is wrong with single rows or with the inside of a file goes to the quarantine.
     """
     place = place_of(source.location)
@@ -50,8 +50,6 @@ def _batches(source: SourceConfig, place: Place, slices: Sequence[FileSlice]) ->
             yield from read_tree(source, place, tuple(run))
             continue
         for piece in run:
-            with reading(place.full(piece.path)):
-                found = place.size(piece.path)
-            if found != piece.size:
-                raise place.changed(piece.path, found, piece.size)
+            place.check(piece.listed)
             yield from (read_jsonl if kind == SourceFormat.JSONL.value else read_columnar)(source, place, piece)
+            place.check(piece.listed)

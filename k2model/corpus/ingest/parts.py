@@ -47,7 +47,7 @@ def split_inputs(source: SourceConfig, inputs: Sequence[InputFile], part_bytes: 
 
 
 def _slices(source: SourceConfig, place: Place, file: InputFile, part_bytes: int) -> list[FileSlice]:
-    whole = FileSlice(file.path, file.format, file.size, file.size)
+    whole = FileSlice(file.path, file.format, file.size, file.tag, file.size)
     if file.size <= part_bytes:
         return [whole]
     if file.format in (SourceFormat.PARQUET.value, SourceFormat.ARROW.value):

@@ -9,7 +9,7 @@ import contextlib
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -23,7 +23,9 @@ _MAGIC = re.compile(r"[*?\[]")
 
 
 class Entry(NamedTuple):
-    """A file that was found: `path` relative to the root with `/`, `tag` what an object store says of its content."""
+    """A file that was found: `path` relative to the root with `/`. `tag` changes with its content: what an object
+    store says of it (ETag, and version where it keeps them); on a disk the time of the last change (ctime, in
+    nanoseconds), which nobody can set back."""
 
     path: str
     size: int
@@ -71,16 +73,22 @@ class Place:
             opened = filesystem(self.root).open(self.full(path), "rb", block_size=ahead, cache_type="readahead")
             return io.BufferedReader(_Guarded(opened, self.full(path)))
 
-    def size(self, path: str) -> int:
-        """Bytes of a file."""
-        if not self.remote:
-            return Path(self.full(path)).stat().st_size
-        return int(filesystem(self.root).info(self.full(path))["size"])
+    def entry(self, path: str) -> Entry:
+        """A file as it is now. Raises `CorpusError` when it is not there."""
+        with reading(self.full(path)):
+            if not self.remote:
+                return _entry(path, Path(self.full(path)).stat())
+            return _remote_entry(path, filesystem(self.root).info(self.full(path)), self.full(path))
 
-    def changed(self, path: str, found: int, listed: int) -> CorpusError:
-        return CorpusError(
-            f"{self.full(path)} has {found} bytes and had {listed} when the source was listed. Leave the inputs alone "
-            "while a run reads them, and run again"
+    def check(self, listed: Entry) -> None:
+        """Raises `CorpusError` when a file is not there, or not what it was when it was listed."""
+        found = self.entry(listed.path)
+        if found == listed:
+            return
+        resized = f"{found.size} bytes, {listed.size} when" if found.size != listed.size else "been written to since"
+        raise CorpusError(
+            f"{self.full(listed.path)} has {resized} the source was listed. Leave the inputs alone while a run reads "
+            "them, and run again"
         )
 
     def read(self, path: str, limit: int = -1) -> bytes:
@@ -167,7 +175,7 @@ def _list_local(root: str) -> Iterator[Entry]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             file = Path(parent, name)
-            yield Entry(file.relative_to(root).as_posix(), file.stat().st_size, "")
+            yield _entry(file.relative_to(root).as_posix(), file.stat())
 
 
 def _list_remote(root: str) -> Iterator[Entry]:
@@ -175,9 +183,22 @@ def _list_remote(root: str) -> Iterator[Entry]:
     prefix = client._strip_protocol(root) + "/"
     for name, info in client.find(root, detail=True).items():
         if name.startswith(prefix) and not name.endswith("/"):
-            version = info.get("VersionId")
-            tag = str(info.get("ETag", "")).strip('"') + (f":{version}" if version else "")
-            yield Entry(name.removeprefix(prefix), int(info["size"]), tag)
+            yield _remote_entry(name.removeprefix(prefix), info, name)
+
+
+def _entry(path: str, stat: os.stat_result) -> Entry:
+    return Entry(path, stat.st_size, str(stat.st_ctime_ns))
+
+
+def _remote_entry(path: str, info: Mapping[str, Any], where: str) -> Entry:
+    tag = str(info.get("ETag") or "").strip('"')
+    if not tag:
+        raise CorpusError(
+            f"the store of {where} tells no ETag, so that nobody could know whether its content is still the same; "
+            "keep sources on S3 or on a disk"
+        )
+    version = info.get("VersionId")
+    return Entry(path, int(info["size"]), f"{tag}:{version}" if version else tag)
 
 
 def _hidden(path: str) -> bool:

@@ -72,11 +72,13 @@ def _contents(source: SourceConfig, place: Place, slices: Sequence[FileSlice]) -
     pieces = iter(slices)
     with ThreadPoolExecutor(READERS) as pool:
         while some := list(islice(pieces, READERS if place.remote else 1)):
-            raws = pool.map(lambda piece: place.read(piece.path, source.max_row_bytes + 1), some)
-            for piece, raw in zip(some, raws, strict=True):
-                if len(raw) != min(piece.size, source.max_row_bytes + 1):
-                    raise place.changed(piece.path, len(raw), piece.size)
-                yield piece, raw
+            yield from zip(some, pool.map(lambda piece: _read(source, place, piece), some), strict=True)
+
+
+def _read(source: SourceConfig, place: Place, piece: FileSlice) -> bytes:
+    raw = place.read(piece.path, source.max_row_bytes + 1)
+    place.check(piece.listed)
+    return raw
 
 
 def _decoded(source: SourceConfig, piece: FileSlice, raw: bytes) -> tuple[str, Reject | None]:

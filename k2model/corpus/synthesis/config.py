@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from k2model.corpus.synthesis.errors import SynthesisError
+from k2model.recipe.fields import hardware
 from k2model.recipe.overrides import OverrideError, convert
-from k2model.recipe.schema import hardware
 
 
 class Kind(str, Enum):

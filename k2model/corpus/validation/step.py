@@ -8,12 +8,13 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from k2model.corpus.validation.suites import Bounds
 from k2model.errors import K2Error
+from k2model.recipe.fields import without_places
 from k2model.recipe.schema import ValidationConfig
 from k2model.versions import STEP_VERSIONS
 
@@ -47,15 +48,18 @@ def valid_step(
     from k2model.artifacts import Identity, PartedStep
 
     bounds = Bounds(config, min_characters, max_characters)
-    previous = read_previous(config.previous_statistics)
-    settings = {
-        "validation": config,
-        "previous": hashlib.sha256(previous).hexdigest() if previous else "",
-        "mixtures": {phase: list(mixture) for phase, mixture in mixtures.items()},
-        "phase_tokens": dict(phase_tokens or {}),
-        "characters": [min_characters, max_characters],
-    }
-    identity = Identity("corpus_valid", STEP_VERSIONS["corpus_valid"], settings, {"corpus": corpus})
+    previous = cache(partial(read_previous, config.previous_statistics))
+
+    @cache
+    def identify() -> Identity:
+        settings = {
+            "validation": without_places(config),
+            "previous": hashlib.sha256(previous()).hexdigest() if previous() else "",
+            "mixtures": {phase: list(mixture) for phase, mixture in mixtures.items()},
+            "phase_tokens": dict(phase_tokens or {}),
+            "characters": [min_characters, max_characters],
+        }
+        return Identity("corpus_valid", STEP_VERSIONS["corpus_valid"], settings, {"corpus": corpus})
 
     def finish(records: "Sequence[PartRecord]", folder: Path) -> dict[str, float]:
         from k2model.artifacts import local_parts
@@ -63,12 +67,12 @@ def valid_step(
         from k2model.corpus.validation.gather import gather_corpus
         from k2model.validation.parts import FOUND
 
-        told = local_parts(store, identity, records, lambda path: path.startswith((FOUND, FACTS, ITEMS)))
-        earlier = json.loads(previous) if previous else None
+        told = local_parts(store, identify(), records, lambda path: path.startswith((FOUND, FACTS, ITEMS)))
+        earlier = json.loads(previous()) if previous() else None
         return gather_corpus(told, _names(records), folder, bounds, mixtures, phase_tokens or {}, earlier)
 
     parts = partial(_groups, store, corpus, config)
-    return PartedStep(identity, parts, partial(_look_at_documents, store.uri, corpus, bounds), finish)
+    return PartedStep(identify, parts, partial(_look_at_documents, store.uri, corpus, bounds), finish)
 
 
 def raw_checks_step(store: "Store", config: ValidationConfig, raw: "ArtifactRef") -> "PartedStep":
@@ -80,7 +84,8 @@ def raw_checks_step(store: "Store", config: ValidationConfig, raw: "ArtifactRef"
     from k2model.artifacts import Identity, PartedStep
 
     bounds = Bounds(config)
-    identity = Identity("raw_checks", STEP_VERSIONS["raw_checks"], {"validation": config}, {"raw": raw})
+    settings = {"validation": without_places(config)}
+    identity = Identity("raw_checks", STEP_VERSIONS["raw_checks"], settings, {"raw": raw})
 
     def finish(records: "Sequence[PartRecord]", folder: Path) -> dict[str, float]:
         from k2model.artifacts import local_parts
@@ -91,9 +96,8 @@ def raw_checks_step(store: "Store", config: ValidationConfig, raw: "ArtifactRef"
         told = local_parts(store, identity, records, lambda path: path.startswith(FOUND))
         return publish(gather_raw(told, _names(records), bounds), folder, "raw corpus")
 
-    return PartedStep(
-        identity, partial(_groups, store, raw, config), partial(_look_at_raw, store.uri, raw, bounds), finish
-    )
+    produce = partial(_look_at_raw, store.uri, raw, bounds)
+    return PartedStep(lambda: identity, partial(_groups, store, raw, config), produce, finish)
 
 
 def validate_folder(

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from k2model.recipe.fields import without_places
 from k2model.recipe.schema import PhaseConfig, ValidationConfig
 from k2model.versions import STEP_VERSIONS
 
@@ -23,7 +24,8 @@ def tokens_checks_step(store: "Store", config: ValidationConfig, tokens: "Artifa
     """
     from k2model.artifacts import Identity, PartedStep
 
-    identity = Identity("tokens_checks", STEP_VERSIONS["tokens_checks"], {"validation": config}, {"tokens": tokens})
+    settings = {"validation": without_places(config)}
+    identity = Identity("tokens_checks", STEP_VERSIONS["tokens_checks"], settings, {"tokens": tokens})
 
     def parts() -> "list[Part]":
         from k2model.tokens.validation.group import token_groups
@@ -44,7 +46,7 @@ def tokens_checks_step(store: "Store", config: ValidationConfig, tokens: "Artifa
             findings = gather_tokens(told, [record.name for record in records], counts, config, Path(spill))
         return publish(findings, folder, "tokens")
 
-    return PartedStep(identity, parts, partial(_look_at_shards, store.uri, tokens, config), finish)
+    return PartedStep(lambda: identity, parts, partial(_look_at_shards, store.uri, tokens, config), finish)
 
 
 def _look_at_shards(
@@ -68,7 +70,7 @@ def sequences_checks_step(
     """
     from k2model.artifacts import Identity, Step
 
-    settings = {"validation": config, "phase": phase.name, "rows": phase.steps * phase.global_batch}
+    settings = {"validation": without_places(config), "phase": phase.name, "rows": phase.steps * phase.global_batch}
     version = STEP_VERSIONS["sequences_checks"]
     identity = Identity("sequences_checks", version, settings, {"sequences": sequences})
     return Step(identity, lambda folder: check_sequences(store.fetch(sequences), folder, config, phase))

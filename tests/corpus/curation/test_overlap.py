@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from k2model.corpus.curation.decontamination import Decontamination, Tally
-from k2model.corpus.curation.items import EvaluationItem, external
+from k2model.corpus.curation.items import EvaluationItem, external, item_files
 from k2model.corpus.curation.overlap import ItemIndex
 from k2model.corpus.curation.texts import Texts
 from k2model.corpus.errors import CorpusError
@@ -146,7 +146,7 @@ def test_further_items_come_from_jsonl_and_parquet(tmp_path):
     jsonl.write_text('{"question": "Who is it?", "answer": 7, "id": "q1"}\n\n{"question": "Where?"}\n')
     pq.write_table(pa.table({"question": ["Why?"], "answer": ["So."]}), parquet)
     config = DecontaminationConfig(prompt_field="question")
-    read = list(external([str(jsonl), str(parquet)], config))
+    read = list(external(item_files([str(jsonl), str(parquet)]), config))
     assert [(i.family, i.id, i.text) for i in read] == [
         ("quiz", "q1", "Who is it?\n7"), ("quiz", "1", "Where?"), ("exam", "0", "Why?\nSo."),
     ]  # fmt: skip
@@ -165,6 +165,6 @@ def test_a_bad_file_of_items_is_named_with_its_row(tmp_path, content, message):
     path = tmp_path / "bad.jsonl"
     path.write_text(content)
     with pytest.raises(CorpusError, match=f"bad.jsonl: {message}"):
-        list(external([str(path)], CONFIG))
+        list(external(item_files([str(path)]), CONFIG))
     with pytest.raises(CorpusError, match="there is no file"):
-        list(external([str(tmp_path / "none.jsonl")], CONFIG))
+        list(external(item_files([str(tmp_path / "none.jsonl")]), CONFIG))

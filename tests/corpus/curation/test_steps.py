@@ -1,6 +1,7 @@
 """Curation through a store: the folder's bytes, from parts of which each reads its own files alone."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -50,6 +51,19 @@ def test_steps_give_what_the_folder_gives_whatever_the_workers(raw: Path, tmp_pa
     made = [curate(store, CONFIG, stored(store, raw), workers) for store, workers in zip(stores, (1, 2), strict=True)]
     assert made[0].digest == made[1].digest and made[0].stats == made[1].stats == wanted
     assert content(stores[0].fetch(made[0])) == content(folder)
+
+
+def test_what_is_compared_with_items_bears_the_identity(raw: Path, tmp_path: Path) -> None:
+    """Also where cleaning gives the same, so that no input tells of it."""
+    store = Store.open(tmp_path / "store")
+    ref = stored(store, raw)
+    clean = make(store, clean_step(store, CONFIG, ref))
+    copies = compare(store, CONFIG, clean)
+    free = replace(CONFIG, profiles=tuple(replace(profile, overlap=False) for profile in CONFIG.profiles))
+    again = make(store, clean_step(store, free, ref))
+    assert again.digest == clean.digest
+    keys = [curated_step(store, config, ref, clean, copies).identity.key for config in (CONFIG, free)]
+    assert keys[0] != keys[1]
 
 
 def test_a_part_needs_no_other_parts_files(raw: Path, tmp_path: Path) -> None:
