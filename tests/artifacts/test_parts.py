@@ -197,4 +197,4 @@ def test_a_record_of_a_part_that_leaves_the_folder_is_refused(tmp_path: Path) ->
     ):
         record.write_text(made_so.replace(honest, hostile))
         with pytest.raises(CorruptArtifact, match=rf"is not a part's record .*{message}"):
-            find_part(store, IDENTITY, part.name)
+            find_part(store, IDENTITY.name, part.name)
