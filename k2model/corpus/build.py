@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from k2model.corpus import code, standard_library
 from k2model.corpus.documents import Document, Item, content_id, part_path, source_file, write_documents, write_items
+from k2model.corpus.errors import CorpusError
 from k2model.corpus.families import facts, next_line, retrieval, tools
 from k2model.corpus.families.task import items_of
 from k2model.corpus.ingest import (
@@ -28,6 +29,7 @@ from k2model.corpus.ingest import (
 )
 from k2model.corpus.sources import DEFAULT_CONTEXT, REASONING, Material, build
 from k2model.recipe.schema import CorpusConfig
+from k2model.recipe.source_files import names_problem
 from k2model.versions import STEP_VERSIONS
 
 if TYPE_CHECKING:
@@ -51,6 +53,8 @@ def raw_step(config: CorpusConfig) -> "PartedStep":
     """Parts: one for all that the project builds itself, and those of each source that is read from files."""
     from k2model.artifacts import Identity, PartedStep
 
+    if problem := names_problem(config.sources):
+        raise CorpusError(problem)
     inputs = {source.name: list_inputs(source) for source in config.sources if source.location}
     read = {name: getattr(config, name) for name in ("sources", "seed", "heldout_items", "part_bytes")}
     settings = {"corpus": read, "sources": source_versions(), "inputs": inputs}

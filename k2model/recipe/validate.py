@@ -7,7 +7,7 @@ from k2model.recipe.mixture_problems import entries_problem, mixture_problem, sh
 from k2model.recipe.mixtures import known_sizes, plan_mixture
 from k2model.recipe.parallelism import layout_problem
 from k2model.recipe.schema import PhaseConfig, PhaseKind, Recipe
-from k2model.recipe.source_files import source_problem
+from k2model.recipe.source_files import names_problem, source_problem
 
 SMALLEST_VOCABULARY = 280  # 256 bytes, the special tokens, and a few merges
 
@@ -23,6 +23,8 @@ def validate_recipe(recipe: Recipe) -> None:
         raise RecipeError(f"recipe '{recipe.name}': phase names must be unique, got {names}")
     _check_model(recipe)
     _check_evaluation(recipe)
+    if problem := names_problem(recipe.corpus.sources):
+        raise RecipeError(problem)
     for source in recipe.corpus.sources:
         if problem := source_problem(source):
             raise RecipeError(problem)
