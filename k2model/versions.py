@@ -5,7 +5,7 @@ Source code itself is recorded in provenance, not hashed: a comment must not ret
 """
 
 STEP_VERSIONS = {
-    "corpus_raw": "2",
+    "corpus_raw": "3",
     "raw_checks": "1",
     "corpus_clean": "2",
     "exact_links": "1",

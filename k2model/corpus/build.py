@@ -95,7 +95,8 @@ def _finish(config: CorpusConfig, records: "Sequence[PartRecord]", folder: Path)
             stem = source_file(source.name)
             accounts[source.name] = total_counts(r.counts for r in records if r.name.rpartition("/")[0] == stem)
             check_quarantine(source, accounts[source.name])
-    (folder / INGEST_FILE).write_text(json.dumps(accounts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if accounts:
+        (folder / INGEST_FILE).write_text(json.dumps(accounts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     built = next(record.counts for record in records if record.name == BUILT)
     return {
         "documents": built["documents"] + sum(account["documents"] for account in accounts.values()),
@@ -103,6 +104,7 @@ def _finish(config: CorpusConfig, records: "Sequence[PartRecord]", folder: Path)
         "bytes": built["bytes"] + sum(account["text_bytes"] for account in accounts.values()),
         "items": built["items"],
         "quarantined": float(sum(sum(account["quarantined"].values()) for account in accounts.values())),
+        "damaged_files": float(sum(account["damaged_files"] for account in accounts.values())),
     }
 
 

@@ -293,7 +293,7 @@ class SourceConfig:
     encoding: str = "utf-8"  # of JSONL, text and code
     effort: str = "low"  # of dialogues that state none
     max_row_bytes: int = 64_000_000  # longer rows are quarantined; bounds memory
-    max_quarantined: float = hardware(0.1)  # share of rows, or of bytes that cannot be read, above which a run stops
+    max_quarantined: float = hardware(0.1)  # share of rows, bytes or files that cannot be used, above which a run stops
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,11 @@ class FileSlice:
     rows_before: int = 0
     licence: str = ""
 
+    @property
+    def whole(self) -> bool:
+        """Whether it is the whole file."""
+        return not self.start and not self.end
+
 
 @dataclass(frozen=True)
 class InputPart:
