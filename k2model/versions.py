@@ -21,6 +21,6 @@ STEP_VERSIONS = {
     "checkpoint": "2",
     "export": "1",
     "scores": "1",
-    "report": "3",
+    "report": "4",
     "release": "2",
 }

@@ -144,7 +144,7 @@ def build_lifecycle(
         return store.build(Identity(step, "1", config, inputs), produce)
 
     recipe = recipe or load_recipe("laptop")
-    raw = _build(store, "corpus_raw", {}, {}, lambda folder: _corpus(folder, recipe))
+    raw = _build(store, "corpus_raw", {}, {}, lambda folder: _raw(folder, recipe))
     curated = _build(store, "corpus", {}, {"raw": raw}, lambda folder: _curated(folder, recipe))
     valid = _build(store, "corpus_valid", {}, {"corpus": curated}, lambda folder: _valid(folder, recipe))
     stub = write_tokenizer or (lambda folder: (folder / "tokenizer.json").write_text("{}"))
@@ -203,6 +203,22 @@ def _corpus(folder: Path, recipe: Recipe) -> None:
         path = part_path(folder, "train", source.name)
         path.parent.mkdir()
         pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def _raw(folder: Path, recipe: Recipe) -> None:
+    _corpus(folder, recipe)
+    _json(folder / "ingest.json", INGESTED)
+
+
+#: A source that is read from files, with a pointer among its nine.
+INGESTED: dict[str, Any] = {
+    "web": {
+        "input_bytes": 90_000, "lost_bytes": 4_500, "files": 9, "damaged_files": 1, "rows": 1_203, "documents": 1_190,
+        "heldout": 11, "sampled_out": 0, "text_bytes": 80_000, "licences": {"CC0-1.0": 1_201}, "languages": {},
+        "quarantined": {"malformed_json": 1, "pointer": 1},
+        "samples": {"pointer": [["8.jsonl", 0, "the file is a Git LFS pointer", "version"]]},
+    }
+}  # fmt: skip
 
 
 def _curated(folder: Path, recipe: Recipe) -> None:
