@@ -419,6 +419,7 @@ class Recipe:
 
     name: str
     description: str
+    licence: str  # of the weights: an SPDX id that their data allow, or `other`, `unknown`
     model: ModelConfig
     corpus: CorpusConfig
     validation: ValidationConfig

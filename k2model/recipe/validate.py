@@ -3,6 +3,7 @@
 import math
 
 from k2model.errors import K2Error
+from k2model.recipe.licence import licence_problem
 from k2model.recipe.mixture_problems import entries_problem, mixture_problem, short_problem
 from k2model.recipe.mixtures import known_sizes, plan_mixture
 from k2model.recipe.parallelism import layout_problem
@@ -21,6 +22,8 @@ def validate_recipe(recipe: Recipe) -> None:
     names = [phase.name for phase in recipe.phases]
     if len(set(names)) != len(names):
         raise RecipeError(f"recipe '{recipe.name}': phase names must be unique, got {names}")
+    if problem := licence_problem(recipe.licence):
+        raise RecipeError(f"recipe '{recipe.name}': {problem}")
     _check_model(recipe)
     _check_evaluation(recipe)
     if problem := names_problem(recipe.corpus.sources):
