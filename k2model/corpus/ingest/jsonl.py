@@ -39,8 +39,8 @@ def read_jsonl(source: SourceConfig, place: Place, piece: FileSlice) -> Iterator
             lost += made.lost_bytes
         yield made
         row += len(block)
-    if not stream.given and (not piece.size or stream.reason):
-        head = place.read(piece.path, HEAD_BYTES)
+    if not stream.given and not piece.start:
+        head = place.read(piece.path, HEAD_BYTES) if stream.reason else b""
         if found := recognised(piece.path, head, compression(piece.path) or piece.format):
             yield stand_in(piece, found, head)
             return

@@ -70,6 +70,7 @@ _REFUSAL = re.compile(
     r"access to (?:dataset|model) \S+ is restricted)(?:\s*[|–—:.!-].*)?",
     re.IGNORECASE | re.DOTALL,
 )
+_ARRAY = re.compile(rb"\s*\[\s*\{")
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _REFUSAL_BYTES = 200  # of an answer without markup
 _PAGES = (".html", ".htm", ".php", ".vue")  # source code in which a page is no surprise
@@ -92,16 +93,18 @@ def recognised(path: str, head: bytes, expected: str) -> Finding | None:
     tree = expected in (SourceFormat.TEXT.value, SourceFormat.CODE.value)
     if not head:
         # An empty source file (a package's __init__.py) is no accident.
-        empty = Finding(Reason.EMPTY_FILE, f"the file has no bytes; {_AGAIN}, or remove it")
+        empty = Finding(Reason.EMPTY_FILE, f"the file holds no bytes; {_AGAIN}, or remove it")
         return None if expected == SourceFormat.CODE.value else empty
     if not tree and not head.strip(b"\0"):
         return Finding(Reason.EMPTY_FILE, f"the file begins with {len(head):,} zero bytes, never written to; {_AGAIN}")
     head = head.removeprefix(b"\xef\xbb\xbf")
     text = _is_text(head)
     found = _pointer(head) or _signature(path, head, expected, text) or _answer(path, head, tree)
+    if not found and expected == SourceFormat.JSONL.value and _ARRAY.match(head):
+        return _wrong("one JSON array", expected, "write each of its objects on a line of its own (`jq -c '.[]'`)")
     if found or not text or tree or expected == SourceFormat.JSONL.value:
         return found
-    suffix = {"gzip": ".gz", "zstd": ".zst"}.get(expected)
+    suffix = _SUFFIXES.get(expected)
     remedy = f"take {suffix} off its name" if suffix else "let its name end in that of its format, such as .jsonl"
     return _wrong(f"text that begins {head[:40].decode('utf-8', 'replace')!r}", expected, remedy)
 

@@ -2,6 +2,7 @@
 and files, so that half a source is never lost without a word."""
 
 import io
+import json
 import re
 import tarfile
 import zipfile
@@ -71,7 +72,7 @@ STAND_INS = {
     "gzip": (compressed(b'{"text": "a"}\n' * 50, ".gz"), "wrong_format", "a gzip stream", ""),
     "zstd": (compressed(b'{"text": "a"}\n' * 50, ".zst"), "wrong_format", "a Zstandard stream", ""),
     "parquet": (parquet(), "wrong_format", "a Parquet file", "name end in .parquet"),
-    "no bytes": (b"", "empty_file", "no bytes", "fetch or write it again"),
+    "no bytes": (b"", "empty_file", "holds no bytes", "fetch or write it again"),
     "zeros": (bytes(5_000), "empty_file", "zero bytes", "fetch or write it again"),
 }
 FORMATS = {
@@ -127,7 +128,9 @@ def test_what_stands_in_for_a_file_is_named_and_stops_the_run(name, kind, tmp_pa
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
-@pytest.mark.parametrize("name", ["lfs", "page", "denied", "zip", "tar", "gzip", "zstd", "parquet", "zeros"])
+@pytest.mark.parametrize(
+    "name", ["lfs", "page", "denied", "zip", "tar", "gzip", "zstd", "parquet", "zeros", "no bytes"]
+)
 def test_what_was_compressed_is_looked_at_too(name, suffix, tmp_path):
     content, reason, what, _ = STAND_INS[name]
     half_of(tmp_path / "in", f"jsonl{suffix}", compressed(content, suffix))
@@ -146,6 +149,15 @@ def test_compression_that_a_name_only_promises_is_named(tmp_path):
     details = {row["file"]: row["detail"] for row in ingest(source(tmp_path / "in"), tmp_path / "out").quarantine}
     assert "take .gz off its name" in details["b.jsonl.gz"] and "a Zstandard stream, not gzip" in details["c.jsonl.gz"]
     assert "a gzip stream, not Zstandard" in details["d.jsonl.zst"] and len(details) == 3
+
+
+def test_a_json_array_is_no_lines(tmp_path):
+    write_jsonl(tmp_path / "in/a.json", ROWS)
+    for number, indent in enumerate((None, 1)):
+        (tmp_path / f"in/b-{number}.json").write_text(json.dumps(ROWS, indent=indent))
+    found = ingest(source(tmp_path / "in"), tmp_path / "out")
+    assert [(row["reason"], row["row"]) for row in found.quarantine] == [("wrong_format", 0)] * 2
+    assert "one JSON array, not JSON lines" in found.quarantine[0]["detail"] and len(found.documents) == len(ROWS)
 
 
 def test_documents_about_such_things_are_documents(tmp_path):
