@@ -9,11 +9,19 @@ from tasks._types import Artifact
 
 @data_task(container_image=TRAIN_IMAGE)
 def export(
-    store: StoreRef, model: ModelConfig, phase: PhaseConfig, checkpoint: ArtifactRef, tokenizer: ArtifactRef
+    store: StoreRef,
+    model: ModelConfig,
+    phase: PhaseConfig,
+    trained_length: int,
+    sequences: ArtifactRef,
+    checkpoint: ArtifactRef,
+    tokenizer: ArtifactRef,
 ) -> Artifact:
     from k2model.model import export_hugging_face
 
-    return export_hugging_face(store.open(), model, phase, checkpoint, tokenizer)
+    return export_hugging_face(
+        store.open(), model, phase, checkpoint, tokenizer, trained_length=trained_length, sequences=sequences
+    )
 
 
 @evaluation_task()

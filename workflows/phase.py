@@ -54,6 +54,8 @@ def run_phase(
         store=plan.store,
         model=plan.recipe.model,
         phase=plan.phases[name],
+        trained_length=plan.trained_lengths[name],
+        sequences=sequences,
         checkpoint=checkpoint,
         tokenizer=data.tokenizer,
     )

@@ -141,7 +141,10 @@ def dry_run(plan: LifecyclePlan) -> list[Decision]:
         validate_sequences(store, recipe.validation, phase, sequences)
         identity = train_identity(recipe.model, phase, sequences, checkpoints.get(phase.parent))
         checkpoints[phase.name] = store.decide(identity)
-        exports[phase.name] = export_hugging_face(store, recipe.model, phase, checkpoints[phase.name], tokenizer)
+        exports[phase.name] = export_hugging_face(
+            store, recipe.model, phase, checkpoints[phase.name], tokenizer,
+            trained_length=plan.trained_lengths[phase.name], sequences=sequences,
+        )  # fmt: skip
         evaluation = evaluation_identity(
             store, recipe.evaluation, phase, corpus, tokens, tokenizer, exports[phase.name],
             parent_export=exports.get(phase.parent), parent_phase=parent, lengths=tuple(plan.lengths),

@@ -50,6 +50,7 @@ class LifecyclePlan:
     phases: dict[str, PhaseConfig]
     data: DataPlan
     lengths: list[int]  # every sequence length of the recipe, ascending, in tokens
+    trained_lengths: dict[str, int]  # by phase the longest row that its weights were trained on, in tokens
 
 
 def resolve(recipe_name: str, overrides: Mapping[str, Any], store_uri: str, tracking_uri: str) -> LifecyclePlan:
@@ -63,6 +64,7 @@ def resolve(recipe_name: str, overrides: Mapping[str, Any], store_uri: str, trac
         phases={phase.name: phase for phase in recipe.phases},
         data=data_plan(recipe),
         lengths=sorted({phase.sequence_length for phase in recipe.phases}),
+        trained_lengths={phase.name: recipe.trained_length(phase.name) for phase in recipe.phases},
     )
 
 

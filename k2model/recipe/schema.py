@@ -438,6 +438,11 @@ class Recipe:
                 return phase
         raise KeyError(f"recipe '{self.name}' has no phase '{name}'; it has {', '.join(p.name for p in self.phases)}")
 
+    def trained_length(self, name: str) -> int:
+        """The longest row, in tokens, that the weights of phase `name` were trained on: its own or an ancestor's."""
+        phase = self.phase(name)
+        return max(phase.sequence_length, self.trained_length(phase.parent) if phase.parent else 0)
+
 
 def identity_fields(config: Any) -> list[Any]:
     """The dataclass fields of `config` that bear identity, in order."""

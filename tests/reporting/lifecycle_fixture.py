@@ -13,10 +13,11 @@ from typing import Any
 
 from k2model.artifacts import ArtifactRef, Identity, Store
 from k2model.recipe import load_recipe
-from k2model.recipe.schema import PhaseConfig, Recipe
+from k2model.recipe.schema import PhaseConfig, PhaseKind, Recipe
 from k2model.reporting import LifecycleResult, PhaseResult
 
 PHASES = ("pretrain", "mid_1", "mid_2", "mid_3", "mid_4", "sft")
+EFFORTS = {"low": 410, "medium": 1_203}
 HOSTILE = "<script>alert('x')</script>&\"<img src=http://evil.example/a.png onerror=alert(1)>"
 
 # value per phase; None = not asked
@@ -315,7 +316,9 @@ def _sequences(folder: Path, phase: PhaseConfig) -> None:
             "documents": int(real * phase.tokens / 30), "documents_split": 0, "documents_truncated": 0,
             "epochs": 3 * real,
         }  # fmt: skip
-    content = {"padding": 0.0021, "split": 0.013, "truncated": 0.001, "tokens": phase.tokens, "sources": sources}
+    efforts = EFFORTS if phase.kind is PhaseKind.SFT else {}
+    ratios = {"padding": 0.0021, "split": 0.013, "truncated": 0.001}
+    content = {**ratios, "tokens": phase.tokens, "efforts": efforts, "sources": sources}
     _json(folder / "composition.json", content)
     (folder / "sequences.json").write_bytes(b"rows of " + phase.name.encode())
 
