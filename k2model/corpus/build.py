@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from k2model.corpus import code, standard_library
 from k2model.corpus.documents import Document, Item, content_id, part_path, source_file, write_documents, write_items
+from k2model.corpus.errors import CorpusError
 from k2model.corpus.families import facts, next_line, retrieval, tools
 from k2model.corpus.families.task import items_of
 from k2model.corpus.ingest import (
@@ -29,6 +30,7 @@ from k2model.corpus.ingest import (
 from k2model.corpus.sources import DEFAULT_CONTEXT, REASONING, Material, build
 from k2model.recipe.fields import without_places
 from k2model.recipe.schema import CorpusConfig
+from k2model.recipe.source_files import names_problem
 from k2model.versions import STEP_VERSIONS
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ def raw_step(config: CorpusConfig) -> "PartedStep":
     """
     from k2model.artifacts import PartedStep
 
+    if problem := names_problem(config.sources):
+        raise CorpusError(problem)
     inputs = cache(partial(_list_all, config))
     return PartedStep(
         lambda: _identity(config, inputs()),
@@ -101,7 +105,8 @@ def _finish(config: CorpusConfig, records: "Sequence[PartRecord]", folder: Path)
             stem = source_file(source.name)
             accounts[source.name] = total_counts(r.counts for r in records if r.name.rpartition("/")[0] == stem)
             check_quarantine(source, accounts[source.name])
-    (folder / INGEST_FILE).write_text(json.dumps(accounts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if accounts:
+        (folder / INGEST_FILE).write_text(json.dumps(accounts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     built = next(record.counts for record in records if record.name == BUILT)
     return {
         "documents": built["documents"] + sum(account["documents"] for account in accounts.values()),
@@ -109,6 +114,7 @@ def _finish(config: CorpusConfig, records: "Sequence[PartRecord]", folder: Path)
         "bytes": built["bytes"] + sum(account["text_bytes"] for account in accounts.values()),
         "items": built["items"],
         "quarantined": float(sum(sum(account["quarantined"].values()) for account in accounts.values())),
+        "damaged_files": float(sum(account["damaged_files"] for account in accounts.values())),
     }
 
 

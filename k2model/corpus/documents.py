@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from k2model.corpus.markup import Segment, joined
+from k2model.recipe.source_files import source_file
 
 SEGMENT_TYPE = pa.struct(
     [
@@ -115,11 +116,6 @@ def content_id(*parts: str) -> str:
 def is_heldout(key: str) -> bool:
     """Whether a content key belongs to the tenth that is never trained on (md5 of the key)."""
     return int(hashlib.md5(key.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest(), 16) % 10 == 0
-
-
-def source_file(source: str) -> str:
-    """The stem of a source's file: `arithmetic/think` -> `arithmetic-think`."""
-    return source.replace("/", "-")
 
 
 def part_path(folder: Path, side: str, source: str, part: int = 0) -> Path:

@@ -166,7 +166,10 @@ def _checkpoint(work: Work) -> JobStep:
 def _export(work: Work) -> Step:
     from k2model.model import export_step
 
-    return export_step(work.store, work.recipe.model, work.row, work["checkpoint"], work["tokenizer"])
+    return export_step(
+        work.store, work.recipe.model, work.row, work["checkpoint"], work["tokenizer"],
+        trained_length=work.recipe.trained_length(work.row.name), sequences=work["sequences"],
+    )  # fmt: skip
 
 
 def _scores(work: Work) -> JobStep:
@@ -214,7 +217,7 @@ PHASE = (
     StepRow("sequences", ("tokens",), _sequences),
     StepRow("sequences_checks", ("sequences",), _sequences_checks, guards="sequences", page=DECK),
     StepRow("checkpoint", ("sequences", "parent.checkpoint"), _checkpoint, runs_on=RunsOn.TRAINING),
-    StepRow("export", ("checkpoint", "tokenizer"), _export, runs_on=RunsOn.MODEL),
+    StepRow("export", ("checkpoint", "tokenizer", "sequences"), _export, runs_on=RunsOn.MODEL),
     StepRow(
         "scores",
         ("corpus_valid", "tokens", "tokenizer", "export", "parent.export"),

@@ -70,6 +70,7 @@ def k2_70b() -> Recipe:
     return Recipe(
         name="k2_70b",
         description="K2-V2, 70B parameters, on 400 nodes of 8 GPUs",
+        licence="apache-2.0",
         model=ModelConfig(
             vocab_size=250_000,
             hidden_size=8192,

@@ -107,6 +107,7 @@ def laptop() -> Recipe:
     return Recipe(
         name="laptop",
         description="K2's lifecycle on two CPU cores in minutes, with real learning to see",
+        licence="apache-2.0",
         model=ModelConfig(
             vocab_size=1024,
             hidden_size=192,

@@ -288,7 +288,7 @@ class SourceConfig:
     encoding: str = "utf-8"  # of JSONL, text and code
     effort: str = "low"  # of dialogues that state none
     max_row_bytes: int = 64_000_000  # longer rows are quarantined; bounds memory
-    max_quarantined: float = hardware(0.1)  # share of rows, or of bytes that cannot be read, above which a run stops
+    max_quarantined: float = hardware(0.1)  # share of rows, bytes or files that cannot be used, above which a run stops
 
 
 @dataclass(frozen=True)
@@ -414,6 +414,7 @@ class Recipe:
 
     name: str
     description: str
+    licence: str  # of the weights: an SPDX id that their data allow, or `other`, `unknown`
     model: ModelConfig
     corpus: CorpusConfig
     validation: ValidationConfig
@@ -431,3 +432,8 @@ class Recipe:
             if phase.name == name:
                 return phase
         raise KeyError(f"recipe '{self.name}' has no phase '{name}'; it has {', '.join(p.name for p in self.phases)}")
+
+    def trained_length(self, name: str) -> int:
+        """The longest row, in tokens, that the weights of phase `name` were trained on: its own or an ancestor's."""
+        phase = self.phase(name)
+        return max(phase.sequence_length, self.trained_length(phase.parent) if phase.parent else 0)

@@ -1,7 +1,8 @@
-"""What a corpus source that is read from files must say, told before anything is read."""
+"""What corpus sources must say, above all those that are read from files, told before anything is read."""
 
 import codecs
 import math
+from collections.abc import Iterable
 from dataclasses import fields
 
 from k2model.recipe.schema import SourceConfig, SourceFormat
@@ -10,6 +11,27 @@ from k2model.settings import holds_secret, masked
 _OF_ALL_SOURCES = ("name", "documents", "context", "location")
 _EFFORTS = ("low", "medium", "high")
 _LINED = (SourceFormat.AUTO, SourceFormat.JSONL, SourceFormat.HUGGING_FACE)
+
+
+def names_problem(sources: Iterable[SourceConfig]) -> str | None:
+    """The first two sources whose documents would lie in one folder, or the first name that can be no folder's; None
+    when there are none."""
+    seen: dict[str, str] = {}
+    for source in sources:
+        folder = source_file(source.name)
+        if not folder.strip(".") or "\0" in folder:
+            return f"corpus.sources: a source is named {source.name!r}, which is no name of a folder; give it another"
+        if folder in seen:
+            both = f"'{seen[folder]}' and '{source.name}'"
+            said = "are one name" if seen[folder] == source.name else f"share the folder '{folder}' ('/' becomes '-')"
+            return f"corpus.sources: the sources {both} {said}, so that the second would never be read; rename one"
+        seen[folder] = source.name
+    return None
+
+
+def source_file(source: str) -> str:
+    """The folder of a source's documents, by its name: `arithmetic/think` -> `arithmetic-think`."""
+    return source.replace("/", "-")
 
 
 def source_problem(source: SourceConfig) -> str | None:

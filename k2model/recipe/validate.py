@@ -3,11 +3,12 @@
 import math
 
 from k2model.errors import K2Error
+from k2model.recipe.licence import licence_problem
 from k2model.recipe.mixture_problems import entries_problem, mixture_problem, short_problem
 from k2model.recipe.mixtures import known_sizes, plan_mixture
 from k2model.recipe.parallelism import layout_problem
 from k2model.recipe.schema import PhaseConfig, PhaseKind, Recipe
-from k2model.recipe.source_files import secret_problem, source_problem
+from k2model.recipe.source_files import names_problem, secret_problem, source_problem
 
 SMALLEST_VOCABULARY = 280  # 256 bytes, the special tokens, and a few merges
 
@@ -21,6 +22,8 @@ def validate_recipe(recipe: Recipe) -> None:
     names = [phase.name for phase in recipe.phases]
     if len(set(names)) != len(names):
         raise RecipeError(f"recipe '{recipe.name}': phase names must be unique, got {names}")
+    if problem := licence_problem(recipe.licence):
+        raise RecipeError(f"recipe '{recipe.name}': {problem}")
     _check_model(recipe)
     _check_evaluation(recipe)
     for field, address in (
@@ -29,6 +32,8 @@ def validate_recipe(recipe: Recipe) -> None:
     ):
         if problem := secret_problem(field, address):
             raise RecipeError(problem)
+    if problem := names_problem(recipe.corpus.sources):
+        raise RecipeError(problem)
     for source in recipe.corpus.sources:
         if problem := source_problem(source):
             raise RecipeError(problem)

@@ -41,13 +41,14 @@ def release_step(store: Store, result: LifecycleResult) -> Step:
             (folder / name).mkdir(parents=True)
         _write_models(store, result, folder)
         _write_json(folder / "recipe" / "recipe.json", complete)
-        origins = _write_data(store, result, folder / "data")
+        origins, efforts = _write_data(store, result, folder / "data")
         rows = _write_evaluation(store, result, folder)
         _write_logs(store, result, folder / ATTACHMENTS)
         _write_json(folder / LINEAGE, lineage(store, result, records))
         _write_json(folder / ATTACHMENTS / "provenance.json", provenance(records))
         undone = {one.phase.name: read_undone(store.fetch(one.checkpoint)) for one in result.phases}
-        (folder / "MODEL_CARD.md").write_text(card.model_card(result, rows, origins, undone), encoding="utf-8")
+        text = card.model_card(result, rows, origins, undone, efforts)
+        (folder / "MODEL_CARD.md").write_text(text, encoding="utf-8")
         (folder / "README.md").write_text(card.readme(result), encoding="utf-8")
         write_manifests(folder)
         files = [path for path in folder.rglob("*") if path.is_file()]
@@ -82,8 +83,9 @@ def _write_models(store: Store, result: LifecycleResult, folder: Path) -> None:
                 shutil.copyfile(path, folder / place / name)
 
 
-def _write_data(store: Store, result: LifecycleResult, folder: Path) -> list[dict[str, Any]]:
-    """Compositions, curation, validation and sources; returns the rows of the sources."""
+def _write_data(store: Store, result: LifecycleResult, folder: Path) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Compositions, curation, validation and sources; returns the rows of the sources, and the replies by reasoning
+    effort that the last phase learned."""
     compositions = {one.phase.name: read_composition(store, one.sequences) for one in result.phases}
     _write_json(folder / "composition.json", compositions)
     for phase, composition in compositions.items():
@@ -93,7 +95,7 @@ def _write_data(store: Store, result: LifecycleResult, folder: Path) -> list[dic
     shutil.copyfile(valid / "validation.json", folder / "validation.json")
     origins = sources(valid)
     _write_json(folder / "sources.json", origins)
-    return origins
+    return origins, compositions[result.phases[-1].phase.name].get("efforts", {})
 
 
 def _write_evaluation(store: Store, result: LifecycleResult, folder: Path) -> list[ScoreRow]:

@@ -1,9 +1,13 @@
 """Model card and README of a release, written from the recipe and the measured scores alone."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from k2model.artifacts.result import LifecycleResult
+from k2model.recipe.licence import hub_licence
 from k2model.recipe.schema import PhaseKind
 from k2model.registry.gates import unpromoted
 from k2model.release.data import licences
@@ -13,19 +17,28 @@ from k2model.reporting.scores import ScoreRow, gate_results, score_order
 from k2model.reporting.sections_run import undone_lines
 from k2model.training.spikes import Intervention
 
+CELL_CHARACTERS = 400
+
 
 def model_card(
     result: LifecycleResult,
     rows: list[ScoreRow],
     origins: list[dict[str, Any]],
     interventions: dict[str, list[Intervention]],
+    efforts: Mapping[str, int] = MappingProxyType({}),
 ) -> str:
-    """Markdown with the front matter of a model hub. `origins` are the rows of `data.sources`, `interventions` by
-    phase."""
+    """Markdown with the front matter of a model hub.
+
+    `origins` are the rows of `data.sources`, `interventions` by phase, `efforts` the replies that the last phase
+    learned by reasoning effort: where there are none, or it was no fine-tuning, the example is without chat.
+    """
     from k2model.model import count_parameters
+    from k2model.tokens.chat_template import default_effort
 
     recipe = result.recipe
     phases = [one.phase for one in result.phases]
+    licence, licence_name = hub_licence(recipe.licence)
+    effort = default_effort(efforts) if phases[-1].kind is PhaseKind.SFT else ""
     return _render(
         "MODEL_CARD.md.j2",
         recipe=recipe,
@@ -33,7 +46,12 @@ def model_card(
         phases=phases,
         tokens=result.tokens_seen(),
         last=phases[-1],
-        chat=phases[-1].kind is PhaseKind.SFT,
+        longest=recipe.trained_length(phases[-1].name),
+        licence=licence,
+        licence_name=licence_name,
+        effort=effort,
+        others=[f'"{other}"' for other in reversed(list(efforts)) if other != effort],
+        efforts=efforts,
         scores=_score_table(rows, [phase.name for phase in phases]),
         gates=gate_results(recipe.gates, rows),
         unpromoted=unpromoted(phases, recipe.gates),
@@ -63,10 +81,17 @@ def _render(name: str, **context: Any) -> str:
 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=False,  # Markdown of the recipe's own texts and of numbers; no document's text goes in
+        autoescape=False,  # Markdown of the recipe's own texts and of numbers; what documents say goes through `cell`
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["cell"] = _cell
     return environment.get_template(name).render(**context)
+
+
+def _cell(text: str) -> str:
+    """Words of a document for a cell of a Markdown table: one short line without markup."""
+    line = " ".join(text.split())
+    return re.sub(r"([\\`*\[\]!|<>])", r"\\\1", line if len(line) <= CELL_CHARACTERS else f"{line[:CELL_CHARACTERS]}…")

@@ -31,7 +31,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class Facts:
-    """`metrics`, `interventions`, `compositions` and `samples` are by phase."""
+    """`metrics`, `interventions`, `compositions` and `samples` are by phase, `ingested` by source that is read from
+    files."""
 
     result: LifecycleResult
     rows: list[ScoreRow]
@@ -39,6 +40,7 @@ class Facts:
     interventions: dict[str, list[Intervention]]
     compositions: dict[str, dict[str, Any]]
     samples: dict[str, list[Sample]]
+    ingested: dict[str, Any]
     curation: dict[str, Any]
     validation: dict[str, Any]
     on_mixtures: dict[str, Any]
@@ -63,6 +65,7 @@ def gather(store: Store, result: LifecycleResult) -> Facts:
         compositions[phase] = read_json(folders[f"{phase}/sequences"] / "composition.json")
         samples[phase] = read_samples(folders[f"{phase}/scores"] / "attachments" / "samples.jsonl")
     curation = read_json(folders["corpus"] / "curation.json")
+    ingested = folders["corpus_raw"] / "ingest.json"  # there is none where the project builds every source itself
     return Facts(
         result=result,
         rows=with_overlap(rows, curation),
@@ -70,6 +73,7 @@ def gather(store: Store, result: LifecycleResult) -> Facts:
         interventions=interventions,
         compositions=compositions,
         samples=samples,
+        ingested=read_json(ingested) if ingested.is_file() else {},
         curation=curation,
         validation=read_json(folders["corpus_valid"] / "validation.json"),
         on_mixtures=read_json(folders["corpus_valid"] / "attachments" / "mixtures.json"),

@@ -110,6 +110,7 @@ def _context(facts: Facts) -> dict[str, Any]:
         "domain_class": sections_data.domain_class,
         "source_lines": sections_data.source_lines(compositions),
         "lengths": length_panels(facts.counts, [phase.sequence_length for phase in phases], _domain_colours()),
+        "ingested": sections_data.ingested_lines(facts.ingested),
         "curation": sections_curation.curation(facts.curation),
         "validation": sections_data.validation(facts.validation, facts.on_mixtures),
         "samples": {name: sections_scores.pick_samples(facts.samples[name]) for name in names},

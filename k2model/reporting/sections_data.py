@@ -1,4 +1,4 @@
-"""The report's sections on data: what each phase trained on, and what validation removed."""
+"""The report's sections on data: what each phase trained on, what was read from files, what validation removed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -107,6 +107,35 @@ class Bar:
 def bars(amounts: Sequence[tuple[str, float]], notes: Mapping[str, str] | None = None) -> list[Bar]:
     largest = max((amount for _, amount in amounts), default=0.0) or 1.0
     return [Bar(label, amount, amount / largest, (notes or {}).get(label, "")) for label, amount in amounts]
+
+
+@dataclass(frozen=True)
+class IngestedLine:
+    """A source that was read from files, and what of it could not be used; shares 0..1."""
+
+    source: str
+    files: int
+    damaged: int
+    rows: int
+    quarantined: int
+    lost: float
+    reasons: str
+
+
+def ingested_lines(accounts: Mapping[str, Mapping[str, Any]]) -> list[IngestedLine]:
+    """`accounts` is an `ingest.json`."""
+    return [
+        IngestedLine(
+            source=source,
+            files=account["files"],
+            damaged=account["damaged_files"],
+            rows=account["rows"],
+            quarantined=sum(account["quarantined"].values()),
+            lost=account["lost_bytes"] / max(1, account["input_bytes"]),
+            reasons=", ".join(f"{reason} ({count:,})" for reason, count in account["quarantined"].items()),
+        )
+        for source, account in accounts.items()
+    ]
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,23 @@ evaluation. Unlike segments, a template's output is matched for special tokens b
 that a user types does act as markup there.
 
 Read from `chat_template.jinja`: `reasoning_effort` is low, medium or high (anything else means high, as
-in K2-V2-Instruct); `tools` is a list of JSON schemas; an assistant's turn may carry `trace` (or
+in K2-V2-Instruct; a release knows only the efforts it was trained on, see `chat_template`);
+`tools` is a list of JSON schemas; an assistant's turn may carry `trace` (or
 `reasoning_content`), and `tool_call` (JSON text) or `tool_calls` (transformers' own form).
 """
 
+import json
+from collections.abc import Collection
+
+from k2model.corpus.markup import EFFORTS
+
+#: What of the template depends on the efforts that were trained.
+_TAGS = '{"low": "think_faster", "medium": "think_fast", "high": "think"}'
+_DEFAULT = 'default("high", true), tags["high"]'
+
 CHAT_TEMPLATE = """\
-{%- set tags = {"low": "think_faster", "medium": "think_fast"} -%}
-{%- set tag = tags.get(reasoning_effort | default("high", true), "think") -%}
+{%- set tags = {"low": "think_faster", "medium": "think_fast", "high": "think"} -%}
+{%- set tag = tags.get(reasoning_effort | default("high", true), tags["high"]) -%}
 {{- "<|begin_of_text|>" -}}
 {%- set frame = namespace(separator="", system="") -%}
 {%- if tools -%}
@@ -47,3 +57,20 @@ CHAT_TEMPLATE = """\
     {{- frame.separator ~ "<|im_start|>assistant\\n<" ~ tag ~ ">" -}}
 {%- endif -%}
 """
+
+
+def default_effort(trained: Collection[str]) -> str:
+    """The most effort among those that were trained; "" when none was."""
+    return next((effort for effort in reversed(EFFORTS) if effort in trained), "")
+
+
+def chat_template(trained: Collection[str]) -> str:
+    """The template of a model that was trained on the efforts `trained`, at least one.
+
+    An effort that is not given, or was not trained, means the most that was: behind a tag that it never learned a model
+    ends its turn without an answer.
+    """
+    most = default_effort(trained)
+    tags = {effort: opening.strip("<>") for effort, (opening, _) in EFFORTS.items() if effort in trained}
+    known = CHAT_TEMPLATE.replace(_TAGS, json.dumps(tags))
+    return known.replace(_DEFAULT, f'default("{most}", true), tags["{most}"]')

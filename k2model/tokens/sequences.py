@@ -6,12 +6,15 @@ row are split over rows or, where a phase says so, skipped and counted.
 """
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from k2model.corpus.markup import EFFORTS
 from k2model.recipe.schema import Packing, PhaseConfig
 from k2model.tokens import mixture
 from k2model.tokens.assembly import Assembler
@@ -64,7 +67,7 @@ def pack_folder(
         raise TokensError(f"{tokens}: holds token {assembler.largest}, the vocabulary ends at {counts['vocab_size']}")
     buckets = {entry.name: entry.bucket for entry in phase.mixture}
     skipped = [shard.skipped_of(buckets[source.name]) for source, shard in zip(sources, shards, strict=True)]
-    composition = _composition(layout, assembler.targets, sources, skipped, phase)
+    composition = _composition(layout, assembler.targets, sources, skipped, phase, counts["train"])
     (folder / COMPOSITION_FILE).write_text(json.dumps(composition, indent=1) + "\n", encoding="utf-8")
     return {name: float(composition[name]) for name in ("tokens", "targets", "documents", "padding")}
 
@@ -110,9 +113,15 @@ def _draw_and_place(sources: list[mixture.Source], phase: PhaseConfig, scale: fl
 
 
 def _composition(
-    layout: Layout, targets: Ints, sources: list[mixture.Source], skipped: list[int], phase: PhaseConfig
+    layout: Layout,
+    targets: Ints,
+    sources: list[mixture.Source],
+    skipped: list[int],
+    phase: PhaseConfig,
+    counts: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What the rows really hold, against what the mixture wanted. Ratios are of documents or of positions."""
+    """What the rows really hold, against what the mixture wanted. Ratios are of documents or of positions; `efforts`
+    are the assistant's turns that are learned, as they lie in the documents of the sources on average."""
     pieces = layout.pieces
     begins = pieces.start == 0
     first = exclusive_sum(np.array([len(source.lengths) for source in sources]))
@@ -127,6 +136,10 @@ def _composition(
     documents, long_ones, cut_ones = per_source(begins), per_source(too_long), per_source(cut)
     total, all_documents = int(tokens.sum()), max(int(documents.sum()), 1)
     available = sum(len(source.drawable(source.lengths)) for source in sources) + sum(skipped)
+    replies: dict[str, float] = dict.fromkeys(EFFORTS, 0.0)
+    for source, drawn in zip(sources, documents.tolist(), strict=True):
+        for effort, number in counts[source.source].get("efforts", {}).items():
+            replies[effort] += number * drawn / counts[source.source]["documents"]
     short = int(pieces.length[whole_length <= phase.mixing.short_tokens].sum())
     return {
         "sequence_length": phase.sequence_length,
@@ -140,6 +153,7 @@ def _composition(
         "split": int(long_ones.sum()) / all_documents,
         "truncated": int(cut_ones.sum()) / all_documents,
         "skipped": sum(skipped) / max(available, 1),
+        "efforts": {effort: math.ceil(number) for effort, number in replies.items() if number},
         "short_context": mixture.short_context(phase, sources, short / total),
         "sources": {
             source.name: {

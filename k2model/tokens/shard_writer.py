@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from k2model.corpus.markup import SPECIAL_TOKENS
+from k2model.corpus.markup import EFFORTS, IM_START, SPECIAL_TOKENS
 from k2model.recipe.buckets import BUCKETS, bucket_range
 from k2model.tokens.encoder import Encoder
 from k2model.tokens.errors import TokensError
@@ -31,7 +31,7 @@ DOCUMENTS_PER_READ = 1_024
 #: Tokens of a record batch: readers map whole batches, so a part should have few of them.
 TOKENS_PER_BATCH = 8_000_000
 TOTALS = ("documents", "tokens", "targets", "bytes")
-SOURCE, DOMAIN, LENGTHS, DUPLICATES = "source/", "domain/", "lengths/", "duplicates/"
+SOURCE, DOMAIN, LENGTHS, DUPLICATES, REPLIES = "source/", "domain/", "lengths/", "duplicates/", "efforts/"
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ def tokenize_part(part: Path, tokenizer: K2Tokenizer | Encoder, target: Path) ->
     """Encode one file of documents into the shard `target`; what it counts, which sums over parts.
 
     Counts: `documents`, `tokens`, `targets`, `bytes`; documents by length as `lengths/<n>` with n the largest power
-    of two that is not above it; `duplicates/<bucket>/documents` and `/tokens`; and 1 at `source/<name>` and
-    `domain/<name>`, which a file without documents does not have.
+    of two that is not above it; `duplicates/<bucket>/documents` and `/tokens`; `efforts/<effort>`, the assistant's
+    turns that are learned; and 1 at `source/<name>` and `domain/<name>`, which a file without documents does not have.
 
     Raises TokensError for a document without tokens or with an unknown special token, and for a file of several
     sources.
@@ -115,6 +115,23 @@ def encode_documents(segments: pa.ListArray, encoder: Encoder) -> Encoded:
     return Encoded(tokens, targets, document_lengths)
 
 
+def learned_replies(segments: pa.ListArray) -> dict[str, int]:
+    """Reasoning effort -> turns of the assistant that are learned, without those of which there are none.
+
+    Such a turn is what begins `<|im_start|>assistant` and an effort's tag, with targets behind it. A tag elsewhere
+    (reasoning outside of chat) says nothing of what a chat may ask for.
+    """
+    values = segments.flatten()
+    special = np.flatnonzero(_is_special(pc.struct_field(values, "kind")))
+    names = pc.struct_field(values, "text").take(pa.array(special))
+    loss = np.append(pc.struct_field(values, "loss").to_numpy(zero_copy_only=False), False)
+    learned = loss[special[1:] + 1] & pc.equal(names[:-1], IM_START).to_numpy(zero_copy_only=False)
+    tags = pa.array([opening for opening, _ in EFFORTS.values()])
+    which = pc.index_in(names[1:], value_set=tags).fill_null(len(tags)).to_numpy()
+    numbers = np.bincount(which[learned], minlength=len(tags) + 1)
+    return {effort: int(number) for effort, number in zip(EFFORTS, numbers, strict=False) if number}
+
+
 def _encode_segments(
     texts: pa.StringArray, special: NDArray[np.bool_], encoder: Encoder
 ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
@@ -165,6 +182,8 @@ def _count(batch: pa.RecordBatch, encoded: Encoded, counts: dict[str, float]) ->
         if inside.any():
             counts[f"{DUPLICATES}{bucket}/documents"] += int(inside.sum())
             counts[f"{DUPLICATES}{bucket}/tokens"] += int(encoded.lengths[inside].sum())
+    for effort, number in learned_replies(batch["segments"]).items():
+        counts[REPLIES + effort] += number
     for kind, column in ((SOURCE, "source"), (DOMAIN, "domain")):
         for name in pc.unique(batch[column]).to_pylist():
             counts[kind + name] = 1.0
@@ -213,7 +232,9 @@ def _entry(where: str, counts: Mapping[str, float]) -> tuple[str, dict[str, Any]
         if f"{DUPLICATES}{bucket}/documents" in counts
     }
     totals = {name: int(counts[name]) for name in TOTALS}
-    return named[SOURCE], {**totals, "domain": named[DOMAIN], "lengths": lengths, "duplicates": duplicates}
+    efforts = {effort: int(counts[REPLIES + effort]) for effort in EFFORTS if REPLIES + effort in counts}
+    entry = {**totals, "domain": named[DOMAIN], "lengths": lengths, "duplicates": duplicates}
+    return named[SOURCE], entry | ({"efforts": efforts} if efforts else {})
 
 
 def _is_special(kinds: pa.Array) -> NDArray[np.bool_]:

@@ -111,7 +111,8 @@ def read_counts(folder: Path) -> dict[str, Any]:
     """`counts.json`: `vocab_size`, the ids `bos` and `pad`, and for each split and source what there is of it.
 
     `documents`, `tokens`, `targets`, `bytes`, `domain`; `lengths`: documents by the largest power of two not above
-    their tokens; `duplicates`: documents and tokens for each of K2's buckets that has any.
+    their tokens; `duplicates`: documents and tokens for each of K2's buckets that has any; `efforts`, of a
+    source with chats: the assistant's turns that are learned, by reasoning effort.
     """
     path = Path(folder) / COUNTS_FILE
     if not path.is_file():

@@ -11,6 +11,8 @@ from k2model.artifacts import Store, make
 from k2model.corpus import raw_step, read_documents
 from k2model.corpus.documents import parts_of
 from k2model.corpus.errors import CorpusError
+from k2model.planning.holdings import hold
+from k2model.planning.rejects import Reason, reasons_of
 from k2model.recipe.schema import CorpusConfig, SourceConfig
 from tests.corpus.curation.chain import curate
 
@@ -70,3 +72,21 @@ def test_a_source_that_is_mostly_bad_stops_the_run_with_samples(tmp_path: Path) 
     assert "malformed_json (18): 0.jsonl row 5" in str(failure.value)
     lenient = replace(bad, sources=(replace(bad.sources[0], max_quarantined=0.8),))
     assert make(store, raw_step(lenient)).stats["quarantined"] == 18.0
+
+
+def test_shards_that_are_lost_stop_the_run_whoever_read_them(tmp_path: Path) -> None:
+    folder = write(tmp_path / "web", pages(60), files=10)
+    for number in (1, 4, 8):
+        (folder / f"{number}.jsonl").write_text(
+            "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9000\n"
+        )
+    store = Store.open(tmp_path / "store")
+    with pytest.raises(CorpusError, match=r"3 of 10 files \(30\.0%\) are damaged(.|\n)*git lfs pull"):
+        make(store, raw_step(config(folder, part_bytes=2_000)), 2)
+    lenient = config(folder, part_bytes=2_000)
+    lenient = replace(lenient, sources=(replace(lenient.sources[0], max_quarantined=0.9),))
+    raw = make(store, raw_step(lenient))
+    account = json.loads((store.fetch(raw) / "ingest.json").read_text())["web"]
+    assert (account["files"], account["damaged_files"], account["quarantined"]) == (10, 3, {"pointer": 3})
+    assert len(parts_of(store.fetch(raw), "train", "web")) > 4
+    assert Reason("pointer", 3, "rows") in reasons_of(hold("corpus_raw", str(tmp_path / "store")))

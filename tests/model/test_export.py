@@ -14,6 +14,7 @@ from k2model.model import load_exported
 from k2model.model.export import export_step, write_export
 from k2model.model.hugging_face import ExportError, to_llama
 from k2model.recipe.laptop import laptop
+from k2model.recipe.schema import PhaseKind
 from tests.model.conftest import SMALL, byte_tokenizer, random_model
 
 PHASE = replace(laptop().phase("mid_4"), sequence_length=1024, rope_theta=3e5)
@@ -69,8 +70,36 @@ def test_configs_are_read_by_old_and_new_transformers(tmp_path: Path, tokenizer_
     assert read.rope_parameters["rope_theta"] == sft.rope_theta
     assert json.loads((tmp_path / "config.json").read_text())["rope_theta"] == sft.rope_theta
     assert (read.bos_token_id, read.eos_token_id, read.head_dim, read.tie_word_embeddings) == (0, 1, 16, False)
-    assert read.max_position_embeddings == sft.sequence_length
+    assert read.max_position_embeddings == sft.sequence_length  # of a phase that descends from none
     assert GenerationConfig.from_pretrained(tmp_path).eos_token_id == [1, SPECIAL_TOKENS.index("<|im_end|>")]
+
+
+def test_a_shorter_last_phase_takes_no_context_away(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer, GenerationConfig, LlamaConfig
+
+    from tests.release.conftest import write_tokenizer
+
+    recipe = laptop()
+    assert {phase.name: recipe.trained_length(phase.name) for phase in recipe.phases} == {
+        "pretrain": 128, "mid_1": 128, "mid_2": 256, "mid_3": 512, "mid_4": 1024, "sft": 1024,
+    }  # fmt: skip
+    sft = recipe.phase("sft")
+    assert sft.sequence_length == 128
+    write_tokenizer(tmp_path / "tokenizer")
+    state, length = random_model().state_dict(), recipe.trained_length("sft")
+    (tmp_path / "export").mkdir()
+    write_export(
+        tmp_path / "export", state, SMALL, sft, tmp_path / "tokenizer", trained_length=length, efforts=["low", "medium"]
+    )
+    assert LlamaConfig.from_pretrained(tmp_path / "export").max_position_embeddings == 1024
+    assert GenerationConfig.from_pretrained(tmp_path / "export").max_length == 1024
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "export")
+    assert tokenizer.model_max_length == 1024
+    assert load_exported(tmp_path / "export").max_positions == 1024
+    asked = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "x"}], add_generation_prompt=True, tokenize=False
+    )
+    assert asked.endswith("assistant\n<think_fast>")
 
 
 def test_a_base_model_stops_at_the_end_of_text_alone(tmp_path: Path, tokenizer_folder: Path) -> None:
@@ -112,6 +141,13 @@ def test_the_step_reads_a_checkpoint_and_is_not_redone(
     tokens = torch.randint(0, SMALL.vocab_size, (1, 30))
     with torch.no_grad():
         assert torch.equal(load_exported(store.fetch(first))(tokens), model(tokens))
+    longer = make(store, export_step(store, SMALL, PHASE, checkpoint, tokenizer, trained_length=4096))
+    assert longer.identity != first.identity and load_exported(store.fetch(longer)).max_positions == 4096
+    rows = _artifact(store, "sequences", {"composition.json": b'{"efforts": {"low": 9}}'})
+    assert make(store, export_step(store, SMALL, PHASE, checkpoint, tokenizer, sequences=rows)) == first
+    sft = replace(PHASE, kind=PhaseKind.SFT)
+    chatty = make(store, export_step(store, SMALL, sft, checkpoint, tokenizer, sequences=rows))
+    assert '{"low": "think_faster"}' in (store.fetch(chatty) / "chat_template.jinja").read_text()
 
 
 def _artifact(store: Store, step: str, files: dict[str, bytes]) -> ArtifactRef:

@@ -1,12 +1,13 @@
 """Every named recipe is complete, self-consistent and exactly typed."""
 
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 
-from k2model.recipe import RECIPES, RecipeError, UnknownRecipe, load_recipe
+from k2model.recipe import RECIPES, Recipe, RecipeError, UnknownRecipe, load_recipe
+from k2model.recipe.licence import hub_licence
 
 
 def exact_types(value: Any, expected: Any, path: str) -> list[str]:
@@ -48,6 +49,30 @@ def test_laptop_keeps_tokens_per_step_constant_and_grows_the_context():
     assert [p.rope_theta for p in mid] == sorted(p.rope_theta for p in mid)
 
 
+@pytest.mark.parametrize(
+    ("licence", "stated"),
+    [
+        ("apache-2.0", ("apache-2.0", "")),
+        ("Apache-2.0", ("apache-2.0", "")),
+        ("CC-BY-SA-4.0", ("cc-by-sa-4.0", "")),
+        ("ODC-By-1.0", ("odc-by", "")),
+        ("AGPL-3.0-only", ("agpl-3.0", "")),
+        ("GPL-3.0-or-later", ("other", "gpl-3.0-or-later")),
+        ("PSF-2.0", ("other", "psf-2.0")),
+        ("other", ("other", "")),
+        ("unknown", ("unknown", "")),
+    ],
+)
+def test_a_licence_is_stated_as_the_hub_spells_it(licence, stated):
+    assert load_recipe("smoke", {"licence": licence}).licence == licence and hub_licence(licence) == stated
+
+
+def test_a_recipe_has_to_say_its_licence():
+    (licence,) = (field for field in fields(Recipe) if field.name == "licence")
+    assert licence.default is MISSING and licence.default_factory is MISSING
+    assert {load_recipe(name).licence for name in RECIPES} == {"apache-2.0"}
+
+
 def test_unknown_recipe_suggests_the_nearest():
     with pytest.raises(UnknownRecipe, match="did you mean 'laptop'"):
         load_recipe("laptp")
@@ -70,6 +95,10 @@ def test_unknown_recipe_suggests_the_nearest():
         ({"phases.sft.mixture.prose.source": "poems"}, "the corpus has no such source"),
         ({"phases.mid_4.parallelism.workers_per_node": 3}, "must be a multiple of the 3 data-parallel workers"),
         ({"tokenizer.vocab_size": 4096}, "exceeds model.vocab_size=1024"),
+        ({"licence": ""}, "'laptop': licence is empty; give the weights one SPDX id"),
+        ({"licence": "mit\ntags: [x]"}, "is no licence id"),
+        ({"licence": "Apache-2.0 AND MIT"}, "is no licence id"),
+        ({"licence": "mit "}, "is no licence id"),
     ],
 )
 def test_contradictions_are_refused_by_name(overrides, message):

@@ -1,8 +1,12 @@
 """Settings of sources that are read from files: what cannot work is told by field, with what to do."""
 
+from dataclasses import replace
+
 import pytest
 
 from k2model.artifacts import fingerprint
+from k2model.corpus.build import raw_step
+from k2model.corpus.errors import CorpusError
 from k2model.recipe import RecipeError, apply_overrides, load_recipe
 from k2model.recipe.fields import without_places
 from k2model.recipe.schema import FieldMapping, SourceConfig, SourceFormat
@@ -38,6 +42,26 @@ def test_a_good_source_has_no_problem():
 def test_what_cannot_work_names_the_field(path, value, message):
     problem = source_problem(apply_overrides(GOOD, {path: value}))
     assert problem is not None and problem.startswith("corpus.sources.web") and message in problem
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("web/cc", "web-cc"), "'web/cc' and 'web-cc' share the folder 'web-cc'"),
+        (("a/b-c", "d", "a-b/c"), "'a/b-c' and 'a-b/c' share the folder 'a-b-c'"),
+        (("web", "web"), "'web' and 'web' are one name"),
+        (("..",), "named '..', which is no name of a folder"),
+        (("",), "named '', which"),
+    ],
+)
+def test_sources_that_would_share_a_folder_are_refused(names, message):
+    recipe = load_recipe("laptop")
+    more = tuple(SourceConfig(name, location=f"/{name}", domain="prose", licence="MIT") for name in names)
+    corpus = replace(recipe.corpus, sources=(*recipe.corpus.sources, *more))
+    with pytest.raises(RecipeError, match=message):
+        validate_recipe(replace(recipe, corpus=corpus))
+    with pytest.raises(CorpusError, match=message):
+        raw_step(corpus)
 
 
 def test_a_recipe_is_checked_and_overridden_by_names():

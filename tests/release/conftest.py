@@ -10,7 +10,7 @@ from k2model.artifacts.result import LifecycleResult
 from k2model.corpus.markup import SPECIAL_TOKENS
 from k2model.recipe.schema import ModelConfig, PhaseConfig
 from k2model.release import release_step
-from tests.reporting.lifecycle_fixture import build_lifecycle, short_recipe
+from tests.reporting.lifecycle_fixture import EFFORTS, build_lifecycle, short_recipe
 
 VOCABULARY = len(SPECIAL_TOKENS) + 256
 TINY = ModelConfig(
@@ -37,7 +37,9 @@ def tiny_lifecycle(store: Store, tokenizer: Path) -> LifecycleResult:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.phases.index(phase))
             model = K2Model(TINY, phase.rope_theta, phase.sequence_length)
-        write_export(folder, model.state_dict(), TINY, phase, tokenizer)
+        efforts = EFFORTS if phase.name == "sft" else ()
+        length = recipe.trained_length(phase.name)
+        write_export(folder, model.state_dict(), TINY, phase, tokenizer, trained_length=length, efforts=efforts)
 
     return build_lifecycle(store, recipe, export, write_tokenizer)
 

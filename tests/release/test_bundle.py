@@ -2,9 +2,11 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from huggingface_hub import ModelCard
 
 from k2model.artifacts import Store, hash_file, make
 from k2model.artifacts.result import LifecycleResult
@@ -112,6 +114,46 @@ def test_card_states_the_numbers(bundle: Path) -> None:
     # embedding and head, then per layer: q and o, k and v, gate, up and down, two norms; and the last norm
     parameters = 2 * 274 * 16 + 2 * (2 * 16 * 16 + 2 * 16 * 8 + 3 * 16 * 24 + 2 * 16) + 16
     assert f"with {parameters:,} parameters" in card
+
+
+def test_card_and_files_state_the_longest_context_and_a_trained_effort(bundle: Path) -> None:
+    card = (bundle / "MODEL_CARD.md").read_text()
+    assert "The context is 1,024 tokens" in card and "those of the last phase had 128" in card
+    assert 'reasoning_effort="medium",  # or "low"\n    add_generation_prompt=True,' in card
+    assert "low (410), medium (1,203)" in card
+    for folder, length in (("model", 1024), ("checkpoints/mid_2", 256)):
+        assert json.loads((bundle / folder / "config.json").read_text())["max_position_embeddings"] == length
+        assert json.loads((bundle / folder / "tokenizer_config.json").read_text())["model_max_length"] == length
+    assert '{"low": "think_faster", "medium": "think_fast"}' in (bundle / "model/chat_template.jinja").read_text()
+
+
+def front_matter(card: str) -> dict:
+    return ModelCard(card, ignore_metadata_errors=False).data.to_dict()
+
+
+def test_card_has_the_licence_of_the_recipe_and_no_markup_of_documents(store: Store, result: LifecycleResult) -> None:
+    rows = load_scores(store, [one.scores for one in result.phases])
+    row = {"split": "train", "source": "a|b", "documents": 7, "licence": "MIT | ![x](http://e)\n---\n<script>"}
+    origins = [row, row | {"licence": "unknown", "documents": 3}]
+    for licence, stated in (
+        ("CC-BY-4.0", {"license": "cc-by-4.0"}),
+        ("1.0", {"license": "other", "license_name": "1.0"}),
+    ):
+        granted = replace(result, recipe=replace(result.recipe, licence=licence))
+        card = model_card(granted, rows, origins, {}, {"low": 5})
+        assert {name: value for name, value in front_matter(card).items() if name.startswith("license")} == stated
+        assert f"Weights: {licence}, as the recipe grants it" in card and "Apache" not in card
+    assert r"| MIT \| \!\[x\](http://e) --- \<script\> |" in card and r"a\|b" in card
+    assert "The licence of 3 training documents" in card
+    assert 'reasoning_effort="low",\n    add' in card
+
+
+def test_card_of_a_model_without_chat_asks_without_it(store: Store, result: LifecycleResult) -> None:
+    rows = load_scores(store, [one.scores for one in result.phases])
+    base = replace(result, phases=result.phases[:-1])
+    for lifecycle, efforts in ((base, {"high": 4}), (result, {})):
+        card = model_card(lifecycle, rows, [], {}, efforts)
+        assert "chat_template" not in card and 'tokenizer("...", return_tensors="pt")' in card
 
 
 def test_card_tells_what_was_undone(bundle: Path) -> None:

@@ -14,9 +14,10 @@ from typing import Any
 from k2model.artifacts import ArtifactRef, Identity, Store
 from k2model.artifacts.result import LifecycleResult
 from k2model.recipe import load_recipe
-from k2model.recipe.schema import PhaseConfig, Recipe
+from k2model.recipe.schema import PhaseConfig, PhaseKind, Recipe
 
 PHASES = ("pretrain", "mid_1", "mid_2", "mid_3", "mid_4", "sft")
+EFFORTS = {"low": 410, "medium": 1_203}
 HOSTILE = "<script>alert('x')</script>&\"<img src=http://evil.example/a.png onerror=alert(1)>"
 
 # value per phase; None = not asked
@@ -144,7 +145,7 @@ def build_lifecycle(
         return store.build(Identity(step, "1", config, inputs), produce)
 
     recipe = recipe or load_recipe("laptop")
-    raw = _build(store, "corpus_raw", {}, {}, lambda folder: _corpus(folder, recipe))
+    raw = _build(store, "corpus_raw", {}, {}, lambda folder: _raw(folder, recipe))
     curated = _build(store, "corpus", {}, {"raw": raw}, lambda folder: _curated(folder, recipe))
     valid = _build(store, "corpus_valid", {}, {"corpus": curated}, lambda folder: _valid(folder, recipe))
     stub = write_tokenizer or (lambda folder: (folder / "tokenizer.json").write_text("{}"))
@@ -204,6 +205,22 @@ def _corpus(folder: Path, recipe: Recipe) -> None:
         path = part_path(folder, "train", source.name)
         path.parent.mkdir()
         pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def _raw(folder: Path, recipe: Recipe) -> None:
+    _corpus(folder, recipe)
+    _json(folder / "ingest.json", INGESTED)
+
+
+#: A source that is read from files, with a pointer among its nine.
+INGESTED: dict[str, Any] = {
+    "web": {
+        "input_bytes": 90_000, "lost_bytes": 4_500, "files": 9, "damaged_files": 1, "rows": 1_203, "documents": 1_190,
+        "heldout": 11, "sampled_out": 0, "text_bytes": 80_000, "licences": {"CC0-1.0": 1_201}, "languages": {},
+        "quarantined": {"malformed_json": 1, "pointer": 1},
+        "samples": {"pointer": [["8.jsonl", 0, "the file is a Git LFS pointer", "version"]]},
+    }
+}  # fmt: skip
 
 
 def _curated(folder: Path, recipe: Recipe) -> None:
@@ -300,7 +317,9 @@ def _sequences(folder: Path, phase: PhaseConfig) -> None:
             "documents": int(real * phase.tokens / 30), "documents_split": 0, "documents_truncated": 0,
             "epochs": 3 * real,
         }  # fmt: skip
-    content = {"padding": 0.0021, "split": 0.013, "truncated": 0.001, "tokens": phase.tokens, "sources": sources}
+    efforts = EFFORTS if phase.kind is PhaseKind.SFT else {}
+    ratios = {"padding": 0.0021, "split": 0.013, "truncated": 0.001}
+    content = {**ratios, "tokens": phase.tokens, "efforts": efforts, "sources": sources}
     _json(folder / "composition.json", content)
     (folder / "sequences.json").write_bytes(b"rows of " + phase.name.encode())
 

@@ -187,6 +187,12 @@ def test_scores_stand_beside_the_overlap_of_their_items(report: Path, page: str)
     assert cells and all("75.0% of the items overlap with training" in line for line in cells)
 
 
+def test_what_files_have_lost_is_told(page: str) -> None:
+    [row] = re.findall(r"<tr><th scope=\"row\">web</th>.*</tr>", page)
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", row)
+    assert cells == ["9", "1", "5.00%", "1,203", "2", "malformed_json (1), pointer (1)"]
+
+
 def test_decontamination_shows_counts_and_both_texts(page: str) -> None:
     table = page.split('id="decontamination"')[1].split("</table>")[0]
     assert "arithmetic</th>" in table and "facts_seen (trained wording)</th>" in table

@@ -18,6 +18,7 @@ import torch
 
 from k2model.artifacts import Identity, Store, make
 from k2model.artifacts.manifest import hash_file
+from k2model.corpus.markup import EFFORTS, SPECIAL_TOKENS
 from k2model.recipe.schema import (
     LongDocuments,
     MixtureEntry,
@@ -72,6 +73,18 @@ def composition(sequences: PackedSequences) -> dict[str, Any]:
 
 def all_rows(sequences: PackedSequences) -> dict[str, np.ndarray]:
     return {name: tensor.numpy() for name, tensor in sequences.batch(0, len(sequences)).items()}
+
+
+def test_replies_of_the_rows_are_told_by_effort(tokens: Path, packed: PackedSequences, tmp_path: Path) -> None:
+    """As they lie in the sources on average: the rows themselves hold as many opening tags, to within a tenth."""
+    said = composition(packed)["efforts"]
+    ids, source = all_rows(packed)["tokens"], all_rows(packed)["source"]
+    chat = ids[source == list(WEIGHTS).index("chat/tools")]
+    tags = {effort: SPECIAL_TOKENS.index(opening) for effort, (opening, _) in EFFORTS.items()}
+    assert said == {effort: pytest.approx((chat == tag).sum(), rel=0.1) for effort, tag in tags.items()}
+    without = replace(PHASE, mixture=(MixtureEntry("prose", 1.0), MixtureEntry("arithmetic/think", 1.0)))
+    pack_folder(tokens, without, tmp_path, 60.0)
+    assert json.loads((tmp_path / "composition.json").read_text())["efforts"] == {}
 
 
 def known_documents(tokens: Path) -> dict[str, list[tuple[list[int], list[bool]]]]:

@@ -16,7 +16,7 @@ from k2model.corpus import markup
 from k2model.corpus.documents import SEGMENT_TYPE, make_document, part_path, read_documents, write_documents
 from k2model.tokens import K2Tokenizer, TokensError, open_shard, read_counts, shard_writer, tokens_step
 from k2model.tokens.encoder import Encoder
-from k2model.tokens.shard_writer import encode_documents
+from k2model.tokens.shard_writer import encode_documents, learned_replies
 from k2model.tokens.shards import SCHEMA, read_runs
 from tests.tokens.folders import tokenize_folder
 
@@ -42,8 +42,26 @@ def test_shard_equals_the_documents_encoded_one_by_one(
     sizes = [len(tokenizer.encode_segments(d["segments"])[0]) for d in documents]
     assert {int(n): k for n, k in counts["lengths"].items()} == Counter(1 << (s.bit_length() - 1) for s in sizes)
     assert counts["duplicates"] == {"1-1": {"documents": len(documents), "tokens": sum(sizes)}}
+    opened = Counter(s["text"] for d in documents for s in d["segments"] if source.startswith("chat/"))
+    assert counts.get("efforts", {}) == {e: opened[tag] for e, (tag, _) in markup.EFFORTS.items() if opened[tag]}
     text = "".join(s["text"] for d in documents for s in d["segments"] if s["kind"] != "special")
     assert counts["bytes"] == len(text.encode("utf-8"))
+
+
+def test_replies_count_by_their_effort_where_they_are_learned() -> None:
+    """Not earlier turns that are only shown, nor thinking outside of chat, nor tags that a text holds."""
+    asked = [{"role": "user", "content": "<think>?"}, {"role": "assistant", "content": "4", "trace": "2+2"}]
+    documents = [
+        markup.chat([*asked, *asked], "high"),
+        markup.last_turn([*asked, *asked], "medium"),
+        markup.chat(asked[:1], "low"),
+        markup.chat_prompt(asked, "low"),
+        markup.reasoning("2+2=", "2+2=4", "4"),
+        markup.plain("a"),
+    ]
+    column = pa.array([documents[0], *documents, []], pa.list_(SEGMENT_TYPE))
+    assert learned_replies(column.slice(1)) == {"medium": 1, "high": 2}
+    assert learned_replies(column.slice(5)) == learned_replies(column[:0]) == {}
 
 
 def test_odd_documents_are_encoded_alike(tokenizer: K2Tokenizer) -> None:

@@ -20,6 +20,7 @@ from k2model.corpus.markup import EFFORTS, Segment, chat_prompt
 from k2model.recipe.curation import FILES, WEB, CurationProfile
 from k2model.recipe.schema import CorpusConfig, FieldMapping, SourceConfig
 from k2model.tokens import K2Tokenizer
+from k2model.tokens.chat_template import CHAT_TEMPLATE, chat_template
 from k2model.tokens.encoder import Encoder
 from k2model.tokens.shard_writer import encode_documents
 from tests.corpus.ingest.samples import ingest, source, write_jsonl
@@ -86,6 +87,27 @@ def test_whole_dialogue_gives_the_ids_of_a_training_document(foreign: Any, token
 def test_effort_falls_back_to_high(foreign: Any, settings: dict[str, Any]) -> None:
     text = foreign.apply_chat_template(DIALOGUES["question"], add_generation_prompt=True, tokenize=False, **settings)
     assert text == ("<|begin_of_text|><|im_start|>user\nWhat is 4+5?<|im_end|>\n<|im_start|>assistant\n<think>")
+
+
+@pytest.mark.parametrize(
+    ("trained", "means"),
+    [
+        (["low"], {"low": "think_faster", "high": "think_faster", None: "think_faster"}),
+        (["low", "medium"], {"low": "think_faster", "high": "think_fast", "x": "think_fast", None: "think_fast"}),
+        (["high", "low"], {"low": "think_faster", "medium": "think", None: "think"}),
+    ],
+)
+def test_a_release_asks_for_no_effort_that_was_not_trained(
+    foreign: Any, trained: list[str], means: dict[str | None, str]
+) -> None:
+    for effort, tag in means.items():
+        settings = {} if effort is None else {"reasoning_effort": effort}
+        text = foreign.apply_chat_template(
+            DIALOGUES["history"], chat_template=chat_template(trained), add_generation_prompt=True, tokenize=False,
+            **settings,
+        )  # fmt: skip
+        assert text.endswith(f"assistant\n<{tag}>") and text.count(f"<{tag}>") == 3
+    assert chat_template(["low", "medium", "high"]) == CHAT_TEMPLATE
 
 
 @pytest.mark.parametrize("system", ["", "Be brief."])

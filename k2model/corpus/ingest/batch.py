@@ -25,39 +25,50 @@ class Reason(str, Enum):
     OVER_LONG = "over_long"
     BAD_MESSAGES = "bad_messages"  # chat turns that cannot be written in K2's frame
     BINARY = "binary"  # a text or source file with zero bytes
+    EMPTY_FILE = "empty_file"  # without a byte, or never written to
+    POINTER = "pointer"  # a stand-in of Git LFS and the like for a file that was not fetched
+    ERROR_PAGE = "error_page"  # what a server said in place of a file
+    WRONG_FORMAT = "wrong_format"  # an archive, or another format than the file's name says
     TRUNCATED = "truncated"  # a compressed stream ends before its end; rows up to there are kept
     CORRUPT = "corrupt"  # the file's own structure is broken from here on
     UNREADABLE = "unreadable"  # nothing of the file can be read
 
 
 class Reject(NamedTuple):
-    """A quarantined row. `row` counts from 1 in the file, 0 = the whole file; `lost_bytes` of input could not be
-    looked at because of it; `text` is the raw row."""
+    """A quarantined row. `row` counts from 1 in the file, 0 = the whole file; `text` is the raw row."""
 
     file: str
     row: int
     reason: Reason
     detail: str
     text: str = ""
-    lost_bytes: int = 0
+
+    @property
+    def damages_file(self) -> bool:
+        """Whether it is the file, or what follows the row in it, that is lost."""
+        return not self.row or self.reason in (Reason.TRUNCATED, Reason.CORRUPT)
 
 
 @dataclass(frozen=True)
 class Batch:
     """`places` [n] say where each row comes from, `path#row` with rows from 1, or `path` alone of a whole file. `text`
     [n] are strings without nulls, or for chat `messages` [n] as they stand in the file. `extras` [n] are strings or
-    null. A row in `rejects` is in nothing else."""
+    null. A row in `rejects` is in nothing else. `lost_bytes` of the input, as stored, could not be read; `absent_bytes`
+    should be there and are not."""
 
     places: pa.Array
     text: pa.Array | None = None
     messages: list[Any] | None = None
     extras: dict[str, pa.Array] = field(default_factory=dict)
     rejects: list[Reject] = field(default_factory=list)
+    lost_bytes: int = 0
+    absent_bytes: int = 0
 
 
-def no_rows(*rejects: Reject) -> Batch:
-    """What is left when nothing but rejects was read."""
-    return Batch(pa.array([], pa.string()), pa.array([], pa.string()), rejects=list(rejects))
+def no_rows(reject: Reject, lost_bytes: int, absent_bytes: int = 0) -> Batch:
+    """What is left when nothing but a reject was read."""
+    empty = pa.array([], pa.string())
+    return Batch(empty, empty, rejects=[reject], lost_bytes=lost_bytes, absent_bytes=absent_bytes)
 
 
 def places(path: str, rows: pa.Array) -> pa.Array:

@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from k2model.corpus.ingest.batch import BATCH_BYTES, Batch, Reason, Reject, no_rows, places
-from k2model.corpus.ingest.columns import column, dotted_names, extra_column, null_rejects, text_column
+from k2model.corpus.ingest.columns import check_unique, column, dotted_names, extra_column, null_rejects, text_column
 from k2model.corpus.ingest.inputs import FileSlice
 from k2model.corpus.ingest.mapping import absent, content_field, extra_fields
+from k2model.corpus.ingest.recognise import HEAD_BYTES, recognised, stand_in
 from k2model.corpus.ingest.storage import JUMPING_BYTES, Place
 from k2model.recipe.schema import SourceConfig, SourceFormat
 
@@ -56,25 +57,32 @@ def read_columnar(source: SourceConfig, place: Place, piece: FileSlice) -> Itera
     row = piece.rows_before
     try:
         for table in _tables(place, piece, list(columns.values())):
+            if row == piece.rows_before:
+                check_unique(source, piece.path, table.schema)
             found = {field: column(table, name) for field, name in columns.items()}
             if found["content"] is None:
                 detail = absent(columns["content"], dotted_names(table.schema), piece.path)
-                yield no_rows(Reject(piece.path, 0, Reason.MISSING_FIELD, detail, lost_bytes=piece.bytes))
+                yield no_rows(Reject(piece.path, 0, Reason.MISSING_FIELD, detail), piece.bytes)
                 return
             yield _batch(source, piece.path, row, columns, found)
             row += table.num_rows
     except _BROKEN as error:
         nothing = row == piece.rows_before
-        detail = " ".join(str(error).split())[:300]
+        head = place.read(piece.path, HEAD_BYTES)
+        if nothing and (known := recognised(piece.path, head, piece.format)):
+            yield stand_in(piece, known, head)
+            return
+        detail = " ".join(str(error).split()).rstrip(".")[:300]
         said = "no row can be read" if nothing else f"rows up to {row} were read"
-        reject = Reject(
-            piece.path,
-            0 if nothing else row + 1,
-            Reason.UNREADABLE if nothing else Reason.CORRUPT,
-            f"{said}: {detail}. Fetch or write the file again",
-            lost_bytes=piece.bytes,
+        yield no_rows(
+            Reject(
+                piece.path,
+                0 if nothing else row + 1,
+                Reason.UNREADABLE if nothing else Reason.CORRUPT,
+                f"{said}: {detail}. Fetch or write the file again",
+            ),
+            piece.bytes,
         )
-        yield no_rows(reject)
 
 
 def _tables(place: Place, piece: FileSlice, columns: list[str]) -> Iterator[pa.RecordBatch]:

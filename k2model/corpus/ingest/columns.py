@@ -3,14 +3,16 @@
 A column of another type than text is an error of the mapping rather than of a row.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from k2model.corpus.errors import CorpusError
 from k2model.corpus.ingest.batch import RAW_CHARACTERS, Reason, Reject, cut
-from k2model.corpus.ingest.mapping import definitions, strings
+from k2model.corpus.ingest.mapping import content_field, definitions, extra_fields, strings
 from k2model.recipe.schema import SourceConfig
 
 
@@ -21,6 +23,18 @@ def dotted_names(fields: Iterable[pa.Field], above: str = "") -> Iterator[str]:
         if pa.types.is_struct(field.type):
             yield from dotted_names(
                 (field.type.field(i) for i in range(field.type.num_fields)), f"{above}{field.name}."
+            )
+
+
+def check_unique(source: SourceConfig, path: str, schema: pa.Schema) -> None:
+    """Raises `CorpusError` when `path` has several columns, or fields of a struct, of a name that is mapped."""
+    names = Counter(dotted_names(schema))
+    for name in (content_field(source.fields), *extra_fields(source.fields).values()):
+        above = accumulate(name.split("."), "{}.{}".format)
+        if several := next((one for one in above if names[one] > 1), None):
+            raise CorpusError(
+                f"corpus.sources.{source.name}: {path} has {names[several]} columns named '{several}', expected one. "
+                "Rename them in the file, or map another column in fields"
             )
 
 

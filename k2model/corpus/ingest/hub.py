@@ -71,7 +71,13 @@ def _saved(source: SourceConfig, place: Place, names: set[str]) -> list[str]:
             f"corpus.sources.{source.name}: the saved dataset has an indices mapping; call flatten_indices() before "
             "save_to_disk()"
         )
-    return [folder + file["filename"] for file in state["_data_files"]]
+    files = [folder + file["filename"] for file in state["_data_files"]]
+    if missing := [path for path in files if path not in names]:
+        raise CorpusError(
+            f"corpus.sources.{source.name}: {folder}state.json lists {len(files)} data files, of which "
+            f"{len(missing)} are not there ({', '.join(missing[:3])}). Fetch the whole dataset"
+        )
+    return files
 
 
 def _metadata(place: Place, path: str, needed: str) -> dict[str, Any]:

@@ -53,6 +53,11 @@ class FileSlice:
         """Its file as it was listed."""
         return Entry(self.path, self.size, self.tag)
 
+    @property
+    def whole(self) -> bool:
+        """Whether it is the whole file."""
+        return not self.start and not self.end
+
 
 @dataclass(frozen=True)
 class InputPart:

@@ -5,30 +5,48 @@ less than writing the documents, and needs no second way for blocks in which a l
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
 from k2model.corpus.ingest.batch import Batch, Reason, Reject, cut, no_rows, places
+from k2model.corpus.ingest.formats import compression
 from k2model.corpus.ingest.inputs import FileSlice
-from k2model.corpus.ingest.lines import Broken, Line, OverLong, lines
+from k2model.corpus.ingest.lines import Line, OverLong, Stream, lines
 from k2model.corpus.ingest.mapping import content_field, extra_fields, extra_getters, getter, strings
+from k2model.corpus.ingest.recognise import HEAD_BYTES, recognised, stand_in
 from k2model.corpus.ingest.storage import Place
 from k2model.recipe.schema import SourceConfig
 
+#: Of a line that is no row nobody knows how many rows were run together in it: its bytes count.
+_NO_ROW = (Reason.MALFORMED_JSON, Reason.ENCODING, Reason.OVER_LONG)
+
 
 def read_jsonl(source: SourceConfig, place: Place, piece: FileSlice) -> Iterator[Batch]:
-    """The rows of a slice in order, a batch for each block of lines."""
-    broken = Broken()
+    """The rows of a slice in order, a batch for each block of lines. A file that is something else is one reject."""
+    stream = Stream()
     parser = _Parser(source, piece.path)
-    row = piece.rows_before
-    for before, block in lines(place, piece.path, piece.start, piece.end, source.max_row_bytes, broken):
+    row, lost = piece.rows_before, 0
+    for before, block in lines(place, piece.path, piece.start, piece.end, source.max_row_bytes, stream):
+        if not before and not piece.start and (found := recognised(piece.path, stream.head, piece.format)):
+            yield stand_in(piece, found, stream.head)
+            return
         row = piece.rows_before + before
-        yield parser.batch(row + 1, block)
+        made = parser.batch(row + 1, block)
+        if made.lost_bytes:
+            made = replace(made, lost_bytes=stream.stored(made.lost_bytes))
+            lost += made.lost_bytes
+        yield made
         row += len(block)
-    if broken.reason:
-        detail = f"{broken.detail}; rows up to {row} were read. Fetch or write the file again"
-        yield no_rows(Reject(piece.path, row + 1, broken.reason, detail, lost_bytes=broken.lost_bytes))
+    if not stream.given and not piece.start:
+        head = place.read(piece.path, HEAD_BYTES) if stream.reason else b""
+        if found := recognised(piece.path, head, compression(piece.path) or piece.format):
+            yield stand_in(piece, found, head)
+            return
+    if stream.reason:
+        detail = f"{stream.detail}; rows up to {row} were read. Fetch or write the file again"
+        yield no_rows(Reject(piece.path, row + 1, stream.reason, detail), min(stream.lost_bytes, piece.bytes - lost))
 
 
 class _Parser:
@@ -49,6 +67,7 @@ class _Parser:
         contents: list[Any] = []
         extras: dict[str, list[str | None]] = {name: [] for name in self._extras}
         rejects: list[Reject] = []
+        unread = 0
         loads, content, chat = orjson.loads, self._content, self._chat
         for row, line in enumerate(block, first):
             try:
@@ -61,6 +80,8 @@ class _Parser:
             except (ValueError, TypeError, AttributeError) as error:
                 if not _blank(line):
                     rejects.append(self._reject(row, line, error))
+                    if rejects[-1].reason in _NO_ROW:
+                        unread += 1 + (line.length if isinstance(line, OverLong) else len(line))
                 continue
             rows.append(row)
             contents.append(value)
@@ -72,6 +93,7 @@ class _Parser:
             messages=contents if chat else None,
             extras={name: strings(values) for name, values in extras.items()},
             rejects=rejects,
+            lost_bytes=unread,
         )
 
     def _misfit(self, row: int, line: Line, value: Any) -> Reject:

@@ -4,6 +4,7 @@ Memory is bounded by a chunk and the longest row allowed: of a longer one only t
 """
 
 import contextlib
+import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import pyarrow as pa
 
 from k2model.corpus.ingest.batch import RAW_CHARACTERS, Reason
 from k2model.corpus.ingest.formats import compression
+from k2model.corpus.ingest.recognise import HEAD_BYTES
 from k2model.corpus.ingest.storage import Place
 from k2model.recipe.schema import SourceConfig
 
@@ -20,6 +22,7 @@ CHUNK_BYTES = 4_000_000
 FIRST_BYTES = 16_000_000  # looked at for the names of fields
 _BOM = b"\xef\xbb\xbf"
 _KEPT_BYTES = 4 * RAW_CHARACTERS  # of an over-long line
+_CAREFUL_BYTES = 256  # given to a decompressor at once where it failed before
 
 
 class OverLong(NamedTuple):
@@ -30,28 +33,39 @@ class OverLong(NamedTuple):
 
 
 @dataclass
-class Broken:
-    """What ended a compressed stream early, told by the one who read it; `lost_bytes` of the file were not read."""
+class Stream:
+    """What reading a file tells of it besides its lines.
 
+    `head`: the first bytes of its content. `given`: bytes of content so far, from the first `taken` bytes of the file.
+    Where a compressed stream broke off, `reason` and `detail` say why, and `lost_bytes` of the file gave nothing.
+    """
+
+    head: bytes = b""
+    given: int = 0
+    taken: int = 0
     reason: Reason | None = None
     detail: str = ""
     lost_bytes: int = 0
+
+    def stored(self, size: int) -> int:
+        """About how many bytes of the file `size` bytes of its content take."""
+        return size * self.taken // max(1, self.given)
 
 
 Line = bytes | OverLong
 
 
 def lines(
-    place: Place, path: str, start: int, end: int, max_row_bytes: int, broken: Broken
+    place: Place, path: str, start: int, end: int, max_row_bytes: int, stream: Stream
 ) -> Iterator[tuple[int, list[Line]]]:
     """(Number of lines in front, lines) in blocks. Lines have no line end and may be blank.
 
-    With `start` or `end` (bytes, `end` 0 = the file's) those lines whose first byte lies in that range. `broken` is
-    filled in when a compressed stream ends early; the lines up to there are given.
+    With `start` or `end` (bytes, `end` 0 = the file's) those lines whose first byte lies in that range. `stream`
+    is filled in meanwhile. When a compressed stream ends early the lines up to there are given.
     """
     with place.open(path) as file:
         kind = compression(path)
-        chunks = _decompressed(place, path, kind, broken) if kind else _range(file, start, end)
+        chunks = _decompressed(place, path, kind, stream) if kind else _plain(file, start, end, stream)
         before = 0
         for block in _cut(chunks, max_row_bytes):
             if not before and not start and isinstance(block[0], bytes):
@@ -66,7 +80,7 @@ def first_lines(place: Place, path: str, source: SourceConfig) -> list[dict[str,
 
     rows: list[dict[str, Any]] = []
     seen = 0
-    for _, block in lines(place, path, 0, 0, source.max_row_bytes, Broken()):
+    for _, block in lines(place, path, 0, 0, source.max_row_bytes, Stream()):
         for line in block:
             if isinstance(line, bytes):
                 seen += len(line)
@@ -77,6 +91,18 @@ def first_lines(place: Place, path: str, source: SourceConfig) -> list[dict[str,
         if seen > FIRST_BYTES:
             break
     return rows
+
+
+def _plain(file: BinaryIO, start: int, end: int, stream: Stream) -> Iterator[bytes]:
+    for chunk in _range(file, start, end):
+        _note(stream, chunk)
+        stream.taken = stream.given
+        yield chunk
+
+
+def _note(stream: Stream, chunk: bytes) -> None:
+    stream.head += chunk[: HEAD_BYTES - len(stream.head)]
+    stream.given += len(chunk)
 
 
 def _range(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
@@ -103,34 +129,52 @@ def _range(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
         position += len(chunk)
 
 
-def _decompressed(place: Place, path: str, kind: str, broken: Broken) -> Iterator[bytes]:
+def _decompressed(place: Place, path: str, kind: str, stream: Stream) -> Iterator[bytes]:
     """Chunks of a stream, up to the last byte that can be had when it is broken."""
-    given = 0
+    feed = None
     # A read that fails takes with it what it had decompressed: go there again in smaller steps, at last single bytes.
     for size in (CHUNK_BYTES, 65_536, 1):
-        try:
-            for chunk in _stream(place, path, kind, size, given, broken):
-                given += len(chunk)
-                yield chunk
-            return
-        except OSError as error:
-            broken.reason = Reason.TRUNCATED if "truncated" in str(error).lower() else Reason.CORRUPT
-            broken.detail = f"the {kind} stream breaks off: {error}"
+        with place.open(path) as file:
+            feed = _Feed(file, feed.begun - 2 * 65_536 if feed else file.seek(0, os.SEEK_END))
+            file.seek(0)
+            try:
+                for chunk in _from(feed, kind, size, stream.given):
+                    _note(stream, chunk)
+                    stream.taken = file.tell()
+                    sure = feed.begun
+                    yield chunk
+                return
+            except OSError as error:
+                stream.reason = Reason.TRUNCATED if "truncated" in str(error).lower() else Reason.CORRUPT
+                stream.detail = f"the {kind} stream breaks off: {error}"
+                stream.lost_bytes = file.seek(0, os.SEEK_END) - (sure if stream.given else 0)
 
 
-def _stream(place: Place, path: str, kind: str, size: int, skip: int, broken: Broken) -> Iterator[bytes]:
+def _from(feed: "_Feed", kind: str, size: int, skip: int) -> Iterator[bytes]:
     """Decompressed bytes from `skip` on, `size` at a time. Raises OSError where the stream is broken."""
-    with place.open(path) as file:
-        stream = pa.CompressedInputStream(pa.PythonFile(file, "r"), kind)
-        try:
-            while skip:
-                skip -= len(stream.read(min(skip, CHUNK_BYTES)))
-            while chunk := stream.read(size):
-                yield chunk
-        except OSError:
-            position = file.tell()
-            broken.lost_bytes = file.seek(0, os.SEEK_END) - position
-            raise
+    opened = pa.CompressedInputStream(pa.PythonFile(feed, "r"), kind)
+    while skip:
+        skip -= len(opened.read(min(skip, CHUNK_BYTES)))
+    while chunk := opened.read(size):
+        yield chunk
+
+
+class _Feed(io.RawIOBase):
+    """A file as a decompressor takes it in: `begun` is where what it took last begins, from `careful` on in small
+    pieces, so that it shows what a failure has left unread."""
+
+    def __init__(self, file: BinaryIO, careful: int) -> None:
+        self._file, self._careful, self.begun = file, careful, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        position = self._file.tell()
+        taken = self._file.read(min(size, _CAREFUL_BYTES) if position >= self._careful else size)
+        if taken:
+            self.begun = position
+        return taken
 
 
 def _cut(chunks: Iterator[bytes], max_row_bytes: int) -> Iterator[list[Line]]:

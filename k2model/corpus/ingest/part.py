@@ -12,7 +12,7 @@ from typing import Any
 from k2model.corpus.ingest.assemble import assemble
 from k2model.corpus.ingest.batch import Batch
 from k2model.corpus.ingest.columnar import read_columnar
-from k2model.corpus.ingest.counts import count_documents, count_rejects, no_counts
+from k2model.corpus.ingest.counts import count_documents, count_files, count_rejects, no_counts, usable
 from k2model.corpus.ingest.inputs import FileSlice, InputPart
 from k2model.corpus.ingest.jsonl import read_jsonl
 from k2model.corpus.ingest.output import PartOutput
@@ -32,24 +32,40 @@ def ingest_part(source: SourceConfig, part: InputPart, folder: Path) -> dict[str
     place = place_of(source.location)
     counts = no_counts()
     with PartOutput(folder, source.name, part.index) as output:
-        for batch in _batches(source, place, part.slices):
-            documents = assemble(source, batch)
-            rejects = [*batch.rejects, *documents.rejects]
-            output.documents(documents)
-            output.rejects(rejects)
-            count_documents(counts, documents)
-            count_rejects(counts, rejects)
-    counts["input_bytes"] = sum(piece.bytes for piece in part.slices)
+        for slices in _runs(part.slices):
+            before = dict(counts)
+            damaged: set[str] = set()
+            for batch in _batches(source, place, slices):
+                documents = assemble(source, batch)
+                rejects = [*batch.rejects, *documents.rejects]
+                output.documents(documents)
+                output.rejects(rejects)
+                count_documents(counts, documents)
+                count_rejects(counts, rejects)
+                counts["input_bytes"] += batch.absent_bytes
+                counts["lost_bytes"] += batch.lost_bytes + batch.absent_bytes
+                damaged |= {reject.file for reject in rejects if reject.damages_file}
+            if counts["rows"] > before["rows"] and usable(counts) == usable(before):
+                damaged |= {piece.path for piece in slices if piece.whole}
+            count_files(counts, slices, damaged)
     return counts
 
 
-def _batches(source: SourceConfig, place: Place, slices: Sequence[FileSlice]) -> Iterator[Batch]:
-    """The rows of all slices in order."""
+def _runs(slices: Sequence[FileSlice]) -> Iterator[tuple[FileSlice, ...]]:
+    """Slices of files of rows one by one, those of text and code together."""
     for kind, run in groupby(slices, key=lambda piece: piece.format):
         if kind in _TREES:
-            yield from read_tree(source, place, tuple(run))
-            continue
-        for piece in run:
-            place.check(piece.listed)
-            yield from (read_jsonl if kind == SourceFormat.JSONL.value else read_columnar)(source, place, piece)
-            place.check(piece.listed)
+            yield tuple(run)
+        else:
+            yield from ((piece,) for piece in run)
+
+
+def _batches(source: SourceConfig, place: Place, slices: Sequence[FileSlice]) -> Iterator[Batch]:
+    """The rows of the slices of a run in order."""
+    first = slices[0]
+    if first.format in _TREES:
+        yield from read_tree(source, place, slices)
+        return
+    place.check(first.listed)
+    yield from (read_jsonl if first.format == SourceFormat.JSONL.value else read_columnar)(source, place, first)
+    place.check(first.listed)

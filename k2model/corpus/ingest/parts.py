@@ -19,6 +19,7 @@ from k2model.corpus.ingest import columnar, formats
 from k2model.corpus.ingest.fields import check_fields
 from k2model.corpus.ingest.inputs import FileSlice, InputFile, InputPart
 from k2model.corpus.ingest.licences import LICENCE_BYTES, UNKNOWN_LICENCE, licence_of_text
+from k2model.corpus.ingest.recognise import HEAD_BYTES, recognised
 from k2model.corpus.ingest.storage import Place, place_of
 from k2model.recipe.schema import SourceConfig, SourceFormat
 
@@ -53,7 +54,11 @@ def _slices(source: SourceConfig, place: Place, file: InputFile, part_bytes: int
     if file.format in (SourceFormat.PARQUET.value, SourceFormat.ARROW.value):
         return _columnar(place, whole, part_bytes)
     plain = not formats.compression(file.path) and source.encoding.lower() in ("utf-8", "utf8")
-    return _byte_ranges(place, whole, part_bytes) if file.format == SourceFormat.JSONL.value and plain else [whole]
+    if file.format != SourceFormat.JSONL.value or not plain:
+        return [whole]
+    # What is no JSONL has no lines to be cut at, and is told whole.
+    foreign = recognised(file.path, place.read(file.path, HEAD_BYTES), file.format)
+    return [whole] if foreign else _byte_ranges(place, whole, part_bytes)
 
 
 def _columnar(place: Place, whole: FileSlice, part_bytes: int) -> list[FileSlice]:

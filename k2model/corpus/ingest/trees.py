@@ -14,6 +14,7 @@ from k2model.corpus.ingest.batch import BATCH_BYTES, Batch, Reason, Reject, cut
 from k2model.corpus.ingest.inputs import FileSlice
 from k2model.corpus.ingest.licences import licence_of_header
 from k2model.corpus.ingest.mapping import strings
+from k2model.corpus.ingest.recognise import HEAD_BYTES, recognised, stand_in
 from k2model.corpus.ingest.storage import Place
 from k2model.recipe.schema import SourceConfig, SourceFormat, TextUnit
 
@@ -26,9 +27,12 @@ def read_tree(source: SourceConfig, place: Place, slices: Sequence[FileSlice]) -
     """The documents of text or source files in order, in batches of about `BATCH_BYTES` of text."""
     held = _Held()
     for piece, raw in _contents(source, place, slices):
+        if found := recognised(piece.path, raw[:HEAD_BYTES], piece.format):
+            yield stand_in(piece, found, raw[:HEAD_BYTES])
+            continue
         text, reject = _decoded(source, piece, raw)
         if reject:
-            held.rejects.append(reject)
+            held.reject(reject, piece)
         elif source.unit is TextUnit.PARAGRAPH and piece.format == SourceFormat.TEXT.value:
             paragraphs = (part.strip("\r\n") for part in _BLANK_LINES.split(text) if part.strip())
             for number, paragraph in enumerate(paragraphs, 1):
@@ -46,7 +50,8 @@ class _Held:
 
     def __init__(self) -> None:
         self.size = 0
-        self.rejects: list[Reject] = []
+        self._rejects: list[Reject] = []
+        self._lost = 0
         self._places: list[str] = []
         self._texts: list[str] = []
         self._licences: list[str | None] = []
@@ -60,11 +65,15 @@ class _Held:
         self._licences.append((header or piece.licence or None) if code else None)
         self._languages.append((formats.language(piece.path) or None) if code else None)
 
+    def reject(self, reject: Reject, piece: FileSlice) -> None:
+        self._rejects.append(reject)
+        self._lost += piece.bytes
+
     def batch(self) -> Batch:
         extras = {"licence": strings(self._licences)}
         if any(self._languages):
             extras["language"] = strings(self._languages)
-        return Batch(strings(self._places), strings(self._texts), None, extras, self.rejects)
+        return Batch(strings(self._places), strings(self._texts), None, extras, self._rejects, self._lost)
 
 
 def _contents(source: SourceConfig, place: Place, slices: Sequence[FileSlice]) -> Iterator[tuple[FileSlice, bytes]]:

@@ -140,6 +140,13 @@ def test_a_declared_folder_has_its_splits_by_name(tmp_path):
     assert paths == [["ar/train-0.jsonl"], ["ar/test-0.jsonl"]]
 
 
+def test_a_saved_dataset_lacks_no_file_that_it_lists(tmp_path):
+    save_to_disk(tmp_path)
+    (tmp_path / "train/data-00001-of-00002.arrow").unlink()
+    with pytest.raises(CorpusError, match=r"lists 2 data files, of which 1 are not there \(train/data-00001"):
+        list_inputs(source(tmp_path))
+
+
 @pytest.mark.parametrize(("content", "message"), [("{", "is not JSON"), ("{}", "no '_data_files'")])
 def test_broken_metadata_of_a_saved_dataset_is_named(content, message, tmp_path):
     (tmp_path / "dataset_info.json").write_text("{}")

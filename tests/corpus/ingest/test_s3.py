@@ -8,6 +8,7 @@ from k2model.corpus.errors import CorpusError
 from k2model.corpus.ingest import list_inputs
 from k2model.recipe.schema import FieldMapping, SourceFormat
 from tests.corpus.ingest.samples import ROWS, ingest, source, write_arrow, write_jsonl, write_parquet
+from tests.corpus.ingest.test_lost_files import POINTER, half_of, settings
 from tests.servers import S3Server
 
 
@@ -49,6 +50,18 @@ def test_an_object_store_gives_what_a_folder_gives(bucket, tmp_path):
             assert there.counts["text_bytes"] == here.counts["text_bytes"] > 0
             assert there.counts["licences"] == here.counts["licences"]
             shutil.rmtree(out)
+
+
+def test_what_stands_in_for_objects_is_named_as_in_a_folder(bucket, tmp_path):
+    kinds = ("jsonl", "jsonl.gz", "parquet", "arrow", "feather", "txt")
+    for kind in kinds:
+        half_of(tmp_path / f"in/{kind}", kind, POINTER)
+    put(tmp_path / "in", bucket)
+    for kind in kinds:
+        there = ingest(source(f"{bucket}/{kind}", **settings(kind)), tmp_path / f"s3/{kind}")
+        here = ingest(source(tmp_path / "in" / kind, **settings(kind)), tmp_path / f"local/{kind}")
+        assert there.quarantine == here.quarantine and there.counts == here.counts
+        assert there.counts["damaged_files"] == 4 and "git lfs pull" in there.quarantine[0]["detail"]
 
 
 def test_objects_are_known_by_what_the_store_says_of_them(bucket, tmp_path):
