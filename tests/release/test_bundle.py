@@ -150,7 +150,7 @@ def test_card_has_the_licence_of_the_recipe_and_no_markup_of_documents(store: St
 
 def test_card_of_a_model_without_chat_asks_without_it(store: Store, result: LifecycleResult) -> None:
     rows = load_scores(store, [one.scores for one in result.phases])
-    base = replace(result, phases=result.phases[:-1])
+    base = replace(result, recipe=replace(result.recipe, phases=result.recipe.phases[:-1]))
     for lifecycle, efforts in ((base, {"high": 4}), (result, {})):
         card = model_card(lifecycle, rows, [], {}, efforts)
         assert "chat_template" not in card and 'tokenizer("...", return_tensors="pt")' in card
