@@ -88,7 +88,7 @@ def _selecting(config: CorpusConfig, items: Sequence[ItemFile]) -> dict[str, Any
         "sources": _sources(config),
         "compared": [source for source in _sources(config) if profile_of(source, config).overlap],
         "decontamination": without_places(config.decontamination),
-        "external_items": [[file.family, file.digest] for file in items],
+        "external_items": [{"family": file.family, "digest": file.digest} for file in items],
     }
 
 
