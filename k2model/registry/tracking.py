@@ -67,23 +67,25 @@ def _check_address(tracking_uri: str) -> None:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
-    scheme = tracking_uri.partition("://")[0]
+    scheme, separator, _ = tracking_uri.partition("://")
+    kind = scheme.partition("+")[0].lower()
     try:
-        if scheme in _SERVERS:
+        if kind in _SERVERS:
             parts = urlsplit(tracking_uri)
             rest = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
             # To ask for the port raises ValueError where it is no number.
             sound = bool(parts.hostname and parts.port != 0) and not (parts.query or "@" in rest or holds_secret(rest))
-        elif scheme.partition("+")[0] in _DATABASES:
+        elif kind in _DATABASES:
             url = make_url(tracking_uri)
             sound = "@" not in f"{url.host}{url.database}"
         else:
-            return
+            sound = bool(separator) or "@" not in tracking_uri
     except (ValueError, ArgumentError):
         sound = False
     if not sound:
+        shown = f"{scheme}://{MASK}" if separator else MASK
         raise RegistryError(
-            f"MLFLOW_TRACKING_URI={scheme}://{MASK} is no address of a tracking server or database: expected "
+            f"MLFLOW_TRACKING_URI={shown} is no address of a tracking server or database: expected "
             "https://host:port or postgresql://host/database, the latter with user:password@ in front of the host and "
             "its special characters percent-encoded (%40 for @, %2F for /, %3A for :). A server's has no parameters; "
             "its login is given by MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
@@ -94,11 +96,11 @@ def _check_address(tracking_uri: str) -> None:
 def _login_apart(tracking_uri: str) -> Iterator[str]:
     """The address without its login, which the environment has instead meanwhile: MLflow prints a server's address."""
     parts = urlsplit(tracking_uri)
-    if parts.scheme not in _SERVERS or not parts.username:
+    if parts.scheme not in _SERVERS or "@" not in parts.netloc:
         yield tracking_uri
         return
     login = {
-        "MLFLOW_TRACKING_USERNAME": unquote(parts.username),
+        "MLFLOW_TRACKING_USERNAME": unquote(parts.username or ""),
         "MLFLOW_TRACKING_PASSWORD": unquote(parts.password or ""),
     }
     before = {name: os.environ.get(name) for name in login}

@@ -274,6 +274,7 @@ def test_an_unusable_server_is_named_and_the_remedy_given(
         ("postgresql://user:CA@NARY@host/db", "MLFLOW_TRACKING_URI=postgresql://*** is no address"),
         ("https://user:CA/NARY@host", "MLFLOW_TRACKING_URI=https://*** is no address"),
         ("https://user:12/CANARY@host", "special characters percent-encoded"),
+        ("https:/user:CANARY@host", "MLFLOW_TRACKING_URI=*** is no address"),
         ("https://us/er:CANARY@host", "special characters percent-encoded"),
         ("https://host/mlflow?token=CANARY", "login is given by MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
     ],
