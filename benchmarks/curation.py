@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from k2model.corpus.curation.places import Place
+    from k2model.curation.parts import Place
 
 PART_MEGABYTES = 16
 PROFILES = ("prose", "web")
@@ -44,11 +44,11 @@ def main() -> None:
 
 def _write_raw(raw: Path, megabytes: int) -> dict[str, int]:
     from benchmarks.peers.raw_text import Language, write_file
-    from k2model.corpus.documents import make_document, part_path, write_documents, write_items
-    from k2model.corpus.markup import plain
-    from k2model.corpus.prose import documents
+    from k2model.documents.markup import plain
+    from k2model.documents.schema import make_document, part_path, write_documents, write_items
+    from k2model.ingest.builtin.texts import prose_documents
 
-    language = Language.of([document["text"] for document in documents()[0]])
+    language = Language.of([document["text"] for document in prose_documents()[0]])
     total: dict[str, int] = {}
     for part in range(max(1, megabytes // PART_MEGABYTES)):
         file = raw.with_suffix(".jsonl")
@@ -65,12 +65,12 @@ def _write_raw(raw: Path, megabytes: int) -> dict[str, int]:
 def _run(folder: Path, profile: str) -> None:
     from functools import partial
 
-    from k2model.corpus.curation.clean import clean_part
-    from k2model.corpus.curation.folder import find_duplicates
-    from k2model.corpus.curation.places import Numbering, places_in
-    from k2model.corpus.curation.selection import select_part
-    from k2model.corpus.curation.signatures import SIGNATURES
-    from k2model.corpus.curation.verdicts import write_verdict
+    from k2model.curation.clean import clean_part
+    from k2model.curation.decisions import write_verdict
+    from k2model.curation.folder import find_duplicates
+    from k2model.curation.parts import Numbering, places_in
+    from k2model.curation.selection import select_part
+    from k2model.curation.signatures import SIGNATURES
     from k2model.recipe.curation import PROSE, WEB
     from k2model.recipe.schema import CorpusConfig, SourceConfig
 
@@ -98,7 +98,7 @@ def _run(folder: Path, profile: str) -> None:
 def _text_bytes(raw: Path, place: "Place") -> int:
     import pyarrow.compute as pc
 
-    from k2model.corpus.curation.places import batches
+    from k2model.curation.parts import batches
 
     return sum(pc.sum(pc.binary_length(batch["text"])).as_py() for batch in batches(place.file(raw), ["text"]))
 

@@ -23,8 +23,8 @@ import numpy as np
 from tokenizers.processors import Sequence
 
 from benchmarks.peers import raw_text
-from k2model.corpus import markup
-from k2model.corpus.documents import make_document, part_path, write_documents
+from k2model.documents import markup
+from k2model.documents.schema import make_document, part_path, write_documents
 from k2model.tokens import bpe
 
 PEERS = ("datasets", "datatrove")

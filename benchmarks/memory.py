@@ -48,7 +48,7 @@ def whole_logits() -> Step:
 def _head():
     import torch
 
-    from k2model.model.head import Head
+    from k2model.model.loss import Head
     from k2model.model.parallel import WHOLE
 
     head = Head(HIDDEN, VOCABULARY, WHOLE)

@@ -23,11 +23,11 @@ import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from k2model.corpus.ingest import ingest_part, list_inputs, split_inputs
-from k2model.corpus.ingest.assemble import assemble
-from k2model.corpus.ingest.columnar import read_columnar
-from k2model.corpus.ingest.jsonl import read_jsonl
-from k2model.corpus.ingest.storage import place_of
+from k2model.ingest import ingest_part, list_inputs, split_inputs
+from k2model.ingest.assemble import assemble
+from k2model.ingest.columnar import read_columnar
+from k2model.ingest.jsonl import read_jsonl
+from k2model.ingest.storage import place_of
 from k2model.recipe.schema import FieldMapping, SourceConfig
 
 FIELDS = FieldMapping(licence="meta.licence", origin="url", language="meta.language")

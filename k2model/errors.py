@@ -2,6 +2,21 @@
 
 A message says what was wrong, where (file, field, row), what was expected and what to do about it.
 Bugs are not `K2Error`s: they keep Python's own types.
+
+What can go wrong with an artifact, as errors a person can act on.
+
+Each message names the artifact or file, what was expected, what was found and what to do. Errors
+raised by the code that produces an artifact are not wrapped: they say more as they are.
+
+What can be wrong with a corpus and is the user's to mend.
+
+What can be wrong with a synthesis job, its teacher or its record, and is the user's to mend.
+
+What can go wrong between text and training rows, for the person who can fix it.
+
+What can go wrong while training, each with the place and the remedy in its message.
+
+Errors of the evaluation.
 """
 
 from k2model.settings import masked_text
@@ -23,3 +38,79 @@ def showable(error: BaseException) -> BaseException | None:
             return None
         one = one.__cause__ or one.__context__
     return error
+
+
+class ArtifactError(K2Error):
+    """The root of the store's errors; raised itself when a store cannot be read."""
+
+
+class MissingArtifact(ArtifactError):
+    """A reference points at something that is not in the store, or is not finished."""
+
+
+class CorruptArtifact(ArtifactError):
+    """What is in the store is not what its manifest or its reference says."""
+
+
+class InputsChanged(ArtifactError):
+    """What a step reads from outside the store is not what it was when its parts were listed."""
+
+
+class StoreWriteError(ArtifactError):
+    """The store does not take what is written to it: full, read-only, forbidden, not reachable."""
+
+
+class LeaseHeld(ArtifactError):
+    """Another live process is making the same artifact."""
+
+
+class LeaseLost(ArtifactError):
+    """This process was taken for dead (its heartbeat stopped) and another one took its work over."""
+
+
+class CorpusError(K2Error):
+    """A source or a corpus folder is not what was asked for."""
+
+
+class SynthesisError(CorpusError):
+    """A job asks for something that cannot be made as it is written."""
+
+
+class TeacherError(SynthesisError):
+    """A teacher cannot be used at all: a wrong address, a missing or refused key, an unknown model."""
+
+
+class RecordError(SynthesisError):
+    """The record of calls cannot be read, or another run is writing it."""
+
+
+class TokensError(K2Error):
+    """A tokenizer, token shard or packed sequence is not usable as asked."""
+
+
+class MixtureError(TokensError):
+    """A phase's mixture cannot be drawn from the tokens there are."""
+
+
+class TrainingError(K2Error):
+    """Root of this package's errors."""
+
+
+class InvalidPhase(TrainingError, ValueError):
+    """A phase that cannot be trained as laid out: found before the first step."""
+
+
+class TrainingDiverged(TrainingError):
+    """Spikes came back more often than the phase's policy undoes; the message holds the evidence."""
+
+
+class Preempted(TrainingError):
+    """The job was told to end (SIGTERM) and left a checkpoint: run it again to go on."""
+
+
+class CheckpointMismatch(TrainingError):
+    """A checkpoint's tensors do not fit the model or optimizer that should start from them."""
+
+
+class EvaluationError(K2Error):
+    """An input of the evaluation lacks what a score is measured on."""

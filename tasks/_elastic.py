@@ -20,8 +20,7 @@ from flytekit.extend import IgnoreOutputs, TaskPlugins
 from flytekitplugins.kfpytorch import Elastic
 from flytekitplugins.kfpytorch.task import PytorchElasticFunctionTask
 
-from k2model.errors import K2Error
-from k2model.training.errors import Preempted
+from k2model.errors import K2Error, Preempted
 from k2model.training.failures import Failure, read_failures
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """The home and the output of one `smoke` lifecycle, shared by all tests that only look at it."""
-    from tests.lifecycle import lifecycle
+    from tests.smoke import lifecycle
 
     home = tmp_path_factory.mktemp("lifecycle")
     result = lifecycle(home)
@@ -38,3 +38,13 @@ def s3_uri(
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
     return f"s3://{s3_server.bucket}/{tmp_path.name}"
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One tiny corpus for all that only look at it."""
+    from tests import tiny_corpus
+
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny_corpus.build(folder)
+    return folder

@@ -53,7 +53,7 @@ SOURCES = ("corpus_raw", "sources")  # versions of Python's library and of data 
 
 def libraries() -> dict[str, str]:
     """What the bytes of data depend on beside the project."""
-    from k2model.corpus import source_versions
+    from k2model.ingest import source_versions
 
     return source_versions() | {name: version(name) for name in LIBRARIES}
 
@@ -115,7 +115,7 @@ def write(found: Mapping[str, Any], file: Path = FILE) -> None:
 
 
 if __name__ == "__main__":
-    from tests.lifecycle import lifecycle
+    from tests.smoke import lifecycle
 
     with tempfile.TemporaryDirectory() as folder:
         result = lifecycle(Path(folder))

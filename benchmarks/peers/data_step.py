@@ -61,11 +61,11 @@ def made(store: Store, step: str) -> ArtifactRef:
 
 
 def run(step: str, place: Path) -> ArtifactRef:
-    from k2model.corpus.build import raw_step
-    from k2model.corpus.curation.comparison import band_step, duplicates_step, exact_step
-    from k2model.corpus.curation.steps import clean_step, curated_step
-    from k2model.corpus.validation import valid_step
+    from k2model.curation.comparison import band_step, duplicates_step, exact_step
+    from k2model.curation.steps import clean_step, curated_step
+    from k2model.ingest.raw import raw_step
     from k2model.tokens import sequences_step, tokenizer_step, tokens_step
+    from k2model.validation.documents import valid_step
 
     store, config = Store.open(place / "store"), corpus(place)
 

@@ -5,18 +5,8 @@ whoever reads it asks `Store.fetch` for a verified local folder. Nothing here kn
 contains.
 """
 
-from k2model.artifacts.errors import (
-    ArtifactError,
-    CorruptArtifact,
-    InputsChanged,
-    LeaseHeld,
-    LeaseLost,
-    MissingArtifact,
-    StoreWriteError,
-)
 from k2model.artifacts.explain import Difference, explain
-from k2model.artifacts.fingerprint import fingerprint
-from k2model.artifacts.identity import ArtifactRef, Identity, artifact_name
+from k2model.artifacts.identity import ArtifactRef, Identity, artifact_name, fingerprint
 from k2model.artifacts.lease import Lease
 from k2model.artifacts.manifest import (
     FileEntry,
@@ -28,7 +18,7 @@ from k2model.artifacts.manifest import (
     verify,
     write_manifest,
 )
-from k2model.artifacts.parts import (
+from k2model.artifacts.steps import (
     JobStep,
     Part,
     PartedStep,
@@ -44,6 +34,15 @@ from k2model.artifacts.parts import (
     totals,
 )
 from k2model.artifacts.store import Store
+from k2model.errors import (
+    ArtifactError,
+    CorruptArtifact,
+    InputsChanged,
+    LeaseHeld,
+    LeaseLost,
+    MissingArtifact,
+    StoreWriteError,
+)
 
 __all__ = [
     "ArtifactError",

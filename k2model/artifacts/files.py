@@ -2,7 +2,7 @@
 
 Everything above this module is the same for both. What differs is how a write is made all-or-nothing:
 locally a temporary file and a rename or hard link, remotely one put (which is atomic on object
-stores) or a conditional put. Failures of the storage become the errors of `k2model.artifacts.errors`
+stores) or a conditional put. Failures of the storage become the errors of `k2model.errors`
 here. Paths given to methods are relative to `uri`, with `/`.
 """
 
@@ -15,8 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
-from k2model.artifacts.errors import ArtifactError, StoreWriteError
-from k2model.errors import showable
+from k2model.errors import ArtifactError, StoreWriteError, showable
 from k2model.settings import holds_secret, masked
 
 _FULL = {

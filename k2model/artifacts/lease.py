@@ -22,8 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from k2model.artifacts.errors import ArtifactError, CorruptArtifact, LeaseHeld, LeaseLost
 from k2model.artifacts.files import Files
+from k2model.errors import ArtifactError, CorruptArtifact, LeaseHeld, LeaseLost
 
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0

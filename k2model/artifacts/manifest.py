@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from k2model.artifacts.errors import CorruptArtifact, MissingArtifact
 from k2model.artifacts.files import Files, files_at
-from k2model.artifacts.fingerprint import fingerprint
+from k2model.artifacts.identity import fingerprint
+from k2model.errors import CorruptArtifact, MissingArtifact
 
 MANIFEST = "manifest.json"
 RECORD = "artifact.json"

@@ -27,7 +27,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from k2model.artifacts.errors import ArtifactError, CorruptArtifact, LeaseHeld, LeaseLost, MissingArtifact
 from k2model.artifacts.files import Files, LocalFiles, RemoteFiles, files_at, writing, writing_scratch
 from k2model.artifacts.identity import ArtifactRef, Identity
 from k2model.artifacts.lease import STALE_SECONDS, Lease
@@ -44,6 +43,7 @@ from k2model.artifacts.manifest import (
 )
 from k2model.artifacts.record import checked_stats, make_record, record_from_json, record_to_json, ref_of
 from k2model.artifacts.transfer import cache_of, download, keep, upload
+from k2model.errors import ArtifactError, CorruptArtifact, LeaseHeld, LeaseLost, MissingArtifact
 
 _STORE_FILE = "store.json"
 LAYOUT = 1  # raised when what lies where in a store changes

@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from k2model import settings
-from k2model.artifacts.errors import CorruptArtifact
 from k2model.artifacts.files import PARTIAL, RemoteFiles, writing
 from k2model.artifacts.manifest import FileEntry, Manifest, check_hash, check_listing, hash_file, inside, remedy
+from k2model.errors import CorruptArtifact
 
 _ABANDONED_SECONDS = 3600.0
 

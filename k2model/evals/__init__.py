@@ -9,11 +9,11 @@ from importlib import import_module
 from typing import Any
 
 _LAZY = {
-    "EvaluationError": "k2model.evals.errors",
+    "EvaluationError": "k2model.errors",
     "scores_step": "k2model.evals.step",
     "generate": "k2model.evals.generation",
-    "mean_interval": "k2model.evals.intervals",
-    "wilson": "k2model.evals.intervals",
+    "mean_interval": "k2model.evals.scores",
+    "wilson": "k2model.evals.scores",
 }
 
 __all__ = ["EvaluationError", "generate", "mean_interval", "scores_step", "wilson"]

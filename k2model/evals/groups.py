@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from k2model.evals.outcome import Outcome
 from k2model.evals.questions import MODES, Check, ask, limit
+from k2model.evals.scores import Outcome
 from k2model.evals.subject import Subject
 from k2model.recipe.schema import EvaluationConfig, PhaseKind
 
@@ -75,7 +75,7 @@ def share(groups: Sequence[Group], workers: int) -> list[list[int]]:
 
 
 def _loss_groups(config: EvaluationConfig, domains: dict[str, list[str]]) -> list[Group]:
-    from k2model.evals.losses import heldout_loss
+    from k2model.evals.likelihood import heldout_loss
 
     return [
         Group(f"loss/{domain}", config.loss_tokens, partial(heldout_loss, domain=domain, sources=tuple(sources)))
@@ -89,7 +89,7 @@ def _asked(score: str, family: str, mode: str, config: EvaluationConfig) -> Grou
 
 def _tools(config: EvaluationConfig) -> Group:
     def checks() -> dict[str, Check]:
-        from k2model.corpus.families import tools
+        from k2model.documents.families import tools
 
         return {
             "tools/well_formed": tools.check_well_formed,
@@ -109,14 +109,14 @@ def _generated(
 
 
 def _check(family: str) -> Check:
-    from k2model.corpus import FAMILIES
+    from k2model.documents import FAMILIES
 
     check: Check = FAMILIES[family].check
     return check
 
 
 def _next_line(config: EvaluationConfig) -> Group:
-    from k2model.evals.next_line import SCORE, pick_next_lines
+    from k2model.evals.likelihood import SCORE, pick_next_lines
 
     return Group(SCORE, config.items_per_family * CHOICE_TOKENS, pick_next_lines)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from k2model.corpus.markup import (
+from k2model.documents.markup import (
     EFFORTS,
     IM_END,
     THINK_END,
@@ -19,11 +19,11 @@ from k2model.corpus.markup import (
     plain_prompt,
     reasoning_prompt,
 )
-from k2model.evals.outcome import Outcome, Sample, accuracy
+from k2model.evals.scores import Outcome, Sample, accuracy
 from k2model.evals.subject import Subject, matrix_products
 
 if TYPE_CHECKING:
-    from k2model.corpus.documents import Item
+    from k2model.documents.schema import Item
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import torch
 
-from k2model.corpus.markup import BOS, Segment, special, text
-from k2model.evals.errors import EvaluationError
+from k2model.documents.markup import BOS, Segment, special, text
+from k2model.errors import EvaluationError
 from k2model.evals.generation import padded
-from k2model.evals.outcome import Outcome, Sample, accuracy
+from k2model.evals.scores import Outcome, Sample, accuracy
 from k2model.evals.subject import Subject, matrix_products
 from k2model.model.transformer import K2Model
 

@@ -1,22 +1,57 @@
-"""The evaluation step: every worker measures its share of the score groups, rank 0 writes them down.
+"""The workers of an evaluation job, joined over gloo for as long as they measure.
+
+Roles and agreement are those of `k2model.training.world`; joining is not, since that loads DeepSpeed.
+The group is taken down again: a process that ends with gloo's threads alive may abort.
+
+The evaluation step: every worker measures its share of the score groups, rank 0 writes them down.
 
 Scores do not depend on the number of workers. Which numbers count as good enough is the gates'
 business, not this module's.
 """
 
+import contextlib
+import itertools
 import json
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from k2model.artifacts import ArtifactRef, Identity, JobStep, Store
-from k2model.evals.errors import EvaluationError
-from k2model.evals.workers import joined_workers
+from k2model.errors import EvaluationError
 from k2model.recipe.schema import EvaluationConfig, PhaseConfig
+from k2model.training.failures import prefixed_stderr, reported
 from k2model.training.world import World
 from k2model.versions import STEP_VERSIONS
+
+_GROUPS = itertools.count()
+
+
+@contextlib.contextmanager
+def joined_workers() -> Iterator[World]:
+    """The world of this job, with a process group inside the block when it has several workers."""
+    import torch
+    import torch.distributed as dist
+    from torch.distributed.rendezvous import rendezvous
+
+    # One thread a worker: they share the cores, and sums in one order give the same numbers everywhere.
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    world = World.from_environment()
+    if world.size == 1 or dist.is_initialized():
+        yield world
+        return
+    store = next(iter(rendezvous("env://")))[0]
+    # An agent keeps one store over all restarts of its workers, who must not read the keys of the last attempt.
+    prefix = f"evaluation-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}-{next(_GROUPS)}"
+    dist.init_process_group("gloo", store=dist.PrefixStore(prefix, store), rank=world.rank, world_size=world.size)
+    try:
+        with reported(world.rank), prefixed_stderr(world.rank):
+            yield world
+    finally:
+        dist.destroy_process_group()
+
 
 _log = logging.getLogger(__name__)
 
@@ -125,7 +160,7 @@ class _Subjects:
     def _load(self, kind: str) -> Any:
         from k2model.evals.groups import OWN, RAISED
         from k2model.evals.subject import Subject
-        from k2model.model import load_exported
+        from k2model.export import load_exported
         from k2model.tokens import K2Tokenizer
 
         if kind != OWN:

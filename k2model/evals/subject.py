@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from k2model.evals.errors import EvaluationError
+from k2model.errors import EvaluationError
 from k2model.recipe.schema import EvaluationConfig
 
 if TYPE_CHECKING:
-    from k2model.corpus.documents import Item
+    from k2model.documents.schema import Item
     from k2model.model.transformer import K2Model
     from k2model.tokens import K2Tokenizer
 
@@ -30,7 +30,7 @@ class Subject:
         return self.all_items(family)[: self.config.items_per_family]
 
     def all_items(self, family: str) -> "list[Item]":
-        from k2model.corpus import read_items
+        from k2model.documents import read_items
 
         path = self.corpus / "items" / f"{family}.parquet"
         found = read_items(self.corpus, family) if path.is_file() else []

@@ -11,9 +11,8 @@ from typing import Any
 
 from k2model.lifecycle.stock import Stock
 from k2model.recipe import Recipe
-from k2model.recipe.buckets import bucket_range
 from k2model.recipe.mixture_problems import mixture_problem, short_problem
-from k2model.recipe.mixtures import MixturePlan, Portion
+from k2model.recipe.mixtures import MixturePlan, Portion, bucket_range
 from k2model.recipe.schema import PhaseConfig, Weigh
 
 

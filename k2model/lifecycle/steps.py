@@ -69,50 +69,50 @@ class StepRow:
 
 
 def _raw(work: Work) -> PartedStep:
-    from k2model.corpus import raw_step
+    from k2model.ingest import raw_step
 
     return raw_step(work.recipe.corpus)
 
 
 def _raw_checks(work: Work) -> PartedStep:
-    from k2model.corpus.validation import raw_checks_step
+    from k2model.validation.documents import raw_checks_step
 
     return raw_checks_step(work.store, work.recipe.validation, work["corpus_raw"])
 
 
 def _clean(work: Work) -> PartedStep:
-    from k2model.corpus import clean_step
+    from k2model.curation import clean_step
 
     return clean_step(work.store, work.recipe.corpus, work["corpus_raw"])
 
 
 def _exact_links(work: Work) -> PartedStep:
-    from k2model.corpus.curation.comparison import exact_step
+    from k2model.curation.comparison import exact_step
 
     return exact_step(work.store, work["corpus_clean"])
 
 
 def _band_links(work: Work) -> PartedStep:
-    from k2model.corpus.curation.comparison import band_step
+    from k2model.curation.comparison import band_step
 
     return band_step(work.store, work.recipe.corpus, work["corpus_clean"], work["exact_links"])
 
 
 def _duplicates(work: Work) -> Step:
-    from k2model.corpus.curation.comparison import duplicates_step
+    from k2model.curation.comparison import duplicates_step
 
     links = work["exact_links"], work["band_links"]
     return duplicates_step(work.store, work.recipe.corpus, work["corpus_clean"], *links)
 
 
 def _curated(work: Work) -> PartedStep:
-    from k2model.corpus import curated_step
+    from k2model.curation import curated_step
 
     return curated_step(work.store, work.recipe.corpus, work["corpus_raw"], work["corpus_clean"], work["duplicates"])
 
 
 def _valid(work: Work) -> PartedStep:
-    from k2model.corpus.validation import valid_step
+    from k2model.validation.documents import valid_step
 
     recipe = work.recipe
     return valid_step(
@@ -139,7 +139,7 @@ def _tokens(work: Work) -> PartedStep:
 
 
 def _tokens_checks(work: Work) -> PartedStep:
-    from k2model.tokens.validation import tokens_checks_step
+    from k2model.validation.tokens import tokens_checks_step
 
     return tokens_checks_step(work.store, work.recipe.validation, work["tokens"])
 
@@ -151,7 +151,7 @@ def _sequences(work: Work) -> Step:
 
 
 def _sequences_checks(work: Work) -> Step:
-    from k2model.tokens.validation import sequences_checks_step
+    from k2model.validation.tokens import sequences_checks_step
 
     return sequences_checks_step(work.store, work.recipe.validation, work.row, work["sequences"])
 
@@ -164,7 +164,7 @@ def _checkpoint(work: Work) -> JobStep:
 
 
 def _export(work: Work) -> Step:
-    from k2model.model import export_step
+    from k2model.export import export_step
 
     return export_step(
         work.store, work.recipe.model, work.row, work["checkpoint"], work["tokenizer"],

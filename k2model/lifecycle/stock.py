@@ -60,7 +60,7 @@ class Stock:
 
     def _drawable(self, phase: PhaseConfig) -> "Mapping[str, Documents]":
         """The documents of the sources of `phase`, without those it skips for their length."""
-        from k2model.tokens.fitting import FittingDocuments
+        from k2model.tokens.sequences import FittingDocuments
 
         names = {entry.source for entry in phase.mixture} & self.documents.keys()
         return {name: FittingDocuments(name, self.documents[name], phase) for name in names}

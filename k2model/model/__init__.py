@@ -12,8 +12,6 @@ _LAZY = {
     "K2Model": "k2model.model.transformer",
     "KVCache": "k2model.model.cache",
     "shifted_targets": "k2model.model.loss",
-    "export_step": "k2model.model.export",
-    "load_exported": "k2model.model.export",
 }
 
 __all__ = [
@@ -21,8 +19,6 @@ __all__ = [
     "KVCache",
     "count_non_embedding_parameters",
     "count_parameters",
-    "export_step",
-    "load_exported",
     "shifted_targets",
     "training_flops_per_token",
 ]

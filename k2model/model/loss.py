@@ -6,17 +6,21 @@ while a chunk's logits are there (the idea of Liger-Kernel's fused linear cross-
 arXiv:2410.10989). The vocabulary may be cut over workers. Averaging is the training engine's business.
 
 Shape suffixes: B batch, T sequence, P all positions, N positions of one chunk, D hidden, V (local) vocabulary.
+
+The output matrix: hidden states to logits, or straight to the loss where logits would not fit.
+
+Both go through the module's own forward, so that DeepSpeed's hooks find its weight gathered.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from k2model.model.parallel import Shard
-from k2model.model.products import Products
+from k2model.model.parallel import Shard, copy_to_group, gather_from_group
+from k2model.model.products import Linear, Products, without_autocast
 
 IGNORED = -100
 CHUNK_LOGITS = 2**25  # of one chunk, so 128 MB in fp32
@@ -121,3 +125,30 @@ def _reduced(x: Tensor, operation: Any, tensor: Shard) -> Tensor:
     if tensor.size > 1:
         dist.all_reduce(x, operation, group=tensor.group)
     return x
+
+
+class Head(Linear):
+    """`vocab_size` is the whole vocabulary's; over `tensor` each worker holds an equal part of its rows."""
+
+    def __init__(self, hidden_size: int, vocab_size: int, tensor: Shard) -> None:
+        super().__init__(hidden_size, vocab_size // tensor.size)
+        self.tensor = tensor
+
+    @overload
+    def forward(self, hidden: Tensor) -> Tensor: ...
+
+    @overload
+    def forward(self, hidden: Tensor, targets: Tensor, z_loss: float = 0.0) -> tuple[Tensor, Tensor]: ...
+
+    def forward(
+        self, hidden: Tensor, targets: Tensor | None = None, z_loss: float = 0.0
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Logits [..., V] of hidden states [..., D]; with targets [...] what `K2Model.loss` returns."""
+        hidden = copy_to_group(hidden, self.tensor)
+        if targets is None:
+            return gather_from_group(super().forward(hidden), self.tensor)
+        products = Products.of(hidden, self.weight)
+        settings = LossSettings(z_loss, products, self.tensor, train=torch.is_grad_enabled())
+        with without_autocast(hidden.device.type):
+            loss, nats = linear_cross_entropy(hidden.flatten(0, -2), self.weight, targets.flatten(), settings)
+        return loss, nats.view(targets.shape)

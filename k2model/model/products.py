@@ -7,6 +7,11 @@ results that are not rounded; attention, whose operands are such results, is fp3
 is where parameters are multiplied; several matrices that read one input are multiplied at once.
 
 Shape suffixes: P positions, D in, N out.
+
+Matrices that multiply as `products` says and whose weights are drawn by the model that owns them.
+
+`K2Model.initialise` draws every parameter whole and cuts it: how a model is spread over workers must not move the
+random generator.
 """
 
 import contextlib
@@ -16,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 T = TypeVar("T")
 
@@ -101,3 +106,23 @@ class _Linear(torch.autograd.Function):
         x_grad = (grad @ weight_ND).to(ctx.dtype) if ctx.needs_input_grad[0] else None
         weight_grads = (grad_PN.T @ x_PD).to(ctx.parameters).split(ctx.rows)
         return x_grad, None, *weight_grads
+
+
+class Linear(nn.Linear):
+    """Without bias; its memory is undefined until it is drawn or loaded."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__(n_in, n_out, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return linear(input, self.weight)
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class Embedding(nn.Embedding):
+    """Its memory is undefined until it is drawn or loaded."""
+
+    def reset_parameters(self) -> None:
+        pass

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from k2model.model.attention import BlockAttention, DocumentAttention
-from k2model.model.collectives import exchange
-from k2model.model.parallel import Shard
+from k2model.model.parallel import Shard, exchange
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,10 @@ from torch import Tensor, nn
 
 from k2model.model.attention import BlockAttention, DocumentAttention
 from k2model.model.cache import KVCache
-from k2model.model.collectives import copy_to_group, reduce_from_group
 from k2model.model.fused import rms_norm, split_and_rotate, swiglu
-from k2model.model.head import Head
-from k2model.model.linear import Embedding, Linear
-from k2model.model.parallel import WHOLE, Shard, check_divides, tensor_dim
-from k2model.model.products import Products, linear
+from k2model.model.loss import Head
+from k2model.model.parallel import WHOLE, Shard, check_divides, copy_to_group, reduce_from_group, tensor_dim
+from k2model.model.products import Embedding, Linear, Products, linear
 from k2model.model.recompute import recomputed
 from k2model.model.sequence_parallel import SequenceParallelAttention
 from k2model.recipe.schema import ModelConfig

@@ -6,10 +6,9 @@ from typing import Any
 
 from k2model.errors import K2Error
 from k2model.recipe.k2_70b import k2_70b
-from k2model.recipe.laptop import laptop
+from k2model.recipe.laptop import laptop, smoke
 from k2model.recipe.overrides import apply_overrides
 from k2model.recipe.schema import Recipe
-from k2model.recipe.smoke import smoke
 from k2model.recipe.validate import validate_recipe
 
 RECIPES: dict[str, Callable[[], Recipe]] = {"laptop": laptop, "smoke": smoke, "k2_70b": k2_70b}

@@ -1,7 +1,7 @@
 """How each kind of source is curated: profiles of quality rules, languages, personal data and overlap, as data.
 
 A profile applies to the sources its patterns name; the first that matches counts. Rules are bounds on
-measures (`k2model.corpus.curation.measures`); a document outside one is rejected under the rule's name. The
+measures (`k2model.curation.measures`); a document outside one is rejected under the rule's name. The
 bounds of `WEB_RULES` are those of the papers named; what K2's own filters were is public in kind only
 (language, URL, line cleaning, document filters, personal data, exact and MinHash deduplication), not in figures.
 """
@@ -88,7 +88,7 @@ class CurationProfile:
 class DecontaminationConfig:
     """Overlap with evaluation items: 13 words as GPT-3 (Brown et al. 2020, appendix C), or a short prompt whole.
 
-    `external` are files of further items, JSONL or Parquet, see `k2model.corpus.curation.items`.
+    `external` are files of further items, JSONL or Parquet, see `k2model.curation.overlap`.
     """
 
     words: int = 13

@@ -2,7 +2,7 @@
 
 A recipe changes a severity by name (`ValidationConfig.severities`), so the names must be known before
 anything runs and without Great Expectations, which takes seconds to import. What each one checks is
-declared where the data is: `k2model.corpus.validation.suites`, `k2model.tokens.validation`.
+declared where the data is: `k2model.validation.documents.suites`, `k2model.validation.tokens`.
 
 `warn` is reported, `quarantine` sets the offending documents aside, `stop` publishes nothing. Only
 rules about single documents of the curated corpus can set aside: later artifacts are derived from it.

@@ -3,7 +3,7 @@
 `hardware(...)` says how a step is run, not what it computes. `place(...)` names a place on a disk or an object store:
 where something lies never bears identity, what lies there does, and only the step that reads it can say what that is.
 That it does cannot be forgotten: a config that still names a place cannot be fingerprinted
-(`k2model.artifacts.fingerprint`).
+(`k2model.artifacts.identity`).
 """
 
 from collections.abc import Iterator

@@ -8,8 +8,7 @@ not known (the size of a source that is not at hand) is taken to be enough.
 import itertools
 import math
 
-from k2model.recipe.buckets import bucket_range, overlap
-from k2model.recipe.mixtures import KINDS, MixturePlan, Portion
+from k2model.recipe.mixtures import KINDS, MixturePlan, Portion, bucket_range, overlap
 from k2model.recipe.schema import PhaseConfig, Weigh
 
 SLACK = 0.02  # how far the room of a phase may exceed a list of `target_tokens`, whose weights then stretch

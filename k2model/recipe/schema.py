@@ -74,7 +74,7 @@ class LongDocuments(str, Enum):
 
 
 class PreTokens(str, Enum):
-    """How text is split before a tokenizer's merges, which never cross a split (`k2model.tokens.cuts`)."""
+    """How text is split before a tokenizer's merges, which never cross a split (`k2model.tokens.tokenizer`)."""
 
     ISOLATED = "isolated"  # every digit and every ASCII mark stands alone, GPT-2's words between them
     BY_SCRIPT = "by_script"  # words with the marks of any script, digits one by one, runs of marks, lines and spaces
@@ -265,11 +265,11 @@ class FieldMapping:
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """A corpus source. Without a `location`, `name` selects the builder in `k2model.corpus`.
+    """A corpus source. Without a `location`, `name` selects the builder in `k2model.documents`.
 
     `documents` caps the number of training documents built (0 = all there are). `context` is the
     length in tokens that long-context sources aim at (0 = not applicable). The fields below them are for a source
-    that is read from files (`k2model.corpus.ingest`): what lies there bears identity by its digests, not its place.
+    that is read from files (`k2model.ingest`): what lies there bears identity by its digests, not its place.
     """
 
     name: str
@@ -345,7 +345,7 @@ class ValidationConfig:
     severities: tuple[SeverityOverride, ...] = ()
     # `statistics.json` (path or URI) of the version of this corpus to compare with; "" compares with none
     previous_statistics: str = place()
-    drift_warn: float = 0.1  # population stability index, see k2model.corpus.validation.drift
+    drift_warn: float = 0.1  # population stability index, see k2model.validation.documents.tables
     drift_stop: float = 0.25
     # of a source, special tokens included: arithmetic has 1.06; below, the tokenizer was learned from something else
     min_bytes_per_token: float = 0.5

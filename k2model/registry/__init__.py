@@ -7,11 +7,11 @@ Imports cheaply: MLflow (seconds) is loaded by the first call of `register_phase
 from importlib import import_module
 from typing import Any
 
-from k2model.registry.registration import GateVerdict, Registration, RegistryError
+from k2model.registry.gates import GateVerdict, Registration, RegistryError
 
 _LAZY = {
     "register_phase": "k2model.registry.register",
-    "read_ledger": "k2model.registry.ledger",
+    "read_ledger": "k2model.registry.gates",
     "metric_name": "k2model.registry.metrics",
 }
 

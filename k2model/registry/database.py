@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
-from k2model.registry.registration import RegistryError
+from k2model.registry.gates import RegistryError
 
 MAKING_SECONDS = 300.0  # how long to wait for another process that makes the file; it takes seconds
 QUIET_SECONDS = 10.0  # an incomplete file that was written to more recently may still be at work by another program

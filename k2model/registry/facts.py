@@ -15,8 +15,8 @@ from k2model.artifacts import ArtifactRef, CorruptArtifact, Store, fingerprint, 
 from k2model.artifacts.files import files_at
 from k2model.recipe.fields import identity_fields
 from k2model.recipe.schema import MixtureEntry, ModelConfig, PhaseConfig
-from k2model.registry.registration import RegistryError
-from k2model.training.metrics import METRICS, StepMetrics, parse_row
+from k2model.registry.gates import RegistryError
+from k2model.training.log import METRICS, StepMetrics, parse_row
 from k2model.training.spikes import Intervention, read_interventions
 
 STATE = "final/state.json"

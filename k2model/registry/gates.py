@@ -1,11 +1,82 @@
-"""The gates of a phase: what a checkpoint must reach before an alias moves to it."""
+"""What a registration hands on: where a phase's checkpoint stands in MLflow and how its gates went.
+
+The gates of a phase: what a checkpoint must reach before an alias moves to it.
+
+The ledger of gate decisions: append-only, beside the artifacts, so that it outlives a tracking server.
+
+MLflow's tags and aliases can be moved without a trace; here each decision is a file of its own that is
+created once and never written again (object stores cannot append, and two writers cannot harm each
+other).
+"""
 
 import difflib
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any
 
+from k2model.artifacts import fingerprint
+from k2model.artifacts.files import files_at
+from k2model.errors import K2Error
 from k2model.recipe.schema import GateConfig, PhaseConfig, PhaseKind
-from k2model.registry.registration import GateVerdict, RegistryError
+
+
+class RegistryError(K2Error):
+    """The tracking server cannot be used, or what is to be registered does not fit together."""
+
+
+@dataclass(frozen=True)
+class GateVerdict:
+    """`value` is the score, or the difference `score` - `minus`; passed when it is within `minimum` and `maximum`."""
+
+    phase: str
+    score: str
+    minus: str
+    value: float
+    minimum: float
+    passed: bool
+    maximum: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """`arithmetic/think - arithmetic/direct`."""
+        return f"{self.score} - {self.minus}" if self.minus else self.score
+
+
+@dataclass(frozen=True)
+class Registration:
+    """One phase in MLflow.
+
+    `key` names what was registered (checkpoint and scores), `tracking_uri` the server, without its secrets,
+    `model_id` the logged model, `aliases` those it was given when it was registered. `tokens_seen` counts from random
+    initialisation. `passed` says that no gate failed, of the `gates_so_far` of this phase and of those it was trained
+    from; `promotion` is "champion", or "none: " and why not.
+    """
+
+    key: str
+    phase: str
+    tracking_uri: str
+    run_id: str
+    model_id: str
+    model_name: str
+    version: int
+    aliases: tuple[str, ...]
+    gates: tuple[GateVerdict, ...]
+    tokens_seen: int
+    passed: bool
+    gates_so_far: int = 0
+    promotion: str = ""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> "Registration":
+        fields: dict[str, Any] = json.loads(text)
+        gates = tuple(GateVerdict(**gate) for gate in fields.pop("gates"))
+        return Registration(gates=gates, aliases=tuple(fields.pop("aliases")), **fields)
+
 
 CHANCE = "chance"  # as a gate's `minus`: the chance level of its own score
 
@@ -48,3 +119,40 @@ def _value(gate: GateConfig, score: str, values: Mapping[str, float]) -> float:
             f"It has: {', '.join(sorted(values)) or 'none'}. Correct recipe.gates; nothing needs to be trained again."
         )
     return values[score]
+
+
+FOLDER = "_gates"
+
+
+def record_decision(store_uri: str, registration: Registration, checkpoint_digest: str) -> bool:
+    """Append the verdicts of one registration; False when this very decision stands there already.
+
+    Raises `k2model.artifacts.StoreWriteError` when the store takes no writes.
+    """
+    verdicts = [
+        {"gate": v.name, "value": v.value, "minimum": v.minimum, "maximum": v.maximum, "passed": v.passed}
+        for v in registration.gates
+    ]
+    decision = {
+        "model": registration.model_name,
+        "version": registration.version,
+        "phase": registration.phase,
+        "checkpoint": checkpoint_digest,
+        "run_id": registration.run_id,
+        "verdicts": verdicts,
+        "passed_so_far": registration.passed if registration.gates_so_far else None,  # null: no gate was declared
+        "promotion": registration.promotion,
+        "aliases": list(registration.aliases),
+    }
+    # Aliases already held are no reason to decide again.
+    name = f"v{registration.version:04d}-{fingerprint({**decision, 'aliases': []})[:16]}.json"
+    stamped = {"decided_at": datetime.now(UTC).isoformat(timespec="milliseconds"), **decision}
+    content = json.dumps(stamped, indent=1, ensure_ascii=False) + "\n"
+    return files_at(store_uri).create(f"{FOLDER}/{registration.model_name}/{name}", content.encode())
+
+
+def read_ledger(store_uri: str) -> list[dict[str, Any]]:
+    """All decisions ever made on models of this store, oldest first."""
+    files = files_at(store_uri)
+    decisions = [json.loads(files.read(path)) for path in sorted(files.sizes(FOLDER)) if path.endswith(".json")]
+    return sorted(decisions, key=lambda decision: str(decision["decided_at"]))

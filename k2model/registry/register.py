@@ -9,15 +9,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from k2model.artifacts import ArtifactRef, Identity, Store
-from k2model.artifacts.parts import PATIENCE_SECONDS
+from k2model.artifacts.steps import PATIENCE_SECONDS
 from k2model.recipe.schema import GateConfig, ModelConfig, PhaseConfig, PhaseKind
 from k2model.registry.facts import parameters, read_scores, read_training, registration_key
-from k2model.registry.gates import judge
-from k2model.registry.ledger import record_decision
-from k2model.registry.lineage import log_lineage
+from k2model.registry.gates import Registration, judge, record_decision
 from k2model.registry.metrics import log_metrics, score_metrics, training_metrics
-from k2model.registry.models import logged_model, model_version, move_aliases
-from k2model.registry.registration import Registration
+from k2model.registry.models import log_lineage, logged_model, model_version, move_aliases
 from k2model.registry.subject import KEY, Subject, run_tags
 from k2model.registry.tracking import artifact_location, ensured, tracking
 from k2model.settings import masked

@@ -8,8 +8,8 @@ from typing import Any
 from k2model.artifacts import ArtifactRef
 from k2model.recipe.schema import ModelConfig, PhaseConfig, PhaseKind
 from k2model.registry.facts import Trained, reference_tags
+from k2model.registry.gates import GateVerdict, Registration
 from k2model.registry.metrics import allowed
-from k2model.registry.registration import GateVerdict, Registration
 
 CHAMPION = "champion"
 KEY = "k2.key"  # tag of runs and logged models: what they register

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from k2model import settings
 from k2model.errors import showable
 from k2model.registry.database import database_file, prepare
-from k2model.registry.registration import RegistryError
+from k2model.registry.gates import RegistryError
 from k2model.settings import MASK, holds_secret, masked, masked_text
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from k2model.artifacts.result import LifecycleResult
 from k2model.recipe.fields import without_places
 from k2model.recipe.schema import Recipe
 from k2model.release import card
-from k2model.release.data import composition_csv, sources
+from k2model.release.card import composition_csv, sources
 from k2model.release.lineage import LINEAGE, MODEL_FOLDER, lineage, phase_folder, provenance
 from k2model.release.manifest import ATTACHMENTS, write_manifests
 from k2model.reporting.facts import read_json, read_records, read_undone

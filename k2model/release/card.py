@@ -1,5 +1,10 @@
-"""Model card and README of a release, written from the recipe and the measured scores alone."""
+"""What a release says of its data: sources with licences and counts, and the mixture of each phase.
 
+Model card and README of a release, written from the recipe and the measured scores alone.
+"""
+
+import csv
+import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,15 +12,59 @@ from types import MappingProxyType
 from typing import Any
 
 from k2model.artifacts.result import LifecycleResult
-from k2model.recipe.licence import hub_licence
 from k2model.recipe.schema import PhaseKind
+from k2model.recipe.validate import hub_licence
 from k2model.registry.gates import unpromoted
-from k2model.release.data import licences
 from k2model.release.manifest import MANIFEST
 from k2model.reporting.names import parse
 from k2model.reporting.scores import ScoreRow, gate_results, score_order
 from k2model.reporting.sections_run import undone_lines
 from k2model.training.spikes import Intervention
+
+
+def sources(corpus: Path) -> list[dict[str, Any]]:
+    """Documents and characters by split, source, licence and origin, from a validated corpus folder."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    keys = ["source", "domain", "licence", "origin"]
+    rows: list[dict[str, Any]] = []
+    for split in ("train", "heldout"):
+        for path in sorted((corpus / split).glob("*/*.parquet")):
+            table = pq.read_table(path, columns=[*keys, "text"], partitioning=None)
+            table = table.append_column("characters", pc.cast(pc.utf8_length(table["text"]), pa.int64()))
+            counted = table.group_by(keys).aggregate([("characters", "count"), ("characters", "sum")])
+            for row in counted.to_pylist():
+                rows.append(
+                    {"split": split}
+                    | {key: row[key] for key in keys}
+                    | {"documents": row["characters_count"], "characters": row["characters_sum"]}
+                )
+    return sorted(rows, key=lambda row: tuple(str(row[key]) for key in ("split", *keys)))
+
+
+def licences(rows: list[dict[str, Any]]) -> list[tuple[str, int, list[str]]]:
+    """(licence, training documents, sources) in the order of their names."""
+    found: dict[str, tuple[int, set[str]]] = {}
+    for row in rows:
+        if row["split"] == "train":
+            documents, names = found.get(row["licence"], (0, set()))
+            found[row["licence"]] = (documents + row["documents"], names | {row["source"]})
+    return [(licence, documents, sorted(names)) for licence, (documents, names) in sorted(found.items())]
+
+
+def composition_csv(composition: dict[str, Any]) -> str:
+    """One phase's `composition.json` as a table, a source per line."""
+    out = io.StringIO()
+    entries = composition["sources"]
+    columns = list(dict.fromkeys(name for entry in entries.values() for name in entry))
+    writer = csv.DictWriter(out, fieldnames=["source", *columns], lineterminator="\n")
+    writer.writeheader()
+    for source, entry in entries.items():
+        writer.writerow({"source": source, **entry})
+    return out.getvalue()
+
 
 CELL_CHARACTERS = 400
 
@@ -33,7 +82,7 @@ def model_card(
     learned by reasoning effort: where there are none, or it was no fine-tuning, the example is without chat.
     """
     from k2model.model import count_parameters
-    from k2model.tokens.chat_template import default_effort
+    from k2model.tokens.bpe import default_effort
 
     recipe = result.recipe
     phases = [one.phase for one in result.phases]

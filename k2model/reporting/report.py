@@ -13,11 +13,17 @@ from k2model.artifacts import Identity, Step, Store
 from k2model.artifacts.result import LifecycleResult
 from k2model.recipe.fields import without_places
 from k2model.registry.gates import unpromoted
-from k2model.reporting import figures_scores, sections_curation, sections_data, sections_run, sections_scores
+from k2model.reporting import (
+    figures_scores,
+    sections_data,
+    sections_run,
+    sections_scores,
+)
+from k2model.reporting import (
+    sections_data as sections_curation,
+)
 from k2model.reporting.facts import Facts, gather
-from k2model.reporting.figures_dynamics import dynamics_panels
-from k2model.reporting.figures_lengths import length_panels
-from k2model.reporting.figures_training import training_figure
+from k2model.reporting.figures_training import dynamics_panels, length_panels, training_figure
 from k2model.reporting.highlights import highlights
 from k2model.reporting.scores import gate_results, scores_csv
 from k2model.reporting.svg import short_number

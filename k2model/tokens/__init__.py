@@ -8,7 +8,7 @@ sequences_step -> sequences    the rows of one phase in training order
 from importlib import import_module
 from typing import Any
 
-from k2model.tokens.errors import MixtureError, TokensError
+from k2model.errors import MixtureError, TokensError
 from k2model.tokens.steps import sequences_step, tokenizer_step, tokens_step
 
 _LAZY = {

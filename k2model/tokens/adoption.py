@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from k2model.artifacts.files import files_at
-from k2model.corpus.markup import EFFORTS, SPECIAL_TOKENS, chat, joined
-from k2model.tokens.errors import TokensError
+from k2model.documents.markup import EFFORTS, SPECIAL_TOKENS, chat, joined
+from k2model.errors import TokensError
 from k2model.tokens.fertility import reference_texts
 from k2model.tokens.tokenizer import TOKENIZER_FILE, K2Tokenizer
 

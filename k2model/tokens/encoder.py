@@ -1,6 +1,6 @@
 """Encoding many texts: cut into pieces that recur, each encoded once, ids put together by numpy.
 
-Natural text says the same words again and again: of its pieces (see `k2model.tokens.cuts`) some 97 in a
+Natural text says the same words again and again: of its pieces (see `k2model.tokens.tokenizer`) some 97 in a
 hundred have been met before, so that the BPE itself runs on the rest alone. What is remembered is
 bounded, and never shows in the ids.
 """

@@ -17,11 +17,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from k2model.recipe.buckets import bucket_range
+from k2model.errors import MixtureError
 from k2model.recipe.mixture_problems import entries_problem, mixture_problem, short_problem
-from k2model.recipe.mixtures import Available, MixturePlan, Portion, plan_mixture
+from k2model.recipe.mixtures import Available, MixturePlan, Portion, bucket_range, plan_mixture
 from k2model.recipe.schema import MixtureEntry, PhaseConfig, Weigh
-from k2model.tokens.errors import MixtureError
 
 #: Sources of these domains are natural text: cutting one of their documents loses context, not an answer.
 NATURAL_DOMAINS = ("prose", "code")

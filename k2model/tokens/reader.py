@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from k2model.artifacts import ArtifactRef, Store
 from k2model.artifacts.files import LocalFiles
+from k2model.errors import TokensError
 from k2model.recipe.schema import Parallelism
-from k2model.tokens.errors import TokensError
 from k2model.tokens.rows import (
     COMPOSITION_FILE,
     INDEX_FILE,

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from k2model.tokens.errors import TokensError
+from k2model.errors import TokensError
 from k2model.tokens.ragged import exclusive_sum, flat_positions
 
 INDEX_FILE = "sequences.json"

@@ -1,4 +1,6 @@
-"""Packing a phase: from token shards and a mixture to blocks of rows and `composition.json`.
+"""Which documents of a shard a phase can draw, where it skips those that are longer than a row.
+
+Packing a phase: from token shards and a mixture to blocks of rows and `composition.json`.
 
 Lengths are planned for the whole phase at once (some 200 bytes a document); tokens pass through block by
 block (`k2model.tokens.assembly`), so a phase may be larger than the machine's memory. Documents longer than a
@@ -7,23 +9,69 @@ row are split over rows or, where a phase says so, skipped and counted.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from k2model.corpus.markup import EFFORTS
-from k2model.recipe.schema import Packing, PhaseConfig
+from k2model.documents.markup import EFFORTS
+from k2model.errors import MixtureError, TokensError
+from k2model.recipe.schema import LongDocuments, Packing, PhaseConfig
 from k2model.tokens import mixture
 from k2model.tokens.assembly import Assembler
-from k2model.tokens.errors import MixtureError, TokensError
-from k2model.tokens.fitting import FittingDocuments
+from k2model.tokens.mixture import in_bucket
 from k2model.tokens.packing import Ints, Layout, Pieces, Placement, best_fit, concatenate
 from k2model.tokens.ragged import exclusive_sum
 from k2model.tokens.rows import BLOCK_TOKENS, BLOCKS_PER_PART, COMPOSITION_FILE, NO_SOURCE, RowsIndex, write_rows
-from k2model.tokens.shards import open_shard, read_counts
+from k2model.tokens.shards import Batch, TokenShard, open_shard, read_counts
+
+
+class FittingDocuments:
+    """The documents of a shard that `phase` can draw: all of them, or those that fit a row.
+
+    Raises MixtureError when there are documents, but none that fits.
+    """
+
+    def __init__(self, name: str, shard: TokenShard, phase: PhaseConfig) -> None:
+        self.shard = shard
+        fits = shard.lengths <= phase.sequence_length
+        if phase.long_documents is LongDocuments.SPLIT:
+            fits[:] = True
+        self.fitting, self.skipped = np.flatnonzero(fits), np.flatnonzero(~fits)
+        if len(self.skipped) and not len(self.fitting):
+            raise MixtureError(
+                f"phases.{phase.name}.mixture.{name}: all {len(fits):,} documents are longer than a row of "
+                f"{phase.sequence_length:,} tokens and would be skipped; set phases.{phase.name}.long_documents=split, "
+                "raise its sequence_length, or leave the source out"
+            )
+
+    @cached_property
+    def lengths(self) -> Ints:
+        return self.shard.lengths[self.fitting]
+
+    @cached_property
+    def duplicates(self) -> NDArray[np.int32]:
+        return self.shard.duplicates[self.fitting]
+
+    @cached_property
+    def targets(self) -> Ints:
+        return self.shard.targets[self.fitting]
+
+    def skipped_of(self, bucket: str) -> int:
+        """How many documents of a bucket of duplicates ("" = all) do not fit."""
+        skipped = in_bucket(self.shard.duplicates[self.skipped], bucket)
+        return len(self.skipped if skipped is None else skipped)
+
+    @property
+    def batches(self) -> Sequence[Batch]:
+        return self.shard.batches
+
+    def locate(self, documents: Ints, starts: Ints) -> tuple[Ints, Ints]:
+        return self.shard.locate(self.fitting[documents], starts)
+
 
 ATTEMPTS = 8
 TOO_MANY = 0.02  # of the rows

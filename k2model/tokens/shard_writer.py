@@ -18,10 +18,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from k2model.corpus.markup import EFFORTS, IM_START, SPECIAL_TOKENS
-from k2model.recipe.buckets import BUCKETS, bucket_range
+from k2model.documents.markup import EFFORTS, IM_START, SPECIAL_TOKENS
+from k2model.errors import TokensError
+from k2model.recipe.mixtures import BUCKETS, bucket_range
 from k2model.tokens.encoder import Encoder
-from k2model.tokens.errors import TokensError
 from k2model.tokens.ragged import exclusive_sum, flat_positions
 from k2model.tokens.shards import COUNTS_FILE, SCHEMA, SPLITS
 from k2model.tokens.tokenizer import K2Tokenizer

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from k2model.corpus.documents import source_file
-from k2model.tokens.errors import TokensError
+from k2model.documents.schema import source_file
+from k2model.errors import TokensError
 from k2model.tokens.ragged import copied_runs, exclusive_sum, flat_positions, sorted_stably
 
 SPLITS = ("train", "heldout")

@@ -31,7 +31,7 @@ def tokenizer_step(store: Store, config: TokenizerConfig, corpus: ArtifactRef) -
     if config.adopt:
         return _adopted_step(config)
     from k2model.artifacts import Identity, Step
-    from k2model.corpus.markup import SPECIAL_TOKENS
+    from k2model.documents.markup import SPECIAL_TOKENS
 
     def produce(folder: Path) -> dict[str, float]:
         from k2model.tokens.bpe import train_folder
@@ -47,7 +47,7 @@ def tokenizer_step(store: Store, config: TokenizerConfig, corpus: ArtifactRef) -
 
 def _adopted_step(config: TokenizerConfig) -> Step:
     from k2model.artifacts import Identity, Step
-    from k2model.corpus.markup import SPECIAL_TOKENS
+    from k2model.documents.markup import SPECIAL_TOKENS
     from k2model.tokens.adoption import content_digest, read_specification
 
     specification = read_specification(config.adopt)
@@ -154,7 +154,7 @@ def sequences_step(store: Store, phase: PhaseConfig, tokens: ArtifactRef, max_ep
 
 def _fetch_drawn(store: Store, phase: PhaseConfig, tokens: ArtifactRef) -> Path:
     """The folder of `tokens`, as far as `phase` draws from it: `counts.json` and the training shards of its mixture."""
-    from k2model.corpus.documents import source_file
+    from k2model.documents.schema import source_file
     from k2model.tokens.mixture import drawn_sources
     from k2model.tokens.shards import COUNTS_FILE, read_counts
 

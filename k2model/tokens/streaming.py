@@ -24,10 +24,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from k2model.artifacts.errors import ArtifactError, CorruptArtifact
 from k2model.artifacts.files import Files
 from k2model.artifacts.manifest import FileEntry, Manifest, check_hash, remedy
 from k2model.artifacts.transfer import cache_of
+from k2model.errors import ArtifactError, CorruptArtifact
 from k2model.tokens.rows import BlockRange, RowsIndex, part_path, read_table, table_path
 
 IN_FLIGHT = 4  # downloads at a time in one process

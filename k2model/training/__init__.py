@@ -7,14 +7,14 @@ Torch and DeepSpeed are loaded when first needed.
 from importlib import import_module
 from typing import Any
 
-from k2model.training.errors import CheckpointMismatch, InvalidPhase, TrainingDiverged, TrainingError
+from k2model.errors import CheckpointMismatch, InvalidPhase, TrainingDiverged, TrainingError
 
 _LAZY = {
     "list_checkpoints": "k2model.training.checkpoint",
     "load_model_state": "k2model.training.checkpoint",
-    "learning_rate": "k2model.training.schedule",
+    "learning_rate": "k2model.training.loop",
     "checkpoint_step": "k2model.training.train",
-    "validate_phase": "k2model.training.validate",
+    "validate_phase": "k2model.training.train",
 }
 
 __all__ = ["CheckpointMismatch", "InvalidPhase", "TrainingDiverged", "TrainingError", *_LAZY]

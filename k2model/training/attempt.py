@@ -12,6 +12,7 @@ from statistics import fmean
 from k2model.artifacts import ArtifactRef, Identity, Lease, Manifest, Store
 from k2model.artifacts.files import Files, files_at
 from k2model.artifacts.manifest import MANIFEST, check_hash, hash_stored
+from k2model.errors import CheckpointMismatch, TrainingDiverged, TrainingError
 from k2model.model import count_parameters
 from k2model.recipe.schema import ModelConfig, PhaseConfig
 from k2model.tokens import PackedSequences
@@ -26,17 +27,13 @@ from k2model.training.checkpoint import (
     step_folder,
 )
 from k2model.training.engine import Engine
-from k2model.training.errors import CheckpointMismatch, TrainingDiverged, TrainingError
-from k2model.training.facts import TrainingFacts
 from k2model.training.layout import Layout
-from k2model.training.loop import TrainingLoop
-from k2model.training.metrics import MetricsLog, StepMetrics
-from k2model.training.preemption import Preemption
-from k2model.training.progress import ProgressLine
+from k2model.training.log import MetricsLog, StepMetrics, TrainingFacts
+from k2model.training.loop import Preemption, TrainingLoop
+from k2model.training.progress import ProgressLine, measured_peak
 from k2model.training.saver import Saver
 from k2model.training.spikes import Intervention, RolledBack, Spike, SpikeWatch
 from k2model.training.state import TrainingState
-from k2model.training.utilisation import measured_peak
 from k2model.training.world import World
 
 AFTER_STEPS = 10  # steps behind an intervention whose mean loss its record gives

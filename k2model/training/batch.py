@@ -4,17 +4,34 @@ A pure function of step and layout, so nothing of it is saved or restored. Targe
 row is cut, since the last position of a piece predicts the first token of the next.
 
 Shape suffixes: B rows of this worker, T its positions, R the positions of the whole row.
+
+Batches read before they are needed, by threads, in an order that does not depend on them.
+
+Which rows a step has is a pure function of the step, so any number of threads gives the same batches.
+
+The one small message a step: what all workers must know of each other before they go on.
+
+Targets of the step to come, losses of the step behind, the wish to stop, and how the checkpoint in flight
+gets on travel in one all-reduce of a CPU tensor, so that a decision made from its sums is the same on all
+workers. Gradients are not its business.
 """
 
+import itertools
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from k2model.model import shifted_targets
 from k2model.model.loss import IGNORED
 from k2model.tokens import PackedSequences
 from k2model.training.layout import Layout
+from k2model.training.world import World
 
 
 @dataclass(frozen=True)
@@ -55,3 +72,70 @@ def _attended(document_BR: Tensor) -> int:
     numbers_BR = torch.where(document_BR >= 0, document_BR, length) + torch.arange(rows)[:, None] * (length + 1)
     lengths = torch.bincount(numbers_BR.flatten(), minlength=rows * (length + 1)).view(rows, length + 1)[:, :length]
     return int(lengths.square().sum())
+
+
+T = TypeVar("T")
+
+
+def read_ahead(read: Callable[[int], T], steps: Iterable[int], threads: int) -> Generator[tuple[int, T], None, None]:
+    """(step, `read(step)`) for each of `steps`, in their order; `threads` + 1 batches are begun ahead.
+
+    With 0 threads each batch is read when asked for. An exception of `read` is raised when its step's turn
+    comes. Closing the iterator ends the threads.
+    """
+    if threads < 1:
+        yield from ((step, read(step)) for step in steps)
+        return
+    waiting: deque[tuple[int, Future[T]]] = deque()
+    coming = iter(steps)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="read-ahead")
+    try:
+        for step in itertools.islice(coming, threads + 1):
+            waiting.append((step, pool.submit(read, step)))
+        while waiting:
+            step, batch = waiting.popleft()
+            done = batch.result()
+            for upcoming in itertools.islice(coming, 1):
+                waiting.append((upcoming, pool.submit(read, upcoming)))
+            yield step, done
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class LocalLoss:
+    """Sums of one worker over its own targets of a step, each [sources] fp64 on the CPU: nats and targets."""
+
+    nats_S: Tensor
+    targets_S: Tensor
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What all workers said, summed. `targets`, `attended`: of the step to come (see `Batch`); `stop`: how many
+    want to end; `report`: of the save in flight (see `Saver`); `nats_S`, `targets_S`: of the step behind, zeros
+    when there was none."""
+
+    targets: int
+    attended: int
+    stop: int
+    report: list[int]
+    nats_S: Tensor
+    targets_S: Tensor
+
+
+class Exchange:
+    def __init__(self, world: World, sources: int) -> None:
+        self.world, self.sources = world, sources
+
+    def __call__(self, ahead: Batch | None, stop: bool, report: Sequence[int], behind: LocalLoss | None) -> Heard:
+        """Say and hear. Collective: every worker calls it equally often. Sums up to 2^53 are exact."""
+        counts = (ahead.targets, ahead.attended) if ahead is not None else (0, 0)
+        head = torch.tensor([*counts, int(stop), *report], dtype=torch.float64)
+        silent = torch.zeros(2 * self.sources, dtype=torch.float64)
+        message = torch.cat((head, silent if behind is None else torch.cat((behind.nats_S, behind.targets_S))))
+        if self.world.size > 1:
+            dist.all_reduce(message)
+        targets, attended, stopping, *reports = (int(value) for value in message[: len(head)].tolist())
+        nats_S, targets_S = message[len(head) :].split(self.sources)
+        return Heard(targets, attended, stopping, reports, nats_S, targets_S)

@@ -1,4 +1,11 @@
-"""The loop over steps: batch, message to the others, learning rate, step, log, and a save now and then.
+"""The learning rate as a pure function of the step, so that a resumed run needs no scheduler state.
+
+SIGTERM as a wish, not as an end: the loop hears of it at the next step and saves.
+
+An orchestrator that takes a machine back sends SIGTERM and kills some seconds later. Signals reach the
+main thread of a worker; elsewhere (a notebook's thread) none is caught.
+
+The loop over steps: batch, message to the others, learning rate, step, log, and a save now and then.
 
 A step's loss is known to all one message later, with the next step's counts (`exchange`); a save waits
 for it, so that nothing that is not a number, and no open spike, gets into a checkpoint. How things are
@@ -7,25 +14,77 @@ saved and what is undone is the caller's business.
 Losses, decisions and the order of calls are the same on every worker.
 """
 
+import contextlib
+import math
+import signal
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import Protocol
 
-from k2model.recipe.schema import ModelConfig, PhaseConfig
+from k2model.errors import Preempted
+from k2model.recipe.schema import ModelConfig, PhaseConfig, ScheduleConfig, ScheduleShape
 from k2model.tokens import PackedSequences
-from k2model.training.batch import Batch, read_batch
+from k2model.training.batch import Batch, Exchange, Heard, read_ahead, read_batch
 from k2model.training.engine import Engine, StepOutcome
-from k2model.training.errors import Preempted
-from k2model.training.exchange import Exchange, Heard
-from k2model.training.metrics import StepMetrics
-from k2model.training.preemption import Preemption
-from k2model.training.read_ahead import read_ahead
-from k2model.training.schedule import learning_rate
+from k2model.training.log import StepMetrics
+from k2model.training.progress import step_flops
 from k2model.training.spikes import Intervention, RolledBack, SpikeWatch
-from k2model.training.utilisation import step_flops
+
+
+def learning_rate(step: int, steps: int, peak: float, schedule: ScheduleConfig) -> float:
+    """Learning rate of 0-based `step` of a phase of `steps` steps.
+
+    Linear warm-up reaches `peak` at step `warmup_steps - 1` (step 0 already learns). From step
+    `warmup_steps` on the shape falls from `peak` to `final_fraction * peak`, which the phase's last
+    step has; `constant` stays at `peak` whatever `final_fraction` says.
+
+    Raises:
+        ValueError: `step` is outside 0..steps-1.
+    """
+    if not 0 <= step < steps:
+        raise ValueError(f"step {step} is outside a phase of {steps} steps")
+    if step < schedule.warmup_steps:
+        return peak * (step + 1) / schedule.warmup_steps
+    span = steps - 1 - schedule.warmup_steps
+    progress = (step - schedule.warmup_steps) / span if span > 0 else 0.0
+    return peak * _fraction(schedule, progress)
+
+
+def _fraction(schedule: ScheduleConfig, progress: float) -> float:
+    """Share of the peak after `progress` (0..1) of the way behind the warm-up."""
+    floor = schedule.final_fraction
+    if schedule.shape is ScheduleShape.CONSTANT:
+        return 1.0
+    if schedule.shape is ScheduleShape.LINEAR:
+        return 1.0 - (1.0 - floor) * progress
+    return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+class Preemption:
+    """`requested` becomes true when SIGTERM arrives inside `watched`."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Inside, SIGTERM sets `requested`; the handler that was there before comes back afterwards."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGTERM, self._note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
 
 
 class Keeper(Protocol):

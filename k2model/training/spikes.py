@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any
 
 from k2model.recipe.schema import SpikePolicy
-from k2model.training.metrics import StepMetrics
+from k2model.training.log import StepMetrics
 
 MAD_TO_DEVIATION = 1.4826  # the median absolute deviation of a normal distribution is this part of its deviation
 SMALLEST_DEVIATION = 1e-3  # of the median: a loss that stood still must not make a spike of rounding

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from k2model.errors import CheckpointMismatch
 from k2model.model.parallel import Shard
 from k2model.recipe.schema import OptimizerName
 from k2model.training.checkpoint import MODEL, OPTIMIZER, InMemory, NamedTensors, Piece, Place, share
-from k2model.training.errors import CheckpointMismatch
 from k2model.training.layout import Layout
 from k2model.training.optimizers import slots_of
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from k2model.validation.outcome import Outcome
-from k2model.validation.runner import Runner
+from k2model.validation.suites import Runner
 
 if TYPE_CHECKING:
     from great_expectations.render.view import DefaultJinjaSectionView

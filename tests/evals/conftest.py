@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from k2model.artifacts import ArtifactRef, Identity, Store
-from k2model.corpus.documents import make_document, make_item, write_documents, write_items
-from k2model.corpus.families import retrieval
-from k2model.corpus.markup import Segment, chat, plain, reasoning
+from k2model.documents.families import retrieval
+from k2model.documents.markup import Segment, chat, plain, reasoning
+from k2model.documents.schema import make_document, make_item, write_documents, write_items
 from k2model.evals.subject import Subject
-from k2model.model.export import write_export
+from k2model.export.step import write_export
 from k2model.model.loss import IGNORED, shifted_targets
 from k2model.model.transformer import K2Model
 from k2model.recipe.laptop import laptop

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from k2model.evals.generation import generate
-from k2model.model.export import write_export
+from k2model.export.step import write_export
 from k2model.model.transformer import K2Model
 from k2model.recipe.laptop import laptop
 from tests.model.conftest import SMALL, byte_tokenizer, random_model

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from k2model.evals.intervals import mean_interval, wilson
+from k2model.evals.scores import mean_interval, wilson
 
 
 @pytest.mark.parametrize(

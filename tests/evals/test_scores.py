@@ -7,12 +7,18 @@ from itertools import pairwise
 import pytest
 import torch
 
-from k2model.corpus import FAMILIES
-from k2model.corpus.documents import make_item, write_items
-from k2model.evals.errors import EvaluationError
+from k2model.documents import FAMILIES
+from k2model.documents.schema import make_item, write_items
+from k2model.errors import EvaluationError
 from k2model.evals.generation import generate
-from k2model.evals.losses import heldout_loss, window_losses, windows
-from k2model.evals.next_line import common_prefix, pick_next_lines, tail_log_probabilities
+from k2model.evals.likelihood import (
+    common_prefix,
+    heldout_loss,
+    pick_next_lines,
+    tail_log_probabilities,
+    window_losses,
+    windows,
+)
 from k2model.evals.questions import answer_of, ask
 from k2model.evals.retrieval import likeliest_values, probes, recall
 from k2model.model.transformer import K2Model

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from k2model.artifacts import ArtifactRef, Store, make
+from k2model.errors import EvaluationError
 from k2model.evals import scores_step
-from k2model.evals.errors import EvaluationError
 from k2model.evals.groups import groups_of, share
-from k2model.model.export import write_export
+from k2model.export.step import write_export
 from k2model.recipe.laptop import laptop
 from k2model.recipe.schema import PhaseKind
 from tests.evals.conftest import CONFIG, LENGTH, MODEL, World

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from k2model.corpus.markup import SPECIAL_TOKENS
+from k2model.documents.markup import SPECIAL_TOKENS
 from k2model.model.transformer import K2Model
 from k2model.recipe.schema import ModelConfig
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from k2model.model import loss, products, shifted_targets
-from k2model.model.head import Head
+from k2model.model.loss import Head
 from k2model.model.parallel import WHOLE
 from k2model.model.transformer import K2Model
 

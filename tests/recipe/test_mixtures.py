@@ -7,9 +7,8 @@ from importlib import resources
 import pytest
 
 from k2model.recipe import RecipeError, load_recipe
-from k2model.recipe.buckets import BUCKETS, bucket_range
 from k2model.recipe.mixture_problems import entries_problem, mixture_problem
-from k2model.recipe.mixtures import Available, known_sizes, plan_mixture
+from k2model.recipe.mixtures import BUCKETS, Available, bucket_range, known_sizes, plan_mixture
 from k2model.recipe.schema import MixingConfig, MixtureEntry, PhaseConfig, Weigh
 
 K2 = load_recipe("k2_70b")

@@ -7,7 +7,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import pytest
 
 from k2model.recipe import RECIPES, Recipe, RecipeError, UnknownRecipe, load_recipe
-from k2model.recipe.licence import hub_licence
+from k2model.recipe.validate import hub_licence
 
 
 def exact_types(value: Any, expected: Any, path: str) -> list[str]:

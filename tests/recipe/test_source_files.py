@@ -5,13 +5,12 @@ from dataclasses import replace
 import pytest
 
 from k2model.artifacts import fingerprint
-from k2model.corpus.build import raw_step
-from k2model.corpus.errors import CorpusError
+from k2model.errors import CorpusError
+from k2model.ingest.raw import raw_step
 from k2model.recipe import RecipeError, apply_overrides, load_recipe
 from k2model.recipe.fields import without_places
 from k2model.recipe.schema import FieldMapping, SourceConfig, SourceFormat
-from k2model.recipe.source_files import source_problem
-from k2model.recipe.validate import validate_recipe
+from k2model.recipe.validate import source_problem, validate_recipe
 
 GOOD = SourceConfig("web", location="/data/web", domain="prose", licence="CC0-1.0")
 

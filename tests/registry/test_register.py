@@ -15,7 +15,8 @@ import pytest
 
 from k2model.artifacts import CorruptArtifact, Store
 from k2model.recipe.schema import GateConfig
-from k2model.registry import GateVerdict, RegistryError, metric_name, read_ledger, registration
+from k2model.registry import GateVerdict, RegistryError, metric_name, read_ledger
+from k2model.registry import gates as registration
 from k2model.registry.tracking import tracking
 from k2model.training.spikes import Intervention
 from tests.registry.conftest import RECIPE, STEPS, make_phase

@@ -7,7 +7,7 @@ import pytest
 
 from k2model.artifacts import Store, make
 from k2model.artifacts.result import LifecycleResult
-from k2model.corpus.markup import SPECIAL_TOKENS
+from k2model.documents.markup import SPECIAL_TOKENS
 from k2model.recipe.schema import ModelConfig, PhaseConfig
 from k2model.release import release_step
 from tests.reporting.lifecycle_fixture import EFFORTS, build_lifecycle, short_recipe
@@ -28,7 +28,7 @@ def tiny_lifecycle(store: Store, tokenizer: Path) -> LifecycleResult:
     """All artifacts, with a tiny model; weights differ between phases and are the same in every store."""
     import torch
 
-    from k2model.model.export import write_export
+    from k2model.export.step import write_export
     from k2model.model.transformer import K2Model
 
     recipe = replace(short_recipe(), model=TINY)

@@ -84,7 +84,7 @@ def test_data_is_accounted_for(bundle: Path, result: LifecycleResult) -> None:
     prose = next(row for row in sources if row["source"] == "prose")
     assert prose == {
         "split": "train", "source": "prose", "domain": "prose", "licence": "CC0-1.0",
-        "origin": "made by k2model.corpus", "documents": 3, "characters": 3 * len("document 0"),
+        "origin": "made by k2model.documents", "documents": 3, "characters": 3 * len("document 0"),
     }  # fmt: skip
     assert len(sources) == len(result.recipe.corpus.sources)
     rows = list(csv.DictReader((bundle / "data/composition-mid_1.csv").open()))

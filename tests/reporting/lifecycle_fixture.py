@@ -190,14 +190,14 @@ def _corpus(folder: Path, recipe: Recipe) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from k2model.corpus.documents import part_path
+    from k2model.documents.schema import part_path
 
     (folder / "train").mkdir()
     for source in recipe.corpus.sources:
         rows = [
             {
                 "id": f"{source.name}-{i}", "source": source.name, "domain": domain_of(source.name),
-                "licence": "CC0-1.0", "origin": "made by k2model.corpus",
+                "licence": "CC0-1.0", "origin": "made by k2model.documents",
                 "text": f"document {i}", "key": "", "duplicates": 1,
             }
             for i in range(3)

@@ -9,11 +9,11 @@ import pytest
 
 from k2model.artifacts import ArtifactRef, Store
 from k2model.lifecycle import LifecyclePlan
-from k2model.recipe.smoke import smoke
+from k2model.recipe.laptop import smoke
 from k2model.validation import ValidationFailed
 from tasks.steps import gather_and_show, list_parts, make_one
-from tests.tokens.validation.conftest import clean_shards, tokens_of
-from tests.validation_gates import as_artifact
+from tests.validation.gates import as_artifact
+from tests.validation.tokens.conftest import clean_shards, tokens_of
 
 
 def told(store: Store, tokens: ArtifactRef) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lifecycle import ROOT
+from tests.smoke import ROOT
 from tests.tasks.training_run import PHASES, STEPS
 
 PAUSE = 0.05  # seconds a step takes at least

@@ -9,8 +9,8 @@ from flytekit import workflow
 
 from k2model.artifacts import ArtifactRef, Store
 from k2model.lifecycle import LifecyclePlan
+from k2model.recipe.laptop import smoke
 from k2model.recipe.schema import PhaseKind
-from k2model.recipe.smoke import smoke
 from tasks.training import TRAIN_TASKS
 from tests.training.job import MODEL, phase, sequences, slowed
 

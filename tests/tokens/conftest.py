@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from k2model.corpus import markup
-from k2model.corpus.documents import make_document, write_documents
-from k2model.corpus.markup import Segment
+from k2model.documents import markup
+from k2model.documents.markup import Segment
+from k2model.documents.schema import make_document, write_documents
 from k2model.recipe.schema import TokenizerConfig
 from k2model.tokens import K2Tokenizer
 from k2model.tokens.bpe import train_folder

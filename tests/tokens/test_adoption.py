@@ -13,14 +13,14 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import PreTrainedTokenizerFast
 
 from k2model.artifacts import Identity, Store, make
-from k2model.corpus import markup
-from k2model.corpus.documents import read_documents
-from k2model.corpus.markup import SPECIAL_TOKENS
+from k2model.documents import markup
+from k2model.documents.markup import SPECIAL_TOKENS
+from k2model.documents.schema import read_documents
 from k2model.recipe.schema import TokenizerConfig, ValidationConfig
 from k2model.tokens import K2Tokenizer, PackedSequences, TokensError, sequences_step, tokenizer_step, tokens_step
 from k2model.tokens.adoption import adopt_folder, adopted, fuzz_texts
 from k2model.tokens.encoder import Encoder
-from k2model.tokens.validation.check import sequence_findings, token_findings
+from k2model.validation.tokens.step import sequence_findings, token_findings
 from tests.tokens.conftest import WORDS
 from tests.tokens.phases import PHASE
 

@@ -9,8 +9,8 @@ import pytest
 from k2model.recipe.schema import PreTokens
 from k2model.tokens import K2Tokenizer, encoder
 from k2model.tokens.bpe import learn
-from k2model.tokens.cuts import cuts_of, whole
 from k2model.tokens.encoder import Encoder
+from k2model.tokens.tokenizer import cuts_of, whole
 
 #: What has a rule of its own, and what Unicode disagrees with ASCII about.
 BITS = [

@@ -10,12 +10,11 @@ import pytest
 from click.testing import CliRunner
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from k2model.cli import main
-from k2model.planning.domain_texts import texts_by_domain
-from k2model.planning.holdings import LookingError, hold
+from k2model.cli.main import main
+from k2model.inspect.artifact import LookingError, hold
+from k2model.inspect.statistics import texts_by_domain
 from k2model.tokens import K2Tokenizer, TokensError
-from k2model.tokens.fertility import Fertility, fertility, reference_texts, words_of
-from k2model.tokens.peers import TEKKEN_FILE, open_peer
+from k2model.tokens.fertility import TEKKEN_FILE, Fertility, fertility, open_peer, reference_texts, words_of
 
 
 class Pairs:

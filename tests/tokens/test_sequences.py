@@ -18,7 +18,7 @@ import torch
 
 from k2model.artifacts import Identity, Store, make
 from k2model.artifacts.manifest import hash_file
-from k2model.corpus.markup import EFFORTS, SPECIAL_TOKENS
+from k2model.documents.markup import EFFORTS, SPECIAL_TOKENS
 from k2model.recipe.schema import (
     LongDocuments,
     MixtureEntry,

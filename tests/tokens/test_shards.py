@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 
 from k2model.artifacts import Identity, Store, make
-from k2model.corpus import markup
-from k2model.corpus.documents import SEGMENT_TYPE, make_document, part_path, read_documents, write_documents
+from k2model.documents import markup
+from k2model.documents.schema import SEGMENT_TYPE, make_document, part_path, read_documents, write_documents
 from k2model.tokens import K2Tokenizer, TokensError, open_shard, read_counts, shard_writer, tokens_step
 from k2model.tokens.encoder import Encoder
 from k2model.tokens.shard_writer import encode_documents, learned_replies

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from k2model.corpus import markup
-from k2model.corpus.documents import read_documents, write_documents
-from k2model.corpus.markup import SPECIAL_TOKENS
+from k2model.documents import markup
+from k2model.documents.markup import SPECIAL_TOKENS
+from k2model.documents.schema import read_documents, write_documents
 from k2model.recipe.schema import PreTokens, TokenizerConfig
 from k2model.tokens import K2Tokenizer, TokensError
 from k2model.tokens.bpe import draw_sample, even_quotas, learn, train_folder

@@ -11,19 +11,19 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from k2model.corpus import markup
-from k2model.corpus.build import write_corpus
-from k2model.corpus.curation.folder import curate_folder
-from k2model.corpus.curation.normalise import clean_characters
-from k2model.corpus.documents import SEGMENT_TYPE, Document, parts_of, read_documents, write_items
-from k2model.corpus.markup import EFFORTS, Segment, chat_prompt
+from k2model.curation.folder import curate_folder
+from k2model.curation.normalise import clean_characters
+from k2model.documents import markup
+from k2model.documents.markup import EFFORTS, Segment, chat_prompt
+from k2model.documents.schema import SEGMENT_TYPE, Document, parts_of, read_documents, write_items
+from k2model.ingest.raw import write_corpus
 from k2model.recipe.curation import FILES, WEB, CurationProfile
 from k2model.recipe.schema import CorpusConfig, FieldMapping, SourceConfig
 from k2model.tokens import K2Tokenizer
-from k2model.tokens.chat_template import CHAT_TEMPLATE, chat_template
+from k2model.tokens.bpe import CHAT_TEMPLATE, chat_template
 from k2model.tokens.encoder import Encoder
 from k2model.tokens.shard_writer import encode_documents
-from tests.corpus.ingest.samples import ingest, source, write_jsonl
+from tests.ingest.samples import ingest, source, write_jsonl
 from tests.tokens.conftest import WORDS
 
 TOOLS = [{"type": "function", "function": {"name": "calc", "parameters": {"a": {"type": "integer"}}}}]

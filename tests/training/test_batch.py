@@ -9,10 +9,9 @@ from k2model.artifacts import Store
 from k2model.model.loss import IGNORED
 from k2model.model.parallel import WHOLE, Shard
 from k2model.tokens import PackedSequences
-from k2model.training.batch import Batch, read_batch
+from k2model.training.batch import Batch, read_ahead, read_batch
 from k2model.training.layout import Layout
-from k2model.training.read_ahead import read_ahead
-from k2model.training.utilisation import step_flops
+from k2model.training.progress import step_flops
 from k2model.training.world import World
 from tests.training.job import MODEL, phase, sequences
 

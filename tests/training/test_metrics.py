@@ -9,9 +9,8 @@ import pytest
 
 from k2model.artifacts import hash_file
 from k2model.artifacts.files import LocalFiles
-from k2model.training.facts import TRAINING, TrainingFacts, read_facts
 from k2model.training.layout import Layout
-from k2model.training.metrics import METRICS, MetricsLog, StepMetrics
+from k2model.training.log import METRICS, TRAINING, MetricsLog, StepMetrics, TrainingFacts, read_facts
 from k2model.training.progress import ProgressLine
 from k2model.training.spikes import Intervention
 from k2model.training.world import World

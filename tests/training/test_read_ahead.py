@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from k2model.training.read_ahead import read_ahead
+from k2model.training.batch import read_ahead
 
 
 @pytest.mark.parametrize("threads", [0, 1, 2, 5])

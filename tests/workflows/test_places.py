@@ -22,8 +22,8 @@ from k2model.lifecycle import LifecyclePlan
 from k2model.lifecycle.steps import DATA
 from k2model.recipe import Recipe, apply_overrides
 from k2model.recipe.fields import is_place
+from k2model.recipe.laptop import smoke
 from k2model.recipe.schema import CorpusConfig, MixtureEntry, SourceConfig
-from k2model.recipe.smoke import smoke
 from tasks.steps import compose_all, gather_parts, list_parts, make_one
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lifecycle import CANARY, PHASES, PYFLYTE, ROOT, command, environment, lifecycle, losses, made
+from tests.smoke import CANARY, PHASES, PYFLYTE, ROOT, command, environment, lifecycle, losses, made
 
 
 def test_ends_with_the_scores_and_the_places_of_what_it_made(finished):

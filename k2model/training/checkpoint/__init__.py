@@ -4,29 +4,26 @@ When to save and on which thread is left to `k2model.training.saver`, the engine
 """
 
 from k2model.training.checkpoint.folder import (
+    CHECKPOINTS,
+    FINAL,
     Checkpoint,
     Progress,
     describe_checkpoint,
-    load_model_state,
-    newest_checkpoint,
-    publish,
-    read_checkpoint,
-    shard_name,
-    write_file,
-)
-from k2model.training.checkpoint.pieces import ALL, MODEL, OPTIMIZER, Columns, Piece, Place, share
-from k2model.training.checkpoint.retention import (
-    CHECKPOINTS,
-    FINAL,
     discard_after,
     is_kept_for_good,
     keep_for_good_only,
     list_checkpoints,
+    load_model_state,
+    newest_checkpoint,
     prune,
+    publish,
+    read_checkpoint,
     remove_checkpoint,
+    shard_name,
     step_folder,
+    write_file,
 )
-from k2model.training.checkpoint.shard import ShardImage
+from k2model.training.checkpoint.shard import ALL, MODEL, OPTIMIZER, Columns, Piece, Place, ShardImage, share
 from k2model.training.checkpoint.tensors import InMemory, NamedTensors, StoredTensors
 
 __all__ = [

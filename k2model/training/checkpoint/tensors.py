@@ -17,8 +17,7 @@ from k2model.artifacts import CorruptArtifact
 from k2model.artifacts.files import Files
 from k2model.artifacts.manifest import remedy
 from k2model.model.parallel import Shard, tensor_dim
-from k2model.training.checkpoint.pieces import ALL, Columns, Place
-from k2model.training.checkpoint.shard import StoredPiece, read_values
+from k2model.training.checkpoint.shard import ALL, Columns, Place, StoredPiece, read_values
 
 
 class NamedTensors(Mapping[str, Tensor]):

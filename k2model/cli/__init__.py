@@ -1,0 +1,1 @@
+"""The `k2` command, one file a group of commands."""

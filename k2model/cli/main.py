@@ -1,0 +1,137 @@
+"""`k2`: look at a lifecycle from the outside. Every command takes `--json` for machines.
+
+Commands import what they need when they run, so that `k2 --help` answers at once.
+"""
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from k2model.cli.data import data
+from k2model.cli.mixture import mixture
+from k2model.cli.sources import ingest, recheck
+from k2model.cli.synth import synth
+from k2model.cli.terminal import as_json_option, console, overrides_option, pairs, records, show, store_option, table
+from k2model.cli.tokenizer import tokenizer
+from k2model.errors import K2Error
+from k2model.settings import recipe_name
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+ARTIFACTS = ("artifact", "state", "made", "seconds", "MB")
+WATCH_SECONDS = 2.0
+
+
+class _Group(click.Group):
+    """Prints our own errors as one message instead of a traceback."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except K2Error as error:
+            click.echo(f"{type(error).__name__}: {error}", err=True)
+            sys.exit(1)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """The K2 lifecycle: what would run, what has run, where it came from, and whether a release is whole."""
+
+
+@main.command()
+@click.argument("recipe", default=recipe_name)
+@overrides_option
+@store_option
+@as_json_option
+def plan(recipe: str, overrides: tuple[str, ...], store: str, as_json: bool) -> None:
+    """Which steps of RECIPE are cached, which would run, and because of what.
+
+    \b
+    k2 plan
+    k2 plan laptop --set phases.sft.optimizer.lr=5e-4
+    """
+    from k2model.lifecycle.plan import dry_run, resolve
+
+    decisions = dry_run(resolve(recipe, pairs(overrides), store))
+    rows = [(d.name, d.action, d.reason or d.uri) for d in decisions]
+    show(("step", "action", "why / where"), rows, as_json)
+
+
+@main.command()
+@store_option
+@as_json_option
+@click.option("--watch", is_flag=True, help=f"Draw it again every {WATCH_SECONDS} s until interrupted.")
+def status(store: str, as_json: bool, watch: bool) -> None:
+    """Trainings and how far they have come; every artifact of the store, oldest first."""
+    from k2model.inspect.artifact import list_artifacts, open_existing
+    from k2model.inspect.trainings import COLUMNS, list_trainings
+
+    opened = open_existing(store)
+    if as_json:
+        numbers = [training.numbers() for training in list_trainings(opened)]
+        click.echo(json.dumps({"trainings": numbers, "artifacts": records(ARTIFACTS, list_artifacts(opened))}))
+    elif watch:
+        _watch(lambda: table(COLUMNS, [training.row() for training in list_trainings(opened)]))
+    else:
+        out = console()
+        if trainings := list_trainings(opened):
+            out.print(table(COLUMNS, [training.row() for training in trainings]), "")
+        out.print(table(ARTIFACTS, list_artifacts(opened)))
+
+
+@main.command()
+@click.argument("reference")
+@store_option
+@as_json_option
+def lineage(reference: str, store: str, as_json: bool) -> None:
+    """What REFERENCE (a step's name, `step/key` or the beginning of a digest) was made from, back to the sources."""
+    from k2model.inspect.artifact import trace
+
+    show(("artifact", "digest", "made from"), trace(store, reference), as_json)
+
+
+@main.command()
+@click.argument("first")
+@click.argument("second")
+@store_option
+@as_json_option
+def compare(first: str, second: str, store: str, as_json: bool) -> None:
+    """Fields in which two artifacts' recipes differ; two `scores` artifacts also by score."""
+    from k2model.inspect.artifact import differences
+
+    show(("field", first, second), differences(store, first, second), as_json)
+
+
+@main.command()
+@click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@as_json_option
+def verify(bundle: Path, as_json: bool) -> None:
+    """Check every file of a release folder against its manifest, offline."""
+    from k2model.release import verify_release
+
+    result = verify_release(bundle)
+    show(("checked", "value"), result.rows(), as_json)
+
+
+main.add_command(mixture)
+main.add_command(data)
+main.add_command(synth)
+main.add_command(tokenizer)
+data.add_command(ingest)
+data.add_command(recheck)
+
+
+def _watch(draw: Callable[[], "Table"]) -> None:
+    from rich.live import Live
+
+    with contextlib.suppress(KeyboardInterrupt), Live(draw(), console=console(), auto_refresh=False) as live:
+        while True:
+            time.sleep(WATCH_SECONDS)
+            live.update(draw(), refresh=True)

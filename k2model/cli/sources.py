@@ -1,0 +1,119 @@
+"""`k2 data ingest`: a source of files tried by itself, before it goes into a recipe.
+
+`k2 data recheck`: a corpus that is there against evaluation items that came later. Only drawing is here.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from k2model.cli.terminal import as_json_option, console, overrides_option, pairs, store_option, table
+from k2model.settings import recipe_name
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+
+@click.command()
+@click.argument("location")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="An empty folder for what is made.")
+@click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Set one field of the source.")
+@click.option("--processes", default=1, show_default=True, help="How many parts are read at once.")
+@as_json_option
+def ingest(location: str, out: Path, settings: tuple[str, ...], processes: int, as_json: bool) -> None:
+    """Read a source by itself: what documents it gives, and what is wrong with it.
+
+    LOCATION is a file, folder or glob, here or on s3://. FIELDs are those of a recipe's source.
+
+    \b
+    k2 data ingest 'web/*.jsonl.zst' --out /tmp/web --set fields.text=content --set licence=ODC-By-1.0
+    """
+    from rich.markup import escape
+
+    from k2model.ingest import ingest_source
+    from k2model.recipe import apply_overrides
+    from k2model.recipe.schema import SourceConfig
+
+    plain = SourceConfig("source", location=location, domain="prose", licence="unknown")
+    counts = ingest_source(apply_overrides(plain, pairs(settings)), out, processes=processes)
+    if as_json:
+        click.echo(json.dumps(counts))
+        return
+    shown = [(name, escape(str(value))) for name, value in counts.items() if name != "samples"]
+    console().print(table(("count", "value"), shown))
+    samples = [(reason, *sample) for reason, several in counts["samples"].items() for sample in several]
+    if samples:
+        rows = [tuple(escape(str(cell)) for cell in sample) for sample in samples]
+        console().print("", table(("quarantined", "file", "row", "why", "text"), rows))
+
+
+COLUMNS = ("items", "number", "found", "documents that hold one")
+
+
+@click.command()
+@click.argument("reference")
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@click.option("--recipe", default=recipe_name, show_default="$K2_RECIPE", help="Whose rules and sources are meant.")
+@click.option("-n", "--n", "n", type=click.IntRange(0), default=5, show_default=True, help="Matches to show.")
+@click.option(
+    "--processes", type=click.IntRange(1), default=1, show_default=True, help="How many parts are read at once."
+)
+@overrides_option
+@store_option
+@as_json_option
+def recheck(
+    reference: str,
+    files: tuple[str, ...],
+    recipe: str,
+    n: int,
+    processes: int,
+    overrides: tuple[str, ...],
+    store: str,
+    as_json: bool,
+) -> None:
+    """Which training documents of REFERENCE hold items of FILES: further benchmarks, JSONL or Parquet.
+
+    The corpus stays as it is. To leave the documents out of the next one, name the files in the recipe's
+    corpus.decontamination.external. A row of FILES has a prompt and an answer; --set names other fields.
+
+    \b
+    k2 data recheck corpus_valid mmlu.jsonl --set corpus.decontamination.prompt_field=question
+    """
+    from k2model.curation.recheck import recheck
+    from k2model.inspect.artifact import LookingError, hold
+    from k2model.recipe import load_recipe
+
+    holding = hold(reference, store)
+    config = load_recipe(recipe, pairs(overrides)).corpus
+    found = recheck(holding.folder(), files, config, processes)
+    if not found.read:
+        raise LookingError(
+            f"{holding.name} has no training documents of sources of {recipe} that are compared with items; "
+            "name a corpus (corpus or corpus_valid) and, by --recipe, the recipe it is of"
+        )
+    if as_json:
+        facts = {"name": holding.name, "read": found.read, "documents": found.documents, "families": found.families}
+        click.echo(json.dumps(facts | {"matches": found.matches()[:n]}))
+        return
+    rows = [(name, one["items"], one["touched"], one["removed"]) for name, one in found.families.items()]
+    out = console()
+    out.print(f"[bold]{holding.name}[/]  {found.documents:,} of {found.read:,} documents hold an item\n")
+    out.print(table(COLUMNS, rows))
+    for match in found.matches()[:n]:
+        out.print("", _drawn(match))
+
+
+def _drawn(match: dict[str, Any]) -> "Text":
+    """The shared span in its document and in its item, marked."""
+    from rich.text import Text
+
+    shown = Text(
+        f"document {match['document_id']} has {match['coverage']:.0%} of {match['family']} {match['item_id']}\n", "cyan"
+    )
+    for name in ("document", "item"):
+        side = match[name]
+        shown.append(f"  {name}: ", "dim").append(side["before"]).append(side["match"], "bold yellow")
+        shown.append(f"{side['after']}\n")
+    return shown

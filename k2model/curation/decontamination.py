@@ -1,0 +1,186 @@
+"""Training documents that hold evaluation items: by key, and in natural words by shared runs of words.
+
+A document is contaminated when one of its keys is an item's key, or when it shares words (`overlap`) with an item that
+holds out. For every item it is counted how many documents have gone for it, how many that overlap with it are still
+there (items of trained wordings are meant to be), and how much of it one document covered, so that a score can be read
+beside its overlap.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from k2model.curation.hashing import Ints
+from k2model.curation.overlap import EvaluationItem, ItemFile, ItemIndex, Overlaps, external, registered
+from k2model.curation.texts import Texts
+from k2model.recipe.curation import DecontaminationConfig
+
+BY_KEY, BY_WORDS = "item_key", "item_words"
+_AROUND = 80  # characters shown on both sides of a span
+
+TALLY_SCHEMA = pa.schema(
+    [
+        pa.field("family", pa.string(), nullable=False),
+        pa.field("item", pa.string(), nullable=False),
+        pa.field("holds_out", pa.bool_(), nullable=False),
+        pa.field("removed", pa.int64(), nullable=False),  # training documents that went for it
+        pa.field("kept", pa.int64(), nullable=False),  # training documents that overlap with it and stay
+        pa.field("removed_coverage", pa.float64(), nullable=False),  # most of its words that one document held
+        pa.field("kept_coverage", pa.float64(), nullable=False),
+    ]
+)
+
+
+class Match(NamedTuple):
+    """A document and an item: the characters [start, end) they share on both sides; a key covers the whole item."""
+
+    row: int
+    item: EvaluationItem
+    rule: str
+    coverage: float
+    text_span: tuple[int, int]
+    item_span: tuple[int, int]
+
+    def shown(self, document: str, text: str) -> dict[str, Any]:
+        """For a person, with the text around the span on both sides; `document` names it."""
+        sides = (("document", text, self.text_span), ("item", self.item.text, self.item_span))
+        return {
+            "rule": self.rule,
+            "family": self.item.family,
+            "item_id": self.item.id,
+            "document_id": document,
+            "coverage": round(self.coverage, 4),
+            **{name: _around(whole, *span) for name, whole, span in sides},
+        }
+
+
+class Decontamination:
+    """The items of a corpus and of further files, ready to judge batches of documents."""
+
+    def __init__(self, items: Iterable[EvaluationItem], config: DecontaminationConfig):
+        self.index = ItemIndex(list(items), config)
+        self.items: Sequence[EvaluationItem] = self.index.items
+        self._by_key = {item.key: number for number, item in reversed(list(enumerate(self.items))) if item.key}
+        self._keys = pa.array(list(self._by_key), type=pa.string())
+        self._holds_out = np.array([item.holds_out for item in self.items], dtype=bool)
+
+    def judge(self, table: pa.Table, by_words: bool, tally: "Tally") -> list[Match]:
+        """The first match of every contaminated row, in the order of rows; counts all overlaps into `tally`."""
+        gone = {row: Match(row, self.items[item], BY_KEY, 1.0, (0, 0), (0, len(self.items[item].text)))
+                for row, item in self._keyed(table["key"])}  # fmt: skip
+        found = self._words(table["text"]) if by_words else self.index.overlaps(Texts.of([]))
+        for at in np.flatnonzero(self._holds_out[found.item]):
+            gone.setdefault(int(found.text[at]), self._match(found, int(at)))
+        removed = np.zeros(table.num_rows, dtype=bool)
+        removed[list(gone)] = True
+        tally.count(found.item, found.coverage, removed[found.text])
+        seen = set(zip(found.text.tolist(), found.item.tolist(), strict=True))
+        keyed = [(row, item) for row, item in self._keyed(table["key"]) if (row, item) not in seen]
+        tally.count(
+            np.array([item for _, item in keyed], dtype=np.int64), np.ones(len(keyed)), np.ones(len(keyed), bool)
+        )
+        return [gone[row] for row in sorted(gone)]
+
+    def _keyed(self, keys: pa.ChunkedArray) -> list[tuple[int, int]]:
+        """(row, item) of every row one of whose keys, one a line, is an item's."""
+        if not len(self._keys):
+            return []
+        lists = pc.split_pattern(keys.combine_chunks(), "\n")
+        found = pc.index_in(lists.flatten(), value_set=self._keys)
+        rows = pc.list_parent_indices(lists).filter(pc.is_valid(found))
+        items = list(self._by_key.values())
+        first: dict[int, int] = {}
+        for row, index in zip(rows.to_pylist(), found.drop_null().to_pylist(), strict=True):
+            first.setdefault(row, items[index])
+        return sorted(first.items())
+
+    def _words(self, texts: pa.ChunkedArray) -> Overlaps:
+        return self.index.overlaps(Texts(texts.combine_chunks()))
+
+    def _match(self, found: Overlaps, at: int) -> Match:
+        spans = (
+            (int(found.text_start[at]), int(found.text_end[at])),
+            (int(found.item_start[at]), int(found.item_end[at])),
+        )
+        item = self.items[int(found.item[at])]
+        return Match(int(found.text[at]), item, BY_WORDS, float(found.coverage[at]), *spans)
+
+
+class Tally:
+    """For every item: documents that went for it and that stayed beside it, and the largest coverage of each."""
+
+    def __init__(self, items: Sequence[EvaluationItem]):
+        self.items = items
+        self.documents = np.zeros((2, len(items)), dtype=np.int64)  # kept, removed
+        self.coverage = np.zeros((2, len(items)))
+
+    def count(self, items: Ints, coverage: "np.ndarray", removed: "np.ndarray") -> None:
+        side = removed.astype(np.int64)
+        np.add.at(self.documents, (side, items), 1)
+        np.maximum.at(self.coverage, (side, items), coverage)
+
+    def table(self) -> pa.Table:
+        """All items with their counts, in order."""
+        (kept, removed), (kept_coverage, removed_coverage) = self.documents, np.round(self.coverage, 6)
+        columns = [
+            [item.family for item in self.items],
+            [item.id for item in self.items],
+            [item.holds_out for item in self.items],
+            removed,
+            kept,
+            removed_coverage,
+            kept_coverage,
+        ]
+        return pa.table([pa.array(column) for column in columns], schema=TALLY_SCHEMA)
+
+    def save(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(self.table(), path, compression="zstd")
+
+    def merge(self, other: "Tally") -> None:
+        """Add the counts of another tally of the same items."""
+        self.documents += other.documents
+        np.maximum(self.coverage, other.coverage, out=self.coverage)
+
+    def add(self, path: Path) -> None:
+        """Add the counts of a saved tally of the same items."""
+        table = pq.read_table(path, schema=TALLY_SCHEMA)
+        self.documents += np.stack([table["kept"].to_numpy(), table["removed"].to_numpy()])
+        more = np.stack([table["kept_coverage"].to_numpy(), table["removed_coverage"].to_numpy()])
+        np.maximum(self.coverage, more, out=self.coverage)
+
+
+@lru_cache(maxsize=2)
+def decontamination(corpus: Path, config: DecontaminationConfig, files: tuple[ItemFile, ...]) -> Decontamination:
+    """Of the items registered in a corpus folder and those of further files; kept by each process."""
+    return Decontamination([*registered(corpus), *external(files, config)], config)
+
+
+def detail(match: Match) -> str:
+    """What the table of rejects says of it: family, item, coverage and the spans on both sides, as JSON."""
+    return json.dumps(
+        {
+            "family": match.item.family,
+            "item": match.item.id,
+            "coverage": round(match.coverage, 4),
+            "document_span": match.text_span,
+            "item_span": match.item_span,
+        }
+    )
+
+
+def _around(text: str, start: int, end: int) -> dict[str, Any]:
+    return {
+        "start": start,
+        "end": end,
+        "before": text[max(0, start - _AROUND) : start],
+        "match": text[start:end],
+        "after": text[end : end + _AROUND],
+    }

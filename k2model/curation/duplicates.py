@@ -1,0 +1,260 @@
+"""Links between documents by their numbers, (document, the earlier one it copies): their files, and what they join.
+
+Finding copies over the whole corpus, from signatures alone: first exact ones, then near ones.
+
+Documents go by their number in the order of priority (`Numbering`). Each function makes one file of links, (document,
+the earlier one it copies), and can run anywhere, in any order:
+
+    exact_links   a slice of all hashes
+    band_links    a slice of the keys of all bands, among documents that are no exact copies
+    near_links    the links of all slices; which documents stay
+
+A slice is every hash or key of one remainder, so that equal ones are in one slice; it holds those of all bands, because
+what is read for one band is of use for the others. Memory is bounded by a slice (beside a byte a document, for what is
+an exact copy), and in `near_links` by the documents that have a look-alike. A near copy is similar to the document that
+stands for it, not only to a copy of a copy: a chain of small differences makes no cluster.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from k2model.curation import minhash
+from k2model.curation.hashing import Hashes, Ints
+from k2model.curation.parts import Numbering, Span, batches
+from k2model.curation.signatures import BANDS, SIGNATURES, SKETCHES, Signed, band_columns, unpacked
+from k2model.curation.texts import Flags
+from k2model.recipe.schema import CorpusConfig
+
+LINK_SCHEMA = pa.schema([pa.field("document", pa.int64(), nullable=False), pa.field("original", pa.int64(), False)])
+
+
+def read_links(paths: Sequence[Path]) -> tuple[Ints, Ints]:
+    """(documents, originals) of several files."""
+    tables = [pq.read_table(path, schema=LINK_SCHEMA) for path in paths]
+    table = pa.concat_tables(tables) if tables else LINK_SCHEMA.empty_table()
+    return table["document"].to_numpy(), table["original"].to_numpy()
+
+
+def write_links(path: Path, documents: Ints, originals: Ints) -> int:
+    """Each link once, in order; returns how many there are."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    order = np.lexsort((originals, documents))
+    documents, originals = documents[order], originals[order]
+    fresh = np.ones(len(documents), dtype=bool)
+    fresh[1:] = (documents[1:] != documents[:-1]) | (originals[1:] != originals[:-1])
+    columns = [pa.array(side[fresh], type=pa.int64()) for side in (documents, originals)]
+    pq.write_table(pa.table(columns, schema=LINK_SCHEMA), path, compression="zstd")
+    return int(fresh.sum())
+
+
+def components(root: Ints, one: Ints, other: Ints) -> Ints:
+    """For each node the smallest node that edges join it with: hooking and pointer jumping.
+
+    `root` is what this gave for earlier edges, or every node's own number.
+    """
+    root = root.copy()
+    while len(one):
+        low, high = np.minimum(root[one], root[other]), np.maximum(root[one], root[other])
+        if (low == high).all():
+            break
+        np.minimum.at(root, high, low)
+        while not np.array_equal(root, root[root]):
+            root = root[root]
+    return root
+
+
+SLICE_ROWS = 16_000_000  # hashes or keys in a slice: some 50 bytes each while they are sorted
+#: Documents in a band (in a cluster of bands) that the others are compared with: a bound on work, not on memory.
+BAND_LEADERS, CLUSTER_LEADERS = 64, 1_024
+_SKETCHES = 1 << 22  # held at a time: half a gigabyte
+_PAIRS = 1 << 18  # sketches compared at a time
+_ROWS = 1 << 16  # signatures read at a time
+
+
+def slices_for(rows: int, slice_rows: int = SLICE_ROWS) -> int:
+    """Into how many slices so many hashes or keys are cut."""
+    return max(1, -(-rows // slice_rows))
+
+
+def exact_slices(numbering: Numbering, slice_rows: int = SLICE_ROWS) -> int:
+    """Slices of the hashes of all documents."""
+    return slices_for(numbering.documents, slice_rows)
+
+
+def band_slices(
+    numbering: Numbering, natural: Iterable[str], config: CorpusConfig, slice_rows: int = SLICE_ROWS
+) -> int:
+    """Slices of the keys of all bands of the documents of the `natural` sources."""
+    documents = sum(end - start for _, start, end in _of(numbering, natural))
+    return slices_for(documents * len(band_columns(config)), slice_rows)
+
+
+def exact_links(signed: Signed, out: Path, part: int = 0, parts: int = 1) -> dict[str, float]:
+    """Links of documents to the first with equal text, for the `part`-th of `parts` slices of all hashes."""
+    one, two, number = _hashes(signed, part, parts)
+    order = np.lexsort((two, one))  # stable: equal hashes stay in the order of their numbers
+    one, two, number = one[order], two[order], number[order]
+    same = np.zeros(len(number), dtype=bool)
+    same[1:] = (one[1:] == one[:-1]) & (two[1:] == two[:-1])
+    firsts = number[~same][np.cumsum(~same) - 1] if len(number) else number
+    return {"links": float(write_links(out, number[same], firsts[same]))}
+
+
+def band_links(
+    signed: Signed, natural: Iterable[str], config: CorpusConfig, exact: Sequence[Path], out: Path,
+    part: int = 0, parts: int = 1,
+) -> dict[str, float]:  # fmt: skip
+    """Links of documents of the `natural` sources to an earlier one with the same key of a band and a sketch as
+    similar as the threshold, for the `part`-th of `parts` slices of all keys."""
+    copies = _copies(exact, signed.numbering.documents)
+    key, number = _keys(signed, _of(signed.numbering, natural), band_columns(config), copies, part, parts)
+    order = np.argsort(key, kind="stable")
+    key, number = key[order], number[order]
+    again = np.zeros(len(key) + 1, dtype=bool)
+    again[1:-1] = key[1:] == key[:-1]
+    meets = again[1:] | again[:-1]
+    groups = np.cumsum(~again[:-1])[meets]  # the keys of different bands differ
+    links = _leaders(signed, number[meets], groups, config.near_duplicate_threshold, BAND_LEADERS)
+    return {"links": float(write_links(out, *links))}
+
+
+def near_links(signed: Signed, config: CorpusConfig, bands: Sequence[Path], out: Path) -> dict[str, float]:
+    """Links of near copies to the document that stays: in each cluster of linked documents, taken in order, one
+    stays unless it is similar to one that stays."""
+    numbers = np.zeros(0, dtype=np.int64)
+    for path in bands:
+        numbers = np.unique(np.concatenate([numbers, *read_links([path])]))
+    clusters = np.arange(len(numbers))
+    for path in bands:
+        documents, originals = (np.searchsorted(numbers, side) for side in read_links([path]))
+        clusters = components(clusters, documents, originals)
+    order = np.argsort(clusters, kind="stable")
+    links = _leaders(signed, numbers[order], clusters[order], config.near_duplicate_threshold, CLUSTER_LEADERS)
+    return {"links": float(write_links(out, *links)), "clusters": float(len(np.unique(clusters)))}
+
+
+def _hashes(signed: Signed, part: int, parts: int) -> tuple[Hashes, Hashes, Ints]:
+    """Both halves of every hash of a slice, and the number of its document, in the order of numbers."""
+    high, low, numbers = list[Hashes](), list[Hashes](), list[Ints]()
+    folder = signed.folder(SIGNATURES, signed.numbering.places)
+    for place, start, _ in signed.numbering.spans():
+        for batch in batches(place.file(folder), ["exact"], _ROWS):
+            words = unpacked(batch.column("exact")).view(np.uint64)
+            chosen = np.flatnonzero(words[:, 0] % np.uint64(parts) == part)
+            high.append(words[chosen, 0])
+            low.append(words[chosen, 1])
+            numbers.append(chosen + start)
+            start += batch.num_rows
+    return _joined(high, np.uint64), _joined(low, np.uint64), _joined(numbers, np.int64)
+
+
+def _keys(
+    signed: Signed, spans: Sequence[Span], columns: Sequence[str], copies: Flags, part: int, parts: int
+) -> tuple[Hashes, Ints]:
+    """The keys of all bands in a slice, of documents that are no copies, with their numbers and in their order."""
+    keys, numbers = list[Hashes](), list[Ints]()
+    folder = signed.folder(BANDS, [place for place, _, _ in spans])
+    for place, start, _ in spans:
+        for batch in batches(place.file(folder), [*columns, "near"], _ROWS):
+            near = batch.column("near").to_numpy(zero_copy_only=False)
+            rows = np.flatnonzero(near & ~copies[start : start + batch.num_rows])
+            found = np.stack([batch.column(name).to_numpy()[rows] for name in columns], axis=1)
+            chosen = found % np.uint64(parts) == part
+            keys.append(found[chosen])  # row by row, so that the numbers ascend
+            numbers.append(np.broadcast_to(rows[:, None] + start, found.shape)[chosen])
+            start += batch.num_rows
+    return _joined(keys, np.uint64), _joined(numbers, np.int64)
+
+
+def leaders(sketches: minhash.Sketches, whose: Ints, groups: Ints, threshold: float, most: int) -> Ints:
+    """For each row of sorted `groups` the row it is similar to, or its own: in each group the first row leads, takes
+    those similar to it, and the first of the others leads next, at most `most` times.
+
+    `whose` is the sketch of each row."""
+    leader = np.arange(len(groups))
+    left = np.arange(len(groups))
+    for _ in range(most):
+        _, first, sizes = np.unique(groups[left], return_index=True, return_counts=True)
+        heads = np.repeat(left[first], sizes)
+        followers = left != heads
+        left, heads = left[followers], heads[followers]
+        if not len(left):
+            break
+        similar = _similar(sketches, whose[left], whose[heads], threshold)
+        leader[left[similar]] = heads[similar]
+        left = left[~similar]
+    return leader
+
+
+def _similar(sketches: minhash.Sketches, one: Ints, other: Ints, threshold: float) -> "np.ndarray":
+    parts = [
+        minhash.similarity(sketches[one[i : i + _PAIRS]], sketches[other[i : i + _PAIRS]]) >= threshold
+        for i in range(0, len(one), _PAIRS)
+    ]
+    return np.concatenate(parts)
+
+
+def _leaders(signed: Signed, numbers: Ints, groups: Ints, threshold: float, most: int) -> tuple[Ints, Ints]:
+    """Links among documents `numbers` of sorted `groups`, by their sketches."""
+    documents, originals = list[Ints](), list[Ints]()
+    for chosen in whole_groups(groups, _SKETCHES):
+        own = numbers[chosen]
+        wanted, where = np.unique(own, return_inverse=True)
+        leader = leaders(read_rows(signed, SKETCHES, wanted, "sketch"), where, groups[chosen], threshold, most)
+        followers = np.flatnonzero(leader != np.arange(len(leader)))
+        documents.append(own[followers])
+        originals.append(own[leader[followers]])
+    return _joined(documents, np.int64), _joined(originals, np.int64)
+
+
+def read_rows(signed: Signed, kind: str, numbers: Ints, column: str) -> "np.ndarray":
+    """A column of the signatures of the documents with these sorted numbers; bytes come as [documents, width].
+
+    Only the files that hold one of them are fetched."""
+    numbering = signed.numbering
+    cuts = np.searchsorted(numbers, numbering.bounds)
+    holding = np.flatnonzero(np.diff(cuts))
+    folder = signed.folder(kind, [numbering.places[index] for index in holding])
+    found = []
+    for index in holding:
+        own = numbers[cuts[index] : cuts[index + 1]] - numbering.bounds[index]
+        start = 0
+        for batch in batches(numbering.places[index].file(folder), [column], _ROWS):
+            low, high = np.searchsorted(own, [start, start + batch.num_rows])
+            if high > low:
+                taken = batch.column(column).take(pa.array(own[low:high] - start))
+                binary = pa.types.is_fixed_size_binary(taken.type)
+                found.append(unpacked(taken).copy() if binary else taken.to_numpy(zero_copy_only=False))
+            start += batch.num_rows
+    return np.concatenate(found) if found else np.zeros((0, 1), dtype=np.uint8)
+
+
+def _copies(exact: Sequence[Path], documents: int) -> Flags:
+    """By number, whether a document is an exact copy of an earlier one."""
+    copies = np.zeros(documents, dtype=bool)
+    for path in exact:
+        copies[read_links([path])[0]] = True
+    return copies
+
+
+def _of(numbering: Numbering, sources: Iterable[str]) -> list[Span]:
+    wanted = frozenset(sources)
+    return [span for span in numbering.spans() if span[0].source in wanted]
+
+
+def _joined(arrays: Sequence["np.ndarray"], dtype: type) -> "np.ndarray":
+    return np.concatenate(arrays) if arrays else np.zeros(0, dtype=dtype)
+
+
+def whole_groups(groups: Ints, most: int) -> Iterable[slice]:
+    """Slices of a sorted array of about `most` entries that do not cut a group."""
+    start = 0
+    while start < len(groups):
+        last = groups[min(start + most, len(groups)) - 1]
+        stop = int(np.searchsorted(groups, last, side="right"))
+        yield slice(start, stop)
+        start = stop

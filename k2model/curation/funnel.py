@@ -1,0 +1,157 @@
+"""The account of a whole curation, `curation.json`: what each step left of every source, and what each rule took."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from k2model.curation import clean, selection
+from k2model.curation.account import Account, merged, read_account
+from k2model.curation.decontamination import Tally, decontamination
+from k2model.curation.overlap import ItemFile
+from k2model.curation.parts import SIDES, Place
+from k2model.errors import CorpusError
+from k2model.recipe.mixtures import BUCKETS
+from k2model.recipe.schema import CorpusConfig
+
+STEPS = (*clean.STEPS, *selection.STEPS)
+BYTES_PER_TOKEN = 3  # an estimate, as validation makes it before there is a tokenizer
+MATCHES = 24  # shown of all contamination found
+
+Accounts = Mapping[tuple[str, str], Account]
+
+
+def summarise(
+    raw: Path, parts: Path, folder: Path, places: Sequence[Place], config: CorpusConfig,
+    items: tuple[ItemFile, ...],
+) -> dict[str, float]:  # fmt: skip
+    """Write `curation.json` and `contamination.parquet` into `folder` from what `select_part` wrote below `parts`.
+
+    `items` are those that it was given.
+    Returns counts. Raises CorpusError when a source has no training document left.
+    """
+    accounts = {
+        (side, source.name): merged(
+            read_account(place.file(parts / clean.ACCOUNT, ".json"))
+            for place in places
+            if (place.side, place.source) == (side, source.name)
+        )
+        for side in SIDES
+        for source in config.sources
+    }
+    _refuse_empty(accounts)
+    tally = Tally(decontamination(raw, config.decontamination, items).items)
+    for place in places:
+        if place.side == "train":
+            tally.add(place.file(parts / selection.CONTAMINATION))
+    tally.save(folder / "contamination.parquet")
+    content = json.dumps(report(accounts, tally), indent=1, ensure_ascii=False)
+    (folder / "curation.json").write_text(content + "\n", encoding="utf-8")
+    return _stats(accounts)
+
+
+def report(accounts: Accounts, tally: Tally) -> dict[str, Any]:
+    """JSON: `train` and `heldout` by source with `steps` and `rejects`, then what concerns all."""
+    total = merged(accounts.values())
+    made: dict[str, Any] = {side: {} for side in ("train", "heldout")}
+    for (side, source), account in accounts.items():
+        made[side][source] = _source(account)
+    made["duplicates"] = _histogram(accounts)
+    made["normalised_documents"] = total.counts["normalised"]
+    made["personal_data"] = total.named("pii")
+    made["decontamination"] = {"families": families(tally), "matches": _matches(accounts)}
+    return made
+
+
+def families(tally: Tally) -> dict[str, dict[str, Any]]:
+    """By family of items: how many there are, how many any training document overlaps with, and the documents."""
+    kept, removed = tally.documents
+    made: dict[str, dict[str, Any]] = {}
+    for number, item in enumerate(tally.items):
+        entry = made.setdefault(
+            item.family,
+            {"items": 0, "holds_out": item.holds_out, "touched": 0, "overlapping": 0, "removed": 0, "kept": 0},
+        )
+        entry["items"] += 1
+        entry["touched"] += int(kept[number] + removed[number] > 0)
+        entry["overlapping"] += int(kept[number] > 0)
+        entry["removed"] += int(removed[number])
+        entry["kept"] += int(kept[number])
+    return dict(sorted(made.items()))
+
+
+def read_overlap(corpus: Path) -> dict[str, float]:
+    """By family the share of its items that a training document left in the corpus overlaps with."""
+    table = pq.read_table(corpus / "contamination.parquet", columns=["family", "kept"])
+    items: Counter[str] = Counter(table["family"].to_pylist())
+    touched = Counter(
+        family for family, kept in zip(table["family"].to_pylist(), table["kept"].to_pylist(), strict=True) if kept
+    )
+    return {family: touched[family] / count for family, count in sorted(items.items())}
+
+
+def _source(account: Account) -> dict[str, Any]:
+    documents, octets = account.named("documents"), account.named("bytes")
+    steps = {
+        step: {
+            "documents": documents.get(step, 0),
+            "bytes": octets.get(step, 0),
+            "tokens": octets.get(step, 0) // BYTES_PER_TOKEN,
+        }
+        for step in STEPS
+    }
+    rejects = {
+        rule: {"documents": count, "samples": account.texts(rule)} for rule, count in account.named("rejects").items()
+    }
+    extra = {name: account.named(key) for name, key in (("personal_data", "pii"), ("languages", "languages"))}
+    return {"steps": steps, "rejects": rejects, **{name: counts for name, counts in extra.items() if counts}}
+
+
+def _histogram(accounts: Accounts) -> dict[str, dict[str, int]]:
+    """Training documents by how many copies they stand for, in K2's buckets, for each source and in all."""
+    own = {source: account.named("bucket") for (side, source), account in accounts.items() if side == "train"}
+    everything: Counter[str] = Counter()
+    for counts in own.values():
+        everything.update(counts)
+    return {
+        source: {name: counts.get(name, 0) for name in BUCKETS} for source, counts in {"all": everything, **own}.items()
+    }
+
+
+def _matches(accounts: Accounts) -> list[dict[str, Any]]:
+    """A seeded sample of what was taken for contamination, with both texts, for a person to judge."""
+    found = sorted(
+        (key, source, text)
+        for (_, source), account in accounts.items()
+        for key, text in account.samples.get(selection.MATCH, ())
+    )
+    return [{"source": source, **json.loads(text)} for _, source, text in found[:MATCHES]]
+
+
+def _refuse_empty(accounts: Accounts) -> None:
+    for (side, source), account in accounts.items():
+        if side == "train" and not account.counts[f"documents/{STEPS[-1]}"]:
+            told = json.dumps(_source(account)["rejects"], ensure_ascii=False)[:600]
+            raise CorpusError(
+                f"corpus source '{source}' has no training document left after curation: {told}. Raise its number of "
+                "documents, or loosen corpus.near_duplicate_threshold, min_characters, max_characters or its profile"
+            )
+
+
+def _stats(accounts: Accounts) -> dict[str, float]:
+    trained = merged(account for (side, _), account in accounts.items() if side == "train")
+    total = merged(accounts.values())
+
+    def rejected(*rules: str) -> float:
+        return float(sum(total.counts[f"rejects/{rule}"] for rule in rules))
+
+    return {
+        "documents": float(trained.counts[f"documents/{STEPS[-1]}"]),
+        "bytes": float(trained.counts[f"bytes/{STEPS[-1]}"]),
+        "exact_duplicates": rejected("exact_duplicate"),
+        "near_duplicates": rejected("near_duplicate"),
+        "contaminated": rejected("item_key", "item_words"),
+    }

@@ -1,0 +1,212 @@
+"""How much a text repeats itself: lines, paragraphs and n-grams of words, in shares of its characters.
+
+The measures of Gopher (Rae et al. 2021, arXiv 2112.11446, table A1). "Repeated" counts every occurrence but the
+first; characters are those of words for n-grams, and each is counted once however many n-grams cover it.
+
+What quality rules bound: measures of every text of a batch at once, by name.
+
+Words are runs of letters, digits and underscores; lines and paragraphs are not blank. Shares lie in 0..1 and
+are 0 where there is nothing to share. Sources: Gopher (Rae et al. 2021), C4 (Raffel et al. 2020), FineWeb
+(Penedo et al. 2024).
+"""
+
+import difflib
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from k2model.curation.hashing import Ints, first_occurrence
+from k2model.curation.texts import ALNUM, ALPHA, DIGIT, SPACE, UPPER, Numbers, Spans, Texts, sums
+from k2model.errors import CorpusError
+
+
+def repeated_spans(texts: Texts, spans: Spans, of_characters: bool) -> Numbers:
+    """The share of the spans (lines, paragraphs), or of their characters, in spans seen before in the text."""
+    keys = texts.owned(texts.code_hashes.of(spans.starts, spans.ends), spans.owners)
+    repeated = first_occurrence(keys) != np.arange(len(keys))
+    weights = spans.ends - spans.starts if of_characters else np.ones(len(keys), dtype=np.int64)
+    return sums(weights * repeated, spans.bounds) / np.maximum(1, sums(weights, spans.bounds))
+
+
+class Occurrences(NamedTuple):
+    """Of n-grams that a text has at least twice: first word and text of each, and the occurrence that came first."""
+
+    starts: Ints
+    owners: Ints
+    first: Ints
+
+
+def occurrences(texts: Texts, width: int) -> Occurrences:
+    """Of the n-grams of `width` words. They begin where those of `width` - 1 words occur twice, so that each width
+    looks at the few places the narrower one has left."""
+    if width in texts.repeated:
+        return texts.repeated[width]
+    if width <= 2:
+        keys, starts, owners = texts.ngrams(width)
+    else:
+        narrower = occurrences(texts, width - 1)
+        fits = narrower.starts + width <= texts.words.bounds[narrower.owners + 1]
+        starts, owners = narrower.starts[fits], narrower.owners[fits]
+        keys = texts.runs(starts, width)
+    first = first_occurrence(texts.owned(keys, owners))
+    twice = (np.bincount(first, minlength=len(first)) > 1)[first]
+    place = np.cumsum(twice) - 1
+    texts.repeated[width] = Occurrences(starts[twice], owners[twice], place[first[twice]])
+    return texts.repeated[width]
+
+
+def top_ngram(texts: Texts, width: int) -> Numbers:
+    """The share of the words' characters in the most frequent n-gram, the longest of those as frequent.
+
+    0 when no n-gram occurs twice."""
+    starts, owners, first = occurrences(texts, width)
+    counts = np.bincount(first, minlength=len(first))
+    lengths = texts.word_characters
+    covered = lengths[starts + width] - lengths[starts]
+    order = np.lexsort((covered, counts, owners))
+    best = order[np.flatnonzero(np.diff(owners[order], append=-1))] if len(order) else order
+    shares = np.zeros(texts.count)
+    shares[owners[best]] = counts[best] * covered[best]
+    return np.minimum(1.0, shares / np.maximum(1, np.diff(lengths[texts.words.bounds])))
+
+
+def repeated_ngrams(texts: Texts, width: int) -> Numbers:
+    """The share of the words' characters that lie in n-grams seen before in the text."""
+    starts, owners, first = occurrences(texts, width)
+    again = first != np.arange(len(first))
+    starts, owners = starts[again], owners[again]
+    ends = np.minimum(starts + width, np.append(starts[1:], len(texts.words.starts)))  # where the next one begins
+    before = texts.word_characters
+    covered = np.bincount(owners, before[ends] - before[starts], texts.count)
+    return covered / np.maximum(1, np.diff(before[texts.words.bounds]))
+
+
+Measure = Callable[[Texts], Numbers]
+SHORT_LINE = 30  # characters, FineWeb
+_BULLETS = "•‣▶◀◦■□▪▫–-*"
+_ENDINGS = ".!?\"'”’。！？؟…"
+
+
+def measure(name: str, texts: Texts, stop_words: Iterable[str] = ()) -> Numbers:
+    """One number for every text. Raises CorpusError for a name that is not in `MEASURES`."""
+    if name == "stop_words":
+        return distinct_words(texts, stop_words)
+    if name not in MEASURES:
+        known = [*MEASURES, "stop_words"]
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}"
+        raise CorpusError(f"a quality rule bounds the measure '{name}', which does not exist; {hint}")
+    return MEASURES[name](texts)
+
+
+def distinct_words(texts: Texts, wanted: Iterable[str]) -> Numbers:
+    """How many of the words `wanted` occur in each text, whatever their case."""
+    found = np.zeros(texts.count)
+    keys = Texts.of(sorted(wanted)).word_values
+    hits = np.isin(texts.word_values, keys)
+    owners, values = texts.words.owners[hits], texts.word_values[hits]
+    for key in keys:
+        found[np.unique(owners[values == key])] += 1
+    return found
+
+
+def _words(texts: Texts) -> Numbers:
+    return texts.words.counts.astype(np.float64)
+
+
+def _characters(texts: Texts) -> Numbers:
+    return np.diff(texts.bounds).astype(np.float64) - 1
+
+
+def _mean_word_length(texts: Texts) -> Numbers:
+    return _per(sums(texts.words.ends - texts.words.starts, texts.words.bounds), _words(texts))
+
+
+def _visible_share(wanted: int, holds: bool, texts: Texts) -> Numbers:
+    """The share of characters that are not white space and are (or are not) of a class."""
+    visible = (texts.classes & SPACE) == 0
+    return _per(texts.sums(visible & (((texts.classes & wanted) != 0) == holds)), texts.sums(visible))
+
+
+def _alphabetic_words(texts: Texts) -> Numbers:
+    letters = np.concatenate([[0], np.cumsum((texts.classes & ALPHA) != 0)])
+    having = letters[texts.words.ends] > letters[texts.words.starts]
+    return _per(sums(having, texts.words.bounds), _words(texts))
+
+
+def _hashes_per_word(texts: Texts) -> Numbers:
+    return _per(texts.sums(texts.codes == ord("#")), _words(texts))
+
+
+def _ellipses(texts: Texts) -> "np.ndarray":
+    """Whether an ellipsis ends at a character: `…` or the third of three full stops."""
+    dots = texts.codes == ord(".")
+    three = np.zeros_like(dots)
+    three[2:] = dots[2:] & dots[1:-1] & dots[:-2]
+    fourth = np.zeros_like(dots)
+    fourth[1:] = three[:-1]
+    return (three & ~fourth) | (texts.codes == ord("…"))
+
+
+def _ellipses_per_word(texts: Texts) -> Numbers:
+    return _per(texts.sums(_ellipses(texts)), _words(texts))
+
+
+def _line_share(chosen: "np.ndarray", texts: Texts) -> Numbers:
+    return _per(sums(chosen, texts.lines.bounds), texts.lines.counts.astype(np.float64))
+
+
+def _bullet_lines(texts: Texts) -> Numbers:
+    return _line_share(np.isin(texts.codes[texts.lines.starts], _codes(_BULLETS)), texts)
+
+
+def _ellipsis_lines(texts: Texts) -> Numbers:
+    dots = (texts.codes == ord(".")).astype(np.int64)
+    last = np.minimum(texts.lines.ends, len(texts.codes)) - 1
+    run = dots[last] + dots[np.maximum(last - 1, 0)] + dots[np.maximum(last - 2, 0)]
+    return _line_share((run == 3) | (texts.codes[last] == ord("…")), texts)
+
+
+def _punctuated_lines(texts: Texts) -> Numbers:
+    return _line_share(np.isin(texts.codes[texts.lines.ends - 1], _codes(_ENDINGS)), texts)
+
+
+def _short_lines(texts: Texts) -> Numbers:
+    return _line_share(texts.lines.ends - texts.lines.starts <= SHORT_LINE, texts)
+
+
+def _codes(characters: str) -> "np.ndarray":
+    return np.array([ord(character) for character in characters], dtype=np.uint32)
+
+
+def _per(numerator: Numbers, denominator: Numbers) -> Numbers:
+    return numerator / np.maximum(1.0, denominator)
+
+
+def _repeated(of_lines: bool, of_characters: bool, texts: Texts) -> Numbers:
+    return repeated_spans(texts, texts.lines if of_lines else texts.paragraphs, of_characters)
+
+
+MEASURES: dict[str, Measure] = {
+    "words": _words,
+    "characters": _characters,
+    "mean_word_length": _mean_word_length,
+    "symbol_share": partial(_visible_share, ALNUM, False),
+    "digit_share": partial(_visible_share, DIGIT, True),
+    "uppercase_share": partial(_visible_share, UPPER, True),
+    "alphabetic_words": _alphabetic_words,
+    "hashes_per_word": _hashes_per_word,
+    "ellipses_per_word": _ellipses_per_word,
+    "bullet_lines": _bullet_lines,
+    "ellipsis_lines": _ellipsis_lines,
+    "punctuated_lines": _punctuated_lines,
+    "short_lines": _short_lines,
+    "repeated_lines": partial(_repeated, True, False),
+    "repeated_line_characters": partial(_repeated, True, True),
+    "repeated_paragraphs": partial(_repeated, False, False),
+    "repeated_paragraph_characters": partial(_repeated, False, True),
+    **{f"top_{n}gram": partial(top_ngram, width=n) for n in (2, 3, 4)},
+    **{f"repeated_{n}grams": partial(repeated_ngrams, width=n) for n in range(5, 11)},
+}

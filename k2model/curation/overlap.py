@@ -1,0 +1,271 @@
+"""Evaluation items as decontamination sees them: the registered ones of a corpus, and files of further benchmarks.
+
+A further file is JSONL or Parquet with a prompt and an answer a row (fields named in `DecontaminationConfig`; a missing
+answer counts as empty); its family is its name without ending. Rows may have an `id`, else their number serves.
+
+Where texts share words with evaluation items: the spans on both sides, and how much of the item is covered.
+
+An item is looked for by every run of `words` words of its prompt and answer, and by its prompt as a whole when that is
+shorter. Runs are found by 64-bit hashes through a bit table and a binary search, then compared character by
+character, so that no collision counts.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from k2model.curation.hashing import Hashes, Ints
+from k2model.curation.texts import Texts, folded
+from k2model.documents.schema import read_items
+from k2model.errors import CorpusError
+from k2model.recipe.curation import DecontaminationConfig
+
+#: Families made of natural words; the others' prompts are formulas, matched by key.
+WORDED = ("facts_seen", "facts_heldout", "facts_chat_seen", "facts_chat_heldout", "code", "retrieval")
+
+
+class ItemFile(NamedTuple):
+    """A file of further items (a path or URI) and the sha256 of what is in it."""
+
+    path: str
+    digest: str
+
+    @property
+    def family(self) -> str:
+        return PurePosixPath(self.path).stem
+
+
+class EvaluationItem(NamedTuple):
+    """`holds_out`: documents with it leave training. Items of trained wordings hold nothing out, they are counted."""
+
+    family: str
+    id: str
+    key: str
+    prompt: str
+    answer: str
+    worded: bool
+    holds_out: bool
+
+    @property
+    def text(self) -> str:
+        return self.prompt + self.answer
+
+
+def registered(corpus: Path) -> Iterator[EvaluationItem]:
+    """Of every family in `items/` of a corpus folder."""
+    for path in sorted((corpus / "items").glob("*.parquet")):
+        for item in read_items(corpus, path.stem):
+            family, worded = item["family"], item["family"] in WORDED
+            yield EvaluationItem(
+                family, item["id"], item["key"], item["prompt"], item["answer"], worded, bool(item["key"])
+            )
+
+
+def item_files(paths: Iterable[str]) -> tuple[ItemFile, ...]:
+    """Files of further items as they are now. Raises CorpusError naming one that cannot be read."""
+    return tuple(ItemFile(path, hashlib.sha256(_read(path)).hexdigest()) for path in paths)
+
+
+def external(files: Iterable[ItemFile], config: DecontaminationConfig) -> Iterator[EvaluationItem]:
+    """Of further files. Raises CorpusError naming file, row and field, or a file that is not what it was."""
+    for file in files:
+        path, content = file.path, _read(file.path)
+        if hashlib.sha256(content).hexdigest() != file.digest:
+            raise CorpusError(
+                f"{path} has changed since the run began: sha256 {hashlib.sha256(content).hexdigest()}, expected "
+                f"{file.digest}. Leave the files of corpus.decontamination.external alone while a run reads them, and "
+                "run again"
+            )
+        for number, row in enumerate(_rows(path, content)):
+            prompt = row.get(config.prompt_field)
+            if not isinstance(prompt, str):
+                raise CorpusError(
+                    f"{path}: row {number} has no text in '{config.prompt_field}'; it has {', '.join(sorted(row))}. "
+                    "Name the field that holds it in corpus.decontamination.prompt_field"
+                )
+            answer = row.get(config.answer_field)
+            tail = "" if answer is None else f"\n{answer}"
+            yield EvaluationItem(file.family, str(row.get("id", number)), "", prompt, tail, True, True)
+
+
+def _read(path: str) -> bytes:
+    """The whole file, so that what is hashed is what is read."""
+    import fsspec
+
+    try:
+        with fsspec.open(path, "rb") as file:
+            return bytes(file.read())
+    except FileNotFoundError as error:
+        raise CorpusError(f"corpus.decontamination.external: there is no file {path}") from error
+    except OSError as error:
+        raise CorpusError(f"corpus.decontamination.external: {path} cannot be read ({error})") from error
+
+
+def _rows(path: str, content: bytes) -> Iterator[Mapping[str, Any]]:
+    if path.endswith(".parquet"):
+        yield from _parquet_rows(path, content)
+        return
+    for number, line in enumerate(io.BytesIO(content)):
+        if line.strip():
+            yield _parsed(path, number, line)
+
+
+def _parquet_rows(path: str, content: bytes) -> Iterator[Mapping[str, Any]]:
+    try:
+        for batch in pq.ParquetFile(pa.BufferReader(content)).iter_batches():
+            yield from batch.to_pylist()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise CorpusError(f"{path} cannot be read as Parquet ({error}); get the file again") from error
+
+
+def _parsed(path: str, number: int, line: bytes) -> Mapping[str, Any]:
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except ValueError as error:
+        raise CorpusError(
+            f"{path}: line {number + 1} is not JSON in UTF-8 ({error}); expected one object a line"
+        ) from error
+    if not isinstance(row, dict):
+        raise CorpusError(f"{path}: line {number + 1} is a {type(row).__name__}; expected one object a line")
+    return row
+
+
+_TABLE_BITS = 22
+
+
+class Overlaps(NamedTuple):
+    """One entry for each text and item that share words: columns of equal length, by text and item.
+
+    Spans are of the longest run shared, in characters of the text and of the item's prompt and answer.
+    """
+
+    text: Ints
+    item: Ints
+    coverage: "np.ndarray[Any, np.dtype[np.float64]]"  # of the item's words
+    text_start: Ints
+    text_end: Ints
+    item_start: Ints
+    item_end: Ints
+
+
+class _Runs(NamedTuple):
+    """Runs of one width, sorted by hash: the first word of each among the words of all items."""
+
+    width: int
+    hashes: Hashes
+    first: Ints
+    table: "np.ndarray[Any, np.dtype[np.bool_]]"
+
+
+class ItemIndex:
+    """Of the items with words to look for; immutable."""
+
+    def __init__(self, items: Sequence[EvaluationItem], config: DecontaminationConfig):
+        self.items = list(items)
+        worded = [item.text if item.worded else "" for item in self.items]
+        self.texts = Texts.of(worded)
+        self._owners = self.texts.words.owners
+        self.runs = [run for run in self._all_runs(config) if len(run.hashes)]
+
+    def _all_runs(self, config: DecontaminationConfig) -> list[_Runs]:
+        hashes, starts, _ = self.texts.ngrams(config.words)
+        runs = [_runs(config.words, hashes, starts)]
+        prompts = Texts.of([item.prompt if item.worded else "" for item in self.items]).words.counts
+        for width in range(config.least_prompt_words, config.words):
+            starts = self.texts.words.bounds[:-1][prompts == width]
+            starts = starts[starts + width <= len(self.texts.words.starts)]
+            runs.append(_runs(width, self.texts.runs(starts, width), starts))
+        return runs
+
+    def overlaps(self, texts: Texts) -> Overlaps:
+        """Of a batch of texts with all items."""
+        found = [self._hits(texts, run) for run in self.runs]
+        if not found or not sum(len(hit[0]) for hit in found):
+            return _none()
+        here, there, width = (np.concatenate([hit[side] for hit in found]) for side in range(3))
+        same = self._same(texts, here, there, width)
+        return self._gathered(texts, here[same], there[same], width[same]) if same.any() else _none()
+
+    def _hits(self, texts: Texts, run: _Runs) -> tuple[Ints, Ints, Ints]:
+        """(first word in the texts, first word in the items, width) of every run whose hash an item has."""
+        hashes, starts, _ = texts.ngrams(run.width)
+        maybe = run.table[(hashes >> np.uint64(64 - _TABLE_BITS)).astype(np.int64)]
+        hashes, starts = hashes[maybe], starts[maybe]
+        low, high = (np.searchsorted(run.hashes, hashes, side=side) for side in ("left", "right"))
+        counts = high - low
+        which = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(low, counts)
+        return np.repeat(starts, counts), run.first[which], np.full(len(which), run.width)
+
+    def _same(self, texts: Texts, here: Ints, there: Ints, width: Ints) -> "np.ndarray":
+        """Whether the words of each hit are really equal, whatever their case."""
+        hit = np.repeat(np.arange(len(width)), width)
+        step = np.arange(len(hit)) - np.repeat(np.cumsum(width) - width, width)
+        one, other = here[hit] + step, there[hit] + step
+        lengths = texts.words.ends[one] - texts.words.starts[one]
+        same = np.ones(len(width), dtype=bool)
+        same[hit[lengths != self.texts.words.ends[other] - self.texts.words.starts[other]]] = False
+        kept = same[hit]
+        hit, one, other, lengths = hit[kept], one[kept], other[kept], lengths[kept]
+        word = np.repeat(np.arange(len(hit)), lengths)
+        step = np.arange(len(word)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        mine = folded()[texts.codes[texts.words.starts[one][word] + step]]
+        theirs = folded()[self.texts.codes[self.texts.words.starts[other][word] + step]]
+        same[hit[word[mine != theirs]]] = False
+        return same
+
+    def _gathered(self, texts: Texts, here: Ints, there: Ints, width: Ints) -> Overlaps:
+        text, item = texts.words.owners[here], self._owners[there]
+        order = np.lexsort((here, here - there, item, text))  # runs of one pair that continue each other are neighbours
+        text, item, here, there, width = text[order], item[order], here[order], there[order], width[order]
+        new_pair = np.concatenate([[True], (text[1:] != text[:-1]) | (item[1:] != item[:-1])])
+        pair = np.cumsum(new_pair) - 1
+        ends = here + width
+        new_run = new_pair | np.concatenate([[True], (np.diff(here - there) != 0) | (here[1:] > ends[:-1])])
+        first = np.flatnonzero(new_run)
+        run_end = np.maximum.reduceat(ends, first)
+        longest = np.lexsort((first, -(run_end - here[first]), pair[first]))
+        chosen = longest[np.concatenate([[True], np.diff(pair[first][longest]) != 0])]
+        start, length = first[chosen], run_end[chosen] - here[first[chosen]]
+        words, own = texts.words, self.texts.words
+        a, b = here[start], there[start]
+        at, own_at = texts.bounds[text[start]], self.texts.bounds[item[start]]
+        return Overlaps(
+            text[start],
+            item[start],
+            self._coverage(pair, item, there, width),
+            words.starts[a] - at,
+            words.ends[a + length - 1] - at,
+            own.starts[b] - own_at,
+            own.ends[b + length - 1] - own_at,
+        )
+
+    def _coverage(self, pair: Ints, item: Ints, there: Ints, width: Ints) -> "np.ndarray":
+        """For each pair the share of the item's words that lie in a shared run."""
+        owner = item[np.concatenate([[True], np.diff(pair) != 0])]
+        sizes = self.texts.words.counts[owner]
+        begins = np.cumsum(sizes) - sizes
+        at = begins[pair] + there - self.texts.words.bounds[item]
+        edges = np.zeros(int(sizes.sum()) + 1, dtype=np.int64)
+        np.add.at(edges, at, 1)
+        np.add.at(edges, at + width, -1)
+        covered = np.cumsum(edges[:-1]) > 0
+        return np.add.reduceat(covered, begins) / sizes
+
+
+def _runs(width: int, hashes: Hashes, starts: Ints) -> _Runs:
+    order = np.argsort(hashes, kind="stable")
+    table = np.zeros(1 << _TABLE_BITS, dtype=bool)
+    table[(hashes >> np.uint64(64 - _TABLE_BITS)).astype(np.int64)] = True
+    return _Runs(width, hashes[order], starts[order], table)
+
+
+def _none() -> Overlaps:
+    empty = np.zeros(0, dtype=np.int64)
+    return Overlaps(empty, empty, np.zeros(0), empty, empty, empty, empty)

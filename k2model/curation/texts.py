@@ -1,0 +1,211 @@
+r"""What each Unicode character is, as tables over all code points, so that a batch is classified in one look-up.
+
+A word is what `\w+` matches in Python's `re`, and combining marks belong to it: Arabic is written with them.
+
+A batch of texts as arrays: code points, words and lines of all of them, without a Python object for each.
+
+Every text is followed by a line feed, so that no word or line reaches into the next text. `bounds` arrays
+have one entry more than there are texts: text i has entries bounds[i] to bounds[i + 1].
+"""
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k2model.curation.hashing import Hashes, Ints, SpanHashes, mixed
+
+WORD, ALNUM, SPACE, DIGIT, ALPHA, UPPER = (1 << bit for bit in range(6))
+CODE_POINTS = 0x110000
+_ASSIGNED = 0x32000  # beyond lie only variation selectors, tags and private use
+
+
+@lru_cache(maxsize=1)
+def classes() -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The classes of every code point, as bits."""
+    table = np.zeros(CODE_POINTS, dtype=np.uint8)
+    characters = [chr(code) for code in range(_ASSIGNED)]
+    for bit, holds in ((ALNUM, str.isalnum), (SPACE, str.isspace), (DIGIT, str.isdigit), (ALPHA, str.isalpha),
+                       (UPPER, str.isupper)):  # fmt: skip
+        table[:_ASSIGNED] |= np.fromiter(map(holds, characters), dtype=np.uint8, count=_ASSIGNED) * np.uint8(bit)
+    word = [c.isalnum() or c == "_" or unicodedata.category(c)[0] == "M" for c in characters]
+    table[:_ASSIGNED] |= np.array(word, dtype=np.uint8) * np.uint8(WORD)
+    return table
+
+
+@lru_cache(maxsize=1)
+def folded() -> np.ndarray[Any, np.dtype[np.uint64]]:
+    """A 64-bit value for every code point, the same for both cases of a letter."""
+    table = np.arange(CODE_POINTS, dtype=np.uint64)
+    characters = "".join(map(chr, range(_ASSIGNED))).replace("İ", "i")  # the one that becomes two in lower case
+    lower = characters.lower().encode("utf-32-le", "surrogatepass")
+    table[:_ASSIGNED] = np.frombuffer(lower, dtype="<u4")
+    return mixed(table + np.uint64(1))
+
+
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
+Numbers = np.ndarray[Any, np.dtype[np.float64]]
+
+
+class Spans(NamedTuple):
+    """Spans of one kind in reading order: [start, end) each, and the bounds of every text among them."""
+
+    starts: Ints
+    ends: Ints
+    bounds: Ints
+
+    @property
+    def counts(self) -> Ints:
+        return np.diff(self.bounds)
+
+    @property
+    def owners(self) -> Ints:
+        """The text of each span."""
+        return np.repeat(np.arange(len(self.bounds) - 1), self.counts)
+
+
+class Texts:
+    """Of a string array without nulls; see the module."""
+
+    def __init__(self, strings: pa.StringArray | pa.LargeStringArray):
+        strings = strings.cast(pa.large_string())
+        self.count = len(strings)
+        lengths = pc.utf8_length(strings).to_numpy(zero_copy_only=False).astype(np.int64)
+        self.bounds: Ints = np.concatenate([[0], np.cumsum(lengths + 1)])
+        empty, feed = (pa.scalar(text, pa.large_string()) for text in ("", "\n"))
+        self.codes = _code_points(pc.binary_join_element_wise(strings, empty, feed))
+        self.classes = classes()[self.codes]
+        self.repeated: dict[int, Any] = {}  # what `repetition` found, by width of n-gram
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> "Texts":
+        return cls(pa.array(texts, type=pa.large_string()))
+
+    @cached_property
+    def words(self) -> Spans:
+        return self._runs((self.classes & WORD) != 0)
+
+    @cached_property
+    def lines(self) -> Spans:
+        """Lines that are not blank, without the white space around them."""
+        breaks = np.flatnonzero(self.codes == 10)
+        visible = np.flatnonzero((self.classes & SPACE) == 0)
+        until = np.searchsorted(visible, breaks)
+        since = np.concatenate([[0], until[:-1]])
+        there = until > since
+        starts, ends = visible[since[there]], visible[until[there] - 1] + 1
+        return Spans(starts, ends, np.searchsorted(starts, self.bounds))
+
+    @cached_property
+    def paragraphs(self) -> Spans:
+        """Runs of lines between blank lines."""
+        lines = self.lines
+        if not len(lines.starts):
+            return lines
+        feeds = np.concatenate([[0], np.cumsum(self.codes == 10)])
+        gap = (feeds[lines.starts[1:]] - feeds[lines.ends[:-1]]) > 1
+        gap |= lines.owners[1:] != lines.owners[:-1]
+        first = np.concatenate([[True], gap])
+        last = np.concatenate([gap, [True]])
+        starts = lines.starts[first]
+        return Spans(starts, lines.ends[last], np.searchsorted(starts, self.bounds))
+
+    @cached_property
+    def code_hashes(self) -> SpanHashes:
+        """Hashes of spans of characters, whatever their case."""
+        return SpanHashes(folded()[self.codes])
+
+    @cached_property
+    def word_values(self) -> Hashes:
+        """The hash of every word."""
+        return self.code_hashes.of(self.words.starts, self.words.ends)
+
+    @cached_property
+    def word_characters(self) -> Ints:
+        """Characters of words before each word, and at the end."""
+        return np.concatenate([[0], np.cumsum(self.words.ends - self.words.starts)])
+
+    @cached_property
+    def _word_spans(self) -> SpanHashes:
+        return SpanHashes(self.word_values)
+
+    def ngrams(self, width: int) -> tuple[Hashes, Ints, Ints]:
+        """Hash, first word and text of every run of `width` words inside one text, in reading order."""
+        bounds = self.words.bounds
+        counts = np.maximum(self.words.counts - width + 1, 0)
+        owners = np.repeat(np.arange(self.count), counts)
+        begins = np.concatenate([[0], np.cumsum(counts)[:-1]]) if self.count else np.zeros(0, dtype=np.int64)
+        starts = np.arange(len(owners)) - begins[owners] + bounds[owners]
+        return self.runs(starts, width), starts, owners
+
+    def runs(self, starts: Ints, width: int) -> Hashes:
+        """The hashes of the runs of `width` words that begin at these words."""
+        return self._word_spans.of(starts, starts + width)
+
+    def whole(self) -> Hashes:
+        """The hash of each text's words from the first to the last."""
+        return self._word_spans.of(self.words.bounds[:-1], self.words.bounds[1:])
+
+    def owned(self, hashes: Hashes, owners: Ints) -> Hashes:
+        """Hashes that are equal only within one text."""
+        return mixed(hashes + owners.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+
+    def sums(self, values: "Flags | Ints | Numbers") -> Numbers:
+        """For each text the sum of a value of every character."""
+        return sums(values, self.bounds)
+
+    def string(self, start: int, end: int) -> str:
+        """The characters [start, end) as Python text."""
+        return self.codes[start:end].astype("<u4").tobytes().decode("utf-32-le")
+
+    def _runs(self, inside: Flags) -> Spans:
+        change = np.flatnonzero(np.diff(inside.view(np.int8), prepend=np.int8(0)))
+        starts, ends = change[::2], change[1::2]
+        return Spans(starts, ends, np.searchsorted(starts, self.bounds))
+
+
+def sums(values: Any, bounds: Ints) -> Numbers:
+    """Sums of `values` over [bounds[i], bounds[i + 1])."""
+    if values.dtype == np.bool_:
+        return np.diff(np.searchsorted(np.flatnonzero(values), bounds)).astype(np.float64)
+    total = np.zeros(len(values) + 1, dtype=np.float64 if values.dtype.kind == "f" else np.int64)
+    np.cumsum(values, out=total[1:])
+    return np.diff(total[bounds]).astype(np.float64)
+
+
+def largest(values: Numbers, owners: Ints, count: int) -> Numbers:
+    """For each of `count` texts the largest of its values; 0 where it has none."""
+    result = np.zeros(count)
+    np.maximum.at(result, owners, values)
+    return result
+
+
+def string_bytes(strings: pa.LargeStringArray) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], Ints]:
+    """The UTF-8 bytes of a large_string array and its rows' offsets in them."""
+    _, offsets, values = strings.buffers()
+    starts = np.frombuffer(offsets, dtype=np.int64)[strings.offset : strings.offset + len(strings) + 1]
+    octets = np.frombuffer(values, dtype=np.uint8) if values is not None else np.zeros(0, dtype=np.uint8)
+    return octets[starts[0] : starts[-1]], starts - starts[0]
+
+
+def by_bytes(table: pa.RecordBatch, column: str, limit: int) -> Iterator[pa.RecordBatch]:
+    """The batch cut into batches of at most `limit` bytes of text each, or one row."""
+    sizes = pc.binary_length(table.column(column)).to_numpy(zero_copy_only=False).astype(np.int64)
+    ends = np.cumsum(sizes)
+    start = 0
+    while start < len(table):
+        before = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + limit, side="right")))
+        yield table.slice(start, stop - start)
+        start = stop
+
+
+def _code_points(strings: pa.LargeStringArray) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    octets, _ = string_bytes(strings)
+    if not len(octets) or int(octets.max()) < 0x80:
+        return octets.astype(np.uint32)
+    return np.frombuffer(octets.tobytes().decode("utf-8").encode("utf-32-le"), dtype="<u4")

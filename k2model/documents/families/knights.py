@@ -1,0 +1,140 @@
+"""Knights and Knaves of two people as formulas: `Knights A:!B=A;B:(A|B)&B?` is answered `01`.
+
+Statements are sampled by reasoning-gym at three difficulties (depth and width of a statement) and
+kept when exactly one assignment fits; the solver and the uniqueness check are our own. A knight
+(1) says what is true, a knave (0) what is false: an assignment fits when each person's statement
+has the truth value of that person. `A` reads "A is a knight", `!A` "A is a knave"; `&`, `|`, `>`
+(implies) and `=` (if and only if) join parts of which compound ones stand in brackets.
+
+The trace tries the assignments 11, 10, 01, 00 in turn and writes the truth of the two statements
+under each, `11:00;10:11;01:01`, stopping at the one that fits. Medium effort keeps that last entry.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Any
+
+from k2model.documents.families.task import Task
+from k2model.documents.reasoning_gym import gym_module
+from k2model.documents.schema import Item
+
+ORIGIN, LICENCE = "reasoning-gym knights_knaves", "Apache-2.0"
+DIFFICULTIES = ((2, 2), (2, 3), (3, 2))  # (depth, width) of a statement
+SHALLOW_SAMPLES = 3_000  # of the two easier difficulties, which hold about 900 puzzles in all
+MAX_FORMULA = 28  # characters after `Knights `
+ASSIGNMENTS = ("11", "10", "01", "00")
+NAMES = "AB"
+_OPERATORS = {"and": "&", "or": "|", "->": ">", "<=>": "="}
+
+Statement = tuple[Any, ...]
+
+
+def pool(rng: Random, size: int) -> list[Task]:
+    """`size` distinct puzzles with exactly one solution each."""
+    sampler_class = gym_module("logic.knights_knaves").KKProblemSampler
+    found: dict[str, Task] = {}
+    for depth, width in DIFFICULTIES:
+        sampler = sampler_class(0, len(NAMES), depth_constraint=depth, width_constraint=width)
+        sampler.rng = _Dice(rng)
+        shallow = (depth, width) != DIFFICULTIES[-1]
+        attempts = itertools.repeat(None, min(size, SHALLOW_SAMPLES)) if shallow else itertools.repeat(None)
+        for _ in attempts:
+            task = solve(sampler.sample())
+            if task is not None:
+                found.setdefault(task.prompt, task)
+            if len(found) >= size:
+                break
+    tasks = list(found.values())
+    rng.shuffle(tasks)
+    return tasks
+
+
+class _Dice:
+    """What reasoning-gym asks of numpy's generator, from Python's: several times faster one draw at a time."""
+
+    def __init__(self, rng: Random):
+        self._rng = rng
+
+    def integers(self, low: int, high: int) -> int:
+        return self._rng.randrange(low, high)
+
+    def choice(self, options: Sequence[str]) -> str:
+        return self._rng.choice(options)
+
+
+def solve(statements: tuple[Statement, Statement]) -> Task | None:
+    """The task of two statements in reasoning-gym's form; None when it is long or not uniquely solvable."""
+    formula = ";".join(f"{name}:{render(s)}" for name, s in zip(NAMES, statements, strict=True))
+    if len(formula) + 1 > MAX_FORMULA:
+        return None
+    table = {assumed: _truths(statements, assumed) for assumed in ASSIGNMENTS}
+    fitting = [assumed for assumed, truths in table.items() if assumed == truths]
+    if len(fitting) != 1:
+        return None
+    tried = ASSIGNMENTS[: ASSIGNMENTS.index(fitting[0]) + 1]
+    steps = [f"{assumed}:{table[assumed]}" for assumed in tried]
+    return Task(_key(statements), f"Knights {formula}?", fitting[0], ";".join(steps), steps[-1])
+
+
+def render(statement: Statement, names: str = NAMES) -> str:
+    """A statement in the compact form."""
+    kind, *parts = statement
+    if kind in ("telling-truth", "lying"):
+        return ("" if kind == "telling-truth" else "!") + names[parts[0]]
+    if kind == "not":
+        return f"!({render(parts[0], names)})"
+    return _OPERATORS[kind].join(_bracketed(part, names) for part in parts)
+
+
+def check(item: Item, answer: str) -> bool:
+    return answer.strip() == item["answer"]
+
+
+def _bracketed(part: Statement, names: str) -> str:
+    written = render(part, names)
+    return written if part[0] in ("telling-truth", "lying") else f"({written})"
+
+
+def _key(statements: tuple[Statement, Statement]) -> str:
+    """One key for all writings of a puzzle: names exchanged, operands of `&`, `|` and `=` in any order."""
+    forms = [
+        f"A:{_ordered(statements[0])};B:{_ordered(statements[1])}",
+        f"A:{_ordered(statements[1], NAMES[::-1])};B:{_ordered(statements[0], NAMES[::-1])}",
+    ]
+    return min(forms)
+
+
+def _ordered(statement: Statement, names: str = NAMES) -> str:
+    """A statement with every part in brackets and the operands of symmetric operators sorted."""
+    kind, *parts = statement
+    if kind in ("telling-truth", "lying"):
+        return ("" if kind == "telling-truth" else "!") + names[parts[0]]
+    if kind == "not":
+        return f"!({_ordered(parts[0], names)})"
+    written = [f"({_ordered(part, names)})" for part in parts]
+    return _OPERATORS[kind].join(written if kind == "->" else sorted(written))
+
+
+def _truths(statements: tuple[Statement, Statement], assumed: str) -> str:
+    people = {i: value == "1" for i, value in enumerate(assumed)}
+    return "".join("1" if _holds(statement, people) else "0" for statement in statements)
+
+
+def _holds(statement: Statement, people: Mapping[int, bool]) -> bool:
+    kind, *parts = statement
+    if kind in ("telling-truth", "lying"):
+        return people[int(parts[0])] == (kind == "telling-truth")
+    values = [_holds(part, people) for part in parts]
+    match kind:
+        case "not":
+            return not values[0]
+        case "and":
+            return all(values)
+        case "or":
+            return any(values)
+        case "->":
+            return not values[0] or values[1]
+        case "<=>":
+            return values[0] == values[1]
+    raise ValueError(f"reasoning-gym gave a statement of unknown kind '{kind}'; known: not, {', '.join(_OPERATORS)}")

@@ -1,0 +1,157 @@
+"""The two tables of a corpus artifact, documents and evaluation items, and how they are stored.
+
+Files are written so that equal rows give equal bytes: fixed schema, fixed compression, rows in the
+order given. What a document says is the builders' business.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from k2model.documents.markup import Segment, joined
+from k2model.recipe.validate import source_file
+
+SEGMENT_TYPE = pa.struct(
+    [
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("loss", pa.bool_(), nullable=False),
+    ]
+)
+
+DOCUMENT_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("domain", pa.string(), nullable=False),
+        pa.field("licence", pa.string(), nullable=False),
+        pa.field("origin", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("segments", pa.list_(SEGMENT_TYPE), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("duplicates", pa.int32(), nullable=False),
+    ]
+)
+
+ITEM_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("family", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("prompt", pa.string(), nullable=False),
+        pa.field("answer", pa.string(), nullable=False),
+        pa.field("context", pa.int32(), nullable=False),
+        pa.field("meta", pa.string(), nullable=False),
+    ]
+)
+
+
+class Document(TypedDict):
+    id: str
+    source: str
+    domain: str
+    licence: str
+    origin: str
+    text: str
+    segments: list[Segment]
+    key: str
+    duplicates: int
+
+
+class Item(TypedDict):
+    id: str
+    family: str
+    key: str
+    prompt: str
+    answer: str
+    context: int
+    meta: str
+
+
+def make_document(
+    source: str, domain: str, licence: str, origin: str, segments: list[Segment], key: str = ""
+) -> Document:
+    """One document; its id is a function of source, origin and content."""
+    text = joined(segments)
+    return {
+        "id": content_id(source, origin, text),
+        "source": source,
+        "domain": domain,
+        "licence": licence,
+        "origin": origin,
+        "text": text,
+        "segments": segments,
+        "key": key,
+        "duplicates": 1,
+    }
+
+
+def make_item(
+    family: str, key: str, prompt: str, answer: str, context: int = 0, meta: dict[str, Any] | None = None
+) -> Item:
+    return {
+        "id": content_id(family, key, prompt),
+        "family": family,
+        "key": key,
+        "prompt": prompt,
+        "answer": answer,
+        "context": context,
+        "meta": json.dumps(meta or {}, sort_keys=True, ensure_ascii=False),
+    }
+
+
+def content_id(*parts: str) -> str:
+    """24 hex digits of sha256 over the parts, each closed by a zero byte."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
+    return digest.hexdigest()[:24]
+
+
+def is_heldout(key: str) -> bool:
+    """Whether a content key belongs to the tenth that is never trained on (md5 of the key)."""
+    return int(hashlib.md5(key.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest(), 16) % 10 == 0
+
+
+def part_path(folder: Path, side: str, source: str, part: int = 0) -> Path:
+    """The file of one part of a source; `side` is `train`, `heldout`, or `quarantine`."""
+    return folder / side / source_file(source) / f"{part:05d}.parquet"
+
+
+def parts_of(folder: Path, side: str, source: str) -> list[Path]:
+    """The files of a source in order; none when the folder does not have the source."""
+    return sorted((folder / side / source_file(source)).glob("*.parquet"))
+
+
+def sources_of(folder: Path, side: str) -> list[str]:
+    """The stems (see `source_file`) of the sources that a corpus folder has on a side, sorted."""
+    return sorted(path.name for path in (folder / side).glob("*") if path.is_dir())
+
+
+def write_documents(path: Path, documents: Iterable[Document]) -> int:
+    """Write documents to one Parquet file; returns how many."""
+    return _write(path, list(documents), DOCUMENT_SCHEMA)
+
+
+def read_documents(path: Path) -> list[Document]:
+    return pq.read_table(path, schema=DOCUMENT_SCHEMA).to_pylist()
+
+
+def write_items(folder: Path, family: str, items: Sequence[Item]) -> int:
+    return _write(folder / "items" / f"{family}.parquet", list(items), ITEM_SCHEMA)
+
+
+def read_items(folder: Path, family: str) -> list[Item]:
+    """The evaluation items of `family` in corpus folder `folder`, in a fixed order."""
+    return pq.read_table(folder / "items" / f"{family}.parquet", schema=ITEM_SCHEMA).to_pylist()
+
+
+def _write(path: Path, rows: list[Any], schema: pa.Schema) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path, compression="zstd", row_group_size=16_384)
+    return len(rows)

@@ -1,0 +1,166 @@
+"""`loss/<domain>`: nats per target on held-out documents, up to `loss_tokens` tokens a domain.
+
+Every phase reads the same documents, in windows of the length it trains with: windows overlap by one
+token so that each target is predicted once, with as much context as the phase can use. A domain's
+tokens are shared evenly among its sources.
+
+`code/next_line`: which of four lines comes next, by likelihood.
+
+The lines are compared by their mean log-probability per byte, so that neither a line's length nor
+how the tokenizer cuts it decides. Prompt and line are encoded as one text, as in training; tokens
+that all four encodings share (the prompt and the common indentation) are conditioned on, not scored.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from k2model.documents.markup import joined, plain_prompt
+from k2model.errors import EvaluationError
+from k2model.evals.generation import padded
+from k2model.evals.scores import Outcome, Sample, accuracy, loss
+from k2model.evals.subject import Subject, matrix_products
+from k2model.model.cache import KVCache
+from k2model.model.loss import IGNORED
+from k2model.model.transformer import K2Model
+from k2model.tokens.shards import open_shard
+
+TOKENS_PER_BATCH = 4096
+
+
+class Window(NamedTuple):
+    """A part of a document: its ids and which of them are targets, the first never."""
+
+    document: int
+    ids: list[int]
+    targets: list[bool]
+
+
+def heldout_loss(subject: Subject, domain: str, sources: Sequence[str]) -> Outcome:
+    """The loss of one domain. Raises EvaluationError when its sources hold nothing out."""
+    documents = [document for source in sources for document in _documents(subject, source, len(sources))]
+    if not any(any(targets[1:]) for _, targets in documents):
+        raise EvaluationError(
+            f"{subject.tokens}/heldout has no targets in domain '{domain}' (sources {', '.join(sources)}); "
+            "raise `documents` of these sources in the recipe's corpus"
+        )
+    parts = [w for i, (ids, targets) in enumerate(documents) for w in windows(i, ids, targets, subject.window)]
+    with matrix_products():
+        nats, counts = window_losses(subject.model, parts, len(documents))
+    scored = [(n, c) for n, c in zip(nats, counts, strict=True) if c]
+    return Outcome([loss(subject.phase, f"loss/{domain}", [n for n, _ in scored], [c for _, c in scored])])
+
+
+def windows(document: int, ids: Sequence[int], targets: Sequence[bool], length: int) -> Iterator[Window]:
+    """Parts of at most `length` tokens, each starting with the last token of the one before."""
+    for first in range(0, max(1, len(ids) - 1), length - 1):
+        part = slice(first, first + length)
+        marks = [False, *targets[part][1:]]
+        if any(marks):
+            yield Window(document, list(ids[part]), marks)
+
+
+@torch.no_grad()
+def window_losses(model: K2Model, parts: Sequence[Window], documents: int) -> tuple[list[float], list[int]]:
+    """Per document the sum of nats over its targets, and their number. Only targets reach the head."""
+    nats, counts = np.zeros(documents), np.zeros(documents, dtype=np.int64)
+    for batch in _batches(parts):
+        tokens_BT, _ = padded([window.ids for window in batch])
+        marks_BT, _ = padded([window.targets for window in batch])
+        places = marks_BT[:, 1:].nonzero(as_tuple=True)
+        logits_NV = model.head(model.hidden(tokens_BT)[:, :-1][places]).float()
+        each_N = F.cross_entropy(logits_NV, tokens_BT[:, 1:][places], ignore_index=IGNORED, reduction="none")
+        owners_N = np.array([window.document for window in batch])[places[0].numpy()]
+        np.add.at(nats, owners_N, each_N.double().numpy())
+        np.add.at(counts, owners_N, 1)
+    return nats.tolist(), counts.tolist()
+
+
+def _documents(subject: Subject, source: str, n_sources: int) -> Iterator[tuple[list[int], list[bool]]]:
+    """Ids and targets of held-out documents in a fixed random order, the last cut to the source's share."""
+    shard = open_shard(subject.tokens, "heldout", source)
+    room = subject.config.loss_tokens // n_sources
+    for index in np.random.default_rng(0).permutation(len(shard)).tolist():
+        tokens, targets = shard.document(index)
+        yield tokens[:room].tolist(), targets[:room].tolist()
+        room -= len(tokens)
+        if room <= 0:
+            return
+
+
+def _batches(parts: Sequence[Window]) -> Iterator[list[Window]]:
+    """Windows of similar length together, at most TOKENS_PER_BATCH tokens with their padding."""
+    batch: list[Window] = []
+    for window in sorted(parts, key=lambda w: (-len(w.ids), w.document)):
+        if batch and (len(batch) + 1) * len(batch[0].ids) > TOKENS_PER_BATCH:
+            yield batch
+            batch = []
+        batch.append(window)
+    if batch:
+        yield batch
+
+
+SCORE = "code/next_line"
+
+
+def pick_next_lines(subject: Subject) -> Outcome:
+    """One row, and a sample per item whose generation is the line the model picked."""
+    from k2model.documents.families.next_line import CHOICES, choices_of
+
+    samples = []
+    items = sorted(subject.items("code"), key=lambda item: (len(item["prompt"]), item["id"]))
+    step = max(1, subject.config.batch_size // CHOICES)
+    for first in range(0, len(items), step):
+        batch = items[first : first + step]
+        choices = [choices_of(item) for item in batch]
+        encoded = [
+            [subject.words.encode_segments(plain_prompt(f"{item['prompt']}{line}\n"))[0] for line in lines]
+            for item, (lines, _) in zip(batch, choices, strict=True)
+        ]
+        with matrix_products():
+            scores = tail_log_probabilities(subject.model, encoded)
+        for item, (lines, true), nats in zip(batch, choices, scores, strict=True):
+            picked = max(range(len(lines)), key=lambda i: nats[i] / len(lines[i].encode()))
+            prompt = joined(plain_prompt(item["prompt"]))
+            samples.append(Sample(SCORE, prompt, lines[picked], item["answer"], picked == true))
+    return Outcome([accuracy(subject.phase, samples, chance=1 / CHOICES)], samples)
+
+
+@torch.no_grad()
+def tail_log_probabilities(model: K2Model, items: Sequence[Sequence[Sequence[int]]]) -> list[list[float]]:
+    """Per item and choice the log-probability of what follows the choices' common beginning.
+
+    `items[i][c]` are the ids of choice c with everything before it. The common beginning is read
+    once and its cache repeated for each choice.
+    """
+    heads = [common_prefix(choices) for choices in items]
+    tails = [list(ids[len(head) :]) for head, choices in zip(heads, items, strict=True) for ids in choices]
+    owners_C = torch.tensor([i for i, choices in enumerate(items) for _ in choices])
+    head_BT, head_lengths_B = padded(heads)
+    tail_CT, tail_lengths_C = padded(tails)
+    cache = KVCache(model.config, len(items), head_BT.shape[1] + tail_CT.shape[1], model.compute_dtype())
+    last_BD = model.hidden(head_BT, cache=cache)[torch.arange(len(items)), head_lengths_B - 1]
+    cache.set_lengths(head_lengths_B)
+    cache.keep_rows(owners_C)
+    # The token at place t is predicted from the one before; the first from the end of the beginning.
+    before_CTD = torch.cat((last_BD[owners_C][:, None], model.hidden(tail_CT[:, :-1], cache=cache)), dim=1)
+    totals_C = _sum_log_probabilities(model.head(before_CTD), tail_CT, tail_lengths_C)
+    sizes = [len(choices) for choices in items]
+    return [part.tolist() for part in totals_C.split(sizes)]
+
+
+def common_prefix(choices: Sequence[Sequence[int]]) -> list[int]:
+    """The ids with which all choices begin, short of the last token of the shortest."""
+    columns = zip(*(ids[: min(map(len, choices)) - 1] for ids in choices), strict=True)
+    return [column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns)]
+
+
+def _sum_log_probabilities(logits_CTV: Tensor, tokens_CT: Tensor, lengths_C: Tensor) -> Tensor:
+    log_CT = logits_CTV.float().log_softmax(dim=-1).gather(-1, tokens_CT[:, :, None])[:, :, 0]
+    real_CT = torch.arange(tokens_CT.shape[1]) < lengths_C[:, None]
+    return torch.where(real_CT, log_CT, 0.0).sum(dim=1, dtype=torch.float64)

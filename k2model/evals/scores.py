@@ -1,0 +1,98 @@
+"""95% intervals of what is measured: a share of right answers, and a mean over documents.
+
+They cover the choice of items alone. Another seed of training moves a score by more than that.
+
+What one group of scores leaves: rows for `scores.json` and a sample per item.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Z95 = 1.959963984540054  # 0.975 quantile of the normal distribution
+
+
+def wilson(right: int, n: int) -> tuple[float, float]:
+    """Wilson's score interval (1927) of `right` out of `n`; sound near 0 and 1, where scores live.
+
+    Raises ValueError when there are no items or more right ones than items.
+    """
+    if not 0 <= right <= n or n == 0:
+        raise ValueError(f"{right} right of {n} items: expected at least one item and no more right ones than items")
+    share, z2 = right / n, Z95 * Z95
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def mean_interval(sums: Sequence[float], counts: Sequence[int]) -> tuple[float, float, float]:
+    """(mean, low, high) of `sum(sums) / sum(counts)` where documents, not tokens, are the sample.
+
+    Normal approximation of a ratio estimator (Cochran, Sampling Techniques, 6.4): tokens of one
+    document resemble each other, so the spread is that of whole documents around the mean. With a
+    single document the interval is the mean itself.
+
+    Raises ValueError when nothing was counted.
+    """
+    total, n = sum(counts), len(counts)
+    if total == 0:
+        raise ValueError("no targets to take a mean over")
+    mean = math.fsum(sums) / total
+    if n < 2:
+        return mean, mean, mean
+    squares = math.fsum((s - mean * c) ** 2 for s, c in zip(sums, counts, strict=True))
+    half = Z95 * math.sqrt(squares * n / (n - 1)) / total
+    return mean, mean - half, mean + half
+
+
+DIGITS = 6  # of the numbers written; far below their intervals, and the same on every platform
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One item: what the model saw, what it wrote, what was wanted, and whether that was right."""
+
+    score: str
+    prompt: str
+    generation: str
+    answer: str
+    verdict: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+
+
+def accuracy(
+    phase: str, samples: Sequence[Sample], mean_tokens: float | None = None, chance: float | None = None
+) -> dict[str, Any]:
+    """The row of one score whose samples these are, with Wilson's interval."""
+    right, n = sum(sample.verdict for sample in samples), len(samples)
+    low, high = wilson(right, n)
+    return _row(phase, samples[0].score, right / n, n, low, high, "accuracy", mean_tokens, chance)
+
+
+def loss(phase: str, score: str, nats: Sequence[float], targets: Sequence[int]) -> dict[str, Any]:
+    """The row of a held-out loss from each document's sum of nats and number of targets."""
+    value, low, high = mean_interval(nats, targets)
+    return _row(phase, score, value, len(targets), low, high, "nats/token", None, None)
+
+
+def _row(
+    phase: str, score: str, value: float, n: int, low: float, high: float,
+    unit: str, mean_tokens: float | None, chance: float | None,
+) -> dict[str, Any]:  # fmt: skip
+    return {
+        "phase": phase,
+        "score": score,
+        "value": round(value, DIGITS),
+        "n": n,
+        "low": round(low, DIGITS),
+        "high": round(high, DIGITS),
+        "unit": unit,
+        "mean_tokens": None if mean_tokens is None else round(mean_tokens, DIGITS),
+        "chance": None if chance is None else round(chance, DIGITS),
+    }

@@ -1,0 +1,165 @@
+"""What readers give: a batch of rows with their columns, and the rows that are no documents, each with its reason.
+
+The mapping of columns: how a dotted name is found in a row, and what a column may hold.
+"""
+
+import difflib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k2model.recipe.schema import FieldMapping
+
+#: Columns a row may have beside its content, each named by the field of `FieldMapping`.
+EXTRAS = ("id", "licence", "origin", "language", "key", "effort", "tools")
+#: About how much text is held at once.
+BATCH_BYTES = 16_000_000
+RAW_CHARACTERS = 2_000  # of a quarantined row that are kept
+
+
+class Reason(str, Enum):
+    """Why a row, or what follows it in its file, is quarantined."""
+
+    MALFORMED_JSON = "malformed_json"  # not one JSON object
+    ENCODING = "encoding"  # bytes that are not in the declared encoding
+    MISSING_FIELD = "missing_field"
+    EMPTY_FIELD = "empty_field"  # nothing but white space
+    WRONG_TYPE = "wrong_type"
+    OVER_LONG = "over_long"
+    BAD_MESSAGES = "bad_messages"  # chat turns that cannot be written in K2's frame
+    BINARY = "binary"  # a text or source file with zero bytes
+    EMPTY_FILE = "empty_file"  # without a byte, or never written to
+    POINTER = "pointer"  # a stand-in of Git LFS and the like for a file that was not fetched
+    ERROR_PAGE = "error_page"  # what a server said in place of a file
+    WRONG_FORMAT = "wrong_format"  # an archive, or another format than the file's name says
+    TRUNCATED = "truncated"  # a compressed stream ends before its end; rows up to there are kept
+    CORRUPT = "corrupt"  # the file's own structure is broken from here on
+    UNREADABLE = "unreadable"  # nothing of the file can be read
+
+
+class Reject(NamedTuple):
+    """A quarantined row. `row` counts from 1 in the file, 0 = the whole file; `text` is the raw row."""
+
+    file: str
+    row: int
+    reason: Reason
+    detail: str
+    text: str = ""
+
+    @property
+    def damages_file(self) -> bool:
+        """Whether it is the file, or what follows the row in it, that is lost."""
+        return not self.row or self.reason in (Reason.TRUNCATED, Reason.CORRUPT)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`places` [n] say where each row comes from, `path#row` with rows from 1, or `path` alone of a whole file. `text`
+    [n] are strings without nulls, or for chat `messages` [n] as they stand in the file. `extras` [n] are strings or
+    null. A row in `rejects` is in nothing else. `lost_bytes` of the input, as stored, could not be read; `absent_bytes`
+    should be there and are not."""
+
+    places: pa.Array
+    text: pa.Array | None = None
+    messages: list[Any] | None = None
+    extras: dict[str, pa.Array] = field(default_factory=dict)
+    rejects: list[Reject] = field(default_factory=list)
+    lost_bytes: int = 0
+    absent_bytes: int = 0
+
+
+def no_rows(reject: Reject, lost_bytes: int, absent_bytes: int = 0) -> Batch:
+    """What is left when nothing but a reject was read."""
+    empty = pa.array([], pa.string())
+    return Batch(empty, empty, rejects=[reject], lost_bytes=lost_bytes, absent_bytes=absent_bytes)
+
+
+def places(path: str, rows: pa.Array) -> pa.Array:
+    """`path#row` of every row."""
+    return pc.binary_join_element_wise(path, rows.cast(pa.string()), "#")
+
+
+def row_of(place: str) -> tuple[str, int]:
+    """(path, row) of a row's place."""
+    path, _, row = place.rpartition("#")
+    return path, int(row)
+
+
+def cut(raw: str | bytes) -> str:
+    """The beginning of a raw row as text; what is not UTF-8 is replaced."""
+    if isinstance(raw, bytes):
+        raw = raw[: 4 * RAW_CHARACTERS].decode("utf-8", "replace")
+    return raw[:RAW_CHARACTERS].encode("utf-8", "replace").decode()
+
+
+MAX_NAMES = 40  # named in a message
+
+
+def content_field(mapping: FieldMapping) -> str:
+    return mapping.messages or mapping.text
+
+
+def extra_fields(mapping: FieldMapping) -> dict[str, str]:
+    """Column name of each field of `EXTRAS` that is mapped."""
+    return {name: getattr(mapping, name) for name in EXTRAS if getattr(mapping, name)}
+
+
+def getter(name: str) -> Callable[[Any], Any]:
+    """Finds `name` in a JSON object; None when it, or an object above it, is not there."""
+    parts = name.split(".")
+
+    def found(row: Any) -> Any:
+        if name in row:
+            return row[name]
+        for part in parts:
+            row = row.get(part) if isinstance(row, dict) else None
+        return row
+
+    return found
+
+
+def extra_getters(mapping: FieldMapping) -> dict[str, Callable[[Any], str | None]]:
+    """What finds each mapped field of `EXTRAS` in a JSON object, as text. They raise `TypeError` for other values."""
+
+    def reader(name: str, column: str) -> Callable[[Any], str | None]:
+        get, convert = getter(column), definitions if name == "tools" else as_text
+        return lambda row: convert(get(row))
+
+    return {name: reader(name, column) for name, column in extra_fields(mapping).items()}
+
+
+def absent(name: str, names: Iterable[str], path: str) -> str:
+    """`column 'txt' not found; cc/a.jsonl has text, url; did you mean 'text'?`"""
+    known = sorted(names)
+    near = difflib.get_close_matches(name, known, 1, cutoff=0.5)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    listed = ", ".join(known[:MAX_NAMES]) + (", ..." if len(known) > MAX_NAMES else "")
+    return f"column '{name}' not found; {path} has {listed}{hint}"
+
+
+def as_text(value: Any) -> str | None:
+    """What a column beside the content says; a list of texts (licences) is joined by `AND`.
+
+    Raises `TypeError` for objects, truth values and fractions.
+    """
+    if value is None or type(value) is str:
+        return value
+    if type(value) is int:
+        return str(value)
+    if type(value) is list and all(type(item) is str for item in value):
+        return " AND ".join(value)
+    raise TypeError(type(value).__name__)
+
+
+def definitions(value: Any) -> str | None:
+    """Definitions of tools as JSON text, spelled as chat templates spell them."""
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def strings(values: Sequence[str | None]) -> pa.Array:
+    return pa.array(values, pa.string())

@@ -1,0 +1,1 @@
+"""The sources that the project builds itself: nothing of them is downloaded or shipped."""

@@ -1,0 +1,179 @@
+"""Parquet and Arrow files: rows stay columns all the way, and only what is broken is looked at one by one.
+
+A file is read by row groups or record batches and never held whole. How a column becomes strings is
+`columns`' business.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from k2model.ingest.batch import (
+    BATCH_BYTES,
+    Batch,
+    Reason,
+    Reject,
+    absent,
+    content_field,
+    extra_fields,
+    no_rows,
+    places,
+)
+from k2model.ingest.columns import check_unique, column, dotted_names, extra_column, null_rejects, text_column
+from k2model.ingest.inputs import FileSlice
+from k2model.ingest.recognise import HEAD_BYTES, recognised, stand_in
+from k2model.ingest.storage import JUMPING_BYTES, Place
+from k2model.recipe.schema import SourceConfig, SourceFormat
+
+_BROKEN = (OSError, pa.ArrowException, EOFError)  # what pyarrow raises for a damaged file
+_ARROW_FILE = b"ARROW1"
+
+
+def pieces(place: Place, path: str, kind: str) -> list[tuple[int, int]]:
+    """(Rows, stored bytes) of every row group or record batch; empty when the file is not to be cut."""
+    try:
+        if kind == SourceFormat.PARQUET.value:
+            with place.open(path, JUMPING_BYTES) as file:
+                metadata = _parquet(file).metadata
+                groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+                return [(group.num_rows, _stored(group)) for group in groups]
+        if place.remote and not _is_ipc_file(place, path):
+            return []
+        batches = [(batch.num_rows, batch.nbytes) for batch in _record_batches(place, path, 0, 0)]
+        whole = sum(size for _, size in batches)
+        return [(rows, place.entry(path).size * size // max(1, whole)) for rows, size in batches]
+    except _BROKEN:
+        return []  # quarantined as a whole when it is read
+
+
+def schema_of(place: Place, path: str, kind: str) -> pa.Schema | None:
+    """The columns of a file; None when it cannot be read."""
+    try:
+        if kind == SourceFormat.PARQUET.value:
+            with place.open(path, JUMPING_BYTES) as file:
+                return _parquet(file).schema_arrow
+        with _ipc(place, path) as reader:
+            return reader.schema
+    except _BROKEN:
+        return None
+
+
+def read_columnar(source: SourceConfig, place: Place, piece: FileSlice) -> Iterator[Batch]:
+    """The rows of a slice in order. A file, or the rest of one, that cannot be decoded is one reject."""
+    columns = {"content": content_field(source.fields), **extra_fields(source.fields)}
+    row = piece.rows_before
+    try:
+        for table in _tables(place, piece, list(columns.values())):
+            if row == piece.rows_before:
+                check_unique(source, piece.path, table.schema)
+            found = {field: column(table, name) for field, name in columns.items()}
+            if found["content"] is None:
+                detail = absent(columns["content"], dotted_names(table.schema), piece.path)
+                yield no_rows(Reject(piece.path, 0, Reason.MISSING_FIELD, detail), piece.bytes)
+                return
+            yield _batch(source, piece.path, row, columns, found)
+            row += table.num_rows
+    except _BROKEN as error:
+        nothing = row == piece.rows_before
+        head = place.read(piece.path, HEAD_BYTES)
+        if nothing and (known := recognised(piece.path, head, piece.format)):
+            yield stand_in(piece, known, head)
+            return
+        detail = " ".join(str(error).split()).rstrip(".")[:300]
+        said = "no row can be read" if nothing else f"rows up to {row} were read"
+        yield no_rows(
+            Reject(
+                piece.path,
+                0 if nothing else row + 1,
+                Reason.UNREADABLE if nothing else Reason.CORRUPT,
+                f"{said}: {detail}. Fetch or write the file again",
+            ),
+            piece.bytes,
+        )
+
+
+def _tables(place: Place, piece: FileSlice, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Record batches of at most about `BATCH_BYTES`, of the wanted columns where the format can tell them apart."""
+    if piece.format == SourceFormat.ARROW.value:
+        for batch in _record_batches(place, piece.path, piece.start, piece.end):
+            rows = _rows_at_once(batch.nbytes, batch.num_rows)
+            for start in range(0, batch.num_rows, rows):
+                yield batch.slice(start, rows)
+        return
+    with place.open(piece.path, JUMPING_BYTES) as file:
+        parquet = _parquet(file)
+        groups = range(piece.start, piece.end or parquet.metadata.num_row_groups)
+        known = set(dotted_names(parquet.schema_arrow))
+        wanted = [column for column in columns if column in known] if columns[0] in known else None
+        for index in groups:
+            group = parquet.metadata.row_group(index)
+            rows = _rows_at_once(group.total_byte_size, group.num_rows)
+            yield from parquet.iter_batches(rows, row_groups=[index], columns=wanted, use_threads=False)
+
+
+def _batch(
+    source: SourceConfig, path: str, before: int, columns: dict[str, str], found: dict[str, pa.Array | None]
+) -> Batch:
+    """Rows `before` + 1 and on. A row that any column rejects is in the rejects alone, once."""
+    content = found.pop("content")
+    assert content is not None
+    count = len(content)
+    extras: dict[str, pa.Array] = {}
+    if source.fields.messages:
+        rejects = null_rejects(path, content, columns["content"], before)
+    else:
+        content, rejects = text_column(source, path, columns["content"], content, before)
+    for name, values in found.items():
+        if values is not None:
+            extras[name], wrong = extra_column(source, path, columns[name], values, before)
+            rejects += wrong
+    where = places(path, pa.array(np.arange(before + 1, before + 1 + count)))
+    first = {reject.row: reject for reject in reversed(rejects)}
+    if first:
+        keep = np.ones(count, bool)
+        keep[np.array(list(first)) - before - 1] = False
+        content, where = content.filter(pa.array(keep)), where.filter(pa.array(keep))
+        extras = {name: values.filter(pa.array(keep)) for name, values in extras.items()}
+    chat = bool(source.fields.messages)
+    in_order = [first[row] for row in sorted(first)]
+    return Batch(where, None if chat else content, content.to_pylist() if chat else None, extras, in_order)
+
+
+def _record_batches(place: Place, path: str, start: int, end: int) -> Iterator[pa.RecordBatch]:
+    """Record batches `start` to `end` (0 = the last) of an IPC file or stream."""
+    with _ipc(place, path) as reader:
+        if isinstance(reader, pa.ipc.RecordBatchFileReader):
+            for index in range(start, end or reader.num_record_batches):
+                yield reader.get_batch(index)
+            return
+        for index, batch in enumerate(reader):
+            if end and index >= end:
+                return
+            if index >= start:
+                yield batch
+
+
+def _ipc(place: Place, path: str) -> Any:
+    is_file = _is_ipc_file(place, path)
+    source = pa.PythonFile(place.open(path, JUMPING_BYTES), "r") if place.remote else pa.memory_map(place.full(path))
+    return pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
+
+
+def _is_ipc_file(place: Place, path: str) -> bool:
+    return place.read(path, len(_ARROW_FILE)) == _ARROW_FILE
+
+
+def _parquet(file: Any) -> Any:
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(file, pre_buffer=False)
+
+
+def _stored(group: Any) -> int:
+    return sum(group.column(i).total_compressed_size for i in range(group.num_columns))
+
+
+def _rows_at_once(size: int, rows: int) -> int:
+    return max(1, min(rows, rows * BATCH_BYTES // max(1, size)))

@@ -1,0 +1,144 @@
+"""Arrow columns of a file as strings: any type that holds text, checked in bulk, row by row only where one is bad.
+
+A column of another type than text is an error of the mapping rather than of a row.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k2model.errors import CorpusError
+from k2model.ingest.batch import RAW_CHARACTERS, Reason, Reject, content_field, cut, definitions, extra_fields, strings
+from k2model.recipe.schema import SourceConfig
+
+
+def dotted_names(fields: Iterable[pa.Field], above: str = "") -> Iterator[str]:
+    """Names of all columns and of the fields of structs in them."""
+    for field in fields:
+        yield above + field.name
+        if pa.types.is_struct(field.type):
+            yield from dotted_names(
+                (field.type.field(i) for i in range(field.type.num_fields)), f"{above}{field.name}."
+            )
+
+
+def check_unique(source: SourceConfig, path: str, schema: pa.Schema) -> None:
+    """Raises `CorpusError` when `path` has several columns, or fields of a struct, of a name that is mapped."""
+    names = Counter(dotted_names(schema))
+    for name in (content_field(source.fields), *extra_fields(source.fields).values()):
+        above = accumulate(name.split("."), "{}.{}".format)
+        if several := next((one for one in above if names[one] > 1), None):
+            raise CorpusError(
+                f"corpus.sources.{source.name}: {path} has {names[several]} columns named '{several}', expected one. "
+                "Rename them in the file, or map another column in fields"
+            )
+
+
+def column(batch: pa.RecordBatch, name: str) -> pa.Array | None:
+    """A column, or the field of structs that a dotted name leads to; None when there is none."""
+    if name in batch.schema.names:
+        return batch.column(name)
+    head, *rest = name.split(".")
+    if not rest or head not in batch.schema.names:
+        return None
+    values = batch.column(head)
+    for part in rest:
+        if not pa.types.is_struct(values.type) or values.type.get_field_index(part) < 0:
+            return None
+        values = pc.struct_field(values, part)
+    return values
+
+
+def text_column(
+    source: SourceConfig, path: str, name: str, values: pa.Array, before: int
+) -> tuple[pa.Array, list[Reject]]:
+    """The texts, and the rejects for rows that are null, over-long, not in the encoding or empty."""
+    kind = _value_type(values)
+    if not _is_string(kind) and not _is_binary(kind):
+        raise CorpusError(
+            f"corpus.sources.{source.name}: column '{name}' of {path} is {values.type}, expected text. Set fields.text "
+            "to a column of text"
+        )
+    raw = _binary(values)
+    rejects = null_rejects(path, raw, name, before)
+    too_long = pc.greater(pc.binary_length(raw), source.max_row_bytes)
+    for index in _indices(too_long):
+        value = raw[index].as_buffer()
+        detail = f"field '{name}' has {len(value)} bytes, max_row_bytes is {source.max_row_bytes}"
+        beginning = cut(bytes(memoryview(value)[: 4 * RAW_CHARACTERS]))
+        rejects.append(Reject(path, before + index + 1, Reason.OVER_LONG, detail, beginning))
+    if rejects:
+        raw = pc.if_else(too_long, pa.scalar(None, pa.binary()), raw)
+    text, wrong = _decoded(raw, "utf-8" if _is_string(kind) else source.encoding, path, name, before)
+    detail = f"field '{name}' is empty"
+    empty = _indices(pc.or_(pc.equal(pc.binary_length(text), 0), pc.utf8_is_space(text)))
+    return text, [*rejects, *wrong, *(Reject(path, before + i + 1, Reason.EMPTY_FIELD, detail) for i in empty)]
+
+
+def _decoded(raw: pa.Array, encoding: str, path: str, name: str, before: int) -> tuple[pa.Array, list[Reject]]:
+    """Strings, null where the bytes are not in the encoding. Arrow checks UTF-8 as it casts."""
+    if encoding.lower() in ("utf-8", "utf8"):
+        try:
+            return raw.cast(pa.string()), []
+        except pa.ArrowInvalid:
+            pass
+    texts: list[str | None] = []
+    rejects = []
+    for index, value in enumerate(raw.to_pylist()):
+        try:
+            texts.append(None if value is None else value.decode(encoding))
+        except UnicodeDecodeError as error:
+            texts.append(None)
+            detail = f"byte {error.start} of field '{name}' (0x{value[error.start]:02x}) is not {encoding}"
+            rejects.append(Reject(path, before + index + 1, Reason.ENCODING, detail, cut(value)))
+    return pa.array(texts, pa.string()), rejects
+
+
+def extra_column(
+    source: SourceConfig, path: str, name: str, values: pa.Array, before: int
+) -> tuple[pa.Array, list[Reject]]:
+    """A column beside the content as strings, and the rejects for rows that are not UTF-8."""
+    kind = _value_type(values)
+    if pa.types.is_list(kind) and name == source.fields.tools:
+        return strings([definitions(value) for value in values.to_pylist()]), []
+    if pa.types.is_list(kind) and _is_string(kind.value_type):
+        return pc.binary_join(values.cast(pa.list_(pa.string())), " AND "), []
+    if pa.types.is_integer(kind) or pa.types.is_null(kind):
+        return values.cast(pa.string()), []
+    if not _is_string(kind):
+        raise CorpusError(
+            f"corpus.sources.{source.name}: column '{name}' of {path} is {values.type}, expected text, an integer or a "
+            "list of texts. Map another column"
+        )
+    return _decoded(_binary(values), "utf-8", path, name, before)
+
+
+def null_rejects(path: str, values: pa.Array, name: str, before: int) -> list[Reject]:
+    if not values.null_count:
+        return []
+    detail = f"field '{name}' is missing or null"
+    return [Reject(path, before + index + 1, Reason.MISSING_FIELD, detail) for index in _indices(values.is_null())]
+
+
+def _indices(mask: pa.Array) -> list[int]:
+    return pc.indices_nonzero(mask.fill_null(False)).to_pylist()
+
+
+def _value_type(values: pa.Array) -> pa.DataType:
+    return values.type.value_type if pa.types.is_dictionary(values.type) else values.type
+
+
+def _binary(values: pa.Array) -> pa.Array:
+    """Strings or bytes of any layout as plain binary; nothing is checked."""
+    return values.cast(_value_type(values)).cast(pa.binary())
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)

@@ -1,0 +1,136 @@
+"""Counts of what was ingested: they add up over parts, and decide whether a source is fit to be used.
+
+Samples of what was quarantined are among them, so that an error can show what is wrong without reading a file.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k2model.errors import CorpusError
+from k2model.ingest.assemble import Documents
+from k2model.ingest.batch import Reject
+from k2model.ingest.inputs import FileSlice
+from k2model.recipe.schema import SourceConfig
+
+SAMPLES = 3  # of a reason
+MAX_DISTINCT = 200  # licences or languages of a part that are named; a column of anything else is mapped wrongly
+OTHERS = "(others)"
+_TEXT_SHOWN = 120
+
+Counts = dict[str, Any]
+
+
+def no_counts() -> Counts:
+    """`input_bytes` (of the files, and what pointers among them stand for), `lost_bytes` that could not be read;
+    `files`, `damaged_files` of which something is lost; `rows` seen, `documents` to train on, `heldout`, `sampled_out`,
+    `text_bytes` of documents on both sides; `licences` and `languages` -> documents; `quarantined` reason -> rows;
+    `samples` reason -> [file, row, detail, text]; in the counts of a part also `damaged_cuts`: damaged files that lie
+    in several parts, by path, so that each counts once."""
+    return {
+        "input_bytes": 0,
+        "lost_bytes": 0,
+        "files": 0,
+        "damaged_files": 0,
+        "rows": 0,
+        "documents": 0,
+        "heldout": 0,
+        "sampled_out": 0,
+        "text_bytes": 0,
+        "licences": {},
+        "languages": {},
+        "quarantined": {},
+        "samples": {},
+        "damaged_cuts": {},
+    }
+
+
+def count_documents(counts: Counts, documents: Documents) -> None:
+    heldout = pc.sum(documents.heldout).as_py() or 0
+    counts["documents"] += documents.table.num_rows - heldout
+    counts["heldout"] += heldout
+    counts["sampled_out"] += documents.sampled_out
+    counts["rows"] += documents.table.num_rows + documents.sampled_out
+    counts["text_bytes"] += pc.sum(pc.binary_length(documents.table["text"])).as_py() or 0
+    _count_values(counts["licences"], documents.table["licence"])
+    if documents.languages is not None:
+        _count_values(counts["languages"], documents.languages.fill_null(""))
+
+
+def count_rejects(counts: Counts, rejects: Sequence[Reject]) -> None:
+    for reject in rejects:
+        reason = reject.reason.value
+        counts["quarantined"][reason] = counts["quarantined"].get(reason, 0) + 1
+        counts["rows"] += 1
+        samples = counts["samples"].setdefault(reason, [])
+        if len(samples) < SAMPLES:
+            samples.append([reject.file, reject.row, reject.detail, reject.text[:_TEXT_SHOWN]])
+
+
+def count_files(counts: Counts, slices: Sequence[FileSlice], damaged: Collection[str]) -> None:
+    """Counts the files of `slices`, each in the part that has its beginning; paths in `damaged` have lost something."""
+    for piece in slices:
+        counts["input_bytes"] += piece.bytes
+        counts["files"] += not piece.start
+        if piece.path in damaged and piece.whole:
+            counts["damaged_files"] += 1
+        elif piece.path in damaged:
+            counts["damaged_cuts"][piece.path] = 1
+
+
+def usable(counts: Mapping[str, Any]) -> int:
+    """Rows that are documents, those included that are not sampled."""
+    return counts["documents"] + counts["heldout"] + counts["sampled_out"]
+
+
+def total_counts(parts: Iterable[Mapping[str, Any]]) -> Counts:
+    """The sum over all parts of a source, given in their order; of samples the first few."""
+    total = no_counts()
+    for counts in parts:
+        for name, value in counts.items():
+            if isinstance(value, int):
+                total[name] += value
+                continue
+            for key, found in value.items():
+                known = total[name].get(key, type(found)())
+                total[name][key] = (known + found)[:SAMPLES] if isinstance(found, list) else known + found
+    for name in ("licences", "languages", "quarantined", "samples"):
+        total[name] = dict(sorted(total[name].items()))
+    total["damaged_files"] += len(total.pop("damaged_cuts"))
+    return total
+
+
+def check_quarantine(source: SourceConfig, counts: Mapping[str, Any]) -> None:
+    """Raises `CorpusError` when a source has no document, or more of it than `max_quarantined` cannot be used.
+
+    Counted are rows, bytes and files, and the worst share decides: what breaks a file leaves no rows to be counted, and
+    what stands in for one may be small.
+    """
+    bad = sum(counts["quarantined"].values())
+    rows, lost = bad / max(1, counts["rows"]), counts["lost_bytes"] / max(1, counts["input_bytes"])
+    files = counts["damaged_files"] / max(1, counts["files"])
+    nothing = not usable(counts)
+    if not nothing and max(rows, lost, files) <= source.max_quarantined:
+        return
+    said = [
+        f"  {reason} ({counts['quarantined'][reason]}): {file} row {row}: {detail}" + (f" | {text!r}" if text else "")
+        for reason, samples in counts["samples"].items()
+        for file, row, detail, text in samples
+    ]
+    raise CorpusError(
+        f"corpus source '{source.name}' is {'without a document' if nothing else 'mostly bad'}: {bad} of "
+        f"{counts['rows']} rows ({rows:.1%}) are quarantined, {lost:.1%} of its bytes could not be read and "
+        f"{counts['damaged_files']} of {counts['files']} files ({files:.1%}) are damaged; of each, allowed are "
+        f"{source.max_quarantined:.1%}.\n" + "\n".join(said) + "\nMend the files or the mapping "
+        f"(corpus.sources.{source.name}.fields), or raise corpus.sources.{source.name}.max_quarantined"
+    )
+
+
+def _count_values(counts: dict[str, int], values: pa.Array | pa.ChunkedArray) -> None:
+    for found in pc.value_counts(values).to_pylist():
+        value = found["values"]
+        if value not in counts and len(counts) >= MAX_DISTINCT:
+            value = OTHERS
+        counts[value] = counts.get(value, 0) + found["counts"]

@@ -1,0 +1,156 @@
+"""Hugging Face-style dataset folders: which files make up the wanted subset and split.
+
+Three layouts are read, as `datasets` writes and reads them: `save_to_disk` (`dataset_info.json`, `state.json`),
+a card (`README.md`) whose front matter declares `configs`, and bare folders whose file names tell their split
+(`data/train-00000-of-00003.parquet`). Nothing is downloaded; loading scripts are not run.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from k2model.errors import CorpusError
+from k2model.ingest.storage import Entry, Place
+from k2model.recipe.schema import SourceConfig
+
+CARD = "README.md"
+CARD_BYTES = 2_000_000
+#: What `datasets` keeps about a dataset beside its data.
+METADATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+_SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+_DATA = re.compile(r"\.(parquet|arrow|jsonl?|ndjson)(\.gz|\.zst)?$", re.IGNORECASE)
+
+
+def is_dataset(place: Place, entries: Sequence[Entry]) -> bool:
+    """Whether a folder is a dataset by its own word: saved by `datasets`, or with a card that declares its data."""
+    names = {entry.path for entry in entries}
+    if place.pattern:
+        return False
+    if "dataset_dict.json" in names or {"dataset_info.json", "state.json"} <= names:
+        return True
+    return CARD in names and bool({"configs", "dataset_info"} & _card(place).keys())
+
+
+def data_files(source: SourceConfig, place: Place, entries: Sequence[Entry]) -> list[Entry]:
+    """The data files of the source's subset and split. Raises `CorpusError` naming those there are."""
+    names = {entry.path for entry in entries}
+    if "dataset_dict.json" in names or "state.json" in names:
+        patterns = _saved(source, place, names)
+    else:
+        card = _card(place) if CARD in names else {}
+        patterns = _declared(source, card) if card.get("configs") else []
+    if not patterns or patterns[0].endswith("/"):
+        folder = patterns[0] if patterns else ""
+        return _by_name(source, [entry for entry in entries if entry.path.startswith(folder)], bool(folder))
+    from fsspec.utils import glob_translate
+
+    matches = [re.compile(glob_translate(pattern)).match for pattern in patterns]
+    found = [entry for entry in entries if any(match(entry.path) for match in matches)]
+    if not found:
+        raise CorpusError(
+            f"corpus.sources.{source.name}: split '{source.split}' of the dataset declares {', '.join(patterns)}, but "
+            "no such file is there. Fetch the whole dataset, or choose another split"
+        )
+    return found
+
+
+def _saved(source: SourceConfig, place: Place, names: set[str]) -> list[str]:
+    folder = ""
+    if "dataset_dict.json" in names:
+        splits = _metadata(place, "dataset_dict.json", "splits")["splits"]
+        folder = f"{_known(source, 'split', source.split, splits)}/"
+    state = _metadata(place, f"{folder}state.json", "_data_files")
+    if state.get("_indices_files"):
+        raise CorpusError(
+            f"corpus.sources.{source.name}: the saved dataset has an indices mapping; call flatten_indices() before "
+            "save_to_disk()"
+        )
+    files = [folder + file["filename"] for file in state["_data_files"]]
+    if missing := [path for path in files if path not in names]:
+        raise CorpusError(
+            f"corpus.sources.{source.name}: {folder}state.json lists {len(files)} data files, of which "
+            f"{len(missing)} are not there ({', '.join(missing[:3])}). Fetch the whole dataset"
+        )
+    return files
+
+
+def _metadata(place: Place, path: str, needed: str) -> dict[str, Any]:
+    try:
+        found = json.loads(place.read(path))
+    except ValueError as error:
+        raise CorpusError(f"{place.full(path)} is not JSON ({error}). Save the dataset again") from error
+    if not isinstance(found, dict) or needed not in found:
+        raise CorpusError(
+            f"{place.full(path)} has no '{needed}', so it is not of save_to_disk(). Save the dataset again"
+        )
+    return found
+
+
+def _declared(source: SourceConfig, card: dict[str, Any]) -> list[str]:
+    """Patterns of the split's files, or one folder with a slash at its end where names tell the splits."""
+    configs = {config.get("config_name", "default"): config for config in card["configs"]}
+    default = next((name for name, config in configs.items() if config.get("default")), None)
+    subset = source.subset or default or ("default" if "default" in configs else next(iter(configs)))
+    config = configs[_known(source, "subset", subset, list(configs))]
+    folder = f"{config['data_dir'].strip('/')}/" if config.get("data_dir") else ""
+    if "data_files" not in config:
+        return [folder] if folder else []
+    files = config["data_files"]
+    if isinstance(files, str) or (files and isinstance(files[0], str)):
+        splits = {"train": files}
+    else:
+        splits = {entry["split"]: entry["path"] for entry in files}
+    chosen = splits[_known(source, "split", source.split, list(splits))]
+    return [folder + path for path in ([chosen] if isinstance(chosen, str) else chosen)]
+
+
+def _by_name(source: SourceConfig, entries: Sequence[Entry], declared: bool) -> list[Entry]:
+    """Data files whose name or folder holds a word for the split; all are `train` when none holds any."""
+    data = [entry for entry in entries if _DATA.search(entry.path) and entry.path.split("/")[-1] not in METADATA]
+    if source.subset and not declared:
+        subsets = sorted({entry.path.split("/")[0] for entry in data if "/" in entry.path})
+        folder = _known(source, "subset", source.subset, subsets)
+        data = [entry for entry in data if entry.path.startswith(f"{folder}/")]
+    splits: dict[str, list[Entry]] = {}
+    for entry in data:
+        splits.setdefault(_split_of(entry.path) or "", []).append(entry)
+    if set(splits) == {""}:
+        splits = {"train": splits[""]}
+    splits.pop("", None)
+    return splits[_known(source, "split", source.split, list(splits))]
+
+
+def _split_of(path: str) -> str | None:
+    words = set(re.split(r"[^a-z]+", path.lower()))
+    return next((split for split, known in _SPLIT_NAMES.items() if words & set(known)), None)
+
+
+def _card(place: Place) -> dict[str, Any]:
+    """The front matter of the dataset's card; empty when it has none."""
+    import yaml
+
+    text = place.read(CARD, CARD_BYTES).decode("utf-8", "replace").replace("\r\n", "\n")
+    if not text.startswith("---\n"):
+        return {}
+    try:
+        matter = yaml.safe_load(text[4:].partition("\n---")[0])
+    except yaml.YAMLError as error:
+        raise CorpusError(f"{place.full(CARD)}: the front matter is not YAML ({error}). Mend it") from error
+    return matter if isinstance(matter, dict) else {}
+
+
+def _known(source: SourceConfig, field: str, name: str, names: Sequence[str]) -> str:
+    if name in names:
+        return name
+    near = difflib.get_close_matches(name, names, 1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    raise CorpusError(
+        f"corpus.sources.{source.name}.{field}='{name}': the dataset has no such {field}{hint} It has "
+        f"{', '.join(names) or 'none'}"
+    )

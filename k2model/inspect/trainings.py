@@ -1,0 +1,148 @@
+"""How far the trainings of a store have come, from what they leave in it: facts, log, checkpoints, lease.
+
+Nothing is asked of a running process, so a training is watched from any machine that can read the store, and
+one that was killed is seen as it was left. On an object store the log comes with each checkpoint, so numbers
+there are as old as the newest one.
+"""
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from k2model.artifacts import Store
+from k2model.artifacts.files import Files, LocalFiles, files_at
+from k2model.artifacts.manifest import MANIFEST
+from k2model.training.log import METRICS, TRAINING, StepMetrics, TrainingFacts, read_facts, rows_until_cut
+from k2model.training.progress import WINDOW, mean_loss, mean_mfu, steps_ahead, tokens_per_second
+from k2model.units import readable_seconds
+
+TAIL = 2048 * WINDOW  # bytes of a log's end that hold more than WINDOW rows
+QUIET_SECONDS, QUIET_STEPS = 60.0, 20  # without a step for longer than both, a training counts as stalled
+COLUMNS = (
+    "training", "state", "step", "loss", "tokens/s", "MFU", "left", "last step", "saved", "rollbacks",
+)  # fmt: skip
+_CHECKPOINT = re.compile(r"/checkpoints/step-(\d+)/" + MANIFEST)
+
+
+@dataclass(frozen=True)
+class Training:
+    """One phase's training. `state`: `starting` (no step yet), `training`, `stalled` (at work, but no step for
+    long), `stopped` (nobody is at work on it) or `done`.
+
+    `step`: of `steps`, those left out by interventions included. Means are over the last steps: `loss` in nats
+    per target, `mfu` a fraction. `quiet_seconds`: since the store last heard of a step. `seconds`: of all steps,
+    once done. `checkpoint`: steps the newest one has behind it. None: not known.
+    """
+
+    artifact: str
+    phase: str
+    state: str
+    step: int
+    steps: int | None
+    loss: float | None = None
+    tokens_per_second: float | None = None
+    mfu: float | None = None
+    seconds_left: float | None = None
+    quiet_seconds: float | None = None
+    seconds: float | None = None
+    checkpoint: int | None = None
+    rollbacks: int = 0
+    interventions: Sequence[dict[str, Any]] = ()
+
+    def row(self) -> tuple[str, ...]:
+        """Cells for COLUMNS."""
+        left = f"took {readable_seconds(self.seconds)}" if self.seconds is not None else _seconds(self.seconds_left)
+        return (
+            self.phase or self.artifact,
+            self.state,
+            f"{self.step:,}/{self.steps:,}" if self.steps is not None else "",
+            f"{self.loss:.3f}" if self.loss is not None else "",
+            f"{self.tokens_per_second:,.0f}" if self.tokens_per_second is not None else "",
+            f"{self.mfu:.0%}" if self.mfu is not None else "",
+            left,
+            f"{readable_seconds(self.quiet_seconds)} ago" if self.quiet_seconds is not None else "",
+            f"{self.checkpoint:,}" if self.checkpoint is not None else "",
+            str(self.rollbacks),
+        )
+
+    def numbers(self) -> dict[str, Any]:
+        """All fields, as JSON takes them."""
+        return asdict(self)
+
+
+def list_trainings(store: Store, now: float | None = None) -> list[Training]:
+    """Every training ever begun that is still in the store, oldest first. `now`: seconds since the epoch."""
+    sizes = files_at(store.uri).sizes("checkpoint")
+    names = sorted({"/".join(path.split("/")[:2]) for path in sizes})
+    begun = [(name, files_at(f"{store.uri}/{name}")) for name in names]
+    # The facts are rewritten by each attempt, but attempts at a later phase begin later.
+    facts = [(name, files, read_facts(files)) for name, files in begun]
+    facts.sort(key=lambda entry: entry[2].started if entry[2] is not None else 0.0)
+    moment = time.time() if now is None else now
+    return [_look_at(store, name, files, of, sizes, moment) for name, files, of in facts]
+
+
+def _look_at(
+    store: Store, name: str, files: Files, facts: TrainingFacts | None, sizes: dict[str, int], now: float
+) -> Training:
+    alive = store.is_being_made(name)  # asked first: whoever has finished since then has left a manifest
+    done = files.exists(MANIFEST)
+    saved = [int(found[1]) for path in sizes if path.startswith(name) and (found := _CHECKPOINT.search(path))]
+    if facts is None:
+        state = "done" if done else "starting" if alive else "stopped"
+        return Training(name, "", state, max(saved, default=0), None, checkpoint=max(saved, default=None))
+    rows = _rows(files, sizes.get(f"{name}/{METRICS}", 0), everything=done)
+    recent = rows[-WINDOW:]
+    heard = max(files.modified(path) for path in (TRAINING, METRICS) if f"{name}/{path}" in sizes)
+    common: dict[str, Any] = {
+        "artifact": name,
+        "phase": facts.phase,
+        "steps": facts.steps,
+        "rollbacks": len(facts.interventions),
+        "interventions": facts.interventions,
+    }
+    if recent:
+        common["loss"] = mean_loss(rows[-max(1, len(rows) // 10) :] if done else recent)
+        common["tokens_per_second"] = tokens_per_second(facts, recent)
+        common["mfu"] = mean_mfu(recent)
+    if done:
+        return Training(state="done", step=facts.steps, seconds=sum(row.seconds for row in rows), **common)
+    at = recent[-1].step + 1 if recent else 0
+    ahead = steps_ahead(facts, at)
+    a_step = sum(row.seconds for row in recent) / len(recent) if recent else None
+    quiet = max(now - heard, 0.0)
+    return Training(
+        state=_state(alive, facts, quiet, a_step, isinstance(files, LocalFiles)),
+        step=at,
+        seconds_left=ahead * a_step if a_step is not None else None,
+        quiet_seconds=quiet,
+        checkpoint=max(saved, default=None),
+        **common,
+    )
+
+
+def _state(alive: bool, facts: TrainingFacts, quiet: float, a_step: float | None, local: bool) -> str:
+    if not alive:
+        return "stopped"
+    # An object store hears of steps as often as something is saved.
+    steps = QUIET_STEPS if local else max(QUIET_STEPS, 2 * facts.save_every)
+    if quiet > max(QUIET_SECONDS, steps * (a_step or 0.0)):
+        return "stalled"
+    return "training" if a_step is not None else "starting"
+
+
+def _rows(files: Files, size: int, everything: bool) -> list[StepMetrics]:
+    """The last rows of a log of `size` bytes, or all of them."""
+    if not size:
+        return []
+    with files.open(METRICS) as file:
+        begins = 0 if everything else max(size - TAIL, 0)
+        file.seek(begins)
+        lines = file.read().decode(errors="replace").splitlines()
+    return rows_until_cut(lines[1:] if begins else lines)
+
+
+def _seconds(seconds: float | None) -> str:
+    return readable_seconds(seconds) if seconds is not None else ""

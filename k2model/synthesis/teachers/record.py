@@ -1,0 +1,130 @@
+"""The record of calls: one JSON line for every answer and every failed attempt, appended before it is used.
+
+An answer is found again by the fingerprint of its request, so that a job that is run again asks only for what is
+missing, and so that the documents of an endpoint are a function of its record. A line that a killed run left half
+written is cut off and told (`torn_bytes`); anything else that cannot be read is an error. One run writes at a time.
+The file is never rewritten, and holds no secret.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from k2model.errors import RecordError
+from k2model.synthesis.conversation import Completion, Reply, ToolCall, Usage
+
+SYNC_SECONDS = 1.0
+
+
+class Record:
+    """Open inside `opened()`. Only the places of answers are kept in memory, not the answers."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.torn_bytes = 0
+        self.spent: list[Usage] = []
+        self._places: dict[str, int] = {}
+        self._file: IO[bytes] | None = None
+        self._synced = 0.0
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator["Record"]:
+        """Read what is there and hold the file. Raises `RecordError` when another run holds it."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a+b") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise RecordError(f"another run is writing the record {self.path}; wait for it to end") from error
+            self._file = file
+            try:
+                self._mend(file)
+                self._read(file)
+                yield self
+            finally:
+                file.flush()
+                os.fsync(file.fileno())
+                self._file = None
+
+    def __contains__(self, fingerprint: str) -> bool:
+        return fingerprint in self._places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def answer(self, fingerprint: str) -> Completion:
+        """The recorded answer to a request. Raises `KeyError` when there is none."""
+        file = self._open_file
+        file.seek(self._places[fingerprint])
+        return _completion(json.loads(file.readline()))
+
+    def add_answer(self, fingerprint: str, completion: Completion, details: Mapping[str, Any]) -> None:
+        reply = completion.reply._asdict() | {"calls": [call._asdict() for call in completion.reply.calls]}
+        row = {"fingerprint": fingerprint, "reply": reply, "usage": completion.usage._asdict(), **details}
+        self._places[fingerprint] = self._append(row)
+
+    def add_failure(self, fingerprint: str, charged: Usage, details: Mapping[str, Any]) -> None:
+        """A call that gave no answer; `charged` is what it may have cost all the same."""
+        self._append({"fingerprint": fingerprint, "charged": charged._asdict(), **details})
+
+    @property
+    def _open_file(self) -> IO[bytes]:
+        if self._file is None:
+            raise RuntimeError("the record is used outside `opened()`")
+        return self._file
+
+    def _append(self, row: Mapping[str, Any]) -> int:
+        """The row's place, once the system has it. It is forced to the disk once in `SYNC_SECONDS` and at the end, so
+        that a killed process loses nothing, and a machine that loses its power a second's worth."""
+        file = self._open_file
+        place = file.seek(0, os.SEEK_END)
+        file.write(json.dumps(row, ensure_ascii=False, sort_keys=True).encode("utf-8", "backslashreplace") + b"\n")
+        file.flush()
+        if time.monotonic() - self._synced > SYNC_SECONDS:
+            os.fsync(file.fileno())
+            self._synced = time.monotonic()
+        return place
+
+    def _mend(self, file: IO[bytes]) -> None:
+        """A last line without its end is closed when it is whole, else cut off."""
+        file.seek(0)
+        start, last = 0, b""
+        for last in file:
+            start += len(last)
+        if not last or last.endswith(b"\n"):
+            return
+        try:
+            json.loads(last)
+            file.write(b"\n")
+        except ValueError:
+            self.torn_bytes = len(last)
+            file.truncate(start - len(last))
+        file.flush()
+
+    def _read(self, file: IO[bytes]) -> None:
+        file.seek(0)
+        place = 0
+        for number, line in enumerate(file, 1):
+            try:
+                row = json.loads(line)
+                name = row["fingerprint"]
+                self.spent.append(Usage(**row["usage" if "reply" in row else "charged"]))
+            except (ValueError, KeyError, TypeError) as error:
+                raise RecordError(
+                    f"record {self.path}, line {number}: not a recorded call ({type(error).__name__}: {error}); "
+                    "restore the file, or move it away to ask everything again"
+                ) from error
+            if "reply" in row:
+                self._places.setdefault(name, place)
+            place += len(line)
+
+
+def _completion(row: Mapping[str, Any]) -> Completion:
+    reply = row["reply"]
+    calls = tuple(ToolCall(**call) for call in reply["calls"])
+    return Completion(Reply(reply["content"], reply["trace"], calls), Usage(**row["usage"]))

@@ -1,0 +1,133 @@
+"""The OpenAI-compatible form of a request and of its response. Nothing here knows a network.
+
+Read are `content`, thinking in `reasoning_content`, `reasoning` or an opening `<think>` block, and tool calls.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from k2model.synthesis.config import EndpointConfig
+from k2model.synthesis.conversation import Completion, Reply, Request, ToolCall, Turn, Usage
+
+BYTES_PER_TOKEN = 4  # an estimate, for rates and for responses without a usable usage
+MESSAGE_TOKENS = 8  # that a chat template may add to a turn
+_THINKING = re.compile(r"\s*<think>(.*?)</think>\s*", re.DOTALL)
+
+
+class BadResponse(ValueError):
+    """A response of status 200 that is not a chat completion."""
+
+
+class Answer(NamedTuple):
+    completion: Completion
+    usage_wrong: bool  # missing or impossible, so that it was estimated
+
+
+def body(config: EndpointConfig, request: Request) -> dict[str, Any]:
+    """What is sent, but for the headers. `request.exact` is not in it."""
+    sent: dict[str, Any] = {
+        "model": config.model,
+        "messages": _messages(request.turns),
+        "temperature": config.temperature,
+        "top_p": config.top_p,
+        "max_tokens": config.max_tokens,
+    }
+    if config.send_effort:
+        sent["reasoning_effort"] = request.effort
+    if request.tools:
+        sent["tools"] = [_tool(json.loads(tool)) for tool in request.tools]
+    return sent
+
+
+def fingerprint(sent: Mapping[str, Any], sample: int) -> str:
+    """sha256 of what is sent: everything that bears on the answer, and nothing of where it is asked for."""
+    return hashlib.sha256(f"{json.dumps(sent, sort_keys=True)}\n{sample}".encode()).hexdigest()
+
+
+def most_usage(sent: Mapping[str, Any]) -> Usage:
+    """No call can use more: a token of a byte-level vocabulary is a byte at least."""
+    content = json.dumps([sent["messages"], sent.get("tools", [])], ensure_ascii=False)
+    return Usage(len(content.encode("utf-8", "replace")) + MESSAGE_TOKENS * len(sent["messages"]), sent["max_tokens"])
+
+
+def likely_tokens(sent: Mapping[str, Any]) -> int:
+    """Of prompt and answer together, for the rate limit."""
+    prompt, answer = most_usage(sent)
+    return prompt // BYTES_PER_TOKEN + answer // 2
+
+
+def parse(content: str, sent: Mapping[str, Any]) -> Answer:
+    """The answer in a response's text. Raises `BadResponse` with what is wrong."""
+    try:
+        response = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise BadResponse(f"not JSON: {content[:80]!r}") from error
+    try:
+        message = response["choices"][0]["message"]
+        reply = _reply(message)
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        raise BadResponse(f"no choices[0].message in {content[:80]!r}") from error
+    usage = _usage(response.get("usage"), sent)
+    if usage is None:
+        written = len(
+            (reply.content + reply.trace + "".join(call.text for call in reply.calls)).encode("utf-8", "replace")
+        )
+        estimate = Usage(most_usage(sent).prompt_tokens // BYTES_PER_TOKEN, -(-written // BYTES_PER_TOKEN))
+        return Answer(Completion(reply, estimate), True)
+    return Answer(Completion(reply, usage), False)
+
+
+def _messages(turns: tuple[Turn, ...]) -> list[dict[str, Any]]:
+    """Turns as messages; calls are numbered, and results answer them in order."""
+    messages: list[dict[str, Any]] = []
+    waiting: list[str] = []
+    for turn in turns:
+        message: dict[str, Any] = {"role": turn.role, "content": turn.content}
+        if turn.calls:
+            named = [(f"call_{len(messages)}_{i}", call) for i, call in enumerate(turn.calls)]
+            waiting = [name for name, _ in named]
+            message["tool_calls"] = [
+                {"id": name, "type": "function", "function": call._asdict()} for name, call in named
+            ]
+        if turn.role == "tool" and waiting:
+            message["tool_call_id"] = waiting.pop(0)
+        messages.append(message)
+    return messages
+
+
+def _tool(definition: Mapping[str, Any]) -> dict[str, Any]:
+    function = {"name": definition["name"], "description": definition.get("description", "")}
+    return {"type": "function", "function": function | {"parameters": definition["inputSchema"]}}
+
+
+def _reply(message: Mapping[str, Any]) -> Reply:
+    content = message.get("content") or ""
+    trace = message.get("reasoning_content") or message.get("reasoning") or ""
+    if not isinstance(content, str) or not isinstance(trace, str):
+        raise ValueError("content is not text")
+    if not trace and (match := _THINKING.match(content)):
+        trace, content = match[1].strip(), content[match.end() :]
+    return Reply(content, trace, tuple(_call(call) for call in message.get("tool_calls") or []))
+
+
+def _call(call: Mapping[str, Any]) -> ToolCall:
+    function = call["function"]
+    arguments = function["arguments"]
+    if not isinstance(function["name"], str):
+        raise ValueError("a tool's name is not text")
+    return ToolCall(function["name"], arguments if isinstance(arguments, str) else json.dumps(arguments))
+
+
+def _usage(reported: Any, sent: Mapping[str, Any]) -> Usage | None:
+    """None when it is missing or cannot be: not whole numbers, negative, more than the call allows."""
+    if not isinstance(reported, dict):
+        return None
+    prompt, completion = reported.get("prompt_tokens"), reported.get("completion_tokens")
+    if type(prompt) is not int or type(completion) is not int:
+        return None
+    usage, most = Usage(prompt, completion), most_usage(sent)
+    possible = 0 <= usage.prompt_tokens <= most.prompt_tokens and 0 <= usage.completion_tokens <= most.completion_tokens
+    return usage if possible else None

@@ -1,0 +1,215 @@
+"""Tools with their definitions in MCP's form, and an executor that computes exactly.
+
+Arguments are validated against the definition's JSON schema before a tool runs. A call that cannot be carried out
+is answered, as real servers answer it, by a text that begins with `error:`.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, timedelta
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from k2model.documents.families import facts
+from k2model.synthesis.conversation import ToolCall
+
+ERROR = "error: "
+#: Unit -> (what it measures, its size in the base unit).
+UNITS: dict[str, tuple[str, Fraction]] = {
+    "mm": ("length", Fraction(1, 1000)),
+    "cm": ("length", Fraction(1, 100)),
+    "m": ("length", Fraction(1)),
+    "km": ("length", Fraction(1000)),
+    "inch": ("length", Fraction(254, 10_000)),
+    "mile": ("length", Fraction(1_609_344, 1000)),
+    "g": ("mass", Fraction(1)),
+    "kg": ("mass", Fraction(1000)),
+    "tonne": ("mass", Fraction(1_000_000)),
+    "second": ("time", Fraction(1)),
+    "minute": ("time", Fraction(60)),
+    "hour": ("time", Fraction(3600)),
+    "day": ("time", Fraction(86_400)),
+}
+PRICES = {
+    "apple": 35,
+    "loaf": 280,
+    "notebook": 195,
+    "lamp": 2450,
+    "pencil": 60,
+    "kettle": 3190,
+    "stamp": 85,
+    "scarf": 1275,
+}
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+
+class Tool(NamedTuple):
+    definition: Mapping[str, Any]
+    run: Callable[..., str]
+
+    @property
+    def text(self) -> str:
+        """The definition as JSON."""
+        return json.dumps(self.definition, ensure_ascii=False)
+
+
+def execute(call: ToolCall, offered: Sequence[str]) -> str:
+    """What the tool answers. Never raises: `error: ...` says what was wrong with the call."""
+    if call.name not in offered:
+        return f"{ERROR}there is no tool '{call.name}'; there are {', '.join(offered)}"
+    arguments = parse_arguments(call.arguments)
+    if arguments is None:
+        return f"{ERROR}the arguments are not a JSON object"
+    if fault := schema_fault(TOOLS[call.name].definition["inputSchema"], arguments):
+        return f"{ERROR}{fault}"
+    try:
+        return TOOLS[call.name].run(**arguments)
+    except (ValueError, KeyError, ArithmeticError) as error:
+        return f"{ERROR}{error.args[0] if error.args else type(error).__name__}"
+
+
+def parse_arguments(text: str) -> dict[str, Any] | None:
+    try:
+        arguments = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return arguments if isinstance(arguments, dict) else None
+
+
+def schema_fault(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> str | None:
+    """How the arguments break a JSON schema; None when they keep it, or when the schema itself is unusable."""
+    validator = _validator(json.dumps(schema, sort_keys=True))
+    if validator is None:
+        return None
+    fault = next(iter(sorted(validator.iter_errors(arguments), key=str)), None)
+    return fault.message if fault else None
+
+
+@lru_cache(maxsize=1024)
+def _validator(schema: str) -> Any:
+    from jsonschema import Draft202012Validator, SchemaError
+
+    parsed = json.loads(schema)
+    try:
+        Draft202012Validator.check_schema(parsed)
+    except SchemaError:
+        return None
+    return Draft202012Validator(parsed)
+
+
+def _calculate(a: int, op: str, b: int) -> str:
+    return str({"+": a + b, "-": a - b, "*": a * b}[op])
+
+
+def _convert(value: float, unit: str, to: str) -> str:
+    (kind, size), (other_kind, other_size) = UNITS[unit], UNITS[to]
+    if kind != other_kind:
+        raise ValueError(f"{unit} measures {kind}, {to} measures {other_kind}")
+    return _decimal(Fraction(str(value)) * size / other_size)
+
+
+def _days_between(start: str, end: str) -> str:
+    return str((date.fromisoformat(end) - date.fromisoformat(start)).days)
+
+
+def _add_days(day: str, days: int) -> str:
+    return (date.fromisoformat(day) + timedelta(days=days)).isoformat()
+
+
+def _weekday(day: str) -> str:
+    return WEEKDAYS[date.fromisoformat(day).weekday()]
+
+
+def _statistics(numbers: list[int], measure: str) -> str:
+    ordered = sorted(numbers)
+    middle = len(ordered) // 2
+    median = Fraction(ordered[middle]) if len(ordered) % 2 else Fraction(ordered[middle - 1] + ordered[middle], 2)
+    values = {
+        "sum": Fraction(sum(ordered)),
+        "mean": Fraction(sum(ordered), len(ordered)),
+        "median": median,
+        "smallest": Fraction(ordered[0]),
+        "largest": Fraction(ordered[-1]),
+    }
+    return _decimal(values[measure])
+
+
+def _look_up(table: str, name: str) -> str:
+    found = fact_tables()[table].get(name)
+    if found is None:
+        raise ValueError(f"the table of {table}s has no entry '{name}'")
+    return found
+
+
+def _price(item: str) -> str:
+    if item not in PRICES:
+        raise ValueError(f"'{item}' is not sold here")
+    return str(PRICES[item])
+
+
+def _count(text: str, character: str) -> str:
+    return str(text.count(character))
+
+
+@lru_cache(maxsize=1)
+def fact_tables() -> dict[str, dict[str, str]]:
+    tables: dict[str, dict[str, str]] = {"capital": {}, "symbol": {}}
+    for fact in facts.all_facts():
+        tables[fact.table][fact.name] = fact.answer
+    return tables
+
+
+def _decimal(value: Fraction) -> str:
+    """Exact where the decimals end within six places, else rounded to six."""
+    text = f"{float(round(value, 6)):.6f}".rstrip("0").rstrip(".")
+    return "0" if text in ("-0", "") else text
+
+
+def _tool(name: str, description: str, run: Callable[..., str], /, **properties: Mapping[str, Any]) -> Tool:
+    schema = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+    return Tool({"name": name, "description": description, "inputSchema": schema}, run)
+
+
+_INTEGER, _NUMBER, _TEXT = {"type": "integer"}, {"type": "number"}, {"type": "string"}
+_DATE = {"type": "string", "description": "YYYY-MM-DD"}
+_UNIT = {"type": "string", "enum": [*UNITS]}
+_NUMBERS = {"type": "array", "items": _INTEGER, "minItems": 1}
+_MEASURE = {"type": "string", "enum": ["sum", "mean", "median", "smallest", "largest"]}
+_TABLE = {"type": "string", "enum": ["capital", "symbol"]}
+
+TOOLS: dict[str, Tool] = {
+    tool.definition["name"]: tool
+    for tool in (
+        _tool(
+            "calculate",
+            "Exact arithmetic on two whole numbers.",
+            _calculate,
+            a=_INTEGER,
+            op={"type": "string", "enum": ["+", "-", "*"]},
+            b=_INTEGER,
+        ),
+        _tool(
+            "convert_units", "Convert a value from one unit to another.", _convert, value=_NUMBER, unit=_UNIT, to=_UNIT
+        ),
+        _tool("days_between", "The number of days from one date to another.", _days_between, start=_DATE, end=_DATE),
+        _tool("add_days", "The date a number of days after another.", _add_days, day=_DATE, days=_INTEGER),
+        _tool("weekday", "The day of the week of a date.", _weekday, day=_DATE),
+        _tool("statistics", "A measure of a list of whole numbers.", _statistics, numbers=_NUMBERS, measure=_MEASURE),
+        _tool(
+            "look_up",
+            "The capital of a country or the symbol of a chemical element.",
+            _look_up,
+            table=_TABLE,
+            name=_TEXT,
+        ),
+        _tool("price", "The price of an item in cents.", _price, item=_TEXT),
+        _tool(
+            "count_character",
+            "How often a character occurs in a text.",
+            _count,
+            text=_TEXT,
+            character={"type": "string", "minLength": 1, "maxLength": 1},
+        ),
+    )
+}

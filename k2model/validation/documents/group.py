@@ -1,0 +1,143 @@
+"""What the statistics of a whole corpus need of each document: a narrow row, so that gathering reads no text.
+
+Whoever looks at a part of a corpus writes the facts of its published documents, about 60 bytes each, and
+whoever gathers the parts reads those alone. A text is known by its MD5, which only has to tell equal from
+different; nobody gains by forging one.
+
+One part of a gate on a corpus: a group of its files is looked at, and what was found is written down.
+
+Training files are looked into; held-out files and evaluation items need only have their columns, and pass
+unchanged. What concerns two groups is found by `gather`, from what is written here.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from k2model.artifacts import Part
+from k2model.artifacts.manifest import ATTACHMENTS
+from k2model.documents.schema import DOCUMENT_SCHEMA, ITEM_SCHEMA
+from k2model.errors import K2Error
+from k2model.validation.documents.counts import Tally
+from k2model.validation.documents.part import PartFile, PartOutcome, frames_of, link, read_schema, validate_parts
+from k2model.validation.documents.suites import Bounds
+from k2model.validation.documents.tables import schema_frame, schema_rows
+from k2model.validation.gate import Found, Sized, files_of, group_files
+
+READ = ["id", "domain", "licence", "text", "duplicates"]
+FACTS = f"{ATTACHMENTS}/facts"
+
+#: `n` are characters of the text, `bytes` those of its UTF-8; they and the `digest` are null where the text is.
+FACTS_SCHEMA = pa.schema(
+    [
+        ("side", pa.string()),
+        ("stem", pa.string()),
+        ("part", pa.string()),
+        ("id", pa.string()),
+        ("domain", pa.string()),
+        ("licence", pa.string()),
+        ("n", pa.int64()),
+        ("bytes", pa.int64()),
+        ("duplicates", pa.int64()),
+        ("digest", pa.binary(16)),
+    ]
+)
+
+
+def facts_path(folder: Path, part: str) -> Path:
+    """Where the facts of a gate's part lie."""
+    return folder / FACTS / f"{part}.parquet"
+
+
+def write_facts(files: Iterable[PartFile], path: Path) -> None:
+    """A row of `FACTS_SCHEMA` for each document of `files`, in their order."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with pq.ParquetWriter(path, FACTS_SCHEMA, compression="zstd") as writer:
+        for file in files:
+            for table in frames_of(file.path, READ):
+                writer.write_table(_facts(table, file))
+
+
+def _facts(table: pa.Table, file: PartFile) -> pa.Table:
+    texts = table["text"].combine_chunks()
+    place = {name: pa.repeat(getattr(file, name), len(table)) for name in ("side", "stem", "part")}
+    measured = {"n": pc.utf8_length(texts), "bytes": pc.binary_length(texts), "digest": _digests(texts)}
+    kept = {name: table[name] for name in ("id", "domain", "licence", "duplicates")}
+    return pa.table({**place, **kept, **measured}).select(FACTS_SCHEMA.names).cast(FACTS_SCHEMA)
+
+
+def _digests(texts: pa.StringArray) -> pa.Array:
+    octets = texts.cast(pa.binary()).to_pylist()
+    found = (None if one is None else hashlib.md5(one, usedforsecurity=False).digest() for one in octets)
+    return pa.array(found, pa.binary(16))
+
+
+COLUMNS = {"train": DOCUMENT_SCHEMA, "heldout": DOCUMENT_SCHEMA, "items": ITEM_SCHEMA}  # of the files of each side
+DEPTH = {"train": 3, "heldout": 3, "items": 2}
+COMPRESSION = 3  # bytes of text that one byte of Parquet holds, about
+
+
+def corpus_groups(files: Iterable[Sized], where: str, part_bytes: int) -> list[Part]:
+    """The parts of a gate on the corpus `where` that holds `files`. Raises K2Error when it has nothing to train on."""
+    sizes = {PurePosixPath(path): size for path, size in files if path.endswith(".parquet")}
+    own = sorted(path for path in sizes if len(path.parts) == DEPTH.get(path.parts[0], 0))
+    if not any(path.parts[0] == "train" for path in own):
+        raise K2Error(
+            f"{where}/train holds no <source>/<part>.parquet: this is not a corpus, or its build was cut short"
+        )
+    return group_files([(str(path), COMPRESSION * sizes[path]) for path in own], part_bytes)
+
+
+def look_at_raw(source: Path, group: Part, target: Path, bounds: Bounds) -> dict[str, Any]:
+    """Look at a group of files of the raw corpus in folder `source`; what is found is written below `target`."""
+    found, outcomes = _look(source, group, None, bounds, "raw")
+    found.write(target, group.name)
+    return _counts(outcomes)
+
+
+def look_at_documents(source: Path, group: Part, target: Path, bounds: Bounds) -> dict[str, Any]:
+    """The same for a curated corpus; what may be trained on and what is set aside are written below `target`, too."""
+    found, outcomes = _look(source, group, target, bounds, "documents")
+    found.write(target, group.name)
+    published = [PartFile.of(target, target / path) for path in files_of(group) if not path.startswith("items/")]
+    # Of a file with other columns there are none, and nothing of the corpus will be published.
+    if all(row["type"] == row["expected"] for row in found.told["schema"]):
+        write_facts(published, facts_path(target, group.name))
+    return _counts(outcomes)
+
+
+def _look(
+    source: Path, group: Part, target: Path | None, bounds: Bounds, kind: str
+) -> tuple[Found, Sequence[PartOutcome]]:
+    rows: list[dict[str, str]] = []
+    training = []
+    for path in map(PurePosixPath, files_of(group)):
+        side = path.parts[0]
+        if side == "train":
+            training.append(PartFile.of(source, source / path))
+            continue
+        rows += schema_rows(str(path.with_suffix("")), read_schema(source / path), COLUMNS[side])
+        if target is not None:
+            link(source / path, target / path)
+    outcomes = validate_parts(training, bounds, target, kind)
+    rows += [row for one in outcomes for row in one.schema]
+    tallies: dict[str, Tally] = {}
+    for one in outcomes:
+        tallies[one.stem] = tallies.get(one.stem, Tally()) + one.tally
+    told = {
+        "schema": schema_frame(rows).to_dict("records"),
+        "sources": {stem: asdict(tally) for stem, tally in tallies.items()},
+    }
+    found = [outcome for one in outcomes for outcome in one.outcomes]
+    return Found(found, [one.page for one in outcomes if one.page is not None], told), outcomes
+
+
+def _counts(outcomes: Sequence[PartOutcome]) -> dict[str, Any]:
+    tallies = [one.tally for one in outcomes]
+    return {"documents": sum(one.read for one in tallies), "quarantined": sum(one.quarantined for one in tallies)}

@@ -1,0 +1,194 @@
+"""The gates on a corpus, raw and curated, as steps made part by part; each stops before anything is trained.
+
+A part is a group of files. The same is done on plain folders by `check_raw` and `validate_folder`.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from k2model.errors import K2Error
+from k2model.recipe.fields import without_places
+from k2model.recipe.schema import ValidationConfig
+from k2model.validation.documents.suites import Bounds
+from k2model.versions import STEP_VERSIONS
+
+if TYPE_CHECKING:
+    from k2model.artifacts import ArtifactRef, Part, PartedStep, PartRecord, Store
+    from k2model.validation.documents.gather import Mixtures
+
+ITEMS = "items/"
+LookAt = Callable[[Path, "Part", Path, Bounds], dict[str, Any]]
+
+
+def valid_step(
+    store: "Store",
+    config: ValidationConfig,
+    mixtures: "Mixtures",
+    corpus: "ArtifactRef",
+    *,
+    phase_tokens: Mapping[str, int] | None = None,
+    min_characters: int = 1,
+    max_characters: int = 20_000,
+) -> "PartedStep":
+    """The validated corpus: the same layout without the quarantined documents.
+
+    `mixtures` maps a phase's name to its mixture, `phase_tokens` to the tokens it trains on; without
+    the latter, epochs are not checked. What depends on the mixtures or on the previous version is kept in
+    `attachments/`, so that changing them gives an artifact of the same digest and nothing after it runs again.
+
+    To finish it raises `ValidationFailed` when an expectation of severity `stop` is not met; then nothing is
+    published, and parts that were looked at are kept.
+    """
+    from k2model.artifacts import Identity, PartedStep
+
+    bounds = Bounds(config, min_characters, max_characters)
+    previous = cache(partial(read_previous, config.previous_statistics))
+
+    @cache
+    def identify() -> Identity:
+        settings = {
+            "validation": without_places(config),
+            "previous": hashlib.sha256(previous()).hexdigest() if previous() else "",
+            "mixtures": {phase: list(mixture) for phase, mixture in mixtures.items()},
+            "phase_tokens": dict(phase_tokens or {}),
+            "characters": [min_characters, max_characters],
+        }
+        return Identity("corpus_valid", STEP_VERSIONS["corpus_valid"], settings, {"corpus": corpus})
+
+    def finish(records: "Sequence[PartRecord]", folder: Path) -> dict[str, float]:
+        from k2model.artifacts import local_parts
+        from k2model.validation.documents.gather import gather_corpus
+        from k2model.validation.documents.group import FACTS
+        from k2model.validation.gate import FOUND
+
+        told = local_parts(store, identify(), records, lambda path: path.startswith((FOUND, FACTS, ITEMS)))
+        earlier = json.loads(previous()) if previous() else None
+        return gather_corpus(told, _names(records), folder, bounds, mixtures, phase_tokens or {}, earlier)
+
+    parts = partial(_groups, store, corpus, config)
+    return PartedStep(identify, parts, partial(_look_at_documents, store.uri, corpus, bounds), finish)
+
+
+def raw_checks_step(store: "Store", config: ValidationConfig, raw: "ArtifactRef") -> "PartedStep":
+    """Check every training file of a raw corpus before curation; leaves `validation.json` and a page.
+
+    To finish it raises `ValidationFailed` when an expectation of severity `stop` is not met; what curation mends is
+    warned of.
+    """
+    from k2model.artifacts import Identity, PartedStep
+
+    bounds = Bounds(config)
+    settings = {"validation": without_places(config)}
+    identity = Identity("raw_checks", STEP_VERSIONS["raw_checks"], settings, {"raw": raw})
+
+    def finish(records: "Sequence[PartRecord]", folder: Path) -> dict[str, float]:
+        from k2model.artifacts import local_parts
+        from k2model.validation.documents.gather import gather_raw
+        from k2model.validation.gate import FOUND, publish
+
+        told = local_parts(store, identity, records, lambda path: path.startswith(FOUND))
+        return publish(gather_raw(told, _names(records), bounds), folder, "raw corpus")
+
+    produce = partial(_look_at_raw, store.uri, raw, bounds)
+    return PartedStep(lambda: identity, partial(_groups, store, raw, config), produce, finish)
+
+
+def validate_folder(
+    source: Path,
+    target: Path,
+    bounds: Bounds,
+    mixtures: "Mixtures",
+    phase_tokens: Mapping[str, int] | None = None,
+    previous: Mapping[str, Any] | None = None,
+) -> dict[str, float]:
+    """Validate corpus folder `source` and write the validated one into the empty folder `target`.
+
+    `previous` is the `statistics.json` of the version to compare with. Returns counts. Raises
+    `ValidationFailed`, leaving nothing, and `K2Error` when `source` is not a corpus.
+    """
+    from k2model.validation.documents.gather import gather_corpus
+    from k2model.validation.documents.group import look_at_documents
+
+    target.mkdir(exist_ok=True)
+    try:
+        groups = _look_at_folder(look_at_documents, source, target, bounds)
+        return gather_corpus(target, groups, target, bounds, mixtures, phase_tokens or {}, previous)
+    except BaseException:
+        for path in target.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        raise
+
+
+def check_raw(source: Path, target: Path, bounds: Bounds) -> dict[str, float]:
+    """Check the raw corpus in folder `source`; writes `validation.json` and the pages into `target`."""
+    from k2model.validation.documents.gather import gather_raw
+    from k2model.validation.documents.group import look_at_raw
+    from k2model.validation.gate import publish
+
+    with tempfile.TemporaryDirectory() as told:
+        groups = _look_at_folder(look_at_raw, source, Path(told), bounds)
+        return publish(gather_raw(Path(told), groups, bounds), target, "raw corpus")
+
+
+def read_previous(address: str) -> bytes:
+    """The bytes of a `statistics.json`, nothing for "". Raises K2Error when it is not there."""
+    import fsspec
+
+    if not address:
+        return b""
+    try:
+        with fsspec.open(address, "rb") as file:
+            return bytes(file.read())
+    except OSError as error:
+        raise K2Error(
+            f"validation.previous_statistics: {address} cannot be read ({error}); name the statistics.json of a "
+            'corpus_valid artifact, or "" to compare with none'
+        ) from error
+
+
+def _groups(store: "Store", corpus: "ArtifactRef", config: ValidationConfig) -> "list[Part]":
+    from k2model.validation.documents.group import corpus_groups
+
+    _, manifest = store.look_up(corpus)
+    return corpus_groups(((entry.path, entry.size) for entry in manifest.files), corpus.uri, config.part_bytes)
+
+
+def _look_at_documents(uri: str, corpus: "ArtifactRef", bounds: Bounds, group: "Part", folder: Path) -> dict[str, Any]:
+    from k2model.validation.documents.group import look_at_documents
+
+    return look_at_documents(_fetch(uri, corpus, group), group, folder, bounds)
+
+
+def _look_at_raw(uri: str, corpus: "ArtifactRef", bounds: Bounds, group: "Part", folder: Path) -> dict[str, Any]:
+    from k2model.validation.documents.group import look_at_raw
+
+    return look_at_raw(_fetch(uri, corpus, group), group, folder, bounds)
+
+
+def _fetch(uri: str, corpus: "ArtifactRef", group: "Part") -> Path:
+    """The files of a group, and the evaluation items that none of them may hold."""
+    from k2model.artifacts import Store
+    from k2model.validation.gate import files_of
+
+    wanted = set(files_of(group))
+    return Store.open(uri).fetch(corpus, lambda path: path in wanted or path.startswith(ITEMS))
+
+
+def _look_at_folder(look_at: LookAt, source: Path, target: Path, bounds: Bounds) -> list[str]:
+    from k2model.validation.documents.group import corpus_groups
+    from k2model.validation.gate import files_below
+
+    groups = corpus_groups(files_below(source), str(source), bounds.config.part_bytes)
+    for group in groups:
+        look_at(source, group, target, bounds)
+    return [group.name for group in groups]
+
+
+def _names(records: "Sequence[PartRecord]") -> list[str]:
+    return [record.name for record in records]

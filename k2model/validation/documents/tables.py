@@ -1,0 +1,173 @@
+"""How far a corpus has moved from its previous version, from the statistics of both.
+
+The measure is the population stability index: over the bins of a distribution with shares p (this
+version) and q (the previous one), PSI = sum (p - q) ln(p / q), the symmetrised Kullback-Leibler
+divergence (Jeffreys 1946). Below 0.1 nothing has changed, 0.1 to 0.25 is a change to look at, above it
+the population is another one: the rule of thumb of Siddiqi, "Credit Risk Scorecards", 2006, chapter 9,
+after Lewis, 1994. Meaning is not compared, only lengths, origins and characters.
+
+The small tables about the whole corpus that the suites look at: schemas, items, sources, mixtures.
+
+Great Expectations sees pandas frames of plain columns, a row for each source, phase or feature; what
+they hold was summed over parts before (`statistics`, `counts`). Nothing here decides pass or fail.
+Single documents: `measures`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import log
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from k2model.documents.schema import source_file
+from k2model.recipe.mixtures import Available, portions
+from k2model.recipe.schema import MixtureEntry
+from k2model.validation.documents.counts import PartCounts, Tally
+
+FLOOR = 1e-4  # least share of a bin: a bin that one version lacks would be infinitely far
+
+#: Feature -> where its amounts are in the statistics of a side, and which amount is shared out.
+FEATURES = {
+    "length": ("lengths", "histogram"),
+    "source": ("by_source", "bytes"),
+    "domain": ("by_domain", "bytes"),
+    "licence": ("by_licence", "bytes"),
+    "duplicates": ("by_duplicates", "text_bytes"),
+    "characters": ("character_classes", ""),
+}
+
+
+@dataclass(frozen=True)
+class Drift:
+    """One feature: its index and the bin that contributes most, with its shares then and now."""
+
+    feature: str
+    psi: float
+    bin: str
+    before: float
+    after: float
+
+
+def drift(statistics: Mapping[str, Any], previous: Mapping[str, Any]) -> list[Drift]:
+    """Of the training documents of two `statistics.json`, a row for each of `FEATURES`."""
+    return [
+        population_stability(
+            feature, _amounts_of(statistics["train"], feature), _amounts_of(previous["train"], feature)
+        )
+        for feature in FEATURES
+    ]
+
+
+def population_stability(feature: str, now: Mapping[str, float], before: Mapping[str, float]) -> Drift:
+    """PSI over the bins of both; shares below `FLOOR` count as it. Nothing on a side has drifted nowhere."""
+    names = sorted(now.keys() | before.keys())
+    total_now, total_before = sum(now.values()), sum(before.values())
+    if not total_now or not total_before:
+        return Drift(feature, 0.0, "", 0.0, 0.0)
+    parts = {}
+    for name in names:
+        p, q = now.get(name, 0) / total_now, before.get(name, 0) / total_before
+        parts[name] = (max(p, FLOOR) - max(q, FLOOR)) * log(max(p, FLOOR) / max(q, FLOOR))
+    most = max(names, key=lambda name: parts[name])
+    psi = round(sum(parts.values()), 12)
+    return Drift(feature, psi, most, before.get(most, 0) / total_before, now.get(most, 0) / total_now)
+
+
+def _amounts_of(side: Mapping[str, Any], feature: str) -> dict[str, float]:
+    table, amount = FEATURES[feature]
+    if table == "lengths":
+        return dict(side[table][amount])
+    return {name: one[amount] if amount else one for name, one in side[table].items()}
+
+
+def schema_rows(name: str, schema: pa.Schema, expected: pa.Schema) -> Iterator[dict[str, str]]:
+    """A row for each column of file `side/stem/part`: its `type` and the type `expected` ("-" = none)."""
+    found = {field.name: _type_name(field.type) for field in schema}
+    wanted = {field.name: _type_name(field.type) for field in expected}
+    shard, _, part = name.rpartition("/")
+    for column in sorted(found.keys() | wanted.keys()):
+        types = {"type": found.get(column, "-"), "expected": wanted.get(column, "-")}
+        yield {"shard": shard, "part": part, "column": column, **types}
+
+
+def schema_frame(rows: Iterable[Mapping[str, str]]) -> pd.DataFrame:
+    """`schema_rows` of all files, parts of a source that are alike by the first of them."""
+    frame = pd.DataFrame(list(rows), columns=["shard", "part", "column", "type", "expected"])
+    return frame.drop_duplicates(["shard", "column", "type", "expected"], ignore_index=True)
+
+
+def heldout_frame(statistics: Mapping[str, Any]) -> pd.DataFrame:
+    """One row per held-out source: documents `trained_on` (an `id`, the `last` place), `null_id`, `null_text`."""
+    rows = []
+    for stem in statistics["heldout"]["by_source"]:
+        name = f"heldout/{stem}"
+        nulls = statistics["null"].get(name, {})
+        rows.append(
+            {"shard": name, **_named(statistics["trained_on"], name, "trained_on"),
+             "null_id": nulls.get("id", 0), "null_text": nulls.get("text", 0)}
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def identifier_frame(statistics: Mapping[str, Any]) -> pd.DataFrame:
+    """One row per source of both sides: documents of `repeated_ids`, with one such `id` and where it is."""
+    names = [f"{side}/{stem}" for side in ("train", "heldout") for stem in statistics[side]["by_source"]]
+    return pd.DataFrame([{"shard": name, **_named(statistics["repeated_ids"], name, "repeated_ids")} for name in names])
+
+
+def item_frame(folder: Path) -> pd.DataFrame:
+    """One row per evaluation item with its `shard`, and `copies` of its id within the family."""
+    frames = [pq.read_table(path).to_pandas().assign(shard=path.stem) for path in sorted(folder.glob("*.parquet"))]
+    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    return frame.assign(copies=frame.groupby(["shard", "id"])["id"].transform("size")) if len(frame) else frame
+
+
+def source_frame(sources: Mapping[str, Tally]) -> pd.DataFrame:
+    """One row per source: documents `read`, `quarantined` of them and the fraction."""
+    rows = [(stem, one.read, one.quarantined, one.quarantined / max(one.read, 1)) for stem, one in sources.items()]
+    return pd.DataFrame(rows, columns=["source", "read", "quarantined", "quarantined_fraction"])
+
+
+def drift_frame(rows: Sequence[Drift]) -> pd.DataFrame:
+    """One row per feature; empty without a previous version."""
+    return pd.DataFrame([asdict(row) for row in rows])
+
+
+def mixture_frame(
+    mixtures: Mapping[str, Sequence[MixtureEntry]],
+    phase_tokens: Mapping[str, int],
+    counts: Mapping[str, PartCounts],
+) -> pd.DataFrame:
+    """One row per phase and entry of its mixture: `share` wanted, `documents`, `tokens`, `epochs` needed.
+
+    `counts` by stem of source. `epochs` is null where the phase's length is not in `phase_tokens`.
+    """
+    rows = []
+    entries = {(entry.source, entry.bucket) for mixture in mixtures.values() for entry in mixture}
+    have = {key: counts.get(source_file(key[0]), PartCounts()).amount(key[1]) for key in sorted(entries)}
+    available = {key: Available(amount.tokens, amount.tokens) for key, amount in have.items()}
+    for phase, mixture in mixtures.items():
+        length = phase_tokens.get(phase, 1)
+        for portion in portions(mixture, length, available):
+            amount = have[portion.entry.source, portion.entry.bucket]
+            epochs = (portion.share or 0.0) * length / max(amount.tokens, 1) if phase in phase_tokens else None
+            rows.append((phase, portion.entry.name, portion.share, amount.documents, amount.tokens, epochs))
+    return pd.DataFrame(rows, columns=["phase", "source", "share", "documents", "tokens", "epochs"])
+
+
+def _named(found: Mapping[str, Any], name: str, column: str) -> dict[str, Any]:
+    example: dict[str, str] = next((one for one in found["examples"] if one["source"] == name), {})
+    return {column: found["by_source"].get(name, 0), **{key: example.get(key, "") for key in ("id", "first", "last")}}
+
+
+def _type_name(kind: pa.DataType) -> str:
+    """A type by its content: Parquet renames the elements of lists and forgets what may not be null."""
+    if pa.types.is_list(kind):
+        return f"list<{_type_name(kind.value_type)}>"
+    if pa.types.is_struct(kind):
+        return "struct<" + ", ".join(f"{field.name}: {_type_name(field.type)}" for field in kind) + ">"
+    return str(kind)

@@ -1,0 +1,122 @@
+"""`k2` on the store of a real lifecycle."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from k2model.cli.main import main
+from k2model.recipe import load_recipe
+
+TRAINED = ["pretrain", "mid_1", "mid_2", "mid_3", "mid_4", "sft"]
+
+
+@pytest.fixture
+def store(finished) -> str:
+    return str(finished[0] / "store")
+
+
+def rows(*arguments: str) -> Any:
+    result = CliRunner().invoke(main, [*arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.output)
+
+
+def status(store: str) -> dict[str, list[dict[str, Any]]]:
+    return rows("status", "--store", store)
+
+
+def actions(*arguments: str) -> dict[str, str]:
+    return {row["step"]: row["action"] for row in rows("plan", "smoke", *arguments)}
+
+
+def test_plan_finds_everything_the_dag_made(store):
+    plan = actions("--store", store)
+    assert set(plan.values()) == {"cached"}
+    assert {f"{phase}/{part}" for phase in TRAINED for part in ("sequences", "checkpoint", "export", "scores")} < set(
+        plan
+    )
+
+
+def test_plan_says_what_a_changed_setting_runs_and_why(store):
+    changed = ["--store", store, "--set", "phases.sft.optimizer.lr=3e-4"]
+    assert [step for step, action in actions(*changed).items() if action == "run"] == [
+        "sft/checkpoint", "sft/export", "sft/scores",
+    ]  # fmt: skip
+    why = {row["step"]: row["why / where"] for row in rows("plan", "smoke", *changed)}
+    assert re.fullmatch(r"because phase.optimizer.lr 0\.\d+ -> 0.0003", why["sft/checkpoint"])
+
+
+def test_plan_of_a_changed_mixture_leaves_the_other_phases_alone(store):
+    plan = actions("--store", store, "--set", "phases.mid_4.mixture.prose.weight=9")
+    assert {step.split("/")[0] for step, action in plan.items() if action == "run"} == {"corpus_valid", "mid_4", "sft"}
+
+
+def test_plan_of_an_empty_store_runs_everything(tmp_path):
+    assert set(actions("--store", str(tmp_path / "store")).values()) == {"run"}
+
+
+def test_a_wrong_field_is_one_message(store):
+    result = CliRunner().invoke(main, ["plan", "smoke", "--store", store, "--set", "phases.sft.stepz=3"])
+    assert result.exit_code == 1
+    assert "did you mean 'steps'" in result.output and "Traceback" not in result.output
+
+
+def test_status_and_lineage_reach_back_to_the_sources(store):
+    made = {row["artifact"].split("/")[0] for row in status(store)["artifacts"]}
+    assert {"corpus_raw", "checkpoint", "release"} <= made
+    traced = [row["artifact"].strip().split("/")[0] for row in rows("lineage", "release", "--store", store)]
+    assert traced[0] == "release" and "corpus_raw" in traced
+    assert traced.count("checkpoint") >= len(TRAINED)
+
+
+def test_status_shows_every_training_with_its_end(store):
+    trainings = status(store)["trainings"][: len(TRAINED)]  # later ones are of other tests of the same store
+    assert [(t["phase"], t["state"]) for t in trainings] == [(phase, "done") for phase in TRAINED]
+    assert all(t["step"] == t["steps"] and t["loss"] > 0 and t["mfu"] > 0 for t in trainings)
+
+
+def test_looking_at_a_store_that_is_not_there_makes_none(tmp_path):
+    result = CliRunner().invoke(main, ["status", "--store", str(tmp_path / "outptus")])
+    assert result.exit_code == 1
+    assert "no store at" in result.output and not (tmp_path / "outptus").exists()
+
+
+def test_mixture_counts_what_the_store_has(store):
+    shown = rows("mixture", "smoke", "--phase", "mid_2", "--phase", "sft", "--store", store)["phases"]
+    assert [one["phase"] for one in shown] == ["mid_2", "sft"]
+    counts = json.loads(next((Path(store) / "tokens").glob("*/counts.json")).read_text())["train"]
+    mid_2 = shown[0]
+    assert mid_2["basis"].startswith("real token counts (tokens/") and mid_2["problem"] == ""
+    mixed = {entry.source for entry in load_recipe("smoke").phase("mid_2").mixture}
+    assert mid_2["raw"] == sum(counts[name]["tokens"] for name in mixed)
+    assert mid_2["weighted"] == mid_2["trained"] == 6 * 1024
+    packed = [json.loads(path.read_text()) for path in (Path(store) / "sequences").glob("*/composition.json")]
+    measured = [one["short_context"]["real"] for one in packed if one["short_context"]]
+    assert len(measured) == 4 and mid_2["short"] in measured and mid_2["short"] >= 0.3
+    assert (shown[1]["short"], shown[1]["short_tokens"]) == (None, 0)
+
+
+def test_compare_names_the_fields_that_differ(store):
+    checkpoints = [row["artifact"] for row in status(store)["artifacts"] if row["artifact"].startswith("checkpoint")]
+    fields = {row["field"] for row in rows("compare", checkpoints[0], checkpoints[1], "--store", store)}
+    assert {"config.phase.name", "inputs.parent"} <= fields
+    assert not any(field.startswith("config.model") for field in fields)
+
+
+def test_verify_accepts_a_release_and_names_an_altered_file(finished, tmp_path):
+    release = next((finished[0] / "store" / "release").iterdir())
+    copy = tmp_path / "release"
+    shutil.copytree(release, copy)
+    assert rows("verify", str(copy))
+    weights = copy / "model" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    result = CliRunner().invoke(main, ["verify", str(copy)])
+    assert result.exit_code == 1
+    assert "model/model.safetensors" in result.output

@@ -1,0 +1,106 @@
+"""Curation through a store: the folder's bytes, from parts of which each reads its own files alone."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from k2model.artifacts import ArtifactRef, Identity, Store, make, make_part
+from k2model.curation import decisions as verdicts
+from k2model.curation.folder import curate_folder
+from k2model.curation.steps import clean_step, curated_step
+from tests.curation.chain import compare, curate
+from tests.curation.planted import CONFIG, GOOD, prose, sentences, tool_document, write_raw
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """Three parts of prose with copies across parts and sides, and one of tools."""
+    rng = Random(5)
+    pages = [prose(f"{GOOD}{sentences(rng, 12)}", f"page {i}") for i in range(24)]
+    parts = {("train", "prose", part): pages[part * 8 : part * 8 + 9] for part in range(3)}
+    parts |= {
+        ("heldout", "prose", 0): [prose(pages[3]["segments"][1]["text"], "copy")],
+        ("heldout", "chat/tools", 0): [],
+    }
+    write_raw(tmp_path / "raw", parts | {("train", "chat/tools", 0): [tool_document("1+1")]})
+    return tmp_path / "raw"
+
+
+def stored(store: Store, raw: Path) -> ArtifactRef:
+    def produce(folder: Path) -> dict[str, float]:
+        shutil.copytree(raw, folder, dirs_exist_ok=True)
+        return {}
+
+    return store.build(Identity("corpus_raw", "1", {}), produce)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {name: data for name, data in files.items() if not name.startswith(("attachments/", "manifest", "artifact"))}
+
+
+def test_steps_give_what_the_folder_gives_whatever_the_workers(raw: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    wanted = curate_folder(raw, folder, CONFIG)
+    assert wanted["exact_duplicates"] == 3.0  # two across parts, one of a held-out page
+    stores = [Store.open(tmp_path / name) for name in ("one", "two")]
+    made = [curate(store, CONFIG, stored(store, raw), workers) for store, workers in zip(stores, (1, 2), strict=True)]
+    assert made[0].digest == made[1].digest and made[0].stats == made[1].stats == wanted
+    assert content(stores[0].fetch(made[0])) == content(folder)
+
+
+def test_what_is_compared_with_items_bears_the_identity(raw: Path, tmp_path: Path) -> None:
+    """Also where cleaning gives the same, so that no input tells of it."""
+    store = Store.open(tmp_path / "store")
+    ref = stored(store, raw)
+    clean = make(store, clean_step(store, CONFIG, ref))
+    copies = compare(store, CONFIG, clean)
+    free = replace(CONFIG, profiles=tuple(replace(profile, overlap=False) for profile in CONFIG.profiles))
+    again = make(store, clean_step(store, free, ref))
+    assert again.digest == clean.digest
+    keys = [curated_step(store, config, ref, clean, copies).identity.key for config in (CONFIG, free)]
+    assert keys[0] != keys[1]
+
+
+def test_a_part_needs_no_other_parts_files(raw: Path, tmp_path: Path) -> None:
+    """Every other part of the inputs is damaged before one is made: it is made all the same."""
+    store = Store.open(tmp_path / "store")
+    ref = stored(store, raw)
+    clean = make(store, clean_step(store, CONFIG, ref))
+    step = curated_step(store, CONFIG, ref, clean, compare(store, CONFIG, clean))
+    one, *_, other = [part for part in step.parts() if "prose" in part.name]
+    calm = make_part(store, step, other)
+    (Path(store.location(step.identity)) / "attachments" / "parts" / f"{other.name}.json").unlink()
+    for folder in (Path(ref.uri), Path(clean.uri) / "clean", Path(clean.uri) / "signatures"):
+        (folder / f"{one.name}.parquet").write_bytes(b"damaged")
+    assert make_part(store, step, other).files == calm.files
+
+
+def test_a_part_is_given_the_verdicts_on_its_own_documents_alone(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those on the others are damaged; the corpus is the same however the verdicts are cut."""
+    whole = curate(Store.open(tmp_path / "whole"), CONFIG, stored(Store.open(tmp_path / "whole"), raw))
+    monkeypatch.setattr(verdicts, "FILE_DOCUMENTS", 10)  # held-out 0, prose 1-9, 10-18, 19-26, tools 27
+    store = Store.open(tmp_path / "store")
+    ref = stored(store, raw)
+    clean = make(store, clean_step(store, CONFIG, ref))
+    copies = compare(store, CONFIG, clean)
+    step = curated_step(store, CONFIG, ref, clean, copies)
+    files = {name: (Path(copies.uri) / name).read_bytes() for kind in ("gone", "standing")
+             for name in (f"{kind}/0000{number}.parquet" for number in range(3))}  # fmt: skip
+    assert {path.relative_to(copies.uri).as_posix() for path in Path(copies.uri).rglob("*.parquet")} == files.keys()
+    for part, own in zip(step.parts(), (0, 0, 0, 1, 1, 2), strict=True):
+        for name, data in files.items():
+            (Path(copies.uri) / name).write_bytes(data if f"/0000{own}" in name else b"damaged")
+        make_part(store, step, part)
+    assert make(store, step).digest == whole.digest
+
+
+def test_curation_on_an_object_store_gives_the_same(raw: Path, tmp_path: Path, s3_uri: str) -> None:
+    local, remote = Store.open(tmp_path / "store"), Store.open(s3_uri)
+    assert curate(remote, CONFIG, stored(remote, raw)).digest == curate(local, CONFIG, stored(local, raw)).digest

@@ -1,0 +1,123 @@
+"""Chat rows of other datasets' forms become the dialogues that K2's frame writes, told here by hand."""
+
+import json
+
+import pytest
+
+from k2model.documents.markup import chat
+from k2model.recipe.schema import FieldMapping
+from tests.ingest.samples import ingest, source, write_jsonl, write_parquet
+
+QUESTION = {"role": "user", "content": "2 + 2?"}
+ANSWER = {"role": "assistant", "content": "4"}
+FRAME = "<|begin_of_text|><|im_start|>user\n2 + 2?<|im_end|>\n<|im_start|>assistant\n"
+CASES = {
+    "plain": ([QUESTION, ANSWER], FRAME + "<think_faster></think_faster>4<|im_end|>"),
+    "json_text": (json.dumps([QUESTION, ANSWER]), FRAME + "<think_faster></think_faster>4<|im_end|>"),
+    "sharegpt": (
+        [{"from": "human", "value": "2 + 2?"}, {"from": "gpt", "value": "4"}],
+        FRAME + "<think_faster></think_faster>4<|im_end|>",
+    ),
+    "parts": (
+        [{"role": "user", "content": [{"type": "text", "text": "2 +"}, {"type": "text", "text": " 2?"}]}, ANSWER],
+        FRAME + "<think_faster></think_faster>4<|im_end|>",
+    ),
+    "k2_effort": ([QUESTION, {**ANSWER, "think_fast": "so"}], FRAME + "<think_fast>so</think_fast>4<|im_end|>"),
+    "tool_calls": (
+        [
+            {**QUESTION, "tools": [{"name": "add"}]},
+            {"role": "assistant", "content": None, "think": "use it", "tool_calls": [
+                {"type": "function", "function": {"name": "add", "arguments": '{"a": 2}'}},
+                {"name": "add", "arguments": {"a": "é"}},
+            ]},
+            {"role": "tool", "content": "4"},
+        ],
+        '<|begin_of_text|><|im_start|>system\n<tools>[{"name": "add"}]</tools><|im_end|>\n<|im_start|>user\n2 + 2?'
+        "<|im_end|>\n<|im_start|>assistant\n<think>use it</think>"
+        '<tool_calls>{"name": "add", "arguments": {"a": 2}}</tool_calls>'
+        '<tool_calls>{"name": "add", "arguments": {"a": "é"}}</tool_calls><|im_end|>\n<|im_start|>tool\n4<|im_end|>',
+    ),
+}  # fmt: skip
+MESSAGES = FieldMapping(messages="messages")
+
+
+def ingested(tmp_path, rows, fields=MESSAGES, **settings):
+    write_jsonl(tmp_path / "in/a.jsonl", rows)
+    return ingest(source(tmp_path / "in", domain="chat", fields=fields, **settings), tmp_path / "out")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_turns_of_every_form_are_written_in_the_frame(case, tmp_path):
+    messages, expected = CASES[case]
+    (document,) = ingested(tmp_path, [{"messages": messages}]).documents
+    assert document["text"] == expected
+    targets = "".join(segment["text"] for segment in document["segments"] if segment["loss"])
+    reply = expected.partition("<|im_start|>assistant\n")[2].partition("<|im_end|>")[0]
+    assert targets == reply.partition(">")[2] + "<|im_end|>"
+
+
+def test_effort_and_tools_of_columns(tmp_path):
+    rows = [{"chat": [QUESTION, {**ANSWER, "reasoning_content": "so"}], "how": "high", "tools": '[{"name": "add"}]'}]
+    fields = FieldMapping(messages="chat", effort="how", tools="tools")
+    (document,) = ingested(tmp_path, rows, fields).documents
+    assert '<tools>[{"name": "add"}]</tools>' in document["text"] and "<think>so</think>4" in document["text"]
+
+
+@pytest.mark.parametrize(
+    ("tools", "expected"),
+    [
+        ('[{"name":"add","unit":"\\u20ac"}]', '<|im_start|>system\n<tools>[{"name": "add", "unit": "€"}]</tools>'),
+        ("[]", "<|im_start|>user\n"),
+        ("", "<|im_start|>user\n"),
+    ],
+)
+def test_definitions_of_tools_are_spelled_as_the_template_spells_them(tools, expected, tmp_path):
+    rows = [{"messages": [QUESTION, ANSWER], "tools": tools}]
+    (document,) = ingested(tmp_path, rows, FieldMapping(messages="messages", tools="tools")).documents
+    assert document["text"].startswith(f"<|begin_of_text|>{expected}")
+
+
+def test_parquet_structs_are_turns(tmp_path):
+    turns = [{"role": "user", "content": "2 + 2?", "think": None}, {"role": "assistant", "content": "4", "think": "so"}]
+    write_parquet(tmp_path / "in/a.parquet", [{"messages": turns}, {"messages": None}])
+    found = ingest(source(tmp_path / "in", domain="chat", fields=MESSAGES), tmp_path / "out")
+    assert found.documents[0]["segments"] == chat([QUESTION, {**ANSWER, "trace": "so"}], "high")
+    assert [(row["reason"], row["row"]) for row in found.quarantine] == [("missing_field", 2)]
+
+
+def test_dialogues_of_one_first_question_lie_on_one_side(tmp_path):
+    rows = [
+        {"messages": [{"role": "user", "content": f"question {i % 60}"}, {"role": "assistant", "content": f"{i}"}]}
+        for i in range(240)
+    ]
+    found = ingested(tmp_path, rows, heldout=0.3)
+    questions = [{d["segments"][3]["text"] for d in side} for side in (found.train, found.heldout)]
+    assert not questions[0] & questions[1] and len(questions[0] | questions[1]) == 60
+    assert len({d["id"] for d in found.documents}) == 240
+
+
+BAD = [
+    ("{", "not JSON"),
+    ("{}", "expected a list with at least one turn"),
+    (["hello"], "turn 1 is not an object"),
+    ([QUESTION, {"role": "narrator", "content": "x"}], "turn 2 has role 'narrator'"),
+    ([QUESTION], "no turn is the assistant's"),
+    ([QUESTION, {**ANSWER, "think": "a"}, QUESTION, {**ANSWER, "think_fast": "b"}], "mixes the efforts high, medium"),
+    ([{"role": "user", "content": [{"type": "image_url"}]}, ANSWER], "turn 1 has parts that are no text"),
+    ([QUESTION, {"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]}], "needs a name and arguments"),
+    ([QUESTION, {**ANSWER, "content": 4}], "turn 2: the content is not text"),
+    ([{**QUESTION, "tools": "add(a, b)"}, ANSWER], "not JSON"),
+    ([{**QUESTION, "tools": ["add"]}, ANSWER], "the definitions of tools are not a list of objects"),
+]  # fmt: skip
+
+
+def test_turns_that_cannot_be_written_are_quarantined(tmp_path):
+    found = ingested(tmp_path, [{"messages": messages} for messages, _ in BAD])
+    assert [row["row"] for row in found.quarantine] == list(range(1, len(BAD) + 1))
+    for row, (_, detail) in zip(found.quarantine, BAD, strict=True):
+        assert row["reason"] == "bad_messages" and detail in row["detail"]
+
+
+def test_messages_of_no_turns_are_empty_or_of_the_wrong_type(tmp_path):
+    found = ingested(tmp_path, [{"messages": []}, {"messages": 3}, {"messages": None}])
+    assert [row["reason"] for row in found.quarantine] == ["empty_field", "wrong_type", "missing_field"]
