@@ -115,7 +115,10 @@ def evaluate(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, Artif
 
 
 def compose(row: StepRow, phase: PhaseConfig | None, plan: Any, made: Mapping[str, Any]) -> Any:
-    """The promise of what `row` gives; `plan` is that of a `LifecyclePlan`, `made` those of the rows before."""
+    """The promise of what `row` gives; `plan` is that of a `LifecyclePlan`, `made` those of the rows before.
+
+    Nodes are named by their step, as Flyte's console shows them: `mid_1-export`, `tokens-parts`.
+    """
     name = full_name(row, phase)
     told = {
         "step": row.name,
@@ -123,18 +126,23 @@ def compose(row: StepRow, phase: PhaseConfig | None, plan: Any, made: Mapping[st
         "plan": plan,
         "inputs": inputs_of(row, phase, made),
     }
+
+    def node(promise: Any, part: str = "") -> Any:
+        return promise.with_overrides(node_name=name.replace("/", "-") + part)
+
     if row.parted:
-        listed = list_parts(**told)
+        listed = node(list_parts(**told), "-list")
         one = functools.partial(make_one, **told, identity=listed.identity)
-        pieces = map_task(one, concurrency=CONCURRENCY)(part=listed.parts)
-        return (gather_and_show if row.page else gather_parts)(**told, identity=listed.identity, made=pieces)
+        pieces = node(map_task(one, concurrency=CONCURRENCY)(part=listed.parts), "-parts")
+        gathered = (gather_and_show if row.page else gather_parts)(**told, identity=listed.identity, made=pieces)
+        return node(gathered)
     if row.runs_on in (RunsOn.TRAINING, RunsOn.EVALUATION):
         job = train_task(phase) if row.runs_on is RunsOn.TRAINING and phase else evaluate
-        there = is_made(**told)
+        there = node(is_made(**told), "-ask")
         return conditional(name).if_(there.is_true()).then(make(**told)).else_().then(job(**told))
     if row.runs_on is RunsOn.MODEL:
-        return make_with_model(**told)
-    return (make_and_show if row.page else make)(**told)
+        return node(make_with_model(**told))
+    return node((make_and_show if row.page else make)(**told))
 
 
 def compose_all(rows: Any, phase: PhaseConfig | None, plan: Any, made: dict[str, Any]) -> None:

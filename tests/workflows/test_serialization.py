@@ -22,14 +22,15 @@ from workflows.lifecycle import full_lifecycle
 images = [Image(name, f"registry/{name}", "1") for name in ("data", "train")]
 settings = SerializationSettings(image_config=ImageConfig(default_image=images[0], images=images))
 entities = OrderedDict()
-get_serializable(entities, settings, full_lifecycle)
+workflow = get_serializable(entities, settings, full_lifecycle)
+nodes = {node.id: node.upstream_node_ids for node in workflow.template.nodes}
 tasks = {}
 for entity in entities.values():
     if isinstance(entity, TaskSpec):
         spec = MessageToDict(entity.to_flyte_idl())["template"]
         tasks[spec["id"]["name"].split(".")[-1]] = spec
-print(json.dumps({"tasks": tasks, "heavy": [m for m in ("torch", "mlflow", "great_expectations", "deepspeed",
-                                                          "transformers", "matplotlib") if m in sys.modules]}))
+heavy = ("torch", "mlflow", "great_expectations", "deepspeed", "transformers", "matplotlib")
+print(json.dumps({"tasks": tasks, "nodes": nodes, "heavy": [m for m in heavy if m in sys.modules]}))
 """
 
 
@@ -74,6 +75,17 @@ def test_laptop_phases_are_plain_single_node_tasks(laptop):
 
 def test_the_store_is_the_only_cache(laptop):
     assert not [name for name, spec in laptop["tasks"].items() if spec["metadata"].get("discoverable")]
+
+
+def test_nodes_are_called_as_their_steps_and_accelerators_wait_for_the_store(laptop):
+    nodes = laptop["nodes"]
+    assert {"corpus-raw-list", "corpus-raw-parts", "corpus-raw", "tokenizer", "mid-1-sequences", "sft-export"} <= set(
+        nodes
+    )
+    asked = set(nodes["mid-1-checkpoint-ask"])
+    assert {"mid-1-sequences-checks"} < asked, "the rows that have passed their gate, and the parent's weights"
+    jobs = [node for node, waits_for in nodes.items() if waits_for == ["mid-1-checkpoint-ask"]]
+    assert len(jobs) == 1 and set(jobs) < set(nodes["mid-1-export"])
 
 
 def test_registering_imports_nothing_heavy(laptop):
