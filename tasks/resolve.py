@@ -6,7 +6,7 @@ from k2model.errors import K2Error
 from k2model.lifecycle import LifecyclePlan
 from k2model.lifecycle import resolve as resolve_plan
 from k2model.recipe import Recipe
-from k2model.settings import store_uri
+from k2model.settings import recipe_name, store_uri
 from tasks._platform import DATA_IMAGE, RECIPE
 
 
@@ -17,7 +17,7 @@ class FixedAtRegistration(K2Error):
 @task(container_image=DATA_IMAGE)
 def resolve(overrides: dict) -> LifecyclePlan:
     """Raises FixedAtRegistration for an override of what the registered tasks have taken from the recipe."""
-    plan = resolve_plan(RECIPE.name, overrides, store_uri())
+    plan = resolve_plan(recipe_name(), overrides, store_uri())
     for registered, asked in zip(_workers(RECIPE), _workers(plan.recipe), strict=True):
         if registered != asked:
             raise FixedAtRegistration(

@@ -47,17 +47,20 @@ def groups_of(
         domains: sources of each held-out domain.
         extended_to: the phase's length where its theta differs from its parent's, else None.
     """
+    asked = set(config.families)
+    reasoning = [family for family in REASONING_FAMILIES if family in asked]
+    wordings = ("seen", "heldout") if "facts" in asked else ()
     groups = _loss_groups(config, domains)
-    groups += [_asked(f"facts/{w}_wording", f"facts_{w}", "plain", config) for w in ("seen", "heldout")]
+    groups += [_asked(f"facts/{w}_wording", f"facts_{w}", "plain", config) for w in wordings]
     if kind is PhaseKind.SFT:
-        groups += [_asked(f"{f}/{effort}", f, effort, config) for f in REASONING_FAMILIES for effort in EFFORTS]
-        groups += [_asked(f"facts/chat_{w}", f"facts_chat_{w}", CHAT_EFFORT, config) for w in ("seen", "heldout")]
-        groups.append(_tools(config))
+        groups += [_asked(f"{f}/{effort}", f, effort, config) for f in reasoning for effort in EFFORTS]
+        groups += [_asked(f"facts/chat_{w}", f"facts_chat_{w}", CHAT_EFFORT, config) for w in wordings]
+        groups += [_tools(config)] if "tools" in asked else []
     else:
-        groups += [_asked(f"{f}/{mode}", f, mode, config) for f in REASONING_FAMILIES for mode in ("think", "direct")]
-    groups.append(_next_line(config))
-    groups += [_retrieval(config, length) for length in lengths]
-    if extended_to is not None:
+        groups += [_asked(f"{f}/{mode}", f, mode, config) for f in reasoning for mode in ("think", "direct")]
+    groups += [_next_line(config)] if "code" in asked else []
+    groups += [_retrieval(config, length) for length in lengths if "retrieval" in asked]
+    if extended_to is not None and "retrieval" in asked:
         groups.append(_retrieval(config, extended_to, "@parent_theta", PARENT))
         groups.append(_retrieval(config, extended_to, "@new_theta", RAISED))
     return groups

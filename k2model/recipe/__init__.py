@@ -4,13 +4,14 @@
 Depends on nothing else of ours.
 """
 
-from k2model.recipe.catalog import RECIPES, UnknownRecipe, load_recipe
+from k2model.recipe.catalog import RECIPES, BrokenRecipe, UnknownRecipe, load_recipe
 from k2model.recipe.overrides import OverrideError, apply_overrides
 from k2model.recipe.schema import PhaseConfig, Recipe
 from k2model.recipe.validate import RecipeError
 
 __all__ = [
     "RECIPES",
+    "BrokenRecipe",
     "OverrideError",
     "PhaseConfig",
     "Recipe",

@@ -1,7 +1,22 @@
-"""Recipes by name. A recipe is a function that returns a complete `Recipe`; variants call another."""
+"""Recipes by name, by file and by module. A recipe is a function that returns a complete `Recipe`; variants call
+another.
+
+    laptop                    one of the project's own
+    mine.py                   a file; its function that returns a Recipe
+    mine.py:variant           one of several functions of a file
+    package.module:function   a function that Python can import
+"""
 
 import difflib
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
 from collections.abc import Callable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from k2model.errors import K2Error
@@ -13,20 +28,111 @@ from k2model.recipe.validate import validate_recipe
 
 RECIPES: dict[str, Callable[[], Recipe]] = {"laptop": laptop, "smoke": smoke, "k2_70b": k2_70b}
 
+HOW = (
+    "A recipe is one of the project's own by name, a file (`mine.py`, or `mine.py:function`), or `package.module:"
+    "function`: a function without arguments that returns a k2model.recipe.Recipe"
+)
+
 
 class UnknownRecipe(K2Error):
-    """No recipe has the requested name."""
+    """No recipe has the requested name, or what was named is no recipe."""
+
+
+class BrokenRecipe(K2Error):
+    """The code of a user's recipe raised; the message has the lines of that code and nothing else."""
 
 
 def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe called `name` with dotted `overrides` applied, checked as a whole.
+    """The recipe that `name` says (see this module) with dotted `overrides` applied, checked as a whole.
 
-    Raises UnknownRecipe, OverrideError or RecipeError.
+    Raises UnknownRecipe, BrokenRecipe, OverrideError or RecipeError.
     """
-    if name not in RECIPES:
-        near = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.4)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise UnknownRecipe(f"unknown recipe '{name}' (K2_RECIPE); there are {', '.join(RECIPES)}{hint}")
-    recipe = apply_overrides(RECIPES[name](), overrides or {})
+    recipe = apply_overrides(_made(name), overrides or {})
     validate_recipe(recipe)
     return recipe
+
+
+def _made(name: str) -> Recipe:
+    if name in RECIPES:
+        return RECIPES[name]()
+    target, _, function = name.partition(":")
+    if target.endswith(".py"):
+        module, file = _from_file(target), str(Path(target).resolve())
+    elif function:
+        module = _from_package(target, name)
+        file = str(getattr(module, "__file__", target))
+    else:
+        near = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.4)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise UnknownRecipe(f"unknown recipe '{name}' (K2_RECIPE); there are {', '.join(RECIPES)}{hint}. {HOW}")
+    made = _run(_function(module, function, name), name, file)
+    if not isinstance(made, Recipe):
+        raise UnknownRecipe(f"recipe '{name}' gave {made!r:.80} ({type(made).__name__}), expected a Recipe. {HOW}")
+    return made
+
+
+def _from_file(target: str) -> ModuleType:
+    path = Path(target).resolve()
+    if not path.is_file():
+        raise UnknownRecipe(f"recipe '{target}': there is no file {path}. {HOW}")
+    # A name of its own for each place, so that two files called alike are two modules.
+    name = f"k2_recipe_{path.stem}_{sha256(str(path).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None, "a .py file has a loader"
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses of the file look themselves up there
+    _run(lambda: spec.loader.exec_module(module), target, str(path))  # type: ignore[union-attr]
+    return module
+
+
+def _from_package(target: str, name: str) -> ModuleType:
+    try:
+        found = importlib.util.find_spec(target)
+    except (ImportError, ValueError):
+        found = None
+    if found is None:
+        raise UnknownRecipe(f"recipe '{name}': Python finds no module '{target}' to import. {HOW}")
+    module: ModuleType = _run(lambda: importlib.import_module(target), name, str(found.origin))
+    return module
+
+
+def _function(module: ModuleType, wanted: str, name: str) -> Callable[[], Any]:
+    """The function `wanted`, or the only one of a file that says it returns a Recipe, or is called as the file is."""
+    own = {
+        key: value
+        for key, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__ and not key.startswith("_")
+    }
+    if wanted:
+        if not callable(found := getattr(module, wanted, None)):
+            raise UnknownRecipe(f"recipe '{name}': there is no function '{wanted}'; there are {_listed(own)}. {HOW}")
+        return found
+    declared = [key for key, value in own.items() if value.__annotations__.get("return") in (Recipe, "Recipe")]
+    stem = Path(str(module.__file__)).stem
+    choice = declared if len(declared) == 1 else [key for key in own if key == stem] or list(own)
+    if len(choice) != 1:
+        raise UnknownRecipe(
+            f"recipe '{name}': it is not said which function is meant; name one (`{name}:function`) of {_listed(own)}. "
+            f"{HOW}"
+        )
+    return own[choice[0]]
+
+
+def _listed(own: Mapping[str, Any]) -> str:
+    return ", ".join(own) or "none"
+
+
+def _run(function: Callable[[], Any], name: str, file: str) -> Any:
+    """What the user's code gives. Raises BrokenRecipe with the lines of `file` that led to an error, and no others."""
+    try:
+        return function()
+    except K2Error:
+        raise
+    except Exception as error:
+        lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+        if isinstance(error, SyntaxError):
+            told = "".join(traceback.format_exception_only(error)).rstrip()
+        else:
+            shown = "".join(traceback.format_list(lines))
+            told = f"{shown}{type(error).__name__}: {error}"
+        raise BrokenRecipe(f"recipe '{name}' cannot be made:\n{told}") from None

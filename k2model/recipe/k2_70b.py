@@ -17,6 +17,7 @@ from importlib import resources
 
 from k2model.recipe.curation import K2_PROFILES
 from k2model.recipe.schema import (
+    FAMILIES,
     Cadence,
     ClusterConfig,
     CorpusConfig,
@@ -243,7 +244,7 @@ def k2_70b() -> Recipe:
                 long_documents=LongDocuments.SKIP,
             ),
         ),
-        evaluation=EvaluationConfig(),
+        evaluation=EvaluationConfig(families=tuple(family for family in FAMILIES if family != "retrieval")),
         notes=NOTES,
         unknown=UNKNOWN,
         facts=pretrain_facts(),

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from k2model.recipe.schema import (
+    FAMILIES,
     Cadence,
     CorpusConfig,
     EvaluationConfig,
@@ -125,7 +126,7 @@ def laptop() -> Recipe:
         validation=ValidationConfig(),
         tokenizer=TokenizerConfig(vocab_size=1024),
         phases=phases,
-        evaluation=EvaluationConfig(),
+        evaluation=EvaluationConfig(families=FAMILIES),
         gates=(
             GateConfig("pretrain", "facts/heldout_wording", 0.70),
             *(GateConfig("pretrain", f"{family}/think", 0.0, maximum=0.05) for family in REASONING),
@@ -196,7 +197,12 @@ def smoke() -> Recipe:
         tokenizer=TokenizerConfig(vocab_size=512, sample_bytes=200_000),
         phases=tuple(_shrink(phase) for phase in base.phases),
         evaluation=EvaluationConfig(
-            items_per_family=8, retrieval_documents=2, retrieval_queries=2, loss_tokens=1024, batch_size=8
+            families=FAMILIES,
+            items_per_family=8,
+            retrieval_documents=2,
+            retrieval_queries=2,
+            loss_tokens=1024,
+            batch_size=8,
         ),
     )
 

@@ -369,8 +369,15 @@ class TokenizerConfig:
     adopt: str = place()
 
 
+#: Families of items that a phase can be scored on (`k2model.evals.groups`).
+FAMILIES = ("facts", "arithmetic", "spelling", "knights", "countdown", "code", "retrieval", "tools")
+
+
 @dataclass(frozen=True)
 class EvaluationConfig:
+    """What every phase is scored on beside its held-out losses: items of `families`, none where it names none."""
+
+    families: tuple[str, ...] = ()
     items_per_family: int = 128
     retrieval_documents: int = 32
     retrieval_queries: int = 8

@@ -18,7 +18,7 @@ from k2model.errors import K2Error
 from k2model.recipe.mixture_problems import entries_problem, mixture_problem, short_problem
 from k2model.recipe.mixtures import known_sizes, plan_mixture
 from k2model.recipe.parallelism import layout_problem
-from k2model.recipe.schema import PhaseConfig, PhaseKind, Recipe, SourceConfig, SourceFormat
+from k2model.recipe.schema import FAMILIES, PhaseConfig, PhaseKind, Recipe, SourceConfig, SourceFormat
 from k2model.settings import holds_secret, masked
 
 _FORM = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.+-]{0,62}[A-Za-z0-9+])?")
@@ -211,13 +211,19 @@ def _check_evaluation(recipe: Recipe) -> None:
     for name in ("items_per_family", "retrieval_documents", "retrieval_queries", "loss_tokens", "batch_size"):
         if getattr(evaluation, name) < 1:
             raise RecipeError(f"evaluation.{name}={getattr(evaluation, name)} must be at least 1")
+    for family in evaluation.families:
+        if family not in FAMILIES:
+            raise RecipeError(
+                f"evaluation.families names '{family}', which nothing scores; there are {', '.join(FAMILIES)}"
+            )
     if evaluation.items_per_family > corpus.heldout_items:
         raise RecipeError(
             f"evaluation.items_per_family={evaluation.items_per_family} exceeds the corpus.heldout_items="
             f"{corpus.heldout_items} that are held out; raise the latter"
         )
     contexts = {source.context for source in corpus.sources if source.context}
-    lacking = sorted({phase.sequence_length for phase in recipe.phases} - contexts) if contexts else []
+    asked = "retrieval" in evaluation.families
+    lacking = sorted({phase.sequence_length for phase in recipe.phases} - contexts) if asked else []
     if lacking:
         raise RecipeError(
             f"retrieval is scored at every phase's sequence_length, but no corpus source has context {lacking[0]}; "
