@@ -38,7 +38,7 @@ class Segments:
         flat = column.flatten()
         lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
         self._offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-        self._kinds, self._loss = flat.field("kind"), flat.field("loss")
+        self._kinds, self._loss = flat.field("kind"), flat.field("loss_mask")
         self._all = flat.field("text").cast(pa.large_string())
         self._written = pc.equal(self._kinds, "text")
         self.strings: pa.LargeStringArray = self._all.filter(self._written)

@@ -20,7 +20,7 @@ SEGMENT_TYPE = pa.struct(
     [
         pa.field("kind", pa.string(), nullable=False),
         pa.field("text", pa.string(), nullable=False),
-        pa.field("loss", pa.bool_(), nullable=False),
+        pa.field("loss_mask", pa.bool_(), nullable=False),
     ]
 )
 

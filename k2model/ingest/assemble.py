@@ -73,7 +73,7 @@ def plain_segments(texts: pa.Array) -> tuple[pa.Array, pa.Array]:
     constants = pa.array([segment["text"] for segment in template], pa.string())
     wanted = np.tile(np.arange(width), count)
     kinds, losses = (
-        pa.array([segment[name] for segment in template]).take(pa.array(wanted)) for name in ("kind", "loss")
+        pa.array([segment[name] for segment in template]).take(pa.array(wanted)) for name in ("kind", "loss_mask")
     )
     wanted[slot::width] = width + np.arange(count)
     said = pa.concat_arrays([constants, texts]).take(pa.array(wanted))

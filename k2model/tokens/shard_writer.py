@@ -36,10 +36,10 @@ SOURCE, DOMAIN, LENGTHS, DUPLICATES, REPLIES = "source/", "domain/", "lengths/",
 
 @dataclass(frozen=True)
 class Encoded:
-    """Documents as flat arrays: `tokens` and `loss` [sum(lengths)], `lengths` [documents]."""
+    """Documents as flat arrays: `tokens` and `loss_mask` [sum(lengths)], `lengths` [documents]."""
 
     tokens: NDArray[np.uint32]
-    loss: NDArray[np.bool_]
+    loss_mask: NDArray[np.bool_]
     lengths: NDArray[np.int64]
 
 
@@ -95,22 +95,22 @@ def encode_documents(segments: pa.ListArray, encoder: Encoder) -> Encoded:
     """
     values = segments.flatten()
     special = _is_special(pc.struct_field(values, "kind"))
-    loss = pc.struct_field(values, "loss").to_numpy(zero_copy_only=False)
+    loss_mask = pc.struct_field(values, "loss_mask").to_numpy(zero_copy_only=False)
     texts = pc.struct_field(values, "text")
     per_document = pc.list_value_length(segments).to_numpy().astype(np.int64)
     document = np.repeat(np.arange(len(per_document)), per_document)
 
     joins = np.zeros(len(texts), dtype=bool)  # whether a text continues the one before it
-    joins[1:] = ~special[1:] & ~special[:-1] & (loss[1:] == loss[:-1]) & (document[1:] == document[:-1])
+    joins[1:] = ~special[1:] & ~special[:-1] & (loss_mask[1:] == loss_mask[:-1]) & (document[1:] == document[:-1])
     if joins.any():
         first = np.flatnonzero(~joins)
         offsets = pa.array([*first.tolist(), len(texts)], pa.int32())
         texts = pc.binary_join(pa.ListArray.from_arrays(offsets, texts), "")
-        special, loss, document = special[first], loss[first], document[first]
+        special, loss_mask, document = special[first], loss_mask[first], document[first]
 
     tokens, lengths = _encode_segments(texts, special, encoder)
     document_lengths = np.bincount(document, weights=lengths, minlength=len(per_document)).astype(np.int64)
-    targets = np.repeat(loss, lengths)
+    targets = np.repeat(loss_mask, lengths)
     targets[exclusive_sum(document_lengths)[document_lengths > 0]] = False
     return Encoded(tokens, targets, document_lengths)
 
@@ -124,8 +124,8 @@ def learned_replies(segments: pa.ListArray) -> dict[str, int]:
     values = segments.flatten()
     special = np.flatnonzero(_is_special(pc.struct_field(values, "kind")))
     names = pc.struct_field(values, "text").take(pa.array(special))
-    loss = np.append(pc.struct_field(values, "loss").to_numpy(zero_copy_only=False), False)
-    learned = loss[special[1:] + 1] & pc.equal(names[:-1], IM_START).to_numpy(zero_copy_only=False)
+    loss_mask = np.append(pc.struct_field(values, "loss_mask").to_numpy(zero_copy_only=False), False)
+    learned = loss_mask[special[1:] + 1] & pc.equal(names[:-1], IM_START).to_numpy(zero_copy_only=False)
     tags = pa.array([opening for opening, _ in EFFORTS.values()])
     which = pc.index_in(names[1:], value_set=tags).fill_null(len(tags)).to_numpy()
     numbers = np.bincount(which[learned], minlength=len(tags) + 1)
@@ -169,7 +169,7 @@ def _encoded(
 
 
 def _count(batch: pa.RecordBatch, encoded: Encoded, counts: dict[str, float]) -> None:
-    numbers = (len(batch), len(encoded.tokens), int(encoded.loss.sum()), _text_bytes(batch["segments"]))
+    numbers = (len(batch), len(encoded.tokens), int(encoded.loss_mask.sum()), _text_bytes(batch["segments"]))
     for name, number in zip(TOTALS, numbers, strict=True):
         counts[name] += number
     for power, number in enumerate(np.bincount(np.log2(encoded.lengths).astype(np.int64)).tolist()):
@@ -204,14 +204,15 @@ def _gathered(batches: Iterable[tuple[pa.Array, Encoded, pa.Array]]) -> Iterator
 
 
 def _record_batch(held: list[tuple[pa.Array, Encoded, pa.Array]]) -> pa.RecordBatch:
-    lengths, tokens, loss = (
-        np.concatenate([getattr(encoded, name) for _, encoded, _ in held]) for name in ("lengths", "tokens", "loss")
+    lengths, tokens, loss_mask = (
+        np.concatenate([getattr(encoded, name) for _, encoded, _ in held])
+        for name in ("lengths", "tokens", "loss_mask")
     )
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
     columns = [
         pa.concat_arrays([ids for ids, _, _ in held]),
         pa.ListArray.from_arrays(offsets, pa.array(tokens), type=SCHEMA.field("tokens").type),
-        pa.ListArray.from_arrays(offsets, pa.array(loss), type=SCHEMA.field("loss").type),
+        pa.ListArray.from_arrays(offsets, pa.array(loss_mask), type=SCHEMA.field("loss_mask").type),
         pa.concat_arrays([duplicates for _, _, duplicates in held]),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)

@@ -212,7 +212,7 @@ def test_a_generated_item_planted_in_the_tiny_corpus_is_found(tiny_corpus, tmp_p
     planted = [{**d, "id": f"x{i}", "text": d["text"] + " "} for i, d in enumerate(leak) if d["key"] in asked][:5]
     for document in planted:  # text is what its segments say
         last = document["segments"][-1]
-        document["segments"] = [*document["segments"][:-1], {"kind": "text", "text": " ", "loss": False}, last]
+        document["segments"] = [*document["segments"][:-1], {"kind": "text", "text": " ", "loss_mask": False}, last]
         document["text"] = "".join(segment["text"] for segment in document["segments"])
     write_documents(stem, read_documents(stem) + planted)
     (tmp_path / "out").mkdir()

@@ -46,8 +46,8 @@ def test_ids_are_unique_and_text_is_its_segments(tiny_corpus):
     assert len({d["id"] for d in everything}) == len(everything)
     for document in everything:
         assert document["text"] == "".join(segment["text"] for segment in document["segments"])
-        assert document["segments"][0] == {"kind": "special", "text": "<|begin_of_text|>", "loss": False}
-        assert any(segment["loss"] for segment in document["segments"])
+        assert document["segments"][0] == {"kind": "special", "text": "<|begin_of_text|>", "loss_mask": False}
+        assert any(segment["loss_mask"] for segment in document["segments"])
 
 
 def test_caps_are_kept_and_families_have_their_items(tiny_corpus):

@@ -51,7 +51,7 @@ def test_turns_of_every_form_are_written_in_the_frame(case, tmp_path):
     messages, expected = CASES[case]
     (document,) = ingested(tmp_path, [{"messages": messages}]).documents
     assert document["text"] == expected
-    targets = "".join(segment["text"] for segment in document["segments"] if segment["loss"])
+    targets = "".join(segment["text"] for segment in document["segments"] if segment["loss_mask"])
     reply = expected.partition("<|im_start|>assistant\n")[2].partition("<|im_end|>")[0]
     assert targets == reply.partition(">")[2] + "<|im_end|>"
 

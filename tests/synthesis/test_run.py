@@ -67,7 +67,8 @@ def test_the_layout_and_the_account_add_up(tmp_path, kind):
     kept = sides["train"] + sides["heldout"]
     assert {d["source"] for d in kept} == {"synth/t"} and all(d["text"] and d["licence"] and d["origin"] for d in kept)
     assert all(
-        d["text"] == "".join(s["text"] for s in d["segments"]) and any(s["loss"] for s in d["segments"]) for d in kept
+        d["text"] == "".join(s["text"] for s in d["segments"]) and any(s["loss_mask"] for s in d["segments"])
+        for d in kept
     )
 
 

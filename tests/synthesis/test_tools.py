@@ -208,7 +208,7 @@ WRONG, RIGHT = Reply("It is 3350.", "so"), Reply("It is 3360.", "so")
 
 
 def targets(sample):
-    return "".join(s["text"] for s in sample.document["segments"] if s["loss"])
+    return "".join(s["text"] for s in sample.document["segments"] if s["loss_mask"])
 
 
 def test_a_right_dialogue_gives_a_sample_a_turn_and_only_its_last_turn_is_learned():

@@ -66,16 +66,16 @@ def test_replies_count_by_their_effort_where_they_are_learned() -> None:
 
 def test_odd_documents_are_encoded_alike(tokenizer: K2Tokenizer) -> None:
     documents = [
-        [markup.text("the capi"), markup.text("tal", loss=False), markup.text(" of", loss=True)],
-        [markup.text(" of", loss=True)],  # the neighbour of an equal segment in the document before
-        [markup.text("", loss=True), markup.text("", loss=True), markup.special(markup.EOS, loss=True)],
-        [markup.special(markup.BOS), markup.special("<think>", loss=True), markup.text("<think>")],
+        [markup.text("the capi"), markup.text("tal", loss_mask=False), markup.text(" of", loss_mask=True)],
+        [markup.text(" of", loss_mask=True)],  # the neighbour of an equal segment in the document before
+        [markup.text("", loss_mask=True), markup.text("", loss_mask=True), markup.special(markup.EOS, loss_mask=True)],
+        [markup.special(markup.BOS), markup.special("<think>", loss_mask=True), markup.text("<think>")],
     ]
     column = pa.array([[], *documents, []], pa.list_(SEGMENT_TYPE)).slice(1, len(documents))
     encoded = encode_documents(column, Encoder(tokenizer))
     ends = np.cumsum(encoded.lengths)
     for document, start, end in zip(documents, ends - encoded.lengths, ends, strict=True):
-        assert (encoded.tokens[start:end].tolist(), encoded.loss[start:end].tolist()) == tokenizer.encode_segments(
+        assert (encoded.tokens[start:end].tolist(), encoded.loss_mask[start:end].tolist()) == tokenizer.encode_segments(
             document
         )
 
@@ -169,10 +169,10 @@ def test_unusable_documents_are_named(corpus: Path, tokenizer: K2Tokenizer, tmp_
     empty = _corpus_with(tmp_path / "empty", [markup.text("")])
     with pytest.raises(TokensError, match=r"odd/00000\.parquet: document '[0-9a-f]{24}' has no tokens"):
         tokenize_folder(empty, tokenizer, tmp_path / "a")
-    unknown = _corpus_with(tmp_path / "unknown", [{"kind": "special", "text": "<tink>", "loss": False}])
+    unknown = _corpus_with(tmp_path / "unknown", [{"kind": "special", "text": "<tink>", "loss_mask": False}])
     with pytest.raises(TokensError, match="'<tink>' is not a special token"):
         tokenize_folder(unknown, tokenizer, tmp_path / "b")
-    kind = _corpus_with(tmp_path / "kind", [{"kind": "image", "text": "x", "loss": False}])
+    kind = _corpus_with(tmp_path / "kind", [{"kind": "image", "text": "x", "loss_mask": False}])
     with pytest.raises(TokensError, match="image"):
         tokenize_folder(kind, tokenizer, tmp_path / "c")
     with pytest.raises(TokensError, match=r"no train/<source>/<part>\.parquet"):

@@ -173,7 +173,7 @@ def encoded(documents: list[Document], tokenizer: K2Tokenizer) -> list[tuple[lis
     found = encode_documents(pa.array([d["segments"] for d in documents], pa.list_(SEGMENT_TYPE)), Encoder(tokenizer))
     ends = found.lengths.cumsum().tolist()
     bounds = zip([0, *ends[:-1]], ends, strict=True)
-    return [(found.tokens[start:end].tolist(), found.loss[start:end].tolist()) for start, end in bounds]
+    return [(found.tokens[start:end].tolist(), found.loss_mask[start:end].tolist()) for start, end in bounds]
 
 
 @pytest.mark.parametrize(

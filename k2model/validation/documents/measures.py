@@ -127,7 +127,9 @@ def document_frame(table: pa.Table, items: EvaluationItems, stem: str) -> pd.Dat
     frame["text_bytes"] = pc.binary_length(content).to_numpy(zero_copy_only=False)
     frame["texts"] = _count_segments(segments, _is_text)
     frame["ascii_fraction"] = _ascii_fraction(content)
-    frame["targets"] = _count_segments(segments, lambda s: pc.and_(s.field("loss"), pc.not_equal(s.field("text"), "")))
+    frame["targets"] = _count_segments(
+        segments, lambda s: pc.and_(s.field("loss_mask"), pc.not_equal(s.field("text"), ""))
+    )
     frame["unknown_specials"] = _count_segments(segments, _is_unknown_special)
     frame["text_of_segments"] = _joined_text(segments).to_pandas()
     owner = dict(zip(items.keys, items.ids, strict=True))

@@ -39,7 +39,7 @@ def plant(rows: list[dict]) -> dict[int, set[str]]:
     planted[19] = {"unknown_licence"}
     resegment(rows[20], special("<|begin_of_text|>"), text("nothing to learn"), special("<|end_of_text|>"))
     planted[20] = {"no_target"}
-    resegment(rows[21], text("a", loss=True), {"kind": "special", "text": "<|imend|>", "loss": True})
+    resegment(rows[21], text("a", loss_mask=True), {"kind": "special", "text": "<|imend|>", "loss_mask": True})
     planted[21] = {"unknown_special_token"}
     rows[22]["text"] += " and more"
     planted[22] = {"text_differs_from_segments"}
@@ -82,7 +82,7 @@ def test_line_ends_tabs_page_breaks_and_accents_are_not_defects(corpus: Path, tm
 
 def test_tags_do_not_count_as_text(corpus: Path, tmp_path: Path, bounds: Bounds) -> None:
     """A document of special tokens alone is empty however long its tags are."""
-    edit(corpus, "chat", lambda rows: resegment(rows[0], special("<think>"), special("</think>", loss=True)))
+    edit(corpus, "chat", lambda rows: resegment(rows[0], special("<think>"), special("</think>", loss_mask=True)))
     out = tmp_path / "out"
     out.mkdir()
     validate_folder(corpus, out, bounds, MIXTURES)
