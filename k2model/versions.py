@@ -6,7 +6,7 @@ Source code itself is recorded in provenance, not hashed: a comment must not ret
 
 STEP_VERSIONS = {
     "corpus_raw": "4",
-    "raw_checks": "1",
+    "raw_checks": "2",
     "corpus_clean": "4",
     "exact_links": "1",
     "band_links": "1",

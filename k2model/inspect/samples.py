@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from k2model.documents.spans import segments_of
+from k2model.errors import CorpusError
 from k2model.inspect.artifact import Holding, LookingError, TableFile, stem
 
 if TYPE_CHECKING:
@@ -188,15 +190,21 @@ def _sample(unit: Unit, table: pa.Table, row: int, decoder: "K2Tokenizer | None"
         facts |= {"tokens": len(values["tokens"]), "targets": sum(values["loss_mask"])}
         runs = spans_of(values["tokens"], values["loss_mask"], [0] * len(values["tokens"]), decoder)
         return Sample(at, facts, tuple(runs))
-    if values.get("segments") is not None:
-        spans = [Span(s["text"], bool(s["loss_mask"]), s["kind"] == "special") for s in values["segments"]]
-    elif isinstance(values.get("text"), str):
-        spans = [Span(values["text"])]
+    if isinstance(values.get("text"), str):
+        spans = _spans_of_document(values)
     elif isinstance(values.get("prompt"), str) and isinstance(values.get("answer"), str):
         spans = [Span(values["prompt"], target=False), Span(f"\n{values['answer']}")]
     else:
         spans = [Span(str({k: v for k, v in values.items() if k not in facts}))]
     return Sample(at, facts | {"bytes": len("".join(s.text for s in spans if not s.special).encode())}, tuple(spans))
+
+
+def _spans_of_document(values: dict[str, Any]) -> list[Span]:
+    """A document's own; its text as one where it has none, or some that do not cover it, as in a quarantine."""
+    try:
+        return [Span(s["text"], s["loss_mask"], s["kind"] == "special") for s in segments_of(values)]
+    except (KeyError, TypeError, CorpusError):
+        return [Span(values["text"])]
 
 
 def spans_of(ids: list[int], loss_mask: list[bool], document: list[int], decoder: "K2Tokenizer") -> Iterator[Span]:

@@ -15,6 +15,7 @@ import pytest
 
 from k2model.artifacts import ArtifactRef, Identity, MissingArtifact, Store
 from k2model.documents.schema import parts_of, read_documents
+from k2model.documents.spans import segments_of
 from k2model.inspect.artifact import Holding, LookingError, TableFile, hold
 from k2model.inspect.rejects import Reason, reasons_of
 from k2model.inspect.samples import Query, Sample, samples_of
@@ -42,7 +43,7 @@ def test_pages_go_through_a_source_in_order(looked: dict[str, ArtifactRef], look
         assert [one.text for one in found] == [document["text"] for document in documents]
     first = found[0]
     assert first.facts["licence"] == "CC0-1.0" and first.facts["origin"] == "test 0" and first.facts["duplicates"] == 1
-    segments = stored(looked["corpus_valid"].uri, "chat/tools", "heldout")[0]["segments"]
+    segments = segments_of(stored(looked["corpus_valid"].uri, "chat/tools", "heldout")[0])
     assert [(s.text, s.target, s.special) for s in first.spans] == [
         (s["text"], s["loss_mask"], s["kind"] == "special") for s in segments
     ]
