@@ -66,7 +66,7 @@ def write_corpus(folder: Path, megabytes: float) -> float:
         raw_text.write_file(jsonl, language, int(megabytes * 1e6 / FILES), seed)
         own = [text for line in jsonl.read_text("utf-8").splitlines() if (text := _text(line))]
         documents = [
-            make_document("text", "prose", "CC0-1.0", f"{seed}/{i}", [markup.text(text, loss=True)])
+            make_document("text", "prose", "CC0-1.0", f"{seed}/{i}", [markup.text(text, loss_mask=True)])
             for i, text in enumerate(own)
         ]
         write_documents(part_path(folder / "documents", "train", "text", seed), documents)

@@ -132,7 +132,7 @@ def _read_plainly(ref: ArtifactRef, parts: int) -> None:
             for number in range(reader.num_record_batches):
                 batch = reader.get_batch(number)
                 torch.from_numpy(batch["tokens"].flatten().to_numpy().astype(np.int64))
-                torch.from_numpy(batch["loss"].flatten().to_numpy(zero_copy_only=False).copy())
+                torch.from_numpy(batch["loss_mask"].flatten().to_numpy(zero_copy_only=False).copy())
 
 
 def _write(folder: Path, rows: int) -> dict[str, float]:

@@ -142,7 +142,7 @@ def _write_shards(folder: Path, case: Case, tokens: float) -> None:
         columns = [
             pa.array([str(i) for i in range(len(lengths))]),
             pa.ListArray.from_arrays(offsets, ids, type=SCHEMA.field("tokens").type),
-            pa.ListArray.from_arrays(offsets, loss, type=SCHEMA.field("loss").type),
+            pa.ListArray.from_arrays(offsets, loss, type=SCHEMA.field("loss_mask").type),
             pa.array(np.ones(len(lengths), dtype=np.int32)),
         ]
         path = folder / "train" / f"source{source}" / "00000.arrow"

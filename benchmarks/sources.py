@@ -4,7 +4,7 @@
 
 The text is Python source found on this machine, cut at random. Rates are megabytes of text a second of processor time,
 all threads counted, so that another process on the machine does not show. `read` is the reader alone, `documents` adds
-ids, split and segments, `written` the Parquet files with zstd, in which every text stands twice (`text`, `segments`).
+ids, split and spans, `written` the Parquet files with zstd.
 """
 
 import argparse

@@ -175,7 +175,7 @@ def _write_shard(path: Path, lengths: np.ndarray, prompt: float) -> None:
     offsets = pa.array(starts, pa.int32())
     columns = [names] + [
         pa.ListArray.from_arrays(offsets, pa.array(values), type=SCHEMA.field(name).type)
-        for name, values in (("tokens", ids), ("loss", loss))
+        for name, values in (("tokens", ids), ("loss_mask", loss))
     ]
     columns.append(pa.array(np.ones(len(lengths), np.int32)))
     path.parent.mkdir(parents=True)

@@ -18,7 +18,7 @@ from k2model.curation import filters as language
 from k2model.curation import pii, signatures
 from k2model.curation.account import Account, Reject, write_rejects
 from k2model.curation.filters import blocked, rejecting_rules
-from k2model.curation.normalise import Segments, clean_lines, normalise
+from k2model.curation.normalise import Written, clean_lines, normalise
 from k2model.curation.parts import PartWriter, Place, batches
 from k2model.curation.texts import Flags, Texts, by_bytes
 from k2model.documents.schema import DOCUMENT_SCHEMA
@@ -89,7 +89,7 @@ class _Batch:
         self.alive: Flags = np.ones(table.num_rows, dtype=bool)
         self.ids = self.table["id"].to_pylist()
         self.texts = self.table["text"].combine_chunks().cast(pa.large_string())
-        self.segments = Segments(self.table["segments"].combine_chunks())
+        self.written = Written(self.table)
 
     def cleaned(self) -> tuple[pa.Table, dict[str, pa.Table]]:
         """The documents that stay, and their signatures by kind."""
@@ -109,20 +109,20 @@ class _Batch:
     def _rewrite(self) -> None:
         """Everything that changes text."""
         before = self.texts
-        pages = self.segments.pages
-        self.segments.strings = normalise(self.segments.strings, pages & self.profile.natural)
+        pages = self.written.pages
+        self.written.strings = normalise(self.written.strings, pages & self.profile.natural)
         if self.profile.lines.wanted:
-            self.segments.strings = clean_lines(self.segments.strings, pages, self.profile.lines)
+            self.written.strings = clean_lines(self.written.strings, pages, self.profile.lines)
         self._joined("normalised")
         changed = pc.sum(pc.not_equal(before, self.texts)).as_py() or 0
         self.account.counts["normalised"] += changed
         if self.profile.pii:
-            self.segments.strings, found = pii.remove(self.segments.strings, self.profile.pii)
+            self.written.strings, found = pii.remove(self.written.strings, self.profile.pii)
             self.account.counts.update({f"pii/{kind}": count for kind, count in found.items()})
         self._joined("personal_data")
 
     def _joined(self, step: str) -> None:
-        self.texts = self.segments.joined()
+        self.texts = self.written.texts()
         self._after(step)
 
     def _judge(self) -> Texts | None:
@@ -131,7 +131,7 @@ class _Batch:
         self._reject(lengths < self.config.min_characters, "too_short")
         self._reject(lengths > self.config.max_characters, "too_long")
         self._after("length")
-        bodies = self.segments.bodies() if self.profile.natural else self.texts
+        bodies = self.written.bodies() if self.profile.natural else self.texts
         if self.profile.languages:
             self._reject_languages(bodies)
         self._after("language")
@@ -164,6 +164,7 @@ class _Batch:
         self.account.after(step, int(self.alive.sum()), int(sizes[self.alive].sum()))
 
     def _documents(self) -> pa.Table:
-        made = {"text": self.texts.cast(pa.string()), "segments": self.segments.rebuilt()}
+        text, spans = self.written.documents()
+        made = {"text": text.cast(pa.string()), "spans": spans}
         columns = [made.get(name, self.table[name]) for name in DOCUMENT_SCHEMA.names]
         return pa.table(columns, names=DOCUMENT_SCHEMA.names).cast(DOCUMENT_SCHEMA)

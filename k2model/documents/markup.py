@@ -5,7 +5,7 @@ model is trained on and what it is asked at evaluation cannot drift apart. It on
 turning them into token ids is `k2model.tokens`.
 
 A segment is a plain dict (it goes to Parquet and back unchanged): `kind` is `text`, `frame` or `special`,
-`text` the text or the special token's name, `loss` whether its tokens are targets. `frame` is what ChatML
+`text` the text or the special token's name, `loss_mask` whether its tokens are targets. `frame` is what ChatML
 writes around turns, roles and line feeds: it becomes tokens together with the `text` beside it, but nobody
 wrote it, so nothing cleans, masks or judges it. A tag that occurs inside a `text` segment is ordinary text.
 """
@@ -52,7 +52,7 @@ EFFORTS: dict[str, tuple[str, str]] = {
 class Segment(TypedDict):
     kind: str
     text: str
-    loss: bool
+    loss_mask: bool
 
 
 #: A chat turn: `role` and `content`; for the assistant also `trace`, `tool_call` (JSON text) or several in
@@ -60,25 +60,25 @@ class Segment(TypedDict):
 Message = Mapping[str, Any]
 
 
-def special(name: str, loss: bool = False) -> Segment:
+def special(name: str, loss_mask: bool = False) -> Segment:
     """The segment of one special token. Raises `ValueError` when there is no such token."""
     if name not in SPECIAL_TOKENS:
         raise ValueError(f"'{name}' is not a special token; there are {', '.join(SPECIAL_TOKENS)}")
-    return {"kind": "special", "text": name, "loss": loss}
+    return {"kind": "special", "text": name, "loss_mask": loss_mask}
 
 
-def text(content: str, loss: bool = False) -> Segment:
-    return {"kind": "text", "text": content, "loss": loss}
+def text(content: str, loss_mask: bool = False) -> Segment:
+    return {"kind": "text", "text": content, "loss_mask": loss_mask}
 
 
 def frame(content: str) -> Segment:
     """What ChatML writes around turns; never a target."""
-    return {"kind": "frame", "text": content, "loss": False}
+    return {"kind": "frame", "text": content, "loss_mask": False}
 
 
 def plain(content: str) -> list[Segment]:
     """`<bos> TEXT <eos>` with loss on all but bos, which is never a target."""
-    return [special(BOS), text(content, loss=True), special(EOS, loss=True)]
+    return [special(BOS), text(content, loss_mask=True), special(EOS, loss_mask=True)]
 
 
 def plain_prompt(content: str) -> list[Segment]:
@@ -97,10 +97,15 @@ def reasoning(prompt: str, trace: str, answer: str) -> list[Segment]:
 
     Loss is on TRACE, `</think>`, ANSWER and `<eos>`; in the direct form on ANSWER and `<eos>`.
     """
-    ending = [text(answer, loss=True), special(EOS, loss=True)]
+    ending = [text(answer, loss_mask=True), special(EOS, loss_mask=True)]
     if not trace:
         return [*reasoning_prompt(prompt, think=False), *ending]
-    return [*reasoning_prompt(prompt, think=True), text(trace, loss=True), special(THINK_END, loss=True), *ending]
+    return [
+        *reasoning_prompt(prompt, think=True),
+        text(trace, loss_mask=True),
+        special(THINK_END, loss_mask=True),
+        *ending,
+    ]
 
 
 def chat_prompt(messages: Sequence[Message], effort: str) -> list[Segment]:
@@ -110,7 +115,7 @@ def chat_prompt(messages: Sequence[Message], effort: str) -> list[Segment]:
     """
     history = [segment for i, message in enumerate(messages) for segment in _turn(message, effort, first=i == 0)]
     opening = _assistant_opening(effort, first=not messages)
-    return [special(BOS), *({**segment, "loss": False} for segment in history), *opening]  # type: ignore[list-item]
+    return [special(BOS), *({**segment, "loss_mask": False} for segment in history), *opening]  # type: ignore[list-item]
 
 
 def chat(messages: Sequence[Message], effort: str) -> list[Segment]:
@@ -165,11 +170,15 @@ def _assistant_opening(effort: str, first: bool) -> list[Segment]:
 def _assistant_reply(message: Message, effort: str) -> list[Segment]:
     reply = []
     if message.get("trace"):
-        reply.append(text(message["trace"], loss=True))
-    reply.append(special(EFFORTS[effort][1], loss=True))
+        reply.append(text(message["trace"], loss_mask=True))
+    reply.append(special(EFFORTS[effort][1], loss_mask=True))
     if message.get("content"):
-        reply.append(text(message["content"], loss=True))
+        reply.append(text(message["content"], loss_mask=True))
     one = [message["tool_call"]] if message.get("tool_call") else []
     for call in message.get("tool_calls") or one:
-        reply += [special(TOOL_CALLS, loss=True), text(call, loss=True), special(TOOL_CALLS_END, loss=True)]
-    return [*reply, special(IM_END, loss=True)]
+        reply += [
+            special(TOOL_CALLS, loss_mask=True),
+            text(call, loss_mask=True),
+            special(TOOL_CALLS_END, loss_mask=True),
+        ]
+    return [*reply, special(IM_END, loss_mask=True)]

@@ -14,15 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from k2model.documents.markup import Segment, joined
+from k2model.documents.spans import SPANS_TYPE, Span, to_spans
 from k2model.recipe.validate import source_file
-
-SEGMENT_TYPE = pa.struct(
-    [
-        pa.field("kind", pa.string(), nullable=False),
-        pa.field("text", pa.string(), nullable=False),
-        pa.field("loss", pa.bool_(), nullable=False),
-    ]
-)
 
 DOCUMENT_SCHEMA = pa.schema(
     [
@@ -32,7 +25,7 @@ DOCUMENT_SCHEMA = pa.schema(
         pa.field("licence", pa.string(), nullable=False),
         pa.field("origin", pa.string(), nullable=False),
         pa.field("text", pa.string(), nullable=False),
-        pa.field("segments", pa.list_(SEGMENT_TYPE), nullable=False),
+        pa.field("spans", SPANS_TYPE, nullable=False),
         pa.field("key", pa.string(), nullable=False),
         pa.field("duplicates", pa.int32(), nullable=False),
     ]
@@ -58,7 +51,7 @@ class Document(TypedDict):
     licence: str
     origin: str
     text: str
-    segments: list[Segment]
+    spans: list[Span]
     key: str
     duplicates: int
 
@@ -85,7 +78,7 @@ def make_document(
         "licence": licence,
         "origin": origin,
         "text": text,
-        "segments": segments,
+        "spans": to_spans(segments),
         "key": key,
         "duplicates": 1,
     }

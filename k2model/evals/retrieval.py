@@ -81,9 +81,9 @@ def likeliest_values(model: K2Model, batch: Sequence[Probe]) -> list[list[list[i
 def _probe(subject: Subject, context: str, queries: list[tuple[str, str]]) -> Probe:
     segments: list[Segment] = [special(BOS), text(context)]
     for key, value in queries:
-        segments += [text(f"? {key}"), text(f" {value}", loss=True)]
-    ids, loss = subject.words.encode_segments(segments)
-    return Probe(ids, queries, list(_runs(loss)))
+        segments += [text(f"? {key}"), text(f" {value}", loss_mask=True)]
+    ids, loss_mask = subject.words.encode_segments(segments)
+    return Probe(ids, queries, list(_runs(loss_mask)))
 
 
 def _runs(marks: Sequence[bool]) -> Iterator[range]:

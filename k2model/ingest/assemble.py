@@ -1,6 +1,6 @@
-"""Rows become documents: segments, ids, the held-out split, licence and origin, in whole columns.
+"""Rows become documents: spans, ids, the held-out split, licence and origin, in whole columns.
 
-For plain text no Python object is made of a row but its digest: the text is copied into segments by Arrow.
+For plain text no Python object is made of a row but its digest.
 """
 
 import hashlib
@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k2model.documents.markup import Segment, joined, plain
-from k2model.documents.schema import DOCUMENT_SCHEMA, SEGMENT_TYPE, content_id
+from k2model.documents.markup import joined, plain
+from k2model.documents.schema import DOCUMENT_SCHEMA, content_id
+from k2model.documents.spans import SPAN_TYPE, SPANS_TYPE, Span, to_spans
 from k2model.ingest.batch import Batch, Reason, Reject, cut, row_of
 from k2model.ingest.chat import BadMessages, dialogue
 from k2model.ingest.trees import UNKNOWN_LICENCE
@@ -38,7 +39,7 @@ def assemble(source: SourceConfig, batch: Batch) -> Documents:
     A document's id is a function of the source's name, its place (`path#row`, or the mapped id) and its text. It is
     held out, or sampled, by a digest of its key, else of its text or of a dialogue's first user turn.
     """
-    batch, contents, text, segments, rejects = _written(source, batch)
+    batch, contents, text, spans, rejects = _written(source, batch)
     keys = batch.extras.get("key")
     digests = [hashlib.sha256(raw) for raw in _values(contents)]
     deciding = digests if keys is None else _deciding(keys, digests)
@@ -56,7 +57,7 @@ def assemble(source: SourceConfig, batch: Batch) -> Documents:
         "licence": _said(batch.extras.get("licence"), _repeated(source.licence or UNKNOWN_LICENCE, count)),
         "origin": _said(batch.extras.get("origin"), batch.places),
         "text": text,
-        "segments": segments,
+        "spans": spans,
         "key": _repeated("", count) if keys is None else keys.fill_null(""),
         "duplicates": pa.array(np.ones(count, np.int32)),
     }
@@ -65,31 +66,30 @@ def assemble(source: SourceConfig, batch: Batch) -> Documents:
     return documents if source.sample >= 1.0 else _sampled(documents, _below(draws, source.sample))
 
 
-def plain_segments(texts: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """(text [n], segments [n]) of documents as `markup.plain` writes them, made of whole columns."""
+def plain_documents(texts: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """(text [n], spans [n]) of documents as `markup.plain` writes them, made of whole columns."""
     template = plain("")
     width, count = len(template), len(texts)
     slot = next(i for i, segment in enumerate(template) if segment["kind"] == "text")
-    constants = pa.array([segment["text"] for segment in template], pa.string())
-    wanted = np.tile(np.arange(width), count)
-    kinds, losses = (
-        pa.array([segment[name] for segment in template]).take(pa.array(wanted)) for name in ("kind", "loss")
-    )
-    wanted[slot::width] = width + np.arange(count)
-    said = pa.concat_arrays([constants, texts]).take(pa.array(wanted))
-    struct = pa.StructArray.from_arrays([kinds, said, losses], fields=list(SEGMENT_TYPE))
+    sizes = pc.binary_length(texts).to_numpy(zero_copy_only=False)
+    ends = np.tile(np.array([span["end"] for span in to_spans(template)], np.int32), (count, 1))
+    ends[:, slot:] += sizes[:, None]
+    wanted = pa.array(np.tile(np.arange(width), count))
+    kinds, masks = (pa.array([segment[name] for segment in template]).take(wanted) for name in ("kind", "loss_mask"))
+    flat = pa.StructArray.from_arrays([pa.array(ends.reshape(-1)), kinds, masks], fields=list(SPAN_TYPE))
     offsets = pa.array(np.arange(0, (count + 1) * width, width, dtype=np.int32))
-    segments = pa.ListArray.from_arrays(offsets, struct, type=DOCUMENT_SCHEMA.field("segments").type)
     front, back = joined(template[:slot]), joined(template[slot + 1 :])
-    return pc.binary_join_element_wise(front, texts, back, ""), segments
+    text = pc.binary_join_element_wise(front, texts, back, "")
+    return text, pa.ListArray.from_arrays(offsets, flat, type=SPANS_TYPE)
 
 
 def _written(source: SourceConfig, batch: Batch) -> tuple[Batch, pa.Array, pa.Array, pa.Array, list[Reject]]:
-    """(Batch without the rows whose turns cannot be written, what decides the split, text, segments, rejects)."""
+    """(Batch without the rows whose turns cannot be written, what decides the split, text, spans, rejects)."""
     if batch.messages is None:
         assert batch.text is not None
-        return batch, batch.text, *plain_segments(batch.text), []
-    written: list[list[Segment]] = []
+        return batch, batch.text, *plain_documents(batch.text), []
+    written: list[str] = []
+    spans: list[list[Span]] = []
     users: list[str] = []
     rejects: list[Reject] = []
     kept: list[bool] = []
@@ -104,7 +104,8 @@ def _written(source: SourceConfig, batch: Batch) -> tuple[Batch, pa.Array, pa.Ar
             rejects.append(Reject(*row_of(place), Reason.BAD_MESSAGES, str(error), cut(str(messages))))
             kept.append(False)
             continue
-        written.append(segments)
+        written.append(joined(segments))
+        spans.append(to_spans(segments))
         users.append(user)
         kept.append(True)
     keep = pa.array(kept, pa.bool_())
@@ -113,8 +114,7 @@ def _written(source: SourceConfig, batch: Batch) -> tuple[Batch, pa.Array, pa.Ar
         messages=[messages for messages, good in zip(batch.messages, kept, strict=True) if good],
         extras={name: values.filter(keep) for name, values in batch.extras.items()},
     )
-    text = pa.array([joined(segments) for segments in written], pa.string())
-    return left, pa.array(users, pa.string()), text, pa.array(written, DOCUMENT_SCHEMA.field("segments").type), rejects
+    return left, pa.array(users, pa.string()), pa.array(written, pa.string()), pa.array(spans, SPANS_TYPE), rejects
 
 
 def _deciding(keys: pa.Array, digests: list) -> list:

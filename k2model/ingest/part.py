@@ -60,7 +60,7 @@ QUARANTINE_SCHEMA = pa.schema(
     ]
 )
 #: Columns that repeat; looking for repetitions in the others takes time and finds none.
-_DICTIONARY = ["source", "domain", "licence", "reason", "file", "segments.list.element.kind"]
+_DICTIONARY = ["source", "domain", "licence", "reason", "file", "spans.list.element.kind"]
 
 
 class PartOutput:

@@ -36,7 +36,7 @@ def rows_of(holding: Holding, query: Query, decoder: "K2Tokenizer") -> Iterator[
             continue
         if query.domain and query.domain not in {sequences.domains[kind] for kind in kinds}:
             continue
-        spans = tuple(spans_of(values["tokens"], values["loss"], values["document"], decoder))
+        spans = tuple(spans_of(values["tokens"], values["loss_mask"], values["document"], decoder))
         if query.search and not any(query.search.lower() in span.text.lower() for span in spans):
             continue
         begins = {number: values["source"][i] for i, number in reversed(list(enumerate(values["document"])))}
@@ -44,7 +44,7 @@ def rows_of(holding: Holding, query: Query, decoder: "K2Tokenizer") -> Iterator[
             "row": row,
             "documents": [sequences.sources[begins[number]] for number in sorted(begins) if number >= 0],
             "tokens": sum(number >= 0 for number in values["document"]),
-            "targets": sum(values["loss"]),
+            "targets": sum(values["loss_mask"]),
             "padding": sum(number < 0 for number in values["document"]),
         }
         yield Sample(f"row {row}", facts, spans)

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from k2model.documents.spans import segments_of
+from k2model.errors import CorpusError
 from k2model.inspect.artifact import Holding, LookingError, TableFile, stem
 
 if TYPE_CHECKING:
@@ -185,13 +187,11 @@ def _sample(unit: Unit, table: pa.Table, row: int, decoder: "K2Tokenizer | None"
     known = values | unit.facts
     facts = {name: known[name] for name in FACTS if known.get(name) not in (None, "")}
     if decoder is not None:
-        facts |= {"tokens": len(values["tokens"]), "targets": sum(values["loss"])}
-        runs = spans_of(values["tokens"], values["loss"], [0] * len(values["tokens"]), decoder)
+        facts |= {"tokens": len(values["tokens"]), "targets": sum(values["loss_mask"])}
+        runs = spans_of(values["tokens"], values["loss_mask"], [0] * len(values["tokens"]), decoder)
         return Sample(at, facts, tuple(runs))
-    if values.get("segments") is not None:
-        spans = [Span(s["text"], bool(s["loss"]), s["kind"] == "special") for s in values["segments"]]
-    elif isinstance(values.get("text"), str):
-        spans = [Span(values["text"])]
+    if isinstance(values.get("text"), str):
+        spans = _spans_of_document(values)
     elif isinstance(values.get("prompt"), str) and isinstance(values.get("answer"), str):
         spans = [Span(values["prompt"], target=False), Span(f"\n{values['answer']}")]
     else:
@@ -199,10 +199,18 @@ def _sample(unit: Unit, table: pa.Table, row: int, decoder: "K2Tokenizer | None"
     return Sample(at, facts | {"bytes": len("".join(s.text for s in spans if not s.special).encode())}, tuple(spans))
 
 
-def spans_of(ids: list[int], loss: list[bool], document: list[int], decoder: "K2Tokenizer") -> Iterator[Span]:
+def _spans_of_document(values: dict[str, Any]) -> list[Span]:
+    """A document's own; its text as one where it has none, or some that do not cover it, as in a quarantine."""
+    try:
+        return [Span(s["text"], s["loss_mask"], s["kind"] == "special") for s in segments_of(values)]
+    except (KeyError, TypeError, CorpusError):
+        return [Span(values["text"])]
+
+
+def spans_of(ids: list[int], loss_mask: list[bool], document: list[int], decoder: "K2Tokenizer") -> Iterator[Span]:
     """Runs of ids that are alike in being targets and in their document, as text."""
     start = 0
     for end in range(1, len(ids) + 1):
-        if end == len(ids) or (loss[end], document[end]) != (loss[start], document[start]):
-            yield Span(decoder.decode(ids[start:end]), bool(loss[start]), False, document[start])
+        if end == len(ids) or (loss_mask[end], document[end]) != (loss_mask[start], document[start]):
+            yield Span(decoder.decode(ids[start:end]), bool(loss_mask[start]), False, document[start])
             start = end

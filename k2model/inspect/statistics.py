@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from k2model.documents.spans import segments_of
 from k2model.inspect.artifact import Holding, LookingError, TableFile, stem
 
 BY = ("domain", "source", "licence")
@@ -122,11 +123,11 @@ def _add(found: dict[str, tuple[int, int]], column: pa.Array, lengths: NDArray[n
         found[row["label"]] = (documents + row["length_count"], amount + row["length_sum"])
 
 
-COLUMNS = ["domain", "segments"]
+COLUMNS = ["domain", "text", "spans"]
 
 
 def texts_by_domain(holding: Holding, side: str, limit: int) -> dict[str, list[str]]:
-    """The first text segments of each source of `holding`, at most about `limit` UTF-8 bytes of a source.
+    """The first texts of each source of `holding`, at most about `limit` UTF-8 bytes of a source.
 
     Reads row groups until a source has given its part, so that a corpus in an object store is not fetched. Documents
     are taken in their order, whole: a source gives at least one. Raises LookingError when these are no documents.
@@ -137,9 +138,9 @@ def texts_by_domain(holding: Holding, side: str, limit: int) -> dict[str, list[s
         source = path.rpartition("/")[0] or path
         if left.setdefault(source, limit) <= 0:
             continue
-        for domain, segments in _documents(holding, path):
-            texts.setdefault(domain, []).extend(segments)
-            left[source] -= sum(len(text.encode("utf-8")) for text in segments)
+        for domain, said in _documents(holding, path):
+            texts.setdefault(domain, []).extend(said)
+            left[source] -= sum(len(text.encode("utf-8")) for text in said)
             if left[source] <= 0:
                 break
     if not any(texts.values()):
@@ -148,7 +149,7 @@ def texts_by_domain(holding: Holding, side: str, limit: int) -> dict[str, list[s
 
 
 def _documents(holding: Holding, path: str) -> Iterator[tuple[str, list[str]]]:
-    """Domain and non-empty text segments of each document of a file."""
+    """Domain and non-empty texts of each document of a file."""
     file = TableFile(holding.files, path)
     if missing := set(COLUMNS) - set(file.names):
         raise LookingError(
@@ -156,4 +157,4 @@ def _documents(holding: Holding, path: str) -> Iterator[tuple[str, list[str]]]:
         )
     for group in range(file.groups):
         for row in file.read(group, COLUMNS).to_pylist():
-            yield row["domain"], [s["text"] for s in row["segments"] if s["kind"] == "text" and s["text"]]
+            yield row["domain"], [s["text"] for s in segments_of(row) if s["kind"] == "text" and s["text"]]

@@ -25,7 +25,7 @@ class SeverityError(K2Error):
     """A recipe changes the severity of an expectation that does not exist, or to one it cannot have."""
 
 
-COLUMNS = ("id", "source", "domain", "licence", "origin", "text", "segments", "key", "duplicates")
+COLUMNS = ("id", "source", "domain", "licence", "origin", "text", "spans", "key", "duplicates")
 
 #: Suite -> expectation -> severity. The suites of raw and curated documents share their rules.
 SEVERITIES: dict[str, dict[str, Severity]] = {
@@ -36,7 +36,7 @@ SEVERITIES: dict[str, dict[str, Severity]] = {
         "bad_characters": Severity.WARN,
         "unknown_licence": Severity.STOP,
         "unknown_special_token": Severity.STOP,
-        "text_differs_from_segments": Severity.STOP,
+        "spans_do_not_cover_text": Severity.STOP,
         "duplicates_below_one": Severity.STOP,
         "source_matches_shard": Severity.STOP,
     },
@@ -49,7 +49,7 @@ SEVERITIES: dict[str, dict[str, Severity]] = {
         "unknown_licence": Severity.QUARANTINE,
         "no_target": Severity.QUARANTINE,
         "unknown_special_token": Severity.QUARANTINE,
-        "text_differs_from_segments": Severity.QUARANTINE,
+        "spans_do_not_cover_text": Severity.QUARANTINE,
         "duplicates_below_one": Severity.QUARANTINE,
         "source_matches_shard": Severity.STOP,
         "no_evaluation_key": Severity.STOP,

@@ -57,12 +57,12 @@ class Assembler:
 
     def _assemble(self, pieces: Pieces, row: Ints, rows: int) -> Rows:
         pieces, counts = self._padded(pieces, row, rows)
-        ids, loss = read_runs(self._batches, *self._located(pieces), pieces.length)
-        loss = self._counted(loss, pieces)
+        ids, loss_mask = read_runs(self._batches, *self._located(pieces), pieces.length)
+        loss_mask = self._counted(loss_mask, pieces)
         self.largest = max(self.largest, int(ids.max()))
         source = np.where(pieces.source == len(self.shards), NO_SOURCE, pieces.source).astype(np.uint8)
         shape = (rows, self.sequence_length)
-        return Rows(ids.reshape(shape), loss.reshape(shape), counts, pieces.length.astype(np.int32), source)
+        return Rows(ids.reshape(shape), loss_mask.reshape(shape), counts, pieces.length.astype(np.int32), source)
 
     def _padded(self, pieces: Pieces, row: Ints, rows: int) -> tuple[Pieces, Ints]:
         """With a piece of padding at the end of every row that is not full, and how many pieces each row has."""
@@ -94,11 +94,11 @@ class Assembler:
             batch[mine] = first + found
         return batch, place
 
-    def _counted(self, loss: NDArray[np.bool_], pieces: Pieces) -> NDArray[np.bool_]:
+    def _counted(self, loss_mask: NDArray[np.bool_], pieces: Pieces) -> NDArray[np.bool_]:
         """The targets without the first token of each piece: nothing in its row tells what it will be."""
-        loss = loss.copy()
+        loss_mask = loss_mask.copy()
         begin = exclusive_sum(pieces.length)
-        loss[begin] = False
-        targets = np.add.reduceat(loss, begin, dtype=np.int64)
+        loss_mask[begin] = False
+        targets = np.add.reduceat(loss_mask, begin, dtype=np.int64)
         self.targets += np.bincount(pieces.source, targets, len(self.targets) + 1)[:-1].astype(np.int64)
-        return loss
+        return loss_mask

@@ -20,18 +20,21 @@ Letters beyond the 256 bytes come by merges alone.
 
 import json
 from collections.abc import Collection, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from k2model.documents.markup import BOS, EFFORTS, EOS, PAD, SPECIAL_TOKENS
 from k2model.documents.schema import parts_of, sources_of
+from k2model.documents.spans import FlatSpans
 from k2model.errors import TokensError
 from k2model.recipe.schema import PreTokens, TokenizerConfig
-from k2model.tokens.tokenizer import BY_SCRIPT, ISOLATED, TOKENIZER_FILE, joined_texts
+from k2model.tokens.tokenizer import BY_SCRIPT, ISOLATED, TOKENIZER_FILE
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -210,9 +213,12 @@ def _documents(parts: Sequence[Path]) -> Iterator[list[str]]:
     """The non-empty texts of each document as they are encoded, a few documents in memory at a time."""
     for part in parts:
         with pq.ParquetFile(part) as file:
-            for batch in file.iter_batches(DOCUMENTS_PER_READ, columns=["segments"]):
-                for segments in batch["segments"].to_pylist():
-                    yield [text for kind, text, _ in joined_texts(segments) if kind == "text" and text]
+            for batch in file.iter_batches(DOCUMENTS_PER_READ, columns=["id", "text", "spans"]):
+                spans = FlatSpans.of(batch).encoded_together()
+                written = pc.and_(pc.equal(spans.kinds, "text"), pc.not_equal(spans.texts, ""))
+                texts = spans.texts.filter(written).to_pylist()
+                before = np.concatenate([[0], np.cumsum(written.to_numpy(zero_copy_only=False))])
+                yield from (texts[start:end] for start, end in pairwise(before[spans.bounds].tolist()))
 
 
 def _size(texts: Sequence[str]) -> int:

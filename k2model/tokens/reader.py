@@ -109,7 +109,7 @@ class PackedSequences:
         """The share of `rank` in the `global_batch` rows of `step` (from 0): every `world_size`-th of them.
 
         Over the ranks each row comes exactly once; when `world_size` does not divide `global_batch` the
-        first ranks get one row more, and b may be 0. Gives, each [b, T]: `tokens` int64, `loss` bool (is
+        first ranks get one row more, and b may be 0. Gives, each [b, T]: `tokens` int64, `loss_mask` bool (is
         this token a target), `document` int64 (from 0 in each row, -1 for padding) and `source` uint8
         (index into `sources`, 255 for padding). Raises TokensError for a step or rank out of range.
         """
@@ -141,7 +141,7 @@ class PackedSequences:
         import torch
 
         per_block, shape = self.index.rows_per_block, (len(rows), self.sequence_length)
-        kinds: dict[str, Any] = {"tokens": np.int64, "loss": np.bool_, "document": np.int64, "source": np.uint8}
+        kinds: dict[str, Any] = {"tokens": np.int64, "loss_mask": np.bool_, "document": np.int64, "source": np.uint8}
         found = {name: np.empty(shape, dtype=kind) for name, kind in kinds.items()}
         blocks, begin = np.unique(rows // per_block, return_index=True)
         ends = np.append(begin[1:], len(rows))[: len(blocks)]

@@ -34,11 +34,11 @@ BLOCKS_PER_PART = 128
 
 @dataclass(frozen=True)
 class Rows:
-    """`tokens` and `loss` (is this token a target) [rows, T]; `pieces` [rows] says how many of the flat
+    """`tokens` and `loss_mask` (is this token a target) [rows, T]; `pieces` [rows] says how many of the flat
     `length` and `source` (NO_SOURCE for padding) each row has. A row's pieces fill it, padding comes last."""
 
     tokens: NDArray[np.uint32]
-    loss: NDArray[np.bool_]
+    loss_mask: NDArray[np.bool_]
     pieces: NDArray[np.int64]
     length: NDArray[np.int32]
     source: NDArray[np.uint8]
@@ -130,7 +130,7 @@ def rows_of_batch(batch: pa.RecordBatch) -> Rows:
     lists = batch.column("length")
     return Rows(
         tokens=batch.column("tokens").flatten().to_numpy().reshape(shape),
-        loss=batch.column("loss").flatten().to_numpy(zero_copy_only=False).reshape(shape),
+        loss_mask=batch.column("loss_mask").flatten().to_numpy(zero_copy_only=False).reshape(shape),
         pieces=lists.value_lengths().to_numpy().astype(np.int64),
         length=lists.flatten().to_numpy(),
         source=batch.column("source").flatten().to_numpy(),
@@ -138,15 +138,15 @@ def rows_of_batch(batch: pa.RecordBatch) -> Rows:
 
 
 def select(rows: Rows, which: NDArray[np.int64], into: dict[str, NDArray[Any]]) -> None:
-    """Write rows `which` into `into`, each [n, T]: `tokens`, `loss`, `source` and `document` (from 0 in each row, -1
-    for padding)."""
+    """Write rows `which` into `into`, each [n, T]: `tokens`, `loss_mask`, `source` and `document` (from 0 in each row,
+    -1 for padding)."""
     pieces = rows.pieces[which]
     place = flat_positions(exclusive_sum(rows.pieces)[which], pieces)
     source, length = rows.source[place], rows.length[place]
     number = np.where(source == NO_SOURCE, -1, flat_positions(np.zeros_like(pieces), pieces))
     shape = into["tokens"].shape
     into["tokens"][:] = rows.tokens[which]
-    into["loss"][:] = rows.loss[which]
+    into["loss_mask"][:] = rows.loss_mask[which]
     into["document"][:] = np.repeat(number, length).reshape(shape)
     into["source"][:] = np.repeat(source, length).reshape(shape)
 
@@ -165,11 +165,11 @@ def _write_part(path: Path, blocks: Iterable[Rows], sequence_length: int) -> lis
 
 def _batch(rows: Rows, schema: pa.Schema) -> pa.RecordBatch:
     offsets = pa.array(np.concatenate([[0], np.cumsum(rows.pieces)]), pa.int32())
-    bits = pa.py_buffer(np.packbits(rows.loss, bitorder="little"))
-    loss = pa.BooleanArray.from_buffers(pa.bool_(), rows.loss.size, [None, bits])
+    bits = pa.py_buffer(np.packbits(rows.loss_mask, bitorder="little"))
+    loss_mask = pa.BooleanArray.from_buffers(pa.bool_(), rows.loss_mask.size, [None, bits])
     columns = [
         pa.FixedSizeListArray.from_arrays(pa.array(rows.tokens.reshape(-1)), type=schema.field("tokens").type),
-        pa.FixedSizeListArray.from_arrays(loss, type=schema.field("loss").type),
+        pa.FixedSizeListArray.from_arrays(loss_mask, type=schema.field("loss_mask").type),
         pa.ListArray.from_arrays(offsets, pa.array(rows.length), type=schema.field("length").type),
         pa.ListArray.from_arrays(offsets, pa.array(rows.source), type=schema.field("source").type),
     ]
@@ -182,7 +182,7 @@ def _schema(sequence_length: int) -> pa.Schema:
 
     columns = {
         "tokens": pa.list_(item(pa.uint32()), sequence_length),
-        "loss": pa.list_(item(pa.bool_()), sequence_length),
+        "loss_mask": pa.list_(item(pa.bool_()), sequence_length),
         "length": pa.list_(item(pa.int32())),
         "source": pa.list_(item(pa.uint8())),
     }

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from k2model.documents.markup import EFFORTS, IM_START, SPECIAL_TOKENS
+from k2model.documents.spans import FlatSpans
 from k2model.errors import TokensError
 from k2model.recipe.mixtures import BUCKETS, bucket_range
 from k2model.tokens.encoder import Encoder
@@ -26,7 +27,7 @@ from k2model.tokens.ragged import exclusive_sum, flat_positions
 from k2model.tokens.shards import COUNTS_FILE, SCHEMA, SPLITS
 from k2model.tokens.tokenizer import K2Tokenizer
 
-COLUMNS = ["id", "source", "domain", "segments", "duplicates"]
+COLUMNS = ["id", "source", "domain", "text", "spans", "duplicates"]
 DOCUMENTS_PER_READ = 1_024
 #: Tokens of a record batch: readers map whole batches, so a part should have few of them.
 TOKENS_PER_BATCH = 8_000_000
@@ -36,10 +37,10 @@ SOURCE, DOMAIN, LENGTHS, DUPLICATES, REPLIES = "source/", "domain/", "lengths/",
 
 @dataclass(frozen=True)
 class Encoded:
-    """Documents as flat arrays: `tokens` and `loss` [sum(lengths)], `lengths` [documents]."""
+    """Documents as flat arrays: `tokens` and `loss_mask` [sum(lengths)], `lengths` [documents]."""
 
     tokens: NDArray[np.uint32]
-    loss: NDArray[np.bool_]
+    loss_mask: NDArray[np.bool_]
     lengths: NDArray[np.int64]
 
 
@@ -88,54 +89,41 @@ def write_counts(parts: Iterable[tuple[str, Mapping[str, float]]], vocabulary: M
     (folder / COUNTS_FILE).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def encode_documents(segments: pa.ListArray, encoder: Encoder) -> Encoded:
+def encode_documents(spans: FlatSpans, encoder: Encoder) -> Encoded:
     """What `K2Tokenizer.encode_segments` gives for each document, all at once.
 
-    `segments` is a column of `DOCUMENT_SCHEMA`. Raises TokensError for an unknown kind or special token.
+    Raises TokensError for an unknown kind or special token.
     """
-    values = segments.flatten()
-    special = _is_special(pc.struct_field(values, "kind"))
-    loss = pc.struct_field(values, "loss").to_numpy(zero_copy_only=False)
-    texts = pc.struct_field(values, "text")
-    per_document = pc.list_value_length(segments).to_numpy().astype(np.int64)
-    document = np.repeat(np.arange(len(per_document)), per_document)
-
-    joins = np.zeros(len(texts), dtype=bool)  # whether a text continues the one before it
-    joins[1:] = ~special[1:] & ~special[:-1] & (loss[1:] == loss[:-1]) & (document[1:] == document[:-1])
-    if joins.any():
-        first = np.flatnonzero(~joins)
-        offsets = pa.array([*first.tolist(), len(texts)], pa.int32())
-        texts = pc.binary_join(pa.ListArray.from_arrays(offsets, texts), "")
-        special, loss, document = special[first], loss[first], document[first]
-
-    tokens, lengths = _encode_segments(texts, special, encoder)
-    document_lengths = np.bincount(document, weights=lengths, minlength=len(per_document)).astype(np.int64)
-    targets = np.repeat(loss, lengths)
+    _is_special(spans.kinds)
+    spans = spans.encoded_together()
+    tokens, lengths = _encode_texts(spans.texts, _is_special(spans.kinds), encoder)
+    before = np.concatenate([[0], np.cumsum(lengths)])
+    document_lengths = np.diff(before[spans.bounds])
+    targets = np.repeat(spans.loss_mask, lengths)
     targets[exclusive_sum(document_lengths)[document_lengths > 0]] = False
     return Encoded(tokens, targets, document_lengths)
 
 
-def learned_replies(segments: pa.ListArray) -> dict[str, int]:
+def learned_replies(spans: FlatSpans) -> dict[str, int]:
     """Reasoning effort -> turns of the assistant that are learned, without those of which there are none.
 
     Such a turn is what begins `<|im_start|>assistant` and an effort's tag, with targets behind it. A tag elsewhere
     (reasoning outside of chat) says nothing of what a chat may ask for.
     """
-    values = segments.flatten()
-    special = np.flatnonzero(_is_special(pc.struct_field(values, "kind")))
-    names = pc.struct_field(values, "text").take(pa.array(special))
-    loss = np.append(pc.struct_field(values, "loss").to_numpy(zero_copy_only=False), False)
-    learned = loss[special[1:] + 1] & pc.equal(names[:-1], IM_START).to_numpy(zero_copy_only=False)
+    special = np.flatnonzero(_is_special(spans.kinds))
+    names = spans.texts.take(pa.array(special))
+    loss_mask = np.append(spans.loss_mask, False)
+    learned = loss_mask[special[1:] + 1] & pc.equal(names[:-1], IM_START).to_numpy(zero_copy_only=False)
     tags = pa.array([opening for opening, _ in EFFORTS.values()])
     which = pc.index_in(names[1:], value_set=tags).fill_null(len(tags)).to_numpy()
     numbers = np.bincount(which[learned], minlength=len(tags) + 1)
     return {effort: int(number) for effort, number in zip(EFFORTS, numbers, strict=False) if number}
 
 
-def _encode_segments(
+def _encode_texts(
     texts: pa.StringArray, special: NDArray[np.bool_], encoder: Encoder
 ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-    """Ids of the segments in order, and how many each has. Special tokens have one."""
+    """Ids of the spans in order, and how many each has. Special tokens have one."""
     plain, text_lengths = encoder.encode(texts.filter(pa.array(~special)).to_pylist())
     lengths = np.ones(len(texts), dtype=np.int64)
     lengths[~special] = text_lengths
@@ -159,17 +147,18 @@ def _encoded(
 ) -> Iterator[tuple[pa.Array, Encoded, pa.Array]]:
     """Ids, encoded documents and duplicates, a few documents at a time; adds to `counts`."""
     for batch in file.iter_batches(DOCUMENTS_PER_READ, columns=COLUMNS):
-        encoded = encode_documents(batch["segments"], encoder)
+        spans = FlatSpans.of(batch)
+        encoded = encode_documents(spans, encoder)
         empty = np.flatnonzero(encoded.lengths == 0)
         if len(empty):
             name = batch["id"][int(empty[0])].as_py()
             raise TokensError(f"{part}: document '{name}' has no tokens; empty documents belong in quarantine")
-        _count(batch, encoded, counts)
+        _count(batch, spans, encoded, counts)
         yield batch["id"], encoded, batch["duplicates"]
 
 
-def _count(batch: pa.RecordBatch, encoded: Encoded, counts: dict[str, float]) -> None:
-    numbers = (len(batch), len(encoded.tokens), int(encoded.loss.sum()), _text_bytes(batch["segments"]))
+def _count(batch: pa.RecordBatch, spans: FlatSpans, encoded: Encoded, counts: dict[str, float]) -> None:
+    numbers = (len(batch), len(encoded.tokens), int(encoded.loss_mask.sum()), _text_bytes(spans))
     for name, number in zip(TOTALS, numbers, strict=True):
         counts[name] += number
     for power, number in enumerate(np.bincount(np.log2(encoded.lengths).astype(np.int64)).tolist()):
@@ -182,7 +171,7 @@ def _count(batch: pa.RecordBatch, encoded: Encoded, counts: dict[str, float]) ->
         if inside.any():
             counts[f"{DUPLICATES}{bucket}/documents"] += int(inside.sum())
             counts[f"{DUPLICATES}{bucket}/tokens"] += int(encoded.lengths[inside].sum())
-    for effort, number in learned_replies(batch["segments"]).items():
+    for effort, number in learned_replies(spans).items():
         counts[REPLIES + effort] += number
     for kind, column in ((SOURCE, "source"), (DOMAIN, "domain")):
         for name in pc.unique(batch[column]).to_pylist():
@@ -204,14 +193,15 @@ def _gathered(batches: Iterable[tuple[pa.Array, Encoded, pa.Array]]) -> Iterator
 
 
 def _record_batch(held: list[tuple[pa.Array, Encoded, pa.Array]]) -> pa.RecordBatch:
-    lengths, tokens, loss = (
-        np.concatenate([getattr(encoded, name) for _, encoded, _ in held]) for name in ("lengths", "tokens", "loss")
+    lengths, tokens, loss_mask = (
+        np.concatenate([getattr(encoded, name) for _, encoded, _ in held])
+        for name in ("lengths", "tokens", "loss_mask")
     )
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
     columns = [
         pa.concat_arrays([ids for ids, _, _ in held]),
         pa.ListArray.from_arrays(offsets, pa.array(tokens), type=SCHEMA.field("tokens").type),
-        pa.ListArray.from_arrays(offsets, pa.array(loss), type=SCHEMA.field("loss").type),
+        pa.ListArray.from_arrays(offsets, pa.array(loss_mask), type=SCHEMA.field("loss_mask").type),
         pa.concat_arrays([duplicates for _, _, duplicates in held]),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
@@ -240,12 +230,9 @@ def _entry(where: str, counts: Mapping[str, float]) -> tuple[str, dict[str, Any]
 def _is_special(kinds: pa.Array) -> NDArray[np.bool_]:
     unknown = set(pc.unique(kinds).to_pylist()) - {"text", "frame", "special"}
     if unknown:
-        raise TokensError(f"segments have kinds {sorted(unknown)}; expected 'text', 'frame' or 'special'")
+        raise TokensError(f"spans have kinds {sorted(unknown)}; expected 'text', 'frame' or 'special'")
     return pc.equal(kinds, "special").to_numpy(zero_copy_only=False)
 
 
-def _text_bytes(segments: pa.ListArray) -> int:
-    values = segments.flatten()
-    is_text = pc.not_equal(pc.struct_field(values, "kind"), "special")
-    lengths = pc.binary_length(pc.filter(pc.struct_field(values, "text"), is_text))
-    return pc.sum(lengths).as_py() or 0
+def _text_bytes(spans: FlatSpans) -> int:
+    return pc.sum(pc.binary_length(spans.texts.filter(pc.not_equal(spans.kinds, "special")))).as_py() or 0

@@ -25,7 +25,7 @@ SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
         pa.field("tokens", pa.list_(pa.field("item", pa.uint32(), nullable=False)), nullable=False),
-        pa.field("loss", pa.list_(pa.field("item", pa.bool_(), nullable=False)), nullable=False),
+        pa.field("loss_mask", pa.list_(pa.field("item", pa.bool_(), nullable=False)), nullable=False),
         pa.field("duplicates", pa.int32(), nullable=False),
     ]
 )
@@ -104,7 +104,7 @@ def read_runs(
     touched, which = np.unique(which, return_inverse=True)
     own = [batches[number] for number in touched]
     tokens = copied_runs([batch.tokens for batch in own], which, starts, lengths)
-    return tokens, _loss(own, which, starts, lengths)
+    return tokens, _loss_mask(own, which, starts, lengths)
 
 
 def read_counts(folder: Path) -> dict[str, Any]:
@@ -132,18 +132,18 @@ def _batches(path: Path) -> list[Batch]:
 
 
 def _batch(batch: pa.RecordBatch) -> Batch:
-    loss = batch["loss"].flatten()
+    loss_mask = batch["loss_mask"].flatten()
     return Batch(
         batch["id"],
         np.diff(batch["tokens"].offsets.to_numpy()).astype(np.int64),
         batch["duplicates"].to_numpy(),
         batch["tokens"].flatten().to_numpy(),
-        np.frombuffer(loss.buffers()[1], dtype=np.uint8),
-        loss.offset,
+        np.frombuffer(loss_mask.buffers()[1], dtype=np.uint8),
+        loss_mask.offset,
     )
 
 
-def _loss(
+def _loss_mask(
     batches: Sequence[Batch], which: NDArray[np.int64], starts: NDArray[np.int64], lengths: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
     """The targets that `read_runs` gives. The bytes which hold a run's bits are made flags, and the run cut out."""

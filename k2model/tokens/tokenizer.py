@@ -156,18 +156,18 @@ class K2Tokenizer:
     def encode_segments(self, segments: Iterable[Mapping[str, Any]]) -> tuple[list[int], list[bool]]:
         """Ids of a document, and for each whether it is a target.
 
-        Neighbouring text segments of equal loss are encoded as one text, so that ids depend on what is
+        Neighbouring text segments of equal loss mask are encoded as one text, so that ids depend on what is
         written and not on how it was put together. The first id is never a target.
         """
         ids: list[int] = []
-        loss: list[bool] = []
+        loss_mask: list[bool] = []
         for kind, text, target in joined_texts(segments):
             piece = [self.special(text)] if kind == "special" else self.encode(text)
             ids += piece
-            loss += [target] * len(piece)
-        if loss:
-            loss[0] = False
-        return ids, loss
+            loss_mask += [target] * len(piece)
+        if loss_mask:
+            loss_mask[0] = False
+        return ids, loss_mask
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids`, special tokens by name. Bytes that are no valid UTF-8 become U+FFFD."""
@@ -188,18 +188,18 @@ def _not_text(texts: Sequence[str]) -> TokensError | None:
 
 
 def joined_texts(segments: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, bool]]:
-    """(kind, text, loss), of kind `text` or `special`; neighbours of equal loss that are text or frame are one text."""
+    """(kind, text, loss_mask), `text` or `special`; neighbouring text and frame of equal loss mask are one text."""
     pending: tuple[str, str, bool] | None = None
     for segment in segments:
-        kind, text, loss = segment["kind"], segment["text"], bool(segment["loss"])
+        kind, text, loss_mask = segment["kind"], segment["text"], bool(segment["loss_mask"])
         if kind not in ("text", "frame", "special"):
             raise TokensError(f"a segment has kind '{kind}'; expected 'text', 'frame' or 'special'")
         kind = "special" if kind == "special" else "text"
-        if pending and kind == "text" and (pending[0], pending[2]) == ("text", loss):
-            pending = (kind, pending[1] + text, loss)
+        if pending and kind == "text" and (pending[0], pending[2]) == ("text", loss_mask):
+            pending = (kind, pending[1] + text, loss_mask)
             continue
         if pending:
             yield pending
-        pending = (kind, text, loss)
+        pending = (kind, text, loss_mask)
     if pending:
         yield pending

@@ -54,7 +54,7 @@ class Batch:
 def read_batch(sequences: PackedSequences, step: int, global_batch: int, layout: Layout) -> Batch:
     """What the worker at `layout` trains on at `step`. Raises TokensError beyond the last step."""
     rows = sequences.batch(step, global_batch, layout.data.rank, layout.data.size)
-    targets_BR = shifted_targets(rows["tokens"], rows["loss"])
+    targets_BR = shifted_targets(rows["tokens"], rows["loss_mask"])
     counts = layout.context.rank == 0 and layout.tensor.rank == 0
     return Batch(
         tokens_BT=layout.context.cut(rows["tokens"], 1),

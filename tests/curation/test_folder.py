@@ -11,7 +11,7 @@ import pytest
 from k2model.curation.clean import profile_of
 from k2model.curation.folder import curate_folder
 from k2model.curation.funnel import read_overlap
-from k2model.documents.markup import chat
+from k2model.documents.markup import chat, joined
 from k2model.documents.schema import (
     make_document,
     make_item,
@@ -21,6 +21,7 @@ from k2model.documents.schema import (
     source_file,
     write_documents,
 )
+from k2model.documents.spans import segments_of, to_spans
 from k2model.errors import CorpusError
 from k2model.recipe.curation import CHATS, GENERATED, PROSE, CurationProfile
 from k2model.recipe.schema import CorpusConfig, FieldMapping, SourceConfig
@@ -74,11 +75,11 @@ def test_an_emptied_source_is_an_error_that_says_why(tmp_path):
         curated(tmp_path, [prose("Too short.")])
 
 
-def test_personal_data_goes_from_text_and_segments_and_is_counted(tmp_path):
+def test_personal_data_goes_from_text_and_spans_and_is_counted(tmp_path):
     train = [prose(GOOD + "Write to jane.doe@corp-mail.com or call +41 44 668 18 00.", "mine")]
     kept, _, account = curated(tmp_path, train)
     assert kept[0]["text"].endswith("Write to [EMAIL] or call [PHONE].<|end_of_text|>")
-    assert kept[0]["segments"][1]["text"] == GOOD + "Write to [EMAIL] or call [PHONE]."
+    assert segments_of(kept[0])[1]["text"] == GOOD + "Write to [EMAIL] or call [PHONE]."
     assert account["train"]["prose"]["personal_data"] == account["personal_data"] == {"email": 1, "phone": 1}
 
 
@@ -109,7 +110,7 @@ def test_languages_hosts_and_lines_are_those_of_the_profile(tmp_path):
     ]
     kept, _, account = curated(tmp_path, train, config=replace(CONFIG, profiles=(profile, GENERATED)))
     assert [d["origin"] for d in kept] == ["https://good.org/page", "https://notbad.org/occasional"]
-    assert "cookies" not in kept[0]["text"] and kept[0]["segments"][1]["text"].endswith("\nThe end.")
+    assert "cookies" not in kept[0]["text"] and segments_of(kept[0])[1]["text"].endswith("\nThe end.")
     found = account["train"]["prose"]
     assert {rule: entry["documents"] for rule, entry in found["rejects"].items()} == {
         "blocked_origin": 2,
@@ -211,9 +212,9 @@ def test_a_generated_item_planted_in_the_tiny_corpus_is_found(tiny_corpus, tmp_p
     asked = {item["key"] for item in read_items(raw, "countdown")}
     planted = [{**d, "id": f"x{i}", "text": d["text"] + " "} for i, d in enumerate(leak) if d["key"] in asked][:5]
     for document in planted:  # text is what its segments say
-        last = document["segments"][-1]
-        document["segments"] = [*document["segments"][:-1], {"kind": "text", "text": " ", "loss": False}, last]
-        document["text"] = "".join(segment["text"] for segment in document["segments"])
+        *first, last = segments_of(document)
+        segments = [*first, {"kind": "text", "text": " ", "loss_mask": False}, last]
+        document.update(text=joined(segments), spans=to_spans(segments))
     write_documents(stem, read_documents(stem) + planted)
     (tmp_path / "out").mkdir()
     stats = curate_folder(raw, tmp_path / "out", TINY)

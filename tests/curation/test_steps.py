@@ -11,6 +11,7 @@ from k2model.artifacts import ArtifactRef, Identity, Store, make, make_part
 from k2model.curation import decisions as verdicts
 from k2model.curation.folder import curate_folder
 from k2model.curation.steps import clean_step, curated_step
+from k2model.documents.spans import segments_of
 from tests.curation.chain import compare, curate
 from tests.curation.planted import CONFIG, GOOD, prose, sentences, tool_document, write_raw
 
@@ -22,7 +23,7 @@ def raw(tmp_path: Path) -> Path:
     pages = [prose(f"{GOOD}{sentences(rng, 12)}", f"page {i}") for i in range(24)]
     parts = {("train", "prose", part): pages[part * 8 : part * 8 + 9] for part in range(3)}
     parts |= {
-        ("heldout", "prose", 0): [prose(pages[3]["segments"][1]["text"], "copy")],
+        ("heldout", "prose", 0): [prose(segments_of(pages[3])[1]["text"], "copy")],
         ("heldout", "chat/tools", 0): [],
     }
     write_raw(tmp_path / "raw", parts | {("train", "chat/tools", 0): [tool_document("1+1")]})

@@ -8,11 +8,13 @@ import pytest
 
 from k2model.curation import filters as language
 from k2model.curation import pii
-from k2model.curation.normalise import Segments, kept_lines, normalise
-from k2model.documents.markup import chat, plain
-from k2model.documents.schema import DOCUMENT_SCHEMA
+from k2model.curation.normalise import Written, kept_lines, normalise
+from k2model.documents.markup import chat, joined, plain
+from k2model.documents.schema import DOCUMENT_SCHEMA, make_document
+from k2model.documents.spans import FlatSpans, segments_of
+from k2model.errors import CorpusError
 from k2model.recipe.curation import PII_KINDS, LineCleaning
-from tests.curation.planted import GOOD, prose
+from tests.curation.planted import GOOD
 
 
 def strings(*texts):
@@ -42,20 +44,33 @@ def test_generated_text_keeps_its_spaces():
     assert found.to_pylist() == [" t e n ", "a\n b ", "a page"]
 
 
-def test_segments_are_rebuilt_with_special_tokens_untouched():
-    turns = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]
-    documents = [prose("first"), {**prose("x"), "segments": chat(turns, "low")}, {**prose(""), "segments": plain("é")}]
-    column = pa.Table.from_pylist(documents, schema=DOCUMENT_SCHEMA)["segments"].combine_chunks()
-    segments = Segments(column.slice(1))
-    segments.strings = strings(*(text.as_py().upper() for text in segments.strings))
+def test_what_is_written_changes_and_special_tokens_stay():
+    turns = [{"role": "user", "content": "øne"}, {"role": "assistant", "content": "two"}]
+    made = [plain("first"), chat(turns, "low"), plain("é")]
+    documents = [make_document("s", "prose", "CC0-1.0", "test", segments) for segments in made]
+    written = Written(pa.RecordBatch.from_pylist(documents, DOCUMENT_SCHEMA).slice(1))
+    written.strings = strings(*(text.as_py().upper() + "!" for text in written.strings))
     expected = [
-        [{**s, "text": s["text"].upper()} if s["kind"] == "text" else s for s in document["segments"]]
-        for document in documents[1:]
+        [{**s, "text": s["text"].upper() + "!"} if s["kind"] == "text" else s for s in segments]
+        for segments in made[1:]
     ]
-    assert segments.rebuilt().to_pylist() == expected
-    assert segments.joined().to_pylist() == ["".join(s["text"] for s in d) for d in expected]
-    assert segments.bodies().to_pylist() == ["ONE\n\nTWO", "É"]
-    assert segments.pages.tolist() == [False, False, True]
+    text, spans = (column.to_pylist() for column in written.documents())
+    assert [segments_of({"text": t, "spans": s}) for t, s in zip(text, spans, strict=True)] == expected
+    assert text == written.texts().to_pylist() == [joined(segments) for segments in expected]
+    assert written.bodies().to_pylist() == ["ØNE!\n\nTWO!", "É!"]
+    assert written.pages.tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("ends", [[], [1], [2], [4], [0, 3, 1, 4], [-1, 3], [3, 4], [3, 3, 2]])
+def test_spans_that_do_not_cover_their_text_are_refused(ends):
+    """Of `aé`, 3 bytes: short, between the bytes of a letter, beyond the end, falling, before the beginning."""
+    spans = [{"end": end, "kind": "text", "loss_mask": True} for end in ends]
+    sound = make_document("s", "prose", "CC0-1.0", "test", plain("é"))
+    bad = {**sound, "id": "bad", "text": "aé", "spans": spans}
+    with pytest.raises(CorpusError, match="document 'bad': its spans do not cover its text"):
+        FlatSpans.of(pa.RecordBatch.from_pylist([sound, bad, sound], DOCUMENT_SCHEMA))
+    with pytest.raises(CorpusError, match="document 'bad'"):
+        segments_of(bad)
 
 
 FOUND = [

@@ -10,6 +10,7 @@ import pytest
 from k2model.documents.families import FAMILIES, arithmetic, countdown, facts, knights, retrieval, spelling, tools
 from k2model.documents.families.task import items_of, split
 from k2model.documents.schema import is_heldout, make_item
+from k2model.documents.spans import segments_of
 
 
 def item(task):
@@ -278,15 +279,15 @@ def test_retrieval_targets_are_the_values_of_the_entries(context):
     rng, prose = Random(0), ["filler"] * 500
     for _ in range(150):
         document = retrieval.document(rng, WORDS, prose, context, f"retrieval/{context}")
-        segments = document["segments"]
+        segments = segments_of(document)
         entries = read_entries(segments[1]["text"])
         assert len(dict(entries)) == len(entries) >= 1
         asked = list(zip(segments[2:-1:3], segments[3:-1:3], segments[4:-1:3], strict=True))
-        assert asked and all(mark["text"] == "?" and not mark["loss"] for mark, _, _ in asked)
-        assert all(value["loss"] for _, _, value in asked)
+        assert asked and all(mark["text"] == "?" and not mark["loss_mask"] for mark, _, _ in asked)
+        assert all(value["loss_mask"] for _, _, value in asked)
         queried = [(key["text"].strip(), value["text"].strip()) for _, key, value in asked]
         assert all(dict(entries)[key] == value for key, value in queried)
-        if any(key["loss"] for _, key, _ in asked):  # recited: only what can be foretold is a target
+        if any(key["loss_mask"] for _, key, _ in asked):  # recited: only what can be foretold is a target
             assert queried == entries * (len(queried) // len(entries))
         assert 3 * (len(entries) + len(queried)) <= 0.92 * context
 

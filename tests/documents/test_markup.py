@@ -8,7 +8,7 @@ from k2model.documents.markup import chat, joined, plain, reasoning
 
 def written(segments):
     """One line a segment: `*` marks a target, then the first letter of its kind."""
-    return [("*" if s["loss"] else " ") + f"{s['kind'][0].upper()}:{s['text']}" for s in segments]
+    return [("*" if s["loss_mask"] else " ") + f"{s['kind'][0].upper()}:{s['text']}" for s in segments]
 
 
 def test_special_tokens_begin_with_bos_eos_pad_and_are_distinct():
@@ -56,7 +56,7 @@ def test_tool_dialogue_targets_call_and_final_answer_but_not_the_result():
         "<|im_start|>tool\n7<|im_end|>\n"
         "<|im_start|>assistant\n<think_faster></think_faster>It is 7.<|im_end|>"
     )
-    assert joined(s for s in segments if s["loss"]) == (
+    assert joined(s for s in segments if s["loss_mask"]) == (
         "</think_faster><tool_calls>{}</tool_calls><|im_end|></think_faster>It is 7.<|im_end|>"
     )
 
@@ -70,7 +70,7 @@ def test_prompts_are_the_beginning_of_the_documents():
     for think, trace in ((True, "t"), (False, "")):
         start = reasoning_prompt("Q", think)
         assert start == reasoning("Q", trace, "A")[: len(start)]
-        assert not any(segment["loss"] for segment in start)
+        assert not any(segment["loss_mask"] for segment in start)
     assert joined(plain_prompt("The capital")) == "<|begin_of_text|>The capital"
 
 
@@ -80,7 +80,7 @@ def test_a_later_prompt_has_no_targets_in_earlier_turns():
         {"role": "assistant", "tool_call": "{}"},
         {"role": "tool", "content": "7"},
     ]
-    assert not any(segment["loss"] for segment in chat_prompt(asked, "medium"))
+    assert not any(segment["loss_mask"] for segment in chat_prompt(asked, "medium"))
 
 
 def test_unknown_effort_and_role_are_named():

@@ -174,7 +174,7 @@ def test_only_so_many_items_are_asked(world: World) -> None:
 def test_a_model_in_fp32_and_in_bf16_is_judged_alike(world: World) -> None:
     assert isinstance(world.model, K2Model) and world.model.head.weight.dtype is torch.float32
     item = make_item("arithmetic", "k", "Compute 1+2=", "3")
-    ids = world.words.encode_segments([{"kind": "special", "text": "<|begin_of_text|>", "loss": False}])[0]
+    ids = world.words.encode_segments([{"kind": "special", "text": "<|begin_of_text|>", "loss_mask": False}])[0]
     prompt = [*ids, *world.words.encode(item["prompt"]), world.words.special("<think>")]
     with torch.autocast("cpu", torch.bfloat16):
         half = generate(world.model, [prompt], 10, {world.words.eos})

@@ -15,6 +15,7 @@ from k2model.documents import DOCUMENT_SCHEMA, FAMILIES, ITEM_SCHEMA, read_items
 from k2model.documents.families import next_line
 from k2model.documents.markup import plain
 from k2model.documents.schema import is_heldout, make_document, read_documents, source_file, sources_of
+from k2model.documents.spans import segments_of
 from k2model.documents.standard_library import modules
 from k2model.errors import CorpusError
 from k2model.ingest import raw_step
@@ -45,9 +46,9 @@ def test_ids_are_unique_and_text_is_its_segments(tiny_corpus):
     everything = documents(tiny_corpus / "curated") + documents(tiny_corpus / "curated", "heldout")
     assert len({d["id"] for d in everything}) == len(everything)
     for document in everything:
-        assert document["text"] == "".join(segment["text"] for segment in document["segments"])
-        assert document["segments"][0] == {"kind": "special", "text": "<|begin_of_text|>", "loss": False}
-        assert any(segment["loss"] for segment in document["segments"])
+        assert document["text"] == "".join(segment["text"] for segment in segments_of(document))
+        assert segments_of(document)[0] == {"kind": "special", "text": "<|begin_of_text|>", "loss_mask": False}
+        assert any(segment["loss_mask"] for segment in segments_of(document))
 
 
 def test_caps_are_kept_and_families_have_their_items(tiny_corpus):
@@ -172,7 +173,7 @@ def test_the_step_is_made_once_in_a_store(tmp_path):
 
 def test_a_tag_inside_prose_is_ordinary_text():
     document = make_document("prose", "prose", "PSF-2.0", "m", plain("Write <think> and <|im_end|>."))
-    kinds = [(segment["kind"], segment["text"]) for segment in document["segments"]]
+    kinds = [(segment["kind"], segment["text"]) for segment in segments_of(document)]
     assert kinds[1] == ("text", "Write <think> and <|im_end|>.")
     assert [text for kind, text in kinds if kind == "special"] == ["<|begin_of_text|>", "<|end_of_text|>"]
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from k2model.documents.markup import chat
+from k2model.documents.spans import segments_of
 from k2model.recipe.schema import FieldMapping
 from tests.ingest.samples import ingest, source, write_jsonl, write_parquet
 
@@ -51,7 +52,7 @@ def test_turns_of_every_form_are_written_in_the_frame(case, tmp_path):
     messages, expected = CASES[case]
     (document,) = ingested(tmp_path, [{"messages": messages}]).documents
     assert document["text"] == expected
-    targets = "".join(segment["text"] for segment in document["segments"] if segment["loss"])
+    targets = "".join(segment["text"] for segment in segments_of(document) if segment["loss_mask"])
     reply = expected.partition("<|im_start|>assistant\n")[2].partition("<|im_end|>")[0]
     assert targets == reply.partition(">")[2] + "<|im_end|>"
 
@@ -81,7 +82,7 @@ def test_parquet_structs_are_turns(tmp_path):
     turns = [{"role": "user", "content": "2 + 2?", "think": None}, {"role": "assistant", "content": "4", "think": "so"}]
     write_parquet(tmp_path / "in/a.parquet", [{"messages": turns}, {"messages": None}])
     found = ingest(source(tmp_path / "in", domain="chat", fields=MESSAGES), tmp_path / "out")
-    assert found.documents[0]["segments"] == chat([QUESTION, {**ANSWER, "trace": "so"}], "high")
+    assert segments_of(found.documents[0]) == chat([QUESTION, {**ANSWER, "trace": "so"}], "high")
     assert [(row["reason"], row["row"]) for row in found.quarantine] == [("missing_field", 2)]
 
 
@@ -91,7 +92,7 @@ def test_dialogues_of_one_first_question_lie_on_one_side(tmp_path):
         for i in range(240)
     ]
     found = ingested(tmp_path, rows, heldout=0.3)
-    questions = [{d["segments"][3]["text"] for d in side} for side in (found.train, found.heldout)]
+    questions = [{segments_of(d)[3]["text"] for d in side} for side in (found.train, found.heldout)]
     assert not questions[0] & questions[1] and len(questions[0] | questions[1]) == 60
     assert len({d["id"] for d in found.documents}) == 240
 

@@ -10,6 +10,7 @@ import pytest
 from k2model.artifacts import Store, make
 from k2model.documents import read_documents
 from k2model.documents.schema import parts_of
+from k2model.documents.spans import segments_of
 from k2model.errors import CorpusError
 from k2model.ingest import raw_step
 from k2model.inspect.artifact import hold
@@ -51,7 +52,7 @@ def test_files_become_parts_and_copies_over_parts_are_counted(tmp_path: Path) ->
     assert len(parts_of(store.fetch(raw), "train", "web")) > 4
     made = store.fetch(curate(store, wanted, raw))
     kept = [document for path in parts_of(made, "train", "web") for document in read_documents(path)]
-    assert {d["segments"][1]["text"]: d["duplicates"] for d in kept} == {
+    assert {segments_of(d)[1]["text"]: d["duplicates"] for d in kept} == {
         text: 3 if i < 10 else 2 if i < 30 else 1 for i, text in enumerate(texts)
     }
     assert all(d["origin"].split("#")[0] in ("0.jsonl", "1.jsonl") for d in kept)

@@ -8,6 +8,7 @@ import pytest
 
 from k2model.documents.markup import joined, plain
 from k2model.documents.schema import content_id
+from k2model.documents.spans import segments_of
 from k2model.errors import CorpusError
 from k2model.ingest import list_inputs, split_inputs
 from k2model.recipe.schema import FieldMapping, SourceFormat
@@ -65,7 +66,7 @@ LAYOUTS = {
 def test_every_format_gives_the_documents_of_its_rows(layout, tmp_path):
     LAYOUTS[layout](tmp_path / "in")
     found = ingest(source(tmp_path / "in", fields=LICENCED, heldout=0.0), tmp_path / "out")
-    assert [d["segments"] for d in found.train] == [plain(row["text"]) for row in ROWS]
+    assert [segments_of(d) for d in found.train] == [plain(row["text"]) for row in ROWS]
     assert [d["text"] for d in found.train] == [joined(plain(row["text"])) for row in ROWS]
     assert [d["licence"] for d in found.train] == [row["meta"]["licence"] or "CC-BY-4.0" for row in ROWS]
     assert {(d["source"], d["domain"], d["key"], d["duplicates"]) for d in found.train} == {("web/cc", "prose", "", 1)}

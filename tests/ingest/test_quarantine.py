@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from k2model.documents.spans import segments_of
 from k2model.errors import CorpusError
 from k2model.ingest import check_quarantine, ingest_part, list_inputs, split_inputs
 from k2model.recipe.schema import FieldMapping
@@ -44,7 +45,7 @@ EXPECTED = [
 
 
 def documents(found) -> list[str]:
-    return [d["segments"][1]["text"] for d in found.documents]
+    return [segments_of(d)[1]["text"] for d in found.documents]
 
 
 @pytest.mark.parametrize("part_bytes", [WHOLE, 40, 7])

@@ -2,6 +2,7 @@
 
 import pytest
 
+from k2model.documents.spans import segments_of
 from k2model.ingest.trees import licence_of_text
 from k2model.recipe.schema import SourceFormat, TextUnit
 from tests.ingest.samples import ingest, reasons, source
@@ -20,7 +21,7 @@ def test_a_text_file_is_a_document(tmp_path):
         "image.txt": b"\x89PNG\0\0\xff", "long.txt": "x" * 101, "skipped.bin": "no text by its name",
     })  # fmt: skip
     found = ingest(source(tmp_path / "in", heldout=0.0, max_row_bytes=100), tmp_path / "out")
-    read = {d["origin"]: d["segments"][1]["text"] for d in found.train}
+    read = {d["origin"]: segments_of(d)[1]["text"] for d in found.train}
     assert read == {"a/one.txt": "One,\n\ntwo.\n", "two.md": "# Two"}
     assert {row["file"]: row["reason"] for row in found.quarantine} == {
         "bad.txt": "encoding", "empty.txt": "empty_field", "image.txt": "binary", "long.txt": "over_long",
@@ -31,7 +32,7 @@ def test_a_text_file_is_a_document(tmp_path):
 def test_a_paragraph_is_a_document(tmp_path):
     write(tmp_path / "in", {"a.txt": "\n\nOne\ngoes on.\r\n\r\n  Two\n \t\n\nThree\n"})
     found = ingest(source(tmp_path / "in", unit=TextUnit.PARAGRAPH, heldout=0.0), tmp_path / "out")
-    assert [(d["origin"], d["segments"][1]["text"]) for d in found.train] == [
+    assert [(d["origin"], segments_of(d)[1]["text"]) for d in found.train] == [
         ("a.txt#1", "One\ngoes on."), ("a.txt#2", "  Two"), ("a.txt#3", "Three"),
     ]  # fmt: skip
 
@@ -40,7 +41,7 @@ def test_text_in_another_encoding(tmp_path):
     write(tmp_path / "in", {"a.txt": "नमस्ते".encode("utf-16"), "b.txt": b"odd"})
     config = source(tmp_path / "in", format=SourceFormat.TEXT, encoding="utf-16", heldout=0.0)
     found = ingest(config, tmp_path / "out")
-    assert [d["segments"][1]["text"] for d in found.train] == ["नमस्ते"] and reasons(found) == [("encoding", 0)]
+    assert [segments_of(d)[1]["text"] for d in found.train] == ["नमस्ते"] and reasons(found) == [("encoding", 0)]
 
 
 MIT = "Copyright X\n\nPermission is hereby granted, free of charge, to any person obtaining a copy"

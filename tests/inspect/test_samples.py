@@ -15,6 +15,7 @@ import pytest
 
 from k2model.artifacts import ArtifactRef, Identity, MissingArtifact, Store
 from k2model.documents.schema import parts_of, read_documents
+from k2model.documents.spans import segments_of
 from k2model.inspect.artifact import Holding, LookingError, TableFile, hold
 from k2model.inspect.rejects import Reason, reasons_of
 from k2model.inspect.samples import Query, Sample, samples_of
@@ -42,9 +43,9 @@ def test_pages_go_through_a_source_in_order(looked: dict[str, ArtifactRef], look
         assert [one.text for one in found] == [document["text"] for document in documents]
     first = found[0]
     assert first.facts["licence"] == "CC0-1.0" and first.facts["origin"] == "test 0" and first.facts["duplicates"] == 1
-    segments = stored(looked["corpus_valid"].uri, "chat/tools", "heldout")[0]["segments"]
+    segments = segments_of(stored(looked["corpus_valid"].uri, "chat/tools", "heldout")[0])
     assert [(s.text, s.target, s.special) for s in first.spans] == [
-        (s["text"], s["loss"], s["kind"] == "special") for s in segments
+        (s["text"], s["loss_mask"], s["kind"] == "special") for s in segments
     ]
 
 
@@ -119,13 +120,13 @@ def test_a_packed_row_shows_borders_targets_and_padding(looked: dict[str, Artifa
         values = {name: tensor[0].numpy() for name, tensor in sequences.batch(row, 1).items()}
         numbers = [span.document for span in one.spans]
         assert sorted(set(numbers)) == sorted(set(values["document"].tolist()))
-        assert one.facts["targets"] == values["loss"].sum()
+        assert one.facts["targets"] == values["loss_mask"].sum()
         assert one.facts["padding"] == (values["document"] < 0).sum() == 128 - one.facts["tokens"]
         for number, source in enumerate(one.facts["documents"]):
             inside = values["document"] == number
             assert sequences.sources.index(source) == values["source"][inside][0]
             text = "".join(span.text for span in one.spans if span.document == number and span.target)
-            assert text == "".join(_runs(tokenizer, values["tokens"], values["loss"] & inside))
+            assert text == "".join(_runs(tokenizer, values["tokens"], values["loss_mask"] & inside))
 
 
 def _runs(tokenizer: K2Tokenizer, ids: np.ndarray, chosen: np.ndarray) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from k2model.documents.markup import last_turn
+from k2model.documents.spans import segments_of
 from k2model.synthesis import Kind, SynthesisConfig
 from k2model.synthesis.chat import _talk, case
 from k2model.synthesis.chats import identity, safety
@@ -91,7 +92,7 @@ def test_a_conversation_of_three_turns_gives_three_samples_with_thinking_in_the_
         "<|im_start|>assistant\n<think></think>a1<|im_end|>\n<|im_start|>user\nq2<|im_end|>\n"
         "<|im_start|>assistant\n<think>t2</think>a2<|im_end|>"
     )
-    learned = "".join(s["text"] for s in samples[2].document["segments"] if s["loss"])
+    learned = "".join(s["text"] for s in segments_of(samples[2].document) if s["loss_mask"])
     assert learned == "t2</think>a2<|im_end|>"
     assert [turn.content for turn in requests[2].turns[1:]] == ["q0", "a0", "q1", "a1", "q2"]
 
@@ -182,7 +183,7 @@ def test_tools_and_last_turns_are_written_as_the_chat_template_writes_them(syste
     first = {"role": "system", "content": system, "tools": json.dumps(TOOL, ensure_ascii=False)}
     segments = last_turn([first, *history, reply], "medium")
     assert "".join(segment["text"] for segment in segments) == rendered
-    assert {"kind": "special", "text": "<tools>", "loss": False} in segments
+    assert {"kind": "special", "text": "<tools>", "loss_mask": False} in segments
 
 
 def test_only_the_assistant_can_have_the_last_turn():

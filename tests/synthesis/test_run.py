@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from k2model.cli.main import main
 from k2model.curation.folder import curate_folder
 from k2model.documents.schema import DOCUMENT_SCHEMA, is_heldout, parts_of, read_documents
+from k2model.documents.spans import segments_of
 from k2model.errors import CorpusError, SynthesisError
 from k2model.ingest.builtin.sources import Material, build
 from k2model.ingest.raw import write_corpus
@@ -67,7 +68,8 @@ def test_the_layout_and_the_account_add_up(tmp_path, kind):
     kept = sides["train"] + sides["heldout"]
     assert {d["source"] for d in kept} == {"synth/t"} and all(d["text"] and d["licence"] and d["origin"] for d in kept)
     assert all(
-        d["text"] == "".join(s["text"] for s in d["segments"]) and any(s["loss"] for s in d["segments"]) for d in kept
+        d["text"] == "".join(s["text"] for s in segments_of(d)) and any(s["loss_mask"] for s in segments_of(d))
+        for d in kept
     )
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from k2model.documents.spans import segments_of
 from k2model.synthesis import Kind, SynthesisConfig
 from k2model.synthesis.conversation import Completion, Reply, ToolCall, Turn
 from k2model.synthesis.job import Job
@@ -208,7 +209,7 @@ WRONG, RIGHT = Reply("It is 3350.", "so"), Reply("It is 3360.", "so")
 
 
 def targets(sample):
-    return "".join(s["text"] for s in sample.document["segments"] if s["loss"])
+    return "".join(s["text"] for s in segments_of(sample.document) if s["loss_mask"])
 
 
 def test_a_right_dialogue_gives_a_sample_a_turn_and_only_its_last_turn_is_learned():

@@ -16,6 +16,7 @@ from k2model.artifacts import Identity, Store, make
 from k2model.documents import markup
 from k2model.documents.markup import SPECIAL_TOKENS
 from k2model.documents.schema import read_documents
+from k2model.documents.spans import segments_of
 from k2model.recipe.schema import TokenizerConfig, ValidationConfig
 from k2model.tokens import K2Tokenizer, PackedSequences, TokensError, sequences_step, tokenizer_step, tokens_step
 from k2model.tokens.adoption import adopt_folder, adopted, fuzz_texts
@@ -314,7 +315,7 @@ def test_documents_become_rows_and_come_back(tmp_path: Path, specification: byte
     assert not broken
 
     texts = {
-        "".join(segment["text"] for segment in document["segments"])
+        "".join(segment["text"] for segment in segments_of(document))
         for file in (corpus / "train").glob("*/*.parquet")
         for document in read_documents(file)
     }

@@ -100,7 +100,7 @@ def test_rows_are_exact_and_padding_is_marked(packed: PackedSequences, tokenizer
     assert rows["tokens"].shape == (PHASE.steps * PHASE.global_batch, PHASE.sequence_length)
     padding = rows["document"] == -1
     assert (rows["tokens"][padding] == tokenizer.pad).all() and not (rows["tokens"][~padding] == tokenizer.pad).any()
-    assert not rows["loss"][padding].any() and (rows["source"][padding] == 255).all()
+    assert not rows["loss_mask"][padding].any() and (rows["source"][padding] == 255).all()
     assert padding.mean() == pytest.approx(composition(packed)["padding"], abs=1e-12)
     assert padding.mean() < 0.01
 
@@ -111,7 +111,9 @@ def test_documents_arrive_whole_and_as_they_were(packed: PackedSequences, tokens
     whole = {name: {tuple(ids): loss for ids, loss in documents} for name, documents in known.items()}
     prose = [(bytes(np.array(ids, dtype=">u4")), loss) for ids, loss in known["prose"]]
     cut = 0
-    for ids, loss, document, source in zip(*(rows[n] for n in ("tokens", "loss", "document", "source")), strict=True):
+    for ids, loss, document, source in zip(
+        *(rows[n] for n in ("tokens", "loss_mask", "document", "source")), strict=True
+    ):
         borders = np.flatnonzero(np.diff(document, prepend=-2))
         used = document[borders][document[borders] >= 0]
         assert used.tolist() == list(range(len(used))), "documents are numbered in order, each in one place"
@@ -137,8 +139,8 @@ def test_the_first_token_of_a_document_is_never_a_target(packed: PackedSequences
     for sequences in (packed, stream):
         rows = all_rows(sequences)
         first = np.diff(rows["document"], prepend=-2, axis=1) != 0
-        assert not rows["loss"][first].any()
-        assert rows["loss"].sum() == composition(sequences)["targets"] > 0
+        assert not rows["loss_mask"][first].any()
+        assert rows["loss_mask"].sum() == composition(sequences)["targets"] > 0
 
 
 def test_concatenation_is_one_stream(stream: PackedSequences, tokens: Path) -> None:
@@ -233,7 +235,7 @@ def test_any_world_size_sees_the_same_rows(packed: PackedSequences, global_batch
 def test_batches_are_tensors_of_the_promised_types(packed: PackedSequences) -> None:
     batch = packed.batch(2, PHASE.global_batch, 1, 2)
     types = {name: tensor.dtype for name, tensor in batch.items()}
-    assert types == {"tokens": torch.int64, "loss": torch.bool, "document": torch.int64, "source": torch.uint8}
+    assert types == {"tokens": torch.int64, "loss_mask": torch.bool, "document": torch.int64, "source": torch.uint8}
     assert {tensor.shape for tensor in batch.values()} == {(4, 128)}
     batch["tokens"].zero_()
     assert not torch.equal(packed.batch(2, PHASE.global_batch, 1, 2)["tokens"], batch["tokens"])
@@ -243,11 +245,11 @@ def test_loss_bits_of_rows_that_begin_inside_a_byte(tokens: Path, tmp_path: Path
     pack_folder(tokens, replace(PHASE, sequence_length=61), tmp_path, 60.0)
     sequences = PackedSequences(tmp_path)
     rows = all_rows(sequences)
-    assert rows["loss"].sum() == composition(sequences)["targets"]
+    assert rows["loss_mask"].sum() == composition(sequences)["targets"]
     first = np.diff(rows["document"], prepend=-2, axis=1) != 0
-    assert not rows["loss"][first].any()
+    assert not rows["loss_mask"][first].any()
     one = sequences.batch(7, 1)
-    assert torch.equal(one["loss"][0], torch.from_numpy(rows["loss"][7]))
+    assert torch.equal(one["loss_mask"][0], torch.from_numpy(rows["loss_mask"][7]))
 
 
 def test_bad_requests_are_refused(packed: PackedSequences, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from k2model.artifacts import Identity, Store, make
 from k2model.documents import markup
-from k2model.documents.schema import SEGMENT_TYPE, make_document, part_path, read_documents, write_documents
+from k2model.documents.schema import DOCUMENT_SCHEMA, make_document, part_path, read_documents, write_documents
+from k2model.documents.spans import FlatSpans, segments_of
 from k2model.tokens import K2Tokenizer, TokensError, open_shard, read_counts, shard_writer, tokens_step
 from k2model.tokens.encoder import Encoder
 from k2model.tokens.shard_writer import encode_documents, learned_replies
@@ -32,19 +33,19 @@ def test_shard_equals_the_documents_encoded_one_by_one(
     assert shard.duplicates.tolist() == [document["duplicates"] for document in documents]
     assert shard.targets.tolist() == [int(shard.document(index)[1].sum()) for index in range(len(shard))]
     for index, document in enumerate(documents):
-        ids, loss = tokenizer.encode_segments(document["segments"])
+        ids, loss = tokenizer.encode_segments(segments_of(document))
         found_ids, found_loss = shard.document(index)
         assert found_ids.tolist() == ids and found_loss.tolist() == loss
     counts = read_counts(tokens)[split][source]
     assert counts["documents"] == len(documents)
-    assert counts["tokens"] == sum(len(tokenizer.encode_segments(d["segments"])[0]) for d in documents)
+    assert counts["tokens"] == sum(len(tokenizer.encode_segments(segments_of(d))[0]) for d in documents)
     assert counts["targets"] == int(shard.targets.sum())
-    sizes = [len(tokenizer.encode_segments(d["segments"])[0]) for d in documents]
+    sizes = [len(tokenizer.encode_segments(segments_of(d))[0]) for d in documents]
     assert {int(n): k for n, k in counts["lengths"].items()} == Counter(1 << (s.bit_length() - 1) for s in sizes)
     assert counts["duplicates"] == {"1-1": {"documents": len(documents), "tokens": sum(sizes)}}
-    opened = Counter(s["text"] for d in documents for s in d["segments"] if source.startswith("chat/"))
+    opened = Counter(s["text"] for d in documents for s in segments_of(d) if source.startswith("chat/"))
     assert counts.get("efforts", {}) == {e: opened[tag] for e, (tag, _) in markup.EFFORTS.items() if opened[tag]}
-    text = "".join(s["text"] for d in documents for s in d["segments"] if s["kind"] != "special")
+    text = "".join(s["text"] for d in documents for s in segments_of(d) if s["kind"] != "special")
     assert counts["bytes"] == len(text.encode("utf-8"))
 
 
@@ -59,23 +60,23 @@ def test_replies_count_by_their_effort_where_they_are_learned() -> None:
         markup.reasoning("2+2=", "2+2=4", "4"),
         markup.plain("a"),
     ]
-    column = pa.array([documents[0], *documents, []], pa.list_(SEGMENT_TYPE))
-    assert learned_replies(column.slice(1)) == {"medium": 1, "high": 2}
-    assert learned_replies(column.slice(5)) == learned_replies(column[:0]) == {}
+    table = _documents([documents[0], *documents, []])
+    found = [learned_replies(FlatSpans.of(part)) for part in (table.slice(1), table.slice(5), table.slice(0, 0))]
+    assert found == [{"medium": 1, "high": 2}, {}, {}]
 
 
 def test_odd_documents_are_encoded_alike(tokenizer: K2Tokenizer) -> None:
     documents = [
-        [markup.text("the capi"), markup.text("tal", loss=False), markup.text(" of", loss=True)],
-        [markup.text(" of", loss=True)],  # the neighbour of an equal segment in the document before
-        [markup.text("", loss=True), markup.text("", loss=True), markup.special(markup.EOS, loss=True)],
-        [markup.special(markup.BOS), markup.special("<think>", loss=True), markup.text("<think>")],
+        [markup.text("the capi"), markup.text("tal", loss_mask=False), markup.text(" of", loss_mask=True)],
+        [markup.text(" of", loss_mask=True)],  # the neighbour of an equal segment in the document before
+        [markup.text("", loss_mask=True), markup.text("", loss_mask=True), markup.special(markup.EOS, loss_mask=True)],
+        [markup.special(markup.BOS), markup.special("<think>", loss_mask=True), markup.text("<think>")],
     ]
-    column = pa.array([[], *documents, []], pa.list_(SEGMENT_TYPE)).slice(1, len(documents))
-    encoded = encode_documents(column, Encoder(tokenizer))
+    table = _documents([[markup.text("é")], *documents, []]).slice(1, len(documents))
+    encoded = encode_documents(FlatSpans.of(table), Encoder(tokenizer))
     ends = np.cumsum(encoded.lengths)
     for document, start, end in zip(documents, ends - encoded.lengths, ends, strict=True):
-        assert (encoded.tokens[start:end].tolist(), encoded.loss[start:end].tolist()) == tokenizer.encode_segments(
+        assert (encoded.tokens[start:end].tolist(), encoded.loss_mask[start:end].tolist()) == tokenizer.encode_segments(
             document
         )
 
@@ -158,6 +159,11 @@ def test_files_are_the_same_for_any_number_of_workers(corpus: Path, tokenizer_fo
     assert made[1].digest == made[2].digest
 
 
+def _documents(documents: list[list[markup.Segment]]) -> pa.RecordBatch:
+    made = [make_document("odd", "prose", "CC0-1.0", "test", segments) for segments in documents]
+    return pa.RecordBatch.from_pylist(made, DOCUMENT_SCHEMA)
+
+
 def _corpus_with(folder: Path, segments: list[markup.Segment]) -> Path:
     write_documents(
         folder / "train" / "odd" / "00000.parquet", [make_document("odd", "prose", "CC0-1.0", "test", segments)]
@@ -169,10 +175,10 @@ def test_unusable_documents_are_named(corpus: Path, tokenizer: K2Tokenizer, tmp_
     empty = _corpus_with(tmp_path / "empty", [markup.text("")])
     with pytest.raises(TokensError, match=r"odd/00000\.parquet: document '[0-9a-f]{24}' has no tokens"):
         tokenize_folder(empty, tokenizer, tmp_path / "a")
-    unknown = _corpus_with(tmp_path / "unknown", [{"kind": "special", "text": "<tink>", "loss": False}])
+    unknown = _corpus_with(tmp_path / "unknown", [{"kind": "special", "text": "<tink>", "loss_mask": False}])
     with pytest.raises(TokensError, match="'<tink>' is not a special token"):
         tokenize_folder(unknown, tokenizer, tmp_path / "b")
-    kind = _corpus_with(tmp_path / "kind", [{"kind": "image", "text": "x", "loss": False}])
+    kind = _corpus_with(tmp_path / "kind", [{"kind": "image", "text": "x", "loss_mask": False}])
     with pytest.raises(TokensError, match="image"):
         tokenize_folder(kind, tokenizer, tmp_path / "c")
     with pytest.raises(TokensError, match=r"no train/<source>/<part>\.parquet"):

@@ -100,14 +100,14 @@ def test_targets_follow_the_segments(tokenizer: K2Tokenizer) -> None:
     ids, loss = tokenizer.encode_segments(markup.reasoning("C 1+2=", "1+2=3", "3"))
     targets = [tokenizer.decode([i]) for i, target in zip(ids, loss, strict=True) if target]
     assert "".join(targets) == "1+2=3</think>3<|end_of_text|>"
-    _, loss = tokenizer.encode_segments([markup.text("abc", loss=True)])
+    _, loss = tokenizer.encode_segments([markup.text("abc", loss_mask=True)])
     assert loss[0] is False and all(loss[1:]), "nothing predicts the first token of a document"
 
 
 def test_neighbouring_texts_are_encoded_as_one(tokenizer: K2Tokenizer) -> None:
     ids, _ = tokenizer.encode_segments([markup.text("the capi"), markup.text("tal")])
     assert ids == tokenizer.encode("the capital")
-    apart, loss = tokenizer.encode_segments([markup.text("the capi"), markup.text("tal", loss=True)])
+    apart, loss = tokenizer.encode_segments([markup.text("the capi"), markup.text("tal", loss_mask=True)])
     assert apart == tokenizer.encode("the capi") + tokenizer.encode("tal")
     assert sum(loss) == len(tokenizer.encode("tal"))
 

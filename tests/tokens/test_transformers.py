@@ -15,7 +15,8 @@ from k2model.curation.folder import curate_folder
 from k2model.curation.normalise import clean_characters
 from k2model.documents import markup
 from k2model.documents.markup import EFFORTS, Segment, chat_prompt
-from k2model.documents.schema import SEGMENT_TYPE, Document, parts_of, read_documents, write_items
+from k2model.documents.schema import DOCUMENT_SCHEMA, Document, parts_of, read_documents, write_items
+from k2model.documents.spans import FlatSpans, segments_of
 from k2model.ingest.raw import write_corpus
 from k2model.recipe.curation import FILES, WEB, CurationProfile
 from k2model.recipe.schema import CorpusConfig, FieldMapping, SourceConfig
@@ -170,10 +171,10 @@ def clean(text: str) -> str:
 
 def encoded(documents: list[Document], tokenizer: K2Tokenizer) -> list[tuple[list[int], list[bool]]]:
     """Ids and targets as `tokenize` makes them."""
-    found = encode_documents(pa.array([d["segments"] for d in documents], pa.list_(SEGMENT_TYPE)), Encoder(tokenizer))
+    found = encode_documents(FlatSpans.of(pa.Table.from_pylist(documents, DOCUMENT_SCHEMA)), Encoder(tokenizer))
     ends = found.lengths.cumsum().tolist()
     bounds = zip([0, *ends[:-1]], ends, strict=True)
-    return [(found.tokens[start:end].tolist(), found.loss[start:end].tolist()) for start, end in bounds]
+    return [(found.tokens[start:end].tolist(), found.loss_mask[start:end].tolist()) for start, end in bounds]
 
 
 @pytest.mark.parametrize(
@@ -202,8 +203,8 @@ def test_a_curated_chat_is_what_the_template_renders(
         rendered = foreign.apply_chat_template(messages, tools=tools, reasoning_effort=effort, tokenize=False)
         assert before["text"] == rendered and after["text"] == clean(rendered)
         assert ids == foreign(after["text"], add_special_tokens=False)["input_ids"]
-        assert after["segments"] == [{**s, "text": clean(s["text"])} for s in before["segments"]]
-        assert (ids, loss) == tokenizer.encode_segments(after["segments"])
+        assert segments_of(after) == [{**s, "text": clean(s["text"])} for s in segments_of(before)]
+        assert (ids, loss) == tokenizer.encode_segments(segments_of(after))
 
 
 def messages_of(segments: list[Segment]) -> tuple[list[dict[str, Any]], Any, str]:
@@ -240,6 +241,6 @@ def test_a_chat_of_every_source_that_is_built_is_what_the_template_renders(
         documents = [d for path in parts_of(tmp_path / "out", "train", name) for d in read_documents(path)][:40]
         assert documents, name
         for document, (ids, _) in zip(documents, encoded(documents, tokenizer), strict=True):
-            messages, tools, effort = messages_of(document["segments"])
+            messages, tools, effort = messages_of(segments_of(document))
             rendered = foreign.apply_chat_template(messages, tools=tools, reasoning_effort=effort, return_dict=False)
             assert ids == rendered, document["text"]

@@ -83,13 +83,13 @@ def sequences(store: Store, config: PhaseConfig, seed: int = 0, garbage: tuple[i
         if garbage is not None:
             bad = slice(garbage[0] * config.global_batch, (garbage[1] + 1) * config.global_batch)
             tokens[bad] = np.random.default_rng(seed + 1).integers(0, 60, tokens[bad].shape)
-        loss = random.random((rows, length)) < random.random((rows, 1))
-        loss[:, 0] = False
+        loss_mask = random.random((rows, length)) < random.random((rows, 1))
+        loss_mask[:, 0] = False
         pieces = [10] * (length // 10) + [length % 10] * (length % 10 > 0)
         sources = np.arange(len(pieces)) % 2
         packed = Rows(
             tokens=tokens.astype(np.uint32),
-            loss=loss,
+            loss_mask=loss_mask,
             pieces=np.full(rows, len(pieces)),
             length=np.tile(np.array(pieces, dtype=np.int32), rows),
             source=np.tile(sources.astype(np.uint8), rows),

@@ -84,7 +84,7 @@ def test_a_target_behind_the_border_of_a_piece_is_not_lost(rows: PackedSequences
     whole = rows.batch(0, GLOBAL_BATCH)
     left, _ = Place(1, context=2).batches(rows, 0)
     half = whole["tokens"].shape[1] // 2
-    borders = torch.where(whole["loss"][:, half], whole["tokens"][:, half], IGNORED)
+    borders = torch.where(whole["loss_mask"][:, half], whole["tokens"][:, half], IGNORED)
     assert torch.equal(left.targets_BT[:, -1], borders)
 
 

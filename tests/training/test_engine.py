@@ -52,7 +52,7 @@ def mean_over_targets(model: K2Model, batch: dict[str, torch.Tensor]) -> torch.T
     logits = model(batch["tokens"], batch["document"])
     picked = [
         F.cross_entropy(logits[b, t - 1].float(), batch["tokens"][b, t])
-        for b, t in batch["loss"].nonzero().tolist()
+        for b, t in batch["loss_mask"].nonzero().tolist()
         if t > 0
     ]
     return torch.stack(picked).mean()
@@ -80,7 +80,7 @@ def test_steps_equal_plain_torch(layout: Layout, rows: PackedSequences, micro_ba
         for group in optimizer.param_groups:
             group["lr"] = 2e-3
         optimizer.step()
-        targets = int(batch["loss"][:, 1:].sum())
+        targets = int(batch["loss_mask"][:, 1:].sum())
         assert outcome.loss.targets_S.sum() == targets
         tolerance = 1e-5 if precision == "fp32" else 1e-2
         assert nats(outcome) / targets == pytest.approx(loss.item(), rel=tolerance)

@@ -78,7 +78,7 @@ def segments(plan: Layout) -> list[Segment]:
     """`<bos> entries and prose ? key value ... <eos>` with loss on the queried values alone."""
     made = [special(BOS), text(context_text(plan))]
     for key, value in plan.queries:
-        made += [text("?"), text(f" {key}", loss=plan.recited), text(f" {value}", loss=True)]
+        made += [text("?"), text(f" {key}", loss_mask=plan.recited), text(f" {value}", loss_mask=True)]
     return [*made, special(EOS)]
 
 

@@ -16,6 +16,7 @@ from k2model.documents.families import FAMILIES, facts, retrieval, tools
 from k2model.documents.families.task import Task, split
 from k2model.documents.markup import chat, plain, reasoning
 from k2model.documents.schema import Document, make_document
+from k2model.documents.spans import segments_of
 from k2model.errors import CorpusError
 from k2model.ingest.builtin.texts import code_documents, identity_documents, prose_documents
 from k2model.recipe.schema import CorpusConfig, SourceConfig
@@ -68,7 +69,7 @@ class Material:
     @cached_property
     def filler(self) -> tuple[list[str], list[str]]:
         """Running words of prose for retrieval documents: (trained, held out)."""
-        trained, heldout = ([d["segments"][1]["text"] for d in side] for side in self.prose)
+        trained, heldout = ([segments_of(d)[1]["text"] for d in side] for side in self.prose)
         return retrieval.filler(trained), retrieval.filler(heldout)
 
     @cached_property

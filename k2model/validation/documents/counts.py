@@ -21,7 +21,7 @@ BYTES_PER_TOKEN = 3.0
 
 @dataclass(frozen=True)
 class Amount:
-    """Documents of one bucket of duplicates: bytes of text segments in UTF-8, and special tokens."""
+    """Documents of one bucket of duplicates: bytes of text in UTF-8, and special tokens."""
 
     documents: int = 0
     text_bytes: int = 0
@@ -57,7 +57,7 @@ class PartCounts:
             inside = rows[rows["duplicates"].between(low, high)]
             if len(inside):
                 buckets[name] = Amount(
-                    len(inside), int(inside["text_bytes"].sum()), int((inside["segments"] - inside["texts"]).sum())
+                    len(inside), int(inside["text_bytes"].sum()), int((inside["spans"] - inside["texts"]).sum())
                 )
         return PartCounts(buckets, _classes(texts.filter(pa.array(kept))))
 

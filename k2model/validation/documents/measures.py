@@ -8,11 +8,11 @@ column are for those.
 
 What is measured of every document, as the flat table the suites look at.
 
-Great Expectations cannot look into nested segments nor compare with the evaluation items; both are
+Great Expectations cannot look into nested spans nor compare with the evaluation items; both are
 measured here with Arrow. Nothing here decides pass or fail.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 
 from k2model.documents.markup import SPECIAL_TOKENS
 from k2model.documents.schema import source_file
+from k2model.documents.spans import FlatSpans, joined_runs, spans_cover
 
 WINDOW = 8  # bytes
 TABLE_BITS = 24
@@ -111,25 +112,36 @@ class EvaluationItems:
 
 
 def document_frame(table: pa.Table, items: EvaluationItems, stem: str) -> pd.DataFrame:
-    """Flat columns of a frame of documents (`segments` as their number) and measures, a row per document.
+    """Flat columns of a frame of documents (`spans` as their number) and measures, a row per document.
 
-    `content` is the text without special tokens, `texts` counts the segments it is made of; `item_of_key` and
+    `content` is the text without special tokens, `texts` counts the spans it is made of; `item_of_key` and
     `item_of_text` name the evaluation item whose key or prompt the document has. `source_file` is what `stem`
-    should be; a missing source is another rule's matter.
+    should be; a missing source is another rule's matter. A document whose spans do not cover its text is `uncovered`
+    and measured as if it were one text.
     """
-    frame = table.drop_columns(["segments"]).to_pandas()
-    segments = table["segments"].combine_chunks()
-    frame["segments"] = pc.list_value_length(segments).to_pandas()
+    frame = table.drop_columns(["spans"]).to_pandas()
+    text, spans = (table[name].combine_chunks() for name in ("text", "spans"))
+    covered = spans_cover(text, spans)
+    frame["spans"] = pc.list_value_length(spans).to_pandas()
+    frame["uncovered"] = (~covered).astype(np.int64)
     frame["shard_file"] = stem
     frame["source_file"] = [source_file(source) if isinstance(source, str) else stem for source in frame["source"]]
-    content = _joined_text(segments, only_text=True)
+    flat = FlatSpans.of(table.filter(pa.array(covered)).combine_chunks())
+    is_text = pc.is_in(flat.kinds, value_set=pa.array(["text", "frame"])).to_numpy(zero_copy_only=False)
+    known = pc.is_in(flat.texts, value_set=pa.array(SPECIAL_TOKENS))
+    known = pc.and_(known, pc.equal(flat.kinds, "special")).to_numpy(zero_copy_only=False)
+    targets = flat.loss_mask & pc.not_equal(flat.texts, "").to_numpy(zero_copy_only=False)
+    of_one_text = {"texts": (is_text, 1), "targets": (targets, 1), "unknown_specials": (~is_text & ~known, 0)}
+    for name, (flags, otherwise) in of_one_text.items():
+        before = np.concatenate([[0], np.cumsum(flags)])
+        frame[name] = np.full(len(covered), otherwise)
+        frame.loc[covered, name] = np.diff(before[flat.bounds])
+    before = np.concatenate([[0], np.cumsum(is_text)])
+    written = joined_runs(flat.texts.filter(pa.array(is_text)), before[flat.bounds])
+    content = pc.replace_with_mask(text.fill_null(""), pa.array(covered), written)
     frame["content"] = content.to_pandas()
     frame["text_bytes"] = pc.binary_length(content).to_numpy(zero_copy_only=False)
-    frame["texts"] = _count_segments(segments, _is_text)
     frame["ascii_fraction"] = _ascii_fraction(content)
-    frame["targets"] = _count_segments(segments, lambda s: pc.and_(s.field("loss"), pc.not_equal(s.field("text"), "")))
-    frame["unknown_specials"] = _count_segments(segments, _is_unknown_special)
-    frame["text_of_segments"] = _joined_text(segments).to_pandas()
     owner = dict(zip(items.keys, items.ids, strict=True))
     frame["item_of_key"] = pd.Series([_item_of_key(key, owner) for key in frame["key"]], dtype="object")
     contained = find_prompts(table["text"], items.prompts)
@@ -148,39 +160,8 @@ def _ascii_fraction(texts: pa.StringArray) -> Fractions:
     return np.where(characters == 0, 1.0, ascii_characters / np.maximum(characters, 1))
 
 
-def _count_segments(segments: pa.ListArray, holds: Callable[[pa.StructArray], pa.Array]) -> Counts:
-    """How many segments of each document `holds` is true of."""
-    flat = segments.flatten()
-    if not len(flat):
-        return np.zeros(len(segments), dtype=np.int64)
-    flags = np.asarray(pc.fill_null(holds(flat), False), dtype=np.int64)
-    parents = np.asarray(pc.list_parent_indices(segments), dtype=np.int64)
-    return np.bincount(parents, weights=flags, minlength=len(segments)).astype(np.int64)
-
-
 def _item_of_key(key: object, owner: Mapping[str, str]) -> str | None:
     """The item that has one of a document's keys, which stand on lines of their own."""
     if not isinstance(key, str):
         return None
     return next((owner[one] for one in key.split("\n") if one in owner), None)
-
-
-def _is_text(segments: pa.StructArray) -> pa.Array:
-    return pc.is_in(segments.field("kind"), value_set=pa.array(["text", "frame"]))
-
-
-def _is_unknown_special(segments: pa.StructArray) -> pa.Array:
-    known = pc.is_in(segments.field("text"), value_set=pa.array(SPECIAL_TOKENS))
-    is_special = pc.equal(segments.field("kind"), "special")
-    return pc.invert(pc.or_(_is_text(segments), pc.and_(is_special, known)))
-
-
-def _joined_text(segments: pa.ListArray, only_text: bool = False) -> pa.StringArray:
-    """Each document's segments written one after the other, all or only what is no special token."""
-    lengths = pc.fill_null(pc.list_value_length(segments), 0)
-    offsets = np.concatenate([[0], np.cumsum(np.asarray(lengths, dtype=np.int32), dtype=np.int32)])
-    flat = segments.flatten()
-    texts = flat.field("text") if len(flat) else pa.array([], pa.string())
-    if only_text and len(flat):
-        texts = pc.if_else(_is_text(flat), texts, "")
-    return pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), texts), "")

@@ -132,7 +132,7 @@ def _of_every_document(rules: Rules) -> list[Any]:
         rules.matches_not("bad_characters", "decode with the right encoding", "content", BAD_CHARACTERS),
         rules.not_in("unknown_licence", "find out the licence or drop the document", "licence", UNKNOWN_LICENCES),
         rules.between("unknown_special_token", builder, "unknown_specials", high=0),
-        rules.equal("text_differs_from_segments", builder, "text", "text_of_segments"),
+        rules.between("spans_do_not_cover_text", builder, "uncovered", high=0),
         rules.between("duplicates_below_one", "a document stands for itself at least", "duplicates", low=1),
         rules.equal(
             "source_matches_shard", "the builder wrote a document to a wrong file", "source_file", "shard_file"

@@ -46,14 +46,14 @@ def rows_of(path: Path) -> Iterator[Rows]:
 
 def token_frame(batch: pa.RecordBatch, bos: int, pad: int) -> pd.DataFrame:
     """A row per document: `length`, `mask_length`, `largest` id, `first_token`, `bos` inside, `pads`, targets."""
-    lengths, mask_lengths = (_lengths(batch[name]) for name in ("tokens", "loss"))
+    lengths, mask_lengths = (_lengths(batch[name]) for name in ("tokens", "loss_mask"))
     tokens = batch["tokens"].flatten().to_numpy(zero_copy_only=False)
-    loss = batch["loss"].flatten().to_numpy(zero_copy_only=False)
+    loss_mask = batch["loss_mask"].flatten().to_numpy(zero_copy_only=False)
     starts, mask_starts = (np.cumsum(sizes) - sizes for sizes in (lengths, mask_lengths))
     first = np.full(len(lengths), -1, dtype=np.int64)
     first[lengths > 0] = tokens[starts[lengths > 0]]
     first_target = np.zeros(len(lengths), dtype=np.int64)
-    first_target[mask_lengths > 0] = loss[mask_starts[mask_lengths > 0]]
+    first_target[mask_lengths > 0] = loss_mask[mask_starts[mask_lengths > 0]]
     row = np.repeat(np.arange(len(lengths)), lengths)
     largest = np.full(len(lengths), -1, dtype=np.int64)
     np.maximum.at(largest, row, tokens.astype(np.int64))
@@ -67,7 +67,7 @@ def token_frame(batch: pa.RecordBatch, bos: int, pad: int) -> pd.DataFrame:
             "first_token": first,
             "bos_inside": _per_row(tokens == bos, row, len(lengths)) - (first == bos),
             "pads": _per_row(tokens == pad, row, len(lengths)),
-            "targets": _per_row(loss, np.repeat(np.arange(len(lengths)), mask_lengths), len(lengths)),
+            "targets": _per_row(loss_mask, np.repeat(np.arange(len(lengths)), mask_lengths), len(lengths)),
             "first_targets": first_target,
             "duplicates": batch["duplicates"].to_pandas(),
         }
@@ -112,12 +112,12 @@ def row_frame(rows: Rows, pad: int, sources: int) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "largest": rows.tokens.max(axis=1).astype(np.int64),
-            "targets": rows.loss.sum(axis=1),
-            "targets_on_padding": (rows.loss & padding).sum(axis=1),
+            "targets": rows.loss_mask.sum(axis=1),
+            "targets_on_padding": (rows.loss_mask & padding).sum(axis=1),
             "padding_not_pad": (padding & (rows.tokens != pad)).sum(axis=1),
             "padding_inside": _per_row(filler & ~last, owner, count),
             "unfilled": abs(np.bincount(owner, weights=rows.length, minlength=count).astype(np.int64) - length),
-            "first_targets": _per_row(rows.loss[owner[opening], begin[opening]], owner[opening], count),
+            "first_targets": _per_row(rows.loss_mask[owner[opening], begin[opening]], owner[opening], count),
             "unknown_sources": _per_row((rows.source >= sources) & ~filler, owner, count),
         }
     )
@@ -128,7 +128,7 @@ def amounts_by_source(rows: Rows) -> NDArray[np.int64]:
     length = rows.tokens.shape[1]
     owner = np.repeat(np.arange(len(rows.tokens)), rows.pieces)
     begin = exclusive_sum(rows.length.astype(np.int64)) - _before(rows)[owner]
-    upto = np.concatenate([np.zeros((len(rows.loss), 1), np.int64), np.cumsum(rows.loss, axis=1)], axis=1)
+    upto = np.concatenate([np.zeros((len(rows.loss_mask), 1), np.int64), np.cumsum(rows.loss_mask, axis=1)], axis=1)
     first, end = np.minimum(begin, length), np.minimum(begin + rows.length, length)
     targets = upto[owner, end] - upto[owner, first]
     counts = (np.bincount(rows.source, weights=values, minlength=256) for values in (rows.length, targets))

@@ -66,7 +66,7 @@ def retext(row: dict, text: str) -> None:
 
 def leak_heldout_text(corpus: Path) -> None:
     held = pq.read_table(corpus / "heldout" / "prose" / "00000.parquet", partitioning=None).to_pylist()[0]
-    edit(corpus, "prose", lambda rows: rows[3].update(text=held["text"], segments=held["segments"]))
+    edit(corpus, "prose", lambda rows: rows[3].update(text=held["text"], spans=held["spans"]))
 
 
 def repeat_id_in_other_shard(corpus: Path) -> None:

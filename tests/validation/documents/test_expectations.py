@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from k2model.documents.spans import segments_of
 from k2model.errors import K2Error
 from k2model.recipe.schema import MixtureEntry
 from k2model.validation.documents import ValidationFailed, validate_folder
@@ -122,8 +123,8 @@ def test_the_message_names_expectation_shard_column_count_rows_and_remedy(
 
 def test_epochs_are_checked_when_the_length_of_the_phase_is_known(corpus: Path, tmp_path: Path, bounds: Bounds) -> None:
     """sums/think: 120 documents of 4 special tokens each, and the bytes of its texts, 3 to a token."""
-    texts = pq.read_table(corpus / "train" / "sums-think" / "00000.parquet", partitioning=None)["segments"].to_pylist()
-    text_bytes = sum(len(s["text"].encode()) for row in texts for s in row if s["kind"] == "text")
+    texts = pq.read_table(corpus / "train" / "sums-think" / "00000.parquet", partitioning=None).to_pylist()
+    text_bytes = sum(len(s["text"].encode()) for row in texts for s in segments_of(row) if s["kind"] == "text")
     tokens = text_bytes // 3 + 4 * 120
     halves = {"pretrain": (MixtureEntry("prose", 2.0), MixtureEntry("sums/think", 2.0))}
     out = tmp_path / "out"

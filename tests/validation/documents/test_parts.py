@@ -108,8 +108,8 @@ RAW = {
     "raw/empty_text": (4, lambda row: retext(row, " \n")),
     "raw/bad_characters": (5, lambda row: retext(row, "a\x00b")),
     "raw/unknown_licence": (6, lambda row: row.update(licence="")),
-    "raw/unknown_special_token": (7, lambda row: row["segments"][0].update(kind="speciall")),
-    "raw/text_differs_from_segments": (8, lambda row: row.update(text="other")),
+    "raw/unknown_special_token": (7, lambda row: row["spans"][0].update(kind="speciall")),
+    "raw/spans_do_not_cover_text": (8, lambda row: row.update(text="other")),
     "raw/duplicates_below_one": (9, lambda row: row.update(duplicates=0)),
     "raw/source_matches_shard": (10, lambda row: row.update(source="code")),
 }

@@ -5,27 +5,28 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from k2model.documents.markup import special, text
+from k2model.documents.markup import joined, special, text
 from k2model.documents.schema import DOCUMENT_SCHEMA, read_documents
+from k2model.documents.spans import to_spans
 from k2model.validation.documents import validate_folder
 from k2model.validation.documents.suites import Bounds
 from tests.validation.documents.conftest import MIXTURES, ROWS, edit, retext
 
 
 def resegment(row: dict, *segments: dict) -> None:
-    row.update(segments=list(segments), text="".join(str(segment["text"]) for segment in segments))
+    row.update(spans=to_spans(segments), text=joined(segments))
 
 
 def plant(rows: list[dict]) -> dict[int, set[str]]:
     """One defect a row; returns the reasons each row must be set aside for."""
     planted = {}
-    for i, column in enumerate(name for name in DOCUMENT_SCHEMA.names if name not in ("text", "segments")):
+    for i, column in enumerate(name for name in DOCUMENT_SCHEMA.names if name not in ("text", "spans")):
         rows[i][column] = None
         planted[i] = {f"null_{column}"}
-    rows[10]["segments"] = None
-    planted[10] = {"null_segments", "no_target", "empty_text", "length", "text_differs_from_segments"}
+    rows[10]["spans"] = None
+    planted[10] = {"null_spans", "spans_do_not_cover_text"}
     rows[11]["text"] = None
-    planted[11] = {"null_text", "text_differs_from_segments"}
+    planted[11] = {"null_text", "empty_text", "length", "spans_do_not_cover_text"}
     retext(rows[12], " \n\t ")
     planted[12] = {"empty_text"}
     retext(rows[13], "x" * 401)
@@ -39,10 +40,10 @@ def plant(rows: list[dict]) -> dict[int, set[str]]:
     planted[19] = {"unknown_licence"}
     resegment(rows[20], special("<|begin_of_text|>"), text("nothing to learn"), special("<|end_of_text|>"))
     planted[20] = {"no_target"}
-    resegment(rows[21], text("a", loss=True), {"kind": "special", "text": "<|imend|>", "loss": True})
+    resegment(rows[21], text("a", loss_mask=True), {"kind": "special", "text": "<|imend|>", "loss_mask": True})
     planted[21] = {"unknown_special_token"}
     rows[22]["text"] += " and more"
-    planted[22] = {"text_differs_from_segments"}
+    planted[22] = {"spans_do_not_cover_text"}
     rows[23]["duplicates"] = 0
     planted[23] = {"duplicates_below_one"}
     return planted
@@ -82,7 +83,7 @@ def test_line_ends_tabs_page_breaks_and_accents_are_not_defects(corpus: Path, tm
 
 def test_tags_do_not_count_as_text(corpus: Path, tmp_path: Path, bounds: Bounds) -> None:
     """A document of special tokens alone is empty however long its tags are."""
-    edit(corpus, "chat", lambda rows: resegment(rows[0], special("<think>"), special("</think>", loss=True)))
+    edit(corpus, "chat", lambda rows: resegment(rows[0], special("<think>"), special("</think>", loss_mask=True)))
     out = tmp_path / "out"
     out.mkdir()
     validate_folder(corpus, out, bounds, MIXTURES)

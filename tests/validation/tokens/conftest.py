@@ -17,7 +17,12 @@ Rows = list[Row]
 
 def document(name: str, number: int) -> Row:
     tokens = [BOS, *(20 + (number * 7 + i) % 350 for i in range(6 + number % 20)), EOS]
-    return {"id": f"{name} {number}", "tokens": tokens, "loss": [False] + [True] * (len(tokens) - 1), "duplicates": 1}
+    return {
+        "id": f"{name} {number}",
+        "tokens": tokens,
+        "loss_mask": [False] + [True] * (len(tokens) - 1),
+        "duplicates": 1,
+    }
 
 
 def write(path: Path, rows: Rows) -> None:
@@ -48,7 +53,7 @@ def tokens_of(shards: dict[str, Rows], folder: Path, **changed: Any) -> Path:
         one = counts[side].setdefault(source, {"documents": 0, "tokens": 0, "targets": 0, "bytes": 0, "domain": stem})
         one["documents"] += len(rows)
         one["tokens"] += sum(len(row["tokens"]) for row in rows)
-        one["targets"] += sum(map(sum, (row["loss"] for row in rows)))
+        one["targets"] += sum(map(sum, (row["loss_mask"] for row in rows)))
         one["bytes"] += 3 * sum(len(row["tokens"]) for row in rows)
     counts["train"]["prose"] |= changed
     (folder / "counts.json").write_text(json.dumps(counts))

@@ -51,14 +51,14 @@ def test_clean_tokens_and_rows_meet_every_expectation(shards: dict[str, Rows], t
 #: Expectation -> what is done to one document of part 00001 of prose.
 TOKENS: dict[str, Callable[[Row], Any]] = {
     "tokens/null_id": lambda row: row.update(id=None),
-    "tokens/no_tokens": lambda row: row.update(tokens=[], loss=[]),
+    "tokens/no_tokens": lambda row: row.update(tokens=[], loss_mask=[]),
     "tokens/token_above_vocabulary": lambda row: row["tokens"].__setitem__(3, VOCABULARY),
     "tokens/bos_not_first": lambda row: row["tokens"].__setitem__(0, 99),
     "tokens/bos_inside": lambda row: row["tokens"].__setitem__(4, BOS),
     "tokens/pad_inside": lambda row: row["tokens"].__setitem__(5, PAD),
-    "tokens/mask_of_other_length": lambda row: row["loss"].append(True),
-    "tokens/no_target": lambda row: row.update(loss=[False] * len(row["tokens"])),
-    "tokens/first_token_is_target": lambda row: row["loss"].__setitem__(0, True),
+    "tokens/mask_of_other_length": lambda row: row["loss_mask"].append(True),
+    "tokens/no_target": lambda row: row.update(loss_mask=[False] * len(row["tokens"])),
+    "tokens/first_token_is_target": lambda row: row["loss_mask"].__setitem__(0, True),
     "tokens/duplicates_below_one": lambda row: row.update(duplicates=0),
 }
 
@@ -103,19 +103,19 @@ def padding_first(row: Row) -> None:
     row["source"].insert(0, row["source"].pop())
     row["tokens"] = row["tokens"][-size:] + row["tokens"][:-size]
     starts = {sum(row["length"][:i]) for i in range(len(row["length"]))}
-    row["loss"] = [i not in starts and i >= size for i in range(64)]
+    row["loss_mask"] = [i not in starts and i >= size for i in range(64)]
 
 
 #: Expectation -> what is done to a row that ends in three positions of padding.
 ROWS: dict[str, Callable[[Row], Any]] = {
     "rows/token_above_vocabulary": lambda row: row["tokens"].__setitem__(9, VOCABULARY),
-    "rows/target_on_padding": lambda row: row["loss"].__setitem__(-1, True),
+    "rows/target_on_padding": lambda row: row["loss_mask"].__setitem__(-1, True),
     "rows/padding_is_pad": lambda row: row["tokens"].__setitem__(-1, 77),
     "rows/padding_at_end": padding_first,
     "rows/pieces_fill_row": lambda row: row["length"].__setitem__(-1, 4),
-    "rows/first_token_is_target": lambda row: row["loss"].__setitem__(0, True),
+    "rows/first_token_is_target": lambda row: row["loss_mask"].__setitem__(0, True),
     "rows/unknown_source": lambda row: row["source"].__setitem__(0, 2),
-    "rows/no_target": lambda row: row.update(loss=[False] * 64),
+    "rows/no_target": lambda row: row.update(loss_mask=[False] * 64),
 }
 
 
@@ -138,7 +138,7 @@ def blank(row: Row) -> None:
             left -= pieces[-1][0]
     pieces.append((3 + left, 255))
     row["length"], row["source"] = (list(column) for column in zip(*pieces, strict=True))
-    row["tokens"][-3:], row["loss"][-3:] = [PAD] * 3, [False] * 3
+    row["tokens"][-3:], row["loss_mask"][-3:] = [PAD] * 3, [False] * 3
 
 
 def change_rows(folder: Path, change: Callable[[Rows], Any]) -> None:
@@ -155,7 +155,7 @@ def change_rows(folder: Path, change: Callable[[Rows], Any]) -> None:
         pieces = sum(
             n for row in rows for n, source in zip(row["length"], row["source"], strict=True) if source == index
         )
-        one |= {"tokens": pieces, "targets": sum(row["loss"][i] for row, i in places)}
+        one |= {"tokens": pieces, "targets": sum(row["loss_mask"][i] for row, i in places)}
     (folder / "composition.json").write_text(json.dumps(composition))
 
 
