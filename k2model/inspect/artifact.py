@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from k2model.artifacts import MissingArtifact, Store
+from k2model.artifacts.explain import by_name
 from k2model.artifacts.files import Files, LocalFiles, files_at
 from k2model.artifacts.record import ref_of
 from k2model.documents.schema import source_file
@@ -108,15 +109,12 @@ def _flatten(store: Store, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield from _leaves(item, f"{path}.{name}")
-    elif isinstance(value, list):
-        for position, item in enumerate(value):
-            label = item.get("name") or item.get("source") or position if isinstance(item, dict) else position
-            yield from _leaves(item, f"{path}.{label}")
-    else:
+    """(Dotted field, value) of what a record holds; rows of tables by their names."""
+    inner = value if isinstance(value, dict) else by_name(value)
+    if not inner:
         yield path, value
+    for name, item in inner.items():
+        yield from _leaves(item, f"{path}.{name}")
 
 
 ITEMS = "items"  # the side of evaluation items, by family

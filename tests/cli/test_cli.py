@@ -58,6 +58,22 @@ def test_plan_of_a_changed_mixture_leaves_the_other_phases_alone(store):
     }  # fmt: skip
 
 
+def test_plan_on_another_recipes_store_compares_no_fields(store):
+    why = {row["step"]: row["why / where"] for row in rows("plan", "laptop", "--store", store)}
+    assert re.fullmatch(r"nothing of this recipe is here \(\d+ fields differ from corpus_raw/\w+\)", why["corpus_raw"])
+    assert why["mid_1/sequences"] == "because tokens is made anew"
+    assert why["mid_1/checkpoint"] == "because mid_1/sequences, pretrain/checkpoint are made anew"
+    assert not [reason for reason in why.values() if "->" in reason]
+
+
+def test_plan_of_changed_sources_still_names_what_else_has_changed(store):
+    changed = ["--set", "corpus.seed=9", "--set", "phases.mid_4.mixture.prose.weight=9"]
+    why = {row["step"]: row["why / where"] for row in rows("plan", "smoke", "--store", store, *changed)}
+    assert why["corpus_raw"] == "because corpus.seed 0 -> 9"
+    assert why["mid_3/sequences"] == "because tokens is made anew"
+    assert re.fullmatch(r"because tokens is made anew, mixture\.prose\.weight [\d.]+ -> 9.0", why["mid_4/sequences"])
+
+
 def test_plan_of_an_empty_store_runs_everything(tmp_path):
     assert set(actions("--store", str(tmp_path / "store")).values()) == {"run"}
 
