@@ -2,7 +2,7 @@
 
 | variable | default | what it sets |
 |---|---|---|
-| `K2_RECIPE` | `laptop` | the recipe whose phases make the DAG: a name, `mine.py`, `mine.py:variant` or `package.module:function` |
+| `K2_RECIPE` | `laptop` | the recipe whose phases make the DAG; also `mine.py[:variant]`, `package.module:function` |
 | `K2_HOME` | `./outputs` | where everything a run leaves on this machine goes: store, cache, tracking, reports |
 | `K2_STORE` | `$K2_HOME/store` | the artifact store: a path, `file://` or `s3://bucket/prefix` |
 | `MLFLOW_TRACKING_URI` | `sqlite:///$K2_HOME/mlflow.db` | the MLflow tracking server or file |

@@ -5,7 +5,7 @@ whoever reads it asks `Store.fetch` for a verified local folder. Nothing here kn
 contains.
 """
 
-from k2model.artifacts.explain import Difference, explain
+from k2model.artifacts.explain import Difference, differences, nearest_record
 from k2model.artifacts.identity import ArtifactRef, Identity, artifact_name, fingerprint
 from k2model.artifacts.lease import Lease
 from k2model.artifacts.manifest import (
@@ -67,7 +67,7 @@ __all__ = [
     "artifact_name",
     "describe_file",
     "describe_folder",
-    "explain",
+    "differences",
     "find_part",
     "fingerprint",
     "gather",
@@ -77,6 +77,7 @@ __all__ = [
     "make_part",
     "map_in_processes",
     "missing_parts",
+    "nearest_record",
     "read_manifest",
     "totals",
     "verify",

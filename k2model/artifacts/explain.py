@@ -1,77 +1,79 @@
-"""Why a step runs: what its identity has that the last artifact of the same step had not."""
+"""Why a step runs: what its identity has that an earlier artifact of the same step had not."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from k2model.artifacts.identity import Identity
-from k2model.artifacts.record import readable
-
-if TYPE_CHECKING:
-    from k2model.artifacts.store import Store
+from k2model.artifacts.record import described
 
 Difference = tuple[str, Any, Any]  # dotted field, old value, new value; None where there is none
 
 
-def explain(identity: Identity, store: "Store", same: str = "phase.name") -> list[Difference]:
-    """Compares an identity, field by field, with the nearest artifact that the same step made.
+def nearest_record(
+    identity: Identity, records: Sequence[dict[str, Any]], stand_ins: Mapping[str, str] | None = None
+) -> dict[str, Any] | None:
+    """Of the `records` of a step, oldest first, that with the fewest differences, the latest of equals.
 
-    same: a dotted config field that tells artifacts of one step apart, such as the phase; only
-    records with an equal value of it are compared, when the config has it. Of those the one with the
-    fewest differences counts, the latest of equals: a step without such a field makes one artifact for
-    each phase, and the others' are no news.
-
-    Returns (field, old, new), sorted by field: `version`, config fields such as
-    `phase.optimizer.lr`, and inputs as `inputs.<name>` with their digests. It is empty when this
-    identity was made before, and also when nothing like it was ever made.
+    A step makes one artifact for each phase, and the others' are no news: where its config has a phase, only records
+    with an equal `phase.name` are compared. stand_ins: as in `differences`.
     """
-    phase = _fields_of(identity).get(same)
-    nearest: list[Difference] | None = None
-    for record in store.records(identity.step):
-        if record["identity"] == identity.key:
-            return []
-        if _fields_recorded(record).get(same) == phase:
-            found = differences(identity, record)
-            nearest = found if nearest is None or len(found) <= len(nearest) else nearest
-    return nearest or []
+    phase = _phase_of(described(identity))
+    own = [record for record in records if _phase_of(record) == phase]
+    return min(reversed(own), key=lambda record: len(differences(identity, record, stand_ins)), default=None)
 
 
-def differences(identity: Identity, record: dict[str, Any]) -> list[Difference]:
-    """(field, recorded value, value now) of every field in which a record is not of this identity."""
-    return _differences(_fields_recorded(record), _fields_of(identity))
+def differences(
+    identity: Identity, record: dict[str, Any], stand_ins: Mapping[str, str] | None = None
+) -> list[Difference]:
+    """(field, recorded value, value now) of every field in which a record is not of this identity, sorted by field.
+
+    Fields are `version`, config fields such as `phase.optimizer.lr`, rows of tables by their names
+    (`mixture.prose.weight`), and inputs as `inputs.<name>` with their digests. A row that only one side has is one
+    difference. stand_ins: for an input that is to be made anew, the digest of the artifact that it takes the place of.
+    """
+    now = _compared(described(identity))
+    for name, digest in (stand_ins or {}).items():
+        now["inputs"][name] = digest
+    return sorted(_differences("", _compared(record), now), key=lambda difference: difference[0])
 
 
-def _fields_of(identity: Identity) -> dict[str, Any]:
-    inputs = {name: ref.digest for name, ref in identity.inputs.items()}
-    return _fields(identity.version, readable(identity.config), inputs)
+def _compared(record: Mapping[str, Any]) -> dict[str, Any]:
+    inputs = {name: ref["digest"] for name, ref in record["inputs"].items()}
+    return {**record["config"], "version": record["version"], "inputs": inputs}
 
 
-def _fields_recorded(record: dict[str, Any]) -> dict[str, Any]:
-    inputs = {name: item["digest"] for name, item in record["inputs"].items()}
-    return _fields(record["version"], record["config"], inputs)
+def _phase_of(record: Mapping[str, Any]) -> Any:
+    phase = record["config"].get("phase")
+    return phase.get("name") if isinstance(phase, dict) else None
 
 
-def _fields(version: str, config: dict[str, Any], inputs: dict[str, str]) -> dict[str, Any]:
-    flat: dict[str, Any] = {"version": version}
-    for name, value in config.items():
-        _flatten(name, value, flat)
-    return flat | {f"inputs.{name}": digest for name, digest in inputs.items()}
+def _differences(path: str, old: Any, new: Any) -> Iterator[Difference]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in old.keys() | new.keys():
+            below = f"{path}.{name}" if path else name
+            if name in old and name in new:
+                yield from _differences(below, old[name], new[name])
+            else:
+                yield below, old.get(name), new.get(name)
+    elif (rows := by_name(old)) and (rows_now := by_name(new)):
+        yield from _differences(path, rows, rows_now)
+        order, order_now = [n for n in rows if n in rows_now], [n for n in rows_now if n in rows]
+        if order != order_now:
+            yield f"the order of {path}", ", ".join(order), ", ".join(order_now)
+    elif type(old) is not type(new) or old != new:  # with their types, since 1 and 1.0 are two identities
+        yield path, old, new
 
 
-def _flatten(path: str, value: Any, into: dict[str, Any]) -> None:
-    if isinstance(value, dict):
-        for name, item in value.items():
-            _flatten(f"{path}.{name}", item, into)
-    elif isinstance(value, list):
-        for i, item in enumerate(value):
-            # Files go by their path, so that one more among them is one difference.
-            _flatten(f"{path}[{item['path'] if isinstance(item, dict) and 'path' in item else i}]", item, into)
-    else:
-        into[path] = value
+def by_name(table: Any) -> dict[str, Any]:
+    """The rows of a table of a readable config by their names, files by their paths; empty for anything else."""
+    if not isinstance(table, list) or not all(isinstance(row, dict) for row in table):
+        return {}
+    named = {_row_name(row, place): row for place, row in enumerate(table)}
+    return named if len(named) == len(table) else {str(place): row for place, row in enumerate(table)}
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[Difference]:
-    # Compared with their types, since 1 and 1.0 are two identities.
-    return [
-        (field, old.get(field), new.get(field))
-        for field in sorted(old.keys() | new.keys())
-        if field not in old or field not in new or (type(old[field]), old[field]) != (type(new[field]), new[field])
-    ]
+def _row_name(row: dict[str, Any], place: int) -> str:
+    name = row.get("path") or row.get("name")
+    if not name and row.get("source"):
+        name = row["source"] + (f"[{row['bucket']}]" if row.get("bucket") else "")  # as overrides address it
+    return str(name or place)

@@ -8,7 +8,6 @@ A reference is a plain folder or file, or an artifact of a store as `k2 lineage`
 where they lie, on disk or an object store, and read a row group at a time; nothing is fetched as a whole.
 """
 
-import difflib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,10 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from k2model.artifacts import MissingArtifact, Store
+from k2model.artifacts.explain import by_name
 from k2model.artifacts.files import Files, LocalFiles, files_at
 from k2model.artifacts.record import ref_of
 from k2model.documents.schema import source_file
-from k2model.errors import K2Error
+from k2model.errors import K2Error, nearest
 
 if TYPE_CHECKING:
     from k2model.tokens import K2Tokenizer
@@ -109,15 +109,12 @@ def _flatten(store: Store, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield from _leaves(item, f"{path}.{name}")
-    elif isinstance(value, list):
-        for position, item in enumerate(value):
-            label = item.get("name") or item.get("source") or position if isinstance(item, dict) else position
-            yield from _leaves(item, f"{path}.{label}")
-    else:
+    """(Dotted field, value) of what a record holds; rows of tables by their names."""
+    inner = value if isinstance(value, dict) else by_name(value)
+    if not inner:
         yield path, value
+    for name, item in inner.items():
+        yield from _leaves(item, f"{path}.{name}")
 
 
 ITEMS = "items"  # the side of evaluation items, by family
@@ -158,9 +155,7 @@ class Holding:
         known = sorted({stem(path) for path in paths})
         wanted = source_file(source)
         if wanted not in known:
-            near = difflib.get_close_matches(wanted, known, n=1, cutoff=0.5)
-            hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}"
-            raise LookingError(f"{self.name} has no source '{source}'; {hint}")
+            raise LookingError(f"{self.name} has no source '{source}'; {nearest(wanted, known)}")
         return [path for path in paths if stem(path) == wanted]
 
     def shard_sources(self, side: str) -> dict[str, dict[str, str]]:

@@ -7,7 +7,6 @@ another.
     package.module:function   a function that Python can import
 """
 
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -19,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from k2model.errors import K2Error
+from k2model.errors import K2Error, nearest
 from k2model.recipe.k2_70b import k2_70b
 from k2model.recipe.laptop import laptop, smoke
 from k2model.recipe.overrides import apply_overrides
@@ -62,9 +61,7 @@ def _made(name: str) -> Recipe:
         module = _from_package(target, name)
         file = str(getattr(module, "__file__", target))
     else:
-        near = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.4)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise UnknownRecipe(f"unknown recipe '{name}' (K2_RECIPE); there are {', '.join(RECIPES)}{hint}. {HOW}")
+        raise UnknownRecipe(f"unknown recipe '{name}' (K2_RECIPE); {nearest(name, RECIPES)}. {HOW}")
     made = _run(_function(module, function, name), name, file)
     if not isinstance(made, Recipe):
         raise UnknownRecipe(f"recipe '{name}' gave {made!r:.80} ({type(made).__name__}), expected a Recipe. {HOW}")

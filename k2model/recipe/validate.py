@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import fields
 
-from k2model.errors import K2Error
+from k2model.errors import K2Error, nearest
 from k2model.recipe.mixture_problems import entries_problem, mixture_problem, short_problem
 from k2model.recipe.mixtures import known_sizes, plan_mixture
 from k2model.recipe.parallelism import layout_problem
@@ -214,7 +214,7 @@ def _check_evaluation(recipe: Recipe) -> None:
     for family in evaluation.families:
         if family not in FAMILIES:
             raise RecipeError(
-                f"evaluation.families names '{family}', which nothing scores; there are {', '.join(FAMILIES)}"
+                f"evaluation.families names '{family}', which nothing scores; {nearest(family, FAMILIES)}"
             )
     if evaluation.items_per_family > corpus.heldout_items:
         raise RecipeError(

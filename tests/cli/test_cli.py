@@ -45,7 +45,7 @@ def test_plan_finds_everything_the_dag_made(store):
 def test_plan_says_what_a_changed_setting_runs_and_why(store):
     changed = ["--store", store, "--set", "phases.sft.optimizer.lr=3e-4"]
     assert [step for step, action in actions(*changed).items() if action == "run"] == [
-        "sft/checkpoint", "sft/export", "sft/scores",
+        "sft/checkpoint", "sft/export", "sft/scores", "report", "release",
     ]  # fmt: skip
     why = {row["step"]: row["why / where"] for row in rows("plan", "smoke", *changed)}
     assert re.fullmatch(r"because phase.optimizer.lr 0\.\d+ -> 0.0003", why["sft/checkpoint"])
@@ -53,7 +53,25 @@ def test_plan_says_what_a_changed_setting_runs_and_why(store):
 
 def test_plan_of_a_changed_mixture_leaves_the_other_phases_alone(store):
     plan = actions("--store", store, "--set", "phases.mid_4.mixture.prose.weight=9")
-    assert {step.split("/")[0] for step, action in plan.items() if action == "run"} == {"corpus_valid", "mid_4", "sft"}
+    assert {step.split("/")[0] for step, action in plan.items() if action == "run"} == {
+        "corpus_valid", "mid_4", "sft", "report", "release",
+    }  # fmt: skip
+
+
+def test_plan_on_another_recipes_store_compares_no_fields(store):
+    why = {row["step"]: row["why / where"] for row in rows("plan", "laptop", "--store", store)}
+    assert re.fullmatch(r"nothing of this recipe is here \(\d+ fields differ from corpus_raw/\w+\)", why["corpus_raw"])
+    assert why["mid_1/sequences"] == "because tokens is made anew"
+    assert why["mid_1/checkpoint"] == "because mid_1/sequences, pretrain/checkpoint are made anew"
+    assert not [reason for reason in why.values() if "->" in reason]
+
+
+def test_plan_of_changed_sources_still_names_what_else_has_changed(store):
+    changed = ["--set", "corpus.seed=9", "--set", "phases.mid_4.mixture.prose.weight=9"]
+    why = {row["step"]: row["why / where"] for row in rows("plan", "smoke", "--store", store, *changed)}
+    assert why["corpus_raw"] == "because corpus.seed 0 -> 9"
+    assert why["mid_3/sequences"] == "because tokens is made anew"
+    assert re.fullmatch(r"because tokens is made anew, mixture\.prose\.weight [\d.]+ -> 9.0", why["mid_4/sequences"])
 
 
 def test_plan_of_an_empty_store_runs_everything(tmp_path):

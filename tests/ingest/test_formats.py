@@ -187,7 +187,7 @@ def test_inputs_are_known_by_content_wherever_they_lie(tmp_path):
         ({"a.jsonl": b"{}", "b.parquet": b"x"}, {}, "more than one format.*Set format"),
         ({"a.csv": b"x"}, {"format": SourceFormat.JSONL}, "format 'jsonl'; the location holds 1 .csv"),
         ({".hidden.jsonl": b"x"}, {}, "there is no file at"),
-        ({"a.jsonl": b'{"text": "x"}\n'}, {"fields": FieldMapping("txt")}, "'txt' not found; a.jsonl has text; did"),
+        ({"a.jsonl": b'{"text": "x"}\n'}, {"fields": FieldMapping("txt")}, "'txt' not found in a.jsonl; did"),
         ({"a.jsonl": b'{"text": "x"}\n'}, {"fields": FieldMapping(licence="lic")}, "fields.licence: column 'lic' not"),
         ({"a.jsonl": b'{"text": "x"}\n'}, {"fields": FieldMapping(messages="chat")}, "fields.messages: column 'chat'"),
         ({"a.jsonl": b"x"}, {"domain": ""}, "domain is empty; name what"),
