@@ -55,12 +55,6 @@ def read_training(store: Store, checkpoint: ArtifactRef) -> Trained:
     )
 
 
-def read_scores(store: Store, scores: ArtifactRef) -> list[dict[str, Any]]:
-    """The rows of `scores.json`. Raises the store's errors."""
-    rows: list[dict[str, Any]] = json.loads((store.fetch(scores) / "scores.json").read_text(encoding="utf-8"))
-    return rows
-
-
 def parameters(model: ModelConfig, phase: PhaseConfig) -> dict[str, str]:
     """Everything of a phase that bears identity, flat: `optimizer.lr`, `mixture.prose`, `model.n_layers`."""
     return {**_flat(phase), **_flat(model, "model.")}
