@@ -16,8 +16,7 @@ from k2model.artifacts.files import files_at
 from k2model.recipe.fields import identity_fields
 from k2model.recipe.schema import MixtureEntry, ModelConfig, PhaseConfig
 from k2model.registry.gates import RegistryError
-from k2model.training.log import METRICS, StepMetrics, parse_row
-from k2model.training.spikes import Intervention, read_interventions
+from k2model.training.log import METRICS, Intervention, StepMetrics, parse_row, read_interventions
 
 STATE = "final/state.json"
 RECORD = "artifact.json"
