@@ -182,13 +182,12 @@ class Parallelism:
 
 
 @dataclass(frozen=True)
-class Cadence:
-    """In steps, unless a name says otherwise. Never bears identity."""
+class CheckpointConfig:
+    """When a phase is saved and what stays, in steps unless a name says otherwise. Never bears identity."""
 
     save_every: int
     keep_last: int = 2  # newest checkpoints kept for resumption
     keep_every: int = 0  # every checkpoint at a multiple of this is kept for good (longitudinal study); 0 = none
-    norms_every: int = 10  # norms of parameters and updates, which cost a pass over both; 0 = never
     save_deadline_seconds: float = 600.0  # how long training waits for a store that does not take a checkpoint
     preemption_seconds: float = 25.0  # from SIGTERM to the last checkpoint's end
 
@@ -234,7 +233,8 @@ class PhaseConfig:
     spikes: SpikePolicy = SpikePolicy()
     seed: int = 0
     parallelism: Parallelism = hardware(Parallelism())
-    cadence: Cadence = hardware(Cadence(save_every=100))
+    checkpoints: CheckpointConfig = hardware(CheckpointConfig(save_every=100))
+    norms_every: int = hardware(10)  # steps; norms of parameters and updates cost a pass over both; 0 = never
 
     @property
     def tokens_per_step(self) -> int:

@@ -49,7 +49,7 @@ class Attempt:
         self.store, self.identity, self.model, self.phase = store, identity, model, phase
         self.sequences, self.world, self.lease = sequences, world, lease
         self.files: Files = files_at(store.location(identity))
-        self.saver = Saver(self.files, world, phase.cadence, self._guard, self._publish_log)
+        self.saver = Saver(self.files, world, phase.checkpoints, self._guard, self._publish_log)
         self.preemption = Preemption()
         self.interventions: list[Intervention] = []
         self.log: MetricsLog | None = None
@@ -176,7 +176,7 @@ class Attempt:
         self.saver.begin(step_folder(done), self.engine.state, self._progress(done))
 
     def save_before_end(self, done: int) -> None:
-        seconds = self.phase.cadence.preemption_seconds
+        seconds = self.phase.checkpoints.preemption_seconds
         self.saver.save(step_folder(done), self.engine.state, self._progress(done), deadline=seconds)
 
     def _guard(self) -> None:
@@ -213,7 +213,7 @@ class Attempt:
         assert self.log is not None
         entries = [*describe_checkpoint(self.files, FINAL), *self.log.close()]
         made = self.store.adopt(self.identity, Manifest(tuple(entries)), self._stats(parent), self.began)
-        keep_for_good_only(self.files, self.phase.cadence)
+        keep_for_good_only(self.files, self.phase.checkpoints)
         return made
 
     def _stats(self, parent: ArtifactRef | None) -> dict[str, float]:

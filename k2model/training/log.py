@@ -119,7 +119,7 @@ class TrainingFacts:
             kind=phase.kind.value,
             steps=phase.steps,
             tokens_per_step=phase.tokens_per_step,
-            save_every=phase.cadence.save_every,
+            save_every=phase.checkpoints.save_every,
             parameters=count_parameters(model),
             workers=layout.world.size,
             tensor=layout.tensor.size,

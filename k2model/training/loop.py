@@ -175,7 +175,7 @@ class TrainingLoop:
 
     def _stop_or_save(self, step: int, heard: Heard) -> None:
         """Nothing is saved while a spike is open: nobody knows yet whether its steps will stand."""
-        every = self.phase.cadence.save_every
+        every = self.phase.checkpoints.save_every
         if heard.stop:
             if not self.watch.open:
                 self.keeper.save_before_end(step)
@@ -190,7 +190,7 @@ class TrainingLoop:
     def _take(self, step: int, batch: Batch, heard: Heard) -> None:
         phase = self.phase
         lr = learning_rate(step, phase.steps, phase.optimizer.lr, phase.schedule)
-        every = phase.cadence.norms_every
+        every = phase.norms_every
         outcome = self.engine.step(
             batch, lr, heard.targets, len(self.sequences.sources), with_norms=bool(every) and (step + 1) % every == 0
         )

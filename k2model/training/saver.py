@@ -24,7 +24,7 @@ import torch.distributed as dist
 
 from k2model.artifacts import ArtifactError, FileEntry, StoreWriteError
 from k2model.artifacts.files import Files
-from k2model.recipe.schema import Cadence
+from k2model.recipe.schema import CheckpointConfig
 from k2model.training.background import Background, Stage, say
 from k2model.training.checkpoint import (
     FINAL,
@@ -84,10 +84,10 @@ class Saver:
     """
 
     def __init__(
-        self, files: Files, world: World, cadence: Cadence,
+        self, files: Files, world: World, config: CheckpointConfig,
         guard: Callable[[], None] = lambda: None, published: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
-        self.files, self.world, self.cadence = files, world, cadence
+        self.files, self.world, self.config = files, world, config
         self.guard, self.published = guard, published
         self.rollback_before: int | None = None
         self._save: _Save | None = None
@@ -115,7 +115,7 @@ class Saver:
     def begin(self, folder: str, state: State, progress: Progress, deadline: float | None = None) -> None:
         """Copy `state` and start writing it to `folder`. Collective.
 
-        `deadline`: seconds to wait for a save in flight, by default the cadence's.
+        `deadline`: seconds to wait for a save in flight, by default the configured one.
         Raises StoreWriteError on all workers when that one may not be dropped and does not succeed.
         """
         self._settle(self._seconds(deadline), must=False)
@@ -130,7 +130,7 @@ class Saver:
             return write_file(self.files, path, image.data)
 
         self._user = Background(f"writing {self.files.uri}/{path}", write, lambda: self.files.remove(path))
-        kept = folder == FINAL or is_kept_for_good(progress.step, self.cadence)
+        kept = folder == FINAL or is_kept_for_good(progress.step, self.config)
         self._save = _Save(folder, progress, kept, self._user)
 
     def save(self, folder: str, state: State, progress: Progress, deadline: float | None = None) -> None:
@@ -221,7 +221,7 @@ class Saver:
         publish(self.files, save.folder, shards, save.progress)
         self.published()
         try:
-            prune(self.files, self.cadence, self.rollback_before)
+            prune(self.files, self.config, self.rollback_before)
         except (ArtifactError, OSError) as error:  # the checkpoint is there; the next one prunes again
             say(f"older checkpoints of {self.files.uri} could not be removed: {error}")
 
@@ -229,7 +229,7 @@ class Saver:
         """Wait until no save is in flight: it is published, or dropped where it may be, or training ends."""
         if self._save is None:
             return
-        last_chance = self._failures + 1 >= max(self.cadence.keep_last, 1)
+        last_chance = self._failures + 1 >= max(self.config.keep_last, 1)
         must = must or self._save.kept or last_chance
         ends, pause = time.monotonic() + seconds, _FIRST_LOOK
         while self._save is not None:
@@ -262,7 +262,7 @@ class Saver:
         self.close()
         raise StoreWriteError(
             f"checkpoint {save.folder} of {self.files.uri} could not be written within {seconds:g} s and may not "
-            f"be dropped ({self._failures} saves before it failed, cadence.keep_last={self.cadence.keep_last}): "
+            f"be dropped ({self._failures} saves before it failed, checkpoints.keep_last={self.config.keep_last}): "
             f"{trouble}. The checkpoints before it are whole: run again to go on from the newest one"
         )
 
@@ -292,7 +292,7 @@ class Saver:
         return [int(total) for total in totals]
 
     def _seconds(self, deadline: float | None) -> float:
-        return self.cadence.save_deadline_seconds if deadline is None else deadline
+        return self.config.save_deadline_seconds if deadline is None else deadline
 
     def _image_for(self, pieces: Sequence[Piece]) -> ShardImage:
         """Memory for the snapshot: the same one every time, unless a write that was given up still reads it."""

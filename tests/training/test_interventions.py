@@ -16,7 +16,7 @@ BASE: dict[str, Any] = {
     "steps": STEPS,
     "global_batch": 8,
     "precision": "fp32",
-    "cadence": {"save_every": 8},
+    "checkpoints": {"save_every": 8},
     "spikes": {"window": 16, "threshold": 6.0, "narrow": 3, "margin": 1, "max_rollbacks": 2},
 }
 NARROW, WIDE = (41, 42), (41, 48)

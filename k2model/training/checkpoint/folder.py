@@ -27,7 +27,7 @@ from torch import Tensor
 from k2model.artifacts import CorruptArtifact, FileEntry, Manifest, MissingArtifact, read_manifest
 from k2model.artifacts.files import Files, LocalFiles
 from k2model.artifacts.manifest import MANIFEST, check_hash, check_listing, hash_stored, remedy
-from k2model.recipe.schema import Cadence
+from k2model.recipe.schema import CheckpointConfig
 from k2model.training.checkpoint.shard import MODEL, SUFFIX, StoredPiece, read_header
 from k2model.training.checkpoint.tensors import NamedTensors, StoredTensors
 from k2model.training.world import World
@@ -204,16 +204,16 @@ def list_checkpoints(files: Files) -> list[tuple[int, str]]:
     return sorted((step_of(folder), folder) for folder, complete in _folders(files).items() if complete)
 
 
-def is_kept_for_good(step: int, cadence: Cadence) -> bool:
-    return cadence.keep_every > 0 and step % cadence.keep_every == 0
+def is_kept_for_good(step: int, config: CheckpointConfig) -> bool:
+    return config.keep_every > 0 and step % config.keep_every == 0
 
 
-def prune(files: Files, cadence: Cadence, rollback_before: int | None = None) -> None:
+def prune(files: Files, config: CheckpointConfig, rollback_before: int | None = None) -> None:
     """Remove the checkpoints that are neither among the newest, nor kept for good, nor the newest one of step
     `rollback_before` or less; with them what unfinished saves have left behind."""
     complete = list_checkpoints(files)
     steps = [step for step, _ in complete]
-    kept = set(steps[-max(cadence.keep_last, 1) :]) | {step for step in steps if is_kept_for_good(step, cadence)}
+    kept = set(steps[-max(config.keep_last, 1) :]) | {step for step in steps if is_kept_for_good(step, config)}
     if rollback_before is not None:
         kept |= set([step for step in steps if step <= rollback_before][-1:])
     newest = steps[-1] if steps else 0
@@ -222,10 +222,10 @@ def prune(files: Files, cadence: Cadence, rollback_before: int | None = None) ->
             remove_checkpoint(files, folder)
 
 
-def keep_for_good_only(files: Files, cadence: Cadence) -> None:
+def keep_for_good_only(files: Files, config: CheckpointConfig) -> None:
     """What stays beside `final/` once it stands by itself."""
     for folder, complete in _folders(files).items():
-        if not (complete and is_kept_for_good(step_of(folder), cadence)):
+        if not (complete and is_kept_for_good(step_of(folder), config)):
             remove_checkpoint(files, folder)
 
 
