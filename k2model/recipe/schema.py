@@ -197,15 +197,15 @@ class SpikePolicy:
     """What to do about a loss that jumps: its width decides, not its height (K2-V2 report).
 
     A step is an outlier when its loss lies more than `threshold` robust standard deviations (1.4826 x median
-    absolute deviation) above the median of the last `window` ordinary steps. Up to `narrow` outliers in a row
-    are ridden out. More, or a loss or gradient norm that is not a number, roll training back to a checkpoint
+    absolute deviation) above the median of the last `window` ordinary steps. Up to `tolerated` outliers in a
+    row are ridden out. More, or a loss or gradient norm that is not a number, roll training back to a checkpoint
     before the spike and skip the spike's steps and `margin` steps before them, at most `max_rollbacks` times in
     a phase. K2's own window and threshold are not public.
     """
 
     window: int = 128
     threshold: float = 8.0
-    narrow: int = 10
+    tolerated: int = 10  # steps in a row
     margin: int = 2  # the batch that set a spike off shows in the losses that follow it
     max_rollbacks: int = 3
 

@@ -290,7 +290,7 @@ def _check_checkpoints(phase: PhaseConfig, where: str) -> None:
         )
     if phase.norms_every < 0:
         raise RecipeError(f"{where}.norms_every={phase.norms_every} must be at least 0")
-    for name, least in (("window", 8), ("narrow", 0), ("margin", 0), ("max_rollbacks", 0)):
+    for name, least in (("window", 8), ("tolerated", 0), ("margin", 0), ("max_rollbacks", 0)):
         if getattr(spikes, name) < least:
             raise RecipeError(f"{where}.spikes.{name}={getattr(spikes, name)} must be at least {least}")
     if not (spikes.threshold > 0 and math.isfinite(spikes.threshold)):

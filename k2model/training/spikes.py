@@ -66,7 +66,7 @@ class SpikeWatch:
             self._ordinary.append(row.loss)
             return None
         self._open.append(row)
-        if len(self._open) <= self.policy.narrow:
+        if len(self._open) <= self.policy.tolerated:
             return None
         return self._spike(
             f"the losses of {len(self._open)} steps in a row lay more than {self.policy.threshold:g} robust deviations "
