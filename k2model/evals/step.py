@@ -120,11 +120,13 @@ class _Work:
     def run(self) -> ArtifactRef:
         """Finds the scores or measures them, together with the other workers of this job."""
         with joined_workers() as world:
-            found = world.agree(lambda: self.store.find(self.identity))
+            found = world.broadcast(lambda: self.store.find(self.identity))
             if found is not None:
                 return found
             outcomes = self.measure(world)
-            return world.agree(lambda: self.store.build(self.identity, lambda folder: write_outcomes(folder, outcomes)))
+            return world.broadcast(
+                lambda: self.store.build(self.identity, lambda folder: write_outcomes(folder, outcomes))
+            )
 
     def measure(self, world: World) -> list[Outcome]:
         """The outcomes of all groups in their order, on every worker; a worker's error reaches all."""
@@ -142,7 +144,7 @@ class _Work:
                 _log.debug("%s: measured %s", self.phase.name, groups[index].name)
             return measured
 
-        everything = {i: outcome for part in world.together(measure_share) for i, outcome in part.items()}
+        everything = {i: outcome for part in world.all_gather(measure_share) for i, outcome in part.items()}
         return [everything[index] for index in range(len(groups))]
 
 

@@ -62,22 +62,22 @@ class Attempt:
         with self.preemption.watched():
             found = newest_checkpoint(self.files, self.identity.key, self.world)
             self.interventions = [Intervention(**record) for record in found.progress.interventions] if found else []
-            self.peak = sum(self.world.together(lambda: measured_peak(self.phase.precision)))
+            self.peak = sum(self.world.all_gather(lambda: measured_peak(self.phase.precision)))
             try:
                 while (spike := self._train_from(found, parent)) is not None:
                     found = self._go_back(spike)
             finally:
                 self.saver.close()
-        return self.world.agree(lambda: self._adopt(parent))
+        return self.world.broadcast(lambda: self._adopt(parent))
 
     def _train_from(self, found: Checkpoint | None, parent: ArtifactRef | None) -> Spike | None:
         """Take the steps behind `found`, or all of them, and write `final/`; or the spike that has to be undone."""
         start = found.progress.step if found is not None else 0
         facts = TrainingFacts.of(self.model, self.phase, self.layout, self.peak, self.interventions)
-        self.log = self.world.first_does(lambda: MetricsLog(self.files, start, facts))
+        self.log = self.world.on_rank_0(lambda: MetricsLog(self.files, start, facts))
         if found is not None and start == self.phase.steps:
             return None
-        self.line = self.world.first_does(lambda: ProgressLine(facts, start))
+        self.line = self.world.on_rank_0(lambda: ProgressLine(facts, start))
         self.saver.discard_after(start)  # what is newer is damaged, unfinished or taken back
         state = self._state_of(found) if found is not None else self._parent_state(parent)
         self.engine = Engine(self.model, self.phase, self.layout, state)
@@ -148,7 +148,7 @@ class Attempt:
             check_hash(files.uri, entry, hash_stored(files, entry.path))
             return files.at(FINAL)
 
-        checkpoint = read_checkpoint(self.world.agree(look_up), self.world)
+        checkpoint = read_checkpoint(self.world.broadcast(look_up), self.world)
         progress = checkpoint.progress
         if progress.phase != self.phase.parent:
             raise CheckpointMismatch(
@@ -163,8 +163,8 @@ class Attempt:
     def report(self) -> list[int]:
         return self.saver.report()
 
-    def hear(self, totals: list[int]) -> None:
-        self.saver.hear(totals)
+    def act_on(self, totals: list[int]) -> None:
+        self.saver.act_on(totals)
 
     def add(self, row: StepMetrics) -> None:
         if self.log is not None and self.line is not None:

@@ -101,7 +101,7 @@ def _train(
                 found = store.find(identity)
             return found
 
-        if (found := world.agree(find_or_lease)) is not None:
+        if (found := world.broadcast(find_or_lease)) is not None:
             return found
         from k2model.training.attempt import Attempt
 

@@ -1,4 +1,4 @@
-"""The workers of a job: who am I, join the others, agree with them.
+"""The workers of a job: which rank this process has, the process group, small messages between ranks.
 
 Reads the variables torch-elastic sets; without them the process is a world of its own. CPU workers
 talk over gloo. Which machine a worker runs on and how it is started is left to the task.
@@ -22,6 +22,8 @@ _groups = itertools.count()  # workers form their groups in one order, so they c
 
 @dataclass(frozen=True)
 class World:
+    """This process among the workers of a job; alone, rank 0 of 1."""
+
     rank: int = 0
     size: int = 1
     local_rank: int = 0
@@ -69,16 +71,16 @@ class World:
             if joining:
                 comm.destroy_process_group()
 
-    def agree(self, decide: Callable[[], T]) -> T:
-        """Rank 0 decides, everyone gets its answer, or its exception."""
+    def broadcast(self, work: Callable[[], T]) -> T:
+        """Rank 0's result of `work` on every rank, or its exception. Collective; `work` runs on rank 0 alone."""
         if self.size == 1:
-            return decide()
+            return work()
         import torch.distributed as dist
 
         message: list[object] = [None, None]
         if self.first:
             try:
-                message[0] = decide()
+                message[0] = work()
             except Exception as error:
                 message[1] = error
         dist.broadcast_object_list(message, src=0)
@@ -86,14 +88,14 @@ class World:
             raise message[1]
         return message[0]  # type: ignore[return-value]
 
-    def first_does(self, work: Callable[[], T]) -> T | None:
-        """Rank 0 does it and keeps the result, which need not travel; an exception reaches everyone."""
+    def on_rank_0(self, work: Callable[[], T]) -> T | None:
+        """Run `work` on rank 0, which keeps the result (None on the others); its exception reaches all. Collective."""
         kept: list[T] = []
-        self.agree(lambda: kept.append(work()))
+        self.broadcast(lambda: kept.append(work()))
         return kept[0] if kept else None
 
-    def together(self, work: Callable[[], T]) -> list[T]:
-        """Every worker's result of `work`, in rank order, on every worker; the first exception of any on all."""
+    def all_gather(self, work: Callable[[], T]) -> list[T]:
+        """Every rank's result of `work`, in rank order, on every rank; the first exception of any on all. Collective."""
         if self.size == 1:
             return [work()]
         import torch.distributed as dist

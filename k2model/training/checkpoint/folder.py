@@ -95,7 +95,7 @@ def read_checkpoint(files: Files, world: World = World()) -> Checkpoint:  # noqa
 
     Raises CorruptArtifact or MissingArtifact on every worker, naming the file that is missing or damaged.
     """
-    manifest, progress = world.agree(lambda: _read_progress(files))
+    manifest, progress = world.broadcast(lambda: _read_progress(files))
     return _verified(files, manifest, progress, world)
 
 
@@ -106,12 +106,12 @@ def newest_checkpoint(files: Files, identity: str, world: World, before: int | N
     Raises ArtifactError when the store cannot be read: that says nothing about the checkpoints in it.
     """
     limit = sys.maxsize if before is None else before
-    for folder in world.agree(lambda: _newest_first(files)):
+    for folder in world.broadcast(lambda: _newest_first(files)):
         if folder != FINAL and step_of(folder) > limit:
             continue
         at = files.at(folder)
         try:
-            manifest, progress = world.agree(lambda at=at: _read_progress(at))  # type: ignore[misc]
+            manifest, progress = world.broadcast(lambda at=at: _read_progress(at))  # type: ignore[misc]
             if progress.identity != identity:
                 _say(world, f"{at.uri} is of another run ({progress.identity}), ignored")
             elif progress.step <= limit:
@@ -172,7 +172,7 @@ def _verified(files: Files, manifest: Manifest, progress: Progress, world: World
             pieces += read_header(files, entry.path, entry.size)
         return pieces
 
-    shares = world.together(verify_share)
+    shares = world.all_gather(verify_share)
     tensors = StoredTensors(files, (piece for share in shares for piece in share))
     return Checkpoint(progress, tensors, files.uri)
 
