@@ -28,7 +28,7 @@ from k2model.training.checkpoint import (
 )
 from k2model.training.engine import Engine
 from k2model.training.layout import Layout
-from k2model.training.log import Intervention, MetricsLog, StepMetrics, TrainingFacts
+from k2model.training.log import Intervention, MetricsLog, StepMetrics, TrainingRun
 from k2model.training.loop import Preemption, TrainingLoop
 from k2model.training.progress import ProgressLine, measured_peak
 from k2model.training.saver import Saver
@@ -73,11 +73,11 @@ class Attempt:
     def _train_from(self, found: Checkpoint | None, parent: ArtifactRef | None) -> Spike | None:
         """Take the steps behind `found`, or all of them, and write `final/`; or the spike that has to be undone."""
         start = found.progress.step if found is not None else 0
-        facts = TrainingFacts.of(self.model, self.phase, self.layout, self.peak, self.interventions)
-        self.log = self.world.on_rank_0(lambda: MetricsLog(self.files, start, facts))
+        run = TrainingRun.of(self.model, self.phase, self.layout, self.peak, self.interventions)
+        self.log = self.world.on_rank_0(lambda: MetricsLog(self.files, start, run))
         if found is not None and start == self.phase.steps:
             return None
-        self.line = self.world.on_rank_0(lambda: ProgressLine(facts, start))
+        self.line = self.world.on_rank_0(lambda: ProgressLine(run, start))
         self.saver.discard_after(start)  # what is newer is damaged, unfinished or taken back
         state = self._state_of(found) if found is not None else self._parent_state(parent)
         self.engine = Engine(self.model, self.phase, self.layout, state)

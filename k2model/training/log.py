@@ -1,14 +1,9 @@
-"""What an attempt at a phase says of itself as it starts: how much there is to do, on what, and what was undone.
+"""What a training leaves beside its checkpoints: the record of the run, a row per step, and what was undone.
 
-Rank 0 writes it beside the training log (`attachments/training.json`) at the start of every attempt, after a
-rollback too, so that whoever watches a training needs neither its recipe nor its machine. What changes from
-step to step is in the log.
-
-The training log: one JSON line per step, in a file that survives a kill and never repeats a step.
-
-Rank 0 keeps it, with the facts of its attempt beside it. On a local store it is the artifact's own
-`attachments/metrics.jsonl`, else a file on this machine that goes to the store with each checkpoint.
-Plots and trackers read it elsewhere.
+Rank 0 keeps both files. `attachments/training.json` is written at the start of every attempt, after a rollback too,
+so that whoever watches a training needs neither its recipe nor its machine. `attachments/metrics.jsonl` survives a
+kill and never repeats a step: on a local store it is the artifact's own, else a file on this machine that goes to the
+store with each checkpoint.
 """
 
 import hashlib
@@ -28,7 +23,7 @@ from k2model.recipe.schema import ModelConfig, PhaseConfig
 if TYPE_CHECKING:
     from k2model.training.layout import Layout
 
-TRAINING = "attachments/training.json"
+METRICS, TRAINING = "attachments/metrics.jsonl", "attachments/training.json"
 
 
 @dataclass(frozen=True)
@@ -82,10 +77,12 @@ def read_interventions(state: bytes | str) -> list[Intervention]:
 
 
 @dataclass(frozen=True)
-class TrainingFacts:
-    """`workers` = `tensor` x `context` x `data`; `peak`: matrix-product FLOP/s of all workers together, as
-    measured;
-    `started`: of this attempt, seconds since the epoch; `interventions`: records of `Intervention`."""
+class TrainingRun:
+    """The record of an attempt at a phase.
+
+    `workers` = `tensor` x `context` x `data`; `peak`: FLOP/s in matrix products of all workers together, as measured;
+    `started`: of this attempt, seconds since the epoch; `interventions`: records of `Intervention`.
+    """
 
     phase: str
     kind: str
@@ -108,7 +105,7 @@ class TrainingFacts:
     def of(
         cls, model: ModelConfig, phase: PhaseConfig, layout: "Layout", peak: float,
         interventions: Sequence[Intervention],
-    ) -> "TrainingFacts":  # fmt: skip
+    ) -> "TrainingRun":  # fmt: skip
         """Of an attempt that starts at this moment on this worker's device."""
         import torch
 
@@ -137,17 +134,14 @@ class TrainingFacts:
         return (json.dumps(asdict(self), indent=1) + "\n").encode()
 
 
-def read_facts(files: Files) -> TrainingFacts | None:
+def read_run(files: Files) -> TrainingRun | None:
     """Of the artifact that `files` is at; None where an attempt has not come that far or wrote another format."""
     try:
         content = json.loads(files.read(TRAINING))
-        known = {entry.name for entry in fields(TrainingFacts)}
-        return TrainingFacts(**{name: value for name, value in content.items() if name in known})
+        known = {entry.name for entry in fields(TrainingRun)}
+        return TrainingRun(**{name: value for name, value in content.items() if name in known})
     except (FileNotFoundError, ValueError, TypeError, AttributeError):
         return None
-
-
-METRICS = "attachments/metrics.jsonl"
 
 
 @dataclass(frozen=True)
@@ -188,14 +182,14 @@ def rows_until_cut(lines: Iterable[str]) -> list[StepMetrics]:
 
 
 class MetricsLog:
-    """Append-only rows of one artifact, kept up to `start` completed steps of earlier attempts.
+    """Append-only rows of one artifact; of earlier attempts those of steps below `start` are kept.
 
-    `facts` of this attempt go to the store at once.
+    The record of the `run` goes to the store at once. Raises StoreWriteError when it does not take it.
     """
 
-    def __init__(self, files: Files, start: int, facts: TrainingFacts) -> None:
+    def __init__(self, files: Files, start: int, run: TrainingRun) -> None:
         self._files = files
-        self._facts = facts.to_json()
+        self._run = run.to_json()
         self._local = isinstance(files, LocalFiles)
         root = Path(files.uri) if self._local else Path(tempfile.mkdtemp(prefix="k2-metrics-"))
         self.root, self.path = root, root / METRICS
@@ -207,7 +201,7 @@ class MetricsLog:
             os.replace(partial, self.path)
             self._file = self.path.open("a", buffering=1)  # a line at a time: a kill loses at most one
 
-        files.write(TRAINING, self._facts)
+        files.write(TRAINING, self._run)
 
     def _earlier(self) -> list[StepMetrics]:
         try:
@@ -230,8 +224,8 @@ class MetricsLog:
         """Publish, and describe both files for the artifact's manifest."""
         self._file.close()
         self.publish()
-        facts = FileEntry(TRAINING, len(self._facts), hashlib.sha256(self._facts).hexdigest())
-        return [describe_file(self.root, METRICS), facts]
+        run = FileEntry(TRAINING, len(self._run), hashlib.sha256(self._run).hexdigest())
+        return [describe_file(self.root, METRICS), run]
 
 
 def _line(row: StepMetrics) -> str:

@@ -18,7 +18,7 @@ from statistics import fmean
 
 from k2model.model import count_parameters
 from k2model.recipe.schema import ModelConfig, Precision
-from k2model.training.log import Intervention, StepMetrics, TrainingFacts
+from k2model.training.log import Intervention, StepMetrics, TrainingRun
 from k2model.units import readable_seconds
 
 SIZE = {"cpu": 1024, "cuda": 8192}  # of square matrices: well inside a CPU's cache, large enough to fill a GPU
@@ -64,14 +64,14 @@ WINDOW = 50  # steps the shown numbers are means of
 BAR = "{desc}: |{bar:20}| step {n_fmt}/{total_fmt}{postfix}"
 
 
-def steps_ahead(facts: TrainingFacts, done: int) -> int:
+def steps_ahead(run: TrainingRun, done: int) -> int:
     """How many of the steps from `done` on will be taken: those an intervention leaves out are not."""
     left_out = {
         step
-        for record in facts.interventions
-        for step in range(max(record["first_step"], done), min(record["last_step"] + 1, facts.steps))
+        for record in run.interventions
+        for step in range(max(record["first_step"], done), min(record["last_step"] + 1, run.steps))
     }
-    return facts.steps - done - len(left_out)
+    return run.steps - done - len(left_out)
 
 
 def mean_loss(rows: Sequence[StepMetrics]) -> float:
@@ -79,9 +79,9 @@ def mean_loss(rows: Sequence[StepMetrics]) -> float:
     return fmean(row.loss for row in rows)
 
 
-def tokens_per_second(facts: TrainingFacts, rows: Sequence[StepMetrics]) -> float:
+def tokens_per_second(run: TrainingRun, rows: Sequence[StepMetrics]) -> float:
     """Over all of `rows`."""
-    return facts.tokens_per_step * len(rows) / sum(row.seconds for row in rows)
+    return run.tokens_per_step * len(rows) / sum(row.seconds for row in rows)
 
 
 def mean_mfu(rows: Sequence[StepMetrics]) -> float:
@@ -92,12 +92,12 @@ def mean_mfu(rows: Sequence[StepMetrics]) -> float:
 class ProgressLine:
     """On stderr, from rank 0 alone; of one attempt, which starts behind `start` steps."""
 
-    def __init__(self, facts: TrainingFacts, start: int) -> None:
-        self.facts, self.phase, self.steps = facts, facts.phase, facts.steps
+    def __init__(self, run: TrainingRun, start: int) -> None:
+        self.run, self.phase, self.steps = run, run.phase, run.steps
         self.began = time.perf_counter()
         self.taken = 0
         self.recent: deque[StepMetrics] = deque(maxlen=WINDOW)
-        self.ahead = steps_ahead(facts, start)
+        self.ahead = steps_ahead(run, start)
         self.shown = start
         self.bar = None
         if sys.stderr.isatty():
@@ -132,7 +132,7 @@ class ProgressLine:
         shown = [
             f"loss {mean_loss(rows):.3f}",
             f"lr {rows[-1].lr:.2e}",
-            f"{tokens_per_second(self.facts, rows):,.0f} tokens/s",
+            f"{tokens_per_second(self.run, rows):,.0f} tokens/s",
             f"MFU {mean_mfu(rows):.0%}",
         ]
         if self.taken < self.ahead:

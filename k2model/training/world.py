@@ -95,7 +95,7 @@ class World:
         return kept[0] if kept else None
 
     def all_gather(self, work: Callable[[], T]) -> list[T]:
-        """Every rank's result of `work`, in rank order, on every rank; the first exception of any on all. Collective."""
+        """Every rank's result of `work`, in rank order, on every rank, or the first exception of any. Collective."""
         if self.size == 1:
             return [work()]
         import torch.distributed as dist
