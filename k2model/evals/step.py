@@ -1,12 +1,6 @@
-"""The workers of an evaluation job, joined over gloo for as long as they measure.
+"""The evaluation step: every worker measures its share of the score groups, rank 0 writes them down.
 
-Roles and agreement are those of `k2model.training.world`; joining is not, since that loads DeepSpeed.
-The group is taken down again: a process that ends with gloo's threads alive may abort.
-
-The evaluation step: every worker measures its share of the score groups, rank 0 writes them down.
-
-Scores do not depend on the number of workers. Which numbers count as good enough is the gates'
-business, not this module's.
+Scores do not depend on the number of workers. Which numbers count as good enough is the gates' business.
 """
 
 import contextlib
@@ -27,12 +21,17 @@ from k2model.training.failures import prefixed_stderr, reported
 from k2model.training.world import World
 from k2model.versions import STEP_VERSIONS
 
+_log = logging.getLogger(__name__)
 _GROUPS = itertools.count()
 
 
 @contextlib.contextmanager
 def joined_workers() -> Iterator[World]:
-    """The world of this job, with a process group inside the block when it has several workers."""
+    """The world of this job, with a gloo process group inside the block when it has several workers.
+
+    Not `World.joined`, which loads DeepSpeed. The group is taken down again: a process that ends with gloo's threads
+    alive may abort.
+    """
     import torch
     import torch.distributed as dist
     from torch.distributed.rendezvous import rendezvous
@@ -52,9 +51,6 @@ def joined_workers() -> Iterator[World]:
             yield world
     finally:
         dist.destroy_process_group()
-
-
-_log = logging.getLogger(__name__)
 
 
 def scores_step(
@@ -88,6 +84,8 @@ def scores_step(
 
 @dataclass(frozen=True)
 class Parent:
+    """The model a phase started from, where its RoPE theta was another one."""
+
     rope_theta: float
     export: ArtifactRef
 
@@ -135,12 +133,12 @@ class _Work:
         folders = {name: self.store.fetch(ref) for name, ref in self.inputs.items()}
         extended_to = self.phase.sequence_length if self.parent else None
         groups = groups_of(self.phase.kind, self.config, self.lengths, heldout_domains(folders["tokens"]), extended_to)
-        subjects = _Subjects(self, folders)
+        models = _Models(self, folders)
 
         def measure_share() -> dict[int, Outcome]:
             measured = {}
             for index in share(groups, world.size)[world.rank]:
-                measured[index] = groups[index].run(subjects.of(groups[index].model))
+                measured[index] = groups[index].run(models.of(groups[index].model))
                 _log.debug("%s: measured %s", self.phase.name, groups[index].name)
             return measured
 
@@ -148,8 +146,8 @@ class _Work:
         return [everything[index] for index in range(len(groups))]
 
 
-class _Subjects:
-    """The models under test, loaded once each."""
+class _Models:
+    """The models under evaluation, loaded once each."""
 
     def __init__(self, work: _Work, folders: dict[str, Path]) -> None:
         self.work, self.folders = work, folders
@@ -161,8 +159,8 @@ class _Subjects:
         return self.loaded[kind]
 
     def _load(self, kind: str) -> Any:
+        from k2model.evals.generation import EvaluatedModel
         from k2model.evals.groups import OWN, RAISED
-        from k2model.evals.subject import Subject
         from k2model.export import load_exported
         from k2model.tokens import K2Tokenizer
 
@@ -170,13 +168,13 @@ class _Subjects:
             theta = self.work.phase.rope_theta if kind == RAISED else self.work.parent.rope_theta  # type: ignore[union-attr]
             model = load_exported(self.folders["parent_export"], theta, self._positions())
             return replace(self.of(OWN), model=model)
-        return Subject(
+        return EvaluatedModel(
             phase=self.work.phase.name,
             window=self.work.phase.sequence_length,
             config=self.work.config,
             corpus=self.folders["corpus"],
             tokens=self.folders["tokens"],
-            words=K2Tokenizer.load(self.folders["tokenizer"]),
+            tokenizer=K2Tokenizer.load(self.folders["tokenizer"]),
             model=load_exported(self.folders["export"], max_positions=self._positions()),
         )
 
