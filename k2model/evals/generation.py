@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from k2model.errors import EvaluationError
-from k2model.model.cache import KVCache
+from k2model.model.attention import KVCache
 from k2model.model.transformer import K2Model
 from k2model.recipe.schema import EvaluationConfig
 from k2model.tokens import K2Tokenizer

@@ -24,7 +24,7 @@ from k2model.documents.markup import joined, plain_prompt
 from k2model.errors import EvaluationError
 from k2model.evals.generation import EvaluatedModel, matrix_products, padded
 from k2model.evals.scores import Outcome, Sample, accuracy, loss
-from k2model.model.cache import KVCache
+from k2model.model.attention import KVCache
 from k2model.model.loss import IGNORED
 from k2model.model.transformer import K2Model
 from k2model.tokens.shards import open_shard

@@ -1,4 +1,4 @@
-"""The K2 transformer: architecture, loss, counts and its Hugging Face form.
+"""The K2 transformer: architecture, attention, loss, how it is cut over workers, and its counts.
 
 Counts are plain formulas and import at once; whatever needs torch is loaded when first named.
 """
@@ -6,11 +6,16 @@ Counts are plain formulas and import at once; whatever needs torch is loaded whe
 from importlib import import_module
 from typing import Any
 
-from k2model.model.counts import count_non_embedding_parameters, count_parameters, training_flops_per_token
+from k2model.model.counts import (
+    count_non_embedding_parameters,
+    count_parameters,
+    training_flops,
+    training_flops_per_token,
+)
 
 _LAZY = {
     "K2Model": "k2model.model.transformer",
-    "KVCache": "k2model.model.cache",
+    "KVCache": "k2model.model.attention",
     "shifted_targets": "k2model.model.loss",
 }
 
@@ -20,6 +25,7 @@ __all__ = [
     "count_non_embedding_parameters",
     "count_parameters",
     "shifted_targets",
+    "training_flops",
     "training_flops_per_token",
 ]
 

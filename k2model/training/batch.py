@@ -25,6 +25,8 @@ from k2model.tokens import PackedSequences
 from k2model.training.layout import Layout
 from k2model.training.world import World
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -65,9 +67,6 @@ def _attended(document_BR: Tensor) -> int:
     numbers_BR = torch.where(document_BR >= 0, document_BR, length) + torch.arange(rows)[:, None] * (length + 1)
     lengths = torch.bincount(numbers_BR.flatten(), minlength=rows * (length + 1)).view(rows, length + 1)[:, :length]
     return int(lengths.square().sum())
-
-
-T = TypeVar("T")
 
 
 def read_ahead(read: Callable[[int], T], steps: Iterable[int], threads: int) -> Generator[tuple[int, T], None, None]:

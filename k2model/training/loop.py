@@ -21,12 +21,12 @@ from types import FrameType
 from typing import Protocol
 
 from k2model.errors import Preempted
+from k2model.model import training_flops
 from k2model.recipe.schema import ModelConfig, PhaseConfig, ScheduleConfig, ScheduleShape
 from k2model.tokens import PackedSequences
 from k2model.training.batch import Batch, StepAllReduce, StepTotals, read_ahead, read_batch
 from k2model.training.engine import Engine, StepOutcome
 from k2model.training.log import Intervention, StepMetrics
-from k2model.training.progress import step_flops
 from k2model.training.spikes import RolledBack, SpikeWatch
 
 
@@ -192,7 +192,7 @@ class TrainingLoop:
 
     def _row(self, behind: _Taken, totals: StepTotals, seconds: float) -> StepMetrics:
         tokens, norms = self.phase.tokens_per_step, behind.outcome.norms
-        flops = step_flops(self.model, tokens, behind.attended)
+        flops = training_flops(self.model, tokens, behind.attended)
         return StepMetrics(
             step=behind.step,
             tokens=tokens * self.taken,

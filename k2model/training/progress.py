@@ -1,12 +1,9 @@
-"""Model-FLOPs utilisation: arithmetic the model needs, over what this machine was measured to do.
+"""What a person sees while a phase trains, and the peak that its utilisation is a fraction of.
 
-The peak is measured where training runs and while it would run (all workers at once), since data sheets
-know neither a shared machine nor a clock under load. What recomputation adds is not counted, as usual.
-
-What a person sees while a phase trains: a bar on a terminal, else a line every tenth of the way.
-
-Single steps are noisy, so loss, tokens per second and utilisation are means over the last steps.
-Who watches from elsewhere asks `k2 status`.
+Single steps are noisy, so loss, tokens per second and utilisation are means over the last steps. Model-FLOPs
+utilisation is arithmetic the model needs over what this machine was measured to do, where training runs and while it
+would run (all workers at once): data sheets know neither a shared machine nor a clock under load. What recomputation
+adds is not counted, as usual. Who watches from elsewhere asks `k2 status`.
 """
 
 import sys
@@ -16,23 +13,14 @@ from collections.abc import Sequence
 from functools import cache
 from statistics import fmean
 
-from k2model.model import count_parameters
-from k2model.recipe.schema import ModelConfig, Precision
+from k2model.recipe.schema import Precision
 from k2model.training.log import Intervention, StepMetrics, TrainingRun
 from k2model.units import readable_seconds
 
 SIZE = {"cpu": 1024, "cuda": 8192}  # of square matrices: well inside a CPU's cache, large enough to fill a GPU
 ROUNDS = 2
-
-
-def step_flops(model: ModelConfig, tokens: int, attended: int) -> int:
-    """Forward and backward operations of a step: 6 N tokens + 12 L H E attended.
-
-    As `k2model.model.training_flops_per_token` (PaLM, arXiv:2204.02311, appendix B), but with the pairs of
-    positions that documents really have: `attended` is the sum of their squared lengths.
-    """
-    multiplied = count_parameters(model) - model.vocab_size * model.hidden_size
-    return 6 * multiplied * tokens + 12 * model.n_layers * model.n_heads * model.head_dim * attended
+WINDOW = 50  # steps the shown numbers are means of
+BAR = "{desc}: |{bar:20}| step {n_fmt}/{total_fmt}{postfix}"
 
 
 @cache
@@ -58,10 +46,6 @@ def measured_peak(precision: Precision) -> float:
             torch.cuda.synchronize()
         best = min(best, time.perf_counter() - began)
     return 2 * size**3 / best
-
-
-WINDOW = 50  # steps the shown numbers are means of
-BAR = "{desc}: |{bar:20}| step {n_fmt}/{total_fmt}{postfix}"
 
 
 def steps_ahead(run: TrainingRun, done: int) -> int:
@@ -108,6 +92,7 @@ class ProgressLine:
             self._say(f"going on from step {start} of {self.steps}")
 
     def update(self, row: StepMetrics) -> None:
+        """Show the newest step."""
         self.recent.append(row)
         self.taken += 1
         # Left-out steps count as done: the position jumps over them, also over those at the very end.
