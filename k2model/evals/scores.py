@@ -76,6 +76,7 @@ class ScoreRow:
 
     @property
     def is_accuracy(self) -> bool:
+        """Whether it is a share of right answers, 0 to 1, and not a loss."""
         return self.unit == "accuracy"
 
 
@@ -122,6 +123,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class Outcome:
+    """What one group of scores leaves: rows, and a sample per item where items were asked."""
+
     rows: list[ScoreRow] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
 

@@ -4,7 +4,6 @@ Scores do not depend on the number of workers. Which numbers count as good enoug
 """
 
 import contextlib
-import itertools
 import json
 import logging
 import os
@@ -18,11 +17,10 @@ from k2model.errors import EvaluationError
 from k2model.evals.scores import Outcome, write_scores
 from k2model.recipe.schema import EvaluationConfig, PhaseConfig
 from k2model.training.failures import prefixed_stderr, reported
-from k2model.training.world import World
+from k2model.training.world import World, group_store
 from k2model.versions import STEP_VERSIONS
 
 _log = logging.getLogger(__name__)
-_GROUPS = itertools.count()
 
 
 @contextlib.contextmanager
@@ -34,7 +32,6 @@ def joined_workers() -> Iterator[World]:
     """
     import torch
     import torch.distributed as dist
-    from torch.distributed.rendezvous import rendezvous
 
     # One thread a worker: they share the cores, and sums in one order give the same numbers everywhere.
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
@@ -42,10 +39,7 @@ def joined_workers() -> Iterator[World]:
     if world.size == 1 or dist.is_initialized():
         yield world
         return
-    store = next(iter(rendezvous("env://")))[0]
-    # An agent keeps one store over all restarts of its workers, who must not read the keys of the last attempt.
-    prefix = f"evaluation-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}-{next(_GROUPS)}"
-    dist.init_process_group("gloo", store=dist.PrefixStore(prefix, store), rank=world.rank, world_size=world.size)
+    dist.init_process_group("gloo", store=group_store("evaluation"), rank=world.rank, world_size=world.size)
     try:
         with reported(world.rank), prefixed_stderr(world.rank):
             yield world

@@ -160,6 +160,8 @@ class Attempt:
             checkpoint.tensors, steps, f"the checkpoint of phase '{progress.phase}' ({checkpoint.uri})"
         )
 
+    # What the loop asks of its `Keeper`.
+
     def report(self) -> list[int]:
         return self.saver.report()
 

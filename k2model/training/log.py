@@ -45,9 +45,11 @@ class Intervention:
     after: float | None = None
 
     def record(self) -> dict[str, Any]:
+        """As JSON takes it; `Intervention(**record)` reads it again."""
         return asdict(self)
 
     def skips(self, step: int) -> bool:
+        """Whether `step` is left out of the phase."""
         return self.first_step <= step <= self.last_step
 
     @property

@@ -55,6 +55,8 @@ class Status(Enum):
 
 
 class State(Protocol):
+    """What is saved: pieces of named tensors, always laid out alike."""
+
     def pieces(self) -> list[Piece]: ...
 
 
@@ -97,6 +99,7 @@ class Saver:
 
     @property
     def status(self) -> Status:
+        """Of this worker alone."""
         if self._save is None:
             return Status.IDLE
         if self._save.job.stage in (Stage.FAILING, Stage.BROKEN):

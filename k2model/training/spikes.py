@@ -38,7 +38,8 @@ class RolledBack(Exception):
 
 
 class SpikeWatch:
-    """Judges step after step. `ordinary`: losses to start from, of the steps before (see `history`)."""
+    """Judges step after step, by losses in nats per target. `ordinary`: those to start from, of the steps before
+    (see `history`)."""
 
     def __init__(self, policy: SpikePolicy, ordinary: Iterable[float] = ()) -> None:
         self.policy = policy

@@ -30,6 +30,7 @@ class World:
 
     @property
     def first(self) -> bool:
+        """Whether this is rank 0."""
         return self.rank == 0
 
     @staticmethod
@@ -59,7 +60,7 @@ class World:
             torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         if joining:
             # A process alone needs no rendezvous: no port, no environment.
-            store = dist.HashStore() if self.size == 1 else _store_of_this_group()
+            store = dist.HashStore() if self.size == 1 else group_store("training")
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
             dist.init_process_group(backend, rank=self.rank, world_size=self.size, store=store)
             comm.init_distributed(dist_backend="gloo", auto_mpi_discovery=False, verbose=False)
@@ -116,8 +117,8 @@ class World:
         return results
 
 
-def _store_of_this_group() -> Any:
-    """The launcher's store below a prefix that no earlier group has used.
+def group_store(purpose: str) -> Any:
+    """The launcher's store below a prefix that no earlier group has used. Every worker calls it equally often.
 
     One agent keeps one store over all restarts of its workers, and gloo's keys are the same each time:
     restarted workers would read each other's addresses of the attempt before and wait for ever. Over
@@ -130,7 +131,7 @@ def _store_of_this_group() -> Any:
     store = next(iter(rendezvous("env://")))[0]
     alone = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if alone else "any"
-    return dist.PrefixStore(f"training-{attempt}-{next(_groups)}", store)
+    return dist.PrefixStore(f"{purpose}-{attempt}-{next(_groups)}", store)
 
 
 @contextlib.contextmanager

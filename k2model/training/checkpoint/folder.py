@@ -2,16 +2,11 @@
 
     step-0000100/  rank-00000-of-00002.safetensors ...  state.json  manifest.json
 
-Every worker writes the pieces it holds; the manifest comes last, so a folder without one never counts.
-What is damaged is refused by name and an earlier one taken. torch's DCP and DeepSpeed's universal
-checkpoint pickle their metadata, which is why the format is our own. No random number state: training
-draws none after initialisation.
-
-Which checkpoints of a phase there are, and which of them stay.
-
-The newest ones are kept to resume from and every so many steps one for good, to study how a model came
-about: those stay beside `final/` when the phase has finished. A checkpoint is removed manifest first, so
-that one removed by half never counts.
+Every worker writes the pieces it holds; the manifest comes last, and goes first when a checkpoint is removed, so a
+folder without one never counts. What is damaged is refused by name and an earlier one taken. The newest ones are kept
+to resume from, and every so many steps one for good, to study how a model came about. torch's DCP and DeepSpeed's
+universal checkpoint pickle their metadata, which is why the format is our own. No random number state: training draws
+none after initialisation.
 """
 
 import hashlib
@@ -33,6 +28,9 @@ from k2model.training.checkpoint.tensors import NamedTensors, StoredTensors
 from k2model.training.world import World
 
 STATE = "state.json"
+FINAL = "final"
+CHECKPOINTS = "checkpoints"
+_STEP = f"{CHECKPOINTS}/step-"
 
 
 @dataclass(frozen=True)
@@ -67,6 +65,7 @@ class Checkpoint:
 
 
 def shard_name(world: World) -> str:
+    """This worker's file in a checkpoint's folder; files count the workers that wrote them."""
     return f"rank-{world.rank:05d}-of-{world.size:05d}{SUFFIX}"
 
 
@@ -182,12 +181,8 @@ def _say(world: World, what: str) -> None:
         print(f"k2: {what}", file=sys.stderr, flush=True)
 
 
-FINAL = "final"
-CHECKPOINTS = "checkpoints"
-_STEP = f"{CHECKPOINTS}/step-"
-
-
 def step_folder(step: int) -> str:
+    """Where the checkpoint after `step` completed steps lies in its artifact."""
     return f"{_STEP}{step:07d}"
 
 
@@ -205,6 +200,7 @@ def list_checkpoints(files: Files) -> list[tuple[int, str]]:
 
 
 def is_kept_for_good(step: int, config: CheckpointConfig) -> bool:
+    """Whether the checkpoint of `step` stays when the phase has finished."""
     return config.keep_every > 0 and step % config.keep_every == 0
 
 
@@ -236,6 +232,7 @@ def discard_after(files: Files, step: int) -> None:
 
 
 def remove_checkpoint(files: Files, folder: str) -> None:
+    """Manifest first: a checkpoint removed by half never counts."""
     files.remove(f"{folder}/{MANIFEST}")
     files.remove(folder)
 
