@@ -125,7 +125,7 @@ def _ways(uri: str, world: Any, megabytes: int) -> dict[str, tuple[Callable[[int
     from torch.distributed.checkpoint._fsspec_filesystem import FsspecWriter
 
     from k2model.artifacts.files import files_at
-    from k2model.recipe.schema import Cadence
+    from k2model.recipe.schema import CheckpointConfig
     from k2model.training.checkpoint import ALL, Piece, Progress, step_folder
     from k2model.training.saver import Saver
 
@@ -137,7 +137,7 @@ def _ways(uri: str, world: Any, megabytes: int) -> dict[str, tuple[Callable[[int
         def pieces(self) -> list[Piece]:
             return [Piece(name, tuple(t.shape), ALL, 0, t.view(-1)) for name, t in sorted(tensors.items())]
 
-    saver = Saver(files_at(f"{uri}/ours"), world, Cadence(save_every=1, keep_last=1))
+    saver = Saver(files_at(f"{uri}/ours"), world, CheckpointConfig(save_every=1, keep_last=1))
     saver.reserve(State())
 
     def progress(step: int) -> Progress:

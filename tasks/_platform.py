@@ -107,7 +107,7 @@ def _elastic(nodes: int, workers: int) -> TorchElastic:
 
 def _shutdown_seconds() -> int:
     """What workers have between SIGTERM and SIGKILL: their last checkpoint's time, and a little to end in."""
-    return math.ceil(max(phase.cadence.preemption_seconds for phase in RECIPE.phases)) + 5
+    return math.ceil(max(phase.checkpoints.preemption_seconds for phase in RECIPE.phases)) + 5
 
 
 def _gpu_pod() -> PodTemplate:

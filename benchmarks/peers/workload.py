@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from k2model.artifacts import ArtifactRef, Identity, Store, make
 from k2model.recipe.schema import (
-    Cadence,
+    CheckpointConfig,
     MixtureEntry,
     ModelConfig,
     OptimizerConfig,
@@ -78,7 +78,7 @@ class Trial:
             packing=Packing.BEST_FIT,
             precision=self.precision,
             parallelism=Parallelism(workers_per_node=WORKERS, micro_batch=self.micro_batch, zero_stage=self.zero_stage),
-            cadence=Cadence(save_every=0),
+            checkpoints=CheckpointConfig(save_every=0),
         )
 
 

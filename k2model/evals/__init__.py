@@ -1,8 +1,8 @@
 """Evaluation of a phase's model on held-out items and documents.
 
 `scores_step` is the step. A score is measured by free generation that is verified (`questions`), by
-likelihood (`next_line`, `losses`) or by teacher forcing (`retrieval`); `groups` says which phase has
-which. Loads torch when a name is first used.
+likelihood (`likelihood`) or by teacher forcing (`retrieval`); `groups` says which phase has which, and
+`scores` writes and reads the rows. Loads torch when a name is first used.
 """
 
 from k2model import lazy_exports

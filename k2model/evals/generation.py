@@ -1,18 +1,71 @@
-"""Batched generation with a key-value cache, greedy or sampled, in plain torch.
+"""The model under evaluation with what it is asked, and batched generation with a key-value cache.
 
-Prompts of similar length share a batch, and rows that have finished leave it, so a few long answers
-do not cost as much as a batch of them. Beam search and top-p are left out.
+Generation is greedy or sampled, in plain torch. Prompts of similar length share a batch, and rows that have finished
+leave it, so a few long answers do not cost as much as a batch of them. Beam search and top-p are left out.
+
+Shape suffixes: B rows of a batch, T their longest length, V vocabulary, D hidden.
 """
 
 from collections.abc import Sequence, Set
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from k2model.model.cache import KVCache
+from k2model.errors import EvaluationError
+from k2model.model.attention import KVCache
 from k2model.model.transformer import K2Model
+from k2model.recipe.schema import EvaluationConfig
+from k2model.tokens import K2Tokenizer
+
+if TYPE_CHECKING:
+    from k2model.documents.schema import Item
 
 COMPACT_BELOW = 0.75  # share of a batch's rows still generating at which the others are dropped
+
+
+@dataclass(frozen=True)
+class EvaluatedModel:
+    """A model with its tokenizer and the artifacts it is asked from.
+
+    `window`: tokens of context it was trained with in this phase; `corpus`, `tokens`: folders of the held-out data.
+    """
+
+    phase: str
+    window: int
+    config: EvaluationConfig
+    corpus: Path
+    tokens: Path
+    tokenizer: K2Tokenizer
+    model: K2Model
+
+    def items(self, family: str) -> "list[Item]":
+        """The first `items_per_family` items. Raises EvaluationError when the corpus has none."""
+        return self.all_items(family)[: self.config.items_per_family]
+
+    def all_items(self, family: str) -> "list[Item]":
+        """All items of `family` that the corpus holds. Raises EvaluationError when there are none."""
+        from k2model.documents import read_items
+
+        path = self.corpus / "items" / f"{family}.parquet"
+        found = read_items(self.corpus, family) if path.is_file() else []
+        if not found:
+            raise EvaluationError(
+                f"{path} has no items, which phase '{self.phase}' is scored on; "
+                "add a source of this family to the recipe's corpus, or raise corpus.heldout_items"
+            )
+        return found
+
+
+def matrix_products() -> AbstractContextManager[None]:
+    """The precision evaluation runs in: weights in fp32, matrix products in bf16, as in training.
+
+    On CPUs with bf16 units this is several times faster than fp32 and moves a loss by about 0.001.
+    """
+    return torch.autocast("cpu", torch.bfloat16)
 
 
 @torch.no_grad()

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from k2model.evals.generation import EvaluatedModel
 from k2model.evals.questions import MODES, Check, ask, limit
 from k2model.evals.scores import Outcome
-from k2model.evals.subject import Subject
 from k2model.recipe.schema import EvaluationConfig, PhaseKind
 
 REASONING_FAMILIES = ("arithmetic", "spelling", "knights", "countdown")
@@ -29,7 +29,7 @@ class Group:
 
     name: str
     cost: int
-    run: Callable[[Subject], Outcome]
+    run: Callable[[EvaluatedModel], Outcome]
     model: str = OWN
 
 
@@ -108,7 +108,7 @@ def _generated(
 ) -> Group:
     assert mode in MODES
     cost = GENERATED * config.items_per_family * limit(family, mode)
-    return Group(name, cost, lambda subject: ask(subject, family, mode, checks()))
+    return Group(name, cost, lambda evaluated: ask(evaluated, family, mode, checks()))
 
 
 def _check(family: str) -> Check:

@@ -1,14 +1,14 @@
-"""`loss/<domain>`: nats per target on held-out documents, up to `loss_tokens` tokens a domain.
+"""Scores by likelihood: `loss/<domain>` on held-out documents and `code/next_line` among four lines.
 
-Every phase reads the same documents, in windows of the length it trains with: windows overlap by one
-token so that each target is predicted once, with as much context as the phase can use. A domain's
-tokens are shared evenly among its sources.
+Losses: every phase reads the same documents, up to `loss_tokens` tokens a domain shared evenly among its sources, in
+windows of the length it trains with. Windows overlap by one token so that each target is predicted once, with as much
+context as the phase can use.
 
-`code/next_line`: which of four lines comes next, by likelihood.
+Lines are compared by their mean log-probability per byte, so that neither a line's length nor how the tokenizer cuts
+it decides. Prompt and line are encoded as one text, as in training; tokens that all four encodings share (the prompt
+and the common indentation) are conditioned on, not scored.
 
-The lines are compared by their mean log-probability per byte, so that neither a line's length nor
-how the tokenizer cuts it decides. Prompt and line are encoded as one text, as in training; tokens
-that all four encodings share (the prompt and the common indentation) are conditioned on, not scored.
+Shape suffixes: B windows or items of a batch, T their longest length, N targets, C choices, V vocabulary, D hidden.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,14 +22,14 @@ from torch.nn import functional as F
 
 from k2model.documents.markup import joined, plain_prompt
 from k2model.errors import EvaluationError
-from k2model.evals.generation import padded
+from k2model.evals.generation import EvaluatedModel, matrix_products, padded
 from k2model.evals.scores import Outcome, Sample, accuracy, loss
-from k2model.evals.subject import Subject, matrix_products
-from k2model.model.cache import KVCache
+from k2model.model.attention import KVCache
 from k2model.model.loss import IGNORED
 from k2model.model.transformer import K2Model
 from k2model.tokens.shards import open_shard
 
+SCORE = "code/next_line"
 TOKENS_PER_BATCH = 4096
 
 
@@ -41,19 +41,19 @@ class Window(NamedTuple):
     targets: list[bool]
 
 
-def heldout_loss(subject: Subject, domain: str, sources: Sequence[str]) -> Outcome:
-    """The loss of one domain. Raises EvaluationError when its sources hold nothing out."""
-    documents = [document for source in sources for document in _documents(subject, source, len(sources))]
+def heldout_loss(evaluated: EvaluatedModel, domain: str, sources: Sequence[str]) -> Outcome:
+    """The loss of one domain in nats per target. Raises EvaluationError when its sources hold nothing out."""
+    documents = [document for source in sources for document in _documents(evaluated, source, len(sources))]
     if not any(any(targets[1:]) for _, targets in documents):
         raise EvaluationError(
-            f"{subject.tokens}/heldout has no targets in domain '{domain}' (sources {', '.join(sources)}); "
+            f"{evaluated.tokens}/heldout has no targets in domain '{domain}' (sources {', '.join(sources)}); "
             "raise `documents` of these sources in the recipe's corpus"
         )
-    parts = [w for i, (ids, targets) in enumerate(documents) for w in windows(i, ids, targets, subject.window)]
+    parts = [w for i, (ids, targets) in enumerate(documents) for w in windows(i, ids, targets, evaluated.window)]
     with matrix_products():
-        nats, counts = window_losses(subject.model, parts, len(documents))
+        nats, counts = window_losses(evaluated.model, parts, len(documents))
     scored = [(n, c) for n, c in zip(nats, counts, strict=True) if c]
-    return Outcome([loss(subject.phase, f"loss/{domain}", [n for n, _ in scored], [c for _, c in scored])])
+    return Outcome([loss(evaluated.phase, f"loss/{domain}", [n for n, _ in scored], [c for _, c in scored])])
 
 
 def windows(document: int, ids: Sequence[int], targets: Sequence[bool], length: int) -> Iterator[Window]:
@@ -67,7 +67,10 @@ def windows(document: int, ids: Sequence[int], targets: Sequence[bool], length: 
 
 @torch.no_grad()
 def window_losses(model: K2Model, parts: Sequence[Window], documents: int) -> tuple[list[float], list[int]]:
-    """Per document the sum of nats over its targets, and their number. Only targets reach the head."""
+    """Per document the sum of nats (fp64) over its targets, and their number. Only targets reach the head.
+
+    `documents`: how many there are; `Window.document` is below it.
+    """
     nats, counts = np.zeros(documents), np.zeros(documents, dtype=np.int64)
     for batch in _batches(parts):
         tokens_BT, _ = padded([window.ids for window in batch])
@@ -81,10 +84,10 @@ def window_losses(model: K2Model, parts: Sequence[Window], documents: int) -> tu
     return nats.tolist(), counts.tolist()
 
 
-def _documents(subject: Subject, source: str, n_sources: int) -> Iterator[tuple[list[int], list[bool]]]:
+def _documents(evaluated: EvaluatedModel, source: str, n_sources: int) -> Iterator[tuple[list[int], list[bool]]]:
     """Ids and targets of held-out documents in a fixed random order, the last cut to the source's share."""
-    shard = open_shard(subject.tokens, "heldout", source)
-    room = subject.config.loss_tokens // n_sources
+    shard = open_shard(evaluated.tokens, "heldout", source)
+    room = evaluated.config.loss_tokens // n_sources
     for index in np.random.default_rng(0).permutation(len(shard)).tolist():
         tokens, targets = shard.document(index)
         yield tokens[:room].tolist(), targets[:room].tolist()
@@ -105,35 +108,32 @@ def _batches(parts: Sequence[Window]) -> Iterator[list[Window]]:
         yield batch
 
 
-SCORE = "code/next_line"
-
-
-def pick_next_lines(subject: Subject) -> Outcome:
+def pick_next_lines(evaluated: EvaluatedModel) -> Outcome:
     """One row, and a sample per item whose generation is the line the model picked."""
     from k2model.documents.families.next_line import CHOICES, choices_of
 
     samples = []
-    items = sorted(subject.items("code"), key=lambda item: (len(item["prompt"]), item["id"]))
-    step = max(1, subject.config.batch_size // CHOICES)
+    items = sorted(evaluated.items("code"), key=lambda item: (len(item["prompt"]), item["id"]))
+    step = max(1, evaluated.config.batch_size // CHOICES)
     for first in range(0, len(items), step):
         batch = items[first : first + step]
         choices = [choices_of(item) for item in batch]
         encoded = [
-            [subject.words.encode_segments(plain_prompt(f"{item['prompt']}{line}\n"))[0] for line in lines]
+            [evaluated.tokenizer.encode_segments(plain_prompt(f"{item['prompt']}{line}\n"))[0] for line in lines]
             for item, (lines, _) in zip(batch, choices, strict=True)
         ]
         with matrix_products():
-            scores = tail_log_probabilities(subject.model, encoded)
+            scores = tail_log_probabilities(evaluated.model, encoded)
         for item, (lines, true), nats in zip(batch, choices, scores, strict=True):
             picked = max(range(len(lines)), key=lambda i: nats[i] / len(lines[i].encode()))
             prompt = joined(plain_prompt(item["prompt"]))
             samples.append(Sample(SCORE, prompt, lines[picked], item["answer"], picked == true))
-    return Outcome([accuracy(subject.phase, samples, chance=1 / CHOICES)], samples)
+    return Outcome([accuracy(evaluated.phase, samples, chance=1 / CHOICES)], samples)
 
 
 @torch.no_grad()
 def tail_log_probabilities(model: K2Model, items: Sequence[Sequence[Sequence[int]]]) -> list[list[float]]:
-    """Per item and choice the log-probability of what follows the choices' common beginning.
+    """Per item and choice the log-probability (nats, fp64) of what follows the choices' common beginning.
 
     `items[i][c]` are the ids of choice c with everything before it. The common beginning is read
     once and its cache repeated for each choice.

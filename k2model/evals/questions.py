@@ -19,8 +19,9 @@ from k2model.documents.markup import (
     plain_prompt,
     reasoning_prompt,
 )
+from k2model.evals.generation import EvaluatedModel, generate, matrix_products
 from k2model.evals.scores import Outcome, Sample, accuracy
-from k2model.evals.subject import Subject, matrix_products
+from k2model.tokens import K2Tokenizer
 
 if TYPE_CHECKING:
     from k2model.documents.schema import Item
@@ -72,49 +73,46 @@ def limit(family: str, mode: str) -> int:
     return traced if MODES[mode].traced else untraced
 
 
-def ask(subject: Subject, family: str, mode: str, checks: Mapping[str, Check]) -> Outcome:
+def ask(evaluated: EvaluatedModel, family: str, mode: str, checks: Mapping[str, Check]) -> Outcome:
     """Ask the items of `family` once; `checks` maps each score to what makes an answer right."""
-    from k2model.evals.generation import generate
-
-    items, put = subject.items(family), MODES[mode]
+    items, put = evaluated.items(family), MODES[mode]
     prompts = [put.prompt(item["prompt"]) for item in items]
-    words = subject.words
-    stops = frozenset((words.eos, words.special(IM_END)))
+    tokenizer = evaluated.tokenizer
+    stops = frozenset((tokenizer.eos, tokenizer.special(IM_END)))
     with matrix_products():
         generated = generate(
-            subject.model,
-            [words.encode_segments(prompt)[0] for prompt in prompts],
+            evaluated.model,
+            [tokenizer.encode_segments(prompt)[0] for prompt in prompts],
             limit(family, mode),
             stops,
-            subject.config.batch_size,
+            evaluated.config.batch_size,
         )
-    answers = [answer_of(ids, put.closing, stops, subject) for ids in generated]
+    answers = [answer_of(ids, put.closing, stops, tokenizer) for ids in generated]
     mean_tokens = sum(map(len, generated)) / len(generated)
     outcome = Outcome()
     for score, check in checks.items():
         samples = [
             Sample(
-                score, joined(prompt), words.decode(ids), item["answer"],
+                score, joined(prompt), tokenizer.decode(ids), item["answer"],
                 answer is not None and check(item, answer),
             )
             for item, prompt, ids, answer in zip(items, prompts, generated, answers, strict=True)
         ]  # fmt: skip
-        outcome.rows.append(accuracy(subject.phase, samples, mean_tokens, chance(family, items)))
+        outcome.rows.append(accuracy(evaluated.phase, samples, mean_tokens, chance(family, items)))
         outcome.samples.extend(samples)
     return outcome
 
 
-def answer_of(ids: list[int], closing: str, stops: frozenset[int], subject: Subject) -> str | None:
+def answer_of(ids: list[int], closing: str, stops: frozenset[int], tokenizer: K2Tokenizer) -> str | None:
     """The text after the closing tag and before the stop token; None when the trace was not closed."""
-    words = subject.words
     if ids and ids[-1] in stops:
         ids = ids[:-1]
     if closing:
-        tag = words.special(closing)
+        tag = tokenizer.special(closing)
         if tag not in ids:
             return None
         ids = ids[ids.index(tag) + 1 :]
-    return words.decode(ids)
+    return tokenizer.decode(ids)
 
 
 def chance(family: str, items: "list[Item]") -> float | None:

@@ -14,9 +14,8 @@ import torch
 
 from k2model.documents.markup import BOS, Segment, special, text
 from k2model.errors import EvaluationError
-from k2model.evals.generation import padded
+from k2model.evals.generation import EvaluatedModel, matrix_products, padded
 from k2model.evals.scores import Outcome, Sample, accuracy
-from k2model.evals.subject import Subject, matrix_products
 from k2model.model.transformer import K2Model
 
 TOKENS_PER_BATCH = 4096
@@ -31,37 +30,40 @@ class Probe:
     spans: list[range]
 
 
-def recall(subject: Subject, length: int, variant: str = "") -> Outcome:
+def recall(evaluated: EvaluatedModel, length: int, variant: str = "") -> Outcome:
     """The score at one length. `variant` follows the name (`@parent_theta`).
 
     Raises EvaluationError when the corpus has no items of this length.
     """
     score = f"retrieval/{length}{variant}"
     samples = []
-    for batch in _batches(probes(subject, length)):
+    for batch in _batches(probes(evaluated, length)):
         with matrix_products():
-            written = likeliest_values(subject.model, batch)
+            written = likeliest_values(evaluated.model, batch)
         for probe, values in zip(batch, written, strict=True):
             for (key, value), span, ids in zip(probe.queries, probe.spans, values, strict=True):
                 right = ids == probe.ids[span.start : span.stop]
-                samples.append(Sample(score, f"… ? {key}", subject.words.decode(ids), f" {value}", right))
-    return Outcome([accuracy(subject.phase, samples)], samples)
+                samples.append(Sample(score, f"… ? {key}", evaluated.tokenizer.decode(ids), f" {value}", right))
+    return Outcome([accuracy(evaluated.phase, samples)], samples)
 
 
-def probes(subject: Subject, length: int) -> list[Probe]:
-    """The first `retrieval_documents` items of this length, each with `retrieval_queries` queries."""
-    items = subject.all_items("retrieval")
-    wanted = [item for item in items if item["context"] == length][: subject.config.retrieval_documents]
+def probes(evaluated: EvaluatedModel, length: int) -> list[Probe]:
+    """The first `retrieval_documents` items of this length in tokens, each with `retrieval_queries` queries.
+
+    Raises EvaluationError when the corpus has none.
+    """
+    items = evaluated.all_items("retrieval")
+    wanted = [item for item in items if item["context"] == length][: evaluated.config.retrieval_documents]
     if not wanted:
         found = sorted({item["context"] for item in items})
         raise EvaluationError(
-            f"{subject.corpus}/items/retrieval.parquet has no items of context {length}, only of {found}; "
+            f"{evaluated.corpus}/items/retrieval.parquet has no items of context {length}, only of {found}; "
             f"add a source with context={length} to the recipe's corpus"
         )
     made = []
     for item in wanted:
         queries = [(key, value) for key, value in json.loads(item["meta"])["queries"]]
-        made.append(_probe(subject, item["prompt"], queries[: subject.config.retrieval_queries]))
+        made.append(_probe(evaluated, item["prompt"], queries[: evaluated.config.retrieval_queries]))
     return made
 
 
@@ -78,11 +80,11 @@ def likeliest_values(model: K2Model, batch: Sequence[Probe]) -> list[list[list[i
     return written
 
 
-def _probe(subject: Subject, context: str, queries: list[tuple[str, str]]) -> Probe:
+def _probe(evaluated: EvaluatedModel, context: str, queries: list[tuple[str, str]]) -> Probe:
     segments: list[Segment] = [special(BOS), text(context)]
     for key, value in queries:
         segments += [text(f"? {key}"), text(f" {value}", loss_mask=True)]
-    ids, loss_mask = subject.words.encode_segments(segments)
+    ids, loss_mask = evaluated.tokenizer.encode_segments(segments)
     return Probe(ids, queries, list(_runs(loss_mask)))
 
 

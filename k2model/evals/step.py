@@ -1,16 +1,9 @@
-"""The workers of an evaluation job, joined over gloo for as long as they measure.
+"""The evaluation step: every worker measures its share of the score groups, rank 0 writes them down.
 
-Roles and agreement are those of `k2model.training.world`; joining is not, since that loads DeepSpeed.
-The group is taken down again: a process that ends with gloo's threads alive may abort.
-
-The evaluation step: every worker measures its share of the score groups, rank 0 writes them down.
-
-Scores do not depend on the number of workers. Which numbers count as good enough is the gates'
-business, not this module's.
+Scores do not depend on the number of workers. Which numbers count as good enough is the gates' business.
 """
 
 import contextlib
-import itertools
 import json
 import logging
 import os
@@ -21,20 +14,24 @@ from typing import Any
 
 from k2model.artifacts import ArtifactRef, Identity, JobStep, Store
 from k2model.errors import EvaluationError
+from k2model.evals.scores import Outcome, write_scores
 from k2model.recipe.schema import EvaluationConfig, PhaseConfig
 from k2model.training.failures import prefixed_stderr, reported
-from k2model.training.world import World
+from k2model.training.world import World, group_store
 from k2model.versions import STEP_VERSIONS
 
-_GROUPS = itertools.count()
+_log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
 def joined_workers() -> Iterator[World]:
-    """The world of this job, with a process group inside the block when it has several workers."""
+    """The world of this job, with a gloo process group inside the block when it has several workers.
+
+    Not `World.joined`, which loads DeepSpeed. The group is taken down again: a process that ends with gloo's threads
+    alive may abort.
+    """
     import torch
     import torch.distributed as dist
-    from torch.distributed.rendezvous import rendezvous
 
     # One thread a worker: they share the cores, and sums in one order give the same numbers everywhere.
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
@@ -42,18 +39,12 @@ def joined_workers() -> Iterator[World]:
     if world.size == 1 or dist.is_initialized():
         yield world
         return
-    store = next(iter(rendezvous("env://")))[0]
-    # An agent keeps one store over all restarts of its workers, who must not read the keys of the last attempt.
-    prefix = f"evaluation-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}-{next(_GROUPS)}"
-    dist.init_process_group("gloo", store=dist.PrefixStore(prefix, store), rank=world.rank, world_size=world.size)
+    dist.init_process_group("gloo", store=group_store("evaluation"), rank=world.rank, world_size=world.size)
     try:
         with reported(world.rank), prefixed_stderr(world.rank):
             yield world
     finally:
         dist.destroy_process_group()
-
-
-_log = logging.getLogger(__name__)
 
 
 def scores_step(
@@ -87,6 +78,8 @@ def scores_step(
 
 @dataclass(frozen=True)
 class Parent:
+    """The model a phase started from, where its RoPE theta was another one."""
+
     rope_theta: float
     export: ArtifactRef
 
@@ -119,34 +112,36 @@ class _Work:
     def run(self) -> ArtifactRef:
         """Finds the scores or measures them, together with the other workers of this job."""
         with joined_workers() as world:
-            found = world.agree(lambda: self.store.find(self.identity))
+            found = world.broadcast(lambda: self.store.find(self.identity))
             if found is not None:
                 return found
             outcomes = self.measure(world)
-            return world.agree(lambda: self.store.build(self.identity, lambda folder: write_scores(folder, outcomes)))
+            return world.broadcast(
+                lambda: self.store.build(self.identity, lambda folder: write_outcomes(folder, outcomes))
+            )
 
-    def measure(self, world: World) -> list[Any]:
+    def measure(self, world: World) -> list[Outcome]:
         """The outcomes of all groups in their order, on every worker; a worker's error reaches all."""
         from k2model.evals.groups import groups_of, share
 
         folders = {name: self.store.fetch(ref) for name, ref in self.inputs.items()}
         extended_to = self.phase.sequence_length if self.parent else None
         groups = groups_of(self.phase.kind, self.config, self.lengths, heldout_domains(folders["tokens"]), extended_to)
-        subjects = _Subjects(self, folders)
+        models = _Models(self, folders)
 
-        def measure_share() -> dict[int, Any]:
+        def measure_share() -> dict[int, Outcome]:
             measured = {}
             for index in share(groups, world.size)[world.rank]:
-                measured[index] = groups[index].run(subjects.of(groups[index].model))
+                measured[index] = groups[index].run(models.of(groups[index].model))
                 _log.debug("%s: measured %s", self.phase.name, groups[index].name)
             return measured
 
-        everything = {i: outcome for part in world.together(measure_share) for i, outcome in part.items()}
+        everything = {i: outcome for part in world.all_gather(measure_share) for i, outcome in part.items()}
         return [everything[index] for index in range(len(groups))]
 
 
-class _Subjects:
-    """The models under test, loaded once each."""
+class _Models:
+    """The models under evaluation, loaded once each."""
 
     def __init__(self, work: _Work, folders: dict[str, Path]) -> None:
         self.work, self.folders = work, folders
@@ -158,8 +153,8 @@ class _Subjects:
         return self.loaded[kind]
 
     def _load(self, kind: str) -> Any:
+        from k2model.evals.generation import EvaluatedModel
         from k2model.evals.groups import OWN, RAISED
-        from k2model.evals.subject import Subject
         from k2model.export import load_exported
         from k2model.tokens import K2Tokenizer
 
@@ -167,13 +162,13 @@ class _Subjects:
             theta = self.work.phase.rope_theta if kind == RAISED else self.work.parent.rope_theta  # type: ignore[union-attr]
             model = load_exported(self.folders["parent_export"], theta, self._positions())
             return replace(self.of(OWN), model=model)
-        return Subject(
+        return EvaluatedModel(
             phase=self.work.phase.name,
             window=self.work.phase.sequence_length,
             config=self.work.config,
             corpus=self.folders["corpus"],
             tokens=self.folders["tokens"],
-            words=K2Tokenizer.load(self.folders["tokenizer"]),
+            tokenizer=K2Tokenizer.load(self.folders["tokenizer"]),
             model=load_exported(self.folders["export"], max_positions=self._positions()),
         )
 
@@ -182,16 +177,16 @@ class _Subjects:
         return 2 * max(512, self.work.phase.sequence_length, *self.work.lengths, 0)
 
 
-def write_scores(folder: Path, outcomes: Sequence[Any]) -> dict[str, float]:
+def write_outcomes(folder: Path, outcomes: Sequence[Outcome]) -> dict[str, float]:
     """`scores.json` and `attachments/samples.jsonl`; the stats are the scores by name."""
     rows = [row for outcome in outcomes for row in outcome.rows]
-    (folder / "scores.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    write_scores(folder / "scores.json", rows)
     (folder / "attachments").mkdir()
     with (folder / "attachments" / "samples.jsonl").open("w", encoding="utf-8") as lines:
         for outcome in outcomes:
             for sample in outcome.samples:
                 lines.write(json.dumps(asdict(sample), ensure_ascii=False) + "\n")
-    return {row["score"]: row["value"] for row in rows}
+    return {row.score: row.value for row in rows}
 
 
 def heldout_domains(tokens: Path) -> dict[str, list[str]]:

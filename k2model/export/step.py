@@ -56,8 +56,7 @@ def export_step(
 
         state = load_model_state(store.fetch(checkpoint) / "final")
         efforts = read_composition(store, chats)["efforts"] if chats is not None else ()
-        words = store.fetch(tokenizer)
-        write_export(folder, state, model, phase, words, trained_length=length, efforts=efforts)
+        write_export(folder, state, model, phase, store.fetch(tokenizer), trained_length=length, efforts=efforts)
         return {"parameters": float(sum(tensor.numel() for tensor in state.values()))}
 
     return Step(identity, produce)
@@ -73,7 +72,7 @@ def write_export(
     trained_length: int = 0,
     efforts: Collection[str] = (),
 ) -> None:
-    """Write all files of an export of `state` (our parameter names) into `folder`.
+    """Write all files of an export of `state` (our parameter names) into `folder`; `tokenizer` is the folder of one.
 
     `trained_length` as in `export_step`. With `efforts`, those that were trained, the chat template knows no
     other; without, it is the tokenizer's.
@@ -86,14 +85,14 @@ def write_export(
     from k2model.tokens.bpe import chat_template
 
     length = max(trained_length, phase.sequence_length)
-    words = K2Tokenizer.load(tokenizer)
-    ids = {"bos": words.bos, "eos": words.eos, "pad": words.pad}
+    loaded = K2Tokenizer.load(tokenizer)
+    ids = {"bos": loaded.bos, "eos": loaded.eos, "pad": loaded.pad}
     tensors = {name: tensor.contiguous() for name, tensor in to_llama(state, model).items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     # A chat turn ends with <|im_end|>, which generation has to stop at once the model has learned turns.
-    stops: int | list[int] = [words.eos, words.special(IM_END)] if phase.kind is PhaseKind.SFT else words.eos
+    stops: int | list[int] = [loaded.eos, loaded.special(IM_END)] if phase.kind is PhaseKind.SFT else loaded.eos
     _write_json(folder / CONFIG, llama_config(model, phase.rope_theta, length, ids))
-    generation = {"bos_token_id": words.bos, "eos_token_id": stops, "pad_token_id": words.pad, "do_sample": False}
+    generation = {"bos_token_id": loaded.bos, "eos_token_id": stops, "pad_token_id": loaded.pad, "do_sample": False}
     _write_json(folder / GENERATION_CONFIG, {**generation, "max_length": length})
     for file in sorted(tokenizer.iterdir()):
         if file.is_file() and file.name not in ("manifest.json", "artifact.json"):

@@ -23,6 +23,7 @@ from k2model.artifacts.files import Files, LocalFiles, files_at
 from k2model.artifacts.record import ref_of
 from k2model.documents.schema import source_file
 from k2model.errors import K2Error, nearest
+from k2model.evals.scores import read_scores
 
 if TYPE_CHECKING:
     from k2model.tokens import K2Tokenizer
@@ -104,7 +105,7 @@ def _flatten(store: Store, record: dict[str, Any]) -> dict[str, Any]:
     flat |= {f"inputs.{name}": source["digest"][:12] for name, source in record["inputs"].items()}
     scores = Path(store.uri) / record["step"] / record["identity"][:16] / "scores.json"
     if scores.is_file():
-        flat |= {f"scores.{row['score']}": round(row["value"], 4) for row in json.loads(scores.read_text())}
+        flat |= {f"scores.{row.score}": round(row.value, 4) for row in read_scores(scores)}
     return flat
 
 

@@ -1,4 +1,4 @@
-"""How far the trainings of a store have come, from what they leave in it: facts, log, checkpoints, lease.
+"""How far the trainings of a store have come, from what they leave in it: record, log, checkpoints, lease.
 
 Nothing is asked of a running process, so a training is watched from any machine that can read the store, and
 one that was killed is seen as it was left. On an object store the log comes with each checkpoint, so numbers
@@ -14,7 +14,7 @@ from typing import Any
 from k2model.artifacts import Store
 from k2model.artifacts.files import Files, LocalFiles, files_at
 from k2model.artifacts.manifest import MANIFEST
-from k2model.training.log import METRICS, TRAINING, StepMetrics, TrainingFacts, read_facts, rows_until_cut
+from k2model.training.log import METRICS, TRAINING, StepMetrics, TrainingRun, read_run, rows_until_cut
 from k2model.training.progress import WINDOW, mean_loss, mean_mfu, steps_ahead, tokens_per_second
 from k2model.units import readable_seconds
 
@@ -77,20 +77,20 @@ def list_trainings(store: Store, now: float | None = None) -> list[Training]:
     sizes = files_at(store.uri).sizes("checkpoint")
     names = sorted({"/".join(path.split("/")[:2]) for path in sizes})
     begun = [(name, files_at(f"{store.uri}/{name}")) for name in names]
-    # The facts are rewritten by each attempt, but attempts at a later phase begin later.
-    facts = [(name, files, read_facts(files)) for name, files in begun]
-    facts.sort(key=lambda entry: entry[2].started if entry[2] is not None else 0.0)
+    # The record is rewritten by each attempt, but attempts at a later phase begin later.
+    runs = [(name, files, read_run(files)) for name, files in begun]
+    runs.sort(key=lambda entry: entry[2].started if entry[2] is not None else 0.0)
     moment = time.time() if now is None else now
-    return [_look_at(store, name, files, of, sizes, moment) for name, files, of in facts]
+    return [_look_at(store, name, files, run, sizes, moment) for name, files, run in runs]
 
 
 def _look_at(
-    store: Store, name: str, files: Files, facts: TrainingFacts | None, sizes: dict[str, int], now: float
+    store: Store, name: str, files: Files, run: TrainingRun | None, sizes: dict[str, int], now: float
 ) -> Training:
     alive = store.is_being_made(name)  # asked first: whoever has finished since then has left a manifest
     done = files.exists(MANIFEST)
     saved = [int(found[1]) for path in sizes if path.startswith(name) and (found := _CHECKPOINT.search(path))]
-    if facts is None:
+    if run is None:
         state = "done" if done else "starting" if alive else "stopped"
         return Training(name, "", state, max(saved, default=0), None, checkpoint=max(saved, default=None))
     rows = _rows(files, sizes.get(f"{name}/{METRICS}", 0), everything=done)
@@ -98,23 +98,23 @@ def _look_at(
     heard = max(files.modified(path) for path in (TRAINING, METRICS) if f"{name}/{path}" in sizes)
     common: dict[str, Any] = {
         "artifact": name,
-        "phase": facts.phase,
-        "steps": facts.steps,
-        "rollbacks": len(facts.interventions),
-        "interventions": facts.interventions,
+        "phase": run.phase,
+        "steps": run.steps,
+        "rollbacks": len(run.interventions),
+        "interventions": run.interventions,
     }
     if recent:
         common["loss"] = mean_loss(rows[-max(1, len(rows) // 10) :] if done else recent)
-        common["tokens_per_second"] = tokens_per_second(facts, recent)
+        common["tokens_per_second"] = tokens_per_second(run, recent)
         common["mfu"] = mean_mfu(recent)
     if done:
-        return Training(state="done", step=facts.steps, seconds=sum(row.seconds for row in rows), **common)
+        return Training(state="done", step=run.steps, seconds=sum(row.seconds for row in rows), **common)
     at = recent[-1].step + 1 if recent else 0
-    ahead = steps_ahead(facts, at)
+    ahead = steps_ahead(run, at)
     a_step = sum(row.seconds for row in recent) / len(recent) if recent else None
     quiet = max(now - heard, 0.0)
     return Training(
-        state=_state(alive, facts, quiet, a_step, isinstance(files, LocalFiles)),
+        state=_state(alive, run, quiet, a_step, isinstance(files, LocalFiles)),
         step=at,
         seconds_left=ahead * a_step if a_step is not None else None,
         quiet_seconds=quiet,
@@ -123,11 +123,11 @@ def _look_at(
     )
 
 
-def _state(alive: bool, facts: TrainingFacts, quiet: float, a_step: float | None, local: bool) -> str:
+def _state(alive: bool, run: TrainingRun, quiet: float, a_step: float | None, local: bool) -> str:
     if not alive:
         return "stopped"
     # An object store hears of steps as often as something is saved.
-    steps = QUIET_STEPS if local else max(QUIET_STEPS, 2 * facts.save_every)
+    steps = QUIET_STEPS if local else max(QUIET_STEPS, 2 * run.save_every)
     if quiet > max(QUIET_SECONDS, steps * (a_step or 0.0)):
         return "stalled"
     return "training" if a_step is not None else "starting"

@@ -1,18 +1,23 @@
-"""The K2 transformer: architecture, loss, counts and its Hugging Face form.
+"""The K2 transformer: architecture, attention, loss, how it is cut over workers, and its counts.
 
 Counts are plain formulas and import at once; whatever needs torch is loaded when first named.
 """
 
 from k2model import lazy_exports
-from k2model.model.counts import count_non_embedding_parameters, count_parameters, training_flops_per_token
+from k2model.model.counts import (
+    count_non_embedding_parameters,
+    count_parameters,
+    training_flops,
+    training_flops_per_token,
+)
 
-__all__ = ["count_non_embedding_parameters", "count_parameters", "training_flops_per_token"]
+__all__ = ["count_non_embedding_parameters", "count_parameters", "training_flops", "training_flops_per_token"]
 
 __getattr__ = lazy_exports(
     __name__,
     {
         "K2Model": "transformer",
-        "KVCache": "cache",
+        "KVCache": "attention",
         "shifted_targets": "loss",
     },
 )

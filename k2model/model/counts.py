@@ -24,14 +24,18 @@ def count_non_embedding_parameters(config: ModelConfig) -> int:
     return config.n_layers * count_block_parameters(config) + config.hidden_size
 
 
-def training_flops_per_token(config: ModelConfig, sequence_length: int) -> int:
-    """Forward and backward floating-point operations for one token of a sequence of this length.
+def training_flops(config: ModelConfig, tokens: int, attended: int) -> int:
+    """Forward and backward floating-point operations for `tokens` that attend to `attended` pairs of positions.
 
-    `6 N + 12 L H E T` (PaLM, arXiv:2204.02311, appendix B): two operations per weight forward and
-    four backward, plus the products of queries with keys and of attention with values over L layers,
-    H heads of size E and T positions. The convention counts the whole T x T square although a causal
-    kernel needs half of it. N leaves out the input embedding, which is looked up, not multiplied.
+    `6 N tokens + 12 L H E attended` (PaLM, arXiv:2204.02311, appendix B): two operations per weight forward and four
+    backward, plus the products of queries with keys and of attention with values over L layers and H heads of size E.
+    The convention counts the whole square of a document's length although a causal kernel needs half of it. N leaves
+    out the input embedding, which is looked up, not multiplied.
     """
     multiplied = count_parameters(config) - config.vocab_size * config.hidden_size
-    attention = 12 * config.n_layers * config.n_heads * config.head_dim * sequence_length
-    return 6 * multiplied + attention
+    return 6 * multiplied * tokens + 12 * config.n_layers * config.n_heads * config.head_dim * attended
+
+
+def training_flops_per_token(config: ModelConfig, sequence_length: int) -> int:
+    """`training_flops` of one token of a sequence of `sequence_length` tokens that is one document."""
+    return training_flops(config, 1, sequence_length)

@@ -1,15 +1,12 @@
-"""Next-token loss over marked targets, without ever holding the logits of a whole batch.
+"""Next-token loss over marked targets, without ever holding the logits of a whole batch, and the output matrix.
 
 The output matrix and the cross-entropy are one function: logits are made for some positions at a time, and since the
-gradient of a sum of losses is known up to one factor, the gradients are computed in the forward pass,
-while a chunk's logits are there (the idea of Liger-Kernel's fused linear cross-entropy,
-arXiv:2410.10989). The vocabulary may be cut over workers. Averaging is the training engine's business.
+gradient of a sum of losses is known up to one factor, the gradients are computed in the forward pass, while a chunk's
+logits are there (the idea of Liger-Kernel's fused linear cross-entropy, arXiv:2410.10989). Logits and loss both go
+through the module's own forward, so that DeepSpeed's hooks find its weight gathered. The vocabulary may be cut over
+workers. Averaging is the training engine's business.
 
 Shape suffixes: B batch, T sequence, P all positions, N positions of one chunk, D hidden, V (local) vocabulary.
-
-The output matrix: hidden states to logits, or straight to the loss where logits would not fit.
-
-Both go through the module's own forward, so that DeepSpeed's hooks find its weight gathered.
 """
 
 from dataclasses import dataclass

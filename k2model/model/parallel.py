@@ -1,16 +1,16 @@
-"""How one model is cut over workers: a worker's place in a group, and which parameters are cut where.
+"""How one model is cut over workers: which parameters and rows where, and the collectives in between.
 
-Tensor parallelism cuts every matrix (Megatron-LM, arXiv:1909.08053), sequence parallelism cuts every
-row of tokens (DeepSpeed Ulysses, arXiv:2309.14509). The groups themselves are formed by
-`k2model.training.layout`; nothing here talks to another worker.
+Tensor parallelism cuts every matrix (Megatron-LM, arXiv:1909.08053), sequence parallelism cuts every row of tokens
+(DeepSpeed Ulysses, arXiv:2309.14509). The groups are formed by `k2model.training.layout`. The collectives are functions
+autograd can go back through, each the identity when its group is one worker; the copy/reduce pair is Megatron-LM's
+"f and g" (section 3). All workers of a group must call in the same order. Nothing overlaps with computation.
 
-The talk between workers that share a model, as functions autograd can go back through.
-
-Each is the identity when its group is one worker. The copy/reduce pair is Megatron-LM's "f and g"
-(arXiv:1909.08053, section 3), the exchange is DeepSpeed Ulysses' (arXiv:2309.14509, section 3). All
-workers of a group must call in the same order. Nothing here overlaps with computation.
+Shape suffixes: W workers of the group, B batch, T whole row, t a worker's slice of it, H heads, K kv heads, h and k one
+worker's share of them, E head dim.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -87,12 +87,12 @@ def gather_from_group(x: Tensor, shard: Shard) -> Tensor:
     return x if shard.size == 1 else _GatherFromGroup.apply(x, shard)
 
 
-def exchange(parts: Tensor, shard: Shard) -> Tensor:
-    """[size, ...]: part i goes to worker i, whose part for this worker takes its place (all-to-all)."""
-    return parts if shard.size == 1 else _Exchange.apply(parts, shard)
+def all_to_all(parts: Tensor, shard: Shard) -> Tensor:
+    """[size, ...]: part i goes to worker i, whose part for this worker takes its place."""
+    return parts if shard.size == 1 else _AllToAll.apply(parts, shard)
 
 
-def _all_to_all(parts: Tensor, shard: Shard) -> Tensor:
+def _all_to_all_single(parts: Tensor, shard: Shard) -> Tensor:
     received = torch.empty(parts.shape, dtype=parts.dtype, device=parts.device)
     dist.all_to_all_single(received, parts.contiguous(), group=shard.group)
     return received
@@ -136,12 +136,53 @@ class _GatherFromGroup(torch.autograd.Function):
         return ctx.shard.cut(grad, grad.dim() - 1), None
 
 
-class _Exchange(torch.autograd.Function):
+class _AllToAll(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, parts: Tensor, shard: Shard) -> Tensor:
         ctx.shard = shard
-        return _all_to_all(parts, shard)
+        return _all_to_all_single(parts, shard)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _all_to_all(grad, ctx.shard), None  # worker i's part for me came from my part for it
+        return _all_to_all_single(grad, ctx.shard), None  # worker i's part for me came from my part for it
+
+
+@dataclass(frozen=True)
+class SequenceParallelAttention:
+    """`attend` over whole rows, for a worker that has the slice `context.rank` of each.
+
+    Outside attention a worker has a slice of every row and all heads, inside it whole rows and its share of the heads,
+    so documents may run across the borders of slices. One all-to-all leads in, with queries, keys and values together,
+    and one leads out.
+    """
+
+    attend: Callable[[Tensor, Tensor, Tensor], Tensor]
+    context: Shard
+
+    def __call__(self, query_BHtE: Tensor, key_BKtE: Tensor, value_BKtE: Tensor) -> Tensor:
+        """[B, H, t, E]. The degree must divide H."""
+        copies = math.lcm(key_BKtE.shape[1], self.context.size) // key_BKtE.shape[1]
+        query, key, value = (
+            self._shares(x) for x in (query_BHtE, _repeat(key_BKtE, copies), _repeat(value_BKtE, copies))
+        )
+        sizes = [query.shape[2], key.shape[2], value.shape[2]]
+        heads_BhTE = self._whole_rows(torch.cat((query, key, value), dim=2))
+        return self._slices(self.attend(*heads_BhTE.split(sizes, dim=1)))
+
+    def _shares(self, x_BHtE: Tensor) -> Tensor:
+        """[W, B, h, t, E]: the heads each worker is to have."""
+        return x_BHtE.unflatten(1, (self.context.size, -1)).transpose(0, 1)
+
+    def _whole_rows(self, shares_WBhtE: Tensor) -> Tensor:
+        """[B, h, T, E]: my heads of everybody's slices, in the order of the row."""
+        return all_to_all(shares_WBhtE, self.context).movedim(0, 2).flatten(2, 3)
+
+    def _slices(self, x_BhTE: Tensor) -> Tensor:
+        """[B, H, t, E]: everybody's heads of my slice."""
+        parts_WBhtE = x_BhTE.unflatten(2, (self.context.size, -1)).movedim(2, 0)
+        return all_to_all(parts_WBhtE, self.context).transpose(0, 1).flatten(1, 2)
+
+
+def _repeat(x_BKtE: Tensor, copies: int) -> Tensor:
+    """Each kv head `copies` times in a row, as few as let every worker have the ones its queries need."""
+    return x_BKtE if copies == 1 else x_BKtE.repeat_interleave(copies, dim=1)

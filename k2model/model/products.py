@@ -1,17 +1,14 @@
-"""Matrix products in the phase's precision, on whatever instructions the processor has.
+"""Matrix products in the phase's precision, on whatever instructions the processor has, and the layers made of them.
 
 Under bf16 autocast a product takes bf16 operands and sums in fp32. Torch has kernels for that on
 accelerators and on CPUs with AVX-512 or AMX; on any other CPU it falls back to a scalar loop many times
 slower than fp32. There the operands are rounded to bf16 and multiplied in fp32: the same products, with
 results that are not rounded; attention, whose operands are such results, is fp32 altogether. `linear`
-is where parameters are multiplied; several matrices that read one input are multiplied at once.
+is where parameters are multiplied; several matrices that read one input are multiplied at once. Layers do not draw
+their weights: `K2Model.initialise` draws every parameter whole and cuts it, since how a model is spread over workers
+must not move the random generator.
 
 Shape suffixes: P positions, D in, N out.
-
-Matrices that multiply as `products` says and whose weights are drawn by the model that owns them.
-
-`K2Model.initialise` draws every parameter whole and cuts it: how a model is spread over workers must not move the
-random generator.
 """
 
 import contextlib

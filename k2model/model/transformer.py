@@ -4,8 +4,7 @@ Pre-norm blocks with zero-centred RMSNorm gains, grouped-query attention with ro
 SwiGLU, untied embeddings, no biases (Megatron flags of K2-V2's pre-training). Every matrix of a
 block is a parameter of its own, so that an optimizer can treat each by itself. Parameters stay in
 fp32; under bf16 autocast only matrix products run in bf16. A model may be cut over workers: every
-matrix (tensor parallelism) and every row of tokens (sequence parallelism); what they say to each other is in
-`collectives` and `sequence_parallel`.
+matrix (tensor parallelism) and every row of tokens (sequence parallelism), see `parallel`.
 
 Shape suffixes: B batch, T sequence, S keys, D hidden, H heads, K kv heads, E head dim, F ffn, V vocab.
 """
@@ -16,14 +15,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from k2model.model.attention import BlockAttention, DocumentAttention
-from k2model.model.cache import KVCache
-from k2model.model.fused import rms_norm, split_and_rotate, swiglu
+from k2model.model.attention import BlockAttention, DocumentAttention, KVCache
+from k2model.model.fused import recomputed, rms_norm, split_and_rotate, swiglu
 from k2model.model.loss import Head
-from k2model.model.parallel import WHOLE, Shard, check_divides, copy_to_group, reduce_from_group, tensor_dim
+from k2model.model.parallel import (
+    WHOLE,
+    SequenceParallelAttention,
+    Shard,
+    check_divides,
+    copy_to_group,
+    reduce_from_group,
+    tensor_dim,
+)
 from k2model.model.products import Embedding, Linear, Products, linear
-from k2model.model.recompute import recomputed
-from k2model.model.sequence_parallel import SequenceParallelAttention
 from k2model.recipe.schema import ModelConfig
 
 Attend = BlockAttention | DocumentAttention | SequenceParallelAttention
@@ -110,6 +114,8 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
+    """Attention and feed-forward, each on the normed residual stream [B, T, D] and added to it."""
+
     def __init__(self, config: ModelConfig, tensor: Shard) -> None:
         super().__init__()
         self.attention_norm = ZeroCentredRMSNorm(config.hidden_size, config.rms_norm_eps)

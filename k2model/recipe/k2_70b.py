@@ -18,7 +18,7 @@ from importlib import resources
 from k2model.recipe.curation import K2_PROFILES
 from k2model.recipe.schema import (
     FAMILIES,
-    Cadence,
+    CheckpointConfig,
     ClusterConfig,
     CorpusConfig,
     EvaluationConfig,
@@ -159,7 +159,7 @@ def k2_70b() -> Recipe:
                 concatenate,
                 MixingConfig(),
                 _layout(400, 8, 1, micro_batch=3),
-                Cadence(save_every=500, keep_every=5_000),
+                CheckpointConfig(save_every=500, keep_every=5_000),
                 seed=42,
             ),
             _phase(
@@ -175,7 +175,7 @@ def k2_70b() -> Recipe:
                 concatenate,
                 SHORT,
                 _layout(400, 8, 1, micro_batch=4),
-                Cadence(save_every=500, keep_every=5_000),
+                CheckpointConfig(save_every=500, keep_every=5_000),
                 seed=2,
             ),
             _phase(
@@ -191,7 +191,7 @@ def k2_70b() -> Recipe:
                 best,
                 SHORT,
                 _layout(200, 8, 1),
-                Cadence(save_every=500, keep_every=2_500),
+                CheckpointConfig(save_every=500, keep_every=2_500),
                 seed=2,
             ),
             _phase(
@@ -207,7 +207,7 @@ def k2_70b() -> Recipe:
                 best,
                 SHORT,
                 _layout(200, 8, 2),
-                Cadence(save_every=250, keep_every=2_500),
+                CheckpointConfig(save_every=250, keep_every=2_500),
                 seed=2,
             ),
             _phase(
@@ -223,7 +223,7 @@ def k2_70b() -> Recipe:
                 best,
                 SHORT,
                 _layout(200, 8, 8),
-                Cadence(save_every=50, keep_every=500),
+                CheckpointConfig(save_every=50, keep_every=500),
                 seed=2,
             ),
             _phase(
@@ -239,7 +239,7 @@ def k2_70b() -> Recipe:
                 best,
                 MixingConfig(Weigh.TARGETS, passes=3),
                 _layout(64, 8, 1),
-                Cadence(save_every=2_100, keep_every=2_100),
+                CheckpointConfig(save_every=2_100, keep_every=2_100),
                 seed=17,
                 long_documents=LongDocuments.SKIP,
             ),
@@ -277,7 +277,7 @@ def _phase(
     packing: Packing,
     mixing: MixingConfig,
     parallelism: Parallelism,
-    cadence: Cadence,
+    checkpoints: CheckpointConfig,
     seed: int,
     long_documents: LongDocuments = LongDocuments.SPLIT,
 ) -> PhaseConfig:
@@ -296,6 +296,6 @@ def _phase(
         mixing=mixing,
         long_documents=long_documents,
         parallelism=parallelism,
-        cadence=cadence,
+        checkpoints=checkpoints,
         seed=seed,
     )

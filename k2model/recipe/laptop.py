@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from k2model.recipe.schema import (
     FAMILIES,
-    Cadence,
+    CheckpointConfig,
     CorpusConfig,
     EvaluationConfig,
     GateConfig,
@@ -167,7 +167,7 @@ def _phase(
         packing=Packing.BEST_FIT,
         mixing=MixingConfig(short_tokens=SHORT_TOKENS if kind is PhaseKind.MIDTRAIN else 0),
         parallelism=Parallelism(nodes=1, workers_per_node=2),
-        cadence=Cadence(save_every=100),
+        checkpoints=CheckpointConfig(save_every=100),
     )
 
 
@@ -221,5 +221,5 @@ def _shrink(phase: PhaseConfig) -> PhaseConfig:
         steps=STEPS,
         schedule=replace(phase.schedule, warmup_steps=min(phase.schedule.warmup_steps, 2)),
         mixture=tuple(MixtureEntry(source, weight) for source, weight in weights.items()),
-        cadence=Cadence(save_every=3),
+        checkpoints=CheckpointConfig(save_every=3),
     )

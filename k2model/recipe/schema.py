@@ -182,13 +182,12 @@ class Parallelism:
 
 
 @dataclass(frozen=True)
-class Cadence:
-    """In steps, unless a name says otherwise. Never bears identity."""
+class CheckpointConfig:
+    """When a phase is saved and what stays, in steps unless a name says otherwise. Never bears identity."""
 
     save_every: int
     keep_last: int = 2  # newest checkpoints kept for resumption
     keep_every: int = 0  # every checkpoint at a multiple of this is kept for good (longitudinal study); 0 = none
-    norms_every: int = 10  # norms of parameters and updates, which cost a pass over both; 0 = never
     save_deadline_seconds: float = 600.0  # how long training waits for a store that does not take a checkpoint
     preemption_seconds: float = 25.0  # from SIGTERM to the last checkpoint's end
 
@@ -198,15 +197,15 @@ class SpikePolicy:
     """What to do about a loss that jumps: its width decides, not its height (K2-V2 report).
 
     A step is an outlier when its loss lies more than `threshold` robust standard deviations (1.4826 x median
-    absolute deviation) above the median of the last `window` ordinary steps. Up to `narrow` outliers in a row
-    are ridden out. More, or a loss or gradient norm that is not a number, roll training back to a checkpoint
+    absolute deviation) above the median of the last `window` ordinary steps. Up to `tolerated` outliers in a
+    row are ridden out. More, or a loss or gradient norm that is not a number, roll training back to a checkpoint
     before the spike and skip the spike's steps and `margin` steps before them, at most `max_rollbacks` times in
     a phase. K2's own window and threshold are not public.
     """
 
     window: int = 128
     threshold: float = 8.0
-    narrow: int = 10
+    tolerated: int = 10  # steps in a row
     margin: int = 2  # the batch that set a spike off shows in the losses that follow it
     max_rollbacks: int = 3
 
@@ -234,7 +233,8 @@ class PhaseConfig:
     spikes: SpikePolicy = SpikePolicy()
     seed: int = 0
     parallelism: Parallelism = hardware(Parallelism())
-    cadence: Cadence = hardware(Cadence(save_every=100))
+    checkpoints: CheckpointConfig = hardware(CheckpointConfig(save_every=100))
+    norms_every: int = hardware(10)  # steps; norms of parameters and updates cost a pass over both; 0 = never
 
     @property
     def tokens_per_step(self) -> int:

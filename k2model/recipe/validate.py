@@ -255,7 +255,7 @@ def _check_phase(recipe: Recipe, phase: PhaseConfig, earlier: list[str]) -> None
                 f"{where}.mixture.{entry.source}: the corpus has no such source; it has {sorted(sources)}"
             )
     _check_mixing(recipe, phase, where)
-    _check_cadence(phase, where)
+    _check_checkpoints(phase, where)
     if problem := layout_problem(recipe.model, phase):
         raise RecipeError(problem)
 
@@ -284,17 +284,19 @@ def _check_mixing(recipe: Recipe, phase: PhaseConfig, where: str) -> None:
         raise RecipeError(short_problem(phase, 1 - long, "at most "))
 
 
-def _check_cadence(phase: PhaseConfig, where: str) -> None:
-    cadence, spikes = phase.cadence, phase.spikes
-    for name, least in (("save_every", 0), ("keep_last", 1), ("keep_every", 0), ("norms_every", 0)):
-        if getattr(cadence, name) < least:
-            raise RecipeError(f"{where}.cadence.{name}={getattr(cadence, name)} must be at least {least}")
-    if cadence.keep_every and (not cadence.save_every or cadence.keep_every % cadence.save_every):
+def _check_checkpoints(phase: PhaseConfig, where: str) -> None:
+    checkpoints, spikes = phase.checkpoints, phase.spikes
+    for name, least in (("save_every", 0), ("keep_last", 1), ("keep_every", 0)):
+        if getattr(checkpoints, name) < least:
+            raise RecipeError(f"{where}.checkpoints.{name}={getattr(checkpoints, name)} must be at least {least}")
+    if checkpoints.keep_every and (not checkpoints.save_every or checkpoints.keep_every % checkpoints.save_every):
         raise RecipeError(
-            f"{where}.cadence.keep_every={cadence.keep_every} must be a multiple of save_every={cadence.save_every}: "
-            "only what is saved can be kept"
+            f"{where}.checkpoints.keep_every={checkpoints.keep_every} must be a multiple of "
+            f"save_every={checkpoints.save_every}: only what is saved can be kept"
         )
-    for name, least in (("window", 8), ("narrow", 0), ("margin", 0), ("max_rollbacks", 0)):
+    if phase.norms_every < 0:
+        raise RecipeError(f"{where}.norms_every={phase.norms_every} must be at least 0")
+    for name, least in (("window", 8), ("tolerated", 0), ("margin", 0), ("max_rollbacks", 0)):
         if getattr(spikes, name) < least:
             raise RecipeError(f"{where}.spikes.{name}={getattr(spikes, name)} must be at least {least}")
     if not (spikes.threshold > 0 and math.isfinite(spikes.threshold)):

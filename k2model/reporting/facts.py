@@ -12,10 +12,10 @@ from typing import Any
 
 from k2model.artifacts import Store
 from k2model.artifacts.result import LifecycleResult
+from k2model.evals.scores import ScoreRow, read_scores
 from k2model.reporting.overlaps import with_overlap
-from k2model.reporting.scores import ReportError, ScoreRow, read_scores
-from k2model.training.log import METRICS, StepMetrics, parse_row
-from k2model.training.spikes import Intervention, read_interventions
+from k2model.reporting.scores import ReportError
+from k2model.training.log import METRICS, Intervention, StepMetrics, parse_row, read_interventions
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,11 @@ from k2model.training.checkpoint import (
 )
 from k2model.training.engine import Engine
 from k2model.training.layout import Layout
-from k2model.training.log import MetricsLog, StepMetrics, TrainingFacts
+from k2model.training.log import Intervention, MetricsLog, StepMetrics, TrainingRun
 from k2model.training.loop import Preemption, TrainingLoop
 from k2model.training.progress import ProgressLine, measured_peak
 from k2model.training.saver import Saver
-from k2model.training.spikes import Intervention, RolledBack, Spike, SpikeWatch
+from k2model.training.spikes import RolledBack, Spike, SpikeWatch
 from k2model.training.state import TrainingState
 from k2model.training.world import World
 
@@ -49,7 +49,7 @@ class Attempt:
         self.store, self.identity, self.model, self.phase = store, identity, model, phase
         self.sequences, self.world, self.lease = sequences, world, lease
         self.files: Files = files_at(store.location(identity))
-        self.saver = Saver(self.files, world, phase.cadence, self._guard, self._publish_log)
+        self.saver = Saver(self.files, world, phase.checkpoints, self._guard, self._publish_log)
         self.preemption = Preemption()
         self.interventions: list[Intervention] = []
         self.log: MetricsLog | None = None
@@ -62,22 +62,22 @@ class Attempt:
         with self.preemption.watched():
             found = newest_checkpoint(self.files, self.identity.key, self.world)
             self.interventions = [Intervention(**record) for record in found.progress.interventions] if found else []
-            self.peak = sum(self.world.together(lambda: measured_peak(self.phase.precision)))
+            self.peak = sum(self.world.all_gather(lambda: measured_peak(self.phase.precision)))
             try:
                 while (spike := self._train_from(found, parent)) is not None:
                     found = self._go_back(spike)
             finally:
                 self.saver.close()
-        return self.world.agree(lambda: self._adopt(parent))
+        return self.world.broadcast(lambda: self._adopt(parent))
 
     def _train_from(self, found: Checkpoint | None, parent: ArtifactRef | None) -> Spike | None:
         """Take the steps behind `found`, or all of them, and write `final/`; or the spike that has to be undone."""
         start = found.progress.step if found is not None else 0
-        facts = TrainingFacts.of(self.model, self.phase, self.layout, self.peak, self.interventions)
-        self.log = self.world.first_does(lambda: MetricsLog(self.files, start, facts))
+        run = TrainingRun.of(self.model, self.phase, self.layout, self.peak, self.interventions)
+        self.log = self.world.on_rank_0(lambda: MetricsLog(self.files, start, run))
         if found is not None and start == self.phase.steps:
             return None
-        self.line = self.world.first_does(lambda: ProgressLine(facts, start))
+        self.line = self.world.on_rank_0(lambda: ProgressLine(run, start))
         self.saver.discard_after(start)  # what is newer is damaged, unfinished or taken back
         state = self._state_of(found) if found is not None else self._parent_state(parent)
         self.engine = Engine(self.model, self.phase, self.layout, state)
@@ -148,7 +148,7 @@ class Attempt:
             check_hash(files.uri, entry, hash_stored(files, entry.path))
             return files.at(FINAL)
 
-        checkpoint = read_checkpoint(self.world.agree(look_up), self.world)
+        checkpoint = read_checkpoint(self.world.broadcast(look_up), self.world)
         progress = checkpoint.progress
         if progress.phase != self.phase.parent:
             raise CheckpointMismatch(
@@ -160,11 +160,13 @@ class Attempt:
             checkpoint.tensors, steps, f"the checkpoint of phase '{progress.phase}' ({checkpoint.uri})"
         )
 
+    # What the loop asks of its `Keeper`.
+
     def report(self) -> list[int]:
         return self.saver.report()
 
-    def hear(self, totals: list[int]) -> None:
-        self.saver.hear(totals)
+    def act_on(self, totals: list[int]) -> None:
+        self.saver.act_on(totals)
 
     def add(self, row: StepMetrics) -> None:
         if self.log is not None and self.line is not None:
@@ -176,7 +178,7 @@ class Attempt:
         self.saver.begin(step_folder(done), self.engine.state, self._progress(done))
 
     def save_before_end(self, done: int) -> None:
-        seconds = self.phase.cadence.preemption_seconds
+        seconds = self.phase.checkpoints.preemption_seconds
         self.saver.save(step_folder(done), self.engine.state, self._progress(done), deadline=seconds)
 
     def _guard(self) -> None:
@@ -213,7 +215,7 @@ class Attempt:
         assert self.log is not None
         entries = [*describe_checkpoint(self.files, FINAL), *self.log.close()]
         made = self.store.adopt(self.identity, Manifest(tuple(entries)), self._stats(parent), self.began)
-        keep_for_good_only(self.files, self.phase.cadence)
+        keep_for_good_only(self.files, self.phase.checkpoints)
         return made
 
     def _stats(self, parent: ArtifactRef | None) -> dict[str, float]:

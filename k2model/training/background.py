@@ -20,6 +20,8 @@ _FINAL = (CorruptArtifact, LeaseHeld, LeaseLost)  # trying again does not help
 
 
 class Stage(Enum):
+    """How far a piece of work is."""
+
     WORKING = "working"
     FAILING = "failing"  # the last attempt failed, another one follows
     DONE = "done"
@@ -93,4 +95,5 @@ def _kind(error: BaseException) -> object:
 
 
 def say(message: str) -> None:
+    """A line on stderr for whoever watches the job."""
     print(f"k2: {message}", file=sys.stderr, flush=True)

@@ -1,19 +1,11 @@
-"""A worker's part of a step's rows: its rows of the global batch, its piece of each row.
+"""A step's rows on one worker, read ahead by threads, and the one all-reduce of small numbers a step.
 
-A pure function of step and layout, so nothing of it is saved or restored. Targets are shifted before a
-row is cut, since the last position of a piece predicts the first token of the next.
+A batch is a pure function of step and layout, so there is no loader state to save, and any number of threads
+reads the same. Targets are shifted before a row is cut, since the last position of a piece predicts the first
+token of the next. Decisions that all workers must take alike (stop, publish a checkpoint, go back behind a spike)
+are made from the sums of the all-reduce alone.
 
-Shape suffixes: B rows of this worker, T its positions, R the positions of the whole row.
-
-Batches read before they are needed, by threads, in an order that does not depend on them.
-
-Which rows a step has is a pure function of the step, so any number of threads gives the same batches.
-
-The one small message a step: what all workers must know of each other before they go on.
-
-Targets of the step to come, losses of the step behind, the wish to stop, and how the checkpoint in flight
-gets on travel in one all-reduce of a CPU tensor, so that a decision made from its sums is the same on all
-workers. Gradients are not its business.
+Shape suffixes: B rows of this worker, T its positions, R the positions of the whole row, S sources.
 """
 
 import itertools
@@ -33,11 +25,14 @@ from k2model.tokens import PackedSequences
 from k2model.training.layout import Layout
 from k2model.training.world import World
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Batch:
-    """`targets_BT`: the token each position predicts, IGNORED where none counts. `document_BR`: of the whole
-    rows, which attention needs. `source_BT`: index into the phase's sources, 255 for padding.
+    """`tokens_BT` int64; `targets_BT` int64: the token each position predicts, IGNORED where none counts.
+    `document_BR`: number of each position's document in its whole row, which attention needs, -1 for padding.
+    `source_BT`: index into the phase's sources, 255 for padding.
 
     `targets` and `attended` are what this worker adds to the global counts, 0 where a neighbour of its
     group has counted the same: targets, and pairs of positions (the square of each document's length).
@@ -74,9 +69,6 @@ def _attended(document_BR: Tensor) -> int:
     return int(lengths.square().sum())
 
 
-T = TypeVar("T")
-
-
 def read_ahead(read: Callable[[int], T], steps: Iterable[int], threads: int) -> Generator[tuple[int, T], None, None]:
     """(step, `read(step)`) for each of `steps`, in their order; `threads` + 1 batches are begun ahead.
 
@@ -111,9 +103,9 @@ class LocalLoss:
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What all workers said, summed. `targets`, `attended`: of the step to come (see `Batch`); `stop`: how many
-    want to end; `report`: of the save in flight (see `Saver`); `nats_S`, `targets_S`: of the step behind, zeros
+class StepTotals:
+    """Sums over all workers. `targets`, `attended`: of the step to come (see `Batch`); `stop`: how many were told
+    to end; `report`: of the save in flight (see `Saver`); `nats_S`, `targets_S` fp64: of the step behind, zeros
     when there was none."""
 
     targets: int
@@ -124,18 +116,20 @@ class Heard:
     targets_S: Tensor
 
 
-class Exchange:
+class StepAllReduce:
+    """The all-reduce of a step's small numbers, one CPU tensor; gradients are the engine's."""
+
     def __init__(self, world: World, sources: int) -> None:
         self.world, self.sources = world, sources
 
-    def __call__(self, ahead: Batch | None, stop: bool, report: Sequence[int], behind: LocalLoss | None) -> Heard:
-        """Say and hear. Collective: every worker calls it equally often. Sums up to 2^53 are exact."""
+    def __call__(self, ahead: Batch | None, stop: bool, report: Sequence[int], behind: LocalLoss | None) -> StepTotals:
+        """Collective: every worker calls it equally often. Sums up to 2^53 are exact."""
         counts = (ahead.targets, ahead.attended) if ahead is not None else (0, 0)
         head = torch.tensor([*counts, int(stop), *report], dtype=torch.float64)
-        silent = torch.zeros(2 * self.sources, dtype=torch.float64)
-        message = torch.cat((head, silent if behind is None else torch.cat((behind.nats_S, behind.targets_S))))
+        nothing = torch.zeros(2 * self.sources, dtype=torch.float64)
+        message = torch.cat((head, nothing if behind is None else torch.cat((behind.nats_S, behind.targets_S))))
         if self.world.size > 1:
             dist.all_reduce(message)
         targets, attended, stopping, *reports = (int(value) for value in message[: len(head)].tolist())
         nats_S, targets_S = message[len(head) :].split(self.sources)
-        return Heard(targets, attended, stopping, reports, nats_S, targets_S)
+        return StepTotals(targets, attended, stopping, reports, nats_S, targets_S)

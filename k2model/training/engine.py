@@ -1,11 +1,8 @@
-"""How large the parameters are and how far a step moves them: two numbers that tell a learning rate's health.
+"""One optimizer step on a batch, through DeepSpeed: objective, precision, accumulation, parallelism, norms.
 
-Measured on the fp32 pieces that workers hold between them, whatever the layout, so nothing is gathered.
-It costs a copy of those pieces and a pass over them, which is why only some steps are measured.
-
-One optimizer step on a batch, through DeepSpeed: objective, precision, accumulation, parallelism.
-
-Data, schedule, checkpoint files and metrics belong to others; the state by name is in `state`.
+Data, schedule, checkpoint files and metrics belong to others; the state by name is in `state`. Norms of parameters and
+updates tell a learning rate's health. They are measured on the fp32 pieces that workers hold between them, so nothing
+is gathered, but they cost a copy of those pieces and a pass over them: only some steps are measured.
 
 Shape suffixes: B rows of this worker, T its positions, R those of the whole row, S sources.
 """

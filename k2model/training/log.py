@@ -1,14 +1,9 @@
-"""What an attempt at a phase says of itself as it starts: how much there is to do, on what, and what was undone.
+"""What a training leaves beside its checkpoints: the record of the run, a row per step, and what was undone.
 
-Rank 0 writes it beside the training log (`attachments/training.json`) at the start of every attempt, after a
-rollback too, so that whoever watches a training needs neither its recipe nor its machine. What changes from
-step to step is in the log.
-
-The training log: one JSON line per step, in a file that survives a kill and never repeats a step.
-
-Rank 0 keeps it, with the facts of its attempt beside it. On a local store it is the artifact's own
-`attachments/metrics.jsonl`, else a file on this machine that goes to the store with each checkpoint.
-Plots and trackers read it elsewhere.
+Rank 0 keeps both files. `attachments/training.json` is written at the start of every attempt, after a rollback too,
+so that whoever watches a training needs neither its recipe nor its machine. `attachments/metrics.jsonl` survives a
+kill and never repeats a step: on a local store it is the artifact's own, else a file on this machine that goes to the
+store with each checkpoint.
 """
 
 import hashlib
@@ -27,16 +22,69 @@ from k2model.recipe.schema import ModelConfig, PhaseConfig
 
 if TYPE_CHECKING:
     from k2model.training.layout import Layout
-    from k2model.training.spikes import Intervention
 
-TRAINING = "attachments/training.json"
+METRICS, TRAINING = "attachments/metrics.jsonl", "attachments/training.json"
 
 
 @dataclass(frozen=True)
-class TrainingFacts:
-    """`workers` = `tensor` x `context` x `data`; `peak`: matrix-product FLOP/s of all workers together, as
-    measured;
-    `started`: of this attempt, seconds since the epoch; `interventions`: records of `spikes.Intervention`."""
+class Intervention:
+    """A rollback, as lineage and model card carry it. Steps count from 0.
+
+    `first_step`..`last_step` are left out of the phase; `resumed_from` is the step training went back to.
+    `before`: the median loss before the spike and its deviation; `losses`: of the spike's steps, in
+    order; `after`: mean loss of the first steps taken behind the skipped ones, None until then.
+    """
+
+    reason: str
+    first_step: int
+    last_step: int
+    resumed_from: int
+    before: float | None
+    deviation: float | None
+    losses: list[float | None] = field(default_factory=list)  # None: not a number
+    after: float | None = None
+
+    def record(self) -> dict[str, Any]:
+        """As JSON takes it; `Intervention(**record)` reads it again."""
+        return asdict(self)
+
+    def skips(self, step: int) -> bool:
+        """Whether `step` is left out of the phase."""
+        return self.first_step <= step <= self.last_step
+
+    @property
+    def heights(self) -> str:
+        """`loss 3.210 before, up to 9.400 in it, 3.190 after`, as far as there are numbers."""
+        losses = [loss for loss in self.losses if loss is not None]
+        parts = [
+            f"{self.before:.3f} before" if self.before is not None else "",
+            f"up to {max(losses):.3f} in it" if losses else "",
+            f"{self.after:.3f} after" if self.after is not None else "",
+        ]
+        known = ", ".join(part for part in parts if part)
+        return f"loss {known}" if known else "loss not a number"
+
+    @property
+    def sentence(self) -> str:
+        """What was undone and why."""
+        return (
+            f"went back to step {self.resumed_from}: {self.reason} ({self.heights}). "
+            f"Steps {self.first_step} to {self.last_step} are left out"
+        )
+
+
+def read_interventions(state: bytes | str) -> list[Intervention]:
+    """Those of a checkpoint, from its `state.json`."""
+    return [Intervention(**record) for record in json.loads(state)["interventions"]]
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """The record of an attempt at a phase.
+
+    `workers` = `tensor` x `context` x `data`; `peak`: FLOP/s in matrix products of all workers together, as measured;
+    `started`: of this attempt, seconds since the epoch; `interventions`: records of `Intervention`.
+    """
 
     phase: str
     kind: str
@@ -58,8 +106,8 @@ class TrainingFacts:
     @classmethod
     def of(
         cls, model: ModelConfig, phase: PhaseConfig, layout: "Layout", peak: float,
-        interventions: "Sequence[Intervention]",
-    ) -> "TrainingFacts":  # fmt: skip
+        interventions: Sequence[Intervention],
+    ) -> "TrainingRun":  # fmt: skip
         """Of an attempt that starts at this moment on this worker's device."""
         import torch
 
@@ -70,7 +118,7 @@ class TrainingFacts:
             kind=phase.kind.value,
             steps=phase.steps,
             tokens_per_step=phase.tokens_per_step,
-            save_every=phase.cadence.save_every,
+            save_every=phase.checkpoints.save_every,
             parameters=count_parameters(model),
             workers=layout.world.size,
             tensor=layout.tensor.size,
@@ -88,17 +136,14 @@ class TrainingFacts:
         return (json.dumps(asdict(self), indent=1) + "\n").encode()
 
 
-def read_facts(files: Files) -> TrainingFacts | None:
+def read_run(files: Files) -> TrainingRun | None:
     """Of the artifact that `files` is at; None where an attempt has not come that far or wrote another format."""
     try:
         content = json.loads(files.read(TRAINING))
-        known = {entry.name for entry in fields(TrainingFacts)}
-        return TrainingFacts(**{name: value for name, value in content.items() if name in known})
+        known = {entry.name for entry in fields(TrainingRun)}
+        return TrainingRun(**{name: value for name, value in content.items() if name in known})
     except (FileNotFoundError, ValueError, TypeError, AttributeError):
         return None
-
-
-METRICS = "attachments/metrics.jsonl"
 
 
 @dataclass(frozen=True)
@@ -139,14 +184,14 @@ def rows_until_cut(lines: Iterable[str]) -> list[StepMetrics]:
 
 
 class MetricsLog:
-    """Append-only rows of one artifact, kept up to `start` completed steps of earlier attempts.
+    """Append-only rows of one artifact; of earlier attempts those of steps below `start` are kept.
 
-    `facts` of this attempt go to the store at once.
+    The record of the `run` goes to the store at once. Raises StoreWriteError when it does not take it.
     """
 
-    def __init__(self, files: Files, start: int, facts: TrainingFacts) -> None:
+    def __init__(self, files: Files, start: int, run: TrainingRun) -> None:
         self._files = files
-        self._facts = facts.to_json()
+        self._run = run.to_json()
         self._local = isinstance(files, LocalFiles)
         root = Path(files.uri) if self._local else Path(tempfile.mkdtemp(prefix="k2-metrics-"))
         self.root, self.path = root, root / METRICS
@@ -158,7 +203,7 @@ class MetricsLog:
             os.replace(partial, self.path)
             self._file = self.path.open("a", buffering=1)  # a line at a time: a kill loses at most one
 
-        files.write(TRAINING, self._facts)
+        files.write(TRAINING, self._run)
 
     def _earlier(self) -> list[StepMetrics]:
         try:
@@ -181,8 +226,8 @@ class MetricsLog:
         """Publish, and describe both files for the artifact's manifest."""
         self._file.close()
         self.publish()
-        facts = FileEntry(TRAINING, len(self._facts), hashlib.sha256(self._facts).hexdigest())
-        return [describe_file(self.root, METRICS), facts]
+        run = FileEntry(TRAINING, len(self._run), hashlib.sha256(self._run).hexdigest())
+        return [describe_file(self.root, METRICS), run]
 
 
 def _line(row: StepMetrics) -> str:

@@ -1,15 +1,9 @@
-"""The learning rate as a pure function of the step, so that a resumed run needs no scheduler state.
+"""The loop over steps: batch, all-reduce of small numbers, learning rate, step, log, and a save now and then.
 
-SIGTERM as a wish, not as an end: the loop hears of it at the next step and saves.
-
-An orchestrator that takes a machine back sends SIGTERM and kills some seconds later. Signals reach the
-main thread of a worker; elsewhere (a notebook's thread) none is caught.
-
-The loop over steps: batch, message to the others, learning rate, step, log, and a save now and then.
-
-A step's loss is known to all one message later, with the next step's counts (`exchange`); a save waits
-for it, so that nothing that is not a number, and no open spike, gets into a checkpoint. How things are
-saved and what is undone is the caller's business.
+A step's loss is known one all-reduce later, with the next step's counts; a save waits for it, so that nothing
+that is not a number, and no open spike, gets into a checkpoint. The learning rate is a pure function of the step:
+a resumed run needs no scheduler state. SIGTERM, which an orchestrator sends some seconds before it takes a machine
+back, is noted and acted on at the next step. How things are saved and what is undone is the caller's business.
 
 Losses, decisions and the order of calls are the same on every worker.
 """
@@ -27,13 +21,13 @@ from types import FrameType
 from typing import Protocol
 
 from k2model.errors import Preempted
+from k2model.model import training_flops
 from k2model.recipe.schema import ModelConfig, PhaseConfig, ScheduleConfig, ScheduleShape
 from k2model.tokens import PackedSequences
-from k2model.training.batch import Batch, Exchange, Heard, read_ahead, read_batch
+from k2model.training.batch import Batch, StepAllReduce, StepTotals, read_ahead, read_batch
 from k2model.training.engine import Engine, StepOutcome
-from k2model.training.log import StepMetrics
-from k2model.training.progress import step_flops
-from k2model.training.spikes import Intervention, RolledBack, SpikeWatch
+from k2model.training.log import Intervention, StepMetrics
+from k2model.training.spikes import RolledBack, SpikeWatch
 
 
 def learning_rate(step: int, steps: int, peak: float, schedule: ScheduleConfig) -> float:
@@ -88,13 +82,13 @@ class Preemption:
 
 
 class Keeper(Protocol):
-    """Whoever saves and logs for the loop. `hear`, `save` and `save_before_end` are collective."""
+    """Whoever saves and logs for the loop. `act_on`, `save` and `save_before_end` are collective."""
 
     def report(self) -> list[int]:
         """How this worker's part of the save in flight gets on, to be summed over workers."""
         ...
 
-    def hear(self, totals: list[int]) -> None:
+    def act_on(self, totals: list[int]) -> None:
         """Act on the sums of all reports."""
         ...
 
@@ -130,7 +124,7 @@ class TrainingLoop:
         self.engine, self.model, self.phase, self.sequences = engine, model, phase, sequences
         self.keeper, self.watch, self.interventions, self.preemption = keeper, watch, interventions, preemption
         self.peak = peak
-        self.exchange = Exchange(engine.layout.world, len(sequences.sources))
+        self.all_reduce = StepAllReduce(engine.layout.world, len(sequences.sources))
         self.clock = _StepClock()
         self.taken = 0
         self._behind: _Taken | None = None
@@ -145,13 +139,13 @@ class TrainingLoop:
         self.taken = sum(not self._left_out(step) for step in range(start))
         with closing(read_ahead(self._read, steps, phase.parallelism.loader_workers)) as batches:
             for step, batch in batches:
-                heard = self._exchange(batch)
+                totals = self._all_reduce(batch)
                 with self.clock.stopped():
-                    self.keeper.hear(heard.report)
+                    self.keeper.act_on(totals.report)
                     if step > start:
-                        self._stop_or_save(step, heard)
-                self._take(step, batch, heard)
-        self._exchange(None)
+                        self._stop_or_save(step, totals)
+                self._take(step, batch, totals)
+        self._all_reduce(None)
 
     def _read(self, step: int) -> Batch:
         return read_batch(self.sequences, step, self.phase.global_batch, self.engine.layout)
@@ -159,24 +153,24 @@ class TrainingLoop:
     def _left_out(self, step: int) -> bool:
         return any(intervention.skips(step) for intervention in self.interventions)
 
-    def _exchange(self, ahead: Batch | None) -> Heard:
-        """Tell the others of the step ahead (None: there is none) and log the one behind."""
+    def _all_reduce(self, ahead: Batch | None) -> StepTotals:
+        """Sum the counts of the step ahead (None: there is none) over all workers and log the step behind."""
         behind = self._behind.outcome.loss if self._behind else None
-        heard = self.exchange(ahead, self.preemption.requested, self.keeper.report(), behind)
+        totals = self.all_reduce(ahead, self.preemption.requested, self.keeper.report(), behind)
         seconds = self.clock.lap()
         if self._behind is not None:
             self.taken += 1
-            row = self._row(self._behind, heard, seconds)
+            row = self._row(self._behind, totals, seconds)
             self._behind = None
             self.keeper.add(row)
             if (spike := self.watch.judge(row)) is not None:
                 raise RolledBack(spike)
-        return heard
+        return totals
 
-    def _stop_or_save(self, step: int, heard: Heard) -> None:
+    def _stop_or_save(self, step: int, totals: StepTotals) -> None:
         """Nothing is saved while a spike is open: nobody knows yet whether its steps will stand."""
-        every = self.phase.cadence.save_every
-        if heard.stop:
+        every = self.phase.checkpoints.save_every
+        if totals.stop:
             if not self.watch.open:
                 self.keeper.save_before_end(step)
             raise Preempted(
@@ -187,37 +181,37 @@ class TrainingLoop:
         if every and step % every == 0 and not self.watch.open:
             self.keeper.save(step)
 
-    def _take(self, step: int, batch: Batch, heard: Heard) -> None:
+    def _take(self, step: int, batch: Batch, totals: StepTotals) -> None:
         phase = self.phase
         lr = learning_rate(step, phase.steps, phase.optimizer.lr, phase.schedule)
-        every = phase.cadence.norms_every
+        every = phase.norms_every
         outcome = self.engine.step(
-            batch, lr, heard.targets, len(self.sequences.sources), with_norms=bool(every) and (step + 1) % every == 0
+            batch, lr, totals.targets, len(self.sequences.sources), with_norms=bool(every) and (step + 1) % every == 0
         )
-        self._behind = _Taken(step, lr, heard.targets, heard.attended, outcome)
+        self._behind = _Taken(step, lr, totals.targets, totals.attended, outcome)
 
-    def _row(self, behind: _Taken, heard: Heard, seconds: float) -> StepMetrics:
+    def _row(self, behind: _Taken, totals: StepTotals, seconds: float) -> StepMetrics:
         tokens, norms = self.phase.tokens_per_step, behind.outcome.norms
-        flops = step_flops(self.model, tokens, behind.attended)
+        flops = training_flops(self.model, tokens, behind.attended)
         return StepMetrics(
             step=behind.step,
             tokens=tokens * self.taken,
-            loss=float(heard.nats_S.sum()) / max(behind.targets, 1),
+            loss=float(totals.nats_S.sum()) / max(behind.targets, 1),
             lr=behind.lr,
             grad_norm=behind.outcome.grad_norm,
             targets=behind.targets,
             tokens_per_second=round(tokens / seconds, 1),
             seconds=round(seconds, 6),
             mfu=round(flops / seconds / self.peak, 4),
-            domains=self._by_domain(heard),
+            domains=self._by_domain(totals),
             parameter_norm=norms.parameters if norms else None,
             update_ratio=norms.update_ratio if norms else None,
         )
 
-    def _by_domain(self, heard: Heard) -> dict[str, float]:
+    def _by_domain(self, totals: StepTotals) -> dict[str, float]:
         nats: dict[str, float] = defaultdict(float)
         targets: dict[str, float] = defaultdict(float)
-        sums = zip(self.sequences.domains, heard.nats_S.tolist(), heard.targets_S.tolist(), strict=True)
+        sums = zip(self.sequences.domains, totals.nats_S.tolist(), totals.targets_S.tolist(), strict=True)
         for domain, source_nats, source_targets in sums:
             nats[domain] += source_nats
             targets[domain] += source_targets

@@ -1,12 +1,9 @@
-"""Model-FLOPs utilisation: arithmetic the model needs, over what this machine was measured to do.
+"""What a person sees while a phase trains, and the peak that its utilisation is a fraction of.
 
-The peak is measured where training runs and while it would run (all workers at once), since data sheets
-know neither a shared machine nor a clock under load. What recomputation adds is not counted, as usual.
-
-What a person sees while a phase trains: a bar on a terminal, else a line every tenth of the way.
-
-Single steps are noisy, so loss, tokens per second and utilisation are means over the last steps.
-Who watches from elsewhere asks `k2 status`.
+Single steps are noisy, so loss, tokens per second and utilisation are means over the last steps. Model-FLOPs
+utilisation is arithmetic the model needs over what this machine was measured to do, where training runs and while it
+would run (all workers at once): data sheets know neither a shared machine nor a clock under load. What recomputation
+adds is not counted, as usual. Who watches from elsewhere asks `k2 status`.
 """
 
 import sys
@@ -16,24 +13,14 @@ from collections.abc import Sequence
 from functools import cache
 from statistics import fmean
 
-from k2model.model import count_parameters
-from k2model.recipe.schema import ModelConfig, Precision
-from k2model.training.log import StepMetrics, TrainingFacts
-from k2model.training.spikes import Intervention
+from k2model.recipe.schema import Precision
+from k2model.training.log import Intervention, StepMetrics, TrainingRun
 from k2model.units import readable_seconds
 
 SIZE = {"cpu": 1024, "cuda": 8192}  # of square matrices: well inside a CPU's cache, large enough to fill a GPU
 ROUNDS = 2
-
-
-def step_flops(model: ModelConfig, tokens: int, attended: int) -> int:
-    """Forward and backward operations of a step: 6 N tokens + 12 L H E attended.
-
-    As `k2model.model.training_flops_per_token` (PaLM, arXiv:2204.02311, appendix B), but with the pairs of
-    positions that documents really have: `attended` is the sum of their squared lengths.
-    """
-    multiplied = count_parameters(model) - model.vocab_size * model.hidden_size
-    return 6 * multiplied * tokens + 12 * model.n_layers * model.n_heads * model.head_dim * attended
+WINDOW = 50  # steps the shown numbers are means of
+BAR = "{desc}: |{bar:20}| step {n_fmt}/{total_fmt}{postfix}"
 
 
 @cache
@@ -61,18 +48,14 @@ def measured_peak(precision: Precision) -> float:
     return 2 * size**3 / best
 
 
-WINDOW = 50  # steps the shown numbers are means of
-BAR = "{desc}: |{bar:20}| step {n_fmt}/{total_fmt}{postfix}"
-
-
-def steps_ahead(facts: TrainingFacts, done: int) -> int:
+def steps_ahead(run: TrainingRun, done: int) -> int:
     """How many of the steps from `done` on will be taken: those an intervention leaves out are not."""
     left_out = {
         step
-        for record in facts.interventions
-        for step in range(max(record["first_step"], done), min(record["last_step"] + 1, facts.steps))
+        for record in run.interventions
+        for step in range(max(record["first_step"], done), min(record["last_step"] + 1, run.steps))
     }
-    return facts.steps - done - len(left_out)
+    return run.steps - done - len(left_out)
 
 
 def mean_loss(rows: Sequence[StepMetrics]) -> float:
@@ -80,9 +63,9 @@ def mean_loss(rows: Sequence[StepMetrics]) -> float:
     return fmean(row.loss for row in rows)
 
 
-def tokens_per_second(facts: TrainingFacts, rows: Sequence[StepMetrics]) -> float:
+def tokens_per_second(run: TrainingRun, rows: Sequence[StepMetrics]) -> float:
     """Over all of `rows`."""
-    return facts.tokens_per_step * len(rows) / sum(row.seconds for row in rows)
+    return run.tokens_per_step * len(rows) / sum(row.seconds for row in rows)
 
 
 def mean_mfu(rows: Sequence[StepMetrics]) -> float:
@@ -93,12 +76,12 @@ def mean_mfu(rows: Sequence[StepMetrics]) -> float:
 class ProgressLine:
     """On stderr, from rank 0 alone; of one attempt, which starts behind `start` steps."""
 
-    def __init__(self, facts: TrainingFacts, start: int) -> None:
-        self.facts, self.phase, self.steps = facts, facts.phase, facts.steps
+    def __init__(self, run: TrainingRun, start: int) -> None:
+        self.run, self.phase, self.steps = run, run.phase, run.steps
         self.began = time.perf_counter()
         self.taken = 0
         self.recent: deque[StepMetrics] = deque(maxlen=WINDOW)
-        self.ahead = steps_ahead(facts, start)
+        self.ahead = steps_ahead(run, start)
         self.shown = start
         self.bar = None
         if sys.stderr.isatty():
@@ -109,6 +92,7 @@ class ProgressLine:
             self._say(f"going on from step {start} of {self.steps}")
 
     def update(self, row: StepMetrics) -> None:
+        """Show the newest step."""
         self.recent.append(row)
         self.taken += 1
         # Left-out steps count as done: the position jumps over them, also over those at the very end.
@@ -133,7 +117,7 @@ class ProgressLine:
         shown = [
             f"loss {mean_loss(rows):.3f}",
             f"lr {rows[-1].lr:.2e}",
-            f"{tokens_per_second(self.facts, rows):,.0f} tokens/s",
+            f"{tokens_per_second(self.run, rows):,.0f} tokens/s",
             f"MFU {mean_mfu(rows):.0%}",
         ]
         if self.taken < self.ahead:

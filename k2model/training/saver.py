@@ -1,6 +1,6 @@
 """Saving while training goes on: a snapshot in memory, then a thread a worker that writes it to the store.
 
-    begin(...)            all workers: settle the save before, copy the state, start writing
+    begin(...)            all workers: wait for the save before, copy the state, start writing
     poll()                all workers, after every step: has everyone written? then publish
     finish(seconds)       all workers: wait for the save in flight
 
@@ -24,7 +24,7 @@ import torch.distributed as dist
 
 from k2model.artifacts import ArtifactError, FileEntry, StoreWriteError
 from k2model.artifacts.files import Files
-from k2model.recipe.schema import Cadence
+from k2model.recipe.schema import CheckpointConfig
 from k2model.training.background import Background, Stage, say
 from k2model.training.checkpoint import (
     FINAL,
@@ -55,6 +55,8 @@ class Status(Enum):
 
 
 class State(Protocol):
+    """What is saved: pieces of named tensors, always laid out alike."""
+
     def pieces(self) -> list[Piece]: ...
 
 
@@ -84,10 +86,10 @@ class Saver:
     """
 
     def __init__(
-        self, files: Files, world: World, cadence: Cadence,
+        self, files: Files, world: World, config: CheckpointConfig,
         guard: Callable[[], None] = lambda: None, published: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
-        self.files, self.world, self.cadence = files, world, cadence
+        self.files, self.world, self.config = files, world, config
         self.guard, self.published = guard, published
         self.rollback_before: int | None = None
         self._save: _Save | None = None
@@ -97,6 +99,7 @@ class Saver:
 
     @property
     def status(self) -> Status:
+        """Of this worker alone."""
         if self._save is None:
             return Status.IDLE
         if self._save.job.stage in (Stage.FAILING, Stage.BROKEN):
@@ -115,10 +118,10 @@ class Saver:
     def begin(self, folder: str, state: State, progress: Progress, deadline: float | None = None) -> None:
         """Copy `state` and start writing it to `folder`. Collective.
 
-        `deadline`: seconds to wait for a save in flight, by default the cadence's.
+        `deadline`: seconds to wait for a save in flight, by default the configured one.
         Raises StoreWriteError on all workers when that one may not be dropped and does not succeed.
         """
-        self._settle(self._seconds(deadline), must=False)
+        self._wait_until_idle(self._seconds(deadline), must=False)
         pieces = state.pieces()
         image = self._image_for(pieces)
         image.fill(pieces)
@@ -130,7 +133,7 @@ class Saver:
             return write_file(self.files, path, image.data)
 
         self._user = Background(f"writing {self.files.uri}/{path}", write, lambda: self.files.remove(path))
-        kept = folder == FINAL or is_kept_for_good(progress.step, self.cadence)
+        kept = folder == FINAL or is_kept_for_good(progress.step, self.config)
         self._save = _Save(folder, progress, kept, self._user)
 
     def save(self, folder: str, state: State, progress: Progress, deadline: float | None = None) -> None:
@@ -144,15 +147,15 @@ class Saver:
 
         Raises StoreWriteError on all workers after `deadline` seconds.
         """
-        self._settle(self._seconds(deadline), must=True)
+        self._wait_until_idle(self._seconds(deadline), must=True)
 
     def poll(self) -> None:
         """Move the save in flight on. Collective, and without a word when there is none."""
         if self._save is not None:
-            self.hear(self._sum(self.report()))
+            self.act_on(self._sum(self.report()))
 
     def report(self) -> list[int]:
-        """What `hear` wants to know, to be added up over all workers: written, published, failing, broken."""
+        """What `act_on` wants to know, to be added up over all workers: written, published, failing, broken."""
         save = self._save
         if save is None:
             return [0, 0, 0, 0]
@@ -160,7 +163,7 @@ class Saver:
         stages = [Stage.FAILING, Stage.BROKEN]
         return [int(save.writing.stage is Stage.DONE), int(published), *(int(save.job.stage is s) for s in stages)]
 
-    def hear(self, totals: Sequence[int]) -> None:
+    def act_on(self, totals: Sequence[int]) -> None:
         """Act on the sums of all workers' reports: publish, or note that it is published. Collective: all call it
         with the same sums, at the same step. Raises what broke a worker's write, on all workers."""
         save = self._save
@@ -180,7 +183,7 @@ class Saver:
         save = self._save
         assert save is not None and save.writing.result is not None
         own = save.writing.result
-        shards = self.world.together(lambda: own)
+        shards = self.world.all_gather(lambda: own)
         save.published = True
         if self.world.first:
             what = f"publishing {self.files.uri}/{save.folder}"
@@ -196,7 +199,7 @@ class Saver:
             self._save = None
             for thread in threads:
                 thread.join(seconds)
-            if any(self.world.together(lambda: any(thread.is_alive() for thread in threads))):
+            if any(self.world.all_gather(lambda: any(thread.is_alive() for thread in threads))):
                 raise StoreWriteError(f"a write to {self.files.uri} that was given up has not ended in {seconds:g} s")
 
         def remove() -> None:
@@ -208,7 +211,7 @@ class Saver:
                     f"{what} did not succeed in {seconds:g} s: {job.error or 'the store is too slow'}"
                 )
 
-        self.world.agree(remove)
+        self.world.broadcast(remove)
 
     def close(self) -> None:
         """Give up what is in flight, without waiting: for the way out after an error."""
@@ -221,21 +224,21 @@ class Saver:
         publish(self.files, save.folder, shards, save.progress)
         self.published()
         try:
-            prune(self.files, self.cadence, self.rollback_before)
+            prune(self.files, self.config, self.rollback_before)
         except (ArtifactError, OSError) as error:  # the checkpoint is there; the next one prunes again
             say(f"older checkpoints of {self.files.uri} could not be removed: {error}")
 
-    def _settle(self, seconds: float, must: bool) -> None:
+    def _wait_until_idle(self, seconds: float, must: bool) -> None:
         """Wait until no save is in flight: it is published, or dropped where it may be, or training ends."""
         if self._save is None:
             return
-        last_chance = self._failures + 1 >= max(self.cadence.keep_last, 1)
+        last_chance = self._failures + 1 >= max(self.config.keep_last, 1)
         must = must or self._save.kept or last_chance
         ends, pause = time.monotonic() + seconds, _FIRST_LOOK
         while self._save is not None:
             late = time.monotonic() >= ends
             *report, anyone_late = self._sum([*self.report(), int(late)])
-            self.hear(report)
+            self.act_on(report)
             if self._save is None:
                 return
             failing = report[2] > 0
@@ -262,7 +265,7 @@ class Saver:
         self.close()
         raise StoreWriteError(
             f"checkpoint {save.folder} of {self.files.uri} could not be written within {seconds:g} s and may not "
-            f"be dropped ({self._failures} saves before it failed, cadence.keep_last={self.cadence.keep_last}): "
+            f"be dropped ({self._failures} saves before it failed, checkpoints.keep_last={self.config.keep_last}): "
             f"{trouble}. The checkpoints before it are whole: run again to go on from the newest one"
         )
 
@@ -270,7 +273,7 @@ class Saver:
         """What the first worker in trouble says, on all workers."""
         assert self._save is not None
         error = self._save.job.error
-        said = self.world.together(lambda: str(error) if error is not None else None)
+        said = self.world.all_gather(lambda: str(error) if error is not None else None)
         return next((text for text in said if text is not None), "the store is too slow")
 
     def _raise_broken(self, save: _Save) -> None:
@@ -280,7 +283,7 @@ class Saver:
                 raise save.job.error
 
         try:
-            self.world.together(raise_own)
+            self.world.all_gather(raise_own)
         finally:
             self.close()
 
@@ -292,7 +295,7 @@ class Saver:
         return [int(total) for total in totals]
 
     def _seconds(self, deadline: float | None) -> float:
-        return self.cadence.save_deadline_seconds if deadline is None else deadline
+        return self.config.save_deadline_seconds if deadline is None else deadline
 
     def _image_for(self, pieces: Sequence[Piece]) -> ShardImage:
         """Memory for the snapshot: the same one every time, unless a write that was given up still reads it."""

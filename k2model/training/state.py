@@ -149,6 +149,7 @@ class NamedState:
 
     @property
     def optimizer_steps(self) -> int:
+        """Steps the optimizer state has seen, those of earlier phases included where their state was kept."""
         return max((state["step"] for state in self.optimizer.state.values()), default=0)
 
     def _held(self) -> Iterator[tuple[_Named, Piece]]:

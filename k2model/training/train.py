@@ -1,7 +1,4 @@
-"""Whether a phase can be trained as asked, before anything is built or written.
-
-The step that trains one phase: find it, or resume, warm-start or begin it, and finish it in the store.
-"""
+"""The step that trains one phase: check it, find it, or resume, warm-start or begin it, and finish it in the store."""
 
 import contextlib
 from functools import partial
@@ -16,11 +13,16 @@ from k2model.tokens import PackedSequences
 from k2model.training.world import World
 from k2model.versions import STEP_VERSIONS
 
+IN_SEQUENCES = ("mixture", "mixing", "packing", "long_documents")  # they act through the rows, whose digest is an input
+
 
 def validate_phase(
     model: ModelConfig, phase: PhaseConfig, sequences: PackedSequences, parent: ArtifactRef | None, workers: int
 ) -> None:
-    """Raise InvalidPhase (or TokensError for the vocabulary) for the first thing that cannot work."""
+    """Check a phase before anything is built or written; `workers` as the job really has them.
+
+    Raises InvalidPhase (or TokensError for the vocabulary) for the first thing that cannot work.
+    """
     where = f"phases.{phase.name}"
     if problem := layout_problem(model, phase, workers):
         raise InvalidPhase(problem)
@@ -44,9 +46,6 @@ def validate_phase(
             f"global_batch={phase.global_batch}): pack the phase again"
         )
     sequences.check_vocabulary(model.vocab_size)
-
-
-IN_SEQUENCES = ("mixture", "mixing", "packing", "long_documents")  # they act through the rows, whose digest is an input
 
 
 def checkpoint_identity(
@@ -101,7 +100,7 @@ def _train(
                 found = store.find(identity)
             return found
 
-        if (found := world.agree(find_or_lease)) is not None:
+        if (found := world.broadcast(find_or_lease)) is not None:
             return found
         from k2model.training.attempt import Attempt
 

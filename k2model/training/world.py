@@ -1,4 +1,4 @@
-"""The workers of a job: who am I, join the others, agree with them.
+"""The workers of a job: which rank this process has, the process group, small messages between ranks.
 
 Reads the variables torch-elastic sets; without them the process is a world of its own. CPU workers
 talk over gloo. Which machine a worker runs on and how it is started is left to the task.
@@ -22,12 +22,15 @@ _groups = itertools.count()  # workers form their groups in one order, so they c
 
 @dataclass(frozen=True)
 class World:
+    """This process among the workers of a job; alone, rank 0 of 1."""
+
     rank: int = 0
     size: int = 1
     local_rank: int = 0
 
     @property
     def first(self) -> bool:
+        """Whether this is rank 0."""
         return self.rank == 0
 
     @staticmethod
@@ -57,7 +60,7 @@ class World:
             torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         if joining:
             # A process alone needs no rendezvous: no port, no environment.
-            store = dist.HashStore() if self.size == 1 else _store_of_this_group()
+            store = dist.HashStore() if self.size == 1 else group_store("training")
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
             dist.init_process_group(backend, rank=self.rank, world_size=self.size, store=store)
             comm.init_distributed(dist_backend="gloo", auto_mpi_discovery=False, verbose=False)
@@ -69,16 +72,16 @@ class World:
             if joining:
                 comm.destroy_process_group()
 
-    def agree(self, decide: Callable[[], T]) -> T:
-        """Rank 0 decides, everyone gets its answer, or its exception."""
+    def broadcast(self, work: Callable[[], T]) -> T:
+        """Rank 0's result of `work` on every rank, or its exception. Collective; `work` runs on rank 0 alone."""
         if self.size == 1:
-            return decide()
+            return work()
         import torch.distributed as dist
 
         message: list[object] = [None, None]
         if self.first:
             try:
-                message[0] = decide()
+                message[0] = work()
             except Exception as error:
                 message[1] = error
         dist.broadcast_object_list(message, src=0)
@@ -86,14 +89,14 @@ class World:
             raise message[1]
         return message[0]  # type: ignore[return-value]
 
-    def first_does(self, work: Callable[[], T]) -> T | None:
-        """Rank 0 does it and keeps the result, which need not travel; an exception reaches everyone."""
+    def on_rank_0(self, work: Callable[[], T]) -> T | None:
+        """Run `work` on rank 0, which keeps the result (None on the others); its exception reaches all. Collective."""
         kept: list[T] = []
-        self.agree(lambda: kept.append(work()))
+        self.broadcast(lambda: kept.append(work()))
         return kept[0] if kept else None
 
-    def together(self, work: Callable[[], T]) -> list[T]:
-        """Every worker's result of `work`, in rank order, on every worker; the first exception of any on all."""
+    def all_gather(self, work: Callable[[], T]) -> list[T]:
+        """Every rank's result of `work`, in rank order, on every rank, or the first exception of any. Collective."""
         if self.size == 1:
             return [work()]
         import torch.distributed as dist
@@ -114,8 +117,8 @@ class World:
         return results
 
 
-def _store_of_this_group() -> Any:
-    """The launcher's store below a prefix that no earlier group has used.
+def group_store(purpose: str) -> Any:
+    """The launcher's store below a prefix that no earlier group has used. Every worker calls it equally often.
 
     One agent keeps one store over all restarts of its workers, and gloo's keys are the same each time:
     restarted workers would read each other's addresses of the attempt before and wait for ever. Over
@@ -128,7 +131,7 @@ def _store_of_this_group() -> Any:
     store = next(iter(rendezvous("env://")))[0]
     alone = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if alone else "any"
-    return dist.PrefixStore(f"training-{attempt}-{next(_groups)}", store)
+    return dist.PrefixStore(f"{purpose}-{attempt}-{next(_groups)}", store)
 
 
 @contextlib.contextmanager

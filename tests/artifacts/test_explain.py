@@ -6,7 +6,7 @@ from typing import Any
 
 from k2model.artifacts import Difference, Identity, Store, differences, nearest_record
 from k2model.recipe.laptop import laptop
-from k2model.recipe.schema import Cadence, MixtureEntry, PhaseConfig
+from k2model.recipe.schema import CheckpointConfig, MixtureEntry, PhaseConfig
 from tests.artifacts.samples import write_corpus
 
 PRETRAIN, MID_1 = laptop().phases[:2]
@@ -32,7 +32,9 @@ def test_nothing_to_say_about_what_was_made_or_never_made(store: Store) -> None:
     assert explain(identity(MID_1), store) is None
     store.build(identity(MID_1), write_corpus)
     assert explain(identity(MID_1), store) == []
-    assert explain(identity(replace(MID_1, cadence=Cadence(save_every=1))), store) == [], "hardware is no reason"
+    assert explain(identity(replace(MID_1, checkpoints=CheckpointConfig(save_every=1))), store) == [], (
+        "hardware is no reason"
+    )
 
 
 def test_compares_within_the_same_phase(store: Store) -> None:

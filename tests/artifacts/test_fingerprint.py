@@ -17,7 +17,7 @@ import pytest
 from k2model.artifacts import fingerprint
 from k2model.recipe.fields import hardware, places, without_places
 from k2model.recipe.laptop import laptop
-from k2model.recipe.schema import Cadence, PhaseKind
+from k2model.recipe.schema import CheckpointConfig, PhaseKind
 
 
 class Colour(str, Enum):
@@ -153,7 +153,7 @@ def variants(value: Any) -> Iterator[tuple[str, bool, Any]]:
 
 
 def test_every_identity_field_of_a_recipe_counts_and_no_other() -> None:
-    phase = dataclasses.replace(laptop().phases[-1], cadence=Cadence(save_every=3))
+    phase = dataclasses.replace(laptop().phases[-1], checkpoints=CheckpointConfig(save_every=3))
     small = dataclasses.replace(laptop(), phases=(phase,), corpus=dataclasses.replace(laptop().corpus, sources=()))
     keys = {fingerprint(small): "the recipe itself"}
     paths = {"bearing": 0, "hardware": 0, "place": 0}

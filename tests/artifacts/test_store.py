@@ -24,7 +24,7 @@ from k2model.artifacts import (
     verify,
 )
 from k2model.artifacts.files import files_at
-from k2model.recipe.schema import Cadence, OptimizerName
+from k2model.recipe.schema import CheckpointConfig, OptimizerName
 from tests.artifacts.samples import DAMAGES, HOSTILE_PATHS, PROSE, files_below, write_corpus
 
 
@@ -68,12 +68,12 @@ def test_a_store_of_another_layout_is_refused(any_store: Store) -> None:
 
 def test_record_tells_config_inputs_and_provenance(any_store: Store, identity: Identity) -> None:
     raw = any_store.build(identity, write_corpus)
-    config = {"cadence": Cadence(save_every=3), "optimizer": OptimizerName.MUON, "shares": (0.5, 1)}
+    config = {"checkpoints": CheckpointConfig(save_every=3), "optimizer": OptimizerName.MUON, "shares": (0.5, 1)}
     curated = Identity("curated", "7", config, {"raw": raw})
     any_store.build(curated, write_corpus)
     record = json.loads(files_at(any_store.location(curated)).read("artifact.json"))
     assert record["config"] == {
-        "cadence": asdict(Cadence(save_every=3)),
+        "checkpoints": asdict(CheckpointConfig(save_every=3)),
         "optimizer": "muon",
         "shares": [0.5, 1],
     }

@@ -15,7 +15,7 @@ from k2model.artifacts import ArtifactRef, Identity, Store
 from k2model.documents.families import retrieval
 from k2model.documents.markup import Segment, chat, plain, reasoning
 from k2model.documents.schema import make_document, make_item, write_documents, write_items
-from k2model.evals.subject import Subject
+from k2model.evals.generation import EvaluatedModel
 from k2model.export.step import write_export
 from k2model.model.loss import IGNORED, shifted_targets
 from k2model.model.transformer import K2Model
@@ -90,14 +90,14 @@ def _retrieval_item(context: int) -> dict:
     return make_item("retrieval", f"r{context}", prompt, "", context=context, meta={"queries": queries})
 
 
-def learn(documents: list[list[Segment]], words: K2Tokenizer, theta: float) -> K2Model:
+def learn(documents: list[list[Segment]], tokenizer: K2Tokenizer, theta: float) -> K2Model:
     """A model that continues these documents by heart, in every position counted by their loss."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     model = K2Model(MODEL, theta, 256)
-    encoded = [words.encode_segments(document) for document in documents]
+    encoded = [tokenizer.encode_segments(document) for document in documents]
     longest = max(len(ids) for ids, _ in encoded)
-    tokens = torch.tensor([ids + [words.pad] * (longest - len(ids)) for ids, _ in encoded])
+    tokens = torch.tensor([ids + [tokenizer.pad] * (longest - len(ids)) for ids, _ in encoded])
     targets = torch.tensor([loss + [False] * (longest - len(loss)) for _, loss in encoded])
     targets = shifted_targets(tokens, targets)
     count = (targets != IGNORED).sum()
@@ -124,12 +124,14 @@ class World:
     model: K2Model
 
     @property
-    def words(self) -> K2Tokenizer:
+    def loaded_tokenizer(self) -> K2Tokenizer:
         return K2Tokenizer.load(self.tokenizer)
 
-    def subject(self, **changes: object) -> Subject:
+    def evaluated(self, **changes: object) -> EvaluatedModel:
         config = replace(CONFIG, **changes)  # type: ignore[arg-type]
-        return Subject(self.phase.name, LENGTH, config, self.corpus, self.tokens, self.words, self.model)
+        return EvaluatedModel(
+            self.phase.name, LENGTH, config, self.corpus, self.tokens, self.loaded_tokenizer, self.model
+        )
 
 
 @pytest.fixture(scope="session")
@@ -139,11 +141,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     for folder in folders.values():
         folder.mkdir()
     byte_tokenizer(folders["tokenizer"])
-    words = K2Tokenizer.load(folders["tokenizer"])
+    tokenizer = K2Tokenizer.load(folders["tokenizer"])
     write_corpus(folders["corpus"])
-    tokenize_folder(folders["corpus"], words, folders["tokens"])
+    tokenize_folder(folders["corpus"], tokenizer, folders["tokens"])
     phase = replace(laptop().phase("mid_1"), sequence_length=LENGTH, rope_theta=1e4)
-    model = learn(learnt_documents(), words, phase.rope_theta)
+    model = learn(learnt_documents(), tokenizer, phase.rope_theta)
     write_export(folders["export"], model.state_dict(), MODEL, phase, folders["tokenizer"])
     return World(**folders, phase=phase, model=model)
 

@@ -21,6 +21,7 @@ from k2model.evals.likelihood import (
 )
 from k2model.evals.questions import answer_of, ask
 from k2model.evals.retrieval import likeliest_values, probes, recall
+from k2model.evals.scores import ScoreRow
 from k2model.model.transformer import K2Model
 from tests.evals.conftest import CALL, CODE, FACTS, LENGTH, LINES, World
 
@@ -30,64 +31,62 @@ def check(family: str):
 
 
 def test_a_trace_is_followed_and_only_the_answer_is_judged(world: World) -> None:
-    outcome = ask(world.subject(), "arithmetic", "think", check("arithmetic"))
+    outcome = ask(world.evaluated(), "arithmetic", "think", check("arithmetic"))
     (row,) = outcome.rows
     assert [sample.verdict for sample in outcome.samples] == [True, True, False, True]
-    assert (row["value"], row["n"], row["unit"], row["chance"]) == (0.75, 4, "accuracy", None)
+    assert (row.value, row.n, row.unit, row.chance) == (0.75, 4, "accuracy", None)
     # five characters of trace, the closing tag, one digit, end of text
-    assert row["mean_tokens"] == 8.0
+    assert row.mean_tokens == 8.0
     assert outcome.samples[0].generation == "1+2=3</think>3<|end_of_text|>"
     assert outcome.samples[0].prompt == "<|begin_of_text|>Compute 1+2=<think>"
 
 
 def test_effort_decides_how_much_is_written(world: World) -> None:
-    low, high = (ask(world.subject(), "arithmetic", effort, check("arithmetic")) for effort in ("low", "high"))
-    assert low.rows[0]["value"] == high.rows[0]["value"] == 0.75
-    assert (low.rows[0]["mean_tokens"], high.rows[0]["mean_tokens"]) == (3.0, 8.0)
+    low, high = (ask(world.evaluated(), "arithmetic", effort, check("arithmetic")) for effort in ("low", "high"))
+    assert low.rows[0].value == high.rows[0].value == 0.75
+    assert (low.rows[0].mean_tokens, high.rows[0].mean_tokens) == (3.0, 8.0)
 
 
 def test_facts_are_completed(world: World) -> None:
-    outcome = ask(world.subject(), "facts_seen", "plain", check("facts_seen"))
-    assert outcome.rows[0]["value"] == 1.0 and outcome.rows[0]["n"] == len(FACTS)
+    outcome = ask(world.evaluated(), "facts_seen", "plain", check("facts_seen"))
+    assert outcome.rows[0].value == 1.0 and outcome.rows[0].n == len(FACTS)
 
 
 def test_a_tool_call_is_judged_three_ways(world: World) -> None:
     tools = FAMILIES["tools"]
     checks = {"w": tools.check_well_formed, "e": tools.check_exact, "r": tools.check_result}
-    outcome = ask(world.subject(), "tools", "high", checks)
-    assert [row["value"] for row in outcome.rows] == [1.0, 1.0, 1.0]
+    outcome = ask(world.evaluated(), "tools", "high", checks)
+    assert [row.value for row in outcome.rows] == [1.0, 1.0, 1.0]
     assert outcome.samples[0].generation == f"</think><tool_calls>{CALL}</tool_calls><|im_end|>"
 
 
 def test_an_answer_without_its_closing_tag_is_none(world: World) -> None:
-    subject, words = world.subject(), world.words
-    stops = frozenset((words.eos,))
-    typed = [*words.encode("1</think>3"), words.eos]  # the tag as ordinary letters
-    real = [*words.encode("1"), words.special("</think>"), *words.encode("3"), words.eos]
-    assert answer_of(typed, "</think>", stops, subject) is None
-    assert answer_of(real, "</think>", stops, subject) == "3"
-    assert answer_of(typed, "", stops, subject) == "1</think>3"
+    tokenizer = world.loaded_tokenizer
+    stops = frozenset((tokenizer.eos,))
+    typed = [*tokenizer.encode("1</think>3"), tokenizer.eos]  # the tag as ordinary letters
+    real = [*tokenizer.encode("1"), tokenizer.special("</think>"), *tokenizer.encode("3"), tokenizer.eos]
+    assert answer_of(typed, "</think>", stops, tokenizer) is None
+    assert answer_of(real, "</think>", stops, tokenizer) == "3"
+    assert answer_of(typed, "", stops, tokenizer) == "1</think>3"
 
 
 def test_chance_of_knights_is_the_commonest_answer(world: World) -> None:
-    row = ask(world.subject(), "knights", "direct", check("knights")).rows[0]
-    assert row["chance"] == 0.5  # 01 twice among four
+    row = ask(world.evaluated(), "knights", "direct", check("knights")).rows[0]
+    assert row.chance == 0.5  # 01 twice among four
 
 
 def test_the_learnt_line_is_picked(world: World) -> None:
-    outcome = pick_next_lines(world.subject())
-    assert outcome.rows[0] | {"low": 0, "high": 0} == {
-        "phase": "mid_1", "score": "code/next_line", "value": 1.0, "n": 1, "low": 0, "high": 0,
-        "unit": "accuracy", "mean_tokens": None, "chance": 0.25,
-    }  # fmt: skip
+    outcome = pick_next_lines(world.evaluated())
+    expected = ScoreRow("mid_1", "code/next_line", 1.0, 1, 0, 0, "accuracy", mean_tokens=None, chance=0.25)
+    assert replace(outcome.rows[0], low=0, high=0) == expected
     assert outcome.samples[0].generation == LINES[0]
 
 
 def test_tail_probabilities_equal_those_of_whole_rows(world: World) -> None:
-    words, model = world.words, world.model
+    tokenizer, model = world.loaded_tokenizer, world.model
     items = [
-        [[words.bos, *words.encode(CODE + line + "\n")] for line in LINES],
-        [[words.bos, *words.encode("x" + line)] for line in ("a", "bcdef", "ba")],
+        [[tokenizer.bos, *tokenizer.encode(CODE + line + "\n")] for line in LINES],
+        [[tokenizer.bos, *tokenizer.encode("x" + line)] for line in ("a", "bcdef", "ba")],
     ]
     for choices, totals in zip(items, tail_log_probabilities(model, items), strict=True):
         first = len(common_prefix(choices))
@@ -104,23 +103,23 @@ def test_common_prefix_leaves_every_choice_a_token() -> None:
 
 
 def test_retrieval_by_teacher_forcing_equals_generation(world: World) -> None:
-    subject = world.subject()
-    outcome = recall(subject, LENGTH)
+    evaluated = world.evaluated()
+    outcome = recall(evaluated, LENGTH)
     assert [sample.verdict for sample in outcome.samples] == [True, False]
-    assert outcome.rows[0]["score"] == f"retrieval/{LENGTH}" and outcome.rows[0]["n"] == 2
-    (probe,) = probes(subject, LENGTH)
+    assert outcome.rows[0].score == f"retrieval/{LENGTH}" and outcome.rows[0].n == 2
+    (probe,) = probes(evaluated, LENGTH)
     (written,) = likeliest_values(world.model, [probe])
     for span, ids in zip(probe.spans, written, strict=True):
         alone = generate(world.model, [probe.ids[: span.start]], len(span), set())[0]
         truth = probe.ids[span.start : span.stop]
         assert (ids == truth) == (alone == truth)
         assert ids[0] == alone[0]
-    assert [world.words.decode([probe.ids[i] for i in span]) for span in probe.spans] == [" red", " pink"]
+    assert [world.loaded_tokenizer.decode([probe.ids[i] for i in span]) for span in probe.spans] == [" red", " pink"]
 
 
 def test_a_length_without_items_is_named(world: World) -> None:
     with pytest.raises(EvaluationError, match=rf"no items of context 64, only of \[{LENGTH}, {2 * LENGTH}\]"):
-        recall(world.subject(), 64)
+        recall(world.evaluated(), 64)
 
 
 def test_windows_predict_every_target_once() -> None:
@@ -133,7 +132,7 @@ def test_windows_predict_every_target_once() -> None:
 
 
 def test_heldout_loss_equals_documents_scored_one_by_one(world: World) -> None:
-    documents = [[world.words.bos, *world.words.encode("Text number " * n)] for n in (1, 3, 2)]
+    documents = [[world.loaded_tokenizer.bos, *world.loaded_tokenizer.encode("Text number " * n)] for n in (1, 3, 2)]
     targets = [[False, *(i % 2 == 0 for i in range(len(ids) - 1))] for ids in documents]
     parts = [w for i, (d, t) in enumerate(zip(documents, targets, strict=True)) for w in windows(i, d, t, 64)]
     nats, counts = window_losses(world.model, parts, 3)
@@ -146,36 +145,38 @@ def test_heldout_loss_equals_documents_scored_one_by_one(world: World) -> None:
 
 
 def test_loss_of_what_is_known_and_of_what_is_not(world: World) -> None:
-    known = heldout_loss(world.subject(), "knowledge", ["facts"]).rows[0]
-    unknown = heldout_loss(world.subject(), "prose", ["prose"]).rows[0]
-    assert known["n"] == 2 and known["unit"] == "nats/token" and known["score"] == "loss/knowledge"
-    assert known["value"] < 1.0 < math.log(274) < unknown["value"] * 2
-    assert unknown["low"] < unknown["value"] < unknown["high"]
+    known = heldout_loss(world.evaluated(), "knowledge", ["facts"]).rows[0]
+    unknown = heldout_loss(world.evaluated(), "prose", ["prose"]).rows[0]
+    assert known.n == 2 and known.unit == "nats/token" and known.score == "loss/knowledge"
+    assert known.value < 1.0 < math.log(274) < unknown.value * 2
+    assert unknown.low < unknown.value < unknown.high
 
 
 def test_the_token_budget_of_a_domain_is_kept(world: World) -> None:
-    few = heldout_loss(world.subject(loss_tokens=60), "prose", ["prose"]).rows[0]
-    all_of_them = heldout_loss(world.subject(loss_tokens=10_000), "prose", ["prose"]).rows[0]
-    assert few["n"] < 9 == all_of_them["n"]
+    few = heldout_loss(world.evaluated(loss_tokens=60), "prose", ["prose"]).rows[0]
+    all_of_them = heldout_loss(world.evaluated(loss_tokens=10_000), "prose", ["prose"]).rows[0]
+    assert few.n < 9 == all_of_them.n
 
 
 def test_missing_items_are_named(world: World, tmp_path) -> None:
     write_items(tmp_path, "spelling", [])
-    subject = replace(world.subject(), corpus=tmp_path)
+    evaluated = replace(world.evaluated(), corpus=tmp_path)
     for family in ("spelling", "knights"):
         with pytest.raises(EvaluationError, match=rf"{family}\.parquet has no items, which phase 'mid_1' is scored on"):
-            subject.items(family)
+            evaluated.items(family)
 
 
 def test_only_so_many_items_are_asked(world: World) -> None:
-    assert len(ask(world.subject(items_per_family=2), "arithmetic", "think", check("arithmetic")).samples) == 2
+    assert len(ask(world.evaluated(items_per_family=2), "arithmetic", "think", check("arithmetic")).samples) == 2
 
 
 def test_a_model_in_fp32_and_in_bf16_is_judged_alike(world: World) -> None:
     assert isinstance(world.model, K2Model) and world.model.head.weight.dtype is torch.float32
     item = make_item("arithmetic", "k", "Compute 1+2=", "3")
-    ids = world.words.encode_segments([{"kind": "special", "text": "<|begin_of_text|>", "loss_mask": False}])[0]
-    prompt = [*ids, *world.words.encode(item["prompt"]), world.words.special("<think>")]
+    ids = world.loaded_tokenizer.encode_segments(
+        [{"kind": "special", "text": "<|begin_of_text|>", "loss_mask": False}]
+    )[0]
+    prompt = [*ids, *world.loaded_tokenizer.encode(item["prompt"]), world.loaded_tokenizer.special("<think>")]
     with torch.autocast("cpu", torch.bfloat16):
-        half = generate(world.model, [prompt], 10, {world.words.eos})
-    assert half == generate(world.model, [prompt], 10, {world.words.eos})
+        half = generate(world.model, [prompt], 10, {world.loaded_tokenizer.eos})
+    assert half == generate(world.model, [prompt], 10, {world.loaded_tokenizer.eos})

@@ -17,10 +17,10 @@ from k2model.inspect.artifact import open_existing
 from k2model.inspect.trainings import list_trainings
 from k2model.training.log import METRICS, MetricsLog
 from tests.servers import S3Server
-from tests.training.test_metrics import FACTS, UNDONE, row
+from tests.training.test_metrics import RUN, UNDONE, row
 
 STEPS = 300
-FACTS = replace(FACTS, steps=STEPS)
+RUN = replace(RUN, steps=STEPS)
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -38,9 +38,9 @@ def identity(phase: str) -> Identity:
     return Identity("checkpoint", "1", {"phase": phase})
 
 
-def begin(store: Store, phase: str, done: int, **facts: object) -> MetricsLog:
+def begin(store: Store, phase: str, done: int, **fields: object) -> MetricsLog:
     """A training whose log has rows of `done` steps, each 0.1 s at 40% MFU, and has reached the store."""
-    changed = replace(FACTS, phase=phase, started=time.time(), **facts)
+    changed = replace(RUN, phase=phase, started=time.time(), **fields)
     log = MetricsLog(files_at(store.location(identity(phase))), 0, changed)
     for step in range(done):
         log.add(row(step, loss=2.0 if step < done - 50 else 1.5, mfu=0.4))

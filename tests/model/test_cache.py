@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from k2model.model.cache import KVCache
+from k2model.model.attention import KVCache
 from k2model.model.parallel import Shard
 from k2model.model.transformer import K2Model
 from tests.model.conftest import SMALL

@@ -9,19 +9,17 @@ from rich.console import Console
 
 from k2model.artifacts import Store
 from k2model.artifacts.result import LifecycleResult
+from k2model.errors import EvaluationError
+from k2model.evals.scores import ScoreRow, load_scores, read_scores
 from k2model.recipe.schema import GateConfig
 from k2model.release.card import model_card
 from k2model.reporting import (
-    ReportError,
-    ScoreRow,
     gate_results,
     lifecycle_summary,
-    load_scores,
     summary_table,
 )
 from k2model.reporting.facts import gather
 from k2model.reporting.report import render
-from k2model.reporting.scores import read_scores
 
 
 def row(phase: str, score: str, value: float) -> ScoreRow:
@@ -50,7 +48,7 @@ def test_unknown_fields_are_ignored_missing_ones_named(tmp_path: Path) -> None:
     assert read_scores(path) == [ScoreRow("a", "s", 1, 2, 0, 1, "accuracy")]
     del good["low"]
     path.write_text(json.dumps([good]))
-    with pytest.raises(ReportError, match="row 0 lacks low"):
+    with pytest.raises(EvaluationError, match="row 0 lacks low"):
         read_scores(path)
 
 

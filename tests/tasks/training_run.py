@@ -15,7 +15,7 @@ from tasks.training import TRAIN_TASKS
 from tests.training.job import MODEL, phase, sequences, slowed
 
 STEPS = 24
-BASE = {"steps": STEPS, "precision": "bf16", "cadence": {"save_every": 7}}
+BASE = {"steps": STEPS, "precision": "bf16", "checkpoints": {"save_every": 7}}
 PHASES = {
     "pretrain": {"name": "pretrain", "kind": PhaseKind.PRETRAIN, **BASE},
     "mid_1": {"name": "mid_1", "kind": PhaseKind.MIDTRAIN, "parent": "pretrain", "seed": 3,

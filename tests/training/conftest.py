@@ -51,7 +51,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     jobs = tmp_path_factory.mktemp("jobs")
     calm_job = Job(
         jobs / "calm",
-        [spec(calm), spec(again, phase={"cadence": {"save_every": 5, "keep_last": 1}})]
+        [spec(calm), spec(again, phase={"checkpoints": {"save_every": 5, "keep_last": 1}})]
         + [spec(store, phase={**ADAMW, "zero_stage": stage}) for stage, store in enumerate(stages)]
         + [spec(calm, phase=MUON)],
     )

@@ -17,7 +17,7 @@ import numpy as np
 
 from k2model.artifacts import ArtifactRef, Identity, Store, make
 from k2model.recipe.schema import (
-    Cadence,
+    CheckpointConfig,
     MixtureEntry,
     ModelConfig,
     OptimizerConfig,
@@ -50,7 +50,7 @@ PHASE = PhaseConfig(
     mixture=(MixtureEntry("toy", 1.0),),
     packing=Packing.BEST_FIT,
     parallelism=Parallelism(workers_per_node=2),
-    cadence=Cadence(save_every=4),
+    checkpoints=CheckpointConfig(save_every=4),
 )
 
 
@@ -65,8 +65,8 @@ def phase(**changes: Any) -> PhaseConfig:
         changes["spikes"] = SpikePolicy(**changes["spikes"])
     if "precision" in changes:
         changes["precision"] = Precision(changes["precision"])
-    if "cadence" in changes:
-        changes["cadence"] = Cadence(**changes["cadence"])
+    if "checkpoints" in changes:
+        changes["checkpoints"] = CheckpointConfig(**changes["checkpoints"])
     return replace(result, **changes)
 
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from k2model.artifacts import Store
+from k2model.model import training_flops
 from k2model.model.loss import IGNORED
 from k2model.model.parallel import WHOLE, Shard
 from k2model.tokens import PackedSequences
 from k2model.training.batch import Batch, read_ahead, read_batch
 from k2model.training.layout import Layout
-from k2model.training.progress import step_flops
 from k2model.training.world import World
 from tests.training.job import MODEL, phase, sequences
 
@@ -93,7 +93,7 @@ def test_attended_pairs_are_those_within_documents(rows: PackedSequences) -> Non
     assert Place(1).batches(rows, 0)[0].attended == 4 * (100 + 36)
 
 
-def test_step_flops_by_hand() -> None:
+def test_training_flops_by_hand() -> None:
     """MODEL multiplies 2 x (2x16x16 + 2x16x8 + 3x16x32) + 2 x 2 x 16 + 16 gains + 64 x 16 (head) = 5,712 weights."""
-    assert step_flops(MODEL, tokens=10, attended=0) == 6 * 10 * 5_712
-    assert step_flops(MODEL, tokens=0, attended=7) == 12 * 2 * 2 * 8 * 7
+    assert training_flops(MODEL, tokens=10, attended=0) == 6 * 10 * 5_712
+    assert training_flops(MODEL, tokens=0, attended=7) == 12 * 2 * 2 * 8 * 7

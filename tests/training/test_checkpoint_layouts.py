@@ -69,7 +69,7 @@ def write(world: World, root: str) -> list[int]:
             engine.state.pieces()  # a collective in here would wait for ever: the others do not call it
         folder = folder_of(root, stage, world.size)
         progress = Progress("pretrain", 2, 0, world.size, engine.state.optimizer_steps, "identity", "rows")
-        Saver(LocalFiles(folder), world, config(stage).cadence).save("final", engine.state, progress)
+        Saver(LocalFiles(folder), world, config(stage).checkpoints).save("final", engine.state, progress)
         reference = gathered(engine)
         if world.first:
             save_file(reference, folder / "reference.safetensors")

@@ -32,7 +32,7 @@ def train(world: World, store: str, environment: dict[str, str], die_before: int
         return step(self, *arguments, **named)
 
     Engine.step = counted  # type: ignore[method-assign]
-    return {"ref": vars(run({"store": store, "phase": {"cadence": KEEPING}})), "taken": taken}
+    return {"ref": vars(run({"store": store, "phase": {"checkpoints": KEEPING}})), "taken": taken}
 
 
 def test_a_phase_on_s3_is_killed_and_taken_up(

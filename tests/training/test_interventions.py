@@ -16,8 +16,8 @@ BASE: dict[str, Any] = {
     "steps": STEPS,
     "global_batch": 8,
     "precision": "fp32",
-    "cadence": {"save_every": 8},
-    "spikes": {"window": 16, "threshold": 6.0, "narrow": 3, "margin": 1, "max_rollbacks": 2},
+    "checkpoints": {"save_every": 8},
+    "spikes": {"window": 16, "threshold": 6.0, "tolerated": 3, "margin": 1, "max_rollbacks": 2},
 }
 NARROW, WIDE = (41, 42), (41, 48)
 
@@ -52,7 +52,7 @@ def test_a_wide_spike_is_undone_and_its_rows_left_out(calm: ArtifactRef, tmp_pat
     made = run(spec(tmp_path, garbage=WIDE))
     [first, *_] = done = interventions(made)
     assert (first["first_step"], first["resumed_from"]) == (WIDE[0] - 1, 40)
-    assert first["last_step"] == WIDE[0] + 3, "one more than narrow"
+    assert first["last_step"] == WIDE[0] + 3, "one more than tolerated"
     assert min(first["losses"]) > first["before"] + 6 * first["deviation"]
     assert len(done) == 2, "the garbage is as wide as two windows"
     left_out = {step for i in done for step in range(i["first_step"], i["last_step"] + 1)}

@@ -1,4 +1,4 @@
-"""The training log and its facts after a kill and behind a rollback, and what a person sees of a long phase."""
+"""The training log and the run's record after a kill and behind a rollback, and what a person sees of a long phase."""
 
 import json
 from dataclasses import replace
@@ -10,13 +10,12 @@ import pytest
 from k2model.artifacts import hash_file
 from k2model.artifacts.files import LocalFiles
 from k2model.training.layout import Layout
-from k2model.training.log import METRICS, TRAINING, MetricsLog, StepMetrics, TrainingFacts, read_facts
+from k2model.training.log import METRICS, TRAINING, Intervention, MetricsLog, StepMetrics, TrainingRun, read_run
 from k2model.training.progress import ProgressLine
-from k2model.training.spikes import Intervention
 from k2model.training.world import World
 from tests.training.job import MODEL, phase
 
-FACTS = TrainingFacts(
+RUN = TrainingRun(
     phase="mid_1", kind="midtrain", steps=1000, tokens_per_step=10, save_every=100, parameters=7, workers=2, tensor=1,
     context=1, data=2, zero_stage=0, precision="bf16", device="cpu", peak=1e11, started=1e9,
 )  # fmt: skip
@@ -30,27 +29,27 @@ def row(step: int, loss: float = 1.0, **more: Any) -> StepMetrics:
 
 
 def test_rows_of_earlier_attempts_end_at_the_checkpoint_or_at_a_cut_line(tmp_path: Path) -> None:
-    first = MetricsLog(LocalFiles(tmp_path), 0, FACTS)
+    first = MetricsLog(LocalFiles(tmp_path), 0, RUN)
     for step in range(6):
         first.add(row(step))
     path = tmp_path / METRICS
     assert len(path.read_text().splitlines()) == 6, "each row is in the file at once"
     path.write_text(path.read_text()[:-9])  # the last line is cut
 
-    second = MetricsLog(LocalFiles(tmp_path), 3, FACTS)
+    second = MetricsLog(LocalFiles(tmp_path), 3, RUN)
     second.add(row(3, loss=2.0))
     second.close()
     assert second.rows == [row(0), row(1), row(2), row(3, loss=2.0)]
-    assert MetricsLog(LocalFiles(tmp_path), 99, FACTS).rows == second.rows
+    assert MetricsLog(LocalFiles(tmp_path), 99, RUN).rows == second.rows
 
 
 def test_every_attempt_writes_its_facts_and_the_manifest_entries_are_those_of_the_files(tmp_path: Path) -> None:
-    MetricsLog(LocalFiles(tmp_path), 0, FACTS)
-    assert read_facts(LocalFiles(tmp_path)) == FACTS
-    again = replace(FACTS, started=2e9, interventions=[UNDONE.record()])
+    MetricsLog(LocalFiles(tmp_path), 0, RUN)
+    assert read_run(LocalFiles(tmp_path)) == RUN
+    again = replace(RUN, started=2e9, interventions=[UNDONE.record()])
     log = MetricsLog(LocalFiles(tmp_path), 0, again)
     log.add(row(0))
-    assert read_facts(LocalFiles(tmp_path)) == again
+    assert read_run(LocalFiles(tmp_path)) == again
     assert json.loads((tmp_path / TRAINING).read_text())["peak"] == 1e11
     entries = log.close()
     assert {entry.path for entry in entries} == {METRICS, TRAINING}
@@ -60,12 +59,12 @@ def test_every_attempt_writes_its_facts_and_the_manifest_entries_are_those_of_th
 
 def test_facts_are_those_of_the_phase_and_its_layout(world: World) -> None:
     config = phase(zero_stage=1)
-    facts = TrainingFacts.of(MODEL, config, Layout.of(world, config.parallelism), 3e11, [UNDONE])
-    assert (facts.phase, facts.kind, facts.steps, facts.tokens_per_step) == ("pretrain", "pretrain", 12, 64)
-    assert (facts.workers, facts.tensor, facts.context, facts.data, facts.zero_stage) == (1, 1, 1, 1, 1)
+    run = TrainingRun.of(MODEL, config, Layout.of(world, config.parallelism), 3e11, [UNDONE])
+    assert (run.phase, run.kind, run.steps, run.tokens_per_step) == ("pretrain", "pretrain", 12, 64)
+    assert (run.workers, run.tensor, run.context, run.data, run.zero_stage) == (1, 1, 1, 1, 1)
     weights = 2 * 64 * 16 + 2 * (2 * 16 * 16 + 2 * 16 * 8 + 3 * 16 * 32 + 2 * 16) + 16
-    assert (facts.parameters, facts.peak, facts.device) == (weights, 3e11, "cpu")
-    assert facts.interventions == [UNDONE.record()]
+    assert (run.parameters, run.peak, run.device) == (weights, 3e11, "cpu")
+    assert run.interventions == [UNDONE.record()]
 
 
 def shown(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -73,7 +72,7 @@ def shown(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 def test_a_long_phase_says_about_ten_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    line = ProgressLine(FACTS, start=500)
+    line = ProgressLine(RUN, start=500)
     for step in range(500, 1000):
         line.update(row(step, mfu=0.41))
     line.close()
@@ -86,7 +85,7 @@ def test_a_long_phase_says_about_ten_lines(capsys: pytest.CaptureFixture[str]) -
 
 def test_left_out_steps_count_as_done_even_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     last = replace(UNDONE, first_step=900, last_step=999)
-    line = ProgressLine(replace(FACTS, interventions=[UNDONE.record(), last.record()]), start=650)
+    line = ProgressLine(replace(RUN, interventions=[UNDONE.record(), last.record()]), start=650)
     for step in [*range(650, 700), *range(703, 900)]:
         line.update(row(step))
     steps = [text.split(",")[0] for text in shown(capsys)[1:]]
@@ -94,7 +93,7 @@ def test_left_out_steps_count_as_done_even_at_the_end(capsys: pytest.CaptureFixt
 
 
 def test_a_rollback_is_one_line_that_says_what_why_and_where_to(capsys: pytest.CaptureFixture[str]) -> None:
-    ProgressLine(FACTS, start=0).rolled_back(UNDONE)
+    ProgressLine(RUN, start=0).rolled_back(UNDONE)
     assert shown(capsys) == [
         "mid_1: went back to step 650: the loss stopped being a number at step 702 (loss 3.210 before, up to 9.400 in "
         "it). Steps 700 to 702 are left out"

@@ -29,11 +29,11 @@ def train(store: Store, parent: ArtifactRef | None = None, model: Any = MODEL, *
     return make(store, checkpoint_step(store, model, config, sequences(store, config), parent))
 
 
-def test_layout_and_cadence_bear_no_identity_but_learning_rate_and_parent_do() -> None:
+def test_layout_and_checkpoints_bear_no_identity_but_learning_rate_and_parent_do() -> None:
     key = checkpoint_identity(MODEL, phase(), ROWS).key
     same = [
         phase(parallelism=Parallelism(workers_per_node=8, zero_stage=1)),
-        phase(cadence={"save_every": 7}),
+        phase(checkpoints={"save_every": 7}),
         # These act through the rows alone.
         phase(mixture=(MixtureEntry("other", 1.0),)),
         phase(packing=Packing.CONCATENATE),
@@ -115,7 +115,7 @@ def test_divergence_names_step_and_rows_and_saves_nothing_of_it(store: Store) ->
     wild = replace(phase().optimizer, lr=1e30)
     schedule = ScheduleConfig(ScheduleShape.CONSTANT)
     with pytest.raises(TrainingDiverged, match=r"diverged at step 1: the gradient norm stopped .* rows 0\.\.7 of "):
-        train(store, optimizer=wild, schedule=schedule, cadence={"save_every": 1}, spikes={"max_rollbacks": 0})
+        train(store, optimizer=wild, schedule=schedule, checkpoints={"save_every": 1}, spikes={"max_rollbacks": 0})
     saved = sorted(p.name for p in Path(store.uri).glob("checkpoint/*/checkpoints/*"))
     assert saved == ["step-0000001"]
     assert not list(Path(store.uri).glob("checkpoint/*/manifest.json"))
@@ -127,7 +127,7 @@ def test_only_the_newest_checkpoints_are_kept(store: Store, monkeypatch: pytest.
 
     monkeypatch.setattr("k2model.training.attempt.Attempt._adopt", stop)
     with pytest.raises(K2Error, match="stopped"):
-        train(store, cadence={"save_every": 2, "keep_last": 3})
+        train(store, checkpoints={"save_every": 2, "keep_last": 3})
     saved = sorted(p.name for p in Path(store.uri).glob("checkpoint/*/checkpoints/*"))
     assert saved == ["step-0000006", "step-0000008", "step-0000010"]
 

@@ -119,7 +119,7 @@ def test_a_store_that_cannot_be_read_is_no_reason_to_begin_anew(killed: Path, mo
 
 
 def test_checkpoints_kept_for_good_outlive_the_phase(killed: Path) -> None:
-    ref = run({"store": str(killed), "phase": {"cadence": {"save_every": 2, "keep_every": 4}}})
+    ref = run({"store": str(killed), "phase": {"checkpoints": {"save_every": 2, "keep_every": 4}}})
     files = LocalFiles(ref.uri)
     assert list_checkpoints(files) == [(4, "checkpoints/step-0000004"), (8, "checkpoints/step-0000008")]
     for step, folder in list_checkpoints(files):

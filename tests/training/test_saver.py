@@ -12,7 +12,7 @@ import torch
 
 from k2model.artifacts import LeaseLost, StoreWriteError
 from k2model.artifacts.files import LocalFiles
-from k2model.recipe.schema import Cadence
+from k2model.recipe.schema import CheckpointConfig
 from k2model.training.checkpoint import (
     FINAL,
     list_checkpoints,
@@ -34,8 +34,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("k2model.training.background.LONGEST_PAUSE", 0.01)
 
 
-def cadence(**changes: float) -> Cadence:
-    return Cadence(**{"save_every": 1, "keep_last": 3, "save_deadline_seconds": 60.0} | changes)  # type: ignore[arg-type]
+def config(**changes: float) -> CheckpointConfig:
+    return CheckpointConfig(**{"save_every": 1, "keep_last": 3, "save_deadline_seconds": 60.0} | changes)  # type: ignore[arg-type]
 
 
 def value_of(files: LocalFiles, folder: str) -> float:
@@ -62,7 +62,7 @@ class Run:
         self.files = FaultyFiles(self.local, part, failures)
         self.w = torch.zeros(1000)
         self.state = Values({"model.w": self.w})
-        self.saver = Saver(self.files, WORLD, cadence(**changes))
+        self.saver = Saver(self.files, WORLD, config(**changes))
 
     def begin(self, step: int, folder: str | None = None) -> None:
         self.w.fill_(step)
@@ -258,7 +258,7 @@ def one_of_two_fails(world: World, root: str) -> list[str]:
     part = "step-0000001/rank-00001" if world.rank else "nothing"
     files = FaultyFiles(LocalFiles(root), part, math.inf)
     state = Values({"model.w": torch.ones(1001)}, world.rank, world.size)
-    saver = Saver(files, world, cadence(keep_every=4))
+    saver = Saver(files, world, config(keep_every=4))
     happened = []
     for step in (1, 2, 3):
         saver.begin(step_folder(step), state, progress(step))

@@ -6,10 +6,10 @@ import random
 import pytest
 
 from k2model.recipe.schema import SpikePolicy
-from k2model.training.log import StepMetrics
-from k2model.training.spikes import Intervention, Spike, SpikeWatch
+from k2model.training.log import Intervention, StepMetrics
+from k2model.training.spikes import Spike, SpikeWatch
 
-POLICY = SpikePolicy(window=32, threshold=6.0, narrow=3, margin=2)
+POLICY = SpikePolicy(window=32, threshold=6.0, tolerated=3, margin=2)
 
 
 def row(step: int, loss: float, grad_norm: float = 1.0) -> StepMetrics:

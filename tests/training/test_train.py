@@ -12,7 +12,7 @@ from tests.training.conftest import ADAMW, MUON, Story
 from tests.training.job import metrics, run
 
 
-def test_two_runs_into_two_stores_give_one_digest_whatever_the_cadence(story: Story) -> None:
+def test_two_runs_into_two_stores_give_one_digest_however_often_it_is_saved(story: Story) -> None:
     first, second = story.undisturbed[:2]
     assert first.uri != second.uri and first.digest == second.digest
     assert [(row["step"], row["loss"]) for row in metrics(first)] == [(r["step"], r["loss"]) for r in metrics(second)]

@@ -2,16 +2,11 @@
 
     step-0000100/  rank-00000-of-00002.safetensors ...  state.json  manifest.json
 
-Every worker writes the pieces it holds; the manifest comes last, so a folder without one never counts.
-What is damaged is refused by name and an earlier one taken. torch's DCP and DeepSpeed's universal
-checkpoint pickle their metadata, which is why the format is our own. No random number state: training
-draws none after initialisation.
-
-Which checkpoints of a phase there are, and which of them stay.
-
-The newest ones are kept to resume from and every so many steps one for good, to study how a model came
-about: those stay beside `final/` when the phase has finished. A checkpoint is removed manifest first, so
-that one removed by half never counts.
+Every worker writes the pieces it holds; the manifest comes last, and goes first when a checkpoint is removed, so a
+folder without one never counts. What is damaged is refused by name and an earlier one taken. The newest ones are kept
+to resume from, and every so many steps one for good, to study how a model came about. torch's DCP and DeepSpeed's
+universal checkpoint pickle their metadata, which is why the format is our own. No random number state: training draws
+none after initialisation.
 """
 
 import hashlib
@@ -27,12 +22,15 @@ from torch import Tensor
 from k2model.artifacts import CorruptArtifact, FileEntry, Manifest, MissingArtifact, read_manifest
 from k2model.artifacts.files import Files, LocalFiles
 from k2model.artifacts.manifest import MANIFEST, check_hash, check_listing, hash_stored, remedy
-from k2model.recipe.schema import Cadence
+from k2model.recipe.schema import CheckpointConfig
 from k2model.training.checkpoint.shard import MODEL, SUFFIX, StoredPiece, read_header
 from k2model.training.checkpoint.tensors import NamedTensors, StoredTensors
 from k2model.training.world import World
 
 STATE = "state.json"
+FINAL = "final"
+CHECKPOINTS = "checkpoints"
+_STEP = f"{CHECKPOINTS}/step-"
 
 
 @dataclass(frozen=True)
@@ -67,6 +65,7 @@ class Checkpoint:
 
 
 def shard_name(world: World) -> str:
+    """This worker's file in a checkpoint's folder; files count the workers that wrote them."""
     return f"rank-{world.rank:05d}-of-{world.size:05d}{SUFFIX}"
 
 
@@ -95,7 +94,7 @@ def read_checkpoint(files: Files, world: World = World()) -> Checkpoint:  # noqa
 
     Raises CorruptArtifact or MissingArtifact on every worker, naming the file that is missing or damaged.
     """
-    manifest, progress = world.agree(lambda: _read_progress(files))
+    manifest, progress = world.broadcast(lambda: _read_progress(files))
     return _verified(files, manifest, progress, world)
 
 
@@ -106,12 +105,12 @@ def newest_checkpoint(files: Files, identity: str, world: World, before: int | N
     Raises ArtifactError when the store cannot be read: that says nothing about the checkpoints in it.
     """
     limit = sys.maxsize if before is None else before
-    for folder in world.agree(lambda: _newest_first(files)):
+    for folder in world.broadcast(lambda: _newest_first(files)):
         if folder != FINAL and step_of(folder) > limit:
             continue
         at = files.at(folder)
         try:
-            manifest, progress = world.agree(lambda at=at: _read_progress(at))  # type: ignore[misc]
+            manifest, progress = world.broadcast(lambda at=at: _read_progress(at))  # type: ignore[misc]
             if progress.identity != identity:
                 _say(world, f"{at.uri} is of another run ({progress.identity}), ignored")
             elif progress.step <= limit:
@@ -172,7 +171,7 @@ def _verified(files: Files, manifest: Manifest, progress: Progress, world: World
             pieces += read_header(files, entry.path, entry.size)
         return pieces
 
-    shares = world.together(verify_share)
+    shares = world.all_gather(verify_share)
     tensors = StoredTensors(files, (piece for share in shares for piece in share))
     return Checkpoint(progress, tensors, files.uri)
 
@@ -182,12 +181,8 @@ def _say(world: World, what: str) -> None:
         print(f"k2: {what}", file=sys.stderr, flush=True)
 
 
-FINAL = "final"
-CHECKPOINTS = "checkpoints"
-_STEP = f"{CHECKPOINTS}/step-"
-
-
 def step_folder(step: int) -> str:
+    """Where the checkpoint after `step` completed steps lies in its artifact."""
     return f"{_STEP}{step:07d}"
 
 
@@ -204,16 +199,17 @@ def list_checkpoints(files: Files) -> list[tuple[int, str]]:
     return sorted((step_of(folder), folder) for folder, complete in _folders(files).items() if complete)
 
 
-def is_kept_for_good(step: int, cadence: Cadence) -> bool:
-    return cadence.keep_every > 0 and step % cadence.keep_every == 0
+def is_kept_for_good(step: int, config: CheckpointConfig) -> bool:
+    """Whether the checkpoint of `step` stays when the phase has finished."""
+    return config.keep_every > 0 and step % config.keep_every == 0
 
 
-def prune(files: Files, cadence: Cadence, rollback_before: int | None = None) -> None:
+def prune(files: Files, config: CheckpointConfig, rollback_before: int | None = None) -> None:
     """Remove the checkpoints that are neither among the newest, nor kept for good, nor the newest one of step
     `rollback_before` or less; with them what unfinished saves have left behind."""
     complete = list_checkpoints(files)
     steps = [step for step, _ in complete]
-    kept = set(steps[-max(cadence.keep_last, 1) :]) | {step for step in steps if is_kept_for_good(step, cadence)}
+    kept = set(steps[-max(config.keep_last, 1) :]) | {step for step in steps if is_kept_for_good(step, config)}
     if rollback_before is not None:
         kept |= set([step for step in steps if step <= rollback_before][-1:])
     newest = steps[-1] if steps else 0
@@ -222,10 +218,10 @@ def prune(files: Files, cadence: Cadence, rollback_before: int | None = None) ->
             remove_checkpoint(files, folder)
 
 
-def keep_for_good_only(files: Files, cadence: Cadence) -> None:
+def keep_for_good_only(files: Files, config: CheckpointConfig) -> None:
     """What stays beside `final/` once it stands by itself."""
     for folder, complete in _folders(files).items():
-        if not (complete and is_kept_for_good(step_of(folder), cadence)):
+        if not (complete and is_kept_for_good(step_of(folder), config)):
             remove_checkpoint(files, folder)
 
 
@@ -236,6 +232,7 @@ def discard_after(files: Files, step: int) -> None:
 
 
 def remove_checkpoint(files: Files, folder: str) -> None:
+    """Manifest first: a checkpoint removed by half never counts."""
     files.remove(f"{folder}/{MANIFEST}")
     files.remove(folder)
 

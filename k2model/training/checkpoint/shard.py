@@ -1,13 +1,9 @@
-"""What a worker holds of the training state: flat pieces of named tensors, and who of several holders writes them.
+"""One worker's part of a checkpoint: flat pieces of named tensors, and the safetensors file they are laid out in.
 
-A piece lies in a whole tensor however the phase was laid over workers, so that any layout can read what
-another one wrote. Nothing here knows an engine or a file.
-
-One worker's file of a checkpoint: safetensors, laid out in memory as it will lie on the disk.
-
-The snapshot of a worker's pieces is taken straight into the image of its file, so that a save copies the
-state once. Each tensor of the file is a flat fp32 piece; the file's metadata says where in which whole
-tensor it lies. The header is read as untrusted: every number in it is checked.
+A piece lies in a whole tensor however the phase was laid over workers, so that any layout can read what another one
+wrote. The snapshot of a worker's pieces is taken straight into the image of its file, so that a save copies the state
+once. Each tensor of the file is a flat fp32 piece; the file's metadata says where in which whole tensor it lies. The
+header is read as untrusted: every number in it is checked.
 """
 
 import json
@@ -24,7 +20,11 @@ from k2model.artifacts.files import Files
 from k2model.artifacts.manifest import remedy
 from k2model.model.parallel import Shard, tensor_dim
 
-MODEL, OPTIMIZER = "model.", "optimizer."
+MODEL, OPTIMIZER = "model.", "optimizer."  # first words of a tensor's name
+FORMAT = "k2-pieces-1"
+SUFFIX = ".safetensors"
+_ITEM = 4  # bytes of an fp32 element
+_LONGEST_HEADER = 100_000_000  # as in safetensors itself
 Shape = tuple[int, ...]
 
 
@@ -98,12 +98,6 @@ def share(pieces: Sequence[Piece], index: int, count: int) -> Iterator[Piece]:
         at += size
 
 
-FORMAT = "k2-pieces-1"
-SUFFIX = ".safetensors"
-_ITEM = 4  # bytes of an fp32 element
-_LONGEST_HEADER = 100_000_000  # as in safetensors itself
-
-
 @dataclass(frozen=True)
 class StoredPiece:
     """A piece in a file: `length` elements from byte `offset` of `path` on. The rest as in `Piece`."""
@@ -131,6 +125,7 @@ class ShardImage:
 
     @property
     def data(self) -> memoryview:
+        """The whole file, header and values; no copy."""
         return self._bytes.numpy().data
 
     def fill(self, pieces: Sequence[Piece]) -> None:
