@@ -1,14 +1,19 @@
-"""95% intervals of what is measured: a share of right answers, and a mean over documents.
+"""The rows of `scores.json`: how a score and its 95% interval are computed, written and read again.
 
-They cover the choice of items alone. Another seed of training moves a score by more than that.
-
-What one group of scores leaves: rows for `scores.json` and a sample per item.
+Intervals cover the choice of items alone. Another seed of training moves a score by more than that.
 """
 
+import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from k2model.errors import EvaluationError
+
+if TYPE_CHECKING:
+    from k2model.artifacts import ArtifactRef, Store
 
 Z95 = 1.959963984540054  # 0.975 quantile of the normal distribution
 
@@ -46,7 +51,63 @@ def mean_interval(sums: Sequence[float], counts: Sequence[int]) -> tuple[float, 
     return mean, mean - half, mean + half
 
 
+SCORES = "scores.json"  # of an artifact of kind `scores`
 DIGITS = 6  # of the numbers written; far below their intervals, and the same on every platform
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One measurement: `value` with its 95% interval `low` to `high`, in `unit` ("accuracy" or "nats/token").
+
+    `n` counts items (accuracy) or documents (loss), `mean_tokens` is the mean length of what was generated, `chance`
+    what a guesser gets. `overlap`, the share of the items that a training document overlaps with, is counted by
+    curation and put beside a score when it is reported: it is not in the `scores.json` of a phase.
+    """
+
+    phase: str
+    score: str
+    value: float
+    n: int
+    low: float
+    high: float
+    unit: str
+    mean_tokens: float | None = None
+    chance: float | None = None
+    overlap: float | None = None
+
+    @property
+    def is_accuracy(self) -> bool:
+        return self.unit == "accuracy"
+
+
+def write_scores(path: Path, rows: Iterable[ScoreRow]) -> None:
+    """`scores.json` of one phase, without the overlap."""
+    written = [{name: value for name, value in asdict(row).items() if name != "overlap"} for row in rows]
+    path.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+
+
+def read_scores(content: bytes, where: str) -> list[ScoreRow]:
+    """The rows of one `scores.json`, `where` it lies; fields that are not known are left out.
+
+    Raises EvaluationError naming file, row and field.
+    """
+    known = {f.name for f in fields(ScoreRow)}
+    required = known - {"mean_tokens", "chance", "overlap"}
+    rows = []
+    for number, row in enumerate(json.loads(content)):
+        missing = sorted(required - row.keys())
+        if missing:
+            raise EvaluationError(
+                f"{where}: row {number} lacks {', '.join(missing)} (it has {', '.join(sorted(row))}); "
+                "evaluate the phase again, its scores do not have the agreed fields"
+            )
+        rows.append(ScoreRow(**{name: row[name] for name in known & row.keys()}))
+    return rows
+
+
+def load_scores(store: "Store", refs: "Iterable[ArtifactRef]") -> list[ScoreRow]:
+    """All rows of several `scores` artifacts, in the order of the references. Raises the store's errors as well."""
+    return [row for ref in refs for row in read_scores(store.read(ref, SCORES), f"{ref.uri}/{SCORES}")]
 
 
 @dataclass(frozen=True)
@@ -62,20 +123,20 @@ class Sample:
 
 @dataclass(frozen=True)
 class Outcome:
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[ScoreRow] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
 
 
 def accuracy(
     phase: str, samples: Sequence[Sample], mean_tokens: float | None = None, chance: float | None = None
-) -> dict[str, Any]:
+) -> ScoreRow:
     """The row of one score whose samples these are, with Wilson's interval."""
     right, n = sum(sample.verdict for sample in samples), len(samples)
     low, high = wilson(right, n)
     return _row(phase, samples[0].score, right / n, n, low, high, "accuracy", mean_tokens, chance)
 
 
-def loss(phase: str, score: str, nats: Sequence[float], targets: Sequence[int]) -> dict[str, Any]:
+def loss(phase: str, score: str, nats: Sequence[float], targets: Sequence[int]) -> ScoreRow:
     """The row of a held-out loss from each document's sum of nats and number of targets."""
     value, low, high = mean_interval(nats, targets)
     return _row(phase, score, value, len(targets), low, high, "nats/token", None, None)
@@ -84,15 +145,15 @@ def loss(phase: str, score: str, nats: Sequence[float], targets: Sequence[int]) 
 def _row(
     phase: str, score: str, value: float, n: int, low: float, high: float,
     unit: str, mean_tokens: float | None, chance: float | None,
-) -> dict[str, Any]:  # fmt: skip
-    return {
-        "phase": phase,
-        "score": score,
-        "value": round(value, DIGITS),
-        "n": n,
-        "low": round(low, DIGITS),
-        "high": round(high, DIGITS),
-        "unit": unit,
-        "mean_tokens": None if mean_tokens is None else round(mean_tokens, DIGITS),
-        "chance": None if chance is None else round(chance, DIGITS),
-    }
+) -> ScoreRow:  # fmt: skip
+    return ScoreRow(
+        phase=phase,
+        score=score,
+        value=round(value, DIGITS),
+        n=n,
+        low=round(low, DIGITS),
+        high=round(high, DIGITS),
+        unit=unit,
+        mean_tokens=None if mean_tokens is None else round(mean_tokens, DIGITS),
+        chance=None if chance is None else round(chance, DIGITS),
+    )

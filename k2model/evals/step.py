@@ -21,6 +21,7 @@ from typing import Any
 
 from k2model.artifacts import ArtifactRef, Identity, JobStep, Store
 from k2model.errors import EvaluationError
+from k2model.evals.scores import Outcome, write_scores
 from k2model.recipe.schema import EvaluationConfig, PhaseConfig
 from k2model.training.failures import prefixed_stderr, reported
 from k2model.training.world import World
@@ -123,9 +124,9 @@ class _Work:
             if found is not None:
                 return found
             outcomes = self.measure(world)
-            return world.agree(lambda: self.store.build(self.identity, lambda folder: write_scores(folder, outcomes)))
+            return world.agree(lambda: self.store.build(self.identity, lambda folder: write_outcomes(folder, outcomes)))
 
-    def measure(self, world: World) -> list[Any]:
+    def measure(self, world: World) -> list[Outcome]:
         """The outcomes of all groups in their order, on every worker; a worker's error reaches all."""
         from k2model.evals.groups import groups_of, share
 
@@ -134,7 +135,7 @@ class _Work:
         groups = groups_of(self.phase.kind, self.config, self.lengths, heldout_domains(folders["tokens"]), extended_to)
         subjects = _Subjects(self, folders)
 
-        def measure_share() -> dict[int, Any]:
+        def measure_share() -> dict[int, Outcome]:
             measured = {}
             for index in share(groups, world.size)[world.rank]:
                 measured[index] = groups[index].run(subjects.of(groups[index].model))
@@ -182,16 +183,16 @@ class _Subjects:
         return 2 * max(512, self.work.phase.sequence_length, *self.work.lengths, 0)
 
 
-def write_scores(folder: Path, outcomes: Sequence[Any]) -> dict[str, float]:
+def write_outcomes(folder: Path, outcomes: Sequence[Outcome]) -> dict[str, float]:
     """`scores.json` and `attachments/samples.jsonl`; the stats are the scores by name."""
     rows = [row for outcome in outcomes for row in outcome.rows]
-    (folder / "scores.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    write_scores(folder / "scores.json", rows)
     (folder / "attachments").mkdir()
     with (folder / "attachments" / "samples.jsonl").open("w", encoding="utf-8") as lines:
         for outcome in outcomes:
             for sample in outcome.samples:
                 lines.write(json.dumps(asdict(sample), ensure_ascii=False) + "\n")
-    return {row["score"]: row["value"] for row in rows}
+    return {row.score: row.value for row in rows}
 
 
 def heldout_domains(tokens: Path) -> dict[str, list[str]]:

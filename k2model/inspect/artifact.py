@@ -24,6 +24,7 @@ from k2model.artifacts.files import Files, LocalFiles, files_at
 from k2model.artifacts.record import ref_of
 from k2model.documents.schema import source_file
 from k2model.errors import K2Error
+from k2model.evals.scores import load_scores
 
 if TYPE_CHECKING:
     from k2model.tokens import K2Tokenizer
@@ -104,8 +105,8 @@ def _flatten(store: Store, record: dict[str, Any]) -> dict[str, Any]:
     flat = dict(_leaves(record["config"], "config"))
     flat |= {f"inputs.{name}": source["digest"][:12] for name, source in record["inputs"].items()}
     with contextlib.suppress(MissingArtifact):  # of one that is gone, or has no scores, only the record is told
-        rows = json.loads(store.read(ref_of(record, store.uri), "scores.json"))
-        flat |= {f"scores.{row['score']}": round(row["value"], 4) for row in rows}
+        rows = load_scores(store, [ref_of(record, store.uri)])
+        flat |= {f"scores.{row.score}": round(row.value, 4) for row in rows}
     return flat
 
 

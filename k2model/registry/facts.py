@@ -16,8 +16,7 @@ from k2model.artifacts.files import files_at
 from k2model.recipe.fields import identity_fields
 from k2model.recipe.schema import MixtureEntry, ModelConfig, PhaseConfig
 from k2model.registry.gates import RegistryError
-from k2model.training.log import METRICS, StepMetrics, parse_row
-from k2model.training.spikes import Intervention, read_interventions
+from k2model.training.log import METRICS, Intervention, StepMetrics, parse_row, read_interventions
 
 STATE = "final/state.json"
 RECORD = "artifact.json"
@@ -53,12 +52,6 @@ def read_training(store: Store, checkpoint: ArtifactRef) -> Trained:
         started=_milliseconds(provenance["started"]),
         ended=_milliseconds(provenance["ended"]),
     )
-
-
-def read_scores(store: Store, scores: ArtifactRef) -> list[dict[str, Any]]:
-    """The rows of `scores.json`. Raises the store's errors."""
-    rows: list[dict[str, Any]] = json.loads((store.fetch(scores) / "scores.json").read_text(encoding="utf-8"))
-    return rows
 
 
 def parameters(model: ModelConfig, phase: PhaseConfig) -> dict[str, str]:

@@ -19,6 +19,7 @@ from typing import Any
 from k2model.artifacts import fingerprint
 from k2model.artifacts.files import files_at
 from k2model.errors import K2Error
+from k2model.evals.scores import ScoreRow
 from k2model.recipe.schema import GateConfig, PhaseConfig, PhaseKind
 
 
@@ -90,13 +91,13 @@ def unpromoted(phases: Iterable[PhaseConfig], gates: Iterable[GateConfig]) -> st
     return f"No gate is declared on {', '.join(names)}: checkpoints are registered, but none is promoted to champion."
 
 
-def judge(phase: str, gates: Iterable[GateConfig], scores: Sequence[Mapping[str, Any]]) -> tuple[GateVerdict, ...]:
+def judge(phase: str, gates: Iterable[GateConfig], scores: Sequence[ScoreRow]) -> tuple[GateVerdict, ...]:
     """The verdict of every gate of `phase` on the rows of its `scores.json`, in the recipe's order.
 
     Raises `RegistryError` when a gate names a score that the phase does not have.
     """
-    values = {str(row["score"]): float(row["value"]) for row in scores if row["value"] is not None}
-    chances = {str(row["score"]): float(row["chance"]) for row in scores if row.get("chance") is not None}
+    values = {row.score: row.value for row in scores}
+    chances = {row.score: row.chance for row in scores if row.chance is not None}
     return tuple(_judge(gate, values, chances) for gate in gates if gate.phase == phase)
 
 

@@ -6,9 +6,10 @@ Time stamps follow from the log, so that sending it twice changes nothing.
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
+from k2model.evals.scores import ScoreRow
 from k2model.registry.facts import Trained
 
 if TYPE_CHECKING:
@@ -49,13 +50,12 @@ def training_metrics(trained: Trained, tokens_before: int) -> Iterator["Metric"]
                 yield Metric(f"train/{name}", float(value), moment, row.step)
 
 
-def score_metrics(scores: Sequence[Mapping[str, Any]], model_id: str, moment: int, step: int) -> "Iterator[Metric]":
+def score_metrics(scores: Sequence[ScoreRow], model_id: str, moment: int, step: int) -> "Iterator[Metric]":
     """The final scores, of the run and of its logged model."""
     from mlflow.entities import Metric
 
     for row in scores:
-        if row["value"] is not None:
-            yield Metric(metric_name(row["score"]), float(row["value"]), moment, step, model_id=model_id)
+        yield Metric(metric_name(row.score), row.value, moment, step, model_id=model_id)
 
 
 def log_metrics(client: "MlflowClient", run_id: str, metrics: Iterator["Metric"]) -> None:

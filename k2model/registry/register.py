@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from k2model.artifacts import ArtifactRef, Identity, Store
 from k2model.artifacts.steps import PATIENCE_SECONDS
+from k2model.evals.scores import load_scores
 from k2model.recipe.schema import GateConfig, ModelConfig, PhaseConfig, PhaseKind
-from k2model.registry.facts import parameters, read_scores, read_training, registration_key
+from k2model.registry.facts import parameters, read_training, registration_key
 from k2model.registry.gates import Registration, judge, record_decision
 from k2model.registry.metrics import log_metrics, score_metrics, training_metrics
 from k2model.registry.models import log_lineage, logged_model, model_version, move_aliases
@@ -54,7 +55,7 @@ def register_phase(
     Raises `RegistryError` when MLflow cannot be used or a gate names an unknown score, and the
     store's errors when an artifact is missing or damaged.
     """
-    rows = read_scores(store, scores)
+    rows = load_scores(store, [scores])
     subject = Subject(
         key=registration_key(checkpoint, scores),
         recipe_name=recipe_name,

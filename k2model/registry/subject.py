@@ -3,9 +3,9 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from k2model.artifacts import ArtifactRef
+from k2model.evals.scores import ScoreRow
 from k2model.recipe.schema import ModelConfig, PhaseConfig, PhaseKind
 from k2model.registry.facts import Trained, reference_tags
 from k2model.registry.gates import GateVerdict, Registration
@@ -24,7 +24,7 @@ class Subject:
     model: ModelConfig
     phase: PhaseConfig
     references: Mapping[str, ArtifactRef]
-    scores: Sequence[Mapping[str, Any]]
+    scores: Sequence[ScoreRow]
     trained: Trained
     verdicts: tuple[GateVerdict, ...]
     parent: Registration | None

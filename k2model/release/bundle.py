@@ -14,6 +14,7 @@ from typing import Any
 
 from k2model.artifacts import Identity, Step, Store
 from k2model.artifacts.result import LifecycleResult
+from k2model.evals.scores import ScoreRow, load_scores
 from k2model.recipe.fields import without_places
 from k2model.recipe.schema import Recipe
 from k2model.release import card
@@ -22,7 +23,7 @@ from k2model.release.lineage import LINEAGE, MODEL_FOLDER, lineage, phase_folder
 from k2model.release.manifest import ATTACHMENTS, write_manifests
 from k2model.reporting.facts import read_json, read_records, read_undone
 from k2model.reporting.overlaps import with_overlap
-from k2model.reporting.scores import ScoreRow, read_scores, scores_csv
+from k2model.reporting.scores import scores_csv
 from k2model.tokens import read_composition
 from k2model.versions import STEP_VERSIONS
 
@@ -99,10 +100,9 @@ def _write_data(store: Store, result: LifecycleResult, folder: Path) -> tuple[li
 
 
 def _write_evaluation(store: Store, result: LifecycleResult, folder: Path) -> list[ScoreRow]:
-    rows: list[ScoreRow] = []
+    rows = load_scores(store, (one.scores for one in result.phases))
     for one in result.phases:
         evaluated = store.fetch(one.scores)
-        rows += read_scores(evaluated / "scores.json")
         samples = evaluated / ATTACHMENTS / "samples.jsonl"
         shutil.copyfile(samples, folder / ATTACHMENTS / "samples" / f"{one.phase.name}.jsonl")
     rows = with_overlap(rows, read_json(store.fetch(result.corpus) / "curation.json"))

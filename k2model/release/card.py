@@ -19,7 +19,7 @@ from k2model.release.manifest import MANIFEST
 from k2model.reporting.names import parse
 from k2model.reporting.scores import ScoreRow, gate_results, score_order
 from k2model.reporting.sections_run import undone_lines
-from k2model.training.spikes import Intervention
+from k2model.training.log import Intervention
 
 
 def sources(corpus: Path) -> list[dict[str, Any]]:

@@ -28,8 +28,7 @@ from markupsafe import Markup
 from k2model.reporting import svg
 from k2model.reporting.figures_scores import Panel
 from k2model.reporting.timeline import Curve, Timeline, band, bucket_size, means
-from k2model.training.log import StepMetrics
-from k2model.training.spikes import Intervention
+from k2model.training.log import Intervention, StepMetrics
 from k2model.units import readable_count
 
 _WIDTH, _LOSS_BOTTOM, _LR_TOP, _LR_BOTTOM, _HEIGHT = 960, 280, 318, 392, 426

@@ -6,13 +6,12 @@ score is averaged, weighted or left out here.
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from k2model.errors import K2Error
+from k2model.evals.scores import ScoreRow, load_scores
 from k2model.recipe.schema import GateConfig
 from k2model.registry import GateVerdict
 from k2model.registry.gates import CHANCE, judge, unpromoted
@@ -21,33 +20,13 @@ from k2model.reporting.names import order_key
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from k2model.artifacts import ArtifactRef, Store
+    from k2model.artifacts import Store
     from k2model.artifacts.result import LifecycleResult
     from k2model.reporting.facts import Sample
 
 
 class ReportError(K2Error):
     """An artifact that the report or the release needs has not the agreed form."""
-
-
-@dataclass(frozen=True)
-class ScoreRow:
-    """One measurement: `value` with its 95% interval over `n` items (accuracy) or documents (loss)."""
-
-    phase: str
-    score: str
-    value: float
-    n: int
-    low: float
-    high: float
-    unit: str
-    mean_tokens: float | None = None
-    chance: float | None = None
-    overlap: float | None = None  # share of the items that a training document overlaps with, see `overlaps`
-
-    @property
-    def is_accuracy(self) -> bool:
-        return self.unit == "accuracy"
 
 
 @dataclass(frozen=True)
@@ -70,32 +49,11 @@ class GateResult:
         return f"{self.gate.score} − {self.gate.minus}" if self.gate.minus else self.gate.score
 
 
-def read_scores(path: Path) -> list[ScoreRow]:
-    """The rows of one `scores.json`. Raises `ReportError` naming file, row and field."""
-    known = {f.name for f in fields(ScoreRow)}
-    required = known - {"mean_tokens", "chance", "overlap"}
-    rows = []
-    for number, row in enumerate(json.loads(path.read_text(encoding="utf-8"))):
-        missing = sorted(required - row.keys())
-        if missing:
-            raise ReportError(
-                f"{path}: row {number} lacks {', '.join(missing)} (it has {', '.join(sorted(row))}); "
-                "evaluate the phase again, its scores do not have the agreed fields"
-            )
-        rows.append(ScoreRow(**{name: row[name] for name in known & row.keys()}))
-    return rows
-
-
-def load_scores(store: "Store", refs: Iterable["ArtifactRef"]) -> list[ScoreRow]:
-    """All rows of several `scores` artifacts, in the order of the references."""
-    return [row for ref in refs for row in read_scores(store.fetch(ref) / "scores.json")]
-
-
 def gate_results(gates: Sequence[GateConfig], rows: Sequence[ScoreRow]) -> list[GateResult]:
     """Every gate with the registry's verdict on it, in the recipe's order."""
     results = []
     for gate in gates:
-        own = {row.score: asdict(row) for row in rows if row.phase == gate.phase}
+        own = {row.score: row for row in rows if row.phase == gate.phase}
         measured = gate.score in own and (gate.minus in ("", CHANCE) or gate.minus in own)
         results.append(GateResult(gate, judge(gate.phase, [gate], list(own.values()))[0] if measured else None))
     return results

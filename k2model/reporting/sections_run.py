@@ -8,8 +8,7 @@ from typing import Any
 from k2model.recipe.schema import PhaseConfig, Recipe
 from k2model.reporting.facts import Facts
 from k2model.reporting.timeline import Timeline
-from k2model.training.log import StepMetrics
-from k2model.training.spikes import Intervention
+from k2model.training.log import Intervention, StepMetrics
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,11 @@ from k2model.training.checkpoint import (
 )
 from k2model.training.engine import Engine
 from k2model.training.layout import Layout
-from k2model.training.log import MetricsLog, StepMetrics, TrainingFacts
+from k2model.training.log import Intervention, MetricsLog, StepMetrics, TrainingFacts
 from k2model.training.loop import Preemption, TrainingLoop
 from k2model.training.progress import ProgressLine, measured_peak
 from k2model.training.saver import Saver
-from k2model.training.spikes import Intervention, RolledBack, Spike, SpikeWatch
+from k2model.training.spikes import RolledBack, Spike, SpikeWatch
 from k2model.training.state import TrainingState
 from k2model.training.world import World
 

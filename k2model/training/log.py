@@ -27,16 +27,65 @@ from k2model.recipe.schema import ModelConfig, PhaseConfig
 
 if TYPE_CHECKING:
     from k2model.training.layout import Layout
-    from k2model.training.spikes import Intervention
 
 TRAINING = "attachments/training.json"
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """A rollback, as lineage and model card carry it. Steps count from 0.
+
+    `first_step`..`last_step` are left out of the phase; `resumed_from` is the step training went back to.
+    `before`: the median loss before the spike and its deviation; `losses`: of the spike's steps, in
+    order; `after`: mean loss of the first steps taken behind the skipped ones, None until then.
+    """
+
+    reason: str
+    first_step: int
+    last_step: int
+    resumed_from: int
+    before: float | None
+    deviation: float | None
+    losses: list[float | None] = field(default_factory=list)  # None: not a number
+    after: float | None = None
+
+    def record(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def skips(self, step: int) -> bool:
+        return self.first_step <= step <= self.last_step
+
+    @property
+    def heights(self) -> str:
+        """`loss 3.210 before, up to 9.400 in it, 3.190 after`, as far as there are numbers."""
+        losses = [loss for loss in self.losses if loss is not None]
+        parts = [
+            f"{self.before:.3f} before" if self.before is not None else "",
+            f"up to {max(losses):.3f} in it" if losses else "",
+            f"{self.after:.3f} after" if self.after is not None else "",
+        ]
+        known = ", ".join(part for part in parts if part)
+        return f"loss {known}" if known else "loss not a number"
+
+    @property
+    def sentence(self) -> str:
+        """What was undone and why."""
+        return (
+            f"went back to step {self.resumed_from}: {self.reason} ({self.heights}). "
+            f"Steps {self.first_step} to {self.last_step} are left out"
+        )
+
+
+def read_interventions(state: bytes | str) -> list[Intervention]:
+    """Those of a checkpoint, from its `state.json`."""
+    return [Intervention(**record) for record in json.loads(state)["interventions"]]
 
 
 @dataclass(frozen=True)
 class TrainingFacts:
     """`workers` = `tensor` x `context` x `data`; `peak`: matrix-product FLOP/s of all workers together, as
     measured;
-    `started`: of this attempt, seconds since the epoch; `interventions`: records of `spikes.Intervention`."""
+    `started`: of this attempt, seconds since the epoch; `interventions`: records of `Intervention`."""
 
     phase: str
     kind: str
@@ -58,7 +107,7 @@ class TrainingFacts:
     @classmethod
     def of(
         cls, model: ModelConfig, phase: PhaseConfig, layout: "Layout", peak: float,
-        interventions: "Sequence[Intervention]",
+        interventions: Sequence[Intervention],
     ) -> "TrainingFacts":  # fmt: skip
         """Of an attempt that starts at this moment on this worker's device."""
         import torch

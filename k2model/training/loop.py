@@ -31,9 +31,9 @@ from k2model.recipe.schema import ModelConfig, PhaseConfig, ScheduleConfig, Sche
 from k2model.tokens import PackedSequences
 from k2model.training.batch import Batch, Exchange, Heard, read_ahead, read_batch
 from k2model.training.engine import Engine, StepOutcome
-from k2model.training.log import StepMetrics
+from k2model.training.log import Intervention, StepMetrics
 from k2model.training.progress import step_flops
-from k2model.training.spikes import Intervention, RolledBack, SpikeWatch
+from k2model.training.spikes import RolledBack, SpikeWatch
 
 
 def learning_rate(step: int, steps: int, peak: float, schedule: ScheduleConfig) -> float:

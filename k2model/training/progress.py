@@ -18,8 +18,7 @@ from statistics import fmean
 
 from k2model.model import count_parameters
 from k2model.recipe.schema import ModelConfig, Precision
-from k2model.training.log import StepMetrics, TrainingFacts
-from k2model.training.spikes import Intervention
+from k2model.training.log import Intervention, StepMetrics, TrainingFacts
 from k2model.units import readable_seconds
 
 SIZE = {"cpu": 1024, "cuda": 8192}  # of square matrices: well inside a CPU's cache, large enough to fill a GPU

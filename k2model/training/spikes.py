@@ -4,69 +4,17 @@ Every worker feeds its own watch with the same reduced numbers, so all of them c
 without a word. Going back and skipping are the attempt's business; this module sees losses alone.
 """
 
-import json
 import math
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 from k2model.recipe.schema import SpikePolicy
 from k2model.training.log import StepMetrics
 
 MAD_TO_DEVIATION = 1.4826  # the median absolute deviation of a normal distribution is this part of its deviation
 SMALLEST_DEVIATION = 1e-3  # of the median: a loss that stood still must not make a spike of rounding
-
-
-@dataclass(frozen=True)
-class Intervention:
-    """A rollback, as lineage and model card carry it. Steps count from 0.
-
-    `first_step`..`last_step` are left out of the phase; `resumed_from` is the step training went back to.
-    `before`: the median loss before the spike and its deviation; `losses`: of the spike's steps, in
-    order; `after`: mean loss of the first steps taken behind the skipped ones, None until then.
-    """
-
-    reason: str
-    first_step: int
-    last_step: int
-    resumed_from: int
-    before: float | None
-    deviation: float | None
-    losses: list[float | None] = field(default_factory=list)  # None: not a number
-    after: float | None = None
-
-    def record(self) -> dict[str, Any]:
-        return asdict(self)
-
-    def skips(self, step: int) -> bool:
-        return self.first_step <= step <= self.last_step
-
-    @property
-    def heights(self) -> str:
-        """`loss 3.210 before, up to 9.400 in it, 3.190 after`, as far as there are numbers."""
-        losses = [loss for loss in self.losses if loss is not None]
-        parts = [
-            f"{self.before:.3f} before" if self.before is not None else "",
-            f"up to {max(losses):.3f} in it" if losses else "",
-            f"{self.after:.3f} after" if self.after is not None else "",
-        ]
-        known = ", ".join(part for part in parts if part)
-        return f"loss {known}" if known else "loss not a number"
-
-    @property
-    def sentence(self) -> str:
-        """What was undone and why."""
-        return (
-            f"went back to step {self.resumed_from}: {self.reason} ({self.heights}). "
-            f"Steps {self.first_step} to {self.last_step} are left out"
-        )
-
-
-def read_interventions(state: bytes | str) -> list[Intervention]:
-    """Those of a checkpoint, from its `state.json`."""
-    return [Intervention(**record) for record in json.loads(state)["interventions"]]
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from k2model.evals.likelihood import (
 )
 from k2model.evals.questions import answer_of, ask
 from k2model.evals.retrieval import likeliest_values, probes, recall
+from k2model.evals.scores import ScoreRow
 from k2model.model.transformer import K2Model
 from tests.evals.conftest import CALL, CODE, FACTS, LENGTH, LINES, World
 
@@ -33,29 +34,29 @@ def test_a_trace_is_followed_and_only_the_answer_is_judged(world: World) -> None
     outcome = ask(world.subject(), "arithmetic", "think", check("arithmetic"))
     (row,) = outcome.rows
     assert [sample.verdict for sample in outcome.samples] == [True, True, False, True]
-    assert (row["value"], row["n"], row["unit"], row["chance"]) == (0.75, 4, "accuracy", None)
+    assert (row.value, row.n, row.unit, row.chance) == (0.75, 4, "accuracy", None)
     # five characters of trace, the closing tag, one digit, end of text
-    assert row["mean_tokens"] == 8.0
+    assert row.mean_tokens == 8.0
     assert outcome.samples[0].generation == "1+2=3</think>3<|end_of_text|>"
     assert outcome.samples[0].prompt == "<|begin_of_text|>Compute 1+2=<think>"
 
 
 def test_effort_decides_how_much_is_written(world: World) -> None:
     low, high = (ask(world.subject(), "arithmetic", effort, check("arithmetic")) for effort in ("low", "high"))
-    assert low.rows[0]["value"] == high.rows[0]["value"] == 0.75
-    assert (low.rows[0]["mean_tokens"], high.rows[0]["mean_tokens"]) == (3.0, 8.0)
+    assert low.rows[0].value == high.rows[0].value == 0.75
+    assert (low.rows[0].mean_tokens, high.rows[0].mean_tokens) == (3.0, 8.0)
 
 
 def test_facts_are_completed(world: World) -> None:
     outcome = ask(world.subject(), "facts_seen", "plain", check("facts_seen"))
-    assert outcome.rows[0]["value"] == 1.0 and outcome.rows[0]["n"] == len(FACTS)
+    assert outcome.rows[0].value == 1.0 and outcome.rows[0].n == len(FACTS)
 
 
 def test_a_tool_call_is_judged_three_ways(world: World) -> None:
     tools = FAMILIES["tools"]
     checks = {"w": tools.check_well_formed, "e": tools.check_exact, "r": tools.check_result}
     outcome = ask(world.subject(), "tools", "high", checks)
-    assert [row["value"] for row in outcome.rows] == [1.0, 1.0, 1.0]
+    assert [row.value for row in outcome.rows] == [1.0, 1.0, 1.0]
     assert outcome.samples[0].generation == f"</think><tool_calls>{CALL}</tool_calls><|im_end|>"
 
 
@@ -71,15 +72,13 @@ def test_an_answer_without_its_closing_tag_is_none(world: World) -> None:
 
 def test_chance_of_knights_is_the_commonest_answer(world: World) -> None:
     row = ask(world.subject(), "knights", "direct", check("knights")).rows[0]
-    assert row["chance"] == 0.5  # 01 twice among four
+    assert row.chance == 0.5  # 01 twice among four
 
 
 def test_the_learnt_line_is_picked(world: World) -> None:
     outcome = pick_next_lines(world.subject())
-    assert outcome.rows[0] | {"low": 0, "high": 0} == {
-        "phase": "mid_1", "score": "code/next_line", "value": 1.0, "n": 1, "low": 0, "high": 0,
-        "unit": "accuracy", "mean_tokens": None, "chance": 0.25,
-    }  # fmt: skip
+    expected = ScoreRow("mid_1", "code/next_line", 1.0, 1, 0, 0, "accuracy", mean_tokens=None, chance=0.25)
+    assert replace(outcome.rows[0], low=0, high=0) == expected
     assert outcome.samples[0].generation == LINES[0]
 
 
@@ -107,7 +106,7 @@ def test_retrieval_by_teacher_forcing_equals_generation(world: World) -> None:
     subject = world.subject()
     outcome = recall(subject, LENGTH)
     assert [sample.verdict for sample in outcome.samples] == [True, False]
-    assert outcome.rows[0]["score"] == f"retrieval/{LENGTH}" and outcome.rows[0]["n"] == 2
+    assert outcome.rows[0].score == f"retrieval/{LENGTH}" and outcome.rows[0].n == 2
     (probe,) = probes(subject, LENGTH)
     (written,) = likeliest_values(world.model, [probe])
     for span, ids in zip(probe.spans, written, strict=True):
@@ -148,15 +147,15 @@ def test_heldout_loss_equals_documents_scored_one_by_one(world: World) -> None:
 def test_loss_of_what_is_known_and_of_what_is_not(world: World) -> None:
     known = heldout_loss(world.subject(), "knowledge", ["facts"]).rows[0]
     unknown = heldout_loss(world.subject(), "prose", ["prose"]).rows[0]
-    assert known["n"] == 2 and known["unit"] == "nats/token" and known["score"] == "loss/knowledge"
-    assert known["value"] < 1.0 < math.log(274) < unknown["value"] * 2
-    assert unknown["low"] < unknown["value"] < unknown["high"]
+    assert known.n == 2 and known.unit == "nats/token" and known.score == "loss/knowledge"
+    assert known.value < 1.0 < math.log(274) < unknown.value * 2
+    assert unknown.low < unknown.value < unknown.high
 
 
 def test_the_token_budget_of_a_domain_is_kept(world: World) -> None:
     few = heldout_loss(world.subject(loss_tokens=60), "prose", ["prose"]).rows[0]
     all_of_them = heldout_loss(world.subject(loss_tokens=10_000), "prose", ["prose"]).rows[0]
-    assert few["n"] < 9 == all_of_them["n"]
+    assert few.n < 9 == all_of_them.n
 
 
 def test_missing_items_are_named(world: World, tmp_path) -> None:

@@ -12,7 +12,7 @@ from k2model.artifacts import ArtifactRef, Identity, Store
 from k2model.recipe.laptop import laptop
 from k2model.recipe.schema import GateConfig, PhaseConfig
 from k2model.registry import Registration, register_phase
-from k2model.training.spikes import Intervention
+from k2model.training.log import Intervention
 
 RECIPE = laptop()
 STEPS = 30

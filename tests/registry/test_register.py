@@ -18,7 +18,7 @@ from k2model.recipe.schema import GateConfig
 from k2model.registry import GateVerdict, RegistryError, metric_name, read_ledger
 from k2model.registry import gates as registration
 from k2model.registry.tracking import tracking
-from k2model.training.spikes import Intervention
+from k2model.training.log import Intervention
 from tests.registry.conftest import RECIPE, STEPS, make_phase
 
 

@@ -10,9 +10,9 @@ from huggingface_hub import ModelCard
 
 from k2model.artifacts import Store, hash_file, make
 from k2model.artifacts.result import LifecycleResult
+from k2model.evals.scores import load_scores
 from k2model.release import release_step
 from k2model.release.card import model_card
-from k2model.reporting import load_scores
 from tests.release.conftest import tiny_lifecycle
 from tests.reporting.lifecycle_fixture import CURATION, PHASES, score_rows
 

@@ -2,26 +2,23 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from k2model.artifacts import Store
 from k2model.artifacts.result import LifecycleResult
+from k2model.errors import EvaluationError
+from k2model.evals.scores import ScoreRow, load_scores, read_scores
 from k2model.recipe.schema import GateConfig
 from k2model.release.card import model_card
 from k2model.reporting import (
-    ReportError,
-    ScoreRow,
     gate_results,
     lifecycle_summary,
-    load_scores,
     summary_table,
 )
 from k2model.reporting.facts import gather
 from k2model.reporting.report import render
-from k2model.reporting.scores import read_scores
 
 
 def row(phase: str, score: str, value: float) -> ScoreRow:
@@ -43,15 +40,13 @@ def test_load_scores_keeps_order_and_values(store: Store, result: LifecycleResul
     assert {(r.phase, r.score): r.value for r in rows}["sft", "tools/result"] == 0.93
 
 
-def test_unknown_fields_are_ignored_missing_ones_named(tmp_path: Path) -> None:
-    path = tmp_path / "scores.json"
+def test_unknown_fields_are_ignored_missing_ones_named() -> None:
     good = {"phase": "a", "score": "s", "value": 1, "n": 2, "low": 0, "high": 1, "unit": "accuracy"}
-    path.write_text(json.dumps([good | {"extra": 1}]))
-    assert read_scores(path) == [ScoreRow("a", "s", 1, 2, 0, 1, "accuracy")]
+    content = json.dumps([good | {"extra": 1}]).encode()
+    assert read_scores(content, "scores.json") == [ScoreRow("a", "s", 1, 2, 0, 1, "accuracy")]
     del good["low"]
-    path.write_text(json.dumps([good]))
-    with pytest.raises(ReportError, match="row 0 lacks low"):
-        read_scores(path)
+    with pytest.raises(EvaluationError, match="row 0 lacks low"):
+        read_scores(json.dumps([good]).encode(), "scores.json")
 
 
 @pytest.mark.parametrize(

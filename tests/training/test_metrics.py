@@ -10,9 +10,8 @@ import pytest
 from k2model.artifacts import hash_file
 from k2model.artifacts.files import LocalFiles
 from k2model.training.layout import Layout
-from k2model.training.log import METRICS, TRAINING, MetricsLog, StepMetrics, TrainingFacts, read_facts
+from k2model.training.log import METRICS, TRAINING, Intervention, MetricsLog, StepMetrics, TrainingFacts, read_facts
 from k2model.training.progress import ProgressLine
-from k2model.training.spikes import Intervention
 from k2model.training.world import World
 from tests.training.job import MODEL, phase
 

@@ -6,8 +6,8 @@ import random
 import pytest
 
 from k2model.recipe.schema import SpikePolicy
-from k2model.training.log import StepMetrics
-from k2model.training.spikes import Intervention, Spike, SpikeWatch
+from k2model.training.log import Intervention, StepMetrics
+from k2model.training.spikes import Spike, SpikeWatch
 
 POLICY = SpikePolicy(window=32, threshold=6.0, narrow=3, margin=2)
 
