@@ -1,25 +1,15 @@
-"""The root of every error that is meant for the person who runs the pipeline.
+"""The errors that are meant for the person who runs the pipeline, whatever room raises them.
 
 A message says what was wrong, where (file, field, row), what was expected and what to do about it.
 Bugs are not `K2Error`s: they keep Python's own types.
-
-What can go wrong with an artifact, as errors a person can act on.
-
-Each message names the artifact or file, what was expected, what was found and what to do. Errors
-raised by the code that produces an artifact are not wrapped: they say more as they are.
-
-What can be wrong with a corpus and is the user's to mend.
-
-What can be wrong with a synthesis job, its teacher or its record, and is the user's to mend.
-
-What can go wrong between text and training rows, for the person who can fix it.
-
-What can go wrong while training, each with the place and the remedy in its message.
-
-Errors of the evaluation.
 """
 
+import difflib
+from collections.abc import Collection
+
 from k2model.settings import masked_text
+
+LISTED = 24  # names in a message
 
 
 class K2Error(Exception):
@@ -38,6 +28,19 @@ def showable(error: BaseException) -> BaseException | None:
             return None
         one = one.__cause__ or one.__context__
     return error
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """What to offer for a `name` that is none of `known`: `did you mean 'a'? There are a, b, c`.
+
+    A name that only lacks what stands before a last `/` is offered whole, all of them where there are several. Of more
+    than `LISTED` names the first are listed.
+    """
+    near = [one for one in known if one.endswith(f"/{name}")] or difflib.get_close_matches(name, known, 1, cutoff=0.5)
+    listed = ", ".join([*known][:LISTED]) + (", ..." if len(known) > LISTED else "")
+    if not near:
+        return f"there are {listed or 'none'}"
+    return f"did you mean {' or '.join(repr(one) for one in near)}? There are {listed}"
 
 
 class ArtifactError(K2Error):

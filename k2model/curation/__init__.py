@@ -12,15 +12,12 @@ recipe's (`CurationProfile`); generated sources are clean by construction, and m
 keys. `recheck` compares a stored corpus with items that were not known when it was curated.
 """
 
-from importlib import import_module
-from typing import Any
+from k2model import lazy_exports
 
-_LAZY = {"clean_step": "k2model.curation.steps", "curated_step": "k2model.curation.steps"}
-
-__all__ = [*_LAZY]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LAZY[name]), name)
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "clean_step": "steps",
+        "curated_step": "steps",
+    },
+)

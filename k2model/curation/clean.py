@@ -5,7 +5,6 @@ In order: origin, one form, line cleaning, personal data, length, language, qual
 `rejects/` and `account/`, each under the part's name. Memory is bounded by a batch of text.
 """
 
-import difflib
 from contextlib import ExitStack
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -22,7 +21,7 @@ from k2model.curation.normalise import Segments, clean_lines, normalise
 from k2model.curation.parts import PartWriter, Place, batches
 from k2model.curation.texts import Flags, Texts, by_bytes
 from k2model.documents.schema import DOCUMENT_SCHEMA
-from k2model.errors import CorpusError
+from k2model.errors import CorpusError, nearest
 from k2model.recipe.curation import PII_KINDS, CurationProfile
 from k2model.recipe.schema import CorpusConfig, SourceConfig
 
@@ -41,8 +40,7 @@ def profile_of(source: str, config: CorpusConfig) -> CurationProfile:
         if fits and any(fnmatchcase(source, pattern) for pattern in profile.sources):
             unknown = [kind for kind in profile.pii if kind not in pii.KINDS]
             if unknown:
-                near = difflib.get_close_matches(unknown[0], PII_KINDS, n=1)
-                hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(PII_KINDS)}"
+                hint = nearest(unknown[0], PII_KINDS)
                 raise CorpusError(f"corpus.profiles.{profile.name}.pii: '{unknown[0]}' is no kind; {hint}")
             return profile
     raise CorpusError(

@@ -10,7 +10,6 @@ are 0 where there is nothing to share. Sources: Gopher (Rae et al. 2021), C4 (Ra
 (Penedo et al. 2024).
 """
 
-import difflib
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple
@@ -19,7 +18,7 @@ import numpy as np
 
 from k2model.curation.hashing import Ints, first_occurrence
 from k2model.curation.texts import ALNUM, ALPHA, DIGIT, SPACE, UPPER, Numbers, Spans, Texts, sums
-from k2model.errors import CorpusError
+from k2model.errors import CorpusError, nearest
 
 
 def repeated_spans(texts: Texts, spans: Spans, of_characters: bool) -> Numbers:
@@ -95,9 +94,7 @@ def measure(name: str, texts: Texts, stop_words: Iterable[str] = ()) -> Numbers:
         return distinct_words(texts, stop_words)
     if name not in MEASURES:
         known = [*MEASURES, "stop_words"]
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}"
-        raise CorpusError(f"a quality rule bounds the measure '{name}', which does not exist; {hint}")
+        raise CorpusError(f"a quality rule bounds the measure '{name}', which does not exist; {nearest(name, known)}")
     return MEASURES[name](texts)
 
 

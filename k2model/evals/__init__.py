@@ -5,21 +5,14 @@ likelihood (`next_line`, `losses`) or by teacher forcing (`retrieval`); `groups`
 which. Loads torch when a name is first used.
 """
 
-from importlib import import_module
-from typing import Any
+from k2model import lazy_exports
 
-_LAZY = {
-    "EvaluationError": "k2model.errors",
-    "scores_step": "k2model.evals.step",
-    "generate": "k2model.evals.generation",
-    "mean_interval": "k2model.evals.scores",
-    "wilson": "k2model.evals.scores",
-}
-
-__all__ = ["EvaluationError", "generate", "mean_interval", "scores_step", "wilson"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LAZY[name]), name)
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "scores_step": "step",
+        "generate": "generation",
+        "mean_interval": "scores",
+        "wilson": "scores",
+    },
+)

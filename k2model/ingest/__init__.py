@@ -5,18 +5,13 @@ one part into documents and quarantined rows, `total_counts` adds up and `check_
 `docs/data_sources.md` is the guide for users.
 """
 
-from importlib import import_module
-from typing import Any
-
+from k2model import lazy_exports
 from k2model.ingest.counts import Counts, check_quarantine, total_counts
 from k2model.ingest.inputs import FileSlice, InputFile, InputPart, list_inputs
 from k2model.ingest.part import ingest_part, ingest_source
 from k2model.ingest.parts import split_inputs
 
-_LAZY = {"raw_step": "k2model.ingest.raw", "source_versions": "k2model.ingest.raw"}
-
 __all__ = [
-    *_LAZY,
     "Counts",
     "FileSlice",
     "InputFile",
@@ -29,8 +24,10 @@ __all__ = [
     "total_counts",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LAZY[name]), name)
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "raw_step": "raw",
+        "source_versions": "raw",
+    },
+)

@@ -3,7 +3,6 @@
 The mapping of columns: how a dotted name is found in a row, and what a column may hold.
 """
 
-import difflib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from k2model.errors import nearest
 from k2model.recipe.schema import FieldMapping
 
 #: Columns a row may have beside its content, each named by the field of `FieldMapping`.
@@ -97,9 +97,6 @@ def cut(raw: str | bytes) -> str:
     return raw[:RAW_CHARACTERS].encode("utf-8", "replace").decode()
 
 
-MAX_NAMES = 40  # named in a message
-
-
 def content_field(mapping: FieldMapping) -> str:
     return mapping.messages or mapping.text
 
@@ -134,12 +131,8 @@ def extra_getters(mapping: FieldMapping) -> dict[str, Callable[[Any], str | None
 
 
 def absent(name: str, names: Iterable[str], path: str) -> str:
-    """`column 'txt' not found; cc/a.jsonl has text, url; did you mean 'text'?`"""
-    known = sorted(names)
-    near = difflib.get_close_matches(name, known, 1, cutoff=0.5)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    listed = ", ".join(known[:MAX_NAMES]) + (", ..." if len(known) > MAX_NAMES else "")
-    return f"column '{name}' not found; {path} has {listed}{hint}"
+    """`column 'txt' not found in cc/a.jsonl; did you mean 'text'? There are text, url`"""
+    return f"column '{name}' not found in {path}; {nearest(name, sorted(names))}"
 
 
 def as_text(value: Any) -> str | None:

@@ -5,13 +5,12 @@ a card (`README.md`) whose front matter declares `configs`, and bare folders who
 (`data/train-00000-of-00003.parquet`). Nothing is downloaded; loading scripts are not run.
 """
 
-import difflib
 import json
 import re
 from collections.abc import Sequence
 from typing import Any
 
-from k2model.errors import CorpusError
+from k2model.errors import CorpusError, nearest
 from k2model.ingest.storage import Entry, Place
 from k2model.recipe.schema import SourceConfig
 
@@ -148,9 +147,6 @@ def _card(place: Place) -> dict[str, Any]:
 def _known(source: SourceConfig, field: str, name: str, names: Sequence[str]) -> str:
     if name in names:
         return name
-    near = difflib.get_close_matches(name, names, 1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
     raise CorpusError(
-        f"corpus.sources.{source.name}.{field}='{name}': the dataset has no such {field}{hint} It has "
-        f"{', '.join(names) or 'none'}"
+        f"corpus.sources.{source.name}.{field}='{name}': the dataset has no such {field}; {nearest(name, names)}"
     )

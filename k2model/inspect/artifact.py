@@ -8,8 +8,11 @@ A reference is a plain folder or file, or an artifact of a store as `k2 lineage`
 where they lie, on disk or an object store, and read a row group at a time; nothing is fetched as a whole.
 """
 
+<<<<<<< HEAD
 import contextlib
 import difflib
+=======
+>>>>>>> 721c9ed1a56b45cd1beaafa35b75891bc671180e
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,8 +26,12 @@ from k2model.artifacts import MissingArtifact, Store
 from k2model.artifacts.files import Files, LocalFiles, files_at
 from k2model.artifacts.record import ref_of
 from k2model.documents.schema import source_file
+<<<<<<< HEAD
 from k2model.errors import K2Error
 from k2model.evals.scores import load_scores
+=======
+from k2model.errors import K2Error, nearest
+>>>>>>> 721c9ed1a56b45cd1beaafa35b75891bc671180e
 
 if TYPE_CHECKING:
     from k2model.tokens import K2Tokenizer
@@ -160,9 +167,7 @@ class Holding:
         known = sorted({stem(path) for path in paths})
         wanted = source_file(source)
         if wanted not in known:
-            near = difflib.get_close_matches(wanted, known, n=1, cutoff=0.5)
-            hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}"
-            raise LookingError(f"{self.name} has no source '{source}'; {hint}")
+            raise LookingError(f"{self.name} has no source '{source}'; {nearest(wanted, known)}")
         return [path for path in paths if stem(path) == wanted]
 
     def shard_sources(self, side: str) -> dict[str, dict[str, str]]:

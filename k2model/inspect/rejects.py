@@ -4,13 +4,13 @@ Quarantined rows are kept whole, with file and row where ingestion found them. O
 counts and a few samples stay, in `curation.json`.
 """
 
-import difflib
 import json
 from collections import Counter
 from typing import Any, NamedTuple
 
 import pyarrow.compute as pc
 
+from k2model.errors import nearest
 from k2model.inspect.artifact import Holding, LookingError, TableFile
 from k2model.inspect.samples import Query, Sample, Span
 
@@ -42,9 +42,7 @@ def is_kept_as_rows(holding: Holding, reason: str) -> bool:
     if kept:
         return "rows" in kept
     names = sorted({one.reason for one in known})
-    near = difflib.get_close_matches(reason, names, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(names) or 'none: nothing was set aside'}"
-    raise LookingError(f"{holding.name}: nothing was set aside as '{reason}'; {hint}")
+    raise LookingError(f"{holding.name}: nothing was set aside as '{reason}'; {nearest(reason, names)}")
 
 
 def dropped_samples(holding: Holding, query: Query) -> list[Sample]:

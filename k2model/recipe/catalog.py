@@ -1,10 +1,9 @@
 """Recipes by name. A recipe is a function that returns a complete `Recipe`; variants call another."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from k2model.errors import K2Error
+from k2model.errors import K2Error, nearest
 from k2model.recipe.k2_70b import k2_70b
 from k2model.recipe.laptop import laptop, smoke
 from k2model.recipe.overrides import apply_overrides
@@ -24,9 +23,7 @@ def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe
     Raises UnknownRecipe, OverrideError or RecipeError.
     """
     if name not in RECIPES:
-        near = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.4)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise UnknownRecipe(f"unknown recipe '{name}' (K2_RECIPE); there are {', '.join(RECIPES)}{hint}")
+        raise UnknownRecipe(f"unknown recipe '{name}' (K2_RECIPE); {nearest(name, RECIPES)}")
     recipe = apply_overrides(RECIPES[name](), overrides or {})
     validate_recipe(recipe)
     return recipe

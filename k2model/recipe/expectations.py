@@ -8,11 +8,10 @@ declared where the data is: `k2model.validation.documents.suites`, `k2model.vali
 rules about single documents of the curated corpus can set aside: later artifacts are derived from it.
 """
 
-import difflib
 from collections.abc import Mapping
 from enum import Enum
 
-from k2model.errors import K2Error
+from k2model.errors import K2Error, nearest
 
 
 class Severity(str, Enum):
@@ -119,7 +118,7 @@ SETS_ASIDE = "documents"
 def check_severity(name: str, severity: str) -> None:
     """Raise SeverityError when there is no expectation `name` (`suite/expectation`) or it cannot have `severity`."""
     if name not in NAMES:
-        raise SeverityError(f"there is no expectation '{name}'; {_hint(name)}")
+        raise SeverityError(f"there is no expectation '{name}'; {nearest(name, NAMES)}")
     suite = name.partition("/")[0]
     if suite == "schema" and severity != Severity.STOP:
         raise SeverityError(f"'{name}' can only be 'stop': every other rule looks for the columns it is about")
@@ -133,11 +132,3 @@ def check_severity(name: str, severity: str) -> None:
 def severity_of(suite: str, name: str, changed: Mapping[str, Severity]) -> Severity:
     """What happens when the expectation is not met; `changed` maps `suite/expectation` to the recipe's choice."""
     return changed.get(f"{suite}/{name}", SEVERITIES[suite][name])
-
-
-def _hint(name: str) -> str:
-    same = [known for known in NAMES if known.partition("/")[2] == name]
-    near = same or difflib.get_close_matches(name, NAMES, n=1, cutoff=0.4)
-    if near:
-        return "did you mean " + " or ".join(f"'{one}'" for one in near) + "?"
-    return f"suites are {', '.join(SEVERITIES)}, a name is suite/expectation"

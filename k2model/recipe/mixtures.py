@@ -17,10 +17,10 @@ Sources of the arithmetic: `tools/calc_dataset_weights.py` (tokens x epochs) and
 `sft/` (fractions of `target_tokens`, negative weights as whole copies) of LLM360/k2v2_train.
 """
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from k2model.errors import nearest
 from k2model.recipe.schema import MixingConfig, MixtureEntry, PhaseConfig, Recipe, Weigh
 
 #: K2's buckets, ascending; the last has no upper end.
@@ -42,11 +42,9 @@ def bucket_range(bucket: str) -> tuple[int, int]:
         span = int(first), UNBOUNDED if plus else int(last)
         if span[0] in _LOWS and span[1] in _HIGHS and span[0] <= span[1]:
             return span
-    near = difflib.get_close_matches(bucket, BUCKETS, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'? " if near else ""
     raise ValueError(
-        f"'{bucket}' is no bucket of duplicate counts; {hint}K2's are {', '.join(BUCKETS)}, and those that follow each "
-        "other can be taken together, as in '2+' or '2-100'"
+        f"'{bucket}' is no bucket of duplicate counts; {nearest(bucket, BUCKETS)}; those that follow each other can be "
+        "taken together, as in '2+' or '2-100'"
     )
 
 

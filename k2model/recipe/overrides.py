@@ -5,14 +5,13 @@ A path walks dataclass fields; an element of a table (phases, sources, mixture, 
 name an existing field: a path that leads nowhere is an error that suggests the nearest name, never a silent no-op.
 """
 
-import difflib
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from k2model.errors import K2Error
+from k2model.errors import K2Error, nearest
 
 
 class OverrideError(K2Error):
@@ -108,6 +107,4 @@ def _known(name: str, names: Iterable[str], path: str) -> str:
     names = list(names)
     if name in names:
         return name
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(names)}"
-    raise OverrideError(f"override '{path}': unknown name '{name}'; {hint}")
+    raise OverrideError(f"override '{path}': unknown name '{name}'; {nearest(name, names)}")

@@ -4,21 +4,16 @@ Nothing of a checkpoint is uploaded: MLflow holds addresses and digests, the sto
 Imports cheaply: MLflow (seconds) is loaded by the first call of `register_phase`.
 """
 
-from importlib import import_module
-from typing import Any
-
+from k2model import lazy_exports
 from k2model.registry.gates import GateVerdict, Registration, RegistryError
 
-_LAZY = {
-    "register_phase": "k2model.registry.register",
-    "read_ledger": "k2model.registry.gates",
-    "metric_name": "k2model.registry.metrics",
-}
+__all__ = ["GateVerdict", "Registration", "RegistryError"]
 
-__all__ = ["GateVerdict", "Registration", "RegistryError", *_LAZY]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'k2model.registry' has no attribute '{name}'")
-    return getattr(import_module(_LAZY[name]), name)
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "register_phase": "register",
+        "read_ledger": "gates",
+        "metric_name": "metrics",
+    },
+)

@@ -9,7 +9,6 @@ created once and never written again (object stores cannot append, and two write
 other).
 """
 
-import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +17,7 @@ from typing import Any
 
 from k2model.artifacts import fingerprint
 from k2model.artifacts.files import files_at
-from k2model.errors import K2Error
+from k2model.errors import K2Error, nearest
 from k2model.evals.scores import ScoreRow
 from k2model.recipe.schema import GateConfig, PhaseConfig, PhaseKind
 
@@ -113,11 +112,9 @@ def _judge(gate: GateConfig, values: Mapping[str, float], chances: Mapping[str, 
 
 def _value(gate: GateConfig, score: str, values: Mapping[str, float]) -> float:
     if score not in values:
-        close = difflib.get_close_matches(score, values, n=1)
-        hint = f"; did you mean '{close[0]}'?" if close else ""
         raise RegistryError(
-            f"a gate of phase '{gate.phase}' is on score '{score}', which the phase's scores.json does not have{hint} "
-            f"It has: {', '.join(sorted(values)) or 'none'}. Correct recipe.gates; nothing needs to be trained again."
+            f"a gate of phase '{gate.phase}' is on score '{score}', which the phase's scores.json does not have; "
+            f"{nearest(score, sorted(values))}. Correct recipe.gates; nothing needs to be trained again."
         )
     return values[score]
 

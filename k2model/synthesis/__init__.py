@@ -5,30 +5,24 @@ three-effort chat, constraint following), a count and a teacher. `synthesise` ru
 does not pass verification goes to `rejected/` with its reason.
 """
 
-from importlib import import_module
-from typing import Any
+from k2model import lazy_exports
 
-_LAZY = {
-    "EndpointConfig": "k2model.synthesis.config",
-    "Kind": "k2model.synthesis.config",
-    "SynthesisConfig": "k2model.synthesis.config",
-    "load_job": "k2model.synthesis.config",
-    "Completion": "k2model.synthesis.conversation",
-    "Request": "k2model.synthesis.conversation",
-    "Teacher": "k2model.synthesis.conversation",
-    "EndpointTeacher": "k2model.synthesis.teachers.endpoint",
-    "ProceduralTeacher": "k2model.synthesis.teachers.procedural",
-    "open_teacher": "k2model.synthesis.teachers",
-    "part_count": "k2model.synthesis.run",
-    "synthesise": "k2model.synthesis.run",
-    "synthesise_part": "k2model.synthesis.run",
-    "write_report": "k2model.synthesis.output",
-}
-
-__all__ = [*_LAZY]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'k2model.synthesis' has no attribute '{name}'")
-    return getattr(import_module(_LAZY[name]), name)
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "EndpointConfig": "config",
+        "Kind": "config",
+        "SynthesisConfig": "config",
+        "load_job": "config",
+        "Completion": "conversation",
+        "Request": "conversation",
+        "Teacher": "conversation",
+        "EndpointTeacher": "teachers.endpoint",
+        "ProceduralTeacher": "teachers.procedural",
+        "open_teacher": "teachers",
+        "part_count": "run",
+        "synthesise": "run",
+        "synthesise_part": "run",
+        "write_report": "output",
+    },
+)

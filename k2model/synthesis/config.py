@@ -4,7 +4,6 @@ Fields marked `hardware` say how fast or through which door a teacher is asked; 
 What a kind's `families` may be is that kind's business (see `kinds`); this module checks single fields.
 """
 
-import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -12,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from k2model.errors import SynthesisError
+from k2model.errors import SynthesisError, nearest
 from k2model.recipe.fields import hardware
 from k2model.recipe.overrides import OverrideError, convert
 
@@ -122,9 +121,7 @@ def load_job(path: Path, overrides: Mapping[str, Any] | None = None) -> Synthesi
 
 def unknown(what: str, name: str, known: list[str]) -> SynthesisError:
     """The error of a mistyped name, with the nearest known one."""
-    close = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(known)}"
-    return SynthesisError(f"{what} '{name}' is not known; {hint}")
+    return SynthesisError(f"{what} '{name}' is not known; {nearest(name, known)}")
 
 
 def _build(cls: Any, table: Mapping[str, Any], where: str) -> Any:

@@ -5,26 +5,21 @@ tokens_step    -> tokens       one Arrow shard per part of a source, ids and tar
 sequences_step -> sequences    the rows of one phase in training order
 """
 
-from importlib import import_module
-from typing import Any
-
+from k2model import lazy_exports
 from k2model.errors import MixtureError, TokensError
 from k2model.tokens.steps import sequences_step, tokenizer_step, tokens_step
 
-_LAZY = {
-    "K2Tokenizer": "k2model.tokens.tokenizer",
-    "PackedSequences": "k2model.tokens.reader",
-    "TokenShard": "k2model.tokens.shards",
-    "open_shard": "k2model.tokens.shards",
-    "read_composition": "k2model.tokens.reader",
-    "read_counts": "k2model.tokens.shards",
-    "pack_folder": "k2model.tokens.sequences",
-}
+__all__ = ["MixtureError", "TokensError", "sequences_step", "tokenizer_step", "tokens_step"]
 
-__all__ = ["MixtureError", "TokensError", "sequences_step", "tokenizer_step", "tokens_step", *_LAZY]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'k2model.tokens' has no attribute '{name}'")
-    return getattr(import_module(_LAZY[name]), name)
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "K2Tokenizer": "tokenizer",
+        "PackedSequences": "reader",
+        "TokenShard": "shards",
+        "open_shard": "shards",
+        "read_composition": "reader",
+        "read_counts": "shards",
+        "pack_folder": "sequences",
+    },
+)

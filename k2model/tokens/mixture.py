@@ -7,7 +7,6 @@ either n or n + 1 times. What the shares are is `k2model.recipe.mixtures`; where
 rows is `k2model.tokens.packing`.
 """
 
-import difflib
 import hashlib
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from k2model.errors import MixtureError
+from k2model.errors import MixtureError, nearest
 from k2model.recipe.mixture_problems import entries_problem, mixture_problem, short_problem
 from k2model.recipe.mixtures import Available, MixturePlan, Portion, bucket_range, plan_mixture
 from k2model.recipe.schema import MixtureEntry, PhaseConfig, Weigh
@@ -77,10 +76,9 @@ def drawn_sources(phase: PhaseConfig, known: Collection[str]) -> list[str]:
         raise MixtureError(problem)
     for entry in phase.mixture:
         if entry.source not in known:
-            near = difflib.get_close_matches(entry.source, known, n=1, cutoff=0.5)
-            hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(sorted(known))}"
             raise MixtureError(
-                f"phases.{phase.name}.mixture.{entry.name}: the tokens hold no training source '{entry.source}'; {hint}"
+                f"phases.{phase.name}.mixture.{entry.name}: the tokens hold no training source '{entry.source}'; "
+                f"{nearest(entry.source, sorted(known))}"
             )
     names = dict.fromkeys(e.source for e in phase.mixture if e.weight or e.epochs or e.copies)
     if not names:

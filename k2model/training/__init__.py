@@ -4,23 +4,18 @@
 Torch and DeepSpeed are loaded when first needed.
 """
 
-from importlib import import_module
-from typing import Any
-
+from k2model import lazy_exports
 from k2model.errors import CheckpointMismatch, InvalidPhase, TrainingDiverged, TrainingError
 
-_LAZY = {
-    "list_checkpoints": "k2model.training.checkpoint",
-    "load_model_state": "k2model.training.checkpoint",
-    "learning_rate": "k2model.training.loop",
-    "checkpoint_step": "k2model.training.train",
-    "validate_phase": "k2model.training.train",
-}
+__all__ = ["CheckpointMismatch", "InvalidPhase", "TrainingDiverged", "TrainingError"]
 
-__all__ = ["CheckpointMismatch", "InvalidPhase", "TrainingDiverged", "TrainingError", *_LAZY]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'k2model.training' has no attribute '{name}'")
-    return getattr(import_module(_LAZY[name]), name)
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "list_checkpoints": "checkpoint",
+        "load_model_state": "checkpoint",
+        "learning_rate": "loop",
+        "checkpoint_step": "train",
+        "validate_phase": "train",
+    },
+)

@@ -45,7 +45,7 @@ def test_plan_finds_everything_the_dag_made(store):
 def test_plan_says_what_a_changed_setting_runs_and_why(store):
     changed = ["--store", store, "--set", "phases.sft.optimizer.lr=3e-4"]
     assert [step for step, action in actions(*changed).items() if action == "run"] == [
-        "sft/checkpoint", "sft/export", "sft/scores",
+        "sft/checkpoint", "sft/export", "sft/scores", "report", "release",
     ]  # fmt: skip
     why = {row["step"]: row["why / where"] for row in rows("plan", "smoke", *changed)}
     assert re.fullmatch(r"because phase.optimizer.lr 0\.\d+ -> 0.0003", why["sft/checkpoint"])
@@ -53,7 +53,9 @@ def test_plan_says_what_a_changed_setting_runs_and_why(store):
 
 def test_plan_of_a_changed_mixture_leaves_the_other_phases_alone(store):
     plan = actions("--store", store, "--set", "phases.mid_4.mixture.prose.weight=9")
-    assert {step.split("/")[0] for step, action in plan.items() if action == "run"} == {"corpus_valid", "mid_4", "sft"}
+    assert {step.split("/")[0] for step, action in plan.items() if action == "run"} == {
+        "corpus_valid", "mid_4", "sft", "report", "release",
+    }  # fmt: skip
 
 
 def test_plan_of_an_empty_store_runs_everything(tmp_path):

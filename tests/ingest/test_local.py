@@ -36,6 +36,6 @@ def test_a_mistyped_column_or_a_full_folder_is_one_message(tmp_path):
     write_jsonl(tmp_path / "in/a.jsonl", ROWS)
     command = ["data", "ingest", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--set"]
     wrong = CliRunner().invoke(main, [*command, "fields.text=txt"])
-    assert wrong.exit_code == 1 and "a.jsonl has meta, meta.licence, text; did you mean 'text'?" in wrong.output
+    assert wrong.exit_code == 1 and "a.jsonl; did you mean 'text'? There are meta, meta.licence, text" in wrong.output
     full = CliRunner().invoke(main, ["data", "ingest", str(tmp_path / "in"), "--out", str(tmp_path)])
     assert full.exit_code == 1 and "is not empty" in full.output

@@ -5,7 +5,6 @@ train on and those held out. Each draws from its own random stream, so that addi
 changing its cap leaves the others as they were.
 """
 
-import difflib
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from random import Random
@@ -16,7 +15,7 @@ from k2model.documents.families import FAMILIES, facts, retrieval, tools
 from k2model.documents.families.task import Task, split
 from k2model.documents.markup import chat, plain, reasoning
 from k2model.documents.schema import Document, make_document
-from k2model.errors import CorpusError
+from k2model.errors import CorpusError, nearest
 from k2model.ingest.builtin.texts import code_documents, identity_documents, prose_documents
 from k2model.recipe.schema import CorpusConfig, SourceConfig
 from k2model.synthesis import run as jobs
@@ -108,11 +107,7 @@ def _builder(source: SourceConfig) -> Builder:
         return _synthesis
     if (family in REASONING and form in ("think", "direct")) or (family == "chat" and form in REASONING):
         return _reasoning
-    close = difflib.get_close_matches(source.name, known_sources(), 1)
-    hint = f"; did you mean '{close[0]}'?" if close else ""
-    raise CorpusError(
-        f"corpus source '{source.name}' is not known{hint} Set corpus.sources to some of: {', '.join(known_sources())}"
-    )
+    raise CorpusError(f"corpus source '{source.name}' is not known; {nearest(source.name, known_sources())}")
 
 
 def _prose(_: SourceConfig, material: Material) -> Split:

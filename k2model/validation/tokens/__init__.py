@@ -3,17 +3,14 @@
 Imports cheaply: Great Expectations (seconds) is loaded by the first call.
 """
 
-from importlib import import_module
-from typing import Any
+from k2model import lazy_exports
 
-_STEP = "k2model.validation.tokens.step"
-_NAMES = ("tokens_checks_step", "sequences_checks_step", "check_tokens", "check_sequences")
-_LAZY = {name: _STEP for name in _NAMES}
-
-__all__ = list(_LAZY)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'k2model.validation.tokens' has no attribute '{name}'")
-    return getattr(import_module(_LAZY[name]), name)
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "tokens_checks_step": "step",
+        "sequences_checks_step": "step",
+        "check_tokens": "step",
+        "check_sequences": "step",
+    },
+)
