@@ -8,11 +8,7 @@ A reference is a plain folder or file, or an artifact of a store as `k2 lineage`
 where they lie, on disk or an object store, and read a row group at a time; nothing is fetched as a whole.
 """
 
-<<<<<<< HEAD
 import contextlib
-import difflib
-=======
->>>>>>> 721c9ed1a56b45cd1beaafa35b75891bc671180e
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,12 +22,8 @@ from k2model.artifacts import MissingArtifact, Store
 from k2model.artifacts.files import Files, LocalFiles, files_at
 from k2model.artifacts.record import ref_of
 from k2model.documents.schema import source_file
-<<<<<<< HEAD
-from k2model.errors import K2Error
-from k2model.evals.scores import load_scores
-=======
 from k2model.errors import K2Error, nearest
->>>>>>> 721c9ed1a56b45cd1beaafa35b75891bc671180e
+from k2model.evals.scores import load_scores
 
 if TYPE_CHECKING:
     from k2model.tokens import K2Tokenizer
