@@ -180,6 +180,5 @@ def _shown(row: StepRow, store: Store, inputs: dict[str, ArtifactRef], work: Any
         (home() / "validation_failed.html").write_text(failed.html, encoding="utf-8")
         show_deck(row.name, failed.html)
         raise
-    page = store.fetch(reference, lambda path: path == row.page) / row.page
-    show_deck(row.name, page.read_text(encoding="utf-8"))
+    show_deck(row.name, store.read(reference, row.page).decode())
     return inputs[row.guards] if row.guards else reference

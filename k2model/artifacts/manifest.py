@@ -205,6 +205,28 @@ def hash_stored(files: Files, path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
+def read_verified(files: Files, manifest: Manifest, path: str) -> bytes:
+    """The content of one file of an artifact, read whole; for small ones.
+
+    Raises:
+        MissingArtifact: the manifest does not list the file.
+        CorruptArtifact: what is there is not what the manifest lists, or a link is on the way.
+    """
+    entry = next((entry for entry in manifest.files if entry.path == path), None)
+    if entry is None:
+        raise MissingArtifact(
+            f"{files.uri} has no file {path}: another version of the project made it. {remedy(files.uri)}"
+        )
+    if "://" not in files.uri:
+        inside(files.uri, path)
+    try:
+        data = files.read(path)
+    except FileNotFoundError as error:
+        raise CorruptArtifact(f"{files.uri}/{path} is missing, {_expected(entry)}. {remedy(files.uri)}") from error
+    check_hash(files.uri, entry, hashlib.sha256(data).hexdigest())
+    return data
+
+
 def _unlisted(paths: Iterable[str], manifest: Manifest) -> list[str]:
     listed = {f.path for f in manifest.files}
     folders = {""} | {str(PurePosixPath(path).parent) for path in listed} - {"."}

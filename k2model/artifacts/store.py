@@ -37,6 +37,7 @@ from k2model.artifacts.manifest import (
     check_listing,
     describe_folder,
     read_manifest,
+    read_verified,
     remedy,
     verify,
     verify_files,
@@ -159,6 +160,24 @@ class Store:
         else:
             verify_files(files, entries)
         return Path(files.uri)
+
+    def read(self, ref: ArtifactRef, path: str) -> bytes:
+        """The content of one small file of an artifact, verified; nothing else of it is fetched or looked at.
+
+        Raises:
+            MissingArtifact: there is no finished artifact, or it has no such file.
+            CorruptArtifact: the file is not the one of the manifest, or the manifest not the one the reference was
+                made for. The message names the file.
+        """
+        return read_verified(*self.look_up(ref), path)
+
+    def record(self, ref: ArtifactRef) -> dict[str, Any]:
+        """What is written beside an artifact about how it was made: see `k2model.artifacts.record`.
+
+        Raises MissingArtifact or CorruptArtifact as `fetch` does, but for the files, which are not looked at.
+        """
+        files, _ = self.look_up(ref)
+        return self._record(files.uri)
 
     def look_up(self, ref: ArtifactRef) -> tuple[Files, Manifest]:
         """Where an artifact's files lie and what they must be, for a caller that reads parts of them and verifies

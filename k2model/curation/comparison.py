@@ -113,8 +113,7 @@ def _settle(
 
 
 def _signed(store: "Store", clean: "ArtifactRef") -> Signed:
-    fetch = partial(_fetch, store, clean)
-    return Signed(Numbering.from_json((fetch([NUMBERING_FILE]) / NUMBERING_FILE).read_text(encoding="utf-8")), fetch)
+    return Signed(Numbering.from_json(store.read(clean, NUMBERING_FILE).decode()), partial(_fetch, store, clean))
 
 
 def _fetch(store: "Store", clean: "ArtifactRef", paths: Iterable[str]) -> Path:

@@ -141,8 +141,7 @@ def _select(
     corpus = store.fetch(raw, lambda path: path.startswith(ITEMS))
     own = {f"{kind}/{part.name}" for kind in (CLEAN, SIGNATURES, REJECTS, ACCOUNT)}
     cleaned = store.fetch(clean, lambda path: path.rpartition(".")[0] in own)
-    numbered, verdicts = store.fetch(duplicates, lambda path: path == NUMBERING_FILE), folder / "verdicts"
-    numbering = Numbering.from_json((numbered / NUMBERING_FILE).read_text(encoding="utf-8"))
+    numbering, verdicts = Numbering.from_json(store.read(duplicates, NUMBERING_FILE).decode()), folder / "verdicts"
     copies = store.fetch(duplicates, frozenset(verdict_files(numbering, place)).__contains__)
     write_verdict(cleaned, numbering, copies, verdicts, place)
     counts = select_part(corpus, cleaned, verdicts, folder, place, config, items)

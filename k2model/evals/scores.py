@@ -51,6 +51,7 @@ def mean_interval(sums: Sequence[float], counts: Sequence[int]) -> tuple[float, 
     return mean, mean - half, mean + half
 
 
+SCORES = "scores.json"  # of an artifact of kind `scores`
 DIGITS = 6  # of the numbers written; far below their intervals, and the same on every platform
 
 
@@ -86,19 +87,19 @@ def write_scores(path: Path, rows: Iterable[ScoreRow]) -> None:
     path.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
 
 
-def read_scores(path: Path) -> list[ScoreRow]:
-    """The rows of one `scores.json`; fields that are not known are left out.
+def read_scores(content: bytes, where: str) -> list[ScoreRow]:
+    """The rows of one `scores.json`, `where` it lies; fields that are not known are left out.
 
     Raises EvaluationError naming file, row and field.
     """
     known = {f.name for f in fields(ScoreRow)}
     required = known - {"mean_tokens", "chance", "overlap"}
     rows = []
-    for number, row in enumerate(json.loads(path.read_text(encoding="utf-8"))):
+    for number, row in enumerate(json.loads(content)):
         missing = sorted(required - row.keys())
         if missing:
             raise EvaluationError(
-                f"{path}: row {number} lacks {', '.join(missing)} (it has {', '.join(sorted(row))}); "
+                f"{where}: row {number} lacks {', '.join(missing)} (it has {', '.join(sorted(row))}); "
                 "evaluate the phase again, its scores do not have the agreed fields"
             )
         rows.append(ScoreRow(**{name: row[name] for name in known & row.keys()}))
@@ -107,7 +108,7 @@ def read_scores(path: Path) -> list[ScoreRow]:
 
 def load_scores(store: "Store", refs: "Iterable[ArtifactRef]") -> list[ScoreRow]:
     """All rows of several `scores` artifacts, in the order of the references. Raises the store's errors as well."""
-    return [row for ref in refs for row in read_scores(store.fetch(ref) / "scores.json")]
+    return [row for ref in refs for row in read_scores(store.read(ref, SCORES), f"{ref.uri}/{SCORES}")]
 
 
 @dataclass(frozen=True)

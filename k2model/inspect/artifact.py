@@ -8,6 +8,7 @@ A reference is a plain folder or file, or an artifact of a store as `k2 lineage`
 where they lie, on disk or an object store, and read a row group at a time; nothing is fetched as a whole.
 """
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from k2model.artifacts.files import Files, LocalFiles, files_at
 from k2model.artifacts.record import ref_of
 from k2model.documents.schema import source_file
 from k2model.errors import K2Error, nearest
-from k2model.evals.scores import read_scores
+from k2model.evals.scores import load_scores
 
 if TYPE_CHECKING:
     from k2model.tokens import K2Tokenizer
@@ -103,9 +104,9 @@ def _walk(
 def _flatten(store: Store, record: dict[str, Any]) -> dict[str, Any]:
     flat = dict(_leaves(record["config"], "config"))
     flat |= {f"inputs.{name}": source["digest"][:12] for name, source in record["inputs"].items()}
-    scores = Path(store.uri) / record["step"] / record["identity"][:16] / "scores.json"
-    if scores.is_file():
-        flat |= {f"scores.{row.score}": round(row.value, 4) for row in read_scores(scores)}
+    with contextlib.suppress(MissingArtifact):  # of one that is gone, or has no scores, only the record is told
+        rows = load_scores(store, [ref_of(record, store.uri)])
+        flat |= {f"scores.{row.score}": round(row.value, 4) for row in rows}
     return flat
 
 
@@ -202,7 +203,7 @@ class Holding:
         found = records.get(("tokenizer", record["inputs"]["tokenizer"]["digest"])) if record else None
         if found is None:
             raise LookingError(f"{self.name}: the ledger does not have its tokenizer; name its folder by --tokenizer")
-        specification = _place(self.store, found).read(TOKENIZER)
+        specification = self.store.read(ref_of(found, self.store.uri), TOKENIZER)
         return K2Tokenizer(specification.decode("utf-8"), f"{self.store.uri}/tokenizer")
 
 

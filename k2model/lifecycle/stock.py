@@ -71,30 +71,30 @@ def stock_of(recipe: Recipe, store_uri: str) -> Stock:
     families = {fact.source: fact.family for fact in recipe.facts if fact.family}
     if files_at(store_uri).exists("store.json"):
         packed = [(row_called("sequences"), phase) for phase in recipe.phases]
-        decided = decide(Store.open(store_uri), recipe, [*((row, None) for row in DATA), *packed])
+        store = Store.open(store_uri)
+        decided = decide(store, recipe, [*((row, None) for row in DATA), *packed])
         there = {decision.name: ref for decision, ref in decided if not ref.digest.startswith(PENDING)}
         if "tokens" in there:
-            return _in_store(recipe, there, families)
+            return _in_store(store, recipe, there, families)
     if recipe.facts:
         return Stock("public token counts (the recipe's facts)", known_sizes(recipe), families)
     return Stock("the recipe alone: no tokens of it are in the store", {}, families)
 
 
-def _in_store(recipe: Recipe, there: Mapping[str, ArtifactRef], families: Mapping[str, str]) -> Stock:
-    from k2model.tokens import open_shard
+def _in_store(store: Store, recipe: Recipe, there: Mapping[str, ArtifactRef], families: Mapping[str, str]) -> Stock:
+    from k2model.tokens import open_shard, read_composition
 
     uri = there["tokens"].uri
-    files = files_at(uri)
-    train = json.loads(files.read("counts.json"))["train"]
+    train = json.loads(store.read(there["tokens"], "counts.json"))["train"]
     sizes = {(name, ""): Available(entry["tokens"], entry["targets"]) for name, entry in train.items()}
     families = {name: entry["domain"] for name, entry in train.items()} | dict(families)
-    local = isinstance(files, LocalFiles)
+    local = isinstance(files_at(uri), LocalFiles)
     documents = {name: open_shard(Path(uri), "train", name) for name in train} if local else {}
     short = {}
     for phase in recipe.phases:
         sequences = there.get(f"{phase.name}/sequences")
         if sequences is not None:
-            found: dict[str, Any] = json.loads(files_at(sequences.uri).read("composition.json"))
+            found: dict[str, Any] = read_composition(store, sequences)
             if found["short_context"]:
                 short[phase.name] = float(found["short_context"]["real"])
     return Stock(f"real token counts ({'/'.join(uri.rsplit('/', 2)[1:])})", sizes, families, documents, short)

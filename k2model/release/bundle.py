@@ -14,7 +14,7 @@ from typing import Any
 
 from k2model.artifacts import Identity, Step, Store
 from k2model.artifacts.result import LifecycleResult
-from k2model.evals.scores import ScoreRow, read_scores
+from k2model.evals.scores import ScoreRow, load_scores
 from k2model.recipe.fields import without_places
 from k2model.recipe.schema import Recipe
 from k2model.release import card
@@ -100,10 +100,9 @@ def _write_data(store: Store, result: LifecycleResult, folder: Path) -> tuple[li
 
 
 def _write_evaluation(store: Store, result: LifecycleResult, folder: Path) -> list[ScoreRow]:
-    rows: list[ScoreRow] = []
+    rows = load_scores(store, (one.scores for one in result.phases))
     for one in result.phases:
         evaluated = store.fetch(one.scores)
-        rows += read_scores(evaluated / "scores.json")
         samples = evaluated / ATTACHMENTS / "samples.jsonl"
         shutil.copyfile(samples, folder / ATTACHMENTS / "samples" / f"{one.phase.name}.jsonl")
     rows = with_overlap(rows, read_json(store.fetch(result.corpus) / "curation.json"))

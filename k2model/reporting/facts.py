@@ -12,7 +12,7 @@ from typing import Any
 
 from k2model.artifacts import Store
 from k2model.artifacts.result import LifecycleResult
-from k2model.evals.scores import ScoreRow, read_scores
+from k2model.evals.scores import ScoreRow, load_scores
 from k2model.reporting.overlaps import with_overlap
 from k2model.reporting.scores import ReportError
 from k2model.training.log import METRICS, Intervention, StepMetrics, parse_row, read_interventions
@@ -56,10 +56,9 @@ def _is_account(path: str) -> bool:
 def gather(store: Store, result: LifecycleResult) -> Facts:
     """Read all of it. Raises `ReportError` (what is missing where) or the store's errors."""
     folders = {name: store.fetch(ref, _is_account) for name, ref in result.artifacts.items()}
-    rows: list[ScoreRow] = []
+    rows = load_scores(store, (one.scores for one in result.phases))
     metrics, interventions, compositions, samples = {}, {}, {}, {}
     for phase in (one.phase.name for one in result.phases):
-        rows += read_scores(folders[f"{phase}/scores"] / "scores.json")
         metrics[phase] = read_metrics(folders[f"{phase}/checkpoint"] / METRICS)
         interventions[phase] = read_undone(folders[f"{phase}/checkpoint"])
         compositions[phase] = read_json(folders[f"{phase}/sequences"] / "composition.json")

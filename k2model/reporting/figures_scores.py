@@ -13,7 +13,7 @@ from k2model.recipe.schema import PhaseConfig
 from k2model.reporting import svg
 from k2model.reporting.names import CONTINUES, EFFORTS, ScoreName, order_key, parse
 from k2model.reporting.scores import ScoreRow
-from k2model.reporting.timeline import Timeline
+from k2model.reporting.timeline import Panel, Timeline
 
 WIDTH, HEIGHT = 430, 262
 _LEFT, _RIGHT, _TOP, _BOTTOM = 36, 312, 38, 224
@@ -22,12 +22,6 @@ _QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _CONTINUES = {**CONTINUES, "chat_seen": "seen_wording", "chat_heldout": "heldout_wording"}
 _CHAT_ONLY_IN_EFFORT_FIGURE = "medium"
 _COLOURS = {"think": "c0", "direct": "c1", "heldout_wording": "c0", "seen_wording": "c1"}
-
-
-@dataclass(frozen=True)
-class Panel:
-    title: str
-    image: Markup
 
 
 @dataclass(frozen=True)

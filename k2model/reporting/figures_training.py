@@ -1,39 +1,32 @@
-"""The training figure: loss over all phases with the learning rate below it, on one tokens axis.
+"""Figures of the training over tokens seen: loss with the learning rate below it, and how training went inside.
 
-Losses of different phases are means over different targets (a reasoning document counts only its
-trace and answer), so a jump at a border is a change of data, not of the model. No smoothing beyond
-the mean of neighbouring steps, whose range is drawn as a band. What an intervention left out is not in the
-curve: a mark stands where it was.
-
-How training went inside: loss by domain, gradient norm, norms of parameters and updates, over tokens seen.
-
-Norms span decades between warm-up and the end of a decay, so those of gradients and updates have logarithmic
-axes. A quantity that no step logged has no panel.
-
-How long the training documents of each domain are, in tokens: histograms over powers of two.
-
-All panels share one axis of lengths, so that they compare; each has its own axis of documents. Dotted lines are the
-contexts that phases train on: what stands right of one is longer than its rows.
+Losses of different phases are means over different targets (a reasoning document counts only its trace and answer),
+so a jump at a border is a change of data, not of the model. No smoothing beyond the mean of neighbouring steps, whose
+range is drawn as a band. What an intervention left out is not in the curve: a mark stands where it was. Norms span
+decades, so those of gradients and updates have logarithmic axes; a quantity that no step logged has no panel.
 """
 
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from statistics import fmean
-from typing import Any
 
 from markupsafe import Markup
 
 from k2model.reporting import svg
-from k2model.reporting.figures_scores import Panel
-from k2model.reporting.timeline import Curve, Timeline, band, bucket_size, means
+from k2model.reporting.timeline import Curve, Panel, Timeline, band, bucket_size, means
 from k2model.training.log import Intervention, StepMetrics
-from k2model.units import readable_count
 
 _WIDTH, _LOSS_BOTTOM, _LR_TOP, _LR_BOTTOM, _HEIGHT = 960, 280, 318, 392, 426
 _LEFT, _RIGHT, _TOP = 46, 940, 34
 _BUCKETS = 420  # about one point every two pixels over the whole axis
+_PANEL_WIDTH, _PANEL_HEIGHT = 470, 262
+_PANEL_LEFT, _PANEL_TOP, _PANEL_BOTTOM = 48, 38, 224
+_PANEL_RIGHT, _PANEL_RIGHT_LABELLED = 456, 360
+_POINTS = 160  # over the whole axis
+
+Metrics = Mapping[str, Sequence[StepMetrics]]
+Lines = dict[str, list[tuple[str, Curve]]]  # label -> (phase, curve) of each phase that has it
 
 
 def training_figure(
@@ -95,15 +88,6 @@ def _mark(plot: svg.Plot, start: int, metrics: Sequence[StepMetrics], phase: str
     )  # fmt: skip
 
 
-_WIDTH, _HEIGHT = 470, 262
-_LEFT, _TOP, _BOTTOM = 48, 38, 224
-_RIGHT, _RIGHT_OF_LABELLED = 456, 360
-_POINTS = 160  # over the whole axis
-
-Metrics = Mapping[str, Sequence[StepMetrics]]
-Lines = dict[str, list[tuple[str, Curve]]]  # label -> (phase, curve) of each phase that has it
-
-
 def dynamics_panels(metrics: Metrics, timeline: Timeline, colours: Mapping[str, str]) -> list[Panel]:
     """`metrics` by phase in step order; `colours` maps a domain to its CSS class."""
     order = list(colours)
@@ -151,7 +135,7 @@ def _panel(title: str, lines: Lines, timeline: Timeline, colours: Mapping[str, s
         return None
     labelled = len(shown) > 1
     scale = _scale(min(values), max(values), log)
-    plot = svg.Plot(timeline.scale(_LEFT, _RIGHT_OF_LABELLED if labelled else _RIGHT), scale)
+    plot = svg.Plot(timeline.scale(_PANEL_LEFT, _PANEL_RIGHT_LABELLED if labelled else _PANEL_RIGHT), scale)
     y_ticks = _log_ticks(scale.low, scale.high) if log else svg.ticks(scale.low, scale.high, 5)
     parts = [plot.axes(timeline.ticks(4), y_ticks, "tokens seen"), timeline.borders(plot)]
     ends = []
@@ -166,7 +150,7 @@ def _panel(title: str, lines: Lines, timeline: Timeline, colours: Mapping[str, s
             last_curve, size = curves[-1]
             ends.append((means(last_curve, size)[-1][1], label.replace("_", " "), f"label t-{colour}"))
     parts.append(plot.end_labels(ends, plot.x.end + 8))
-    return Panel(title, svg.drawing(_WIDTH, _HEIGHT, f"{title} over tokens seen", *parts))
+    return Panel(title, svg.drawing(_PANEL_WIDTH, _PANEL_HEIGHT, f"{title} over tokens seen", *parts))
 
 
 def _clipped_band(plot: svg.Plot, curve: Curve, size: int, colour: str) -> Markup:
@@ -177,9 +161,9 @@ def _clipped_band(plot: svg.Plot, curve: Curve, size: int, colour: str) -> Marku
 
 def _scale(low: float, high: float, log: bool) -> svg.Scale:
     if log:
-        return svg.Scale(low / 1.15, high * 1.15, _BOTTOM, _TOP, log=True)
+        return svg.Scale(low / 1.15, high * 1.15, _PANEL_BOTTOM, _PANEL_TOP, log=True)
     room = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
-    return svg.Scale(max(low - room, 0.0), high + room, _BOTTOM, _TOP)
+    return svg.Scale(max(low - room, 0.0), high + room, _PANEL_BOTTOM, _PANEL_TOP)
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
@@ -190,55 +174,3 @@ def _log_ticks(low: float, high: float) -> list[float]:
         if len(found) >= 3:
             return found
     return found
-
-
-_WIDTH, _HEIGHT = 430, 200
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 416, 26, 162
-_LABELS = 8  # powers of two named on the axis, at most
-
-
-def length_panels(counts: Mapping[str, Any], contexts: Sequence[int], colours: Mapping[str, str]) -> list[Panel]:
-    """One panel per domain. `counts`: a `counts.json` of tokens; `contexts`: sequence lengths in tokens."""
-    domains = _by_domain(counts["train"])
-    powers = [power for lengths in domains.values() for power in lengths]
-    if not powers:
-        return []
-    shown = range(min(powers), max(powers) + 1)
-    order = list(colours)
-    names = sorted(domains, key=lambda name: (order.index(name) if name in colours else len(order), name))
-    return [_length_panel(name, domains[name], shown, sorted(set(contexts)), colours.get(name, "d9")) for name in names]
-
-
-def _by_domain(sources: Mapping[str, Mapping[str, Any]]) -> dict[str, Counter[int]]:
-    """Domain -> documents by the exponent of the largest power of two not above their tokens."""
-    found: dict[str, Counter[int]] = {}
-    for entry in sources.values():
-        lengths = found.setdefault(entry["domain"], Counter())
-        for low, documents in entry["lengths"].items():
-            lengths[int(low).bit_length() - 1] += int(documents)
-    return {domain: lengths for domain, lengths in found.items() if lengths.total()}
-
-
-def _length_panel(domain: str, lengths: Counter[int], shown: range, contexts: Sequence[int], colour: str) -> Panel:
-    most = max(lengths.values())
-    x = svg.Scale(float(shown.start), float(shown.stop), _LEFT, _RIGHT)
-    plot = svg.Plot(x, svg.Scale(0.0, float(most), _BOTTOM, _TOP))
-    at = list(range(shown.start, shown.stop + 1, -(-(len(shown) + 1) // _LABELS)))
-    labels = [_binary(power) for power in at]
-    parts = [plot.axes(at, svg.ticks(0.0, float(most), 3), "tokens", "{:,.0f}", labels)]
-    for power, documents in sorted(lengths.items()):
-        left, right = x(float(power)) + 0.75, x(power + 1.0) - 0.75
-        height = max(_BOTTOM - plot.y(float(documents)), 1.0)
-        said = svg.element("title", f"{2**power:,} to {2 ** (power + 1) - 1:,} tokens: {documents:,} documents")
-        parts.append(svg.rect(left, _BOTTOM - height, right - left, height, f"f-{colour}", said))
-    for context in contexts:
-        exponent = math.log2(context)
-        if shown.start <= exponent <= shown.stop:
-            parts.append(svg.line(x(exponent), _TOP - 8, x(exponent), _BOTTOM, "chance"))
-    title = f"{domain.replace('_', ' ')}, {readable_count(lengths.total())} documents"
-    return Panel(title, svg.drawing(_WIDTH, _HEIGHT, f"Documents of {domain} by their length in tokens", *parts))
-
-
-def _binary(power: int) -> str:
-    """2 to the `power`, as contexts are named: 512, 8K, 512K."""
-    return f"{2**power}" if power < 10 else f"{2 ** (power - 10)}K"

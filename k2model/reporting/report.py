@@ -13,17 +13,10 @@ from k2model.artifacts import Identity, Step, Store
 from k2model.artifacts.result import LifecycleResult
 from k2model.recipe.fields import without_places
 from k2model.registry.gates import unpromoted
-from k2model.reporting import (
-    figures_scores,
-    sections_data,
-    sections_run,
-    sections_scores,
-)
-from k2model.reporting import (
-    sections_data as sections_curation,
-)
+from k2model.reporting import figures_scores, sections_data, sections_run, sections_scores
 from k2model.reporting.facts import Facts, gather
-from k2model.reporting.figures_training import dynamics_panels, length_panels, training_figure
+from k2model.reporting.figures_data import length_panels
+from k2model.reporting.figures_training import dynamics_panels, training_figure
 from k2model.reporting.highlights import highlights
 from k2model.reporting.scores import gate_results, scores_csv
 from k2model.reporting.svg import short_number
@@ -117,7 +110,7 @@ def _context(facts: Facts) -> dict[str, Any]:
         "source_lines": sections_data.source_lines(compositions),
         "lengths": length_panels(facts.counts, [phase.sequence_length for phase in phases], _domain_colours()),
         "ingested": sections_data.ingested_lines(facts.ingested),
-        "curation": sections_curation.curation(facts.curation),
+        "curation": sections_data.curation(facts.curation),
         "validation": sections_data.validation(facts.validation, facts.on_mixtures),
         "samples": {name: sections_scores.pick_samples(facts.samples[name]) for name in names},
         "lineage": sections_run.lineage_lines(facts),

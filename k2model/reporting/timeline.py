@@ -1,8 +1,7 @@
-"""The axis every longitudinal figure shares: tokens seen since initialisation, with phase borders.
+"""The axis that figures share, tokens seen since initialisation with phase borders, and curves over it.
 
-Curves over tokens seen that have more steps than a figure has pixels: means of neighbours, their range as a band.
-
-No smoothing beyond that, so what is drawn is what was logged.
+A curve with more steps than a figure has pixels is drawn as means of neighbours with their range as a band. There is
+no smoothing beyond that, so what is drawn is what was logged.
 """
 
 from dataclasses import dataclass
@@ -14,6 +13,14 @@ from k2model.recipe.schema import PhaseConfig
 from k2model.reporting import svg
 
 _CHARACTER = 6.2  # mean width of a label's character, in units of the viewBox
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One of several small figures: its title and its SVG."""
+
+    title: str
+    image: Markup
 
 
 @dataclass(frozen=True)

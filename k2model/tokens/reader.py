@@ -71,10 +71,10 @@ class PackedSequences:
         files, manifest = store.look_up(ref)
         if isinstance(files, LocalFiles):
             return cls(store.fetch(ref))
-        from k2model.tokens.streaming import StreamedBlocks, read_verified
+        from k2model.tokens.streaming import StreamedBlocks
 
         layout = parallelism or Parallelism()
-        index = RowsIndex.from_json(read_verified(files, manifest, INDEX_FILE), files.uri)
+        index = RowsIndex.from_json(store.read(ref, INDEX_FILE), files.uri)
         blocks = StreamedBlocks(
             files, manifest, index, int(layout.loader_cache_gb * 1e9), layout.loader_wait_seconds, AHEAD
         )
@@ -180,7 +180,4 @@ class _MappedBlocks:
 
 def read_composition(store: Store, ref: ArtifactRef) -> dict[str, Any]:
     """`composition.json` of a sequences artifact, without its rows: what they hold against what was wanted."""
-    from k2model.tokens.streaming import read_verified
-
-    files, manifest = store.look_up(ref)
-    return json.loads(read_verified(files, manifest, COMPOSITION_FILE))
+    return json.loads(store.read(ref, COMPOSITION_FILE))

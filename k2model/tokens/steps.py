@@ -5,6 +5,7 @@ Heavy imports happen inside `produce`, so that a cached step costs a look-up and
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
@@ -156,8 +157,8 @@ def _fetch_drawn(store: Store, phase: PhaseConfig, tokens: ArtifactRef) -> Path:
     """The folder of `tokens`, as far as `phase` draws from it: `counts.json` and the training shards of its mixture."""
     from k2model.documents.schema import source_file
     from k2model.tokens.mixture import drawn_sources
-    from k2model.tokens.shards import COUNTS_FILE, read_counts
+    from k2model.tokens.shards import COUNTS_FILE
 
-    counts = read_counts(store.fetch(tokens, lambda path: path == COUNTS_FILE))
+    counts = json.loads(store.read(tokens, COUNTS_FILE))
     shards = {f"train/{source_file(name)}" for name in drawn_sources(phase, counts["train"])}
     return store.fetch(tokens, lambda path: path.rpartition("/")[0] in shards)

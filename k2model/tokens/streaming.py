@@ -25,9 +25,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from k2model.artifacts.files import Files
-from k2model.artifacts.manifest import FileEntry, Manifest, check_hash, remedy
+from k2model.artifacts.manifest import Manifest, read_verified, remedy
 from k2model.artifacts.transfer import cache_of
-from k2model.errors import ArtifactError, CorruptArtifact
+from k2model.errors import ArtifactError, CorruptArtifact, MissingArtifact
 from k2model.tokens.rows import BlockRange, RowsIndex, part_path, read_table, table_path
 
 IN_FLIGHT = 4  # downloads at a time in one process
@@ -130,7 +130,9 @@ class StreamedBlocks:
                 raise CorruptArtifact(f"{self.files.uri}/{path} is missing. {remedy(self.files.uri)}") from error
             except ArtifactError as error:
                 left = deadline - time.monotonic()
-                hopeless = isinstance(error, CorruptArtifact) or isinstance(error.__cause__, PermissionError)
+                hopeless = isinstance(error, CorruptArtifact | MissingArtifact) or isinstance(
+                    error.__cause__, PermissionError
+                )
                 if hopeless or self._closed.is_set():
                     raise
                 if left <= 0:
@@ -201,17 +203,6 @@ class StreamedBlocks:
         path = table_path(part)
         where = f"{self.files.uri}/{path}"
         return read_table(self._patiently(lambda: read_verified(self.files, self.manifest, path), path, where), where)
-
-
-def read_verified(files: Files, manifest: Manifest, path: str) -> bytes:
-    """A small file of an artifact. Raises CorruptArtifact when it is not the one of the manifest."""
-    entries = {entry.path: entry for entry in manifest.files}
-    try:
-        data = files.read(path)
-    except FileNotFoundError as error:
-        raise CorruptArtifact(f"{files.uri}/{path} is missing. {remedy(files.uri)}") from error
-    check_hash(files.uri, entries.get(path, FileEntry(path, len(data), "none in the manifest")), _sha256(data))
-    return data
 
 
 def _sha256(data: bytes | pa.Buffer) -> str:

@@ -45,7 +45,10 @@ def test_build_find_fetch(any_store: Store, identity: Identity) -> None:
     folder = any_store.fetch(ref)
     assert (folder / "train/prose.txt").read_text() == PROSE
     assert (folder / "attachments/timings.txt").read_text() == "0.1 s"
-    assert read_manifest(ref.uri).digest == ref.digest
+    assert any_store.read(ref, "train/prose.txt").decode() == PROSE
+    assert any_store.record(ref)["digest"] == read_manifest(ref.uri).digest == ref.digest
+    with pytest.raises(MissingArtifact, match=r"has no file train/verse\.txt: another version"):
+        any_store.read(ref, "train/verse.txt")
     verify(ref.uri, read_manifest(ref.uri))
 
 
@@ -108,16 +111,32 @@ def test_fetch_refuses_damage(store: Store, identity: Identity, damage: Callable
     assert store.fetch(store.build(identity, write_corpus)) == Path(ref.uri)
 
 
+def test_one_file_is_read_as_it_was_written_or_not_at_all(any_store: Store, identity: Identity) -> None:
+    ref = any_store.build(identity, write_corpus)
+    files = files_at(ref.uri)
+    files.write("funnel.json", b"{}")
+    with pytest.raises(CorruptArtifact, match=r"funnel\.json has sha256 \w+, expected 18 bytes"):
+        any_store.read(ref, "funnel.json")
+    files.remove("funnel.json")
+    with pytest.raises(CorruptArtifact, match=r"funnel\.json is missing, expected 18 bytes"):
+        any_store.read(ref, "funnel.json")
+    assert any_store.read(ref, "attachments/timings.txt") == b"0.1 s", "the others are not looked at"
+
+
 def test_fetch_refuses_another_artifact_than_asked_for(any_store: Store, identity: Identity) -> None:
     ref = any_store.build(identity, write_corpus)
     with pytest.raises(CorruptArtifact, match=f"digest {ref.digest}, expected {'0' * 64}"):
         any_store.fetch(replace(ref, digest="0" * 64))
+    with pytest.raises(CorruptArtifact, match=f"digest {ref.digest}, expected {'0' * 64}"):
+        any_store.read(replace(ref, digest="0" * 64), "funnel.json")
 
 
 def test_fetch_of_what_is_not_there(any_store: Store, identity: Identity) -> None:
     missing = ArtifactRef("corpus", any_store.location(identity), "0" * 64, identity.key)
     with pytest.raises(MissingArtifact, match=any_store.location(identity)):
         any_store.fetch(missing)
+    with pytest.raises(MissingArtifact, match=any_store.location(identity)):
+        any_store.read(missing, "funnel.json")
 
 
 def test_a_moved_store_serves_references_into_its_old_place(store: Store, identity: Identity, tmp_path: Path) -> None:
@@ -214,6 +233,9 @@ def test_nothing_is_read_or_written_through_a_link(
         any_store.fetch(ref)
     with pytest.raises(CorruptArtifact, match=f"{linked} is a link"):
         any_store.fetch(ref, lambda path: path == "train/prose.txt")
+    if "://" not in any_store.uri:  # of another store nothing is read from this machine
+        with pytest.raises(CorruptArtifact, match=f"{linked} is a link"):
+            any_store.read(ref, "train/prose.txt")
     assert before == [(name, (tmp_path / name).stat().st_mtime_ns) for name, _ in before]
 
 

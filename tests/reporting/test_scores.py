@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -41,15 +40,13 @@ def test_load_scores_keeps_order_and_values(store: Store, result: LifecycleResul
     assert {(r.phase, r.score): r.value for r in rows}["sft", "tools/result"] == 0.93
 
 
-def test_unknown_fields_are_ignored_missing_ones_named(tmp_path: Path) -> None:
-    path = tmp_path / "scores.json"
+def test_unknown_fields_are_ignored_missing_ones_named() -> None:
     good = {"phase": "a", "score": "s", "value": 1, "n": 2, "low": 0, "high": 1, "unit": "accuracy"}
-    path.write_text(json.dumps([good | {"extra": 1}]))
-    assert read_scores(path) == [ScoreRow("a", "s", 1, 2, 0, 1, "accuracy")]
+    content = json.dumps([good | {"extra": 1}]).encode()
+    assert read_scores(content, "scores.json") == [ScoreRow("a", "s", 1, 2, 0, 1, "accuracy")]
     del good["low"]
-    path.write_text(json.dumps([good]))
     with pytest.raises(EvaluationError, match="row 0 lacks low"):
-        read_scores(path)
+        read_scores(json.dumps([good]).encode(), "scores.json")
 
 
 @pytest.mark.parametrize(

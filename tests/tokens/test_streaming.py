@@ -170,10 +170,11 @@ READ_ALL = """
 import sys
 from k2model.artifacts import ArtifactRef, Store
 from k2model.tokens.rows import RowsIndex
-from k2model.tokens.streaming import StreamedBlocks, read_verified
-store, uri, digest = sys.argv[1:]
-files, manifest = Store.open(store).look_up(ArtifactRef("sequences", uri, digest, "", {}))
-index = RowsIndex.from_json(read_verified(files, manifest, "sequences.json"), uri)
+from k2model.tokens.streaming import StreamedBlocks
+root, uri, digest = sys.argv[1:]
+store, ref = Store.open(root), ArtifactRef("sequences", uri, digest, "", {})
+files, manifest = store.look_up(ref)
+index = RowsIndex.from_json(store.read(ref, "sequences.json"), uri)
 blocks = StreamedBlocks(files, manifest, index, 10**9, 60.0, 4)
 for block in range(20):
     blocks.expect(list(range(block + 1, min(block + 5, 20))))

@@ -88,12 +88,12 @@ def tokens_checks_step(store: "Store", config: ValidationConfig, tokens: "Artifa
 
     def finish(records: "Sequence[PartRecord]", folder: Path) -> dict[str, float]:
         from k2model.artifacts import local_parts
-        from k2model.tokens.shards import COUNTS_FILE, read_counts
+        from k2model.tokens.shards import COUNTS_FILE
         from k2model.validation.gate import FOUND, publish
         from k2model.validation.tokens.group import IDS, gather_tokens
 
         told = local_parts(store, identity, records, lambda path: path.startswith((FOUND, IDS)))
-        counts = read_counts(store.fetch(tokens, lambda path: path == COUNTS_FILE))
+        counts = json.loads(store.read(tokens, COUNTS_FILE))
         with tempfile.TemporaryDirectory(dir=folder) as spill:
             findings = gather_tokens(told, [record.name for record in records], counts, config, Path(spill))
         return publish(findings, folder, "tokens")
