@@ -1,4 +1,4 @@
-"""Registration of a phase's checkpoint in MLflow, with its lineage and the verdicts of its gates."""
+"""Registration of a phase's checkpoint in MLflow, with its lineage and the results of its gates."""
 
 from flytekit import task
 

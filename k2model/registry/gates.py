@@ -1,16 +1,12 @@
-"""What a registration hands on: where a phase's checkpoint stands in MLflow and how its gates went.
+"""Gates: what a checkpoint must reach before an alias moves to it, how it did, and the log of all decisions.
 
-The gates of a phase: what a checkpoint must reach before an alias moves to it.
-
-The ledger of gate decisions: append-only, beside the artifacts, so that it outlives a tracking server.
-
-MLflow's tags and aliases can be moved without a trace; here each decision is a file of its own that is
-created once and never written again (object stores cannot append, and two writers cannot harm each
-other).
+MLflow's tags and aliases can be moved without a trace. So each decision is also a file in the store beside the
+checkpoints, which is created once and never written again (object stores cannot append, and two writers cannot harm
+each other): it outlives a tracking server.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -21,27 +17,37 @@ from k2model.errors import K2Error, nearest
 from k2model.evals.scores import ScoreRow
 from k2model.recipe.schema import GateConfig, PhaseConfig, PhaseKind
 
+CHANCE = "chance"  # as a gate's `minus`: the chance level of its own score
+FOLDER = "_gates"  # of a store: the decisions, by registered model
+
 
 class RegistryError(K2Error):
     """The tracking server cannot be used, or what is to be registered does not fit together."""
 
 
 @dataclass(frozen=True)
-class GateVerdict:
-    """`value` is the score, or the difference `score` - `minus`; passed when it is within `minimum` and `maximum`."""
+class GateResult:
+    """A gate and what was measured: `value` is its score, or the difference `score` - `minus`, in the score's unit.
 
-    phase: str
-    score: str
-    minus: str
-    value: float
-    minimum: float
-    passed: bool
-    maximum: float = 1.0
+    None where a score that the gate names was not measured; it has not passed then.
+    """
+
+    gate: GateConfig
+    value: float | None
+
+    @property
+    def passed(self) -> bool:
+        return self.value is not None and self.gate.minimum <= self.value <= self.gate.maximum
 
     @property
     def name(self) -> str:
-        """`arithmetic/think - arithmetic/direct`."""
-        return f"{self.score} - {self.minus}" if self.minus else self.score
+        """`arithmetic/think - arithmetic/direct`, as tags and logs name it."""
+        return f"{self.gate.score} - {self.gate.minus}" if self.gate.minus else self.gate.score
+
+    @property
+    def title(self) -> str:
+        """The same for a page, with the sign for minus."""
+        return f"{self.gate.score} − {self.gate.minus}" if self.gate.minus else self.gate.score
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class Registration:
     model_name: str
     version: int
     aliases: tuple[str, ...]
-    gates: tuple[GateVerdict, ...]
+    gates: tuple[GateResult, ...]
     tokens_seen: int
     passed: bool
     gates_so_far: int = 0
@@ -74,11 +80,46 @@ class Registration:
     @staticmethod
     def from_json(text: str) -> "Registration":
         fields: dict[str, Any] = json.loads(text)
-        gates = tuple(GateVerdict(**gate) for gate in fields.pop("gates"))
+        gates = tuple(GateResult(GateConfig(**one["gate"]), one["value"]) for one in fields.pop("gates"))
         return Registration(gates=gates, aliases=tuple(fields.pop("aliases")), **fields)
 
 
-CHANCE = "chance"  # as a gate's `minus`: the chance level of its own score
+def gate_results(gates: Iterable[GateConfig], rows: Iterable[ScoreRow]) -> tuple[GateResult, ...]:
+    """Every gate on the scores of its phase, in the order of `gates`."""
+    measured = {(row.phase, row.score): row for row in rows}
+
+    def value(gate: GateConfig) -> float | None:
+        row, other = measured.get((gate.phase, gate.score)), measured.get((gate.phase, gate.minus))
+        if row is None:
+            return None
+        if gate.minus == CHANCE:
+            return None if row.chance is None else row.value - row.chance
+        if gate.minus:
+            return None if other is None else row.value - other.value
+        return row.value
+
+    return tuple(GateResult(gate, value(gate)) for gate in gates)
+
+
+def judge(phase: str, gates: Iterable[GateConfig], rows: Sequence[ScoreRow]) -> tuple[GateResult, ...]:
+    """The gates of `phase` on its `scores.json`. Raises RegistryError when one names a score that is not there."""
+    results = gate_results((gate for gate in gates if gate.phase == phase), rows)
+    for result in results:
+        if result.value is None:
+            raise _unmeasured(result.gate, rows)
+    return results
+
+
+def _unmeasured(gate: GateConfig, rows: Sequence[ScoreRow]) -> RegistryError:
+    scores = sorted(row.score for row in rows)
+    if gate.score in scores and gate.minus == CHANCE:
+        lacking = f"the chance level of '{gate.score}', which its row in the phase's scores.json does not have"
+    else:
+        score = gate.minus if gate.score in scores else gate.score
+        lacking = f"score '{score}', which the phase's scores.json does not have; {nearest(score, scores)}"
+    return RegistryError(
+        f"a gate of phase '{gate.phase}' is on {lacking}. Correct recipe.gates; nothing needs to be trained again."
+    )
 
 
 def unpromoted(phases: Iterable[PhaseConfig], gates: Iterable[GateConfig]) -> str:
@@ -90,46 +131,14 @@ def unpromoted(phases: Iterable[PhaseConfig], gates: Iterable[GateConfig]) -> st
     return f"No gate is declared on {', '.join(names)}: checkpoints are registered, but none is promoted to champion."
 
 
-def judge(phase: str, gates: Iterable[GateConfig], scores: Sequence[ScoreRow]) -> tuple[GateVerdict, ...]:
-    """The verdict of every gate of `phase` on the rows of its `scores.json`, in the recipe's order.
-
-    Raises `RegistryError` when a gate names a score that the phase does not have.
-    """
-    values = {row.score: row.value for row in scores}
-    chances = {row.score: row.chance for row in scores if row.chance is not None}
-    return tuple(_judge(gate, values, chances) for gate in gates if gate.phase == phase)
-
-
-def _judge(gate: GateConfig, values: Mapping[str, float], chances: Mapping[str, float]) -> GateVerdict:
-    value = _value(gate, gate.score, values)
-    if gate.minus == CHANCE:
-        value -= _value(gate, gate.score, chances)
-    elif gate.minus:
-        value -= _value(gate, gate.minus, values)
-    passed = gate.minimum <= value <= gate.maximum
-    return GateVerdict(gate.phase, gate.score, gate.minus, value, gate.minimum, passed, gate.maximum)
-
-
-def _value(gate: GateConfig, score: str, values: Mapping[str, float]) -> float:
-    if score not in values:
-        raise RegistryError(
-            f"a gate of phase '{gate.phase}' is on score '{score}', which the phase's scores.json does not have; "
-            f"{nearest(score, sorted(values))}. Correct recipe.gates; nothing needs to be trained again."
-        )
-    return values[score]
-
-
-FOLDER = "_gates"
-
-
 def record_decision(store_uri: str, registration: Registration, checkpoint_digest: str) -> bool:
-    """Append the verdicts of one registration; False when this very decision stands there already.
+    """Log the gate results of one registration; False when this very decision stands there already.
 
     Raises `k2model.artifacts.StoreWriteError` when the store takes no writes.
     """
-    verdicts = [
-        {"gate": v.name, "value": v.value, "minimum": v.minimum, "maximum": v.maximum, "passed": v.passed}
-        for v in registration.gates
+    results = [
+        {"gate": g.name, "value": g.value, "minimum": g.gate.minimum, "maximum": g.gate.maximum, "passed": g.passed}
+        for g in registration.gates
     ]
     decision = {
         "model": registration.model_name,
@@ -137,7 +146,7 @@ def record_decision(store_uri: str, registration: Registration, checkpoint_diges
         "phase": registration.phase,
         "checkpoint": checkpoint_digest,
         "run_id": registration.run_id,
-        "verdicts": verdicts,
+        "gates": results,
         "passed_so_far": registration.passed if registration.gates_so_far else None,  # null: no gate was declared
         "promotion": registration.promotion,
         "aliases": list(registration.aliases),
@@ -149,7 +158,7 @@ def record_decision(store_uri: str, registration: Registration, checkpoint_diges
     return files_at(store_uri).create(f"{FOLDER}/{registration.model_name}/{name}", content.encode())
 
 
-def read_ledger(store_uri: str) -> list[dict[str, Any]]:
+def read_decisions(store_uri: str) -> list[dict[str, Any]]:
     """All decisions ever made on models of this store, oldest first."""
     files = files_at(store_uri)
     decisions = [json.loads(files.read(path)) for path in sorted(files.sizes(FOLDER)) if path.endswith(".json")]

@@ -1,7 +1,7 @@
 """The registration step: one trained and evaluated phase becomes an MLflow run and a model version.
 
-Every write is one that may be repeated, and the run is marked finished last: a registration that was
-cut short is completed by the next call, never made twice.
+A model version stands for its checkpoint by reference: nothing is uploaded. Every write is one that may be repeated,
+and the run is marked finished last, so a registration that was cut short is completed by the next call.
 """
 
 import logging
@@ -12,11 +12,9 @@ from k2model.artifacts import ArtifactRef, Identity, Store
 from k2model.artifacts.steps import PATIENCE_SECONDS
 from k2model.evals.scores import load_scores
 from k2model.recipe.schema import GateConfig, ModelConfig, PhaseConfig, PhaseKind
-from k2model.registry.facts import parameters, read_training, registration_key
 from k2model.registry.gates import Registration, judge, record_decision
-from k2model.registry.metrics import log_metrics, score_metrics, training_metrics
-from k2model.registry.models import log_lineage, logged_model, model_version, move_aliases
-from k2model.registry.subject import KEY, Subject, run_tags
+from k2model.registry.phase_record import CHAMPION, KEY, PhaseRecord, model_tags, read_training, registration_key
+from k2model.registry.runs import log_description, log_lineage, log_metrics, score_metrics, training_metrics
 from k2model.registry.tracking import artifact_location, ensured, tracking
 from k2model.settings import masked
 
@@ -24,10 +22,10 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-_log = logging.getLogger(__name__)
-
+CANDIDATE = "candidate"
 RESULT = "k2.registration"  # tag of a finished run: the registration as JSON
-MAX_BATCH = 100  # parameters or tags a request
+
+_log = logging.getLogger(__name__)
 
 
 def register_phase(
@@ -56,7 +54,7 @@ def register_phase(
     store's errors when an artifact is missing or damaged.
     """
     rows = load_scores(store, [scores])
-    subject = Subject(
+    record = PhaseRecord(
         key=registration_key(checkpoint, scores),
         recipe_name=recipe_name,
         model=model,
@@ -65,93 +63,152 @@ def register_phase(
             "checkpoint": checkpoint, "export": export, "scores": scores, "sequences": sequences, "corpus": corpus,
         },
         scores=rows,
-        trained=read_training(store, checkpoint),
-        verdicts=judge(phase.name, gates, rows),
+        training=read_training(store, checkpoint),
+        gates=judge(phase.name, gates, rows),
         parent=parent,
     )  # fmt: skip
     with tracking(tracking_uri) as client:
-        done = _finished(client, tracking_uri, subject)
+        done = _finished(client, tracking_uri, record)
         if done:
             return done
-        with store.lease(_line(subject), PATIENCE_SECONDS):
-            return _finished(client, tracking_uri, subject) or _complete(client, tracking_uri, store, subject)
+        with store.lease(_line(record), PATIENCE_SECONDS):
+            return _finished(client, tracking_uri, record) or _complete(client, tracking_uri, store, record)
 
 
-def _line(subject: Subject) -> Identity:
+def _line(record: PhaseRecord) -> Identity:
     """What one process at a time registers: of two that register the same checkpoint the second finds it done, and
     aliases are moved in the order of versions."""
-    return Identity("registration", "1", {"model": subject.model_name})
+    return Identity("registration", "1", {"model": record.model_name})
 
 
-def _finished(client: "MlflowClient", tracking_uri: str, subject: Subject) -> Registration | None:
+def _finished(client: "MlflowClient", tracking_uri: str, record: PhaseRecord) -> Registration | None:
     """The registration that is there, if nothing has to be added or judged anew."""
-    experiment = client.get_experiment_by_name(subject.experiment)
-    run = _find_run(client, experiment.experiment_id, subject) if experiment else None
+    experiment = client.get_experiment_by_name(record.experiment)
+    run = _find_run(client, experiment.experiment_id, record) if experiment else None
     if run is None or run.info.status != "FINISHED" or RESULT not in run.data.tags:
         return None
+    try:
+        registered = Registration.from_json(run.data.tags[RESULT])
+    except (KeyError, TypeError, ValueError):  # another version of the project wrote it: it is written anew
+        return None
     # The same server may be reached by another address than when the run was made.
-    registration = replace(Registration.from_json(run.data.tags[RESULT]), tracking_uri=masked(tracking_uri))
+    registration = replace(registered, tracking_uri=masked(tracking_uri))
     decided = (registration.gates, registration.passed, registration.gates_so_far, registration.promotion)
-    wanted = (subject.verdicts, subject.passed, subject.gates_so_far, subject.promotion)
+    wanted = (record.gates, record.passed, record.gates_so_far, record.promotion)
     return registration if decided == wanted else None
 
 
-def _find_run(client: "MlflowClient", experiment_id: str, subject: Subject) -> "Run | None":
-    runs = client.search_runs([experiment_id], f"tags.`{KEY}` = '{subject.key}'", order_by=["attributes.start_time"])
+def _find_run(client: "MlflowClient", experiment_id: str, record: PhaseRecord) -> "Run | None":
+    runs = client.search_runs([experiment_id], f"tags.`{KEY}` = '{record.key}'", order_by=["attributes.start_time"])
     return runs[0] if runs else None
 
 
-def _start_run(client: "MlflowClient", tracking_uri: str, subject: Subject) -> "Run":
+def _start_run(client: "MlflowClient", tracking_uri: str, record: PhaseRecord) -> "Run":
     """The run of this registration, found where an earlier attempt was cut short."""
     experiment_id = ensured(
-        lambda: client.get_experiment_by_name(subject.experiment),
+        lambda: client.get_experiment_by_name(record.experiment),
         lambda: client.create_experiment(
-            subject.experiment, artifact_location=artifact_location(tracking_uri, subject.experiment)
+            record.experiment, artifact_location=artifact_location(tracking_uri, record.experiment)
         ),
     ).experiment_id
-    return _find_run(client, experiment_id, subject) or client.create_run(
-        experiment_id, start_time=subject.trained.started, tags={KEY: subject.key}, run_name=subject.phase.name
+    return _find_run(client, experiment_id, record) or client.create_run(
+        experiment_id, start_time=record.training.started, tags={KEY: record.key}, run_name=record.phase.name
     )
 
 
-def _complete(client: "MlflowClient", tracking_uri: str, store: Store, subject: Subject) -> Registration:
-    run = _start_run(client, tracking_uri, subject)
-    run_id, trained = run.info.run_id, subject.trained
-    _log_description(client, run_id, subject)
-    log_metrics(client, run_id, training_metrics(trained, subject.tokens_before))
-    model_id = logged_model(client, run, subject)
-    log_metrics(client, run_id, score_metrics(subject.scores, model_id, trained.ended, subject.phase.steps))
-    log_lineage(client, run_id, model_id, subject)
-    version = model_version(client, tracking_uri, run_id, model_id, subject)
+def _complete(client: "MlflowClient", tracking_uri: str, store: Store, record: PhaseRecord) -> Registration:
+    run = _start_run(client, tracking_uri, record)
+    run_id, training = run.info.run_id, record.training
+    log_description(client, run_id, record)
+    log_metrics(client, run_id, training_metrics(training, record.tokens_before))
+    model_id = _logged_model(client, run, record)
+    log_metrics(client, run_id, score_metrics(record.scores, model_id, training.ended, record.phase.steps))
+    log_lineage(client, run_id, model_id, record)
+    version = _model_version(client, tracking_uri, run_id, model_id, record)
     registration = Registration(
-        key=subject.key,
-        phase=subject.phase.name,
+        key=record.key,
+        phase=record.phase.name,
         tracking_uri=masked(tracking_uri),
         run_id=run_id,
         model_id=model_id,
-        model_name=subject.model_name,
+        model_name=record.model_name,
         version=version,
-        aliases=move_aliases(client, version, subject),
-        gates=subject.verdicts,
-        tokens_seen=subject.tokens_seen,
-        passed=subject.passed,
-        gates_so_far=subject.gates_so_far,
-        promotion=subject.promotion,
+        aliases=_move_aliases(client, version, record),
+        gates=record.gates,
+        tokens_seen=record.tokens_seen,
+        passed=record.passed,
+        gates_so_far=record.gates_so_far,
+        promotion=record.promotion,
     )
-    told = f"; promotion: {subject.promotion}" if subject.phase.kind is PhaseKind.SFT else ""
-    _log.info("%s: registered as version %d of %s%s", subject.phase.name, version, subject.model_name, told)
-    record_decision(store.uri, registration, subject.references["checkpoint"].digest)
+    told = f"; promotion: {record.promotion}" if record.phase.kind is PhaseKind.SFT else ""
+    _log.info("%s: registered as version %d of %s%s", record.phase.name, version, record.model_name, told)
+    record_decision(store.uri, registration, record.references["checkpoint"].digest)
     client.set_tag(run_id, RESULT, registration.to_json())
-    client.set_terminated(run_id, "FINISHED", end_time=trained.ended)
+    client.set_terminated(run_id, "FINISHED", end_time=training.ended)
     return registration
 
 
-def _log_description(client: "MlflowClient", run_id: str, subject: Subject) -> None:
-    from mlflow.entities import Param, RunTag
+def _logged_model(client: "MlflowClient", run: "Run", record: PhaseRecord) -> str:
+    """The id of the checkpoint's logged model: external, so that MLflow expects no files of it."""
+    from mlflow.entities import LoggedModelStatus
+    from mlflow.utils.mlflow_tags import MLFLOW_MODEL_IS_EXTERNAL
 
-    params = [Param(name, value) for name, value in parameters(subject.model, subject.phase).items()]
-    tags = [RunTag(name, value) for name, value in run_tags(subject).items()]
-    for start in range(0, max(len(params), len(tags)), MAX_BATCH):
-        end = start + MAX_BATCH
-        client.log_batch(run_id, params=params[start:end])
-        client.log_batch(run_id, tags=tags[start:end])
+    experiment_id, run_id = run.info.experiment_id, run.info.run_id
+    found = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
+    if found:
+        model_id = found[0].model_id
+    else:
+        tags = {KEY: record.key, MLFLOW_MODEL_IS_EXTERNAL: "true"}
+        name = f"{record.model_name}-{record.phase.name}"
+        model_id = client.create_logged_model(experiment_id, name=name, source_run_id=run_id, tags=tags).model_id
+    client.set_logged_model_tags(model_id, model_tags(record))
+    client.finalize_logged_model(model_id, LoggedModelStatus.READY)
+    return model_id
+
+
+def _model_version(client: "MlflowClient", tracking_uri: str, run_id: str, model_id: str, record: PhaseRecord) -> int:
+    """The version of the line's registered model that stands for this run, its source the checkpoint's address."""
+    name = record.model_name
+    ensured(
+        lambda: next(iter(client.search_registered_models(f"name = '{name}'")), None),
+        lambda: client.create_registered_model(
+            name, description=f"Checkpoints of recipe '{record.recipe_name}' by phase."
+        ),
+    )
+    found = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+    if found:
+        version = found[0].version
+    else:
+        uri = record.references["checkpoint"].uri
+        # A server refuses a plain path as a source, since it would be a path on its own machine.
+        refused = tracking_uri.startswith("http") and "://" not in uri
+        source = f"models:/{model_id}" if refused else uri
+        version = client.create_model_version(
+            name,
+            source,
+            run_id=run_id,
+            model_id=model_id,
+            description=f"Phase {record.phase.name}",
+            await_creation_for=0,  # nothing is copied, so nothing has to be waited for
+        ).version
+    for tag, value in model_tags(record).items():
+        client.set_model_version_tag(name, str(version), tag, value)
+    return int(version)
+
+
+def _move_aliases(client: "MlflowClient", version: int, record: PhaseRecord) -> tuple[str, ...]:
+    """Point the aliases that this version has earned at it, unless they are at a newer one."""
+    name, phase = record.model_name, record.phase
+    earned = [CANDIDATE, phase.name]
+    if record.promotion == CHAMPION:
+        earned.append(CHAMPION)
+    held = client.get_registered_model(name).aliases
+    if int(held.get(CHAMPION, 0)) == version and CHAMPION not in earned:
+        _log.warning(
+            "version %d of %s has the alias champion from before, promotion now: %s. It stays, since somebody may "
+            "serve it: set the alias to a version that you trust", version, name, record.promotion,
+        )  # fmt: skip
+    for alias in earned:
+        if int(held.get(alias, 0)) < version:
+            client.set_registered_model_alias(name, alias, str(version))
+    return tuple(earned)

@@ -1,8 +1,8 @@
 """The release artifact: weights, tokenizer, recipe, data, logs, scores and lineage in one folder.
 
-What a second run of the same recipe reproduces byte for byte stands outside `attachments/`; training
-logs, samples and times stand inside, since they hold seconds. The store's references and nothing
-else are read, so a release can be built again from a store at any time.
+What a second run of the same recipe reproduces byte for byte stands outside `attachments/`; training logs, samples,
+times, hosts and package versions stand inside. The store's references and nothing else are read, so a release can be
+built again from a store at any time.
 """
 
 import dataclasses
@@ -12,26 +12,25 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from k2model.artifacts import Identity, Step, Store
+from k2model.artifacts import ArtifactRef, Identity, MissingArtifact, Step, Store
+from k2model.artifacts.record import ref_of
 from k2model.artifacts.result import LifecycleResult
-from k2model.evals.scores import ScoreRow, load_scores
+from k2model.evals.scores import ScoreRow
 from k2model.recipe.fields import without_places
 from k2model.recipe.schema import Recipe
-from k2model.release import card
-from k2model.release.card import composition_csv, sources
-from k2model.release.lineage import LINEAGE, MODEL_FOLDER, lineage, phase_folder, provenance
-from k2model.release.manifest import ATTACHMENTS, write_manifests
-from k2model.reporting.facts import read_json, read_records, read_undone
-from k2model.reporting.overlaps import with_overlap
+from k2model.release.card import composition_csv, model_card, readme, sources
+from k2model.release.manifest import ATTACHMENTS, LINEAGE, MODEL_FOLDER, phase_folder, write_manifests
+from k2model.reporting.content import SAMPLES, read_records, read_undone, scores_with_overlap
 from k2model.reporting.scores import scores_csv
 from k2model.tokens import read_composition
+from k2model.training.log import METRICS
 from k2model.versions import STEP_VERSIONS
 
 
 def release_step(store: Store, result: LifecycleResult) -> Step:
     """The artifact `release`, a folder that `verify_release` checks and transformers loads.
 
-    To make it raises `ReportError` when an artifact lacks what a release holds, or the store's errors.
+    To make it raises the store's errors, naming the file, when an artifact lacks what a release holds.
     """
     complete = recipe_as_json(result.recipe)
     inputs = {name.replace("/", "."): ref for name, ref in result.artifacts.items()}
@@ -43,14 +42,15 @@ def release_step(store: Store, result: LifecycleResult) -> Step:
         _write_models(store, result, folder)
         _write_json(folder / "recipe" / "recipe.json", complete)
         origins, efforts = _write_data(store, result, folder / "data")
-        rows = _write_evaluation(store, result, folder)
+        rows = _write_evaluation(store, result, folder / "evaluation")
         _write_logs(store, result, folder / ATTACHMENTS)
         _write_json(folder / LINEAGE, lineage(store, result, records))
-        _write_json(folder / ATTACHMENTS / "provenance.json", provenance(records))
-        undone = {one.phase.name: read_undone(store.fetch(one.checkpoint)) for one in result.phases}
-        text = card.model_card(result, rows, origins, undone, efforts)
+        provenance = {name: record["provenance"] for name, record in records.items()}
+        _write_json(folder / ATTACHMENTS / "provenance.json", provenance)
+        undone = {one.phase.name: read_undone(store, one.checkpoint) for one in result.phases}
+        text = model_card(result, rows, origins, undone, efforts)
         (folder / "MODEL_CARD.md").write_text(text, encoding="utf-8")
-        (folder / "README.md").write_text(card.readme(result), encoding="utf-8")
+        (folder / "README.md").write_text(readme(result), encoding="utf-8")
         write_manifests(folder)
         files = [path for path in folder.rglob("*") if path.is_file()]
         return {"files": len(files), "bytes": sum(path.stat().st_size for path in files)}
@@ -91,31 +91,79 @@ def _write_data(store: Store, result: LifecycleResult, folder: Path) -> tuple[li
     _write_json(folder / "composition.json", compositions)
     for phase, composition in compositions.items():
         (folder / f"composition-{phase}.csv").write_text(composition_csv(composition), encoding="utf-8")
-    valid = store.fetch(result.corpus_valid)
-    shutil.copyfile(store.fetch(result.corpus) / "curation.json", folder / "curation.json")
-    shutil.copyfile(valid / "validation.json", folder / "validation.json")
-    origins = sources(valid)
+    (folder / "curation.json").write_bytes(store.read(result.corpus, "curation.json"))
+    (folder / "validation.json").write_bytes(store.read(result.corpus_valid, "validation.json"))
+    origins = sources(store.fetch(result.corpus_valid, lambda path: path.endswith(".parquet")))
     _write_json(folder / "sources.json", origins)
     return origins, compositions[result.phases[-1].phase.name].get("efforts", {})
 
 
 def _write_evaluation(store: Store, result: LifecycleResult, folder: Path) -> list[ScoreRow]:
-    rows = load_scores(store, (one.scores for one in result.phases))
-    for one in result.phases:
-        evaluated = store.fetch(one.scores)
-        samples = evaluated / ATTACHMENTS / "samples.jsonl"
-        shutil.copyfile(samples, folder / ATTACHMENTS / "samples" / f"{one.phase.name}.jsonl")
-    rows = with_overlap(rows, read_json(store.fetch(result.corpus) / "curation.json"))
-    _write_json(folder / "evaluation" / "scores.json", [dataclasses.asdict(row) for row in rows])
-    (folder / "evaluation" / "scores.csv").write_text(scores_csv(rows), encoding="utf-8")
+    rows = scores_with_overlap(store, result)
+    _write_json(folder / "scores.json", [dataclasses.asdict(row) for row in rows])
+    (folder / "scores.csv").write_text(scores_csv(rows), encoding="utf-8")
     return rows
 
 
 def _write_logs(store: Store, result: LifecycleResult, folder: Path) -> None:
     for one in result.phases:
-        log = store.fetch(one.checkpoint) / ATTACHMENTS / "metrics.jsonl"
-        shutil.copyfile(log, folder / "training" / f"{one.phase.name}.jsonl")
+        (folder / "training" / f"{one.phase.name}.jsonl").write_bytes(store.read(one.checkpoint, METRICS))
+        (folder / "samples" / f"{one.phase.name}.jsonl").write_bytes(store.read(one.scores, SAMPLES))
 
 
 def _write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def lineage(store: Store, result: LifecycleResult, records: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The content of `lineage.json`: every artifact by step, identity, inputs and digest, with the files that the
+    digest is made of, so that it can be computed again by whoever has them.
+
+    records: the store's, by the artifact's name in the lifecycle. What stands between two steps of the result (the
+    cleaned corpus) is listed too, by its kind, so that every input is there. Raises MissingArtifact when it is not in
+    the store any more.
+    """
+    named = [_entry(store, name, records[name], ref) for name, ref in result.artifacts.items()]
+    between = [_entry(store, kind, one, ref_of(one, store.uri)) for kind, one in _between(store, records).items()]
+    return {"recipe": result.recipe.name, "artifacts": [*between, *named]}
+
+
+def _between(store: Store, records: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """By kind the records of all inputs, of inputs' inputs and so on, that `records` do not hold."""
+    known = {(record["step"], record["digest"]) for record in records.values()}
+    found: dict[str, dict[str, Any]] = {}
+    waiting = list(records.values())
+    while waiting:
+        for source in waiting.pop()["inputs"].values():
+            if (source["kind"], source["digest"]) not in known:
+                known.add((source["kind"], source["digest"]))
+                found[source["kind"]] = _record(store, source["kind"], source["digest"])
+                waiting.append(found[source["kind"]])
+    return dict(sorted(found.items()))
+
+
+def _record(store: Store, kind: str, digest: str) -> dict[str, Any]:
+    for record in reversed(store.records(kind)):
+        if record["digest"] == digest:
+            return record
+    raise MissingArtifact(
+        f"{store.uri} has no record of {kind} {digest[:16]}, which the release was made from. Run the pipeline again "
+        "on this store, or release from the store that the corpus was made in"
+    )
+
+
+def _entry(store: Store, name: str, record: dict[str, Any], ref: ArtifactRef) -> dict[str, Any]:
+    _, manifest = store.look_up(ref)
+    files = (dataclasses.asdict(file) for file in manifest.files if file.bears_digest)
+    return {
+        "name": name,
+        "step": record["step"],
+        "version": record["version"],
+        "identity": record["identity"],
+        "config": record["config"],
+        "inputs": {
+            role: {"kind": source["kind"], "digest": source["digest"]} for role, source in record["inputs"].items()
+        },
+        "digest": record["digest"],
+        "files": sorted(files, key=lambda file: str(file["path"])),
+    }

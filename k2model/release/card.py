@@ -1,7 +1,4 @@
-"""What a release says of its data: sources with licences and counts, and the mixture of each phase.
-
-Model card and README of a release, written from the recipe and the measured scores alone.
-"""
+"""What a release says of itself: model card and README, from the recipe, its data and the measured scores alone."""
 
 import csv
 import io
@@ -12,14 +9,16 @@ from types import MappingProxyType
 from typing import Any
 
 from k2model.artifacts.result import LifecycleResult
+from k2model.evals.scores import ScoreRow
 from k2model.recipe.schema import PhaseKind
 from k2model.recipe.validate import hub_licence
-from k2model.registry.gates import unpromoted
+from k2model.registry.gates import gate_results, unpromoted
 from k2model.release.manifest import MANIFEST
-from k2model.reporting.names import parse
-from k2model.reporting.scores import ScoreRow, gate_results, score_order
+from k2model.reporting.scores import parse, score_order
 from k2model.reporting.sections_run import undone_lines
 from k2model.training.log import Intervention
+
+CELL_CHARACTERS = 400  # of what a document says, in a table
 
 
 def sources(corpus: Path) -> list[dict[str, Any]]:
@@ -66,9 +65,6 @@ def composition_csv(composition: dict[str, Any]) -> str:
     return out.getvalue()
 
 
-CELL_CHARACTERS = 400
-
-
 def model_card(
     result: LifecycleResult,
     rows: list[ScoreRow],
@@ -78,7 +74,7 @@ def model_card(
 ) -> str:
     """Markdown with the front matter of a model hub.
 
-    `origins` are the rows of `data.sources`, `interventions` by phase, `efforts` the replies that the last phase
+    `origins` are the rows of `sources`, `interventions` by phase, `efforts` the replies that the last phase
     learned by reasoning effort: where there are none, or it was no fine-tuning, the example is without chat.
     """
     from k2model.model import count_parameters
@@ -118,7 +114,7 @@ def _score_table(rows: list[ScoreRow], phases: list[str]) -> list[tuple[str, lis
     """(score, cells in the order of `phases`), each cell `value [low, high]` or empty."""
     found = {(row.score, row.phase): row for row in rows}
     lines = []
-    for score in score_order(rows):
+    for score in score_order(row.score for row in rows):
         if not parse(score).variant:
             cells = [found.get((score, phase)) for phase in phases]
             lines.append((score, [f"{c.value:.2f} [{c.low:.2f}, {c.high:.2f}]" if c else "" for c in cells]))

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from k2model.evals.scores import ScoreRow
 from k2model.recipe.schema import PhaseConfig
 from k2model.reporting import svg
-from k2model.reporting.names import CONTINUES, EFFORTS, ScoreName, order_key, parse
-from k2model.reporting.scores import ScoreRow
+from k2model.reporting.scores import CONTINUES, EFFORTS, ScoreName, order_key, parse
 from k2model.reporting.timeline import Panel, Timeline
 
 WIDTH, HEIGHT = 430, 262

@@ -1,67 +1,108 @@
-"""Scores as rows, gates as verdicts, and both as a table for the terminal.
+"""Scores as a reader sees them: names in groups and their order, the overlap of their items, a table as CSV.
 
-Reads `scores.json` of the evaluation artifacts and nothing else. Values are shown as measured; no
-score is averaged, weighted or left out here.
+Names are those of `k2model.evals` (`arithmetic/think`, `retrieval/256@new_theta`). A name of an unknown family is
+shown under its own name in the group "Other", never left out. Values are shown as measured; no score is averaged,
+weighted or left out.
 """
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
-from k2model.errors import K2Error
-from k2model.evals.scores import ScoreRow, load_scores
-from k2model.recipe.schema import GateConfig
-from k2model.registry import GateVerdict
-from k2model.registry.gates import CHANCE, judge, unpromoted
-from k2model.reporting.names import order_key
+from k2model.evals.scores import ScoreRow
 
-if TYPE_CHECKING:
-    from rich.table import Table
+GROUPS = ("Knowledge", "Mathematics", "Logic", "Language", "Code", "Long context", "Tools", "Held-out loss", "Other")
 
-    from k2model.artifacts import Store
-    from k2model.artifacts.result import LifecycleResult
-    from k2model.reporting.facts import Sample
+_GROUP_OF_FAMILY = {
+    "facts": "Knowledge",
+    "arithmetic": "Mathematics",
+    "countdown": "Mathematics",
+    "knights": "Logic",
+    "spelling": "Language",
+    "code": "Code",
+    "retrieval": "Long context",
+    "tools": "Tools",
+    "loss": "Held-out loss",
+}
 
+_FAMILY_TITLES = {"arithmetic": "Arithmetic", "countdown": "Countdown", "knights": "Knights & Knaves"}
 
-class ReportError(K2Error):
-    """An artifact that the report or the release needs has not the agreed form."""
+_MODE_TITLES = {
+    "think": "with trace",
+    "direct": "answer only",
+    "low": "low effort",
+    "medium": "medium effort",
+    "high": "high effort",
+    "seen_wording": "trained wording",
+    "heldout_wording": "unseen wording",
+    "chat_seen": "chat, trained wording",
+    "chat_heldout": "chat, unseen wording",
+    "next_line": "next line, 1 of 4",
+    "well_formed": "JSON well formed",
+    "exact": "call exactly right",
+    "result": "result right",
+}
+
+EFFORTS = ("low", "medium", "high")
+
+# What a chat score continues: a model asked for high effort is asked for a trace, at low effort for none.
+CONTINUES = {"high": "think", "low": "direct"}
+_MODE_ORDER = list(_MODE_TITLES)
+
+#: Where a score's items are not of the family that its name begins with.
+_FAMILY_OF_SCORE = {
+    "facts/seen_wording": "facts_seen",
+    "facts/heldout_wording": "facts_heldout",
+    "facts/chat_seen": "facts_chat_seen",
+    "facts/chat_heldout": "facts_chat_heldout",
+}
 
 
 @dataclass(frozen=True)
-class GateResult:
-    """A gate and its verdict; None when it names a score that was not measured: it has not passed."""
+class ScoreName:
+    """`variant` is what follows `@` ("" for a plain score): the weights or theta it was measured with."""
 
-    gate: GateConfig
-    verdict: GateVerdict | None
+    raw: str
+    group: str
+    family: str
+    mode: str
+    variant: str = ""
 
     @property
-    def value(self) -> float | None:
-        return self.verdict.value if self.verdict else None
+    def family_title(self) -> str:
+        return _FAMILY_TITLES.get(self.family, self.family.replace("_", " ").capitalize())
 
     @property
-    def passed(self) -> bool:
-        return self.verdict is not None and self.verdict.passed
+    def mode_title(self) -> str:
+        if self.family == "retrieval":
+            return f"{self.mode} tokens"
+        return _MODE_TITLES.get(self.mode, self.mode.replace("_", " "))
 
     @property
     def title(self) -> str:
-        return f"{self.gate.score} − {self.gate.minus}" if self.gate.minus else self.gate.score
+        return f"{self.family_title}, {self.mode_title}" if self.mode else self.family_title
 
 
-def gate_results(gates: Sequence[GateConfig], rows: Sequence[ScoreRow]) -> list[GateResult]:
-    """Every gate with the registry's verdict on it, in the recipe's order."""
-    results = []
-    for gate in gates:
-        own = {row.score: row for row in rows if row.phase == gate.phase}
-        measured = gate.score in own and (gate.minus in ("", CHANCE) or gate.minus in own)
-        results.append(GateResult(gate, judge(gate.phase, [gate], list(own.values()))[0] if measured else None))
-    return results
+def parse(name: str) -> ScoreName:
+    """`retrieval/256@new_theta` -> group Long context, family retrieval, mode 256, variant new_theta."""
+    plain, _, variant = name.partition("@")
+    family, _, mode = plain.partition("/")
+    return ScoreName(name, _GROUP_OF_FAMILY.get(family, "Other"), family, mode, variant)
 
 
-def score_order(rows: Iterable["ScoreRow | Sample"]) -> list[str]:
+def order_key(name: str) -> tuple[int, str, int, int, str]:
+    """Sorts scores by group, family, then mode in the order a reader expects (lengths by number)."""
+    parsed = parse(name)
+    mode = _MODE_ORDER.index(parsed.mode) if parsed.mode in _MODE_ORDER else len(_MODE_ORDER)
+    length = int(parsed.mode) if parsed.mode.isdigit() else 0
+    return GROUPS.index(parsed.group), parsed.family, length, mode, name
+
+
+def score_order(names: Iterable[str]) -> list[str]:
     """The distinct score names in reading order."""
-    return sorted({row.score for row in rows}, key=order_key)
+    return sorted(set(names), key=order_key)
 
 
 def scores_csv(rows: Iterable[ScoreRow]) -> str:
@@ -74,61 +115,13 @@ def scores_csv(rows: Iterable[ScoreRow]) -> str:
     return out.getvalue()
 
 
-def summary_table(
-    rows: Sequence[ScoreRow], phases: Sequence[str] | None = None, gates: Sequence[GateConfig] = ()
-) -> "Table":
-    """Scores x phases for the terminal, values only, with the gates' verdicts below them.
-
-    Scores taken before a phase's training (`...@new_theta`) are left to the report. `phases` fixes
-    the order of the columns (default: order of first appearance in `rows`).
-    """
-    from rich.table import Table
-
-    together = Table.grid()
-    together.add_row(_score_table(rows, list(phases or dict.fromkeys(row.phase for row in rows))))
-    if gates:
-        together.add_row(_gate_table(gate_results(gates, rows)))
-    return together
+def with_overlap(rows: Iterable[ScoreRow], curation: Mapping[str, Any]) -> list[ScoreRow]:
+    """The rows with their overlap; losses, and families that the corpus has no items of, have none."""
+    families = curation["decontamination"]["families"]
+    return [replace(row, overlap=_overlap(row.score, families)) for row in rows]
 
 
-def lifecycle_summary(store: "Store", result: "LifecycleResult") -> "Table":
-    """`summary_table` of a whole lifecycle, columns in the recipe's order."""
-    rows = load_scores(store, (phase.scores for phase in result.phases))
-    phases = [phase.phase for phase in result.phases]
-    table = summary_table(rows, [phase.name for phase in phases], result.recipe.gates)
-    if told := unpromoted(phases, result.recipe.gates):
-        table.add_row(told)
-    return table
-
-
-def _score_table(rows: Sequence[ScoreRow], phases: Sequence[str]) -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    values = {(row.phase, row.score): f"{row.value:.2f}" for row in rows}
-    table = Table(title="Scores per phase", box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    table.add_column("score")
-    for phase in phases:
-        table.add_column(phase, justify="right")
-    group = None
-    for score in (name for name in score_order(rows) if "@" not in name):
-        if group not in (None, order_key(score)[0]):
-            table.add_section()
-        group = order_key(score)[0]
-        table.add_row(score, *(values.get((phase, score), "") for phase in phases))
-    return table
-
-
-def _gate_table(results: Sequence[GateResult]) -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    table = Table("phase", "gate", box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    table.add_column("wanted", justify="right")
-    table.add_column("measured", justify="right")
-    for result in results:
-        colour, mark = ("green", "✓") if result.passed else ("red", "✗")
-        shown = "none" if result.value is None else f"{result.value:.2f}"
-        wanted = result.gate.wanted
-        table.add_row(result.gate.phase, result.title, wanted, f"[{colour}]{mark} {shown}[/]")
-    return table
+def _overlap(score: str, families: Mapping[str, Mapping[str, Any]]) -> float | None:
+    plain = score.partition("@")[0]
+    entry = families.get(_FAMILY_OF_SCORE.get(plain, plain.partition("/")[0]))
+    return round(entry["overlapping"] / entry["items"], 4) if entry else None

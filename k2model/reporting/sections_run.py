@@ -6,7 +6,7 @@ from statistics import fmean, median
 from typing import Any
 
 from k2model.recipe.schema import PhaseConfig, Recipe
-from k2model.reporting.facts import Facts
+from k2model.reporting.content import ReportContent
 from k2model.reporting.timeline import Timeline
 from k2model.training.log import Intervention, StepMetrics
 
@@ -82,11 +82,11 @@ class LineageLine:
     inputs: tuple[tuple[str, str, str], ...]  # (role, name in this lifecycle or kind, digest)
 
 
-def lineage_lines(facts: Facts) -> list[LineageLine]:
+def lineage_lines(content: ReportContent) -> list[LineageLine]:
     """Every artifact in the order it was made, its inputs by the names used here."""
-    names = {(ref.kind, ref.digest): name for name, ref in facts.result.artifacts.items()}
+    names = {(ref.kind, ref.digest): name for name, ref in content.result.artifacts.items()}
     lines = []
-    for name, record in facts.records.items():
+    for name, record in content.records.items():
         inputs = tuple(
             (role, names.get((item["kind"], item["digest"]), item["kind"]), item["digest"])
             for role, item in record["inputs"].items()
@@ -124,8 +124,8 @@ def provenance_lines(records: Mapping[str, Mapping[str, Any]]) -> list[tuple[str
     return [(label, "; ".join(values)) for label, values in found.items()]
 
 
-def total_seconds(facts: Facts) -> float:
-    return sum(_seconds(record) for record in facts.records.values())
+def total_seconds(content: ReportContent) -> float:
+    return sum(_seconds(record) for record in content.records.values())
 
 
 _KINDS = {"sequences": "pack", "checkpoint": "train", "export": "export", "scores": "evaluate"}
@@ -150,10 +150,10 @@ class TimeLine:
     parts: tuple[TimePart, ...]
 
 
-def timings(facts: Facts) -> list[TimeLine]:
+def timings(content: ReportContent) -> list[TimeLine]:
     """Seconds of every step in the order of the pipeline, those of a phase on one line."""
     lines: dict[str, list[tuple[str, float]]] = {}
-    for name, record in facts.records.items():
+    for name, record in content.records.items():
         lines.setdefault(name.split("/")[0], []).append((name, _seconds(record)))
     longest = max(sum(seconds for _, seconds in parts) for parts in lines.values()) or 1.0
     return [

@@ -1,13 +1,20 @@
-"""What a finished lifecycle says on the terminal: scores, gates, and where everything is."""
+"""What a finished lifecycle says on the terminal: scores and gates as a table, and where everything is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from k2model.artifacts import Store
 from k2model.artifacts.result import LifecycleResult
+from k2model.evals.scores import ScoreRow, load_scores
+from k2model.recipe.schema import GateConfig
 from k2model.registry import Registration
+from k2model.registry.gates import GateResult, gate_results, unpromoted
 from k2model.reporting.report import PAGE
-from k2model.reporting.scores import lifecycle_summary
+from k2model.reporting.scores import order_key, score_order
 from k2model.settings import masked
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def print_summary(
@@ -27,3 +34,63 @@ def print_summary(
         last = registrations[-1]
         lines.append(f"promotion {last.promotion} ({last.model_name}, version {last.version})")
     return "\n".join(lines)
+
+
+def lifecycle_summary(store: Store, result: LifecycleResult) -> "Table":
+    """`summary_table` of a whole lifecycle, columns in the recipe's order."""
+    rows = load_scores(store, (phase.scores for phase in result.phases))
+    phases = [phase.phase for phase in result.phases]
+    table = summary_table(rows, [phase.name for phase in phases], result.recipe.gates)
+    if told := unpromoted(phases, result.recipe.gates):
+        table.add_row(told)
+    return table
+
+
+def summary_table(
+    rows: Sequence[ScoreRow], phases: Sequence[str] | None = None, gates: Sequence[GateConfig] = ()
+) -> "Table":
+    """Scores x phases for the terminal, values only, with the results of `gates` below them.
+
+    Scores taken before a phase's training (`...@new_theta`) are left to the report. `phases` fixes
+    the order of the columns (default: order of first appearance in `rows`).
+    """
+    from rich.table import Table
+
+    together = Table.grid()
+    together.add_row(_score_table(rows, list(phases or dict.fromkeys(row.phase for row in rows))))
+    if gates:
+        together.add_row(_gate_table(gate_results(gates, rows)))
+    return together
+
+
+def _score_table(rows: Sequence[ScoreRow], phases: Sequence[str]) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    values = {(row.phase, row.score): f"{row.value:.2f}" for row in rows}
+    table = Table(title="Scores per phase", box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table.add_column("score")
+    for phase in phases:
+        table.add_column(phase, justify="right")
+    group = None
+    for score in score_order(row.score for row in rows if "@" not in row.score):
+        if group not in (None, order_key(score)[0]):
+            table.add_section()
+        group = order_key(score)[0]
+        table.add_row(score, *(values.get((phase, score), "") for phase in phases))
+    return table
+
+
+def _gate_table(results: Iterable[GateResult]) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table("phase", "gate", box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table.add_column("wanted", justify="right")
+    table.add_column("measured", justify="right")
+    for result in results:
+        colour, mark = ("green", "✓") if result.passed else ("red", "✗")
+        shown = "none" if result.value is None else f"{result.value:.2f}"
+        wanted = result.gate.wanted
+        table.add_row(result.gate.phase, result.title, wanted, f"[{colour}]{mark} {shown}[/]")
+    return table

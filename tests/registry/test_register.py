@@ -15,8 +15,8 @@ import pytest
 
 from k2model.artifacts import CorruptArtifact, Store
 from k2model.recipe.schema import GateConfig
-from k2model.registry import GateVerdict, RegistryError, metric_name, read_ledger
-from k2model.registry import gates as registration
+from k2model.registry import Registration, RegistryError, metric_name, read_decisions
+from k2model.registry.gates import GateResult
 from k2model.registry.tracking import tracking
 from k2model.training.log import Intervention
 from tests.registry.conftest import RECIPE, STEPS, make_phase
@@ -130,7 +130,7 @@ def test_a_second_call_does_no_work(store: Store, tracking_uri: str, client, mon
         monkeypatch.setattr(MlflowClient, method, refuse)
     assert phase.register(tracking_uri, store, "twice", gates) == first
     assert len(runs_of(client, "twice")) == 1
-    assert len(read_ledger(store.uri)) == 1
+    assert len(read_decisions(store.uri)) == 1
 
 
 @pytest.mark.parametrize("cut", ["log_inputs", "finalize_logged_model", "create_model_version", "set_terminated"])
@@ -158,7 +158,7 @@ def test_an_interrupted_registration_is_completed(
     assert [v.version for v in client.search_model_versions(f"name = 'k2-{name}'")] == [1]
     assert len(client.get_run(made.run_id).outputs.model_outputs) == 1
     assert len(client.get_run(made.run_id).inputs.dataset_inputs) == 2
-    assert len(read_ledger(store.uri)) == 1
+    assert len(read_decisions(store.uri)) == 1
 
 
 def test_champion_moves_only_when_every_gate_of_every_phase_passed(store: Store, tracking_uri: str, client) -> None:
@@ -179,7 +179,7 @@ def test_champion_moves_only_when_every_gate_of_every_phase_passed(store: Store,
 
     weak_end = line(0, facts=0.9, high=0.74)
     assert not weak_end.passed and weak_end.promotion == "none: not passed: arithmetic/high - arithmetic/low"
-    assert weak_end.gates == (GateVerdict("sft", "arithmetic/high", "arithmetic/low", 0.49, 0.5, False),)
+    assert weak_end.gates == (GateResult(gates[1], 0.49),)
     assert (holder("champion"), holder("sft")) == (None, weak_end.version)
     good = line(1, facts=0.7, high=0.75)
     assert good.passed and good.aliases == ("candidate", "sft", "champion")
@@ -198,14 +198,14 @@ def test_champion_moves_only_when_every_gate_of_every_phase_passed(store: Store,
         tags = client.get_model_version("k2-champions", str(ruined.version)).tags
         assert tags["k2.promotion"] == ruined.promotion
         assert tags["k2.gates_passed_so_far"] == ("true" if without else "none declared")
-        assert read_ledger(store.uri)[-1]["passed_so_far"] is (True if without else None)
-        assert read_ledger(store.uri)[-1]["promotion"] == ruined.promotion
+        assert read_decisions(store.uri)[-1]["passed_so_far"] is (True if without else None)
+        assert read_decisions(store.uri)[-1]["promotion"] == ruined.promotion
     only_the_last = line(5, facts=0.0, high=0.9, gates=gates[1:])
     assert only_the_last.promotion == "champion" and holder("champion") == only_the_last.version
 
     tags = client.get_model_version("k2-champions", str(weak_end.version)).tags
     assert tags["k2.gate.arithmetic/high - arithmetic/low"] == "failed: 0.4900, at least 0.5"
-    decisions = [(d["version"], [v["passed"] for v in d["verdicts"]]) for d in read_ledger(store.uri)]
+    decisions = [(d["version"], [gate["passed"] for gate in d["gates"]]) for d in read_decisions(store.uri)]
     assert decisions[:6] == [(1, [True]), (2, [False]), (3, [True]), (4, [True]), (5, [False]), (6, [True])]
 
 
@@ -215,7 +215,7 @@ def test_a_changed_gate_is_judged_anew_on_the_same_run(store: Store, tracking_ur
     loose = phase.register(tracking_uri, store, "regated", (GateConfig("pretrain", "facts", 0.5),))
     assert (strict.passed, loose.passed) == (False, True)
     assert (loose.run_id, loose.version) == (strict.run_id, strict.version)
-    assert [d["passed_so_far"] for d in read_ledger(store.uri)] == [False, True]
+    assert [d["passed_so_far"] for d in read_decisions(store.uri)] == [False, True]
     assert client.get_run(loose.run_id).data.tags["k2.gate.facts"].startswith("passed")
     assert len(client.get_metric_history(loose.run_id, "train/loss")) == STEPS
 
@@ -337,6 +337,6 @@ def test_metric_names_are_taken_by_mlflow() -> None:
 
 
 def test_a_registration_survives_json(store: Store) -> None:
-    verdict = GateVerdict("sft", "a", "b", 0.1 + 0.2, 0.3, True)
-    made = registration.Registration("k", "sft", "u", "r", "m", "n", 3, ("candidate",), (verdict,), 7, True)
-    assert registration.Registration.from_json(made.to_json()) == made
+    result = GateResult(GateConfig("sft", "a", 0.3, minus="b"), 0.1 + 0.2)
+    made = Registration("k", "sft", "u", "r", "m", "n", 3, ("candidate",), (result,), 7, True)
+    assert Registration.from_json(made.to_json()) == made

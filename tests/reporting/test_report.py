@@ -10,9 +10,9 @@ from shutil import copytree, ignore_patterns
 
 import pytest
 
-from k2model.artifacts import Identity, Store, make
+from k2model.artifacts import Identity, MissingArtifact, Store, make
 from k2model.artifacts.result import LifecycleResult
-from k2model.reporting import ReportError, report_step
+from k2model.reporting import report_step
 from tests.reporting.lifecycle_fixture import HOSTILE, PHASES, build_lifecycle, score_rows, short_recipe
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -229,6 +229,6 @@ def test_what_the_gate_found_beside_the_corpus_is_shown_as_it_is_now(store: Stor
 def test_missing_file_is_named(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
     result = build_lifecycle(store, short_recipe(), drop="metrics.jsonl")
-    with pytest.raises(ReportError, match=r"metrics\.jsonl is missing"):
+    with pytest.raises(MissingArtifact, match=r"has no file attachments/metrics\.jsonl"):
         make(store, report_step(store, result))
     assert not list(Path(store.uri).glob("report/*"))

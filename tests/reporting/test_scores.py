@@ -11,14 +11,11 @@ from k2model.artifacts.result import LifecycleResult
 from k2model.errors import EvaluationError
 from k2model.evals.scores import ScoreRow, load_scores, read_scores
 from k2model.recipe.schema import GateConfig
+from k2model.registry.gates import gate_results
 from k2model.release.card import model_card
-from k2model.reporting import (
-    gate_results,
-    lifecycle_summary,
-    summary_table,
-)
-from k2model.reporting.facts import gather
+from k2model.reporting.content import read_content
 from k2model.reporting.report import render
+from k2model.reporting.summary import lifecycle_summary, summary_table
 
 
 def row(phase: str, score: str, value: float) -> ScoreRow:
@@ -87,6 +84,6 @@ def test_a_last_phase_without_gates_is_told(store: Store, result: LifecycleResul
     for gates in ((), others):
         ungated = replace(result, recipe=replace(result.recipe, gates=gates))
         assert told in rendered(lifecycle_summary(store, ungated))
-        page, card = render(gather(store, ungated)), model_card(ungated, [], [], {})
+        page, card = render(read_content(store, ungated)), model_card(ungated, [], [], {})
         assert told in page and page.count('<h3 id="gates">') == 1
         assert f"## Gates\n\n{told}\n" in card and told not in model_card(result, [], [], {})

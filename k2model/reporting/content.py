@@ -1,0 +1,107 @@
+"""What the report shows: read from the artifacts of one lifecycle into plain rows.
+
+This is the only place of the report that knows file names and formats of other stages.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from k2model.artifacts import ArtifactRef, Store
+from k2model.artifacts.result import LifecycleResult
+from k2model.evals.scores import ScoreRow, load_scores
+from k2model.reporting.scores import with_overlap
+from k2model.tokens import read_composition
+from k2model.training.log import METRICS, Intervention, StepMetrics, parse_row, read_interventions
+
+SAMPLES = "attachments/samples.jsonl"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One evaluated item: what was asked, what the model wrote, whether it was right."""
+
+    score: str
+    prompt: str
+    generation: str
+    answer: str
+    right: bool
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """`scores` are of all phases, with their overlap. `metrics`, `interventions`, `compositions` and `samples` are by
+    phase, `ingested` by source that is read from files, `records` by the artifact's name in the lifecycle."""
+
+    result: LifecycleResult
+    scores: list[ScoreRow]
+    metrics: dict[str, list[StepMetrics]]
+    interventions: dict[str, list[Intervention]]
+    compositions: dict[str, dict[str, Any]]
+    samples: dict[str, list[Sample]]
+    ingested: dict[str, Any]
+    curation: dict[str, Any]
+    validation: dict[str, Any]
+    on_mixtures: dict[str, Any]
+    counts: dict[str, Any]
+    records: dict[str, dict[str, Any]]
+
+
+def read_content(store: Store, result: LifecycleResult) -> ReportContent:
+    """Read all of it. Raises the store's errors, naming the file, and EvaluationError for scores of another form."""
+
+    def document(artifact: str, path: str) -> Any:
+        return json.loads(store.read(result.artifacts[artifact], path))
+
+    by_phase = {one.phase.name: one for one in result.phases}
+    return ReportContent(
+        result=result,
+        scores=scores_with_overlap(store, result),
+        metrics={name: read_metrics(store, one.checkpoint) for name, one in by_phase.items()},
+        interventions={name: read_undone(store, one.checkpoint) for name, one in by_phase.items()},
+        compositions={name: read_composition(store, one.sequences) for name, one in by_phase.items()},
+        samples={name: read_samples(store, one.scores) for name, one in by_phase.items()},
+        ingested=_ingested(store, result.artifacts["corpus_raw"]),
+        curation=document("corpus", "curation.json"),
+        validation=document("corpus_valid", "validation.json"),
+        on_mixtures=document("corpus_valid", "attachments/mixtures.json"),
+        counts=document("tokens", "counts.json"),
+        records=read_records(store, result),
+    )
+
+
+def scores_with_overlap(store: Store, result: LifecycleResult) -> list[ScoreRow]:
+    """The scores of all phases, each beside the share of its items that a training document overlaps with."""
+    curation = json.loads(store.read(result.corpus, "curation.json"))
+    return with_overlap(load_scores(store, (one.scores for one in result.phases)), curation)
+
+
+def read_records(store: Store, result: LifecycleResult) -> dict[str, dict[str, Any]]:
+    """The store's record (see `k2model.artifacts.record`) of every artifact, by its name in the lifecycle."""
+    return {name: store.record(ref) for name, ref in result.artifacts.items()}
+
+
+def read_metrics(store: Store, checkpoint: ArtifactRef) -> list[StepMetrics]:
+    """The training log of a phase, a row for every step that no intervention left out."""
+    return [parse_row(line) for line in store.read(checkpoint, METRICS).decode().splitlines()]
+
+
+def read_undone(store: Store, checkpoint: ArtifactRef) -> list[Intervention]:
+    """The interventions of a phase."""
+    return read_interventions(store.read(checkpoint, "final/state.json"))
+
+
+def read_samples(store: Store, scores: ArtifactRef) -> list[Sample]:
+    """Every evaluated item of a phase, in the order they were asked."""
+    rows = (json.loads(line) for line in store.read(scores, SAMPLES).splitlines())
+    return [
+        Sample(str(row["score"]), str(row["prompt"]), str(row["generation"]), str(row["answer"]), bool(row["verdict"]))
+        for row in rows
+    ]
+
+
+def _ingested(store: Store, raw: ArtifactRef) -> dict[str, Any]:
+    """`ingest.json` of the raw corpus; there is none where the project builds every source itself."""
+    _, manifest = store.look_up(raw)
+    there = any(entry.path == "ingest.json" for entry in manifest.files)
+    return json.loads(store.read(raw, "ingest.json")) if there else {}
