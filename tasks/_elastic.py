@@ -9,6 +9,7 @@ both for a worker without outputs. All else is the plugin's.
 
 import contextlib
 import logging
+import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -59,6 +60,15 @@ class TorchElasticTask(PytorchElasticFunctionTask):
         self.rdzv_backend = "c10d"
 
     def execute(self, **kwargs: Any) -> Any:
+        if self.max_nodes == 1:
+            from k2model.training.rendezvous import one_node_backend
+
+            self.rdzv_backend = one_node_backend()
+        elif "PET_NNODES" not in os.environ:  # which the training operator sets
+            raise K2Error(
+                f"{self.name} is a job of {self.max_nodes} nodes, which meet over the network of a cluster, and this is "
+                "a single machine: register the workflow there, or choose a recipe of one node (K2_RECIPE)"
+            )
         try:
             with _silent(_AGENT):
                 return super().execute(**kwargs)

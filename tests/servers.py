@@ -1,4 +1,4 @@
-"""Real servers for tests, on the loopback interface: an S3 service (SeaweedFS).
+"""Real servers for tests, on the loopback interface: an S3 service (SeaweedFS); and what listens on this machine.
 
 A fake S3 accepts what a real one refuses (wrong checksums, bad credentials), so these tests talk to a
 real one. The fixture is every test's by `tests/conftest.py`: a second instance would be another server, while
@@ -76,6 +76,15 @@ def run_s3(folder: Path) -> Iterator[S3Server]:
     finally:
         process.kill()  # its data is not needed any more, and a graceful stop waits for open connections
         process.wait()
+
+
+def listeners(pid: int) -> list[tuple[str, int]]:
+    """Address and port of every socket on which a process or one of its descendants waits for connections."""
+    import psutil
+
+    process = psutil.Process(pid)
+    sockets = [found for one in (process, *process.children(recursive=True)) for found in one.net_connections("inet")]
+    return [(found.laddr.ip, found.laddr.port) for found in sockets if found.status == psutil.CONN_LISTEN]
 
 
 def _wait_for_bucket(server: S3Server, log: Path) -> None:

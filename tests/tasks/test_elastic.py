@@ -3,9 +3,14 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-from tasks._elastic import _tell
+import pytest
+
+from k2model.errors import K2Error
+from tasks._elastic import TorchElastic, _tell
+from tests.servers import listeners
 from tests.training.test_failures import fail
 
 ROOT = Path(__file__).parents[2]
@@ -14,6 +19,8 @@ TASKS = """
 import os
 import signal
 import sys
+import time
+from pathlib import Path
 from flytekit import workflow
 from tasks._platform import RENDEZVOUS
 from tasks._elastic import TorchElastic
@@ -46,6 +53,10 @@ def work(fails: str) -> str:
             if rank == "1" and fails == "late kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             dist.all_reduce(torch.ones(3))
+        if fails == "wait":
+            Path(f"joined-{rank}").touch()
+            while not Path("go").exists():
+                time.sleep(0.02)
     return f"rank {rank} of {os.environ['WORLD_SIZE']}"
 
 @workflow
@@ -54,18 +65,27 @@ def run(fails: str) -> str:
 """
 
 
-def run(tmp_path: Path, fails: str) -> subprocess.CompletedProcess[str]:
+def start(tmp_path: Path, fails: str, **environment: str) -> subprocess.Popen[str]:
     script = tmp_path / "script.py"
     script.write_text(TASKS + f"\nif __name__ == '__main__':\n    print(run(fails={fails!r}))\n")
-    return subprocess.run(
+    places = {"HOME": str(tmp_path), "K2_HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    return subprocess.Popen(
         [sys.executable, str(script)],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "K2_HOME": str(tmp_path)},
-        capture_output=True,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"} | places | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
-        timeout=120,
     )
+
+
+def run(tmp_path: Path, fails: str) -> subprocess.CompletedProcess[str]:
+    process = start(tmp_path, fails)
+    try:
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def test_the_answer_is_rank_zeros(tmp_path):
@@ -73,6 +93,65 @@ def test_the_answer_is_rank_zeros(tmp_path):
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "rank 0 of 2"
     assert {"hello from 0", "[rank 1] hello from 1"} <= set(result.stderr.splitlines())
+
+
+ATTACK = """
+import base64, os, pickle, sys
+from datetime import timedelta
+from torch.distributed import TCPStore
+
+class Planted:
+    def __reduce__(self):
+        return os.system, ("touch executed",)
+
+print("trying", flush=True)
+store = TCPStore(sys.argv[1], int(sys.argv[2]), timeout=timedelta(seconds=1), wait_for_workers=False)
+store.set("torch.rendezvous.local", base64.b64encode(pickle.dumps(Planted())))
+print("written", flush=True)
+"""
+
+
+def test_nobody_else_can_talk_to_a_job_of_one_node(tmp_path):
+    """Its agents' rendezvous used to unpickle what anyone wrote to it, and listened on every interface."""
+    process = start(tmp_path, "wait", GLOO_SOCKET_IFNAME="no such interface")
+    try:
+        while len(list(tmp_path.glob("joined-*"))) < 2:
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.02)
+        found = listeners(process.pid)
+        assert found and {address for address, _ in found} == {"127.0.0.1"}
+        folder = next(tmp_path.glob("k2-workers-*"))
+        assert folder.stat().st_mode & 0o777 == 0o700
+        attacks = [
+            subprocess.Popen([sys.executable, "-c", ATTACK, address, str(port)], stdout=subprocess.PIPE, text=True)
+            for address, port in set(found)
+        ]
+        assert all(attack.stdout is not None and attack.stdout.readline() == "trying\n" for attack in attacks)
+        time.sleep(7)  # torch elastic looks at its rendezvous every 5 s
+        for attack in attacks:
+            attack.kill()  # it may still wait for an answer
+            assert "written" not in attack.communicate()[0]
+        assert not (tmp_path / "executed").exists()
+        (tmp_path / "go").touch()
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err
+    assert out.splitlines()[-1] == "rank 0 of 2", "strangers' connections do not disturb the workers"
+    assert not folder.exists()
+
+
+def test_a_job_of_several_nodes_is_not_begun_on_one_machine(tmp_path, monkeypatch):
+    from flytekit import task
+
+    monkeypatch.delenv("PET_NNODES", raising=False)
+
+    @task(task_config=TorchElastic(nnodes=2, nproc_per_node=1))
+    def wide() -> str:
+        return ""
+
+    with pytest.raises(K2Error, match=r"a job of 2 nodes.*register the workflow there"):
+        wide()
 
 
 def test_an_error_of_ours_is_told_in_its_own_words(tmp_path):
