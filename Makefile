@@ -13,7 +13,7 @@ TRACKING = $(or $(MLFLOW_TRACKING_URI),sqlite:///$(K2_HOME)/mlflow.db)
 export K2_HOME ?= $(CURDIR)/outputs
 export K2_RECIPE := $(RECIPE)
 export PYTHONHASHSEED ?= 0
-export FLYTE_SDK_LOGGING_LEVEL ?= 40
+export FLYTE_SDK_LOGGING_LEVEL ?= 50
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lifecycle ui test bench check golden package clean

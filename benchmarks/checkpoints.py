@@ -14,7 +14,6 @@ import multiprocessing
 import os
 import platform
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -74,18 +73,16 @@ def _store(s3: bool) -> Iterator[tuple[str, dict[str, str]]]:
 def _measure(uri: str, environment: dict[str, str], megabytes: int, rounds: int) -> dict[str, list[float]]:
     """Way -> seconds of each round but the first, of the slower worker."""
     context = multiprocessing.get_context("spawn")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     queue = context.Queue()
-    workers = [
-        context.Process(target=_worker, args=(rank, port, uri, environment, megabytes, rounds, queue))
-        for rank in range(WORKERS)
-    ]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    with tempfile.TemporaryDirectory(prefix="k2-benchmark-") as meeting:
+        workers = [
+            context.Process(target=_worker, args=(rank, meeting, uri, environment, megabytes, rounds, queue))
+            for rank in range(WORKERS)
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
     if any(worker.exitcode for worker in workers):
         raise SystemExit("a worker failed, see above")
     by_worker = [queue.get() for _ in workers]
@@ -93,11 +90,11 @@ def _measure(uri: str, environment: dict[str, str], megabytes: int, rounds: int)
 
 
 def _worker(
-    rank: int, port: int, uri: str, environment: dict[str, str], megabytes: int, rounds: int, queue: Any
+    rank: int, meeting: str, uri: str, environment: dict[str, str], megabytes: int, rounds: int, queue: Any
 ) -> None:
-    launched = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": WORKERS, "MASTER_PORT": port}
+    launched = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": WORKERS, "MASTER_ADDR": f"file://{meeting}/workers"}
     os.environ.update({name: str(value) for name, value in launched.items()} | environment)
-    os.environ.update({"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"})
+    os.environ["OMP_NUM_THREADS"] = "1"
     import torch.distributed as dist
 
     from k2model.training.world import World

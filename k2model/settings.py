@@ -6,6 +6,7 @@
 | `K2_HOME` | `./outputs` | where everything a run leaves on this machine goes: store, cache, tracking, reports |
 | `K2_STORE` | `$K2_HOME/store` | the artifact store: a path, `file://` or `s3://bucket/prefix` |
 | `MLFLOW_TRACKING_URI` | `sqlite:///$K2_HOME/mlflow.db` | the MLflow tracking server or file |
+| `K2_TRACEBACK` | | any value but `0`: an error meant for a user shows its traceback too |
 | `WORLD_SIZE` | `1` | set by torchrun for its workers: how many processes train together |
 
 An S3 store is reached with the usual settings of its client, which this project does not read:
@@ -51,6 +52,11 @@ def store_uri() -> str:
 def tracking_uri() -> str:
     """Where MLflow keeps runs and models."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow.db'}"
+
+
+def traceback_wanted() -> bool:
+    """Whether errors meant for a user are to show where in the code they were raised."""
+    return os.environ.get("K2_TRACEBACK", "") not in ("", "0")
 
 
 def world_size() -> int:

@@ -4,15 +4,22 @@ The plugin's own task class imports torch when a task is decorated, which would 
 `pyflyte` command, `--help` included; this one defers that to execution. Where workers fail it tells of the
 first failure first and of the others behind it, where torch elastic knows one of them, not always the first; an
 interrupt by hand ends the run and SIGTERM (preemption) asks the orchestrator for a retry, where the plugin takes
-both for a worker without outputs. All else is the plugin's.
+both for a worker without outputs. The workers of one node meet without a network (`k2model.training.rendezvous`).
+All else is the plugin's.
 """
 
 import contextlib
+import errno
+import functools
 import logging
+import os
 import signal
+import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from flytekit.core.python_function_task import PythonFunctionTask
 from flytekit.exceptions.user import FlyteRecoverableException, FlyteUserRuntimeException
@@ -20,13 +27,17 @@ from flytekit.extend import IgnoreOutputs, TaskPlugins
 from flytekitplugins.kfpytorch import Elastic
 from flytekitplugins.kfpytorch.task import PytorchElasticFunctionTask
 
-from k2model.errors import K2Error, Preempted
-from k2model.training.failures import Failure, read_failures
+from k2model.errors import K2Error, Preempted, disk_full, full_disks
+from k2model.settings import traceback_wanted
+from k2model.training.failures import FOLDER, Failure, read_failures, reported
+from k2model.training.world import World
 
-if TYPE_CHECKING:
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-
-_AGENT = "torch.distributed.elastic.multiprocessing.api"  # logs the traceback of a worker that need not be the first
+# They log the traceback of a worker that need not be the first, and of an interrupt, and whom they stop.
+_LOGS = (
+    "torch.distributed.elastic.multiprocessing.api", "torch.distributed.elastic.agent.server.api",
+    "torch.multiprocessing.spawn", "flytekit",
+)  # fmt: skip
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # which the agent handles
 
 
 class WorkerFailed(K2Error):
@@ -58,25 +69,54 @@ class TorchElasticTask(PytorchElasticFunctionTask):
         self.rdzv_backend = "c10d"
 
     def execute(self, **kwargs: Any) -> Any:
-        try:
-            with _silent(_AGENT):
-                return super().execute(**kwargs)
-        except FlyteUserRuntimeException as error:
-            told = _tell(error.value)
-            if told is None:
+        if self.max_nodes == 1:
+            from k2model.training.rendezvous import one_node_backend
+
+            self.rdzv_backend = one_node_backend()
+        elif "PET_NNODES" not in os.environ:  # which the training operator sets
+            raise K2Error(
+                f"{self.name} is a job of {self.max_nodes} nodes, which meet over the network of a cluster; this is "
+                "a single machine: register the workflow there, or choose a recipe of one node (K2_RECIPE)"
+            )
+        with tempfile.TemporaryDirectory(prefix="k2-failures-", ignore_cleanup_errors=True) as failures:
+            try:
+                with _silent(), _handlers_restored(), _worker_of(self, Path(failures)):
+                    return super().execute(**kwargs)
+            except FlyteUserRuntimeException as error:
+                told = _tell(error.value, Path(failures, str(self.task_config.max_restarts)))
+                if told is None:
+                    raise
+                if told.passing:
+                    raise FlyteRecoverableException(f"{self.name}: {told.text}") from None
+                raise WorkerFailed(f"{self.name}: {told.text}") from None
+            except IgnoreOutputs as ignored:
+                if _signal_behind(ignored) == signal.SIGTERM:
+                    stopped = "was told to stop (SIGTERM) and has saved what it had time for; a retry goes on there"
+                    raise FlyteRecoverableException(f"{self.name} {stopped}") from None
+                if self.min_nodes == 1:  # a lone node always has rank 0: no outputs means that it was stopped
+                    raise KeyboardInterrupt from None
                 raise
-            if told.passing:
-                raise FlyteRecoverableException(f"{self.name}: {told.text}") from None
-            raise WorkerFailed(f"{self.name}: {told.text}") from None
-        except IgnoreOutputs as ignored:
-            if _signal_behind(ignored) == signal.SIGTERM:
-                raise FlyteRecoverableException(
-                    f"{self.name} was told to stop (SIGTERM) and has saved what it had time for; a retry goes on there"
-                ) from None
-            if self.min_nodes == 1:  # a lone node always has rank 0: no outputs means that it was stopped
-                logging.getLogger("k2model").warning("%s was stopped; run the same command again to go on", self.name)
-                raise KeyboardInterrupt from None
-            raise
+
+
+@contextlib.contextmanager
+def _worker_of(job: TorchElasticTask, failures: Path) -> Iterator[None]:
+    """Inside, the job's workers write down in `failures` what made them fail."""
+    function = job._task_function
+    job._task_function = functools.partial(_work, function)
+    os.environ[FOLDER] = str(failures)
+    try:
+        yield
+    finally:
+        job._task_function = function
+        del os.environ[FOLDER]
+
+
+def _work(function: Callable, **kwargs: Any) -> Any:
+    try:
+        with reported(World.from_environment().rank):
+            return function(**kwargs)
+    except Exception as error:
+        raise SystemExit(1) from error  # it is told: torch elastic need not try to, perhaps on a full disk
 
 
 def _signal_behind(ignored: IgnoreOutputs) -> int | None:
@@ -88,14 +128,30 @@ def _signal_behind(ignored: IgnoreOutputs) -> int | None:
 
 
 @contextlib.contextmanager
-def _silent(logger: str) -> Iterator[None]:
-    log = logging.getLogger(logger)
-    before = log.level
-    log.setLevel(logging.CRITICAL)
+def _silent() -> Iterator[None]:
+    import torch.distributed.launcher.api  # noqa: F401  which sets the levels anew
+
+    logs = [logging.getLogger(name) for name in _LOGS]
+    before = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        log.setLevel(before)
+        for log, level in zip(logs, before, strict=True):
+            log.setLevel(level)
+
+
+@contextlib.contextmanager
+def _handlers_restored() -> Iterator[None]:
+    """The agent leaves handlers of its own behind, which would take an interrupt of what comes after for an error."""
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler or signal.SIG_DFL)
 
 
 @dataclass
@@ -106,8 +162,9 @@ class _Told:
     passing: bool
 
 
-def _tell(error: BaseException) -> _Told | None:
-    """What happened to the workers, first failure first; None when all that is known is what `error` says itself."""
+def _tell(error: BaseException, attempt: Path) -> _Told | None:
+    """What happened to the workers in their last attempt, first failure first; None when all that is known is what
+    `error` says itself."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     if not isinstance(error, ChildFailedError):
@@ -118,9 +175,11 @@ def _tell(error: BaseException) -> _Told | None:
             f"rank {rank}: killed by {seen.signal_name()}; a retry goes on at the newest checkpoint",
             True,
         )
-    failures = read_failures(seen.error_file)
-    if not failures:  # outside a process group no worker can pull another one down
-        return _told_by_torch(error)
+    failures = read_failures(attempt)
+    if full_disks() and (not failures or failures[0].lost_another):  # who failed first could not write it down
+        return _Told(f"rank {rank}: {disk_full(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))}", False)
+    if not failures:
+        return None
     first, others = failures[0], failures[1:]
     after = "".join(_after(first, other) for other in others if other.message != first.message)
     if first.lost_another:
@@ -129,7 +188,8 @@ def _tell(error: BaseException) -> _Told | None:
             f"its machine is gone. A retry goes on at the newest checkpoint. {first.type}: {first.message}{after}",
             True,
         )
-    what = f"{first.type}: {first.message}" if first.ours else f"failed first\n{first.traceback.rstrip()}"
+    brief = first.ours and not traceback_wanted()
+    what = f"{first.type}: {first.message}" if brief else f"failed first\n{first.traceback.rstrip()}"
     return _Told(f"rank {first.rank}: {what}{after}", first.type == Preempted.__name__)
 
 
@@ -138,15 +198,6 @@ def _after(first: Failure, other: Failure) -> str:
     what = "lost its connection to a worker" if other.lost_another else f"{other.type}: {other.message}".strip()
     text = f"{other.time - first.time:.1f} s later: {what}"
     return "".join(f"\n[rank {other.rank}] {line}" for line in text.splitlines())
-
-
-def _told_by_torch(error: "ChildFailedError") -> _Told | None:
-    """An error of ours in its own words; None for a bug, whose traceback torch elastic reports."""
-    rank, failure = error.get_first_failure()
-    report: Any = failure.message
-    if not isinstance(report, dict) or "\nk2model." not in report.get("extraInfo", {}).get("py_callstack", ""):
-        return None
-    return _Told(f"rank {rank}: {report['message']}", False)
 
 
 TaskPlugins.register_pythontask_plugin(TorchElastic, TorchElasticTask)

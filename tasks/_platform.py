@@ -34,7 +34,6 @@ RENDEZVOUS = {"timeout": 900, "join_timeout": 900, "read_timeout": 900}
 LOCAL_DEFAULTS = {
     "OMP_NUM_THREADS": "1",  # one thread a worker: two workers fill two cores
     "TOKENIZERS_PARALLELISM": "false",  # workers are forked; a thread pool would not survive it
-    "GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0",
     "GX_ANALYTICS_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

@@ -1,4 +1,5 @@
-"""Real servers for tests, on the loopback interface: an S3 service (SeaweedFS).
+"""Real servers for tests, on the loopback interface: an S3 service (SeaweedFS). Also what listens on this machine, and
+small disks.
 
 A fake S3 accepts what a real one refuses (wrong checksums, bad credentials), so these tests talk to a
 real one. The fixture is every test's by `tests/conftest.py`: a second instance would be another server, while
@@ -76,6 +77,28 @@ def run_s3(folder: Path) -> Iterator[S3Server]:
     finally:
         process.kill()  # its data is not needed any more, and a graceful stop waits for open connections
         process.wait()
+
+
+def listeners(pid: int) -> list[tuple[str, int]]:
+    """Address and port of every socket on which a process or one of its descendants waits for connections."""
+    import psutil
+
+    process = psutil.Process(pid)
+    sockets = [found for one in (process, *process.children(recursive=True)) for found in one.net_connections("inet")]
+    return [(found.laddr.ip, found.laddr.port) for found in sockets if found.status == psutil.CONN_LISTEN]
+
+
+def on_small_disk(folder: Path, size: str, command: list[str]) -> list[str]:
+    """The command, on a machine where `folder` is a disk (tmpfs) of that size: no other process sees it.
+
+    Skips the test where mounting is not permitted.
+    """
+    folder.mkdir(parents=True)
+    mount = f'mount --make-rprivate / && mount -t tmpfs -o size={size} tmpfs "$0" && exec "$@"'
+    wrapped = ["unshare", "--mount", "sh", "-c", mount, str(folder)]
+    if shutil.which("unshare") is None or subprocess.run([*wrapped, "true"], capture_output=True).returncode:
+        pytest.skip("mounting is not permitted here")
+    return [*wrapped, *command]
 
 
 def _wait_for_bucket(server: S3Server, log: Path) -> None:

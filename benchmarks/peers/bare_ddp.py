@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.peers import loop
+from benchmarks.peers.job import join
 from benchmarks.peers.workload import MODEL, WORKERS, Measured, Trial, rows
 
 
@@ -20,7 +21,7 @@ def run(trial: Trial) -> Measured:
     from k2model.training.optimizers import K2Optimizer
     from k2model.training.world import World
 
-    dist.init_process_group("gloo")
+    join()
     phase = trial.phase
     torch.manual_seed(phase.seed)
     model = Objective(K2Model(MODEL, phase.rope_theta, phase.sequence_length), phase.precision, phase.z_loss)

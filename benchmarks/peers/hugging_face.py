@@ -3,6 +3,7 @@ which pads each worker's batch to its longest document."""
 
 from typing import Any
 
+from benchmarks.peers.job import join
 from benchmarks.peers.workload import (
     MODEL,
     OPTIMIZER,
@@ -23,6 +24,7 @@ def run(trial: Trial) -> Measured:
     import torch
     from transformers import LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
+    join()
     clock = Clock()
 
     class Steps(TrainerCallback):

@@ -16,7 +16,6 @@ from benchmarks.peers.workload import WORKERS
 T = TypeVar("T")
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
-    "GLOO_SOCKET_IFNAME": "lo",
     "TOKENIZERS_PARALLELISM": "false",
     "DS_ACCELERATOR": "cpu",
     "HF_HUB_OFFLINE": "1",
@@ -44,8 +43,17 @@ def on_workers(work: Callable[..., T], *arguments: Any) -> list[T]:
         agent.join()
 
 
+def join() -> None:
+    """The process group of a contestant's workers, as those of the lifecycle form theirs."""
+    from k2model.training.rendezvous import form_group
+
+    form_group("gloo", int(os.environ["RANK"]), WORKERS)
+
+
 def _agent(results: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    from k2model.training.rendezvous import one_node_backend
 
     config = LaunchConfig(
         min_nodes=1,
@@ -54,8 +62,7 @@ def _agent(results: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -
         start_method="fork",
         max_restarts=0,
         monitor_interval=0.1,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
+        rdzv_backend=one_node_backend(),
     )
     with tempfile.TemporaryDirectory(prefix="k2-benchmark-") as folder:
         returned = elastic_launch(config, _worker)(folder, work, arguments)

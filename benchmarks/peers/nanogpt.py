@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.peers import loop
+from benchmarks.peers.job import join
 from benchmarks.peers.workload import MODEL, OPTIMIZER, ROPE_THETA, ROWS, SEQUENCE, WORKERS, Measured, Trial, documents
 from k2model.recipe.schema import Precision
 
@@ -88,7 +89,7 @@ def blocks(trial: Trial) -> tuple[Tensor, Tensor]:
 
 
 def run(trial: Trial) -> Measured:
-    dist.init_process_group("gloo")
+    join()
     torch.manual_seed(0)
     model = Llama()
     parallel = nn.parallel.DistributedDataParallel(model)

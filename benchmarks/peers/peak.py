@@ -6,6 +6,8 @@ the same.
 
 import time
 
+from benchmarks.peers.job import join
+
 SIZE = 2048
 
 
@@ -18,7 +20,7 @@ def measure(dtype_name: str, repeats: int = 5) -> float:
     import torch
     import torch.distributed as dist
 
-    dist.init_process_group("gloo")
+    join()
     try:
         dtype = getattr(torch, dtype_name)
         best, size = 0.0, 256

@@ -15,7 +15,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
-from k2model.errors import ArtifactError, StoreWriteError, showable
+from k2model.errors import (
+    ArtifactError,
+    K2Error,
+    StoreWriteError,
+    disk_full,
+    disk_of,
+    full_disks,
+    showable,
+)
 from k2model.settings import holds_secret, masked
 
 _FULL = {
@@ -322,13 +330,22 @@ def writing_scratch(store: str, folder: Path) -> Iterator[None]:
     """The same for what a step's own code writes below `folder`; its other errors pass as they are."""
     try:
         yield
-    except OSError as error:
-        inside = error.filename is not None and str(error.filename).startswith(str(folder))
-        if not inside and not (error.errno in _FULL and error.filename is None):
+    except K2Error:
+        raise
+    except Exception as error:
+        path = error.filename if isinstance(error, OSError) else None
+        if path is not None:
+            remedy = _write_remedy(error) if str(path).startswith(str(folder)) else None
+        else:
+            remedy = _FULL[errno.ENOSPC] if _is_full(error, folder) else None
+        if remedy is None:
             raise
-        if error.errno not in _REMEDIES:
-            raise
-        raise _write_error(store, str(error.filename or folder), error, _REMEDIES[error.errno]) from error
+        raise _write_error(store, str(path or folder), error, remedy) from error
+
+
+def _is_full(error: Exception, folder: Path) -> bool:
+    """Whether it tells, without a path, of a full disk, and that can be the one of `folder`: it may be another."""
+    return disk_full(error) is not None and (not (full := full_disks()) or disk_of(folder) in full)
 
 
 @contextlib.contextmanager

@@ -17,10 +17,20 @@ from k2model.cli.data import data
 from k2model.cli.mixture import mixture
 from k2model.cli.sources import ingest, recheck
 from k2model.cli.synth import synth
-from k2model.cli.terminal import as_json_option, console, overrides_option, pairs, records, show, store_option, table
+from k2model.cli.terminal import (
+    INTERRUPTED,
+    as_json_option,
+    console,
+    overrides_option,
+    pairs,
+    records,
+    show,
+    store_option,
+    table,
+)
 from k2model.cli.tokenizer import tokenizer
-from k2model.errors import K2Error
-from k2model.settings import recipe_name
+from k2model.errors import for_user
+from k2model.settings import recipe_name, traceback_wanted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,13 +40,18 @@ WATCH_SECONDS = 2.0
 
 
 class _Group(click.Group):
-    """Prints our own errors as one message instead of a traceback."""
+    """Prints errors meant for a user as one message instead of a traceback."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
-        except K2Error as error:
-            click.echo(f"{type(error).__name__}: {error}", err=True)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+        except Exception as error:
+            told = for_user(error)
+            if told is None or traceback_wanted():
+                raise
+            click.echo(f"{type(told).__name__}: {told}", err=True)
             sys.exit(1)
 
 

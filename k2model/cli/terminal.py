@@ -1,4 +1,4 @@
-"""What the `k2` commands share: their common options, and how tables reach a terminal."""
+"""What the `k2` commands share: their common options, and how tables reach a terminal; the exit status after Ctrl-C."""
 
 import json
 import sys
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 WIDTH = 160  # where the output is no terminal
+INTERRUPTED = 130  # the usual exit status after SIGINT (Ctrl-C)
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 store_option = click.option("--store", default=store_uri, help="Root of the artifact store.", show_default="$K2_STORE")

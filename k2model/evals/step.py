@@ -17,7 +17,7 @@ from k2model.errors import EvaluationError
 from k2model.evals.scores import Outcome, write_scores
 from k2model.recipe.schema import EvaluationConfig, PhaseConfig
 from k2model.training.failures import prefixed_stderr, reported
-from k2model.training.world import World, group_store
+from k2model.training.world import World
 from k2model.versions import STEP_VERSIONS
 
 _log = logging.getLogger(__name__)
@@ -33,13 +33,15 @@ def joined_workers() -> Iterator[World]:
     import torch
     import torch.distributed as dist
 
+    from k2model.training.rendezvous import form_group
+
     # One thread a worker: they share the cores, and sums in one order give the same numbers everywhere.
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     world = World.from_environment()
     if world.size == 1 or dist.is_initialized():
         yield world
         return
-    dist.init_process_group("gloo", store=group_store("evaluation"), rank=world.rank, world_size=world.size)
+    form_group("gloo", world.rank, world.size)
     try:
         with reported(world.rank), prefixed_stderr(world.rank):
             yield world

@@ -1,8 +1,8 @@
 """Who of a job's workers failed first, and with what: when one dies, the others fail too, for want of it.
 
 A worker writes down its own failure before it leaves the process group, since the others fail as soon as it
-has left, and torch elastic tells of one worker only, which need not be the first. The files lie beside torch's
-own error files, one folder for each restart of a job. Of workers that were killed outright there is none.
+has left, and torch elastic tells of one worker only, which need not be the first. The files lie in a folder that the
+agent names to its workers. Of workers that were killed outright there is none.
 """
 
 import json
@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
 
-from k2model.errors import K2Error
+from k2model.errors import disk_full, for_user
 
-ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # set by torch elastic for each worker: <job>/<attempt>/<local rank>/...
-OWN_FILE = "failure.json"
+FOLDER = "K2_FAILURES"  # set by the agent for its workers
+ATTEMPT = "TORCHELASTIC_RESTART_COUNT"  # set by torch elastic for each worker
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote worker crashing", "NCCL")
 
 
@@ -42,29 +42,48 @@ class Failure:
 
 @contextmanager
 def reported(rank: int) -> Iterator[None]:
-    """Inside, a failure of this worker is written down the moment it happens; it goes on as it is."""
+    """Inside, a failure of this worker is written down the moment it happens; it goes on as it is.
+
+    Of several such blocks around each other the inmost tells.
+    """
     try:
         yield
     except Exception as error:
-        if (path := os.environ.get(ERROR_FILE)) is not None:
-            text = "".join(traceback.format_exception(error))
-            failure = Failure(rank, time.time(), type(error).__name__, str(error), text, isinstance(error, K2Error))
-            target = Path(path).with_name(OWN_FILE)
-            partial = target.with_suffix(".partial")
-            partial.write_text(json.dumps(asdict(failure)))
-            partial.rename(target)
+        if (folder := os.environ.get(FOLDER)) is not None and not _stopped(error):
+            target = Path(folder, os.environ.get(ATTEMPT, "0"), f"{rank}.json")
+            if not target.exists():
+                _write(_failure(rank, error), target)
         raise
 
 
-def read_failures(error_file: str) -> list[Failure]:
-    """Of all workers of this machine that failed in the attempt one of whose error files this is, in order of time.
+def _stopped(error: Exception) -> bool:
+    """Whether it only says that the agent told this worker to end."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
 
-    None where there is no such file: torch elastic then puts a word in its place.
-    """
-    if not Path(error_file).is_file():
-        return []
-    paths = Path(error_file).parent.parent.glob(f"*/{OWN_FILE}")
-    return sorted((Failure(**json.loads(path.read_text())) for path in paths), key=lambda failure: failure.time)
+    return isinstance(error, SignalException)
+
+
+def _failure(rank: int, error: Exception) -> Failure:
+    text = "".join(traceback.format_exception(error))
+    told = for_user(error)
+    return Failure(rank, time.time(), type(told or error).__name__, str(told or error), text, told is not None)
+
+
+def _write(failure: Failure, target: Path) -> None:
+    partial = target.with_suffix(".partial")
+    try:
+        target.parent.mkdir(exist_ok=True)
+        partial.write_text(json.dumps(asdict(failure)))
+        partial.rename(target)
+    except OSError as error:
+        if disk_full(error) is None:  # of which the agent tells by itself
+            print(f"{failure.type}: {failure.message}" if failure.ours else failure.traceback, file=sys.stderr)
+
+
+def read_failures(attempt: Path) -> list[Failure]:
+    """Of all workers that wrote one down in the folder of this attempt, in order of time."""
+    failures = (Failure(**json.loads(path.read_text())) for path in attempt.glob("*.json"))
+    return sorted(failures, key=lambda failure: failure.time)
 
 
 @contextmanager

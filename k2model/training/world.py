@@ -5,19 +5,17 @@ talk over gloo. Which machine a worker runs on and how it is started is left to 
 """
 
 import contextlib
-import itertools
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from k2model.training.failures import prefixed_stderr, reported
 
 T = TypeVar("T")
-LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-_groups = itertools.count()  # workers form their groups in one order, so they count alike
+LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,8 @@ class World:
         import torch.distributed as dist
         from deepspeed import comm
 
+        from k2model.training.rendezvous import form_group
+
         joining = not dist.is_initialized()
         if torch.cuda.is_available():
             torch.cuda.set_device(self.local_rank)
@@ -59,10 +59,7 @@ class World:
             # Two threads each on shared cores are slower than one, and forked threads can deadlock.
             torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         if joining:
-            # A process alone needs no rendezvous: no port, no environment.
-            store = dist.HashStore() if self.size == 1 else group_store("training")
-            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-            dist.init_process_group(backend, rank=self.rank, world_size=self.size, store=store)
+            form_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", self.rank, self.size)
             comm.init_distributed(dist_backend="gloo", auto_mpi_discovery=False, verbose=False)
         assert dist.get_world_size() == self.size, "the process group and the launcher's environment differ"
         try:
@@ -115,23 +112,6 @@ class World:
                 raise entry[1]
             results.append(entry[0])
         return results
-
-
-def group_store(purpose: str) -> Any:
-    """The launcher's store below a prefix that no earlier group has used. Every worker calls it equally often.
-
-    One agent keeps one store over all restarts of its workers, and gloo's keys are the same each time:
-    restarted workers would read each other's addresses of the attempt before and wait for ever. Over
-    several nodes restarts are not counted alike, so their agents must run with
-    TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1, which gives each attempt a store of its own.
-    """
-    import torch.distributed as dist
-    from torch.distributed.rendezvous import rendezvous
-
-    store = next(iter(rendezvous("env://")))[0]
-    alone = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if alone else "any"
-    return dist.PrefixStore(f"{purpose}-{attempt}-{next(_groups)}", store)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,9 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from k2model.artifacts import ArtifactError, Identity, Store, StoreWriteError
 from tests.artifacts.samples import files_below, write_corpus
@@ -36,6 +38,12 @@ def write_too_much(folder: Path) -> dict[str, float]:
     return {}
 
 
+def write_weights(folder: Path) -> dict[str, float]:
+    """By a library that has an error of its own for it."""
+    save_file({"weights": np.zeros(200_000)}, folder / "model.safetensors")
+    return {}
+
+
 def fill_the_disk(folder: Path) -> dict[str, float]:
     write_corpus(folder)
     with (folder / "big.bin").open("wb", buffering=0) as file:
@@ -47,7 +55,7 @@ def fill_the_disk(folder: Path) -> dict[str, float]:
     return {}
 
 
-@pytest.mark.parametrize("produce", [write_too_much, fill_the_disk])
+@pytest.mark.parametrize("produce", [write_too_much, write_weights, fill_the_disk])
 def test_a_full_disk(disk: Path, identity: Identity, produce: Callable[[Path], dict[str, float]]) -> None:
     store = Store.open(disk / "store")
     kept = store.build(Identity("tokens", "1", {}), write_corpus)

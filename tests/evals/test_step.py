@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -187,14 +186,11 @@ def test_two_workers_give_what_one_gives(
     store = Store.open(tmp_path)
     refs = {name: asdict(ref) for name, ref in inputs(store, world, put).items()}
     task = json.dumps({"refs": refs, "store": store.uri, "length": LENGTH, "lengths": LENGTHS})
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     workers = []
     for rank in range(2):
         env = os.environ | {
             "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2",
-            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": os.getcwd(),
+            "MASTER_ADDR": f"file://{tmp_path}/workers", "PYTHONPATH": os.getcwd(),
         }  # fmt: skip
         workers.append(
             subprocess.Popen(

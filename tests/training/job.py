@@ -153,6 +153,8 @@ class Job:
 def _agent(folder: str, specs: list[Spec], restarts: int, workers: int) -> None:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    from k2model.training.rendezvous import one_node_backend
+
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -160,8 +162,7 @@ def _agent(folder: str, specs: list[Spec], restarts: int, workers: int) -> None:
         start_method="fork",
         max_restarts=restarts,
         monitor_interval=0.05,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
+        rdzv_backend=one_node_backend(),
     )
     try:
         returned = elastic_launch(config, _worker)(folder, specs)

@@ -1,40 +1,52 @@
 """The order of failures in a job, and the prefix of other ranks' lines."""
 
+import errno
 import sys
 from pathlib import Path
 
 import pytest
 
 from k2model.errors import K2Error
-from k2model.training.failures import ERROR_FILE, prefixed_stderr, read_failures, reported
+from k2model.training.failures import ATTEMPT, FOLDER, prefixed_stderr, read_failures, reported
 
 
-def fail(monkeypatch: pytest.MonkeyPatch, attempt: Path, rank: int, error: Exception) -> str:
-    """A worker's failure as it is written down; the path torch elastic gave it for its own."""
-    path = attempt / str(rank) / "error.json"
-    path.parent.mkdir(parents=True)
-    monkeypatch.setenv(ERROR_FILE, str(path))
+def fail(monkeypatch: pytest.MonkeyPatch, attempt: Path, rank: int, error: Exception) -> None:
+    """A worker's failure as it is written down, for an attempt's folder, whose name is its number."""
+    monkeypatch.setenv(FOLDER, str(attempt.parent))
+    monkeypatch.setenv(ATTEMPT, attempt.name)
     with pytest.raises(type(error)), reported(rank):
         raise error
-    return str(path)
 
 
 def test_failures_of_one_attempt_come_in_order_of_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fail(monkeypatch, tmp_path / "attempt_0", 0, K2Error("of the attempt before"))
-    fail(monkeypatch, tmp_path / "attempt_1", 2, ZeroDivisionError("the cause"))
-    fail(monkeypatch, tmp_path / "attempt_1", 1, K2Error("ours"))
-    last = fail(monkeypatch, tmp_path / "attempt_1", 0, RuntimeError("gloo: Connection closed by peer [127.0.0.1]"))
-    assert read_failures("<N/A>") == read_failures(last) == [], "torch elastic has not seen one yet"
-    Path(last).write_text("{}")
-    found = read_failures(last)
+    fail(monkeypatch, tmp_path / "0", 0, K2Error("of the attempt before"))
+    assert read_failures(tmp_path / "1") == []
+    fail(monkeypatch, tmp_path / "1", 2, ZeroDivisionError("the cause"))
+    fail(monkeypatch, tmp_path / "1", 1, K2Error("ours"))
+    fail(monkeypatch, tmp_path / "1", 0, RuntimeError("gloo: Connection closed by peer [127.0.0.1]"))
+    found = read_failures(tmp_path / "1")
     assert [(f.rank, f.type, f.ours, f.lost_another) for f in found] == [
         (2, "ZeroDivisionError", False, False), (1, "K2Error", True, False), (0, "RuntimeError", False, True),
     ]  # fmt: skip
     assert "raise error" in found[0].traceback and found[0].traceback.endswith("ZeroDivisionError: the cause\n")
 
 
+def test_of_blocks_around_each_other_the_inmost_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KeyError), reported(0):
+        fail(monkeypatch, tmp_path / "0", 0, K2Error("the cause"))
+        raise KeyError("what it led to")
+    (found,) = read_failures(tmp_path / "0")
+    assert found.message == "the cause"
+
+
+def test_a_full_disk_is_told_of_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail(monkeypatch, tmp_path / "0", 0, OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "x.bin")))
+    (found,) = read_failures(tmp_path / "0")
+    assert found.ours and found.type == "DiskFull" and "x.bin" in found.message and "free some space" in found.message
+
+
 def test_without_a_launcher_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(ERROR_FILE, raising=False)
+    monkeypatch.delenv(FOLDER, raising=False)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(K2Error), reported(0):
         raise K2Error("alone")

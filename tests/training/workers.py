@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import os
-import socket
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -20,11 +19,8 @@ def run_workers(count: int, folder: Path, work: Callable[..., Any], *arguments: 
     context.set_forkserver_preload(
         ["k2model.training.attempt", "torch.distributed.launcher.api", "tests.training.job", __name__]
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     workers = [
-        context.Process(target=_worker, args=(rank, count, port, str(folder), work, arguments)) for rank in range(count)
+        context.Process(target=_worker, args=(rank, count, str(folder), work, arguments)) for rank in range(count)
     ]
     for worker in workers:
         worker.start()
@@ -41,9 +37,9 @@ def run_workers(count: int, folder: Path, work: Callable[..., Any], *arguments: 
     return [json.loads((folder / f"result-{rank}.json").read_text()) for rank in range(count)]
 
 
-def _worker(rank: int, count: int, port: int, folder: str, work: Callable[..., Any], arguments: tuple) -> None:
-    launched = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in launched.items()} | {"MASTER_ADDR": "127.0.0.1"})
+def _worker(rank: int, count: int, folder: str, work: Callable[..., Any], arguments: tuple) -> None:
+    launched = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": f"file://{folder}/workers"}
+    os.environ.update({name: str(value) for name, value in launched.items()})
     from k2model.training.world import World
 
     world = World.from_environment()
