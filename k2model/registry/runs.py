@@ -24,6 +24,7 @@ MAX_DIGEST = 36  # characters of a data set's digest that MLflow keeps
 
 
 def log_description(client: "MlflowClient", run_id: str, record: PhaseRecord) -> None:
+    """Parameters and tags of the run; the same ones may be sent again."""
     from mlflow.entities import Param, RunTag
 
     params = [Param(name, value) for name, value in parameters(record.model, record.phase).items()]
@@ -60,7 +61,8 @@ def training_metrics(training: TrainingHistory, tokens_before: int) -> Iterator[
 
 
 def score_metrics(scores: Sequence[ScoreRow], model_id: str, moment: int, step: int) -> "Iterator[Metric]":
-    """The final scores, of the run and of its logged model."""
+    """`score/<name>` of the run and of its logged model, in the scores' own units, at the phase's last `step`; `moment`
+    in milliseconds since the epoch."""
     from mlflow.entities import Metric
 
     for row in scores:
@@ -68,6 +70,7 @@ def score_metrics(scores: Sequence[ScoreRow], model_id: str, moment: int, step: 
 
 
 def log_metrics(client: "MlflowClient", run_id: str, metrics: Iterator["Metric"]) -> None:
+    """Send them in batches, each of which is there when it returns."""
     while batch := list(itertools.islice(metrics, BATCH)):
         client.log_batch(run_id, metrics=batch, synchronous=True)
 

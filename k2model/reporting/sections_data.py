@@ -1,6 +1,5 @@
-"""The report's sections on data: what each phase trained on, what was read from files, what validation removed.
-
-The report's section on curation: what each step and rule removed, and overlap with the evaluation items.
+"""The report's sections on data: what each phase trained on, what was read from files, what curation and validation
+removed, and overlap with the evaluation items.
 """
 
 from collections.abc import Mapping, Sequence
@@ -125,19 +124,19 @@ class IngestedLine:
     reasons: str
 
 
-def ingested_lines(accounts: Mapping[str, Mapping[str, Any]]) -> list[IngestedLine]:
-    """`accounts` is an `ingest.json`."""
+def ingested_lines(content: Mapping[str, Mapping[str, Any]]) -> list[IngestedLine]:
+    """`content` is an `ingest.json`."""
     return [
         IngestedLine(
             source=source,
-            files=account["files"],
-            damaged=account["damaged_files"],
-            rows=account["rows"],
-            quarantined=sum(account["quarantined"].values()),
-            lost=account["lost_bytes"] / max(1, account["input_bytes"]),
-            reasons=", ".join(f"{reason} ({count:,})" for reason, count in account["quarantined"].items()),
+            files=counts["files"],
+            damaged=counts["damaged_files"],
+            rows=counts["rows"],
+            quarantined=sum(counts["quarantined"].values()),
+            lost=counts["lost_bytes"] / max(1, counts["input_bytes"]),
+            reasons=", ".join(f"{reason} ({count:,})" for reason, count in counts["quarantined"].items()),
         )
-        for source, account in accounts.items()
+        for source, counts in content.items()
     ]
 
 
@@ -226,7 +225,7 @@ class FamilyLine:
 
 
 @dataclass(frozen=True)
-class _Side:
+class _Excerpt:
     before: str
     match: str
     after: str
@@ -239,8 +238,8 @@ class MatchLine:
     source: str
     family: str
     coverage: float
-    document: _Side
-    item: _Side
+    document: _Excerpt
+    item: _Excerpt
 
 
 @dataclass(frozen=True)
@@ -262,10 +261,10 @@ def curation(content: Mapping[str, Any]) -> Curation:
     """`content` is a `curation.json`; sources are summed over, rejects stay by source."""
     left: dict[str, int] = {}
     rejects = []
-    for source, account in content["train"].items():
-        for step, totals in account["steps"].items():
+    for source, counts in content["train"].items():
+        for step, totals in counts["steps"].items():
             left[step] = left.get(step, 0) + int(totals["documents"])
-        for rule, rejected in account["rejects"].items():
+        for rule, rejected in counts["rejects"].items():
             sample = next(iter(rejected["samples"]), "")
             rejects.append(RejectLine(source, rule.replace("_", " "), int(rejected["documents"]), sample))
     rejects.sort(key=lambda line: (-line.documents, line.source, line.rule))
@@ -280,5 +279,7 @@ def curation(content: Mapping[str, Any]) -> Curation:
 
 
 def _match(match: Mapping[str, Any]) -> MatchLine:
-    sides = [_Side(*(match[side][part] for part in ("before", "match", "after"))) for side in ("document", "item")]
-    return MatchLine(match["source"], match["family"], float(match["coverage"]), *sides)
+    excerpts = [
+        _Excerpt(*(match[text][part] for part in ("before", "match", "after"))) for text in ("document", "item")
+    ]
+    return MatchLine(match["source"], match["family"], float(match["coverage"]), *excerpts)

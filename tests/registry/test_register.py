@@ -218,6 +218,9 @@ def test_a_changed_gate_is_judged_anew_on_the_same_run(store: Store, tracking_ur
     assert [d["passed_so_far"] for d in read_decisions(store.uri)] == [False, True]
     assert client.get_run(loose.run_id).data.tags["k2.gate.facts"].startswith("passed")
     assert len(client.get_metric_history(loose.run_id, "train/loss")) == STEPS
+    client.set_tag(loose.run_id, "k2.registration", '{"gates": [{"phase": "pretrain"}]}')  # of another version
+    assert phase.register(tracking_uri, store, "regated", (GateConfig("pretrain", "facts", 0.5),)) == loose
+    assert Registration.from_json(client.get_run(loose.run_id).data.tags["k2.registration"]) == loose
 
 
 def test_an_alias_that_is_not_earned_any_more_is_told(store: Store, tracking_uri: str, client, caplog) -> None:
@@ -237,6 +240,9 @@ def test_a_gate_on_an_unknown_score_says_which_was_meant(store: Store, tracking_
     phase = make_phase(store, "pretrain", {"facts/heldout_wording": 0.95})
     with pytest.raises(RegistryError, match="did you mean 'facts/heldout_wording'"):
         phase.register(tracking_uri, store, "unknown", (GateConfig("pretrain", "fact/heldout_wording", 0.7),))
+    with pytest.raises(RegistryError, match="the chance level of 'facts/heldout_wording', which its row"):
+        gate = GateConfig("pretrain", "facts/heldout_wording", 0.7, minus="chance")
+        phase.register(tracking_uri, store, "unknown", (gate,))
 
 
 def test_a_damaged_log_is_named_before_anything_is_written(store: Store, tracking_uri: str, client) -> None:

@@ -55,6 +55,7 @@ def test_unknown_fields_are_ignored_missing_ones_named() -> None:
         (GateConfig("a", "arithmetic/think", 0.30, minus="arithmetic/direct"), 0.25, False),
         (GateConfig("b", "arithmetic/think", 0.0), None, False),
         (GateConfig("a", "arithmetic/think", 0.0, minus="arithmetic/low"), None, False),
+        (GateConfig("a", "arithmetic/think", 0.0, minus="chance"), None, False),
     ],
 )
 def test_gates(gate: GateConfig, value: float | None, passed: bool) -> None:
