@@ -12,8 +12,7 @@ from k2model.documents.markup import chat, last_turn
 from k2model.synthesis.config import SynthesisConfig, unknown
 from k2model.synthesis.conversation import Case, Completion, Reply, Request, Sample, Talk, Turn
 from k2model.synthesis.job import Fault, Job, Subject, said, text_fault
-from k2model.synthesis.tools.filters import dropped_for
-from k2model.synthesis.tools.mcp import Dialogue, unrolled
+from k2model.synthesis.tools.filters import Dialogue, dropped_for, unrolled
 from k2model.synthesis.tools.tasks import TASKS, UNABLE, ToolTask, draw
 from k2model.synthesis.tools.toolbox import ERROR, TOOLS, execute
 
