@@ -27,11 +27,11 @@ from typing import NamedTuple
 from k2model.artifacts.steps import map_in_processes
 from k2model.documents.schema import Document, parts_of
 from k2model.errors import SynthesisError
+from k2model.synthesis.behaviours import pinned
 from k2model.synthesis.config import Form, Kind, SynthesisConfig
 from k2model.synthesis.conversation import Case, Sample, Teacher, Unanswered
 from k2model.synthesis.job import Job
 from k2model.synthesis.output import REPORT, SIDES, Account, PartFiles, write_report
-from k2model.synthesis.queries import pinned
 from k2model.synthesis.teachers.procedural import ProceduralTeacher
 
 _MODULES = {
