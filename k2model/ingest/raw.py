@@ -27,8 +27,7 @@ from k2model.ingest import (
     split_inputs,
     total_counts,
 )
-from k2model.ingest.builtin import texts
-from k2model.ingest.builtin.sources import DEFAULT_CONTEXT, REASONING, Material, build
+from k2model.ingest.builtin import DEFAULT_CONTEXT, REASONING, Material, build
 from k2model.recipe.fields import without_places
 from k2model.recipe.schema import CorpusConfig
 from k2model.recipe.validate import names_problem
@@ -125,8 +124,8 @@ def write_corpus(folder: Path, config: CorpusConfig) -> dict[str, float]:
     stats = {"documents": 0, "heldout_documents": 0, "bytes": 0, "items": 0}
     for source in (source for source in config.sources if not source.location):
         trained, heldout = build(source, material)
-        for side, documents in (("train", trained), ("heldout", heldout)):
-            write_documents(part_path(folder, side, source.name), _unique_ids(documents))
+        for split, documents in (("train", trained), ("heldout", heldout)):
+            write_documents(part_path(folder, split, source.name), _unique_ids(documents))
         stats["documents"] += len(trained)
         stats["heldout_documents"] += len(heldout)
         stats["bytes"] += sum(len(document["text"].encode()) for document in trained)
@@ -143,7 +142,7 @@ def all_items(material: Material) -> Iterator[tuple[str, list[Item]]]:
         yield family, items_of(family, heldout, count)
     yield from facts.items(material.facts).items()
     yield "tools", tools.items(material.rng("items tools"), material.facts, count)
-    yield "code", next_line.items(material.rng("items code"), texts.heldout_modules(), count)
+    yield "code", next_line.items(material.rng("items code"), standard_library.heldout_modules(), count)
     yield "retrieval", _retrieval_items(material, min(count, retrieval.ITEM_DOCUMENTS))
 
 

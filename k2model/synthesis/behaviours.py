@@ -21,7 +21,7 @@ from k2model.documents.schema import content_id, is_heldout
 from k2model.errors import SynthesisError
 from k2model.synthesis.config import SynthesisConfig, TeacherKind
 from k2model.synthesis.conversation import Case, Reply, Request, Talk, Turn
-from k2model.synthesis.job import Answered, Fault, Job, Subject, text_fault
+from k2model.synthesis.job import Answered, DocumentMetadata, Fault, Job, text_fault
 from k2model.synthesis.problems import Problem
 from k2model.synthesis.templates import Template, chosen, exact_sections
 from k2model.synthesis.thinking import check_job as check_problems
@@ -68,7 +68,7 @@ def _talk(job: Job, index: int, problem: Problem, template: Template) -> Talk:
         fault = structure_fault(template, reply.content) or _content_fault(job, problem, template, reply)
     found = sections(template, reply.content)
     shown = _shown(template, found) if fault is None else Answered(reply.trace, reply.content)
-    return [job.sample(Subject.of(problem), segments_of(job.config.form, problem, shown, "high"), fault)]
+    return [job.sample(DocumentMetadata.of(problem), segments_of(job.config.form, problem, shown, "high"), fault)]
 
 
 def structure_fault(template: Template, content: str) -> Fault | None:
@@ -135,7 +135,7 @@ class Queries:
             question=row["query"],
             answer=row.get("answer") or "",
             check=partial(same_answer, row.get("answer") or ""),
-            side="heldout" if is_heldout(key) else "train",
+            split="heldout" if is_heldout(key) else "train",
             licence=row.get("licence") or "LicenseRef-unknown",
             origin=row.get("origin") or f"queries {self.sha256[:12]}",
         )

@@ -45,8 +45,8 @@ def case(job: Job, index: int) -> Case:
 
 def _of_one_split(exchanges: list[Exchange]) -> list[Exchange]:
     """The exchanges up to the first of another split than the first: a later turn shows all earlier."""
-    split = exchanges[0].subject.heldout, exchanges[0].refused is None
-    same = itertools.takewhile(lambda e: (e.subject.heldout, e.refused is None) == split, exchanges)
+    split = exchanges[0].metadata.heldout, exchanges[0].refused is None
+    same = itertools.takewhile(lambda e: (e.metadata.heldout, e.refused is None) == split, exchanges)
     return list(same)
 
 
@@ -104,5 +104,5 @@ def _order_fault(trace: str, effort: str, high: int | None) -> Fault | None:
 
 def _sample(job: Job, shown: list[Exchange], history: list[dict[str, str]], effort: str, fault: Fault | None) -> Sample:
     """The sample of the last exchange; its key has a line for each exchange that it shows."""
-    key = "\n".join(exchange.subject.key for exchange in shown)
-    return job.sample(replace(shown[-1].subject, key=key), last_turn(history, effort), fault)
+    key = "\n".join(exchange.metadata.key for exchange in shown)
+    return job.sample(replace(shown[-1].metadata, key=key), last_turn(history, effort), fault)

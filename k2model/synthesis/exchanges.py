@@ -9,14 +9,14 @@ the manner, to decline in a sentence, say why, offer what does help, and not to 
 import re
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from importlib.resources import files
 from typing import Any, NamedTuple
 
 from k2model.documents.schema import is_heldout
 from k2model.synthesis.conversation import Reply
-from k2model.synthesis.job import Answered, Fault, Job, Subject, final_answer, wrong_step
+from k2model.synthesis.job import Answered, DocumentMetadata, Fault, Job, final_answer, wrong_step
 from k2model.synthesis.problems import Problem, solved_families
 from k2model.synthesis.thinking import INSTRUCTIONS, exact_reply, problem_fault
 
@@ -33,7 +33,7 @@ EFFORT_INSTRUCTIONS = {
 class Exchange:
     """`read` takes a reply apart into thinking and answer (None when it cannot); `fault` judges the answer."""
 
-    subject: Subject
+    metadata: DocumentMetadata
     question: str
     exact: Callable[[str], Reply | None]  # by effort
     read: Callable[[Reply], Answered | None]
@@ -53,9 +53,8 @@ def problem_exchange(job: Job, index: int, turn: int) -> Exchange:
     families = tuple(solved_families())
     shifted = families[turn:] + families[:turn]
     problem = job.problem(turn * job.config.count + index, shifted, total=MOST_TURNS * job.config.count)
-    subject = Subject.of(problem)
     return Exchange(
-        subject=Subject("problems", "chat", subject.licence, subject.origin, subject.key, subject.heldout),
+        metadata=replace(DocumentMetadata.of(problem), family="problems", domain="chat"),
         question=problem.question,
         exact=partial(exact_reply, problem),
         read=final_answer,
@@ -96,7 +95,7 @@ def identity_exchange(job: Job, index: int, turn: int) -> Exchange:
     fill = partial(str.format, persona=config.persona, maker=config.maker)
     key = f"identity {said}"
     return Exchange(
-        subject=Subject("identity", "chat", LICENCE, "k2model identity set", key, is_heldout(key)),
+        metadata=DocumentMetadata("identity", "chat", LICENCE, "k2model identity set", key, is_heldout(key)),
         question=said,
         exact=partial(_identity_reply, _upper_first(fill(answer)), thought, config.persona),
         read=read_plain,
@@ -181,7 +180,7 @@ def safety_exchange(job: Job, index: int, turn: int) -> Exchange:
 def _request(question: str, answer: str, thought: str, declines: bool) -> Exchange:
     key = f"safety {question}"
     return Exchange(
-        subject=Subject("safety", "chat", LICENCE, "k2model safety set", key, is_heldout(key)),
+        metadata=DocumentMetadata("safety", "chat", LICENCE, "k2model safety set", key, is_heldout(key)),
         question=question,
         exact=partial(_safety_reply, answer, thought, declines),
         read=read_plain,

@@ -21,7 +21,7 @@ from k2model.synthesis.exchanges import (
     refusal_fault,
     safety_exchange,
 )
-from k2model.synthesis.job import Answered, Job, Subject
+from k2model.synthesis.job import Answered, DocumentMetadata, Job
 from k2model.synthesis.run import generate
 from k2model.synthesis.teachers.procedural import ProceduralTeacher
 
@@ -73,8 +73,8 @@ def test_the_system_prompt_opens_its_share_of_conversations(families, share):
 
 
 def plain_exchange(question, heldout=False):
-    subject = Subject("s", "chat", "L", "o", f"key {question}", heldout)
-    return Exchange(subject, question, lambda effort: None, read_plain, lambda answered: None)
+    metadata = DocumentMetadata("s", "chat", "L", "o", f"key {question}", heldout)
+    return Exchange(metadata, question, lambda effort: None, read_plain, lambda answered: None)
 
 
 def played(exchanges, efforts, replies, system=""):
