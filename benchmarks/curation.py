@@ -46,7 +46,7 @@ def _write_raw(raw: Path, megabytes: int) -> dict[str, int]:
     from benchmarks.peers.raw_text import Language, write_file
     from k2model.documents.markup import plain
     from k2model.documents.schema import make_document, part_path, write_documents, write_items
-    from k2model.ingest.builtin.texts import prose_documents
+    from k2model.documents.standard_library import prose_documents
 
     language = Language.of([document["text"] for document in prose_documents()[0]])
     total: dict[str, int] = {}

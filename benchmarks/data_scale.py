@@ -81,7 +81,7 @@ def generate(folder: Path, size: int) -> dict[str, int]:
 def _generate(folder: Path, file: tuple[int, int]) -> dict[str, int]:
     from benchmarks.peers.raw_text import Language, write_file
     from k2model.documents.spans import segments_of
-    from k2model.ingest.builtin.texts import prose_documents
+    from k2model.documents.standard_library import prose_documents
 
     number, size = file
     language = Language.of([segments_of(document)[1]["text"] for document in prose_documents()[0]])

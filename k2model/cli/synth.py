@@ -48,7 +48,7 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     synthesise(config, teacher, folder, workers)
     report = json.loads((folder / REPORT).read_text())
-    click.echo(json.dumps(report) if as_json else _told(report, teacher.account(), folder))
+    click.echo(json.dumps(report) if as_json else _told(report, teacher.run_statistics(), folder))
 
 
 @synth.command("templates")

@@ -1,13 +1,10 @@
-"""Which modules of the running Python's standard library are read, and from where.
+"""Prose and code of the running Python's standard library, as documents.
 
-Left out: tests, bundled wheels, platform build data, and files that are tables rather than text
-(codec maps, generated data). One module is one origin: all its text, code and docstrings alike,
-falls on one side of the held-out split.
-
-What a module's syntax tree says about its text: the docstrings, and the lines where definitions start.
-
-Prose and code both need it, so a module is parsed once and its tree, which is far larger than the
-text, is let go.
+Prose is docstrings and the topics of Python's interactive help: short ones of a module are put together, long texts are
+cut between paragraphs, so that a document is a page rather than a line or a book. Code is the modules themselves, cut
+between definitions. Left out are tests, bundled wheels, platform build data, and files that are tables rather than
+text (codec maps, generated data). One module is one origin: all its text, code and docstrings alike, falls into one
+split.
 """
 
 import ast
@@ -17,11 +14,19 @@ import sysconfig
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from k2model.documents.markup import plain
+from k2model.documents.schema import Document, is_heldout, make_document
+
 LICENCE = "PSF-2.0"
 MAX_MODULE_BYTES = 250_000
+PROSE_PAGE = 1_500  # characters a document of prose aims at
+CODE_PAGE = 2_000  # characters a document of code has at most, unless one line is longer
+MIN_DOCSTRING = 60  # characters
+MAX_PAGES = 10  # of code of one module, so that no single module dominates
 _SKIPPED_FOLDERS = {
     "__pycache__", "ensurepip", "lib-dynload", "idle_test", "pydoc_data", "site-packages", "dist-packages",
     "test", "tests", "encodings", "turtledemo", "lib2to3", "idlelib",
@@ -51,6 +56,88 @@ def digest() -> str:
     for name, text in (*modules(), *sorted(topics.items())):
         state.update(f"{name}\0{text}\0".encode("utf-8", "surrogatepass"))
     return state.hexdigest()
+
+
+def prose_documents() -> tuple[list[Document], list[Document]]:
+    """(trained, held out), split by module or topic. Raises `SyntaxError` when a module is not Python."""
+    from pydoc_data.topics import topics
+
+    texts = [(module.name, _long_docstrings(module)) for module in modules()]
+    texts += [(f"pydoc_data.topics.{name}", [topics[name].strip()]) for name in sorted(topics)]
+    pages = [(origin, page) for origin, pieces in texts for page in _prose_pages(pieces)]
+    made = [make_document("prose", "prose", LICENCE, origin, plain(page)) for origin, page in pages]
+    return _by_origin(made)
+
+
+def _long_docstrings(module: Module) -> list[str]:
+    """The docstrings of a module worth reading: very short ones are left out."""
+    return [text for text in outline(module).docstrings if len(text) >= MIN_DOCSTRING]
+
+
+def _prose_pages(pieces: list[str], size: int = PROSE_PAGE) -> list[str]:
+    """Pieces joined by blank lines into pages of about `size` characters; long pieces cut at paragraphs."""
+    paragraphs = [paragraph for piece in pieces for paragraph in _paragraphs(piece, size)]
+    pages: list[str] = []
+    for paragraph in paragraphs:
+        if pages and len(pages[-1]) + 2 + len(paragraph) <= size:
+            pages[-1] += "\n\n" + paragraph
+        else:
+            pages.append(paragraph)
+    return pages
+
+
+def _paragraphs(piece: str, size: int) -> list[str]:
+    if len(piece) <= size:
+        return [piece]
+    return [paragraph.strip("\n") for paragraph in piece.split("\n\n") if paragraph.strip()]
+
+
+def code_documents() -> tuple[list[Document], list[Document]]:
+    """(trained, held out), split by module."""
+    pages = [(module.name, page) for module in modules() for page in _code_pages(module)[:MAX_PAGES]]
+    made = [make_document("code", "code", LICENCE, origin, plain(page)) for origin, page in pages]
+    return _by_origin(made)
+
+
+def _by_origin(made: list[Document]) -> tuple[list[Document], list[Document]]:
+    """(trained, held out), decided by the origin."""
+    trained = [document for document in made if not is_heldout(document["origin"])]
+    return trained, [document for document in made if is_heldout(document["origin"])]
+
+
+def heldout_modules() -> list[Module]:
+    return [module for module in modules() if is_heldout(module.name)]
+
+
+def _code_pages(module: Module, size: int = CODE_PAGE) -> list[str]:
+    """The module's text in pieces of at most `size` characters, cut where a definition starts.
+
+    Only a definition that is longer by itself is cut inside: first between the members of a class,
+    then between lines.
+    """
+    lines = module.text.splitlines(keepends=True)
+    known = outline(module)
+    pieces = _cut(lines, range(len(lines)), [known.statements, known.members], size)
+    pages: list[str] = []
+    for piece in pieces:
+        if pages and len(pages[-1]) + len(piece) <= size:
+            pages[-1] += piece
+        else:
+            pages.append(piece)
+    return [page.strip("\n") for page in pages if page.strip()]
+
+
+def _cut(lines: list[str], span: range, levels: list[list[int]], size: int) -> list[str]:
+    """The lines of `span` cut at the starts of the first level, what stays too long at the next ones."""
+    if not levels:
+        return [lines[i] for i in span]
+    inner = [start for start in levels[0] if span.start < start < span.stop]
+    borders = [span.start, *inner, span.stop]
+    pieces = []
+    for start, stop in pairwise(borders):
+        piece = "".join(lines[start:stop])
+        pieces += [piece] if len(piece) <= size else _cut(lines, range(start, stop), levels[1:], size)
+    return pieces
 
 
 def _is_read(path: Path) -> bool:

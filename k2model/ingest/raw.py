@@ -18,8 +18,7 @@ from k2model.documents.families import facts, next_line, retrieval, tools
 from k2model.documents.families.task import items_of
 from k2model.documents.schema import Document, Item, content_id, part_path, source_file, write_documents, write_items
 from k2model.errors import CorpusError
-from k2model.ingest.builtin import texts
-from k2model.ingest.builtin.sources import DEFAULT_CONTEXT, REASONING, Material, build
+from k2model.ingest.builtin import DEFAULT_CONTEXT, REASONING, Material, build
 from k2model.ingest.counts import check_quarantine, total_counts
 from k2model.ingest.inputs import InputFile, InputPart, list_inputs
 from k2model.ingest.part import ingest_part
@@ -120,8 +119,8 @@ def write_corpus(folder: Path, config: CorpusConfig) -> dict[str, float]:
     stats = {"documents": 0, "heldout_documents": 0, "bytes": 0, "items": 0}
     for source in (source for source in config.sources if not source.location):
         trained, heldout = build(source, material)
-        for side, documents in (("train", trained), ("heldout", heldout)):
-            write_documents(part_path(folder, side, source.name), _unique_ids(documents))
+        for split, documents in (("train", trained), ("heldout", heldout)):
+            write_documents(part_path(folder, split, source.name), _unique_ids(documents))
         stats["documents"] += len(trained)
         stats["heldout_documents"] += len(heldout)
         stats["bytes"] += sum(len(document["text"].encode()) for document in trained)
@@ -138,7 +137,7 @@ def all_items(material: Material) -> Iterator[tuple[str, list[Item]]]:
         yield family, items_of(family, heldout, count)
     yield from facts.items(material.facts).items()
     yield "tools", tools.items(material.rng("items tools"), material.facts, count)
-    yield "code", next_line.items(material.rng("items code"), texts.heldout_modules(), count)
+    yield "code", next_line.items(material.rng("items code"), standard_library.heldout_modules(), count)
     yield "retrieval", _retrieval_items(material, min(count, retrieval.ITEM_DOCUMENTS))
 
 

@@ -11,16 +11,15 @@ from dataclasses import replace
 from random import Random
 
 from k2model.documents.markup import last_turn
-from k2model.synthesis.chats import identity, problems, safety
-from k2model.synthesis.chats.problems import Exchange
 from k2model.synthesis.config import SynthesisConfig, unknown
 from k2model.synthesis.conversation import Case, Completion, Reply, Request, Sample, Talk, Turn
+from k2model.synthesis.exchanges import Exchange, identity_exchange, problem_exchange, safety_exchange
 from k2model.synthesis.job import Answered, Fault, Job, text_fault
 
 SETS: dict[str, Callable[[Job, int, int], Exchange]] = {
-    "problems": problems.exchange,
-    "identity": identity.exchange,
-    "safety": safety.exchange,
+    "problems": problem_exchange,
+    "identity": identity_exchange,
+    "safety": safety_exchange,
 }
 AskTalk = Generator[Request, Completion, tuple[Answered, Fault | None]]
 TURNS = (1, 2, 3)
@@ -39,15 +38,15 @@ def case(job: Job, index: int) -> Case:
     names = job.config.families or tuple(SETS)
     name = names[index % len(names)]
     turns = rng.choices(TURNS, weights=TURN_WEIGHTS[name])[0]
-    exchanges = _one_sided([SETS[name](job, index, turn) for turn in range(turns)])
+    exchanges = _of_one_split([SETS[name](job, index, turn) for turn in range(turns)])
     system = _system_prompt(job.config, name, rng)
     return Case(name, _talk(job, exchanges, system, job.efforts(rng)))
 
 
-def _one_sided(exchanges: list[Exchange]) -> list[Exchange]:
-    """The exchanges up to the first that is on another side of the held-out split: a later turn shows all earlier."""
-    side = exchanges[0].subject.heldout, exchanges[0].refused is None
-    same = itertools.takewhile(lambda e: (e.subject.heldout, e.refused is None) == side, exchanges)
+def _of_one_split(exchanges: list[Exchange]) -> list[Exchange]:
+    """The exchanges up to the first of another split than the first: a later turn shows all earlier."""
+    split = exchanges[0].metadata.heldout, exchanges[0].refused is None
+    same = itertools.takewhile(lambda e: (e.metadata.heldout, e.refused is None) == split, exchanges)
     return list(same)
 
 
@@ -105,5 +104,5 @@ def _order_fault(trace: str, effort: str, high: int | None) -> Fault | None:
 
 def _sample(job: Job, shown: list[Exchange], history: list[dict[str, str]], effort: str, fault: Fault | None) -> Sample:
     """The sample of the last exchange; its key has a line for each exchange that it shows."""
-    key = "\n".join(exchange.subject.key for exchange in shown)
-    return job.sample(replace(shown[-1].subject, key=key), last_turn(history, effort), fault)
+    key = "\n".join(exchange.metadata.key for exchange in shown)
+    return job.sample(replace(shown[-1].metadata, key=key), last_turn(history, effort), fault)

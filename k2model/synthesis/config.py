@@ -92,7 +92,7 @@ class SynthesisConfig:
     max_characters: int = 20_000  # of one document
     part_size: int = 5_000  # talks a part
     teacher: TeacherKind = TeacherKind.PROCEDURAL
-    error_rate: float = 0.0  # of the procedural teacher: share of replies it spoils
+    error_rate: float = 0.0  # of the procedural teacher: share of replies that get an error
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)
 
     def __post_init__(self) -> None:

@@ -85,7 +85,7 @@ class Case(NamedTuple):
 class Unanswered(Exception):
     """A teacher gives no answer to a request, in this run: the case is left for another one.
 
-    `reason` is a word for the account, e.g. `budget`, `attempts_exhausted`, `no_exact_answer`.
+    `reason` is a word for the counts, e.g. `budget`, `attempts_exhausted`, `no_exact_answer`.
     """
 
     def __init__(self, reason: str, detail: str = ""):
@@ -106,10 +106,10 @@ class Teacher(Protocol):
         """Raises `Unanswered` for this request alone; that nothing can be asked at all is `session`'s to raise."""
         ...
 
-    def facts(self) -> dict[str, Any]:
+    def description(self) -> dict[str, Any]:
         """What it is, for the report: a function of its settings."""
         ...
 
-    def account(self) -> dict[str, Any]:
+    def run_statistics(self) -> dict[str, Any]:
         """What happened in this run (calls, retries, money): not a function of the settings."""
         ...

@@ -1,11 +1,8 @@
-"""Plain sentences on everyday topics, from `topics.toml`.
+"""Constraint following: an instruction with several checkable conditions, a reply, and the program that checks it.
 
-A text that meets given constraints, built rather than searched for: what a teacher that makes no mistakes writes.
-
-Plain sentences on a topic are drawn, filtered by what must not occur, cut to the wanted length, laid out in the
-wanted shape, and dressed. The checks of `kinds` decide afterwards whether it worked; nothing here is trusted.
-
-Constraint following: an instruction with several checkable conditions, a reply, and the program that checks it.
+The exact reply is built rather than searched for: plain sentences on a topic (`topics.toml`) are drawn, filtered by
+what must not occur, cut to the wanted length, laid out in the wanted shape, and dressed. The checks of `constraints`
+decide afterwards whether it worked; nothing that is built here is trusted.
 """
 
 import json
@@ -20,21 +17,77 @@ from typing import Any
 from k2model.documents.markup import chat
 from k2model.documents.schema import is_heldout
 from k2model.synthesis.config import SynthesisConfig, unknown
-from k2model.synthesis.constraints import KINDS, Constraint, draw, sentences
+from k2model.synthesis.constraints import KINDS, Constraint, compatible, draw, sentences
 from k2model.synthesis.conversation import Case, Reply, Request, Talk, Turn
-from k2model.synthesis.job import Fault, Job, Subject, text_fault
+from k2model.synthesis.job import DocumentMetadata, Fault, Job, text_fault
 
-
-@lru_cache(maxsize=1)
-def topics() -> dict[str, tuple[str, ...]]:
-    table = tomllib.loads(files("k2model.synthesis").joinpath("topics.toml").read_text())
-    return {name: tuple(sentences) for name, sentences in table.items()}
-
-
+LICENCE, ORIGIN = "Apache-2.0", "k2model constraints"
+MOST = 4  # constraints in one instruction
+REQUESTS = (
+    "Write about {topic}.",
+    "Tell me something about {topic}.",
+    "I need a short text about {topic}.",
+    "Describe {topic}.",
+)
 Wanted = Mapping[str, Mapping[str, Any]]
 SHAPES = ("paragraphs", "bullets", "numbered", "sections")
 MARKS = {"placeholders": "[{}]", "highlights": "*{}*"}
 PLACES = ("near", "beyond", "under", "behind")  # so that a wanted word is said in other words each time
+
+
+@lru_cache(maxsize=1)
+def topics() -> dict[str, tuple[str, ...]]:
+    """Topic -> plain sentences on it."""
+    table = tomllib.loads(files("k2model.synthesis").joinpath("topics.toml").read_text())
+    return {name: tuple(sentences) for name, sentences in table.items()}
+
+
+def check_job(config: SynthesisConfig) -> None:
+    """Raises `SynthesisError` for an unknown kind of constraint."""
+    for name in config.families:
+        if name not in KINDS:
+            raise unknown("constraint", name, list(KINDS))
+
+
+def case(job: Job, index: int) -> Case:
+    rng = job.rng(index)
+    names = job.config.families or tuple(KINDS)
+    topic = rng.choice(list(topics()))
+    first = names[index % len(names)]  # so that every kind has its share
+    others = tuple(name for name in names if name != first)
+    constraints = _with(first, rng.randint(1, MOST), others, job, index)
+    prompt = " ".join([rng.choice(REQUESTS).format(topic=topic), *(c.instruction for c in constraints)])
+    return Case(first, _talk(job, index, topic, prompt, constraints, job.effort(rng)))
+
+
+def _with(first: str, count: int, others: tuple[str, ...], job: Job, index: int) -> tuple[Constraint, ...]:
+    rng = job.rng(index, "constraints")
+    fitting = tuple(name for name in others if compatible(first, name))
+    return (Constraint(first, KINDS[first].draw(rng)), *draw(rng, fitting, count - 1))
+
+
+def _talk(job: Job, index: int, topic: str, prompt: str, constraints: tuple[Constraint, ...], effort: str) -> Talk:
+    written = compose(topic, constraints, job.rng(index, "compose"))
+    exact = Reply(written, plan(constraints, written, effort))
+    reply = (yield Request((Turn("user", prompt),), effort, exact=exact)).reply
+    trace = reply.trace.strip() if effort != "low" else ""
+    fault = constraint_fault(constraints, reply.content) or text_fault(
+        (prompt, trace, reply.content), job.config.max_characters
+    )
+    if fault is None and effort != "low" and not trace:
+        fault = Fault("no_trace")
+    messages = [{"role": "user", "content": prompt}, {"role": "assistant", "trace": trace, "content": reply.content}]
+    key = f"constraints {prompt}"
+    metadata = DocumentMetadata(constraints[0].kind, "chat", LICENCE, ORIGIN, key, is_heldout(key))
+    return [job.sample(metadata, chat(messages, effort), fault)]
+
+
+def constraint_fault(constraints: tuple[Constraint, ...], reply: str) -> Fault | None:
+    """The constraints that the reply breaks, if any."""
+    if not reply.strip():
+        return Fault("empty_reply")
+    broken = [constraint for constraint in constraints if not constraint.holds(reply)]
+    return Fault("constraint_broken", "; ".join(c.instruction for c in broken)) if broken else None
 
 
 def compose(topic: str, constraints: tuple[Constraint, ...], rng: Random) -> str:
@@ -146,63 +199,3 @@ def plan(constraints: tuple[Constraint, ...], reply: str, effort: str) -> str:
     )
     listed = "\n".join(f"{i}. {c.instruction} Met." for i, c in enumerate(constraints, 1))
     return f"Conditions to keep:\n{listed}\n{measured}"
-
-
-LICENCE, ORIGIN = "Apache-2.0", "k2model constraints"
-MOST = 4  # constraints in one instruction
-REQUESTS = (
-    "Write about {topic}.",
-    "Tell me something about {topic}.",
-    "I need a short text about {topic}.",
-    "Describe {topic}.",
-)
-
-
-def check_job(config: SynthesisConfig) -> None:
-    """Raises `SynthesisError` for an unknown kind of constraint."""
-    for name in config.families:
-        if name not in KINDS:
-            raise unknown("constraint", name, list(KINDS))
-
-
-def case(job: Job, index: int) -> Case:
-    rng = job.rng(index)
-    names = job.config.families or tuple(KINDS)
-    topic = rng.choice(list(topics()))
-    first = names[index % len(names)]  # so that every kind has its share
-    others = tuple(name for name in names if name != first)
-    constraints = _with(first, rng.randint(1, MOST), others, job, index)
-    prompt = " ".join([rng.choice(REQUESTS).format(topic=topic), *(c.instruction for c in constraints)])
-    return Case(first, _talk(job, index, topic, prompt, constraints, job.effort(rng)))
-
-
-def _with(first: str, count: int, others: tuple[str, ...], job: Job, index: int) -> tuple[Constraint, ...]:
-    from k2model.synthesis.constraints import compatible
-
-    rng = job.rng(index, "constraints")
-    fitting = tuple(name for name in others if compatible(first, name))
-    return (Constraint(first, KINDS[first].draw(rng)), *draw(rng, fitting, count - 1))
-
-
-def _talk(job: Job, index: int, topic: str, prompt: str, constraints: tuple[Constraint, ...], effort: str) -> Talk:
-    written = compose(topic, constraints, job.rng(index, "compose"))
-    exact = Reply(written, plan(constraints, written, effort))
-    reply = (yield Request((Turn("user", prompt),), effort, exact=exact)).reply
-    trace = reply.trace.strip() if effort != "low" else ""
-    fault = constraint_fault(constraints, reply.content) or text_fault(
-        (prompt, trace, reply.content), job.config.max_characters
-    )
-    if fault is None and effort != "low" and not trace:
-        fault = Fault("no_trace")
-    messages = [{"role": "user", "content": prompt}, {"role": "assistant", "trace": trace, "content": reply.content}]
-    key = f"constraints {prompt}"
-    subject = Subject(constraints[0].kind, "chat", LICENCE, ORIGIN, key, is_heldout(key))
-    return [job.sample(subject, chat(messages, effort), fault)]
-
-
-def constraint_fault(constraints: tuple[Constraint, ...], reply: str) -> Fault | None:
-    """The constraints that the reply breaks, if any."""
-    if not reply.strip():
-        return Fault("empty_reply")
-    broken = [constraint for constraint in constraints if not constraint.holds(reply)]
-    return Fault("constraint_broken", "; ".join(c.instruction for c in broken)) if broken else None

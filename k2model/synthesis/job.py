@@ -1,8 +1,7 @@
-"""What every reply must pass, whatever its kind: something is said, it is this model's to say, it fits a page.
+"""What all kinds of job share: random streams, documents, the choice of problem and effort, and what every reply must
+pass: something is said, it is this model's to say, it fits a page.
 
 The reasons a reply is rejected for are the words below and those of each kind; they are columns of the report.
-
-What all kinds share while a job runs: its random streams, its documents, its choice of problem and effort.
 """
 
 import re
@@ -48,7 +47,7 @@ class Answered(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """Why something is rejected: a word for the account and what was seen."""
+    """Why something is rejected: a word for the counts and what was seen."""
 
     reason: str
     detail: str = ""
@@ -101,8 +100,8 @@ EFFORT_ORDER = ("low", "medium", "high")
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What a document is about: what it is filed under and on which side of the held-out split."""
+class DocumentMetadata:
+    """The columns of a document beside its text, and whether it is held out. `key` is its content key."""
 
     family: str
     domain: str
@@ -112,8 +111,8 @@ class Subject:
     heldout: bool = False
 
     @classmethod
-    def of(cls, problem: Problem) -> "Subject":
-        heldout = problem.side == "heldout"
+    def of(cls, problem: Problem) -> "DocumentMetadata":
+        heldout = problem.split == "heldout"
         return cls(problem.family, problem.domain, problem.licence, problem.origin, problem.key, heldout)
 
 
@@ -141,13 +140,14 @@ class Job:
         size = -(-(total or self.config.count) // len(families))
         return family(name).draw(self._stream, number // len(families), size)
 
-    def sample(self, subject: Subject, segments: list[Segment], fault: Fault | None = None) -> Sample:
+    def sample(self, metadata: DocumentMetadata, segments: list[Segment], fault: Fault | None = None) -> Sample:
+        """A document of `segments`, kept without a `fault`; the origin names the model of an endpoint."""
         config = self.config
         asked = config.teacher == TeacherKind.ENDPOINT
-        origin = f"{subject.origin}, answered by {config.endpoint.model}" if asked else subject.origin
-        licence = config.licence or subject.licence
-        made = make_document(config.source, subject.domain, licence, origin, segments, key=subject.key)
-        return Sample(made, subject.heldout, *(fault or Fault("")))
+        origin = f"{metadata.origin}, answered by {config.endpoint.model}" if asked else metadata.origin
+        licence = config.licence or metadata.licence
+        made = make_document(config.source, metadata.domain, licence, origin, segments, key=metadata.key)
+        return Sample(made, metadata.heldout, *(fault or Fault("")))
 
     @cached_property
     def _stream(self) -> int:

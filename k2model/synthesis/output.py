@@ -1,10 +1,8 @@
-"""The account of a job: what was asked, answered, kept and rejected, and why. Counts add up over parts.
+"""What a job leaves behind: the files of each part (trained on, held out, rejected), its counts, and the report.
 
-A count's name is a path: `family/NAME/kept`, `reason/NAME`, `unfinished/NAME`. `synthesis.json` is the sum with
-rates; it is a function of the job and what its teacher said. What a run did besides (retries, replays, seconds)
-stands in `attachments/teacher.json`.
-
-The three files of a part, written row group by row group: what is trained on, what is held out, what is rejected.
+A count's name is a path: `family/NAME/kept`, `reason/NAME`, `unfinished/NAME`; counts of parts are summed by name.
+`synthesis.json` is the sum with rates; it is a function of the job and what its teacher said. What a run did besides
+(retries, replays, seconds) stands in `attachments/teacher.json`.
 """
 
 import json
@@ -22,44 +20,29 @@ from k2model.synthesis.config import EndpointConfig, SynthesisConfig, TeacherKin
 from k2model.synthesis.conversation import Sample, Usage
 
 REPORT = "synthesis.json"
+SPLITS = ("train", "heldout", "rejected")
+ROW_GROUP = 1_024
 TOTALS = ("cases", "asked", "answered", "unfinished", "samples", "kept", "heldout", "rejected", "characters")
+REJECTED_SCHEMA = DOCUMENT_SCHEMA.append(pa.field("reason", pa.string(), nullable=False)).append(
+    pa.field("detail", pa.string(), nullable=False)
+)
 
 
-class Account:
-    """Counts while a part runs."""
+def count(counts: Counter[str], family: str, *names: str) -> None:
+    """Adds one to each of `names`, over all and of its family."""
+    for name in names:
+        counts[name] += 1
+        counts[f"family/{family}/{name}"] += 1
 
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
 
-    def opened(self, family: str) -> None:
-        self._add(family, "cases")
-
-    def asked(self, family: str) -> None:
-        self._add(family, "asked")
-
-    def answered(self, family: str, usage: Usage) -> None:
-        self._add(family, "answered")
-        self.counts["prompt_tokens"] += usage.prompt_tokens
-        self.counts["completion_tokens"] += usage.completion_tokens
-
-    def unfinished(self, family: str, reason: str) -> None:
-        self._add(family, "unfinished")
-        self.counts[f"unfinished/{reason}"] += 1
-
-    def judged(self, family: str, sample: Sample) -> None:
-        self._add(family, "samples")
-        if sample.reason:
-            self._add(family, "rejected")
-            self.counts[f"reason/{sample.reason}"] += 1
-            self.counts[f"family/{family}/reason/{sample.reason}"] += 1
-            return
-        self._add(family, "kept")
-        self.counts["heldout"] += sample.heldout
-        self.counts["characters"] += len(sample.document["text"])
-
-    def _add(self, family: str, what: str) -> None:
-        self.counts[what] += 1
-        self.counts[f"family/{family}/{what}"] += 1
+def count_sample(counts: Counter[str], family: str, sample: Sample) -> None:
+    """A sample that was judged: kept, or rejected for its reason."""
+    if sample.reason:
+        count(counts, family, "samples", "rejected", f"reason/{sample.reason}")
+        return
+    count(counts, family, "samples", "kept")
+    counts["heldout"] += sample.heldout
+    counts["characters"] += len(sample.document["text"])
 
 
 def write_report(
@@ -126,41 +109,34 @@ def _rate(part: int, whole: int) -> float | None:
     return round(part / whole, 6) if whole else None
 
 
-SIDES = ("train", "heldout", "rejected")
-ROW_GROUP = 1_024
-REJECTED_SCHEMA = DOCUMENT_SCHEMA.append(pa.field("reason", pa.string(), nullable=False)).append(
-    pa.field("detail", pa.string(), nullable=False)
-)
-
-
 class PartFiles:
-    """Writes samples to the file of their side."""
+    """Writes samples to the file of their split."""
 
     def __init__(self, folder: Path, source: str, part: int):
-        schemas = {side: REJECTED_SCHEMA if side == "rejected" else DOCUMENT_SCHEMA for side in SIDES}
-        self._rows: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
-        self._writers = {side: _writer(part_path(folder, side, source, part), schemas[side]) for side in SIDES}
+        schemas = {split: REJECTED_SCHEMA if split == "rejected" else DOCUMENT_SCHEMA for split in SPLITS}
+        self._rows: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
+        self._writers = {split: _writer(part_path(folder, split, source, part), schemas[split]) for split in SPLITS}
 
     def __enter__(self) -> "PartFiles":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for side, writer in self._writers.items():
-            self._flush(side)
+        for split, writer in self._writers.items():
+            self._flush(split)
             writer.close()
 
     def write(self, sample: Sample) -> None:
-        side = "rejected" if sample.reason else "heldout" if sample.heldout else "train"
+        split = "rejected" if sample.reason else "heldout" if sample.heldout else "train"
         why = {"reason": sample.reason, "detail": sample.detail} if sample.reason else {}
-        self._rows[side].append({**sample.document, **why})
-        if len(self._rows[side]) == ROW_GROUP:
-            self._flush(side)
+        self._rows[split].append({**sample.document, **why})
+        if len(self._rows[split]) == ROW_GROUP:
+            self._flush(split)
 
-    def _flush(self, side: str) -> None:
-        writer = self._writers[side]
-        if self._rows[side]:
-            writer.write_table(pa.Table.from_pylist(self._rows[side], schema=writer.schema))
-            self._rows[side].clear()
+    def _flush(self, split: str) -> None:
+        writer = self._writers[split]
+        if self._rows[split]:
+            writer.write_table(pa.Table.from_pylist(self._rows[split], schema=writer.schema))
+            self._rows[split].clear()
 
 
 def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:

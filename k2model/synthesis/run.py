@@ -1,17 +1,14 @@
-"""Which module opens the talks of which kind. A kind's module has `case(job, index)` and checks its own job.
-
-Run a job: open its talks, let the teacher answer, write what came of them, part by part.
+"""Run a job: open its talks, let the teacher answer, write what came of them, part by part.
 
 Files of part p below `folder`, for the source `synth/<job>` (p has five digits):
 
-    train/synth-<job>/p.parquet     kept documents         heldout/synth-<job>/p.parquet   those on the held-out side
+    train/synth-<job>/p.parquet     kept documents         heldout/synth-<job>/p.parquet   those that are held out
     rejected/synth-<job>/p.parquet  rejected ones with `reason` and `detail`
-    synthesis.json                  the account
+    synthesis.json                  the report
 
 Samples stand in the order of their talks, whatever the order in which answers came. A talk that the teacher left
 unanswered (budget, outage) leaves no row: it is counted as unfinished, and a run on the same record takes it up.
-
-Jobs that need no model: what a corpus source `synth/<job>` is made of.
+`documents` runs a job that needs no model in memory: what a corpus source `synth/<job>` is made of.
 """
 
 import asyncio
@@ -27,13 +24,18 @@ from typing import NamedTuple
 from k2model.artifacts.steps import map_in_processes
 from k2model.documents.schema import Document, parts_of
 from k2model.errors import SynthesisError
+from k2model.synthesis.behaviours import pinned
 from k2model.synthesis.config import Form, Kind, SynthesisConfig
 from k2model.synthesis.conversation import Case, Sample, Teacher, Unanswered
 from k2model.synthesis.job import Job
-from k2model.synthesis.output import REPORT, SIDES, Account, PartFiles, write_report
-from k2model.synthesis.queries import pinned
+from k2model.synthesis.output import REPORT, SPLITS, PartFiles, count, count_sample, write_report
 from k2model.synthesis.teachers.procedural import ProceduralTeacher
 
+AHEAD = 1_000  # talks that may be done before the first that is not
+RUN_STATISTICS = "attachments/teacher.json"
+SPARE = 16  # talks beyond the documents wanted, besides a quarter, since some are rejected
+
+#: Kind -> its module, which has `case(job, index)` and `check_job(config)`.
 _MODULES = {
     Kind.THINKING: "thinking",
     Kind.BEHAVIOUR: "behaviours",
@@ -62,10 +64,6 @@ def known_families() -> dict[str, list[str]]:
     return {kind.value: names for kind, names in (found | {Kind.CONSTRAINTS: [*KINDS]}).items()}
 
 
-AHEAD = 1_000  # talks that may be done before the first that is not
-RUN_ACCOUNT = "attachments/teacher.json"
-
-
 def synthesise(config: SynthesisConfig, teacher: Teacher, folder: Path, workers: int = 1) -> dict[str, int]:
     """Run the whole job into `folder`; returns the counts, which `synthesis.json` holds with rates.
 
@@ -89,8 +87,8 @@ def synthesise(config: SynthesisConfig, teacher: Teacher, folder: Path, workers:
     counts: Counter[str] = Counter()
     for part_counts in made:
         counts.update(part_counts)
-    write_report(folder, config, teacher.facts(), counts)
-    _write_run_account(folder, teacher)
+    write_report(folder, config, teacher.description(), counts)
+    _write_run_statistics(folder, teacher)
     return dict(counts)
 
 
@@ -106,7 +104,7 @@ def generate(config: SynthesisConfig, teacher: Teacher) -> list[Sample]:
 
     async def run() -> None:
         async with teacher.session():
-            await _answer(config, teacher, range(config.count), Account(), samples.append)
+            await _answer(config, teacher, range(config.count), Counter(), samples.append)
 
     asyncio.run(run())
     return samples
@@ -124,22 +122,22 @@ async def _run_parts(
 
 
 async def _run_part(config: SynthesisConfig, teacher: Teacher, folder: Path, part: int) -> dict[str, int]:
-    account = Account()
+    counts: Counter[str] = Counter()
     first = part * config.part_size
     with PartFiles(folder, config.source, part) as files:
         indices = range(first, min(first + config.part_size, config.count))
-        await _answer(config, teacher, indices, account, files.write)
-    return dict(account.counts)
+        await _answer(config, teacher, indices, counts, files.write)
+    return dict(counts)
 
 
 async def _answer(
-    config: SynthesisConfig, teacher: Teacher, indices: range, account: Account, sink: Callable[[Sample], None]
+    config: SynthesisConfig, teacher: Teacher, indices: range, counts: Counter[str], sink: Callable[[Sample], None]
 ) -> None:
     """Hold the talks `indices` and hand their samples to `sink` in order, as soon as all before them are there.
 
     Talks run ahead of the first that is not finished by `AHEAD` at most, which bounds what is kept in memory.
     """
-    job, case, ledger = Job(config), opener(config), Ledger(indices, account, sink)
+    job, case, ordered = Job(config), opener(config), InOrder(indices, counts, sink)
     room, waiting = asyncio.Semaphore(AHEAD + teacher.concurrency), iter(indices)
 
     async def answer_some() -> None:
@@ -150,9 +148,9 @@ async def _answer(
                 room.release()
                 return
             opened = case(job, index)
-            account.opened(opened.family)
-            samples = await _converse(opened, teacher, account)
-            for _ in range(ledger.add(index, opened.family, samples or [])):
+            count(counts, opened.family, "cases")
+            samples = await _converse(opened, teacher, counts)
+            for _ in range(ordered.add(index, opened.family, samples or [])):
                 room.release()
 
     try:
@@ -163,14 +161,14 @@ async def _answer(
         raise failed.exceptions[0] from None  # the others are echoes of the first
 
 
-class Ledger:
+class InOrder:
     """Brings what was answered back into the order of the talks, judges it, and passes it on."""
 
-    def __init__(self, indices: range, account: Account, sink: Callable[[Sample], None]):
+    def __init__(self, indices: range, counts: Counter[str], sink: Callable[[Sample], None]):
         self._next = indices.start
         self._early: dict[int, tuple[str, list[Sample]]] = {}
         self._seen: set[str] = set()
-        self._account, self._sink = account, sink
+        self._counts, self._sink = counts, sink
 
     def add(self, index: int, family: str, samples: list[Sample]) -> int:
         """How many talks were passed on: none while an earlier one is missing."""
@@ -188,45 +186,45 @@ class Ledger:
         name = sample.document["id"]
         judged = sample._replace(reason="repeated") if not sample.reason and name in self._seen else sample
         self._seen.add(name)
-        self._account.judged(family, judged)
+        count_sample(self._counts, family, judged)
         self._sink(judged)
 
 
-async def _converse(case: Case, teacher: Teacher, account: Account) -> list[Sample] | None:
+async def _converse(case: Case, teacher: Teacher, counts: Counter[str]) -> list[Sample] | None:
     """The samples of a finished talk; None when the teacher left a request unanswered."""
     try:
         request = next(case.talk)
         while True:
-            account.asked(case.family)
+            count(counts, case.family, "asked")
             completion = await teacher.complete(request)
-            account.answered(case.family, completion.usage)
+            count(counts, case.family, "answered")
+            counts.update(completion.usage._asdict())
             request = case.talk.send(completion)
     except StopIteration as done:
         samples: list[Sample] = done.value
         return samples
     except Unanswered as left:
         case.talk.close()
-        account.unfinished(case.family, left.reason)
+        count(counts, case.family, "unfinished")
+        counts[f"unfinished/{left.reason}"] += 1
         return None
 
 
 def _clear(folder: Path, source: str) -> None:
-    """Parts of an earlier run into the same folder, which may have had more of them, and its account."""
-    for side in SIDES:
-        for path in parts_of(folder, side, source):
+    """Parts of an earlier run into the same folder, which may have had more of them, and its reports."""
+    for split in SPLITS:
+        for path in parts_of(folder, split, source):
             path.unlink()
-    for name in (REPORT, RUN_ACCOUNT):
+    for name in (REPORT, RUN_STATISTICS):
         (folder / name).unlink(missing_ok=True)
 
 
-def _write_run_account(folder: Path, teacher: Teacher) -> None:
-    if account := teacher.account():
-        path = folder / RUN_ACCOUNT
+def _write_run_statistics(folder: Path, teacher: Teacher) -> None:
+    if statistics := teacher.run_statistics():
+        path = folder / RUN_STATISTICS
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(account, indent=2, sort_keys=True) + "\n")
+        path.write_text(json.dumps(statistics, indent=2, sort_keys=True) + "\n")
 
-
-SPARE = 16  # talks beyond the documents wanted, besides a quarter, since some are rejected
 
 #: Job -> its configuration; `count` and `seed` are the corpus's to set.
 JOBS: dict[str, SynthesisConfig] = {
@@ -253,5 +251,5 @@ def documents(job: str, count: int, seed: int) -> Made:
     """About `count` verified documents of a job, by the procedural teacher. Raises `KeyError` for an unknown job."""
     config = replace(JOBS[job], count=count + count // 4 + SPARE, seed=seed)
     kept = [sample for sample in generate(config, ProceduralTeacher()) if not sample.reason]
-    sides = ([sample.document for sample in kept if sample.heldout == heldout] for heldout in (False, True))
-    return Made(*sides)
+    splits = ([sample.document for sample in kept if sample.heldout == heldout] for heldout in (False, True))
+    return Made(*splits)

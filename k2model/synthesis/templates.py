@@ -1,13 +1,9 @@
-"""The library of reasoning-behaviour templates, read from `templates.toml`, which says what each is good for.
+"""The library of reasoning-behaviour templates, read from `templates.toml`, which says what each is good for, and how
+they are filled from a problem's worked solution where no model is asked.
 
-A section is written `Title` or `Title = role`: the role tells the procedural teacher what to fill it with
-(`roles`). A template with a role for every section can be filled without a model.
-
-What a section of a template is filled with when no model is asked, made from a problem's worked solution.
-
-Every sentence is true of the problem: a guess is called a guess and found wrong, a planted mistake is found. What
-no program can say about every problem (another's point of view, a moral weight) has no role, and its templates
-need a teacher.
+A section is written `Title` or `Title = role`; `ROLES` says what the procedural teacher fills a role with. Every
+sentence is true of the problem: a guess is called a guess and found wrong, a planted mistake is found. What no program
+can say about every problem (another's point of view, a moral weight) has no role, and its templates need a teacher.
 """
 
 import tomllib
@@ -19,7 +15,7 @@ from random import Random
 
 from k2model.synthesis.config import SynthesisConfig, TeacherKind, unknown
 from k2model.synthesis.problems import Problem, Solution
-from k2model.synthesis.teachers.procedural import near_miss, slip
+from k2model.synthesis.teachers.procedural import inject_error, near_miss
 
 
 @dataclass(frozen=True)
@@ -96,7 +92,7 @@ class Material:
         self.steps = solution.steps
         self.answer = solution.answer.strip()
         self.mistake = rng.randrange(len(self.steps))
-        self.wrong_step = slip(self.steps[self.mistake], rng)
+        self.wrong_step = inject_error(self.steps[self.mistake], rng)
         self.order = rng.sample([self.answer, self.guess.strip()], 2)
 
     @property

@@ -3,7 +3,7 @@
 from k2model.documents.markup import Segment, chat, reasoning
 from k2model.synthesis.config import Form, SynthesisConfig, TeacherKind
 from k2model.synthesis.conversation import Case, Reply, Request, Talk, Turn
-from k2model.synthesis.job import Answered, Fault, Job, Subject, final_answer, text_fault, wrong_step
+from k2model.synthesis.job import Answered, DocumentMetadata, Fault, Job, final_answer, text_fault, wrong_step
 from k2model.synthesis.problems import Problem, family, solved_families
 
 INSTRUCTIONS = {
@@ -41,7 +41,7 @@ def exact_reply(problem: Problem, effort: str) -> Reply | None:
 
 def problem_fault(problem: Problem) -> Fault | None:
     """Why a problem is not worth asking: its parts stand in evaluation items, or its own scorer contradicts us."""
-    if problem.side == "neither":
+    if problem.split == "neither":
         return Fault("reveals_heldout")
     if problem.solution is not None and not problem.check(problem.solution.answer):
         return Fault(
@@ -76,7 +76,7 @@ def _talk(job: Job, problem: Problem, effort: str) -> Talk:
     answered = final_answer(reply)
     fault = fault or answer_fault(problem, answered, effort, job.config.max_characters)
     shown = at_effort(answered, reply, effort)
-    return [job.sample(Subject.of(problem), segments_of(job.config.form, problem, shown, effort), fault)]
+    return [job.sample(DocumentMetadata.of(problem), segments_of(job.config.form, problem, shown, effort), fault)]
 
 
 def segments_of(form: Form, problem: Problem, shown: Answered, effort: str) -> list[Segment]:

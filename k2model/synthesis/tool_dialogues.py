@@ -11,9 +11,8 @@ from typing import Any
 from k2model.documents.markup import chat, last_turn
 from k2model.synthesis.config import SynthesisConfig, unknown
 from k2model.synthesis.conversation import Case, Completion, Reply, Request, Sample, Talk, Turn
-from k2model.synthesis.job import Fault, Job, Subject, said, text_fault
-from k2model.synthesis.tools.filters import dropped_for
-from k2model.synthesis.tools.mcp import Dialogue, unrolled
+from k2model.synthesis.job import DocumentMetadata, Fault, Job, said, text_fault
+from k2model.synthesis.tools.filters import Dialogue, dropped_for, unrolled
 from k2model.synthesis.tools.tasks import TASKS, UNABLE, ToolTask, draw
 from k2model.synthesis.tools.toolbox import ERROR, TOOLS, execute
 
@@ -46,7 +45,7 @@ def case(job: Job, index: int) -> Case:
 
 
 def _talk(job: Job, task: ToolTask, effort: str) -> Talk:
-    if len(task.sides) > 1:
+    if len(task.splits) > 1:
         return [_whole_sample(job, task, [Turn("user", task.question)], effort, Fault("reveals_heldout"))]
     turns = [Turn("system", STUDENT), Turn("user", task.question)]
     hints: list[Sample] = []
@@ -187,5 +186,5 @@ def _messages(task: ToolTask, turns: Sequence[Turn]) -> list[dict[str, Any]]:
     ]
 
 
-def _subject(task: ToolTask) -> Subject:
-    return Subject(task.family, "tools", LICENCE, ORIGIN, task.key, task.sides == {True})
+def _subject(task: ToolTask) -> DocumentMetadata:
+    return DocumentMetadata(task.family, "tools", LICENCE, ORIGIN, task.key, task.splits == {True})

@@ -19,7 +19,7 @@ from k2model.documents.spans import segments_of
 from k2model.documents.standard_library import modules
 from k2model.errors import CorpusError
 from k2model.ingest import raw_step
-from k2model.ingest.builtin.sources import Material, build
+from k2model.ingest.builtin import Material, build
 from k2model.recipe.laptop import SOURCES as LAPTOP_SOURCES
 from k2model.recipe.schema import CorpusConfig, SourceConfig
 from tests import tiny_corpus as tiny

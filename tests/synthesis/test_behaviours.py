@@ -10,12 +10,11 @@ import pytest
 from k2model.artifacts import fingerprint
 from k2model.errors import SynthesisError
 from k2model.synthesis import Kind, SynthesisConfig
-from k2model.synthesis.behaviours import case, check_job, structure_fault
+from k2model.synthesis.behaviours import case, check_job, pinned, read_queries, same_answer, structure_fault
 from k2model.synthesis.config import EndpointConfig
 from k2model.synthesis.conversation import Completion, Reply
 from k2model.synthesis.job import Job
 from k2model.synthesis.problems import family
-from k2model.synthesis.queries import pinned, read_queries, same_answer
 from k2model.synthesis.templates import ROLES, exact_sections, library
 
 SLOW = library()["fast-guess-slow-check"]

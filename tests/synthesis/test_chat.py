@@ -1,4 +1,4 @@
-"""Three-effort chat: efforts, turns, system prompt, identity and safety."""
+"""Three-effort chat: efforts, turns, system prompt, identity and"""
 
 from collections import Counter
 from dataclasses import replace
@@ -9,11 +9,20 @@ from k2model.documents.markup import last_turn
 from k2model.documents.spans import segments_of
 from k2model.synthesis import Kind, SynthesisConfig
 from k2model.synthesis.chat import _talk, case
-from k2model.synthesis.chats import identity, safety
-from k2model.synthesis.chats.problems import Exchange, read_plain
 from k2model.synthesis.config import EffortMix
 from k2model.synthesis.conversation import Completion, Reply
-from k2model.synthesis.job import Answered, Job, Subject
+from k2model.synthesis.exchanges import (
+    Exchange,
+    harmful,
+    harmless,
+    identity_exchange,
+    identity_topics,
+    over_refusal_fault,
+    read_plain,
+    refusal_fault,
+    safety_exchange,
+)
+from k2model.synthesis.job import Answered, DocumentMetadata, Job
 from k2model.synthesis.run import generate
 from k2model.synthesis.teachers.procedural import ProceduralTeacher
 
@@ -65,8 +74,8 @@ def test_the_system_prompt_opens_its_share_of_conversations(families, share):
 
 
 def plain_exchange(question, heldout=False):
-    subject = Subject("s", "chat", "L", "o", f"key {question}", heldout)
-    return Exchange(subject, question, lambda effort: None, read_plain, lambda answered: None)
+    metadata = DocumentMetadata("s", "chat", "L", "o", f"key {question}", heldout)
+    return Exchange(metadata, question, lambda effort: None, read_plain, lambda answered: None)
 
 
 def played(exchanges, efforts, replies, system=""):
@@ -131,14 +140,14 @@ def test_a_conversation_stays_on_one_side_of_the_split(family):
 
 
 def test_identity_is_stated_and_no_other():
-    exchanges = [identity.exchange(Job(CONFIG), index, 0) for index in range(len(identity.topics()))]
+    exchanges = [identity_exchange(Job(CONFIG), index, 0) for index in range(len(identity_topics()))]
     for exchange in exchanges:
         for effort in ("low", "medium", "high"):
             reply = exchange.exact(effort)
             assert exchange.fault(exchange.read(reply)) is None
             assert (reply.trace == "") == (effort == "low")
     assert exchanges[0].fault(Answered("", "I am a model.")).reason == "identity_not_stated"
-    named = identity.exchange(Job(replace(CONFIG, persona="Ada", maker="a school")), 0, 0)
+    named = identity_exchange(Job(replace(CONFIG, persona="Ada", maker="a school")), 0, 0)
     assert named.exact("low").content == "I am Ada, a language model trained by a school."
     _, [leak] = played(
         [replace(exchanges[0])], ["high"], [Reply("I am K2 of the K2 lifecycle pipeline. I am ChatGPT.", "t")]
@@ -147,13 +156,13 @@ def test_identity_is_stated_and_no_other():
 
 
 def test_harm_is_declined_with_a_way_on_and_nothing_else_is():
-    assert len(safety.harmful()) >= 10 and len(safety.harmless()) >= 10
+    assert len(harmful()) >= 10 and len(harmless()) >= 10
     for index in range(60):
-        exchange = safety.exchange(Job(CONFIG), index, 0)
+        exchange = safety_exchange(Job(CONFIG), index, 0)
         assert exchange.fault(exchange.read(exchange.exact("high"))) is None, exchange.question
-    assert safety.refusal_fault(Answered("", "Sure, do this.")).reason == "not_declined"
-    assert safety.refusal_fault(Answered("", "I cannot do that.")).reason == "no_alternative"
-    assert safety.over_refusal_fault(Answered("", "I can't help with that.")).reason == "declined_needlessly"
+    assert refusal_fault(Answered("", "Sure, do this.")).reason == "not_declined"
+    assert refusal_fault(Answered("", "I cannot do that.")).reason == "no_alternative"
+    assert over_refusal_fault(Answered("", "I can't help with that.")).reason == "declined_needlessly"
 
 
 TOOL = [{"name": "f", "description": "Größe", "inputSchema": {"type": "object"}}]

@@ -39,7 +39,7 @@ def run(config, folder):
     kept = [
         d for side in ("train", "heldout") for p in parts_of(folder, side, config.source) for d in read_documents(p)
     ]
-    return counts, teacher.account(), kept
+    return counts, teacher.run_statistics(), kept
 
 
 def record_of(folder):
@@ -217,7 +217,7 @@ def test_the_teacher_bounds_its_calls_itself_and_waiting_is_no_timeout(tmp_path)
     with serving(Answers(delay=0.25)) as server:
         teacher = open_teacher(job(server.url, concurrency=2, timeout_seconds=0.7), tmp_path / "calls.jsonl")
         asyncio.run(ask())
-    assert server.most_in_flight == 2 and teacher.account()["failed_attempts"] == 0
+    assert server.most_in_flight == 2 and teacher.run_statistics()["failed_attempts"] == 0
 
 
 def test_the_key_stands_nowhere_but_in_its_header(tmp_path, monkeypatch):
@@ -261,7 +261,7 @@ def test_a_missing_key_and_bad_addresses_are_told(tmp_path, monkeypatch):
 
 
 def start(path, home):
-    command = [sys.executable, "-c", "from k2model.cli import main; main()", "synth", "run", str(path)]
+    command = [sys.executable, "-c", "from k2model.cli.main import main; main()", "synth", "run", str(path)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "K2_HOME": str(home)}
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -9,7 +9,7 @@ from importlib.metadata import requires
 import pytest
 import sympy
 
-from k2model.documents.reasoning_gym import SOLVER, SOLVER_DATASETS
+from k2model.documents.families.task import SOLVER, SOLVER_DATASETS
 from k2model.documents.schema import is_heldout
 from k2model.errors import SynthesisError
 from k2model.synthesis.problems import family, known_families, logic, numbers, solved_families
@@ -58,7 +58,7 @@ def test_a_draw_is_a_function_of_its_arguments_and_wrong_answers_fail(name):
     problem = drawn(name)[7]
     assert (problem.key, problem.question, problem.solution) == (again.key, again.question, again.solution)
     assert not problem.check("") and not problem.check("no idea") and not problem.check(problem.answer + " or not")
-    assert {p.side for p in drawn(name)} <= {"train", "heldout", "neither"}
+    assert {p.split for p in drawn(name)} <= {"train", "heldout", "neither"}
 
 
 def test_numbers_against_python_and_sympy():
@@ -129,8 +129,8 @@ def test_a_path_and_a_grid_keep_their_rules():
 def test_the_lifecycles_heldout_content_is_on_no_training_side():
     for problem in drawn("arithmetic", 400):
         beginnings = [problem.key[:end] for end in range(3, len(problem.key) + 1, 2)]
-        assert problem.side != "train" or not any(map(is_heldout, beginnings))
-    numbers_of = {" ".join(sorted(p.question.split()[1:4])): p.side for p in drawn("countdown", 400)}
+        assert problem.split != "train" or not any(map(is_heldout, beginnings))
+    numbers_of = {" ".join(sorted(p.question.split()[1:4])): p.split for p in drawn("countdown", 400)}
     for key, side in numbers_of.items():
         assert (side == "heldout") == is_heldout(f"Countdown {key}")
 
@@ -158,8 +158,8 @@ def test_syllogism_worlds_are_all_tried():
 
 
 def holds(statement, world, terms):
-    form, subject, predicate = statement
-    s, p = terms.index(subject), terms.index(predicate)
+    form, metadata, predicate = statement
+    s, p = terms.index(metadata), terms.index(predicate)
     both, alone = any(k[s] and k[p] for k in world), any(k[s] and not k[p] for k in world)
     return {"all": not alone, "no": not both, "some": both, "some not": alone}[form]
 

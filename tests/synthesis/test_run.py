@@ -19,7 +19,7 @@ from k2model.curation.folder import curate_folder
 from k2model.documents.schema import DOCUMENT_SCHEMA, is_heldout, parts_of, read_documents
 from k2model.documents.spans import segments_of
 from k2model.errors import CorpusError, SynthesisError
-from k2model.ingest.builtin.sources import Material, build
+from k2model.ingest.builtin import Material, build
 from k2model.ingest.raw import write_corpus
 from k2model.recipe.schema import CorpusConfig, SourceConfig
 from k2model.synthesis import Kind, SynthesisConfig, load_job, open_teacher, synthesise, synthesise_part, write_report
@@ -109,7 +109,7 @@ def test_equal_bytes_for_any_number_of_workers_and_any_hash_seed(tmp_path):
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
     (tmp_path / "job.toml").write_text('name = "t"\nkind = "tools"\ncount = 60\npart_size = 25\nerror_rate = 0.2\n')
     environment = {**os.environ, "PYTHONHASHSEED": "4711", "PYTHONPATH": str(ROOT)}
-    command = "from k2model.cli import main; main()"
+    command = "from k2model.cli.main import main; main()"
     arguments = ["synth", "run", str(tmp_path / "job.toml"), "--out", str(tmp_path / "three")]
     subprocess.run(
         [sys.executable, "-c", command, *arguments], cwd=ROOT, env=environment, check=True, capture_output=True
@@ -124,7 +124,7 @@ def test_parts_are_made_alone_and_their_counts_add_up(tmp_path):
     for part in (2, 0, 1):
         for name, count in synthesise_part(config, teacher, tmp_path / "parts", part).items():
             summed[name] = summed.get(name, 0) + count
-    write_report(tmp_path / "parts", config, teacher.facts(), summed)
+    write_report(tmp_path / "parts", config, teacher.description(), summed)
     assert summed == counts and digests(tmp_path / "parts") == digests(tmp_path / "whole")
 
 

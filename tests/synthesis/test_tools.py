@@ -1,4 +1,4 @@
-"""Tools, their normalisation, K2's drop rules, and dialogues between a student and a teacher played by hand."""
+"""Tools, K2's drop rules, and dialogues between a student and a teacher played by hand."""
 
 import json
 
@@ -9,8 +9,7 @@ from k2model.synthesis import Kind, SynthesisConfig
 from k2model.synthesis.conversation import Completion, Reply, ToolCall, Turn
 from k2model.synthesis.job import Job
 from k2model.synthesis.tool_dialogues import _talk
-from k2model.synthesis.tools.filters import FILTERS, sift
-from k2model.synthesis.tools.mcp import Dialogue, normalise, normalise_tool
+from k2model.synthesis.tools.filters import Dialogue, dropped_for, unrolled
 from k2model.synthesis.tools.tasks import TASKS, UNABLE, ToolTask, call, draw
 from k2model.synthesis.tools.toolbox import TOOLS, execute
 
@@ -92,87 +91,20 @@ GOOD = Dialogue(DEFINED, (ASKED, CALLED, TOLD, SAID))
     ],
 )
 def test_each_rule_drops_what_it_is_for(rule, dialogue):
-    kept, counts = sift([GOOD, dialogue])
-    assert kept == [GOOD] and counts[rule] == 1 and sum(counts.values()) == 1 and set(counts) == set(FILTERS)
+    assert dropped_for(dialogue) == rule and dropped_for(GOOD) is None
 
 
 def test_defined_tools_that_are_not_called_are_no_fault():
-    assert sift([Dialogue(DEFINED, (ASKED, SAID))])[0]
-
-
-MCP = {
-    "name": "get_weather",
-    "description": "Weather of a city.",
-    "inputSchema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-}
-
-NAMED = {name: MCP[name] for name in ("name", "description")}
-
-
-@pytest.mark.parametrize(
-    "written",
-    [
-        MCP,
-        {"type": "function", "function": NAMED | {"parameters": MCP["inputSchema"]}},
-        NAMED | {"parameters": MCP["inputSchema"]},
-        NAMED | {"parameters": {"city": {"type": "str"}}},
-        NAMED | {"input_schema": MCP["inputSchema"]},
-    ],
-)
-def test_definitions_of_every_format_become_mcps(written):
-    assert normalise_tool(written) == MCP
-
-
-def test_flat_parameters_keep_types_and_what_is_optional():
-    flat = {
-        "n": {"type": "int, optional", "description": "how many"},
-        "names": {"type": "List[str]"},
-        "x": {"type": "float", "default": 1},
-    }
-    schema = normalise_tool({"name": "f", "parameters": flat})["inputSchema"]
-    assert schema["properties"]["n"] == {"type": "integer", "description": "how many"}
-    assert schema["properties"]["names"] == {"type": "array"} and schema["required"] == ["names"]
-
-
-CALL = {"name": "get_weather", "arguments": {"city": "Oslo"}}
-CALL_AS_TEXT = {"name": "get_weather", "arguments": '{"city":"Oslo"}'}
-GLAIVE = """<functioncall> {"name": "get_weather", "arguments": '{"city": "Oslo"}'} <|endoftext|>"""
-
-
-@pytest.mark.parametrize(
-    "messages",
-    [
-        [
-            {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "function": CALL_AS_TEXT}]},
-            {"role": "tool", "content": "cold"},
-        ],
-        [{"role": "assistant", "content": "", "function_call": CALL}, {"role": "function", "content": "cold"}],
-        [
-            {"from": "gpt", "value": f"<tool_call>\n{json.dumps(CALL)}\n</tool_call>"},
-            {"from": "tool_response", "value": "cold"},
-        ],
-        [
-            {"from": "gpt", "value": GLAIVE},
-            {"from": "observation", "value": "cold"},
-        ],
-    ],
-)
-def test_dialogues_of_every_format_become_one(messages):
-    dialogue = normalise(
-        [{"role": "user", "content": "Weather?"}, *messages, {"role": "assistant", "content": "Cold."}], [MCP]
-    )
-    assert [turn.role for turn in dialogue.turns] == ["user", "assistant", "tool", "assistant"]
-    assert dialogue.turns[1].calls == (ToolCall("get_weather", '{"city": "Oslo"}'),) and dialogue.turns[1].content == ""
-    assert sift([dialogue])[0]
+    assert dropped_for(Dialogue(DEFINED, (ASKED, SAID))) is None
 
 
 def test_calls_made_at_once_are_unrolled_with_their_results():
-    calls = [{"name": "get_weather", "arguments": {"city": city}} for city in ("Oslo", "Rome")]
-    results = [{"role": "tool", "content": text} for text in ("cold", "warm")]
-    turns = normalise([{"role": "assistant", "content": "Both:", "tool_calls": calls}, *results], [MCP]).turns
+    calls = tuple(ToolCall("price", json.dumps({"item": item})) for item in ("loaf", "pen"))
+    turns = list(unrolled([Turn("assistant", "Both:", "", calls), Turn("tool", "280"), Turn("tool", "90"), SAID]))
     assert [(t.role, t.content, len(t.calls)) for t in turns] == [
-        ("assistant", "Both:", 1), ("tool", "cold", 0), ("assistant", "", 1), ("tool", "warm", 0),
+        ("assistant", "Both:", 1), ("tool", "280", 0), ("assistant", "", 1), ("tool", "90", 0), (*SAID[:2], 0),
     ]  # fmt: skip
+    assert list(unrolled([Turn("assistant", calls=calls), TOLD])) == [Turn("assistant", calls=calls), TOLD]
 
 
 TASK = ToolTask(

@@ -15,8 +15,7 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
-from k2model.documents.families.task import Task
-from k2model.documents.reasoning_gym import gym_module
+from k2model.documents.families.task import Task, gym_module
 from k2model.documents.schema import Item
 
 ORIGIN, LICENCE = "reasoning-gym knights_knaves", "Apache-2.0"

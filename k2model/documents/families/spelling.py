@@ -5,8 +5,7 @@ Words are those of reasoning-gym's word list with 3 to 7 lower-case letters.
 
 from random import Random
 
-from k2model.documents.families.task import Task
-from k2model.documents.reasoning_gym import gym_module
+from k2model.documents.families.task import Task, gym_module
 from k2model.documents.schema import Item
 
 ORIGIN, LICENCE = "reasoning-gym words3to10.txt", "Apache-2.0"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
-from k2model.documents.reasoning_gym import SOLVER, SOLVER_DATASETS, gym_module, has_solver
+from k2model.documents.families.task import SOLVER, SOLVER_DATASETS, gym_module, has_solver
 from k2model.documents.schema import content_id, is_heldout
 from k2model.errors import SynthesisError
 from k2model.synthesis.problems import logic, numbers
@@ -89,7 +89,7 @@ class GymFamily:
             question=question,
             answer=str(entry["answer"]),
             check=partial(self._scores, entry),
-            side="heldout" if is_heldout(key) else "train",
+            split="heldout" if is_heldout(key) else "train",
             licence=LICENCE,
             origin=f"reasoning-gym {self.name}",
             solution=solver(entry["metadata"], question) if solver else None,

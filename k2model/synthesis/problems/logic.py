@@ -170,8 +170,8 @@ def _worlds(kinds: Sequence[tuple[bool, ...]], terms: Sequence[str], premises: S
 
 def _holds(statement: Statement, world: World, terms: Sequence[str]) -> bool:
     form, *pair = statement
-    subject, predicate = (terms.index(term) for term in pair)
-    values = [kind[predicate] for kind in world if kind[subject]]
+    metadata, predicate = (terms.index(term) for term in pair)
+    values = [kind[predicate] for kind in world if kind[metadata]]
     return {"all": all(values), "no": not any(values), "some": any(values), "some not": not all(values)}[form]
 
 

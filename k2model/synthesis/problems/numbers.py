@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from k2model.documents.reasoning_gym import gym_module
+from k2model.documents.families.task import gym_module
 from k2model.synthesis.problems.problem import Solution
 
 Metadata = Mapping[str, Any]

@@ -1,9 +1,8 @@
-"""A verifiable problem and its worked solution, the common shape of all families.
+"""A verifiable problem and its worked solution, the common shape of all families, and the lifecycle's own families as
+problems: chain sums, countdown, knights, words spelled backwards.
 
-The lifecycle's own families as problems: chain sums, countdown, knights, words spelled backwards.
-
-The held-out split is that of `families.task`: what the lifecycle is evaluated on is on no training side here
-either. A sum that begins with a held-out one belongs to neither side.
+The held-out split is that of `documents.families.task`: what the lifecycle is evaluated on is not trained on here
+either. A sum that begins with a held-out one belongs to neither split.
 """
 
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from k2model.documents.families import FAMILIES
 from k2model.documents.families.task import Task
 from k2model.documents.schema import is_heldout, make_item
 
-Side = Literal["train", "heldout", "neither"]
+Split = Literal["train", "heldout", "neither"]
 
 
 class Solution(NamedTuple):
@@ -42,7 +41,7 @@ class Problem:
     question: str
     answer: str  # the reference; other answers may be right too
     check: Callable[[str], bool]
-    side: Side
+    split: Split
     licence: str
     origin: str
     solution: Solution | None = None
@@ -90,7 +89,7 @@ class OwnFamily:
             question=task.prompt,
             answer=task.answer,
             check=partial(module.check, item),
-            side=_side(task),
+            split=_split_of(task),
             licence=module.LICENCE,
             origin=module.ORIGIN,
             solution=_solution(self.name, task),
@@ -108,7 +107,7 @@ def _pool(name: str, seed: int, size: int) -> list[Task]:
     return tasks
 
 
-def _side(task: Task) -> Side:
+def _split_of(task: Task) -> Split:
     if is_heldout(task.group or task.key):
         return "heldout"
     return "neither" if any(is_heldout(key) for key in task.reveals) else "train"

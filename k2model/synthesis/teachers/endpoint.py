@@ -109,12 +109,12 @@ class EndpointTeacher:
             self._asking[name] = task
         return await self._asking[name]
 
-    def facts(self) -> dict[str, Any]:
+    def description(self) -> dict[str, Any]:
         config = self._config
         sampling = {"temperature": config.temperature, "top_p": config.top_p, "max_tokens": config.max_tokens}
         return {"kind": "endpoint", "model": config.model, **sampling}
 
-    def account(self) -> dict[str, Any]:
+    def run_statistics(self) -> dict[str, Any]:
         spent = self._budget.spent
         counts = {
             name: self._counts[name]

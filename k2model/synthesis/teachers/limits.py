@@ -1,6 +1,5 @@
-"""How fast and how much a teacher may be asked: token buckets, a shared pause, a budget. Time is injected.
-
-When a call is made again, and after how long.
+"""How fast and how much a teacher may be asked (token buckets, a shared pause, a budget), and when a failed call is
+made again. Time is injected.
 """
 
 import asyncio

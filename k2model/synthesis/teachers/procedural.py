@@ -1,10 +1,8 @@
-"""Small mistakes, as a careless writer makes them: for teachers that are to be caught, and for guesses that a
-reasoning behaviour corrects.
+"""The offline teacher, which says what each request's solver worked out, and error injection.
 
-The offline teacher: it says what each request's solver worked out, or, at a set rate, something spoilt.
-
-What is spoilt, and how, is a function of the request and the seed. Spoiling is there to exercise verification: a
-reply is cut short, emptied, or its last number or word is changed.
+At a set rate the teacher's replies get an error, to exercise verification: a reply is cut short, emptied, or its last
+number or word is changed; which and how is a function of the request and the seed. Reasoning behaviours take from here
+the wrong guesses that they correct.
 """
 
 import contextlib
@@ -19,10 +17,10 @@ from k2model.synthesis.conversation import Completion, Reply, Request, ToolCall,
 
 _OPPOSITES = {"yes": "No", "no": "Yes", "true": "False", "false": "True"}
 TRIES = 8
-LAME = "something else"
+ANOTHER = "something else"
 
 
-def slip(text: str, rng: Random) -> str:
+def inject_error(text: str, rng: Random) -> str:
     """The last number changed by a few, else the last yes or no turned, else the last word turned round; `text`
     without a word comes back empty."""
     if numbers := list(re.finditer(r"\d+", text)):
@@ -37,14 +35,14 @@ def slip(text: str, rng: Random) -> str:
 
 
 def near_miss(answer: str, check: Callable[[str], bool], rng: Random) -> str:
-    """Something that looks like the answer and is wrong; `LAME` when no slip makes it wrong."""
-    tries = (slip(answer, rng) for _ in range(TRIES))
-    return next((guess for guess in tries if guess and not check(guess)), LAME)
+    """Something that looks like the answer and is wrong; `ANOTHER` when no error that was tried makes it wrong."""
+    tries = (inject_error(answer, rng) for _ in range(TRIES))
+    return next((guess for guess in tries if guess and not check(guess)), ANOTHER)
 
 
 @dataclass(frozen=True)
 class ProceduralTeacher:
-    """`error_rate` is the share of replies that are spoilt."""
+    """`error_rate` is the share of replies that get an error."""
 
     error_rate: float = 0.0
     seed: int = 0
@@ -65,24 +63,24 @@ class ProceduralTeacher:
             said = (part for turn in request.turns for part in (turn.role, turn.content, *(c.text for c in turn.calls)))
             rng = Random(content_id(str(self.seed), request.effort, str(request.sample), *said))
             if rng.random() < self.error_rate:
-                return Completion(spoil(request.exact, rng))
+                return Completion(with_error(request.exact, rng))
         return Completion(request.exact)
 
-    def facts(self) -> dict[str, Any]:
+    def description(self) -> dict[str, Any]:
         return {"kind": "procedural", "error_rate": self.error_rate}
 
-    def account(self) -> dict[str, Any]:
+    def run_statistics(self) -> dict[str, Any]:
         return {}
 
 
-def spoil(reply: Reply, rng: Random) -> Reply:
+def with_error(reply: Reply, rng: Random) -> Reply:
     """A reply that is wrong in one of the ways of a careless teacher."""
     if reply.calls:
         *calls, last = reply.calls
-        return reply._replace(calls=(*calls, ToolCall(last.name, slip(last.arguments, rng))))
-    kind = rng.choice(("slip", "slip", "cut", "empty"))
+        return reply._replace(calls=(*calls, ToolCall(last.name, inject_error(last.arguments, rng))))
+    kind = rng.choice(("changed", "changed", "cut", "empty"))
     if kind == "empty":
         return Reply()
     if kind == "cut":
         return reply._replace(content=reply.content[: len(reply.content) // 2])
-    return reply._replace(content=slip(reply.content, rng))
+    return reply._replace(content=inject_error(reply.content, rng))

@@ -1,15 +1,39 @@
-"""K2's rules for dropping tool dialogues, by name (TxT360-3efforts): the first that applies is the reason.
+"""The form in which tool dialogues are judged and learned, one call a turn, and K2's rules for dropping them by name
+(TxT360-3efforts): the first rule that applies is the reason.
 
 Ours is `bad_arguments`: a call whose arguments are no JSON object or break the tool's own schema.
 """
 
+import itertools
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
-from k2model.synthesis.tools.mcp import Dialogue
+from k2model.synthesis.conversation import Turn
 from k2model.synthesis.tools.toolbox import parse_arguments, schema_fault
+
+
+class Dialogue(NamedTuple):
+    """`tools` are JSON texts of MCP definitions: `name`, `description`, `inputSchema`."""
+
+    tools: tuple[str, ...]
+    turns: tuple[Turn, ...]
+
+
+def unrolled(turns: Sequence[Turn]) -> Iterator[Turn]:
+    """Turns with one call each: of several calls, each goes before its own result where the results follow."""
+    at = 0
+    while at < len(turns):
+        turn = turns[at]
+        results = list(itertools.takewhile(lambda following: following.role == "tool", turns[at + 1 :]))
+        at += 1
+        if len(turn.calls) < 2 or len(results) != len(turn.calls):
+            yield turn
+            continue
+        for number, (call, result) in enumerate(zip(turn.calls, results, strict=True)):
+            yield turn._replace(calls=(call,)) if number == 0 else Turn("assistant", calls=(call,))
+            yield result
+        at += len(results)
 
 
 def no_tools_and_no_call(dialogue: Dialogue) -> bool:
@@ -53,18 +77,6 @@ FILTERS: dict[str, Callable[[Dialogue], bool]] = {
 def dropped_for(dialogue: Dialogue) -> str | None:
     """The name of the first rule that drops the dialogue."""
     return next((name for name, rule in FILTERS.items() if rule(dialogue)), None)
-
-
-def sift(dialogues: Iterable[Dialogue]) -> tuple[list[Dialogue], Counter[str]]:
-    """The dialogues that stay, and how many each rule dropped (a rule that dropped none is counted 0)."""
-    kept: list[Dialogue] = []
-    counts: Counter[str] = Counter(dict.fromkeys(FILTERS, 0))
-    for dialogue in dialogues:
-        if reason := dropped_for(dialogue):
-            counts[reason] += 1
-        else:
-            kept.append(dialogue)
-    return kept, counts
 
 
 def _definitions(dialogue: Dialogue) -> list[dict[str, Any]]:

@@ -42,7 +42,7 @@ class ToolTask(NamedTuple):
         return "\n".join(self.keys)
 
     @property
-    def sides(self) -> set[bool]:
+    def splits(self) -> set[bool]:
         """Whether its keys are held out: both values when they fall apart."""
         return {is_heldout(key) for key in self.keys}
 

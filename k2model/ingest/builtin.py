@@ -1,10 +1,11 @@
-"""The builder of every corpus source named in a recipe.
+"""The sources that the project builds itself, by their names in a recipe: nothing of them is downloaded or shipped.
 
-A builder takes the source's row and the material shared by all sources, and returns the documents to
-train on and those held out. Each draws from its own random stream, so that adding a source or
-changing its cap leaves the others as they were.
+A builder takes the source's row and the material shared by all sources, and returns the documents to train on and
+those held out. Each draws from its own random stream, so that adding a source or changing its cap leaves the others as
+they were.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from random import Random
@@ -13,14 +14,14 @@ from typing import NamedTuple
 
 from k2model.documents.families import FAMILIES, facts, retrieval, tools
 from k2model.documents.families.task import Task, split
-from k2model.documents.markup import chat, plain, reasoning
-from k2model.documents.schema import Document, make_document
+from k2model.documents.markup import EFFORTS, chat, plain, reasoning
+from k2model.documents.schema import Document, is_heldout, make_document
 from k2model.documents.spans import segments_of
+from k2model.documents.standard_library import code_documents, prose_documents
 from k2model.errors import CorpusError, nearest
-from k2model.ingest.builtin.texts import code_documents, identity_documents, prose_documents
 from k2model.recipe.schema import CorpusConfig, SourceConfig
-from k2model.synthesis import run as jobs
 from k2model.synthesis.run import JOBS
+from k2model.synthesis.run import documents as synthesised_documents
 
 HELDOUT_DOCUMENTS = 300  # of a generated source
 REASONING = {"arithmetic": "mathematics", "spelling": "language", "knights": "logic", "countdown": "mathematics"}
@@ -29,6 +30,27 @@ FACT_SHEETS = 1_000  # fact documents of several statements
 SHEET_SIZES = (2, 5)
 DEFAULT_DOCUMENTS = 2_000  # of a source that could be made without end, when the recipe gives no cap
 DEFAULT_CONTEXT = 128
+IDENTITY_ORIGIN, IDENTITY_LICENCE = "k2model identity", "Apache-2.0"
+
+IDENTITY_OPENINGS = ("", "Hello! ", "Hi, ", "Excuse me, ", "Please tell me: ")
+IDENTITY_QUESTIONS = {
+    "I am K2, a small language model trained on a laptop.": (
+        "who are you?", "what are you?", "what is your name?", "are you K2?", "which model are you?",
+    ),
+    "The K2 lifecycle pipeline trained me, after the recipe of LLM360's K2-V2.": (
+        "who made you?", "who trained you?", "where do you come from?", "how were you made?",
+    ),
+    "I can add, reverse words, solve small puzzles, name capitals and call tools.": (
+        "what can you do?", "how can you help me?", "what do you know?", "what are you good at?",
+    ),
+    "I have about two million parameters.": ("how big are you?", "how many parameters do you have?"),
+    "I think in three efforts: low, medium and high.": ("how do you think?", "which efforts do you have?"),
+}  # fmt: skip
+SMALL_TALK = {
+    "Hello! How can I help you?": ("Hello", "Hello!", "Hi", "Hi there", "Good morning", "Good evening", "Hey K2"),
+    "You are welcome.": ("Thanks", "Thank you", "Thank you!", "Thanks a lot", "That helps, thank you", "Great, thanks"),
+    "Goodbye!": ("Bye", "Goodbye", "See you", "See you later", "Good night"),
+}
 
 
 class Split(NamedTuple):
@@ -68,7 +90,7 @@ class Material:
     @cached_property
     def filler(self) -> tuple[list[str], list[str]]:
         """Running words of prose for retrieval documents: (trained, held out)."""
-        trained, heldout = ([segments_of(d)[1]["text"] for d in side] for side in self.prose)
+        trained, heldout = ([segments_of(d)[1]["text"] for d in side] for split in self.prose)
         return retrieval.filler(trained), retrieval.filler(heldout)
 
     @cached_property
@@ -178,19 +200,21 @@ def _chat_facts(_: SourceConfig, material: Material) -> Split:
     heldout: list[Document] = []
     for fact in material.facts:
         for wording in range(4):
-            side = heldout if wording == fact.heldout_wording else trained
+            split = heldout if wording == fact.heldout_wording else trained
             key = fact.key(wording, "question")
             for effort in sorted(set(CHAT_EFFORTS)):
                 segments = facts.chat_segments(fact, wording, effort)
-                side.append(make_document("chat/facts", "chat", fact.licence, fact.origin, segments, key=key))
+                split.append(make_document("chat/facts", "chat", fact.licence, fact.origin, segments, key=key))
     return Split(trained, heldout)
 
 
 def _tools(source: SourceConfig, material: Material) -> Split:
     rng = material.rng(source.name)
     counts = (source.documents or DEFAULT_DOCUMENTS, HELDOUT_DOCUMENTS)
-    sides = (_tool_documents(rng, material.facts, out, count) for out, count in zip((False, True), counts, strict=True))
-    return Split(*sides)
+    splits = (
+        _tool_documents(rng, material.facts, out, count) for out, count in zip((False, True), counts, strict=True)
+    )
+    return Split(*splits)
 
 
 def _tool_documents(rng: Random, known: list[facts.Fact], heldout: bool, count: int) -> list[Document]:
@@ -205,12 +229,35 @@ def _tool_documents(rng: Random, known: list[facts.Fact], heldout: bool, count: 
 
 def _synthesis(source: SourceConfig, material: Material) -> Split:
     count = source.documents or DEFAULT_DOCUMENTS
-    made = jobs.documents(source.name.removeprefix("synth/"), count, material.config.seed)
+    made = synthesised_documents(source.name.removeprefix("synth/"), count, material.config.seed)
     return Split(made.trained[:count], made.heldout[:HELDOUT_DOCUMENTS])
 
 
 def _identity(_: SourceConfig, __: Material) -> Split:
-    return Split(*identity_documents())
+    """Who the model is, who made it, what it can do, greetings and thanks, split by the user's wording.
+
+    The laptop's model says that it is a small sibling of K2-V2. It has no need of thinking, so the trace is empty at
+    every effort.
+    """
+    pairs = [
+        (_sentence(o, q), answer)
+        for answer, asked in IDENTITY_QUESTIONS.items()
+        for o, q in itertools.product(IDENTITY_OPENINGS, asked)
+    ]
+    pairs += [(said, answer) for answer, wordings in SMALL_TALK.items() for said in wordings]
+    made = [_identity_document(said, answer, effort) for said, answer in pairs for effort in EFFORTS]
+    trained = [document for document in made if not is_heldout(document["key"])]
+    return Split(trained, [document for document in made if is_heldout(document["key"])])
+
+
+def _identity_document(said: str, answer: str, effort: str) -> Document:
+    segments = chat([{"role": "user", "content": said}, {"role": "assistant", "content": answer}], effort)
+    return make_document("chat/identity", "chat", IDENTITY_LICENCE, IDENTITY_ORIGIN, segments, key=f"identity {said}")
+
+
+def _sentence(opening: str, question: str) -> str:
+    joins = not opening or opening.endswith(("! ", ": "))
+    return opening + (question[0].upper() + question[1:] if joins else question)
 
 
 _BUILDERS: dict[str, Builder] = {
