@@ -1,21 +1,22 @@
 """Curation: from raw documents to a corpus that is clean, counted and free of the evaluation items.
 
-Four stages, each made of plain functions of files:
+Four stages, each made of plain functions of files, which `steps` has on a store:
 
-    clean_part       a part by itself: one form, line cleaning, personal data, language, quality rules; signs what stays
-    find_duplicates  all signatures, no text: slices of hashes, then of bands' keys, then who stands for whom (`merge`)
-    select_part      a part by itself: copies and evaluation items go, the part is written
-    summarise        the accounts of all parts: `curation.json`, and for every item what overlaps with it
+    clean_part             a part by itself: one form, line cleaning, personal data, language, quality; signs what stays
+    *_duplicate_pairs      slices of all signatures, no text: who copies whom; then `decide`: who stands for whom
+    select_part            a part by itself: copies and evaluation items go, the part is written
+    summarise              the counts of all parts: `curation.json`, and for every item what overlaps with it
 
-`folder` runs them on one machine, `steps` and `comparison` have them on a store. What is done to which source is the
-recipe's (`CurationProfile`); generated sources are clean by construction, and matched with evaluation items by their
-keys. `recheck` compares a stored corpus with items that were not known when it was curated.
+What is done to which source is the recipe's (`CurationProfile`); generated sources are clean by construction, and
+matched with evaluation items by their keys. `recheck` compares a stored corpus with items that were not known when it
+was curated.
 """
 
 from importlib import import_module
 from typing import Any
 
-_LAZY = {"clean_step": "k2model.curation.steps", "curated_step": "k2model.curation.steps"}
+_STEPS = ("clean_step", "exact_pairs_step", "near_pairs_step", "duplicates_step", "curated_step")
+_LAZY = {name: "k2model.curation.steps" for name in _STEPS} | {"recheck": "k2model.curation.selection"}
 
 __all__ = [*_LAZY]
 
