@@ -11,8 +11,6 @@ from k2model.validation import Outcome, ValidationFailed
 _STEP = "k2model.validation.documents.step"
 _LAZY = {
     "valid_step": _STEP,
-    "validate_folder": _STEP,
-    "check_raw": _STEP,
     "raw_checks_step": _STEP,
     "Bounds": "k2model.validation.documents.suites",
     "drift": "k2model.validation.documents.tables",

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 _STEP = "k2model.validation.tokens.step"
-_NAMES = ("tokens_checks_step", "sequences_checks_step", "check_tokens", "check_sequences")
+_NAMES = ("tokens_checks_step", "sequences_checks_step")
 _LAZY = {name: _STEP for name in _NAMES}
 
 __all__ = list(_LAZY)
