@@ -1,4 +1,4 @@
-"""Curation on raw text of two sizes: MB/s of every stage in CPU time of one process, and its peak memory.
+"""Curation on raw text of two sizes: MB/s of every step in CPU time of one process, and its peak memory.
 
     python -m benchmarks.curation [--megabytes 64 256] [--profile prose|web]
 
@@ -8,18 +8,18 @@ what was found. Each size runs in a process of its own, so that its peak is its 
 
 import argparse
 import json
+import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from k2model.curation.parts import Place
+from typing import Any
 
 PART_MEGABYTES = 16
 PROFILES = ("prose", "web")
@@ -63,44 +63,39 @@ def _write_raw(raw: Path, megabytes: int) -> dict[str, int]:
 
 
 def _run(folder: Path, profile: str) -> None:
-    from functools import partial
-
+    from k2model.artifacts import Identity, Store, make
+    from k2model.curation import clean_step, curated_step, duplicates_step, exact_pairs_step, near_pairs_step
     from k2model.curation.clean import clean_part
-    from k2model.curation.decisions import write_verdict
-    from k2model.curation.folder import find_duplicates
-    from k2model.curation.parts import Numbering, places_in
-    from k2model.curation.selection import select_part
-    from k2model.curation.signatures import SIGNATURES
+    from k2model.curation.parts import parts_in
     from k2model.recipe.curation import PROSE, WEB
     from k2model.recipe.schema import CorpusConfig, SourceConfig
 
     chosen = replace({"prose": PROSE, "web": WEB}[profile], sources=("crawl",))
     config = CorpusConfig(sources=(SourceConfig("crawl"),), profiles=(chosen,), max_characters=1_000_000)
-    raw, work = folder / "raw", folder / "work"
-    places = places_in(raw, ["crawl"])
-    clean_part(raw, folder / "warm-up", places[0], config)  # tables of characters, the model of languages
-    timed = partial(_timed, sum(_text_bytes(raw, place) for place in places) / 1e6)
-    counts = timed("clean and sign", lambda: [clean_part(raw, work, place, config) for place in places])
-    found = timed("find duplicates", lambda: find_duplicates(work, places, config, work / "copies"))
-    numbering = Numbering.of(work / SIGNATURES, places)
+    parts, store = parts_in(folder / "raw", ["crawl"]), Store.open(folder / "store")
+    clean_part(folder / "raw", folder / "warm-up", parts[0], config)  # tables of characters, the model of languages
 
-    def select() -> None:
-        for place in places:
-            write_verdict(work, numbering, work / "copies", work / "verdicts", place)
-            select_part(raw, work, work / "verdicts", folder / "out", place, config, ())
+    def link(target: Path) -> dict[str, float]:
+        shutil.copytree(folder / "raw", target, copy_function=os.link, dirs_exist_ok=True)
+        return {}
 
-    timed("select", select)
-    kept = {name: sum(count[f"documents/{name}"] for count in counts) for name in ("raw", "quality")}
+    raw = store.build(Identity("corpus_raw", "benchmark", {}), link)
+    timed = partial(_timed, sum(_text_bytes(part.file(folder / "raw")) for part in parts) / 1e6)
+    clean = timed("clean and sign", lambda: make(store, clean_step(store, config, raw)))
+    exact = timed("exact pairs", lambda: make(store, exact_pairs_step(store, clean)))
+    near = timed("near pairs", lambda: make(store, near_pairs_step(store, config, clean, exact)))
+    duplicates = timed("decide", lambda: make(store, duplicates_step(store, config, clean, exact, near)))
+    corpus = timed("select", lambda: make(store, curated_step(store, config, raw, clean, duplicates)))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"  documents {kept}; found {found}; peak {peak:,.0f} MB")
+    print(f"  found {duplicates.stats}; corpus {corpus.stats}; peak {peak:,.0f} MB")
 
 
-def _text_bytes(raw: Path, place: "Place") -> int:
+def _text_bytes(path: Path) -> int:
     import pyarrow.compute as pc
 
     from k2model.curation.parts import batches
 
-    return sum(pc.sum(pc.binary_length(batch["text"])).as_py() for batch in batches(place.file(raw), ["text"]))
+    return sum(pc.sum(pc.binary_length(batch["text"])).as_py() for batch in batches(path, ["text"]))
 
 
 def _timed(megabytes: float, name: str, work: Callable[[], Any]) -> Any:

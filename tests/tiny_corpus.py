@@ -6,9 +6,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from k2model.curation.folder import curate_folder
 from k2model.ingest.raw import write_corpus
 from k2model.recipe.schema import CorpusConfig, SourceConfig
+from tests.curation.chain import curate_folder
 
 SOURCES = {
     "prose": 60, "code": 60, "facts": 0, "arithmetic/think": 300, "arithmetic/direct": 100, "spelling/think": 200,

@@ -61,8 +61,7 @@ def made(store: Store, step: str) -> ArtifactRef:
 
 
 def run(step: str, place: Path) -> ArtifactRef:
-    from k2model.curation.comparison import band_step, duplicates_step, exact_step
-    from k2model.curation.steps import clean_step, curated_step
+    from k2model.curation import clean_step, curated_step, duplicates_step, exact_pairs_step, near_pairs_step
     from k2model.ingest.raw import raw_step
     from k2model.tokens import sequences_step, tokenizer_step, tokens_step
     from k2model.validation.documents import valid_step
@@ -78,9 +77,9 @@ def run(step: str, place: Path) -> ArtifactRef:
         return make(store, clean_step(store, config, *before("corpus_raw")), WORKERS)
     if step == "duplicates":
         (clean,) = before("corpus_clean")
-        exact = make(store, exact_step(store, clean), WORKERS)
-        bands = make(store, band_step(store, config, clean, exact), WORKERS)
-        return make(store, duplicates_step(store, config, clean, exact, bands))
+        exact = make(store, exact_pairs_step(store, clean), WORKERS)
+        near = make(store, near_pairs_step(store, config, clean, exact), WORKERS)
+        return make(store, duplicates_step(store, config, clean, exact, near))
     if step == "corpus":
         return make(store, curated_step(store, config, *before("corpus_raw", "corpus_clean", "duplicates")), WORKERS)
     if step == "corpus_valid":

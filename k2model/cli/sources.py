@@ -81,7 +81,7 @@ def recheck(
     \b
     k2 data recheck corpus_valid mmlu.jsonl --set corpus.decontamination.prompt_field=question
     """
-    from k2model.curation.recheck import recheck
+    from k2model.curation import recheck
     from k2model.inspect.artifact import LookingError, hold
     from k2model.recipe import load_recipe
 

@@ -1,15 +1,15 @@
 """Curation: from raw documents to a corpus that is clean, counted and free of the evaluation items.
 
-Four stages, each made of plain functions of files:
+Four stages, each made of plain functions of files, which `steps` has on a store:
 
-    clean_part       a part by itself: one form, line cleaning, personal data, language, quality rules; signs what stays
-    find_duplicates  all signatures, no text: slices of hashes, then of bands' keys, then who stands for whom (`merge`)
-    select_part      a part by itself: copies and evaluation items go, the part is written
-    summarise        the accounts of all parts: `curation.json`, and for every item what overlaps with it
+    clean_part             a part by itself: one form, line cleaning, personal data, language, quality; signs what stays
+    *_duplicate_pairs      slices of all signatures, no text: who copies whom; then `decide`: who stands for whom
+    select_part            a part by itself: copies and evaluation items go, the part is written
+    summarise              the counts of all parts: `curation.json`, and for every item what overlaps with it
 
-`folder` runs them on one machine, `steps` and `comparison` have them on a store. What is done to which source is the
-recipe's (`CurationProfile`); generated sources are clean by construction, and matched with evaluation items by their
-keys. `recheck` compares a stored corpus with items that were not known when it was curated.
+What is done to which source is the recipe's (`CurationProfile`); generated sources are clean by construction, and
+matched with evaluation items by their keys. `recheck` compares a stored corpus with items that were not known when it
+was curated.
 """
 
 from k2model import lazy_exports
@@ -18,6 +18,10 @@ __getattr__ = lazy_exports(
     __name__,
     {
         "clean_step": "steps",
+        "exact_pairs_step": "steps",
+        "near_pairs_step": "steps",
+        "duplicates_step": "steps",
         "curated_step": "steps",
+        "recheck": "selection",
     },
 )

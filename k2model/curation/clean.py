@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k2model.curation import filters as language
-from k2model.curation import pii, signatures
+from k2model.curation import pii
 from k2model.curation.account import Account, Reject, write_rejects
-from k2model.curation.filters import blocked, rejecting_rules
+from k2model.curation.filters import blocked, identify_languages, rejecting_rules
 from k2model.curation.normalise import Written, clean_lines, normalise
-from k2model.curation.parts import PartWriter, Place, batches
+from k2model.curation.parts import CorpusPart, PartWriter, batches
+from k2model.curation.signatures import schemas, signature_tables
 from k2model.curation.texts import Flags, Texts, by_bytes
 from k2model.documents.schema import DOCUMENT_SCHEMA
 from k2model.errors import CorpusError, nearest
@@ -54,27 +54,27 @@ def natural_sources(config: CorpusConfig) -> list[str]:
     return [source.name for source in config.sources if profile_of(source.name, config).natural]
 
 
-def clean_part(raw: Path, folder: Path, place: Place, config: CorpusConfig) -> dict[str, float]:
-    """Clean one part of the corpus in `raw`; returns the counts of its account."""
-    profile, account = profile_of(place.source, config), Account()
+def clean_part(raw: Path, folder: Path, part: CorpusPart, config: CorpusConfig) -> dict[str, float]:
+    """Clean one part of the corpus in folder `raw`; returns its counts. Raises CorpusError as `profile_of` does."""
+    profile, account = profile_of(part.source, config), Account()
     for step in STEPS:
         account.after(step, 0, 0)
     with ExitStack() as stack:
-        documents = stack.enter_context(PartWriter(place.file(folder / CLEAN), DOCUMENT_SCHEMA))
+        documents = stack.enter_context(PartWriter(part.file(folder / CLEAN), DOCUMENT_SCHEMA))
         signed = {
-            kind: stack.enter_context(PartWriter(place.file(folder / kind), schema, dictionary=False))
-            for kind, schema in signatures.schemas(config, profile.natural).items()
+            kind: stack.enter_context(PartWriter(part.file(folder / kind), schema, dictionary=False))
+            for kind, schema in schemas(config, profile.natural).items()
         }
         row = 0
-        for batch in batches(place.file(raw)):
+        for batch in batches(part.file(raw)):
             for piece in by_bytes(batch, "text", BATCH_BYTES):
                 clean, signature = _Batch(pa.Table.from_batches([piece]), row, profile, config, account).cleaned()
                 documents.write(clean)
                 for kind, table in signature.items():
                     signed[kind].write(table)
                 row += piece.num_rows
-    write_rejects(place.file(folder / REJECTS), account.rejects)
-    account.save(place.file(folder / ACCOUNT, ".json"))
+    write_rejects(part.file(folder / REJECTS), account.rejects)
+    account.save(part.file(folder / ACCOUNT, ".json"))
     return {name: float(count) for name, count in account.counts.items()}
 
 
@@ -101,7 +101,7 @@ class _Batch:
         strings = self.texts.filter(kept)
         rows = np.flatnonzero(self.alive) + self.first_row
         duplicates = self.table["duplicates"].combine_chunks().filter(kept)
-        signature = signatures.signature_tables(rows, strings, duplicates, bodies, self.alive, self.config)
+        signature = signature_tables(rows, strings, duplicates, bodies, self.alive, self.config)
         return self._documents().filter(kept), signature
 
     def _rewrite(self) -> None:
@@ -144,7 +144,7 @@ class _Batch:
 
     def _reject_languages(self, bodies: pa.LargeStringArray) -> None:
         rows = np.flatnonzero(self.alive)
-        for row, (name, score) in zip(rows, language.identify(bodies.take(pa.array(rows)).to_pylist()), strict=True):
+        for row, (name, score) in zip(rows, identify_languages(bodies.take(pa.array(rows)).to_pylist()), strict=True):
             self.account.counts[f"languages/{name}"] += 1
             if name not in self.profile.languages or score < self.profile.language_score:
                 self._reject_row(int(row), "language", f"{name} {score:.2f}")

@@ -17,9 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from k2model.curation.hashing import Ints
 from k2model.curation.overlap import EvaluationItem, ItemFile, ItemIndex, Overlaps, external, registered
-from k2model.curation.texts import Texts
+from k2model.curation.texts import Ints, Texts
 from k2model.recipe.curation import DecontaminationConfig
 
 BY_KEY, BY_WORDS = "item_key", "item_words"
@@ -50,14 +49,14 @@ class Match(NamedTuple):
 
     def shown(self, document: str, text: str) -> dict[str, Any]:
         """For a person, with the text around the span on both sides; `document` names it."""
-        sides = (("document", text, self.text_span), ("item", self.item.text, self.item_span))
+        ends = (("document", text, self.text_span), ("item", self.item.text, self.item_span))
         return {
             "rule": self.rule,
             "family": self.item.family,
             "item_id": self.item.id,
             "document_id": document,
             "coverage": round(self.coverage, 4),
-            **{name: _around(whole, *span) for name, whole, span in sides},
+            **{name: _around(whole, *span) for name, whole, span in ends},
         }
 
 
@@ -122,9 +121,9 @@ class Tally:
         self.coverage = np.zeros((2, len(items)))
 
     def count(self, items: Ints, coverage: "np.ndarray", removed: "np.ndarray") -> None:
-        side = removed.astype(np.int64)
-        np.add.at(self.documents, (side, items), 1)
-        np.maximum.at(self.coverage, (side, items), coverage)
+        row = removed.astype(np.int64)
+        np.add.at(self.documents, (row, items), 1)
+        np.maximum.at(self.coverage, (row, items), coverage)
 
     def table(self) -> pa.Table:
         """All items with their counts, in order."""
@@ -139,6 +138,22 @@ class Tally:
             kept_coverage,
         ]
         return pa.table([pa.array(column) for column in columns], schema=TALLY_SCHEMA)
+
+    def families(self) -> dict[str, dict[str, Any]]:
+        """By family of items: how many there are, how many any training document overlaps with, and the documents."""
+        kept, removed = self.documents
+        made: dict[str, dict[str, Any]] = {}
+        for number, item in enumerate(self.items):
+            entry = made.setdefault(
+                item.family,
+                {"items": 0, "holds_out": item.holds_out, "touched": 0, "overlapping": 0, "removed": 0, "kept": 0},
+            )
+            entry["items"] += 1
+            entry["touched"] += int(kept[number] + removed[number] > 0)
+            entry["overlapping"] += int(kept[number] > 0)
+            entry["removed"] += int(removed[number])
+            entry["kept"] += int(kept[number])
+        return dict(sorted(made.items()))
 
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

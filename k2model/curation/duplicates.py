@@ -1,18 +1,16 @@
-"""Links between documents by their numbers, (document, the earlier one it copies): their files, and what they join.
+"""Finding copies over the whole corpus, from signatures alone: pairs of a document and the earlier one it copies.
 
-Finding copies over the whole corpus, from signatures alone: first exact ones, then near ones.
+Documents go by their number in the order of priority (`Numbering`).
 
-Documents go by their number in the order of priority (`Numbering`). Each function makes one file of links, (document,
-the earlier one it copies), and can run anywhere, in any order:
+    exact_duplicate_pairs   of a slice of all hashes
+    near_duplicate_pairs    of a slice of the keys of all bands, among documents that are no exact copies
+    near_duplicates         from the pairs of all slices, which document stays for which
 
-    exact_links   a slice of all hashes
-    band_links    a slice of the keys of all bands, among documents that are no exact copies
-    near_links    the links of all slices; which documents stay
-
-A slice is every hash or key of one remainder, so that equal ones are in one slice; it holds those of all bands, because
-what is read for one band is of use for the others. Memory is bounded by a slice (beside a byte a document, for what is
-an exact copy), and in `near_links` by the documents that have a look-alike. A near copy is similar to the document that
-stands for it, not only to a copy of a copy: a chain of small differences makes no cluster.
+The first two make one file each and can run anywhere, in any order. A slice is every hash or key of one remainder, so
+that equal ones are in one slice; it holds those of all bands, because what is read for one band is of use for the
+others. Memory is bounded by a slice (beside a byte a document, for what is an exact copy), and in `near_duplicates` by
+the documents that have a look-alike. A near copy is similar to the document that stands for it, not only to a copy of a
+copy: a chain of small differences makes no cluster.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,32 +20,39 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from k2model.curation import minhash
-from k2model.curation.hashing import Hashes, Ints
 from k2model.curation.parts import Numbering, Span, batches
-from k2model.curation.signatures import BANDS, SIGNATURES, SKETCHES, Signed, band_columns, unpacked
-from k2model.curation.texts import Flags
+from k2model.curation.signatures import (
+    BANDS,
+    SIGNATURES,
+    SKETCHES,
+    CorpusSignatures,
+    Sketches,
+    band_columns,
+    similarity,
+    unpacked,
+)
+from k2model.curation.texts import Flags, Hashes, Ints
 from k2model.recipe.schema import CorpusConfig
 
-LINK_SCHEMA = pa.schema([pa.field("document", pa.int64(), nullable=False), pa.field("original", pa.int64(), False)])
+PAIR_SCHEMA = pa.schema([pa.field("document", pa.int64(), nullable=False), pa.field("original", pa.int64(), False)])
 
 
-def read_links(paths: Sequence[Path]) -> tuple[Ints, Ints]:
+def read_pairs(paths: Sequence[Path]) -> tuple[Ints, Ints]:
     """(documents, originals) of several files."""
-    tables = [pq.read_table(path, schema=LINK_SCHEMA) for path in paths]
-    table = pa.concat_tables(tables) if tables else LINK_SCHEMA.empty_table()
+    tables = [pq.read_table(path, schema=PAIR_SCHEMA) for path in paths]
+    table = pa.concat_tables(tables) if tables else PAIR_SCHEMA.empty_table()
     return table["document"].to_numpy(), table["original"].to_numpy()
 
 
-def write_links(path: Path, documents: Ints, originals: Ints) -> int:
-    """Each link once, in order; returns how many there are."""
+def write_pairs(path: Path, documents: Ints, originals: Ints) -> int:
+    """Each pair once, in the order of documents; returns how many there are."""
     path.parent.mkdir(parents=True, exist_ok=True)
     order = np.lexsort((originals, documents))
     documents, originals = documents[order], originals[order]
     fresh = np.ones(len(documents), dtype=bool)
     fresh[1:] = (documents[1:] != documents[:-1]) | (originals[1:] != originals[:-1])
-    columns = [pa.array(side[fresh], type=pa.int64()) for side in (documents, originals)]
-    pq.write_table(pa.table(columns, schema=LINK_SCHEMA), path, compression="zstd")
+    columns = [pa.array(ends[fresh], type=pa.int64()) for ends in (documents, originals)]
+    pq.write_table(pa.table(columns, schema=PAIR_SCHEMA), path, compression="zstd")
     return int(fresh.sum())
 
 
@@ -93,58 +98,58 @@ def band_slices(
     return slices_for(documents * len(band_columns(config)), slice_rows)
 
 
-def exact_links(signed: Signed, out: Path, part: int = 0, parts: int = 1) -> dict[str, float]:
-    """Links of documents to the first with equal text, for the `part`-th of `parts` slices of all hashes."""
-    one, two, number = _hashes(signed, part, parts)
+def exact_duplicate_pairs(signatures: CorpusSignatures, out: Path, index: int = 0, slices: int = 1) -> dict[str, float]:
+    """Pairs of a document and the first with equal text, for the `index`-th of `slices` slices of all hashes."""
+    one, two, number = _hashes(signatures, index, slices)
     order = np.lexsort((two, one))  # stable: equal hashes stay in the order of their numbers
     one, two, number = one[order], two[order], number[order]
     same = np.zeros(len(number), dtype=bool)
     same[1:] = (one[1:] == one[:-1]) & (two[1:] == two[:-1])
     firsts = number[~same][np.cumsum(~same) - 1] if len(number) else number
-    return {"links": float(write_links(out, number[same], firsts[same]))}
+    return {"pairs": float(write_pairs(out, number[same], firsts[same]))}
 
 
-def band_links(
-    signed: Signed, natural: Iterable[str], config: CorpusConfig, exact: Sequence[Path], out: Path,
-    part: int = 0, parts: int = 1,
+def near_duplicate_pairs(
+    signatures: CorpusSignatures, natural: Iterable[str], config: CorpusConfig, exact: Sequence[Path], out: Path,
+    index: int = 0, slices: int = 1,
 ) -> dict[str, float]:  # fmt: skip
-    """Links of documents of the `natural` sources to an earlier one with the same key of a band and a sketch as
-    similar as the threshold, for the `part`-th of `parts` slices of all keys."""
-    copies = _copies(exact, signed.numbering.documents)
-    key, number = _keys(signed, _of(signed.numbering, natural), band_columns(config), copies, part, parts)
+    """Pairs of a document of the `natural` sources and an earlier one with the same key of a band and a sketch as
+    similar as the threshold, for the `index`-th of `slices` slices of all keys."""
+    copies = _copies(exact, signatures.numbering.documents)
+    key, number = _keys(signatures, _of(signatures.numbering, natural), band_columns(config), copies, index, slices)
     order = np.argsort(key, kind="stable")
     key, number = key[order], number[order]
     again = np.zeros(len(key) + 1, dtype=bool)
     again[1:-1] = key[1:] == key[:-1]
     meets = again[1:] | again[:-1]
     groups = np.cumsum(~again[:-1])[meets]  # the keys of different bands differ
-    links = _leaders(signed, number[meets], groups, config.near_duplicate_threshold, BAND_LEADERS)
-    return {"links": float(write_links(out, *links))}
+    pairs = _leaders(signatures, number[meets], groups, config.near_duplicate_threshold, BAND_LEADERS)
+    return {"pairs": float(write_pairs(out, *pairs))}
 
 
-def near_links(signed: Signed, config: CorpusConfig, bands: Sequence[Path], out: Path) -> dict[str, float]:
-    """Links of near copies to the document that stays: in each cluster of linked documents, taken in order, one
-    stays unless it is similar to one that stays."""
+def near_duplicates(signatures: CorpusSignatures, config: CorpusConfig, pairs: Sequence[Path]) -> tuple[Ints, Ints]:
+    """(documents, originals): near copies and the document that stays for each, from the files of all pairs.
+
+    In each cluster of paired documents, taken in order, one stays unless it is similar to one that stays."""
     numbers = np.zeros(0, dtype=np.int64)
-    for path in bands:
-        numbers = np.unique(np.concatenate([numbers, *read_links([path])]))
+    for path in pairs:
+        numbers = np.unique(np.concatenate([numbers, *read_pairs([path])]))
     clusters = np.arange(len(numbers))
-    for path in bands:
-        documents, originals = (np.searchsorted(numbers, side) for side in read_links([path]))
+    for path in pairs:
+        documents, originals = (np.searchsorted(numbers, ends) for ends in read_pairs([path]))
         clusters = components(clusters, documents, originals)
     order = np.argsort(clusters, kind="stable")
-    links = _leaders(signed, numbers[order], clusters[order], config.near_duplicate_threshold, CLUSTER_LEADERS)
-    return {"links": float(write_links(out, *links)), "clusters": float(len(np.unique(clusters)))}
+    return _leaders(signatures, numbers[order], clusters[order], config.near_duplicate_threshold, CLUSTER_LEADERS)
 
 
-def _hashes(signed: Signed, part: int, parts: int) -> tuple[Hashes, Hashes, Ints]:
+def _hashes(signatures: CorpusSignatures, index: int, slices: int) -> tuple[Hashes, Hashes, Ints]:
     """Both halves of every hash of a slice, and the number of its document, in the order of numbers."""
     high, low, numbers = list[Hashes](), list[Hashes](), list[Ints]()
-    folder = signed.folder(SIGNATURES, signed.numbering.places)
-    for place, start, _ in signed.numbering.spans():
-        for batch in batches(place.file(folder), ["exact"], _ROWS):
+    folder = signatures.folder(SIGNATURES, signatures.numbering.parts)
+    for part, start, _ in signatures.numbering.spans():
+        for batch in batches(part.file(folder), ["exact"], _ROWS):
             words = unpacked(batch.column("exact")).view(np.uint64)
-            chosen = np.flatnonzero(words[:, 0] % np.uint64(parts) == part)
+            chosen = np.flatnonzero(words[:, 0] % np.uint64(slices) == index)
             high.append(words[chosen, 0])
             low.append(words[chosen, 1])
             numbers.append(chosen + start)
@@ -153,24 +158,24 @@ def _hashes(signed: Signed, part: int, parts: int) -> tuple[Hashes, Hashes, Ints
 
 
 def _keys(
-    signed: Signed, spans: Sequence[Span], columns: Sequence[str], copies: Flags, part: int, parts: int
+    signatures: CorpusSignatures, spans: Sequence[Span], columns: Sequence[str], copies: Flags, index: int, slices: int
 ) -> tuple[Hashes, Ints]:
     """The keys of all bands in a slice, of documents that are no copies, with their numbers and in their order."""
     keys, numbers = list[Hashes](), list[Ints]()
-    folder = signed.folder(BANDS, [place for place, _, _ in spans])
-    for place, start, _ in spans:
-        for batch in batches(place.file(folder), [*columns, "near"], _ROWS):
+    folder = signatures.folder(BANDS, [part for part, _, _ in spans])
+    for part, start, _ in spans:
+        for batch in batches(part.file(folder), [*columns, "near"], _ROWS):
             near = batch.column("near").to_numpy(zero_copy_only=False)
             rows = np.flatnonzero(near & ~copies[start : start + batch.num_rows])
             found = np.stack([batch.column(name).to_numpy()[rows] for name in columns], axis=1)
-            chosen = found % np.uint64(parts) == part
+            chosen = found % np.uint64(slices) == index
             keys.append(found[chosen])  # row by row, so that the numbers ascend
             numbers.append(np.broadcast_to(rows[:, None] + start, found.shape)[chosen])
             start += batch.num_rows
     return _joined(keys, np.uint64), _joined(numbers, np.int64)
 
 
-def leaders(sketches: minhash.Sketches, whose: Ints, groups: Ints, threshold: float, most: int) -> Ints:
+def leaders(sketches: Sketches, whose: Ints, groups: Ints, threshold: float, most: int) -> Ints:
     """For each row of sorted `groups` the row it is similar to, or its own: in each group the first row leads, takes
     those similar to it, and the first of the others leads next, at most `most` times.
 
@@ -190,40 +195,42 @@ def leaders(sketches: minhash.Sketches, whose: Ints, groups: Ints, threshold: fl
     return leader
 
 
-def _similar(sketches: minhash.Sketches, one: Ints, other: Ints, threshold: float) -> "np.ndarray":
+def _similar(sketches: Sketches, one: Ints, other: Ints, threshold: float) -> "np.ndarray":
     parts = [
-        minhash.similarity(sketches[one[i : i + _PAIRS]], sketches[other[i : i + _PAIRS]]) >= threshold
+        similarity(sketches[one[i : i + _PAIRS]], sketches[other[i : i + _PAIRS]]) >= threshold
         for i in range(0, len(one), _PAIRS)
     ]
     return np.concatenate(parts)
 
 
-def _leaders(signed: Signed, numbers: Ints, groups: Ints, threshold: float, most: int) -> tuple[Ints, Ints]:
-    """Links among documents `numbers` of sorted `groups`, by their sketches."""
+def _leaders(
+    signatures: CorpusSignatures, numbers: Ints, groups: Ints, threshold: float, most: int
+) -> tuple[Ints, Ints]:
+    """Pairs among documents `numbers` of sorted `groups`, by their sketches."""
     documents, originals = list[Ints](), list[Ints]()
     for chosen in whole_groups(groups, _SKETCHES):
         own = numbers[chosen]
         wanted, where = np.unique(own, return_inverse=True)
-        leader = leaders(read_rows(signed, SKETCHES, wanted, "sketch"), where, groups[chosen], threshold, most)
+        leader = leaders(read_rows(signatures, SKETCHES, wanted, "sketch"), where, groups[chosen], threshold, most)
         followers = np.flatnonzero(leader != np.arange(len(leader)))
         documents.append(own[followers])
         originals.append(own[leader[followers]])
     return _joined(documents, np.int64), _joined(originals, np.int64)
 
 
-def read_rows(signed: Signed, kind: str, numbers: Ints, column: str) -> "np.ndarray":
+def read_rows(signatures: CorpusSignatures, kind: str, numbers: Ints, column: str) -> "np.ndarray":
     """A column of the signatures of the documents with these sorted numbers; bytes come as [documents, width].
 
     Only the files that hold one of them are fetched."""
-    numbering = signed.numbering
+    numbering = signatures.numbering
     cuts = np.searchsorted(numbers, numbering.bounds)
     holding = np.flatnonzero(np.diff(cuts))
-    folder = signed.folder(kind, [numbering.places[index] for index in holding])
+    folder = signatures.folder(kind, [numbering.parts[index] for index in holding])
     found = []
     for index in holding:
         own = numbers[cuts[index] : cuts[index + 1]] - numbering.bounds[index]
         start = 0
-        for batch in batches(numbering.places[index].file(folder), [column], _ROWS):
+        for batch in batches(numbering.parts[index].file(folder), [column], _ROWS):
             low, high = np.searchsorted(own, [start, start + batch.num_rows])
             if high > low:
                 taken = batch.column(column).take(pa.array(own[low:high] - start))
@@ -237,7 +244,7 @@ def _copies(exact: Sequence[Path], documents: int) -> Flags:
     """By number, whether a document is an exact copy of an earlier one."""
     copies = np.zeros(documents, dtype=bool)
     for path in exact:
-        copies[read_links([path])[0]] = True
+        copies[read_pairs([path])[0]] = True
     return copies
 
 

@@ -1,12 +1,9 @@
-"""The URL filter: documents from hosts, or with words in their address, that the recipe does not want.
+"""What rejects documents of a batch: where they come from, which language they are in, and the rules on quality.
 
-Which language texts are in: the naive Bayes model over byte n-grams that py3langid ships, run over a whole batch.
-
-The package walks its automaton in Python, byte by byte and text by text. Here all texts take a step together, which is
-an order of magnitude faster and gives the same answers. The first `SAMPLE` bytes decide. The model is loaded by the
-first text that asks, and only sources that ask for languages do.
-
-Quality rules on a batch: which of the recipe's rules (`CurationProfile`), if any, rejects each text.
+Languages are told by the naive Bayes model over byte n-grams that py3langid ships. The package walks its automaton in
+Python, byte by byte and text by text; here all texts take a step together, which is an order of magnitude faster and
+gives the same answers. The first `SAMPLE` bytes decide. The model is loaded by the first text that asks, and only
+sources that ask for languages do.
 """
 
 import re
@@ -23,6 +20,8 @@ from k2model.curation.measures import measure
 from k2model.curation.texts import Flags, Numbers, Texts
 from k2model.recipe.curation import CurationProfile
 
+SAMPLE = 512  # bytes of a text
+
 
 def blocked(origins: pa.ChunkedArray, hosts: Sequence[str], words: Sequence[str]) -> Flags:
     """Whether each origin lies on one of the hosts or below it, or has one of the words between other signs."""
@@ -34,9 +33,6 @@ def blocked(origins: pa.ChunkedArray, hosts: Sequence[str], words: Sequence[str]
     if words:
         bad |= matches(strings, rf"(?i)(?:^|[^a-z0-9])(?:{'|'.join(map(re.escape, sorted(words)))})(?:[^a-z0-9]|$)")
     return bad
-
-
-SAMPLE = 512
 
 
 class _Model(NamedTuple):
@@ -51,7 +47,7 @@ class _Model(NamedTuple):
     outputs: Any
 
 
-def identify(texts: Sequence[str]) -> list[tuple[str, float]]:
+def identify_languages(texts: Sequence[str]) -> list[tuple[str, float]]:
     """(ISO 639-1 code, probability) of the most likely language of each text."""
     if not texts:
         return []

@@ -12,7 +12,7 @@ from k2model.curation import clean, selection
 from k2model.curation.account import Account, merged, read_account
 from k2model.curation.decontamination import Tally, decontamination
 from k2model.curation.overlap import ItemFile
-from k2model.curation.parts import SIDES, Place
+from k2model.curation.parts import SPLITS, CorpusPart
 from k2model.errors import CorpusError
 from k2model.recipe.mixtures import BUCKETS
 from k2model.recipe.schema import CorpusConfig
@@ -25,7 +25,7 @@ Accounts = Mapping[tuple[str, str], Account]
 
 
 def summarise(
-    raw: Path, parts: Path, folder: Path, places: Sequence[Place], config: CorpusConfig,
+    raw: Path, parts: Path, folder: Path, corpus_parts: Sequence[CorpusPart], config: CorpusConfig,
     items: tuple[ItemFile, ...],
 ) -> dict[str, float]:  # fmt: skip
     """Write `curation.json` and `contamination.parquet` into `folder` from what `select_part` wrote below `parts`.
@@ -34,19 +34,19 @@ def summarise(
     Returns counts. Raises CorpusError when a source has no training document left.
     """
     accounts = {
-        (side, source.name): merged(
-            read_account(place.file(parts / clean.ACCOUNT, ".json"))
-            for place in places
-            if (place.side, place.source) == (side, source.name)
+        (split, source.name): merged(
+            read_account(part.file(parts / clean.ACCOUNT, ".json"))
+            for part in corpus_parts
+            if (part.split, part.source) == (split, source.name)
         )
-        for side in SIDES
+        for split in SPLITS
         for source in config.sources
     }
     _refuse_empty(accounts)
     tally = Tally(decontamination(raw, config.decontamination, items).items)
-    for place in places:
-        if place.side == "train":
-            tally.add(place.file(parts / selection.CONTAMINATION))
+    for part in corpus_parts:
+        if part.split == "train":
+            tally.add(part.file(parts / selection.CONTAMINATION))
     tally.save(folder / "contamination.parquet")
     content = json.dumps(report(accounts, tally), indent=1, ensure_ascii=False)
     (folder / "curation.json").write_text(content + "\n", encoding="utf-8")
@@ -56,31 +56,14 @@ def summarise(
 def report(accounts: Accounts, tally: Tally) -> dict[str, Any]:
     """JSON: `train` and `heldout` by source with `steps` and `rejects`, then what concerns all."""
     total = merged(accounts.values())
-    made: dict[str, Any] = {side: {} for side in ("train", "heldout")}
-    for (side, source), account in accounts.items():
-        made[side][source] = _source(account)
+    made: dict[str, Any] = {split: {} for split in ("train", "heldout")}
+    for (split, source), account in accounts.items():
+        made[split][source] = _source(account)
     made["duplicates"] = _histogram(accounts)
     made["normalised_documents"] = total.counts["normalised"]
     made["personal_data"] = total.named("pii")
-    made["decontamination"] = {"families": families(tally), "matches": _matches(accounts)}
+    made["decontamination"] = {"families": tally.families(), "matches": _matches(accounts)}
     return made
-
-
-def families(tally: Tally) -> dict[str, dict[str, Any]]:
-    """By family of items: how many there are, how many any training document overlaps with, and the documents."""
-    kept, removed = tally.documents
-    made: dict[str, dict[str, Any]] = {}
-    for number, item in enumerate(tally.items):
-        entry = made.setdefault(
-            item.family,
-            {"items": 0, "holds_out": item.holds_out, "touched": 0, "overlapping": 0, "removed": 0, "kept": 0},
-        )
-        entry["items"] += 1
-        entry["touched"] += int(kept[number] + removed[number] > 0)
-        entry["overlapping"] += int(kept[number] > 0)
-        entry["removed"] += int(removed[number])
-        entry["kept"] += int(kept[number])
-    return dict(sorted(made.items()))
 
 
 def read_overlap(corpus: Path) -> dict[str, float]:
@@ -112,7 +95,7 @@ def _source(account: Account) -> dict[str, Any]:
 
 def _histogram(accounts: Accounts) -> dict[str, dict[str, int]]:
     """Training documents by how many copies they stand for, in K2's buckets, for each source and in all."""
-    own = {source: account.named("bucket") for (side, source), account in accounts.items() if side == "train"}
+    own = {source: account.named("bucket") for (split, source), account in accounts.items() if split == "train"}
     everything: Counter[str] = Counter()
     for counts in own.values():
         everything.update(counts)
@@ -132,8 +115,8 @@ def _matches(accounts: Accounts) -> list[dict[str, Any]]:
 
 
 def _refuse_empty(accounts: Accounts) -> None:
-    for (side, source), account in accounts.items():
-        if side == "train" and not account.counts[f"documents/{STEPS[-1]}"]:
+    for (split, source), account in accounts.items():
+        if split == "train" and not account.counts[f"documents/{STEPS[-1]}"]:
             told = json.dumps(_source(account)["rejects"], ensure_ascii=False)[:600]
             raise CorpusError(
                 f"corpus source '{source}' has no training document left after curation: {told}. Raise its number of "
@@ -142,7 +125,7 @@ def _refuse_empty(accounts: Accounts) -> None:
 
 
 def _stats(accounts: Accounts) -> dict[str, float]:
-    trained = merged(account for (side, _), account in accounts.items() if side == "train")
+    trained = merged(account for (split, _), account in accounts.items() if split == "train")
     total = merged(accounts.values())
 
     def rejected(*rules: str) -> float:

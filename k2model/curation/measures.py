@@ -1,13 +1,9 @@
-"""How much a text repeats itself: lines, paragraphs and n-grams of words, in shares of its characters.
+"""What quality rules bound: measures of every text of a batch at once, by name.
 
-The measures of Gopher (Rae et al. 2021, arXiv 2112.11446, table A1). "Repeated" counts every occurrence but the
-first; characters are those of words for n-grams, and each is counted once however many n-grams cover it.
-
-What quality rules bound: measures of every text of a batch at once, by name.
-
-Words are runs of letters, digits and underscores; lines and paragraphs are not blank. Shares lie in 0..1 and
-are 0 where there is nothing to share. Sources: Gopher (Rae et al. 2021), C4 (Raffel et al. 2020), FineWeb
-(Penedo et al. 2024).
+Words are runs of letters, digits and underscores; lines and paragraphs are not blank. Shares lie in 0..1 and are 0
+where there is nothing to share. Sources: Gopher (Rae et al. 2021, arXiv 2112.11446, table A1 for repetition), C4
+(Raffel et al. 2020), FineWeb (Penedo et al. 2024). Of what is "repeated" every occurrence but the first counts; for
+n-grams characters are those of words, and each is counted once however many n-grams cover it.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,9 +12,38 @@ from typing import NamedTuple
 
 import numpy as np
 
-from k2model.curation.hashing import Ints, first_occurrence
-from k2model.curation.texts import ALNUM, ALPHA, DIGIT, SPACE, UPPER, Numbers, Spans, Texts, sums
+from k2model.curation.texts import (
+    ALNUM,
+    ALPHA,
+    DIGIT,
+    SPACE,
+    UPPER,
+    Hashes,
+    Ints,
+    Numbers,
+    Spans,
+    Texts,
+    mixed,
+    sums,
+)
 from k2model.errors import CorpusError, nearest
+
+
+def first_occurrence(keys: Hashes) -> Ints:
+    """For each key the position of the first equal key: a hash table filled from the back, since of several
+    values that numpy stores in one place the last one stays."""
+    bits = max(4, int(2 * max(1, len(keys)) - 1).bit_length())
+    table = np.empty(1 << bits, dtype=np.int32)  # read only where it was written in the same round
+    first = np.empty(len(keys), dtype=np.int64)
+    open_, probe = np.arange(len(keys), dtype=np.int32), keys
+    while len(open_):
+        slots = (probe >> np.uint64(64 - bits)).astype(np.int64)
+        table[slots[::-1]] = open_[::-1]
+        found = table[slots]
+        same = keys[found] == keys[open_]
+        first[open_[same]] = found[same]
+        open_, probe = open_[~same], mixed(probe[~same] + np.uint64(0x9E3779B97F4A7C15))
+    return first
 
 
 def repeated_spans(texts: Texts, spans: Spans, of_characters: bool) -> Numbers:

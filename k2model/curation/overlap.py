@@ -1,13 +1,12 @@
-"""Evaluation items as decontamination sees them: the registered ones of a corpus, and files of further benchmarks.
+"""Evaluation items as decontamination sees them, and where texts share words with them.
 
-A further file is JSONL or Parquet with a prompt and an answer a row (fields named in `DecontaminationConfig`; a missing
-answer counts as empty); its family is its name without ending. Rows may have an `id`, else their number serves.
-
-Where texts share words with evaluation items: the spans on both sides, and how much of the item is covered.
+Items are the registered ones of a corpus and those of files of further benchmarks. Such a file is JSONL or Parquet with
+a prompt and an answer a row (fields named in `DecontaminationConfig`; a missing answer counts as empty); its family is
+its name without ending. Rows may have an `id`, else their number serves.
 
 An item is looked for by every run of `words` words of its prompt and answer, and by its prompt as a whole when that is
-shorter. Runs are found by 64-bit hashes through a bit table and a binary search, then compared character by
-character, so that no collision counts.
+shorter. Runs are found by 64-bit hashes through a bit table and a binary search, then compared character by character,
+so that no collision counts. Told are the spans on both sides and how much of the item is covered.
 """
 
 import hashlib
@@ -21,8 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from k2model.curation.hashing import Hashes, Ints
-from k2model.curation.texts import Texts, folded
+from k2model.curation.texts import Hashes, Ints, Texts, folded
 from k2model.documents.schema import read_items
 from k2model.errors import CorpusError
 from k2model.recipe.curation import DecontaminationConfig

@@ -14,20 +14,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from k2model.curation.hashing import Ints
+from k2model.curation.texts import Ints
 from k2model.documents.schema import part_path, parts_of, source_file
 
-SIDES = ("heldout", "train")
+SPLITS = ("heldout", "train")
 NUMBERING_FILE = "numbering.json"
 ROW_GROUP_ROWS, ROW_GROUP_BYTES = 16_384, 32 << 20
 
 
-class Place(NamedTuple):
-    """One part of a source."""
+class CorpusPart(NamedTuple):
+    """A part file of a source in one split."""
 
-    side: str
+    split: str
     source: str
-    part: int
+    number: int
 
     @property
     def name(self) -> str:
@@ -35,54 +35,54 @@ class Place(NamedTuple):
         return str(part_path(Path(), *self).with_suffix(""))
 
     def file(self, folder: Path, suffix: str = ".parquet") -> Path:
+        """Its file below `folder`, which is a corpus or one folder of the curation."""
         return part_path(folder, *self).with_suffix(suffix)
 
 
-#: A place with the numbers [start, end) of its documents.
-Span = tuple[Place, int, int]
+#: A part with the numbers [start, end) of its documents.
+Span = tuple[CorpusPart, int, int]
 
 
-def places_of(paths: Iterable[str], sources: Sequence[str]) -> list[Place]:
-    """Every part among the paths of a corpus's files, in the order of priority."""
+def parts_among(paths: Iterable[str], sources: Sequence[str]) -> list[CorpusPart]:
+    """Every part among the paths of a corpus's files, in the order of priority; `sources` are in the recipe's order."""
     stems = {source_file(source): source for source in sources}
-    found = [path.removesuffix(".parquet").split("/") for path in paths if path.split("/")[0] in SIDES]
-    places = [Place(side, stems[stem], int(part)) for side, stem, part in found]
-    return sorted(places, key=lambda place: (SIDES.index(place.side), sources.index(place.source), place.part))
+    found = [path.removesuffix(".parquet").split("/") for path in paths if path.split("/")[0] in SPLITS]
+    parts = [CorpusPart(split, stems[stem], int(number)) for split, stem, number in found]
+    return sorted(parts, key=lambda part: (SPLITS.index(part.split), sources.index(part.source), part.number))
 
 
-def places_in(corpus: Path, sources: Sequence[str]) -> list[Place]:
-    """Every part of a corpus folder, in the order of priority."""
+def parts_in(corpus: Path, sources: Sequence[str]) -> list[CorpusPart]:
+    """Every part of these sources in a corpus folder, in the order of priority."""
     return [
-        Place(side, source, int(path.stem))
-        for side in SIDES
+        CorpusPart(split, source, int(path.stem))
+        for split in SPLITS
         for source in sources
-        for path in parts_of(corpus, side, source)
+        for path in parts_of(corpus, split, source)
     ]
 
 
 @dataclass(frozen=True)
 class Numbering:
-    """A number for every document that has a signature: its rank in the order of priority."""
+    """A number for every document that has a signature: its rank in the order of priority.
 
-    places: tuple[Place, ...]
+    bounds: the number of the first document of each of `parts`, and the number of all, int64 [parts + 1].
+    """
+
+    parts: tuple[CorpusPart, ...]
     bounds: Ints
 
     @classmethod
-    def of(cls, signatures: Path, places: Sequence[Place]) -> "Numbering":
-        return cls.counted(places, [pq.read_metadata(place.file(signatures)).num_rows for place in places])
-
-    @classmethod
-    def counted(cls, places: Sequence[Place], rows: Sequence[int]) -> "Numbering":
-        """Of places in the order of priority and the documents of each."""
-        return cls(tuple(places), np.concatenate([[0], np.cumsum(rows, dtype=np.int64)]).astype(np.int64))
+    def counted(cls, parts: Sequence[CorpusPart], rows: Sequence[int]) -> "Numbering":
+        """Of parts in the order of priority and the documents of each."""
+        return cls(tuple(parts), np.concatenate([[0], np.cumsum(rows, dtype=np.int64)]).astype(np.int64))
 
     def to_json(self) -> str:
-        return json.dumps({"places": self.places, "bounds": self.bounds.tolist()}) + "\n"
+        return json.dumps({"places": self.parts, "bounds": self.bounds.tolist()}) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Numbering":
         content = json.loads(text)
-        return cls(tuple(Place(*place) for place in content["places"]), np.array(content["bounds"], dtype=np.int64))
+        return cls(tuple(CorpusPart(*part) for part in content["places"]), np.array(content["bounds"], dtype=np.int64))
 
     @property
     def documents(self) -> int:
@@ -90,15 +90,16 @@ class Numbering:
 
     def name(self, number: int) -> str:
         """`train/prose/00000:17`, the row being that of the signature."""
-        place = int(np.searchsorted(self.bounds, number, side="right")) - 1
-        return f"{self.places[place].name}:{number - self.bounds[place]}"
+        part = int(np.searchsorted(self.bounds, number, side="right")) - 1
+        return f"{self.parts[part].name}:{number - self.bounds[part]}"
 
     def spans(self) -> Iterator[Span]:
-        """Every place with the numbers [start, end) of its documents."""
-        yield from zip(self.places, self.bounds[:-1].tolist(), self.bounds[1:].tolist(), strict=True)
+        """Every part with the numbers [start, end) of its documents."""
+        yield from zip(self.parts, self.bounds[:-1].tolist(), self.bounds[1:].tolist(), strict=True)
 
-    def span(self, place: Place) -> tuple[int, int]:
-        index = self.places.index(place)
+    def span(self, part: CorpusPart) -> tuple[int, int]:
+        """The numbers [start, end) of the part's documents. Raises ValueError for a part that is not numbered."""
+        index = self.parts.index(part)
         return int(self.bounds[index]), int(self.bounds[index + 1])
 
 

@@ -1,11 +1,16 @@
-"""The last stage, of one part by itself: copies go as the verdicts say, evaluation items go, the part is written.
+"""The last stage, of one part by itself: copies go as was decided, evaluation items go, the part is written.
 
 Writes below `folder` the part itself, `rejects/` (every document that went, from the raw part on), `account/` and, for
-training, `contamination/` (a tally by item), each under the part's name.
+training, `contamination/` (a tally by item), each under the part's name. `recheck` does the same look for items that
+come later, on a corpus that is stored.
 """
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +19,10 @@ import pyarrow.parquet as pq
 
 from k2model.curation.account import Account, Reject, merged, read_account, read_rejects, write_rejects
 from k2model.curation.clean import ACCOUNT, BATCH_BYTES, CLEAN, REJECTS, profile_of
-from k2model.curation.decisions import EXACT, NEAR, VERDICT_SCHEMA
+from k2model.curation.decisions import EXACT, NEAR, read_decisions
 from k2model.curation.decontamination import BY_KEY, Decontamination, Match, Tally, decontamination, detail
-from k2model.curation.overlap import ItemFile
-from k2model.curation.parts import PartWriter, Place, batches
+from k2model.curation.overlap import ItemFile, external, item_files
+from k2model.curation.parts import CorpusPart, Numbering, PartWriter, batches, parts_in
 from k2model.curation.signatures import SIGNATURES
 from k2model.curation.texts import by_bytes
 from k2model.documents.schema import DOCUMENT_SCHEMA
@@ -30,51 +35,53 @@ MATCH = "match"  # samples of contamination, with both texts
 
 
 def select_part(
-    raw: Path, cleaned: Path, verdicts: Path, folder: Path, place: Place, config: CorpusConfig,
+    raw: Path, cleaned: Path, decided: Path, numbering: Numbering, folder: Path, part: CorpusPart, config: CorpusConfig,
     items: tuple[ItemFile, ...],
 ) -> dict[str, float]:  # fmt: skip
-    """Write one part of the curated corpus; returns the counts of its account.
+    """Write one part of the curated corpus; returns its counts.
 
-    `raw` has the evaluation items, `cleaned` is the folder that `clean_part` wrote to, `verdicts` that of
-    `write_verdict`; `items` are files of further evaluation items.
+    `raw` has the evaluation items, `cleaned` is the folder that `clean_part` wrote to, `decided` that of `decide`, with
+    its numbers of documents; `items` are files of further evaluation items. Raises CorpusError when those are not what
+    they were.
     """
     judge = decontamination(raw, config.decontamination, items)
     account, tally = Account(), Tally(judge.items)
-    by_words = profile_of(place.source, config).overlap
+    by_words = profile_of(part.source, config).overlap
     for step in STEPS:
         account.after(step, 0, 0)
-    verdict = pq.read_table(place.file(verdicts), schema=VERDICT_SCHEMA, partitioning=None)
-    rows = pq.read_table(place.file(cleaned / SIGNATURES), columns=["row"], partitioning=None)["row"].to_numpy()
+    signed = pq.read_table(part.file(cleaned / SIGNATURES), columns=["row", "duplicates"], partitioning=None)
+    rows = signed["row"].to_numpy()
+    decisions = read_decisions(decided, numbering, part, signed["duplicates"].to_numpy())
     start = 0
-    with PartWriter(place.file(folder), DOCUMENT_SCHEMA) as writer:
-        for batch in batches(place.file(cleaned / CLEAN)):
+    with PartWriter(part.file(folder), DOCUMENT_SCHEMA) as writer:
+        for batch in batches(part.file(cleaned / CLEAN)):
             for piece in by_bytes(batch, "text", BATCH_BYTES):
                 end = start + piece.num_rows
-                table = _without_copies(piece, rows[start:end], verdict.slice(start, piece.num_rows), account)
-                if place.side == "train":
+                table = _without_copies(piece, rows[start:end], decisions.slice(start, piece.num_rows), account)
+                if part.split == "train":
                     table = _without_items(table, judge, by_words, account, tally)
                 _after(account, "decontaminated", table)
                 account.counts.update(f"bucket/{bucket(count)}" for count in table["duplicates"].to_pylist())
                 writer.write(table.select(DOCUMENT_SCHEMA.names))
                 start = end
-    if place.side == "train":
-        tally.save(place.file(folder / CONTAMINATION))
-    write_rejects(place.file(folder / REJECTS), [*read_rejects(place.file(cleaned / REJECTS)), *account.rejects])
-    whole = merged([read_account(place.file(cleaned / ACCOUNT, ".json")), account])
-    whole.save(place.file(folder / ACCOUNT, ".json"))
+    if part.split == "train":
+        tally.save(part.file(folder / CONTAMINATION))
+    write_rejects(part.file(folder / REJECTS), [*read_rejects(part.file(cleaned / REJECTS)), *account.rejects])
+    whole = merged([read_account(part.file(cleaned / ACCOUNT, ".json")), account])
+    whole.save(part.file(folder / ACCOUNT, ".json"))
     return {name: float(count) for name, count in whole.counts.items()}
 
 
-def _without_copies(piece: pa.RecordBatch, rows: "np.ndarray", verdict: pa.Table, account: Account) -> pa.Table:
+def _without_copies(piece: pa.RecordBatch, rows: "np.ndarray", decisions: pa.Table, account: Account) -> pa.Table:
     """What stays, with the duplicates it stands for and its row in the raw part."""
     table = pa.Table.from_batches([piece])
     position = DOCUMENT_SCHEMA.get_field_index("duplicates")
-    table = table.set_column(position, DOCUMENT_SCHEMA.field(position), verdict["duplicates"])
+    table = table.set_column(position, DOCUMENT_SCHEMA.field(position), decisions["duplicates"])
     table = table.append_column("row", pa.array(rows))
-    rules = np.array(verdict["rule"].to_pylist(), dtype=object)
+    rules = np.array(decisions["rule"].to_pylist(), dtype=object)
     for rule, step in ((EXACT, STEPS[0]), (NEAR, STEPS[1])):
         for index in np.flatnonzero(rules == rule):
-            _reject(account, table, int(index), rule, verdict["original"][int(index)].as_py())
+            _reject(account, table, int(index), rule, decisions["original"][int(index)].as_py())
         done = rules != rule if rule == EXACT else rules == ""
         _after(account, step, table.filter(pa.array(done)))
     return table.filter(pa.array(rules == ""))
@@ -84,9 +91,7 @@ def _without_items(table: pa.Table, judge: Decontamination, by_words: bool, acco
     matches = judge.judge(table, by_words, tally)
     for match in matches:
         _reject(account, table, match.row, match.rule, detail(match), _shared(match, table))
-        document, text = table["id"][match.row].as_py(), table["text"][match.row].as_py()
-        shown = json.dumps(match.shown(document, text), ensure_ascii=False)
-        account.sample(MATCH, f"{document} {match.item.id}", shown)
+        _show(account, table, match)
     stays = np.ones(table.num_rows, dtype=bool)
     stays[[match.row for match in matches]] = False
     return table.filter(pa.array(stays))
@@ -106,3 +111,74 @@ def _reject(account: Account, table: pa.Table, index: int, rule: str, told: str,
 
 def _after(account: Account, step: str, table: pa.Table) -> None:
     account.after(step, table.num_rows, pc.sum(pc.binary_length(table["text"])).as_py() or 0)
+
+
+def _show(account: Account, table: pa.Table, match: Match) -> None:
+    """A sample of contamination with both texts."""
+    document, text = table["id"][match.row].as_py(), table["text"][match.row].as_py()
+    shown = json.dumps(match.shown(document, text), ensure_ascii=False)
+    account.sample(MATCH, f"{document} {match.item.id}", shown)
+
+
+@dataclass
+class Recheck:
+    """`documents` that hold an item, of those `read`; `tally` counts them by item, as removed: they ought to go."""
+
+    read: int
+    documents: int
+    tally: Tally
+    account: Account
+
+    @property
+    def families(self) -> dict[str, dict[str, Any]]:
+        """By family: items, those touched, and documents."""
+        return self.tally.families()
+
+    def matches(self) -> list[dict[str, Any]]:
+        """A seeded sample with both texts."""
+        return [json.loads(text) for text in self.account.texts(MATCH)]
+
+
+def recheck(corpus: Path, files: Sequence[str], config: CorpusConfig, workers: int = 1) -> Recheck:
+    """Compare stored data with evaluation items that were not known when it was curated: nothing is curated again.
+
+    The corpus is left as it is. What comes back tells whether a new evaluation can be trusted on models trained on it,
+    and which documents to leave out of the next curation (name the file in `corpus.decontamination.external`).
+
+    Compares the training documents of a curated (or validated) corpus folder with the items of `files`.
+
+    Only sources whose profile looks for overlap are read; generated ones are known by key, and further items have
+    none. Raises CorpusError for a file of items that cannot be read.
+    """
+    from k2model.artifacts import map_in_processes
+
+    items = item_files(files)
+    names = [source.name for source in config.sources if profile_of(source.name, config).overlap]
+    parts = [part for part in parts_in(corpus, names) if part.split == "train"]
+    shares = [parts[first::workers] for first in range(min(workers, len(parts)))]
+    found = map_in_processes(partial(recheck_parts, corpus, items, config), shares, workers)
+    tally = Tally(list(external(items, config.decontamination)))
+    for _, own in found:
+        tally.merge(own)
+    account = merged(account for account, _ in found)
+    return Recheck(account.counts["read"], account.counts["documents"], tally, account)
+
+
+def recheck_parts(
+    corpus: Path, files: Sequence[ItemFile], config: CorpusConfig, parts: Sequence[CorpusPart]
+) -> tuple[Account, Tally]:
+    """The same of some parts, one after another: the items are made ready once, and counted once for all of them."""
+    judge = Decontamination(external(files, config.decontamination), config.decontamination)
+    account, tally = Account(), Tally(judge.items)
+    for part in parts:
+        for batch in batches(part.file(corpus), ["id", "text", "key"]):
+            for piece in by_bytes(batch, "text", BATCH_BYTES):
+                _recheck(pa.Table.from_batches([piece]), judge, account, tally)
+    return account, tally
+
+
+def _recheck(table: pa.Table, judge: Decontamination, account: Account, tally: Tally) -> None:
+    matches = judge.judge(table, True, tally)
+    account.counts.update(read=table.num_rows, documents=len(matches))
+    for match in matches:
+        _show(account, table, match)

@@ -8,29 +8,37 @@ read by different readers is in files of its own, because a store hands out whol
     sketches/     a byte a permutation (of natural text): of those parts alone that hold a look-alike
 
 Bands are one file a part: 14 of them for 16,000 documents are 1.8 MB, and whoever reads one of them reads all.
+
+Bands and sketches are MinHash of word shingles. Each of `permutations` hash functions h -> a*h + b mod 2^32 (a odd)
+keeps its minimum over a text's shingles (Broder 1997). Bands of consecutive minima are hashed to keys, by which similar
+texts meet; of every minimum 8 bits are kept as the sketch (b-bit minwise hashing, Li & Koenig 2010), which tells how
+similar they are, so that a text costs a byte a permutation and is not read again.
 """
 
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from k2model.curation import minhash
-from k2model.curation.parts import Numbering, Place
-from k2model.curation.texts import Flags, Texts, string_bytes
+from k2model.curation.parts import CorpusPart, Numbering
+from k2model.curation.texts import Flags, Hashes, Ints, Numbers, Texts, mixed, string_bytes
 from k2model.recipe.schema import CorpusConfig
 
+Sketches = np.ndarray[Any, np.dtype[np.uint8]]
+Minima = np.ndarray[Any, np.dtype[np.uint32]]
 SIGNATURES, BANDS, SKETCHES = "signatures", "bands", "sketches"
 EXACT_BYTES = 16
+_CHUNK = 1 << 15  # shingles at a time: three arrays of them stay in a core's cache
 
 
 @dataclass(frozen=True)
-class Signed:
-    """The signatures of all documents: their numbers, and a way to their files.
+class CorpusSignatures:
+    """The signatures of the whole corpus: the numbers of its documents, and a way to the files.
 
     fetch: of paths like `bands/train/prose/00000.parquet`, the local folder that holds them all.
     """
@@ -38,18 +46,9 @@ class Signed:
     numbering: Numbering
     fetch: Callable[[Iterable[str]], Path]
 
-    @classmethod
-    def of(cls, cleaned: Path, places: Iterable[Place]) -> "Signed":
-        """Those that `clean_part` wrote below a local folder."""
-        return cls(Numbering.of(cleaned / SIGNATURES, list(places)), partial(_here, cleaned))
-
-    def folder(self, kind: str, places: Iterable[Place]) -> Path:
-        """Where the tables of that kind lie, of these places alone."""
-        return self.fetch([f"{kind}/{place.name}.parquet" for place in places]) / kind
-
-
-def _here(folder: Path, paths: Iterable[str]) -> Path:
-    return folder
+    def folder(self, kind: str, parts: Iterable[CorpusPart]) -> Path:
+        """Where the tables of that kind lie, of these parts alone."""
+        return self.fetch([f"{kind}/{part.name}.parquet" for part in parts]) / kind
 
 
 def schemas(config: CorpusConfig, natural: bool) -> dict[str, pa.Schema]:
@@ -71,7 +70,7 @@ def schemas(config: CorpusConfig, natural: bool) -> dict[str, pa.Schema]:
 
 def bands_of(config: CorpusConfig) -> tuple[int, int]:
     """(bands, rows a band) of the configured threshold."""
-    return minhash.bands_for(config.near_duplicate_threshold, config.minhash_permutations)
+    return bands_for(config.near_duplicate_threshold, config.minhash_permutations)
 
 
 def band_columns(config: CorpusConfig) -> list[str]:
@@ -98,24 +97,106 @@ def signature_tables(
 
 
 def _near(bodies: Texts, kept: Flags, config: CorpusConfig) -> dict[str, list[pa.Array]]:
-    hashes, bounds = minhash.shingles(bodies, config.shingle_words)
+    hashes, bounds = shingles(bodies, config.shingle_words)
     counts = np.diff(bounds)
     hashes = hashes[np.repeat(kept, counts)]
     own = np.concatenate([[0], np.cumsum(counts[kept])])
-    minimum = minhash.minima(hashes, own, config.minhash_permutations)
-    keys = minhash.band_keys(minimum, *bands_of(config))
+    minimum = minima(hashes, own, config.minhash_permutations)
+    keys = band_keys(minimum, *bands_of(config))
     bands = [*map(pa.array, keys.T), pa.array(counts[kept] > 0)]
-    return {BANDS: bands, SKETCHES: [packed(minhash.sketches(minimum))]}
+    return {BANDS: bands, SKETCHES: [packed(sketches(minimum))]}
 
 
-def packed(sketches: minhash.Sketches) -> pa.Array:
+def packed(sketches: Sketches) -> pa.Array:
     """[texts, permutations] bytes as a column."""
     width = pa.binary(sketches.shape[1])
     return pa.FixedSizeBinaryArray.from_buffers(width, len(sketches), [None, pa.py_buffer(sketches.tobytes())])
 
 
-def unpacked(column: pa.Array) -> minhash.Sketches:
+def unpacked(column: pa.Array) -> Sketches:
     """The rows of a fixed-size binary column as bytes: [rows, width]."""
     width = column.type.byte_width
     octets = np.frombuffer(column.buffers()[1], dtype=np.uint8)
     return octets[column.offset * width : (column.offset + len(column)) * width].reshape(len(column), width)
+
+
+def shingles(texts: Texts, width: int) -> tuple[Hashes, Ints]:
+    """The shingles of all texts and their bounds: runs of `width` words, or all words of a shorter text.
+
+    A text without words has none."""
+    keys, _, owners = texts.ngrams(width)
+    counts = texts.words.counts
+    short = np.flatnonzero((counts > 0) & (counts < width))
+    together = np.concatenate([owners, short])
+    order = np.argsort(together, kind="stable")
+    found = np.concatenate([keys, texts.whole()[short]])[order]
+    return found, np.searchsorted(together[order], np.arange(texts.count + 1))
+
+
+def minima(hashes: Hashes, bounds: Ints, permutations: int) -> Minima:
+    """[texts, permutations]; 2^32 - 1 throughout for a text without shingles."""
+    factors, offsets = _functions(permutations)
+    values = (hashes >> np.uint64(32)).astype(np.uint32)
+    result = np.full((permutations, len(bounds) - 1), 0xFFFFFFFF, dtype=np.uint32)
+    owners = np.flatnonzero(np.diff(bounds))
+    starts = bounds[owners]
+    for begin in range(0, len(values), _CHUNK):
+        chunk = values[begin : begin + _CHUNK]
+        first = int(np.searchsorted(starts, begin, side="right")) - 1
+        last = int(np.searchsorted(starts, begin + len(chunk), side="left"))
+        cuts = np.maximum(starts[first:last] - begin, 0)
+        whose, room = owners[first:last], np.empty_like(chunk)
+        for row, (a, b) in enumerate(zip(factors, offsets, strict=True)):
+            np.multiply(chunk, a, out=room)
+            room += b
+            least = np.minimum.reduceat(room, cuts)
+            result[row, whose] = np.minimum(result[row, whose], least)
+    return np.ascontiguousarray(result.T)
+
+
+def band_keys(minimum: Minima, bands: int, rows: int) -> Hashes:
+    """[texts, bands]: a key for each band of `rows` minima; the keys of different bands differ."""
+    keys = np.empty((len(minimum), bands), dtype=np.uint64)
+    for band in range(bands):
+        key = np.full(len(minimum), band + 1, dtype=np.uint64)
+        for column in range(band * rows, (band + 1) * rows):
+            key = mixed(key + minimum[:, column])
+        keys[:, band] = key
+    return keys
+
+
+def sketches(minimum: Minima) -> Sketches:
+    """[texts, permutations]: 8 well-mixed bits of each minimum."""
+    return ((minimum * np.uint32(2654435761)) >> np.uint32(24)).astype(np.uint8)
+
+
+def similarity(one: Sketches, other: Sketches) -> Numbers:
+    """The estimated Jaccard index of pairs of sketches; its standard error is sqrt(J (1 - J) / permutations).
+
+    Different minima agree in 8 bits once in 256 times, which is taken out."""
+    agreement = np.mean(one == other, axis=-1)
+    return (agreement - 1 / 256) / (1 - 1 / 256)
+
+
+@lru_cache(maxsize=8)
+def bands_for(threshold: float, permutations: int, missed: float = 0.9) -> tuple[int, int]:
+    """(bands, rows a band) whose chance of meeting, 1 - (1 - J^rows)^bands, errs least around `threshold`.
+
+    The area of false meetings below it weighs 1 - `missed`, that of missed ones above it `missed`: meetings
+    are confirmed by the sketch, missed pairs are lost."""
+    below, above = np.linspace(0, threshold, 1001), np.linspace(threshold, 1, 1001)
+
+    def error(bands: int, rows: int) -> float:
+        false = np.mean(1 - (1 - below**rows) ** bands) * threshold
+        lost = np.mean((1 - above**rows) ** bands) * (1 - threshold)
+        return float((1 - missed) * false + missed * lost)
+
+    options = [(b, r) for b in range(1, permutations + 1) for r in range(1, permutations // b + 1)]
+    return min(options, key=lambda option: (error(*option), option))
+
+
+@lru_cache(maxsize=4)
+def _functions(permutations: int) -> tuple[Any, Any]:
+    seeds = mixed(np.arange(1, 2 * permutations + 1, dtype=np.uint64))
+    values = (seeds >> np.uint64(32)).astype(np.uint32)
+    return values[:permutations] | np.uint32(1), values[permutations:]

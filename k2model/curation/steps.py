@@ -1,35 +1,47 @@
-"""Curation as steps of a store: `corpus_clean` and `corpus`, a part of the corpus each; between them the comparison.
+"""Curation as steps of a store, from the raw corpus to the curated one.
 
-    corpus_clean   clean/, signatures/, bands/, sketches/, rejects/, account/ of every part; numbering.json
-    comparison     `exact_links`, `band_links`, `duplicates`: which documents are copies, and of what
-    corpus         the curated parts, their rejects, curation.json, contamination.parquet, items/
+    corpus_clean            clean/, signatures/, bands/, sketches/, rejects/, account/ of every part; numbering.json
+    exact_duplicate_pairs   a part is a slice of all hashes
+    near_duplicate_pairs    a part is a slice of all bands' keys, among documents that are no exact copies
+    duplicates              in one go: the pairs of all slices make gone/ and standing/, cut by the numbers of documents
+    corpus                  the curated parts, their rejects, curation.json, contamination.parquet, items/
 
 A part reads its own files of the steps before it, and of what is known of all documents the piece that speaks of its
-own, so any machine can make it.
+own, so any machine can make it. A slice fetches hashes or keys of every part of the corpus, and sketches only of those
+parts that hold a look-alike; how many slices there are follows from the number of documents.
 """
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from k2model.curation.clean import ACCOUNT, CLEAN, KEPT, REJECTS, clean_part, profile_of
-from k2model.curation.decisions import verdict_files, write_verdict
+from k2model.curation.clean import ACCOUNT, CLEAN, KEPT, REJECTS, clean_part, natural_sources, profile_of
+from k2model.curation.decisions import decide, decision_files
+from k2model.curation.duplicates import (
+    SLICE_ROWS,
+    band_slices,
+    exact_duplicate_pairs,
+    exact_slices,
+    near_duplicate_pairs,
+)
 from k2model.curation.funnel import summarise
 from k2model.curation.overlap import ItemFile, item_files
-from k2model.curation.parts import NUMBERING_FILE, Numbering, Place, places_of
+from k2model.curation.parts import NUMBERING_FILE, CorpusPart, Numbering, parts_among
 from k2model.curation.selection import CONTAMINATION, select_part
-from k2model.curation.signatures import SIGNATURES
+from k2model.curation.signatures import SIGNATURES, CorpusSignatures
 from k2model.recipe.fields import without_places
 from k2model.recipe.schema import CorpusConfig
 from k2model.versions import STEP_VERSIONS
 
 if TYPE_CHECKING:
-    from k2model.artifacts import ArtifactRef, Identity, Part, PartedStep, PartRecord, Store
+    from k2model.artifacts import ArtifactRef, Part, PartedStep, PartRecord, Step, Store
 
 CLEANED, CURATED = "corpus_clean", "corpus"
+EXACT_PAIRS, NEAR_PAIRS, DUPLICATES = "exact_duplicate_pairs", "near_duplicate_pairs", "duplicates"
+EXACT, BANDS = "exact", "bands"  # folders of their pairs: two kinds never have equal files
 ITEMS = "items/"
 
 
@@ -43,6 +55,59 @@ def clean_step(store: "Store", config: CorpusConfig, raw: "ArtifactRef") -> "Par
     return PartedStep(lambda: identity, parts, produce, partial(_number, _sources(config)))
 
 
+def exact_pairs_step(store: "Store", clean: "ArtifactRef", slice_rows: int = SLICE_ROWS) -> "PartedStep":
+    """Pairs of a document and the first with equal text: slices of at most about `slice_rows` hashes."""
+    from k2model.artifacts import Identity, PartedStep, totals
+
+    identity = Identity(EXACT_PAIRS, STEP_VERSIONS[EXACT_PAIRS], {"slice_rows": slice_rows}, {"clean": clean})
+
+    def parts() -> "list[Part]":
+        return _slices(EXACT, exact_slices(_signatures(store, clean).numbering, slice_rows))
+
+    produce = partial(_exact_pairs, store.uri, clean)
+    return PartedStep(lambda: identity, parts, produce, lambda records, _: totals(records))
+
+
+def near_pairs_step(
+    store: "Store", config: CorpusConfig, clean: "ArtifactRef", exact: "ArtifactRef", slice_rows: int = SLICE_ROWS
+) -> "PartedStep":
+    """Pairs of a document of natural text and an earlier one that is similar: slices of about `slice_rows` keys."""
+    from k2model.artifacts import Identity, PartedStep, totals
+
+    natural = natural_sources(config)
+    settings = {
+        "natural": natural,
+        "near_duplicate_threshold": config.near_duplicate_threshold,
+        "minhash_permutations": config.minhash_permutations,
+        "slice_rows": slice_rows,
+    }
+    identity = Identity(NEAR_PAIRS, STEP_VERSIONS[NEAR_PAIRS], settings, {"clean": clean, "exact": exact})
+
+    def parts() -> "list[Part]":
+        return _slices(BANDS, band_slices(_signatures(store, clean).numbering, natural, config, slice_rows))
+
+    produce = partial(_near_pairs, store.uri, config, clean, exact)
+    return PartedStep(lambda: identity, parts, produce, lambda records, _: totals(records))
+
+
+def duplicates_step(
+    store: "Store", config: CorpusConfig, clean: "ArtifactRef", exact: "ArtifactRef", near: "ArtifactRef"
+) -> "Step":
+    """Which document stands for which, from the pairs of all slices."""
+    from k2model.artifacts import Identity, Step
+
+    settings = {"near_duplicate_threshold": config.near_duplicate_threshold}
+    inputs = {"clean": clean, "exact": exact, "bands": near}
+
+    def produce(folder: Path) -> dict[str, float]:
+        signatures = _signatures(store, clean)
+        counts = decide(signatures, config, _pairs(store, exact, EXACT), _pairs(store, near, BANDS), folder)
+        (folder / NUMBERING_FILE).write_text(signatures.numbering.to_json(), encoding="utf-8")
+        return counts
+
+    return Step(Identity(DUPLICATES, STEP_VERSIONS[DUPLICATES], settings, inputs), produce)
+
+
 def curated_step(
     store: "Store", config: CorpusConfig, raw: "ArtifactRef", clean: "ArtifactRef", duplicates: "ArtifactRef"
 ) -> "PartedStep":
@@ -50,7 +115,7 @@ def curated_step(
 
     Raises `CorpusError` when a source has nothing left.
     """
-    from k2model.artifacts import Identity, PartedStep
+    from k2model.artifacts import Identity, PartedStep, local_parts
 
     inputs = {"raw": raw, "clean": clean, "duplicates": duplicates}
     items = cache(partial(item_files, config.decontamination.external))
@@ -59,10 +124,15 @@ def curated_step(
     def identify() -> Identity:
         return Identity(CURATED, STEP_VERSIONS[CURATED], _selecting(config, items()), inputs)
 
-    def finish(records: "Sequence[PartRecord]", folder: Path) -> dict[str, float]:
-        return _finish(store, identify(), config, raw, items(), records, folder)
+    def parts() -> "list[Part]":
+        return _parts(store, raw, config, items())
 
-    parts = partial(_parts_with_items, store, raw, config, items)
+    def finish(records: "Sequence[PartRecord]", folder: Path) -> dict[str, float]:
+        told = local_parts(store, identify(), records, lambda path: path.split("/")[0] in (ACCOUNT, CONTAMINATION))
+        corpus = store.fetch(raw, lambda path: path.startswith(ITEMS))
+        shutil.copytree(corpus / ITEMS, folder / ITEMS)
+        return summarise(corpus, told, folder, _corpus_parts(store, raw, config), config, items())
+
     return PartedStep(identify, parts, partial(_select, store.uri, config, raw, clean, duplicates), finish)
 
 
@@ -92,31 +162,34 @@ def _selecting(config: CorpusConfig, items: Sequence[ItemFile]) -> dict[str, Any
     }
 
 
-def _places(store: "Store", raw: "ArtifactRef", config: CorpusConfig) -> list[Place]:
+def _corpus_parts(store: "Store", raw: "ArtifactRef", config: CorpusConfig) -> list[CorpusPart]:
     _, manifest = store.look_up(raw)
-    return places_of((entry.path for entry in manifest.files), _sources(config))
+    return parts_among((entry.path for entry in manifest.files), _sources(config))
 
 
-def _parts(store: "Store", raw: "ArtifactRef", config: CorpusConfig) -> "list[Part]":
-    from k2model.artifacts import Part
-
-    return [Part(place.name, json.dumps(place)) for place in _places(store, raw, config)]
-
-
-def _parts_with_items(
-    store: "Store", raw: "ArtifactRef", config: CorpusConfig, items: Callable[[], tuple[ItemFile, ...]]
-) -> "list[Part]":
+def _parts(store: "Store", raw: "ArtifactRef", config: CorpusConfig, items: tuple[ItemFile, ...] = ()) -> "list[Part]":
     """Each is told which files of further items it is judged by, and what was in them."""
     from k2model.artifacts import Part
 
-    return [Part(place.name, json.dumps([place, items()])) for place in _places(store, raw, config)]
+    return [Part(part.name, json.dumps([part, items])) for part in _corpus_parts(store, raw, config)]
+
+
+def _task(part: "Part") -> tuple[CorpusPart, tuple[ItemFile, ...]]:
+    own, items = json.loads(part.task)
+    return CorpusPart(*own), tuple(ItemFile(*file) for file in items)
+
+
+def _slices(folder: str, count: int) -> "list[Part]":
+    from k2model.artifacts import Part
+
+    return [Part(f"{folder}/{index:05d}", json.dumps([index, count])) for index in range(count)]
 
 
 def _clean(uri: str, raw: "ArtifactRef", config: CorpusConfig, part: "Part", folder: Path) -> dict[str, Any]:
     from k2model.artifacts import Store
 
     corpus = Store.open(uri).fetch(raw, lambda path: path == f"{part.name}.parquet")
-    return clean_part(corpus, folder, Place(*json.loads(part.task)), config)
+    return clean_part(corpus, folder, _task(part)[0], config)
 
 
 def _number(sources: "Sequence[str]", records: "Sequence[PartRecord]", folder: Path) -> dict[str, float]:
@@ -124,10 +197,27 @@ def _number(sources: "Sequence[str]", records: "Sequence[PartRecord]", folder: P
     from k2model.artifacts import totals
 
     rows = {record.name: int(record.counts[KEPT]) for record in records}
-    places = places_of((f"{name}.parquet" for name in rows), sources)
-    numbering = Numbering.counted(places, [rows[place.name] for place in places])
+    parts = parts_among((f"{name}.parquet" for name in rows), sources)
+    numbering = Numbering.counted(parts, [rows[part.name] for part in parts])
     (folder / NUMBERING_FILE).write_text(numbering.to_json(), encoding="utf-8")
     return {name: count for name, count in totals(records).items() if "/" not in name}
+
+
+def _exact_pairs(uri: str, clean: "ArtifactRef", part: "Part", folder: Path) -> dict[str, Any]:
+    from k2model.artifacts import Store
+
+    signatures, out = _signatures(Store.open(uri), clean), folder / f"{part.name}.parquet"
+    return exact_duplicate_pairs(signatures, out, *json.loads(part.task))
+
+
+def _near_pairs(
+    uri: str, config: CorpusConfig, clean: "ArtifactRef", exact: "ArtifactRef", part: "Part", folder: Path
+) -> dict[str, Any]:
+    from k2model.artifacts import Store
+
+    store, out = Store.open(uri), folder / f"{part.name}.parquet"
+    signatures, copies = _signatures(store, clean), _pairs(store, exact, EXACT)
+    return near_duplicate_pairs(signatures, natural_sources(config), config, copies, out, *json.loads(part.task))
 
 
 def _select(
@@ -136,26 +226,29 @@ def _select(
 ) -> dict[str, Any]:  # fmt: skip
     from k2model.artifacts import Store
 
-    store, (its_place, its_items) = Store.open(uri), json.loads(part.task)
-    place, items = Place(*its_place), tuple(ItemFile(*file) for file in its_items)
+    store, (own, items) = Store.open(uri), _task(part)
     corpus = store.fetch(raw, lambda path: path.startswith(ITEMS))
-    own = {f"{kind}/{part.name}" for kind in (CLEAN, SIGNATURES, REJECTS, ACCOUNT)}
-    cleaned = store.fetch(clean, lambda path: path.rpartition(".")[0] in own)
-    numbering, verdicts = Numbering.from_json(store.read(duplicates, NUMBERING_FILE).decode()), folder / "verdicts"
-    copies = store.fetch(duplicates, frozenset(verdict_files(numbering, place)).__contains__)
-    write_verdict(cleaned, numbering, copies, verdicts, place)
-    counts = select_part(corpus, cleaned, verdicts, folder, place, config, items)
-    shutil.rmtree(verdicts)
-    return counts
+    files = {f"{kind}/{part.name}" for kind in (CLEAN, SIGNATURES, REJECTS, ACCOUNT)}
+    cleaned = store.fetch(clean, lambda path: path.rpartition(".")[0] in files)
+    numbering = _numbering(store, duplicates)
+    decided = store.fetch(duplicates, frozenset(decision_files(numbering, own)).__contains__)
+    return select_part(corpus, cleaned, decided, numbering, folder, own, config, items)
 
 
-def _finish(
-    store: "Store", identity: "Identity", config: CorpusConfig, raw: "ArtifactRef", items: tuple[ItemFile, ...],
-    records: "Sequence[PartRecord]", folder: Path,
-) -> dict[str, float]:  # fmt: skip
-    from k2model.artifacts import local_parts
+def _signatures(store: "Store", clean: "ArtifactRef") -> CorpusSignatures:
+    def fetch(paths: Iterable[str]) -> Path:
+        return store.fetch(clean, frozenset(paths).__contains__)
 
-    told = local_parts(store, identity, records, lambda path: path.split("/")[0] in (ACCOUNT, CONTAMINATION))
-    corpus = store.fetch(raw, lambda path: path.startswith(ITEMS))
-    shutil.copytree(corpus / ITEMS, folder / ITEMS)
-    return summarise(corpus, told, folder, _places(store, raw, config), config, items)
+    return CorpusSignatures(_numbering(store, clean), fetch)
+
+
+def _numbering(store: "Store", ref: "ArtifactRef") -> Numbering:
+    return Numbering.from_json(store.read(ref, NUMBERING_FILE).decode())
+
+
+def _pairs(store: "Store", ref: "ArtifactRef", kind: str) -> list[Path]:
+    """The files of pairs of all slices, in their order."""
+    _, manifest = store.look_up(ref)
+    names = sorted(entry.path for entry in manifest.files if entry.path.startswith(f"{kind}/"))
+    folder = store.fetch(ref, frozenset(names).__contains__)
+    return [folder / name for name in names]

@@ -1,11 +1,15 @@
-r"""What each Unicode character is, as tables over all code points, so that a batch is classified in one look-up.
+r"""A batch of texts as arrays: code points, words, lines and n-grams of all of them, and a hash of any of these.
 
-A word is what `\w+` matches in Python's `re`, and combining marks belong to it: Arabic is written with them.
+There is no Python object for a word or a line; a batch is classified in one look-up by tables over all code points. A
+word is what `\w+` matches in Python's `re`, and combining marks belong to it: Arabic is written with them. Every text
+is followed by a line feed, so that no word or line reaches into the next text. `bounds` arrays have one entry more than
+there are texts: text i has entries bounds[i] to bounds[i + 1].
 
-A batch of texts as arrays: code points, words and lines of all of them, without a Python object for each.
-
-Every text is followed by a line feed, so that no word or line reaches into the next text. `bounds` arrays
-have one entry more than there are texts: text i has entries bounds[i] to bounds[i + 1].
+A span's hash is the polynomial sum of v[i] * B^(i - start) mod 2^64 over its members, taken from one prefix sum, so
+that it costs the same for every width of n-gram. Values `v` must be spread over 64 bits (`mixed`). B = 3 mod 8, so that
+swapped neighbours change all but the lowest bits, and `mixed` spreads the result. Hashes are of content alone: the same
+on every machine, in every batch. Where a chance of 2^-50 of a wrong match is not good enough, whoever matches compares
+the words themselves.
 """
 
 import unicodedata
@@ -17,11 +21,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k2model.curation.hashing import Hashes, Ints, SpanHashes, mixed
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+Numbers = np.ndarray[Any, np.dtype[np.float64]]
+Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 
 WORD, ALNUM, SPACE, DIGIT, ALPHA, UPPER = (1 << bit for bit in range(6))
 CODE_POINTS = 0x110000
 _ASSIGNED = 0x32000  # beyond lie only variation selectors, tags and private use
+
+_BASE = 0x9E3779B97F4A7C13
+_INVERSE = pow(_BASE, -1, 1 << 64)
+_GRAIN = 1 << 20  # powers are kept for whole multiples of this length
 
 
 @lru_cache(maxsize=1)
@@ -47,8 +58,39 @@ def folded() -> np.ndarray[Any, np.dtype[np.uint64]]:
     return mixed(table + np.uint64(1))
 
 
-Flags = np.ndarray[Any, np.dtype[np.bool_]]
-Numbers = np.ndarray[Any, np.dtype[np.float64]]
+def mixed(values: Hashes) -> Hashes:
+    """The finaliser of splitmix64 (Steele et al. 2014): a bijection that spreads every bit."""
+    spread = values ^ (values >> np.uint64(30))
+    spread *= np.uint64(0xBF58476D1CE4E5B9)
+    spread ^= spread >> np.uint64(27)
+    spread *= np.uint64(0x94D049BB133111EB)
+    spread ^= spread >> np.uint64(31)
+    return spread
+
+
+class SpanHashes:
+    """Hashes of any spans of one sequence of 64-bit values."""
+
+    def __init__(self, values: Hashes):
+        powers, self._inverse = _powers(-(-max(1, len(values)) // _GRAIN) * _GRAIN)
+        self._sums = np.zeros(len(values) + 1, dtype=np.uint64)
+        np.cumsum(values * powers[: len(values)], out=self._sums[1:])
+
+    def of(self, starts: Ints, ends: Ints) -> Hashes:
+        """Of the spans [start, end), mixed."""
+        raw = self._sums[ends] - self._sums[starts]
+        raw *= self._inverse[starts]
+        return mixed(raw)
+
+
+@lru_cache(maxsize=2)
+def _powers(count: int) -> tuple[Hashes, Hashes]:
+    def of(base: int) -> Hashes:
+        steps = np.full(count, base, dtype=np.uint64)
+        steps[0] = 1
+        return np.cumprod(steps, dtype=np.uint64)
+
+    return of(_BASE), of(_INVERSE)
 
 
 class Spans(NamedTuple):

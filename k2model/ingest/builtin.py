@@ -90,7 +90,7 @@ class Material:
     @cached_property
     def filler(self) -> tuple[list[str], list[str]]:
         """Running words of prose for retrieval documents: (trained, held out)."""
-        trained, heldout = ([segments_of(d)[1]["text"] for d in side] for split in self.prose)
+        trained, heldout = ([segments_of(d)[1]["text"] for d in split] for split in self.prose)
         return retrieval.filler(trained), retrieval.filler(heldout)
 
     @cached_property

@@ -86,23 +86,23 @@ def _clean(work: Work) -> PartedStep:
     return clean_step(work.store, work.recipe.corpus, work["corpus_raw"])
 
 
-def _exact_links(work: Work) -> PartedStep:
-    from k2model.curation.comparison import exact_step
+def _exact_duplicate_pairs(work: Work) -> PartedStep:
+    from k2model.curation import exact_pairs_step
 
-    return exact_step(work.store, work["corpus_clean"])
+    return exact_pairs_step(work.store, work["corpus_clean"])
 
 
-def _band_links(work: Work) -> PartedStep:
-    from k2model.curation.comparison import band_step
+def _near_duplicate_pairs(work: Work) -> PartedStep:
+    from k2model.curation import near_pairs_step
 
-    return band_step(work.store, work.recipe.corpus, work["corpus_clean"], work["exact_links"])
+    return near_pairs_step(work.store, work.recipe.corpus, work["corpus_clean"], work["exact_duplicate_pairs"])
 
 
 def _duplicates(work: Work) -> Step:
-    from k2model.curation.comparison import duplicates_step
+    from k2model.curation import duplicates_step
 
-    links = work["exact_links"], work["band_links"]
-    return duplicates_step(work.store, work.recipe.corpus, work["corpus_clean"], *links)
+    pairs = work["exact_duplicate_pairs"], work["near_duplicate_pairs"]
+    return duplicates_step(work.store, work.recipe.corpus, work["corpus_clean"], *pairs)
 
 
 def _curated(work: Work) -> PartedStep:
@@ -203,9 +203,9 @@ DATA = (
     StepRow("corpus_raw", (), _raw, parted=True),
     StepRow("raw_checks", ("corpus_raw",), _raw_checks, guards="corpus_raw", page=DECK, parted=True),
     StepRow("corpus_clean", ("corpus_raw",), _clean, parted=True),
-    StepRow("exact_links", ("corpus_clean",), _exact_links, parted=True),
-    StepRow("band_links", ("corpus_clean", "exact_links"), _band_links, parted=True),
-    StepRow("duplicates", ("corpus_clean", "exact_links", "band_links"), _duplicates),
+    StepRow("exact_duplicate_pairs", ("corpus_clean",), _exact_duplicate_pairs, parted=True),
+    StepRow("near_duplicate_pairs", ("corpus_clean", "exact_duplicate_pairs"), _near_duplicate_pairs, parted=True),
+    StepRow("duplicates", ("corpus_clean", "exact_duplicate_pairs", "near_duplicate_pairs"), _duplicates),
     StepRow("corpus", ("corpus_raw", "corpus_clean", "duplicates"), _curated, parted=True),
     StepRow("corpus_valid", ("corpus",), _valid, page=DECK, parted=True),
     StepRow("tokenizer", ("corpus_valid",), _tokenizer),

@@ -1,18 +1,14 @@
-"""All that one validation found, in order: outcomes, and pages for the tables that have something to show.
+"""A gate, made part by part: which files a part looks at, what it found, and what the gate leaves behind.
 
-What a gate leaves behind: its results as an artifact's files, or an error before anything goes on.
+A run of Great Expectations costs half a second whatever the rows, and a pod more than that. So a part is a group of
+neighbouring files that make up `validation.part_bytes`; which files those are follows from the input's manifest alone.
+A breach does not fail a part: it is written down, and whoever gathers the parts decides, so that all breaches are told
+at once and none is looked for twice. The gate leaves its results as an artifact's files, or an error before anything
+goes on.
 
-A gate made part by part: which files a part looks at, and what it found as a file of its own.
-
-A run of Great Expectations costs half a second whatever the rows, and a pod more than that. So a part is a
-group of neighbouring files that make up `validation.part_bytes`; which files those are follows from the
-input's manifest alone. A breach does not fail a part: it is written down, and whoever gathers the parts
-decides, so that all breaches are told at once and none is looked for twice.
-
-What was found stays in the artifact below `attachments/`: it is what a run goes on from until the gate is
-passed and says afterwards which files broke what, it is small beside the data, and it bears no digest.
-
-DuckDB with bounded memory, for what only shows over all parts: what does not fit is spilled to a folder.
+What was found stays in the artifact below `attachments/`: it is what a run goes on from until the gate is passed and
+says afterwards which files broke what, it is small beside the data, and it bears no digest. What only shows over all
+parts is looked for by DuckDB, which spills to a folder what does not fit in its bounded memory.
 """
 
 import json
@@ -102,12 +98,6 @@ def group_files(files: Iterable[Sized], part_bytes: int) -> list[Part]:
 def files_of(part: Part) -> list[str]:
     """The files that the part looks at."""
     return list(json.loads(part.task))
-
-
-def files_below(folder: Path) -> list[Sized]:
-    """Every file of a folder that is no store's."""
-    paths = (path for path in folder.rglob("*") if path.is_file())
-    return [(path.relative_to(folder).as_posix(), path.stat().st_size) for path in paths]
 
 
 @dataclass(frozen=True)

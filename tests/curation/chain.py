@@ -1,21 +1,35 @@
-"""The steps of curation one after the other on one store, as the table of steps has them."""
+"""The steps of curation one after the other on a store, as the table of steps has them."""
+
+import shutil
+import tempfile
+from pathlib import Path
 
 from k2model.artifacts import ArtifactRef, Store, make
-from k2model.curation import clean_step, curated_step
-from k2model.curation.comparison import band_step, duplicates_step, exact_step
+from k2model.curation import clean_step, curated_step, duplicates_step, exact_pairs_step, near_pairs_step
 from k2model.curation.duplicates import SLICE_ROWS
 from k2model.recipe.schema import CorpusConfig
+from tests.validation.gates import as_artifact
 
 
 def compare(
     store: Store, config: CorpusConfig, clean: ArtifactRef, workers: int = 1, slice_rows: int = SLICE_ROWS
 ) -> ArtifactRef:
-    exact = make(store, exact_step(store, clean, slice_rows), workers)
-    bands = make(store, band_step(store, config, clean, exact, slice_rows), workers)
-    return make(store, duplicates_step(store, config, clean, exact, bands))
+    exact = make(store, exact_pairs_step(store, clean, slice_rows), workers)
+    near = make(store, near_pairs_step(store, config, clean, exact, slice_rows), workers)
+    return make(store, duplicates_step(store, config, clean, exact, near))
 
 
 def curate(store: Store, config: CorpusConfig, raw: ArtifactRef, workers: int = 1) -> ArtifactRef:
     clean = make(store, clean_step(store, config, raw), workers)
     duplicates = compare(store, config, clean, workers)
     return make(store, curated_step(store, config, raw, clean, duplicates), workers)
+
+
+def curate_folder(raw: Path, folder: Path, config: CorpusConfig, workers: int = 1) -> dict[str, float]:
+    """Curate the corpus in folder `raw` on a store of its own, and copy what bears a digest into `folder`."""
+    with tempfile.TemporaryDirectory() as home:
+        store = Store.open(home)
+        made = curate(store, config, as_artifact(store, "corpus_raw", raw), workers)
+        unwanted = shutil.ignore_patterns("attachments", "manifest.json", "artifact.json")
+        shutil.copytree(store.fetch(made), folder, ignore=unwanted, dirs_exist_ok=True)
+        return made.stats

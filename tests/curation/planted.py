@@ -2,10 +2,10 @@
 
 import json
 
-from k2model.curation.folder import curate_folder
 from k2model.documents.markup import chat, plain
 from k2model.documents.schema import make_document, part_path, read_documents, write_documents, write_items
 from k2model.recipe.schema import CorpusConfig, SourceConfig
+from tests.curation.chain import curate_folder
 
 GOOD = (
     "The quick module reads a file in small parts and returns the lines of it to the caller. "

@@ -1,8 +1,9 @@
-"""Copies planted at known similarities over parts, sources and sides: what is found, and what is counted."""
+"""Copies planted at known similarities over parts, sources and splits: what is found, and what is counted."""
 
 import json
 from dataclasses import replace
-from itertools import combinations, pairwise
+from itertools import combinations
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -10,16 +11,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from k2model.curation import duplicates, minhash
-from k2model.curation import duplicates as links
-from k2model.curation.folder import curate_folder
+from k2model.artifacts import Store, make
+from k2model.curation import (
+    clean_step,
+    duplicates,
+    duplicates_step,
+    exact_pairs_step,
+    near_pairs_step,
+    signatures,
+)
 from k2model.curation.texts import Texts
 from k2model.documents.markup import plain
 from k2model.documents.schema import make_document, part_path, parts_of, read_documents
 from k2model.recipe.curation import GENERATED, CurationProfile
 from k2model.recipe.mixtures import bucket
 from k2model.recipe.schema import CorpusConfig, SourceConfig
+from tests.curation.chain import curate_folder
 from tests.curation.planted import distinct_words, edited, write_raw
+from tests.validation.gates import as_artifact
 
 ANYTHING = CurationProfile("anything", ("*",), overlap=False)
 CONFIG = CorpusConfig(sources=(SourceConfig("books"), SourceConfig("web")), profiles=(ANYTHING,))
@@ -39,8 +48,8 @@ def jaccard(one, other, width=SHINGLE):
     return len(a & b) / len(a | b)
 
 
-def kept_in(folder, source, side="train"):
-    return [d for path in parts_of(folder, side, source) for d in read_documents(path)]
+def kept_in(folder, source, split="train"):
+    return [d for path in parts_of(folder, split, source) for d in read_documents(path)]
 
 
 def curate_parts(tmp_path, parts, config=CONFIG, workers=1):
@@ -86,7 +95,7 @@ def test_recall_and_precision_on_planted_near_duplicates(tmp_path, record_proper
     assert np.mean([truth[name][1] >= CONFIG.near_duplicate_threshold for name in dropped]) >= 0.97  # precision
 
 
-def test_copies_over_parts_sources_and_sides_are_counted_on_the_first(tmp_path):
+def test_copies_over_parts_sources_and_splits_are_counted_on_the_first(tmp_path):
     rng = Random(5)
     popular, leaked, once = (distinct_words(rng, WORDS) for _ in range(3))
     near = [edited(rng, popular, 3) for _ in range(7)]
@@ -143,48 +152,41 @@ def test_near_copies_are_looked_for_in_natural_text_alone(tmp_path):
     assert [d["origin"] for d in kept_in(folder, "web")] == ["1"]
 
 
-def cleaned_look_alikes(folder, seed, words, bases, edits, parts):
-    """Cleaned parts of one source, of which each of `bases` texts stands twice and `edits` are near copies of one."""
-    from k2model.curation.clean import clean_part
-    from k2model.curation.parts import places_in
-
+def look_alikes(folder, seed, words, bases, edits, parts):
+    """A store with a cleaned source, of which each of `bases` texts stands twice and `edits` are near copies of one."""
     rng = Random(seed)
     originals = [distinct_words(rng, words) for _ in range(bases)]
     texts = [" ".join(edited(rng, rng.choice(originals), 1)) for _ in range(edits)]
     texts += [" ".join(each) for each in originals * 2]
     documents = [document("books", text, str(i)) for i, text in enumerate(texts)]
     write_raw(folder / "raw", {("train", "books", part): documents[part::parts] for part in range(parts)})
-    places = places_in(folder / "raw", ["books"])
-    for place in places:
-        clean_part(folder / "raw", folder, place, CONFIG)
-    return places
+    store = Store.open(folder / "store")
+    return store, make(store, clean_step(store, CONFIG, as_artifact(store, "corpus_raw", folder / "raw")))
 
 
-def test_links_are_the_same_however_the_work_is_sliced(tmp_path):
-    from k2model.curation.signatures import BANDS, SKETCHES, Signed
-
-    places = cleaned_look_alikes(tmp_path, seed=9, words=80, bases=30, edits=200, parts=3)
-    signed = Signed.of(tmp_path, places)
-
-    def linked(parts):
-        exact = [tmp_path / f"exact{part}of{parts}" for part in range(parts)]
-        band = [tmp_path / f"band{part}of{parts}" for part in range(parts)]
-        for part in range(parts):
-            duplicates.exact_links(signed, exact[part], part, parts)
-        for part in range(parts):
-            duplicates.band_links(signed, ["books"], CONFIG, exact, band[part], part, parts)
-        return [set(zip(*map(np.ndarray.tolist, links.read_links(files)), strict=True)) for files in (exact, band)]
-
-    whole = linked(1)
-    assert len(whole[0]) == 30 and len(whole[1]) > 50
-    assert linked(5) == whole
-    bands, sketches = (pa.concat_tables([pq.read_table(p.file(tmp_path / kind)) for p in places])
-                       for kind in (BANDS, SKETCHES))  # fmt: skip
-    assert whole[1] == searched(bands, sketches["sketch"].to_pylist(), {document for document, _ in whole[0]})
+def test_pairs_are_those_of_a_search_and_any_slices_decide_the_same(tmp_path):
+    store, clean = look_alikes(tmp_path, seed=9, words=80, bases=30, edits=200, parts=3)
+    slices, pairs, decided = [], [], []
+    for slice_rows in (1_000_000, 1_000, 100):  # 260 documents of 14 bands
+        exact = make(store, exact_pairs_step(store, clean, slice_rows))
+        near = make(store, near_pairs_step(store, CONFIG, clean, exact, slice_rows))
+        files = [sorted((Path(ref.uri) / kind).iterdir()) for ref, kind in ((exact, "exact"), (near, "bands"))]
+        slices.append([len(each) for each in files])
+        pairs.append([set(zip(*map(np.ndarray.tolist, duplicates.read_pairs(each)), strict=True)) for each in files])
+        decided.append(make(store, duplicates_step(store, CONFIG, clean, exact, near)).digest)
+    assert slices == [[1, 1], [1, 4], [3, 37]]
+    assert pairs[0] == pairs[1] == pairs[2] and len(set(decided)) == 1
+    exact, near = pairs[0]
+    assert len(exact) == 30 and len(near) > 50
+    bands, sketches = (
+        pa.concat_tables([pq.read_table(path) for path in parts_of(Path(clean.uri) / kind, "train", "books")])
+        for kind in (signatures.BANDS, signatures.SKETCHES)
+    )
+    assert near == searched(bands, sketches["sketch"].to_pylist(), {document for document, _ in exact})
 
 
 def searched(bands, sketches, copies):
-    """Links by the definition: in every group of equal keys the first leads those similar to it, and so on."""
+    """Pairs by the definition: in every group of equal keys the first leads those similar to it, and so on."""
     found = set()
     for name in bands.column_names[:-1]:
         groups = {}
@@ -207,20 +209,6 @@ def test_groups_are_never_cut():
     assert pieces == [[0, 0, 1, 1, 1, 1], [2, 5, 5]]
 
 
-def test_any_size_of_slices_gives_the_same_bytes(tmp_path):
-    from k2model.curation.folder import find_duplicates
-
-    places = cleaned_look_alikes(tmp_path, seed=3, words=60, bases=12, edits=60, parts=2)
-    found = []
-    for slice_rows in (1_000_000, 100, 40):
-        folder = tmp_path / f"slices of {slice_rows}"
-        find_duplicates(tmp_path, places, CONFIG, folder, slice_rows=slice_rows)
-        slices = [len(list((folder / kind).iterdir())) for kind in ("exact", "bands")]
-        found.append((slices, [(folder / name / "00000.parquet").read_bytes() for name in ("gone", "standing")]))
-    assert [slices for slices, _ in found] == [[1, 1], [1, 12], [3, 30]]  # 84 documents of 14 bands
-    assert all(one == other for (_, one), (_, other) in pairwise(found))
-
-
 def test_components_are_those_of_a_search():
     rng = np.random.default_rng(0)
     one, other = rng.integers(0, 400, 300), rng.integers(0, 400, 300)
@@ -236,10 +224,10 @@ def test_components_are_those_of_a_search():
             if expected[at] < 0:
                 expected[at] = node
                 waiting += neighbours[at]
-    assert links.components(np.arange(400), one, other).tolist() == expected
+    assert duplicates.components(np.arange(400), one, other).tolist() == expected
     root = np.arange(400)
     for piece in range(0, 300, 50):
-        root = links.components(root, one[piece : piece + 50], other[piece : piece + 50])
+        root = duplicates.components(root, one[piece : piece + 50], other[piece : piece + 50])
     assert root.tolist() == expected
 
 
@@ -248,36 +236,36 @@ def test_sketches_estimate_the_exact_jaccard_index():
     for changes in range(1, 40):
         words = distinct_words(rng, 300)
         pairs.append((words, edited(rng, words, changes)))
-    texts = Texts.of([" ".join(side) for pair in pairs for side in pair])
-    hashes, bounds = minhash.shingles(texts, SHINGLE)
-    sketch = minhash.sketches(minhash.minima(hashes, bounds, 128))
-    error = minhash.similarity(sketch[::2], sketch[1::2]) - [jaccard(*pair) for pair in pairs]
+    texts = Texts.of([" ".join(text) for pair in pairs for text in pair])
+    hashes, bounds = signatures.shingles(texts, SHINGLE)
+    sketch = signatures.sketches(signatures.minima(hashes, bounds, 128))
+    error = signatures.similarity(sketch[::2], sketch[1::2]) - [jaccard(*pair) for pair in pairs]
     assert abs(error.mean()) < 0.02  # unbiased
     assert np.sqrt((error**2).mean()) < 0.05  # sqrt(J (1 - J) / 128) is at most .044
 
 
 def test_shingles_by_hand():
     texts = Texts.of(["a b c d e f g", "A, B; C d e f X", "two words", "", "Two... WORDS"])
-    hashes, bounds = minhash.shingles(texts, 5)
+    hashes, bounds = signatures.shingles(texts, 5)
     assert np.diff(bounds).tolist() == [3, 3, 1, 0, 1]
     assert (hashes[0:2] == hashes[3:5]).all() and hashes[2] != hashes[5]  # abcde, bcdef; cdefg and cdefX
     assert hashes[6] == hashes[7]
-    assert (minhash.minima(hashes, bounds, 16)[3] == 2**32 - 1).all()
+    assert (signatures.minima(hashes, bounds, 16)[3] == 2**32 - 1).all()
 
 
 def test_minima_do_not_depend_on_the_batch():
     rng = Random(1)
     texts = [" ".join(distinct_words(rng, rng.choice((3, 40, 20_000)))) for _ in range(9)]
-    hashes, bounds = minhash.shingles(Texts.of(texts), 3)
-    together = minhash.minima(hashes, bounds, 8)
+    hashes, bounds = signatures.shingles(Texts.of(texts), 3)
+    together = signatures.minima(hashes, bounds, 8)
     for row, text in enumerate(texts):
-        own = minhash.minima(*minhash.shingles(Texts.of([text]), 3), 8)
+        own = signatures.minima(*signatures.shingles(Texts.of([text]), 3), 8)
         assert own[0].tolist() == together[row].tolist()
 
 
 def test_bands_for_the_usual_threshold_are_those_of_the_formula():
-    assert minhash.bands_for(0.8, 128) == (14, 9)  # as datasketch 2.0.0 chooses for weights .1 and .9
-    assert minhash.bands_for(0.5, 128)[1] < 9
+    assert signatures.bands_for(0.8, 128) == (14, 9)  # as datasketch 2.0.0 chooses for weights .1 and .9
+    assert signatures.bands_for(0.5, 128)[1] < 9
 
 
 @pytest.mark.parametrize(

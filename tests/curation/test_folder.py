@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from k2model.curation.clean import profile_of
-from k2model.curation.folder import curate_folder
 from k2model.curation.funnel import read_overlap
 from k2model.documents.markup import chat, joined
 from k2model.documents.schema import (
@@ -25,6 +24,7 @@ from k2model.documents.spans import segments_of, to_spans
 from k2model.errors import CorpusError
 from k2model.recipe.curation import CHATS, GENERATED, PROSE, CurationProfile
 from k2model.recipe.schema import CorpusConfig, FieldMapping, SourceConfig
+from tests.curation.chain import curate_folder
 from tests.curation.planted import CONFIG, GOOD, curated, prose, sentences, write_raw
 
 SHORT_ITEM = make_item("facts_heldout", "statement capital Peru 0", "The capital of Peru is", " Lima")

@@ -10,8 +10,7 @@ import pytest
 
 from k2model.curation import measures as repetition
 from k2model.curation.filters import rejecting_rules
-from k2model.curation.hashing import first_occurrence
-from k2model.curation.measures import MEASURES, measure
+from k2model.curation.measures import MEASURES, first_occurrence, measure
 from k2model.curation.texts import Texts, by_bytes
 from k2model.errors import CorpusError
 from k2model.recipe.curation import CODE, PROSE, WEB, CurationProfile, QualityRule

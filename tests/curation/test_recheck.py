@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from k2model.cli.main import main
-from k2model.curation.folder import curate_folder
-from k2model.curation.recheck import recheck
+from k2model.curation.selection import recheck
 from k2model.documents.schema import part_path
+from tests.curation.chain import curate_folder
 from tests.curation.planted import CONFIG, prose, sentences, tool_document, write_raw
 
 

@@ -6,8 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from k2model.curation import filters as language
-from k2model.curation import pii
+from k2model.curation import filters, pii
 from k2model.curation.normalise import Written, kept_lines, normalise
 from k2model.documents.markup import chat, joined, plain
 from k2model.documents.schema import DOCUMENT_SCHEMA, make_document
@@ -176,8 +175,8 @@ def test_languages_are_those_the_package_finds():
         "هذه هي وحدة القراءة التي تعيد الأسطر إلى المتصل", "LOUD TEXT ABOUT NOTHING IN PARTICULAR",
         "Добар дан, ово је српски језик и ништа друго.", "Ceci n'est pas une pipe, mais une phrase française.",
     ]  # fmt: skip
-    for text, (name, score) in zip(texts, language.identify(texts), strict=True):
+    for text, (name, score) in zip(texts, filters.identify_languages(texts), strict=True):
         expected, probability = alone.classify(text)
         assert name == expected and score == pytest.approx(probability, abs=1e-3), text
-    assert [language.identify([texts[i]])[0][0] for i in (0, 2, 4)] == ["en", "de", "ar"]
-    assert language.identify([]) == []
+    assert [filters.identify_languages([texts[i]])[0][0] for i in (0, 2, 4)] == ["en", "de", "ar"]
+    assert filters.identify_languages([]) == []

@@ -15,7 +15,6 @@ import pytest
 from click.testing import CliRunner
 
 from k2model.cli.main import main
-from k2model.curation.folder import curate_folder
 from k2model.documents.schema import DOCUMENT_SCHEMA, is_heldout, parts_of, read_documents
 from k2model.documents.spans import segments_of
 from k2model.errors import CorpusError, SynthesisError
@@ -26,6 +25,7 @@ from k2model.synthesis import Kind, SynthesisConfig, load_job, open_teacher, syn
 from k2model.synthesis.output import REJECTED_SCHEMA
 from k2model.synthesis.run import JOBS
 from k2model.synthesis.teachers.procedural import ProceduralTeacher
+from tests.curation.chain import curate_folder
 
 ROOT = Path(__file__).parents[3]
 QUICK = ("arithmetic", "gcd", "syllogism", "circuit_logic")

@@ -21,7 +21,8 @@ from k2model.recipe.schema import TokenizerConfig, ValidationConfig
 from k2model.tokens import K2Tokenizer, PackedSequences, TokensError, sequences_step, tokenizer_step, tokens_step
 from k2model.tokens.adoption import adopt_folder, adopted, fuzz_texts
 from k2model.tokens.encoder import Encoder
-from k2model.validation.tokens.step import sequence_findings, token_findings
+from k2model.validation.tokens import tokens_checks_step
+from k2model.validation.tokens.step import sequence_findings
 from tests.tokens.conftest import WORDS
 from tests.tokens.phases import PHASE
 
@@ -307,12 +308,10 @@ def test_documents_become_rows_and_come_back(tmp_path: Path, specification: byte
     assert (counts["bos"], counts["pad"], counts["vocab_size"]) == (words.bos, words.pad, words.vocab_size)
     assert words.bos > 256 + len(OWN)
 
-    found = [
-        *token_findings(store.fetch(tokens), ValidationConfig()).outcomes,
-        *sequence_findings(rows, ValidationConfig(max_padding=0.5), PHASE).outcomes,
-    ]
-    broken = {outcome.name for outcome in found if not outcome.success}
-    assert not broken
+    checks = make(store, tokens_checks_step(store, ValidationConfig(), tokens))
+    assert checks.stats["warnings"] == 0
+    found = sequence_findings(rows, ValidationConfig(max_padding=0.5), PHASE).outcomes
+    assert not {outcome.name for outcome in found if not outcome.success}
 
     texts = {
         "".join(segment["text"] for segment in segments_of(document))

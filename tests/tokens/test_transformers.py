@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from k2model.curation.folder import curate_folder
 from k2model.curation.normalise import clean_characters
 from k2model.documents import markup
 from k2model.documents.markup import EFFORTS, Segment, chat_prompt
@@ -24,6 +23,7 @@ from k2model.tokens import K2Tokenizer
 from k2model.tokens.bpe import CHAT_TEMPLATE, chat_template
 from k2model.tokens.encoder import Encoder
 from k2model.tokens.shard_writer import encode_documents
+from tests.curation.chain import curate_folder
 from tests.ingest.samples import ingest, source, write_jsonl
 from tests.tokens.conftest import WORDS
 

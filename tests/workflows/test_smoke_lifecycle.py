@@ -41,8 +41,8 @@ def test_every_phase_is_trained_scored_and_registered_with_its_parent(finished):
     assert trained == dict.fromkeys(PHASES, 6)
     steps = [record["step"] for record in records.values()]
     assert {step: steps.count(step) for step in set(steps)} == {
-        "corpus_raw": 1, "raw_checks": 1, "corpus_clean": 1, "exact_links": 1, "band_links": 1, "duplicates": 1,
-        "corpus": 1, "corpus_valid": 1, "tokenizer": 1, "tokens": 1, "tokens_checks": 1,
+        "corpus_raw": 1, "raw_checks": 1, "corpus_clean": 1, "exact_duplicate_pairs": 1, "near_duplicate_pairs": 1,
+        "duplicates": 1, "corpus": 1, "corpus_valid": 1, "tokenizer": 1, "tokens": 1, "tokens_checks": 1,
         "sequences": 6, "sequences_checks": 6, "checkpoint": 6,
         "export": 6, "scores": 6, "report": 1, "release": 1,
     }  # fmt: skip

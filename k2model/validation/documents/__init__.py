@@ -12,8 +12,6 @@ __getattr__ = lazy_exports(
     __name__,
     {
         "valid_step": "step",
-        "validate_folder": "step",
-        "check_raw": "step",
         "raw_checks_step": "step",
         "Bounds": "suites",
         "drift": "tables",

@@ -1,13 +1,12 @@
-"""The gates on a corpus, raw and curated, as steps made part by part; each stops before anything is trained.
+"""The gates on a corpus, raw and curated, as steps whose parts are groups of files; each stops before training.
 
-A part is a group of files. The same is done on plain folders by `check_raw` and `validate_folder`.
+What a group is and what is found in it is in `group`, which loads Great Expectations and so is imported when a part is
+made.
 """
 
 import hashlib
 import json
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +19,9 @@ from k2model.versions import STEP_VERSIONS
 
 if TYPE_CHECKING:
     from k2model.artifacts import ArtifactRef, Part, PartedStep, PartRecord, Store
-    from k2model.validation.documents.gather import Mixtures
+    from k2model.validation.documents.group import Mixtures
 
 ITEMS = "items/"
-LookAt = Callable[[Path, "Part", Path, Bounds], dict[str, Any]]
 
 
 def valid_step(
@@ -63,8 +61,7 @@ def valid_step(
 
     def finish(records: "Sequence[PartRecord]", folder: Path) -> dict[str, float]:
         from k2model.artifacts import local_parts
-        from k2model.validation.documents.gather import gather_corpus
-        from k2model.validation.documents.group import FACTS
+        from k2model.validation.documents.group import FACTS, gather_corpus
         from k2model.validation.gate import FOUND
 
         told = local_parts(store, identify(), records, lambda path: path.startswith((FOUND, FACTS, ITEMS)))
@@ -89,7 +86,7 @@ def raw_checks_step(store: "Store", config: ValidationConfig, raw: "ArtifactRef"
 
     def finish(records: "Sequence[PartRecord]", folder: Path) -> dict[str, float]:
         from k2model.artifacts import local_parts
-        from k2model.validation.documents.gather import gather_raw
+        from k2model.validation.documents.group import gather_raw
         from k2model.validation.gate import FOUND, publish
 
         told = local_parts(store, identity, records, lambda path: path.startswith(FOUND))
@@ -97,43 +94,6 @@ def raw_checks_step(store: "Store", config: ValidationConfig, raw: "ArtifactRef"
 
     produce = partial(_look_at_raw, store.uri, raw, bounds)
     return PartedStep(lambda: identity, partial(_groups, store, raw, config), produce, finish)
-
-
-def validate_folder(
-    source: Path,
-    target: Path,
-    bounds: Bounds,
-    mixtures: "Mixtures",
-    phase_tokens: Mapping[str, int] | None = None,
-    previous: Mapping[str, Any] | None = None,
-) -> dict[str, float]:
-    """Validate corpus folder `source` and write the validated one into the empty folder `target`.
-
-    `previous` is the `statistics.json` of the version to compare with. Returns counts. Raises
-    `ValidationFailed`, leaving nothing, and `K2Error` when `source` is not a corpus.
-    """
-    from k2model.validation.documents.gather import gather_corpus
-    from k2model.validation.documents.group import look_at_documents
-
-    target.mkdir(exist_ok=True)
-    try:
-        groups = _look_at_folder(look_at_documents, source, target, bounds)
-        return gather_corpus(target, groups, target, bounds, mixtures, phase_tokens or {}, previous)
-    except BaseException:
-        for path in target.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        raise
-
-
-def check_raw(source: Path, target: Path, bounds: Bounds) -> dict[str, float]:
-    """Check the raw corpus in folder `source`; writes `validation.json` and the pages into `target`."""
-    from k2model.validation.documents.gather import gather_raw
-    from k2model.validation.documents.group import look_at_raw
-    from k2model.validation.gate import publish
-
-    with tempfile.TemporaryDirectory() as told:
-        groups = _look_at_folder(look_at_raw, source, Path(told), bounds)
-        return publish(gather_raw(Path(told), groups, bounds), target, "raw corpus")
 
 
 def read_previous(address: str) -> bytes:
@@ -178,16 +138,6 @@ def _fetch(uri: str, corpus: "ArtifactRef", group: "Part") -> Path:
 
     wanted = set(files_of(group))
     return Store.open(uri).fetch(corpus, lambda path: path in wanted or path.startswith(ITEMS))
-
-
-def _look_at_folder(look_at: LookAt, source: Path, target: Path, bounds: Bounds) -> list[str]:
-    from k2model.validation.documents.group import corpus_groups
-    from k2model.validation.gate import files_below
-
-    groups = corpus_groups(files_below(source), str(source), bounds.config.part_bytes)
-    for group in groups:
-        look_at(source, group, target, bounds)
-    return [group.name for group in groups]
 
 
 def _names(records: "Sequence[PartRecord]") -> list[str]:

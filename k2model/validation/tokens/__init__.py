@@ -10,7 +10,5 @@ __getattr__ = lazy_exports(
     {
         "tokens_checks_step": "step",
         "sequences_checks_step": "step",
-        "check_tokens": "step",
-        "check_sequences": "step",
     },
 )

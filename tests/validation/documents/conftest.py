@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from k2model.artifacts import Store, make
 from k2model.documents.markup import chat, plain, reasoning
 from k2model.documents.schema import (
     DOCUMENT_SCHEMA,
@@ -18,7 +19,9 @@ from k2model.documents.schema import (
     write_items,
 )
 from k2model.recipe.schema import MixtureEntry, ValidationConfig
+from k2model.validation.documents import valid_step
 from k2model.validation.documents.suites import Bounds
+from tests.validation.gates import as_artifact
 
 ROWS = 120
 
@@ -47,6 +50,20 @@ def corpus(tmp_path: Path) -> Path:
     write_documents(folder / "train" / "chat" / "00000.parquet", [_chat(i) for i in range(ROWS)])
     write_items(folder, "sums", [make_item("sums", f"held {i}", f"Compute {i}+{i}*7=", str(8 * i)) for i in range(5)])
     return folder
+
+
+def validated(
+    corpus: Path, home: Path, bounds: Bounds, mixtures: dict[str, tuple[MixtureEntry, ...]] = MIXTURES,
+    phase_tokens: dict[str, int] | None = None,
+) -> tuple[Path, dict[str, float]]:  # fmt: skip
+    """The folder that the gate publishes of a corpus folder on a new store in `home`, and its counts."""
+    store = Store.open(home)
+    step = valid_step(
+        store, bounds.config, mixtures, as_artifact(store, "corpus", corpus), phase_tokens=phase_tokens,
+        min_characters=bounds.min_characters, max_characters=bounds.max_characters,
+    )  # fmt: skip
+    made = make(store, step)
+    return Path(made.uri), made.stats
 
 
 def edit(corpus: Path, stem: str, change: Edit, part: str = "train") -> None:

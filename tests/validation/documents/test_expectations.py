@@ -11,9 +11,9 @@ import pytest
 from k2model.documents.spans import segments_of
 from k2model.errors import K2Error
 from k2model.recipe.schema import MixtureEntry
-from k2model.validation.documents import ValidationFailed, validate_folder
+from k2model.validation.documents import ValidationFailed
 from k2model.validation.documents.suites import Bounds
-from tests.validation.documents.conftest import MIXTURES, edit, leak_heldout_text, repeat_id_in_other_shard, retext
+from tests.validation.documents.conftest import edit, leak_heldout_text, repeat_id_in_other_shard, retext, validated
 
 
 def repeat_heldout_id(corpus: Path) -> None:
@@ -92,15 +92,11 @@ GROUPS: dict[str, list[tuple[Callable[[Path], None], Expected]]] = {
 def test_each_defect_is_caught_by_its_expectation(name: str, corpus: Path, tmp_path: Path, bounds: Bounds) -> None:
     for plant, _ in GROUPS[name]:
         plant(corpus)
-    out = tmp_path / "out"
-    out.mkdir()
-
     with pytest.raises(ValidationFailed) as failure:
-        validate_folder(corpus, out, bounds, MIXTURES)
+        validated(corpus, tmp_path / "store", bounds)
 
     broken = {(o.suite, o.expectation, o.column, o.shard) for o in failure.value.outcomes}
     assert broken == {expected for _, expected in GROUPS[name]}
-    assert list(out.iterdir()) == []
 
 
 def test_the_message_names_expectation_shard_column_count_rows_and_remedy(
@@ -110,7 +106,7 @@ def test_the_message_names_expectation_shard_column_count_rows_and_remedy(
     edit(corpus, "sums-think", lambda rows: [rows[i].update(key="held 2") for i in leaked])
     ids = pq.read_table(corpus / "train" / "sums-think" / "00000.parquet", partitioning=None)["id"].to_pylist()
     with pytest.raises(ValidationFailed) as failure:
-        validate_folder(corpus, tmp_path, bounds, MIXTURES)
+        validated(corpus, tmp_path / "store", bounds)
     message = str(failure.value)
     assert "'documents/no_evaluation_key' (expect_column_values_to_be_null) on column 'item_of_key'" in message
     assert "of 'sums-think': 4 of 120 rows, in 1 of 1 parts" in message
@@ -127,20 +123,20 @@ def test_epochs_are_checked_when_the_length_of_the_phase_is_known(corpus: Path, 
     text_bytes = sum(len(s["text"].encode()) for row in texts for s in segments_of(row) if s["kind"] == "text")
     tokens = text_bytes // 3 + 4 * 120
     halves = {"pretrain": (MixtureEntry("prose", 2.0), MixtureEntry("sums/think", 2.0))}
-    out = tmp_path / "out"
-    out.mkdir()
-    validate_folder(corpus, out, bounds, halves, {"pretrain": 2 * 60 * tokens})
+    validated(corpus, tmp_path / "store", bounds, halves, {"pretrain": 2 * 60 * tokens})
     with pytest.raises(ValidationFailed, match=r"'mixtures/epochs_within_limit'.* on column 'epochs'") as failure:
-        validate_folder(corpus, tmp_path, bounds, halves, {"pretrain": 2 * 61 * tokens})
+        validated(corpus, tmp_path / "store", bounds, halves, {"pretrain": 2 * 61 * tokens})
     assert "phase='pretrain', source='sums/think', epochs=61" in str(failure.value)
 
 
-def test_a_folder_that_is_no_corpus_is_named(tmp_path: Path, bounds: Bounds) -> None:
+def test_an_artifact_that_is_no_corpus_is_named(tmp_path: Path, bounds: Bounds) -> None:
+    (tmp_path / "none" / "train").mkdir(parents=True)
+    (tmp_path / "none" / "train" / "prose.parquet").touch()
     with pytest.raises(K2Error, match="train holds no"):
-        validate_folder(tmp_path, tmp_path, bounds, {})
+        validated(tmp_path / "none", tmp_path / "store", bounds)
 
 
 def test_a_file_that_is_not_parquet_is_named(corpus: Path, tmp_path: Path, bounds: Bounds) -> None:
     (corpus / "train" / "chat" / "00000.parquet").write_bytes(b"PAR1 cut short")
     with pytest.raises(K2Error, match=r"chat/00000\.parquet cannot be read"):
-        validate_folder(corpus, tmp_path / "out", bounds, {})
+        validated(corpus, tmp_path / "store", bounds)

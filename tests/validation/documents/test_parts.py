@@ -7,13 +7,15 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from k2model.artifacts import Store, make
 from k2model.documents.schema import part_path, read_documents, write_documents
 from k2model.recipe.expectations import Severity, SeverityError
 from k2model.recipe.schema import SeverityOverride, ValidationConfig
-from k2model.validation.documents import ValidationFailed, check_raw, part, validate_folder
+from k2model.validation.documents import ValidationFailed, part, raw_checks_step
 from k2model.validation.documents.suites import Bounds
 from k2model.validation.gate import FOUND
-from tests.validation.documents.conftest import MIXTURES, ROWS, edit, retext
+from tests.validation.documents.conftest import ROWS, edit, retext, validated
+from tests.validation.gates import as_artifact
 
 
 @pytest.fixture
@@ -29,23 +31,27 @@ def parted(corpus: Path) -> Path:
 def contents(folder: Path) -> dict[str, bytes]:
     """Of everything that bears the artifact's digest."""
     paths = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
-    return {name: path.read_bytes() for name, path in paths.items() if not name.startswith("attachments/")}
+    return {
+        name: path.read_bytes()
+        for name, path in paths.items()
+        if not name.startswith(("attachments/", "artifact.", "manifest."))
+    }
 
 
 def test_files_are_published_one_by_one_and_alike_whether_looked_at_together_or_not(
     parted: Path, tmp_path: Path, bounds: Bounds
 ) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
     apart = replace(bounds, config=replace(bounds.config, part_bytes=1))
-    assert validate_folder(parted, one, bounds, MIXTURES) == validate_folder(parted, two, apart, MIXTURES)
+    one, stats = validated(parted, tmp_path / "one", bounds)
+    two, stats_apart = validated(parted, tmp_path / "two", apart)
+    assert stats == stats_apart
     assert contents(one) == contents(two)
     assert [len(list((folder / FOUND).rglob("*.json"))) for folder in (one, two)] == [1, 7]
     aside = pq.read_table(part_path(one, "quarantine", "prose", 1), partitioning=None).to_pylist()
     assert [(row["row"], row["reason"]) for row in aside] == [(13, "unknown_licence")]
     assert len(read_documents(part_path(one, "train", "prose", 1))) == 39
     assert [p.name for p in (one / "quarantine").rglob("*.parquet")] == ["00001.parquet"]
-    source, published = (part_path(folder, "train", "prose", 2) for folder in (parted, one))
-    assert source.samefile(published)
+    assert part_path(one, "train", "prose", 2).stat().st_nlink == 2  # with the part of the corpus
     (found,) = (row for row in json.loads((one / "validation.json").read_text())["expectations"] if row["observed"])
     assert (found["expectation"], found["total"], found["parts"], found["parts_failed"]) == (
         "unknown_licence", ROWS, 3, 1,
@@ -58,17 +64,17 @@ def test_frames_of_any_size_find_the_same_rows(
 ) -> None:
     edit(parted, "chat", lambda rows: [rows[i].update(duplicates=0) for i in (0, 49, 50, 119)])
     monkeypatch.setattr(part, "ROWS_PER_FRAME", 50)
-    validate_folder(parted, tmp_path / "out", bounds, MIXTURES)
-    aside = pq.read_table(part_path(tmp_path / "out", "quarantine", "chat"), partitioning=None)
+    out, _ = validated(parted, tmp_path / "store", bounds)
+    aside = pq.read_table(part_path(out, "quarantine", "chat"), partitioning=None)
     assert aside["row"].to_pylist() == [0, 49, 50, 119]
-    assert len(read_documents(part_path(tmp_path / "out", "train", "chat"))) == ROWS - 4
+    assert len(read_documents(part_path(out, "train", "chat"))) == ROWS - 4
 
 
 def test_a_recipe_decides_what_a_breach_leads_to(parted: Path, tmp_path: Path, bounds: Bounds) -> None:
     def run(severity: Severity, name: str) -> dict[str, float]:
         rows = (SeverityOverride("documents/unknown_licence", severity),)
         changed = replace(bounds, config=replace(bounds.config, severities=rows))
-        return validate_folder(parted, tmp_path / name, changed, MIXTURES)
+        return validated(parted, tmp_path / name, changed)[1]
 
     warned = run(Severity.WARN, "warned")
     assert (warned["warnings"], warned["quarantined"], warned["documents"]) == (1, 0, 360)
@@ -91,14 +97,14 @@ def test_a_severity_that_cannot_be_is_refused(name: str, severity: Severity, say
 
 
 def test_drift_from_the_previous_version_warns_or_stops(corpus: Path, tmp_path: Path, bounds: Bounds) -> None:
-    validate_folder(corpus, tmp_path / "one", bounds, MIXTURES)
-    previous = json.loads((tmp_path / "one" / "statistics.json").read_text())
+    one, _ = validated(corpus, tmp_path / "one", bounds)
+    bounds = replace(bounds, config=replace(bounds.config, previous_statistics=str(one / "statistics.json")))
     edit(corpus, "prose", lambda rows: [retext(row, "a longer text than before: " + row["text"]) for row in rows])
     with pytest.raises(ValidationFailed, match=r"'drift/drifted_far'.*\n.*feature='length'"):
-        validate_folder(corpus, tmp_path / "two", bounds, MIXTURES, previous=previous)
+        validated(corpus, tmp_path / "two", bounds)
     rows = (SeverityOverride("drift/drifted_far", Severity.WARN),)
     lenient = replace(bounds, config=replace(bounds.config, severities=rows))
-    stats = validate_folder(corpus, tmp_path / "two", lenient, MIXTURES, previous=previous)
+    _, stats = validated(corpus, tmp_path / "two", lenient)
     assert stats["warnings"] == 2
 
 
@@ -116,11 +122,14 @@ RAW = {
 
 
 def test_defects_of_raw_documents_stop_unless_curation_mends_them(corpus: Path, tmp_path: Path) -> None:
-    bounds = Bounds(ValidationConfig())
-    assert check_raw(corpus, tmp_path / "calm", bounds)["warnings"] == 0
+    def check(name: str) -> dict[str, float]:
+        store = Store.open(tmp_path / name)
+        return make(store, raw_checks_step(store, ValidationConfig(), as_artifact(store, "corpus_raw", corpus))).stats
+
+    assert check("calm")["warnings"] == 0
     edit(corpus, "prose", lambda rows: [spoil(rows[row]) for row, spoil in RAW.values()])
     with pytest.raises(ValidationFailed, match="raw corpus breaks 6 expectations") as failure:
-        check_raw(corpus, tmp_path / "out", bounds)
+        check("spoilt")
     found = {one.name: one for one in failure.value.outcomes}
     assert set(found) == set(RAW) - {"raw/empty_text", "raw/bad_characters"}
     for name, one in found.items():

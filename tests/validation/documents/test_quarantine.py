@@ -8,9 +8,8 @@ import pyarrow.parquet as pq
 from k2model.documents.markup import joined, special, text
 from k2model.documents.schema import DOCUMENT_SCHEMA, read_documents
 from k2model.documents.spans import to_spans
-from k2model.validation.documents import validate_folder
 from k2model.validation.documents.suites import Bounds
-from tests.validation.documents.conftest import MIXTURES, ROWS, edit, retext
+from tests.validation.documents.conftest import ROWS, edit, retext, validated
 
 
 def resegment(row: dict, *segments: dict) -> None:
@@ -53,10 +52,8 @@ def test_every_row_defect_is_set_aside_under_its_own_reason(corpus: Path, tmp_pa
     planted: dict[int, set[str]] = {}
     edit(corpus, "prose", lambda rows: planted.update(plant(rows)))
     before = pq.read_table(corpus / "train" / "prose" / "00000.parquet", partitioning=None).to_pylist()
-    out = tmp_path / "out"
-    out.mkdir()
 
-    stats = validate_folder(corpus, out, bounds, MIXTURES)
+    out, stats = validated(corpus, tmp_path / "store", bounds)
 
     aside = pq.read_table(out / "quarantine" / "prose" / "00000.parquet", partitioning=None).to_pylist()
     assert {row["row"]: set(row["reason"].split(", ")) for row in aside} == planted
@@ -76,17 +73,13 @@ def test_every_row_defect_is_set_aside_under_its_own_reason(corpus: Path, tmp_pa
 
 def test_line_ends_tabs_page_breaks_and_accents_are_not_defects(corpus: Path, tmp_path: Path, bounds: Bounds) -> None:
     edit(corpus, "prose", lambda rows: retext(rows[0], "a\tb\r\nc\x0cd naïve café"))
-    out = tmp_path / "out"
-    out.mkdir()
-    assert validate_folder(corpus, out, bounds, MIXTURES)["quarantined"] == 0
+    assert validated(corpus, tmp_path / "store", bounds)[1]["quarantined"] == 0
 
 
 def test_tags_do_not_count_as_text(corpus: Path, tmp_path: Path, bounds: Bounds) -> None:
     """A document of special tokens alone is empty however long its tags are."""
     edit(corpus, "chat", lambda rows: resegment(rows[0], special("<think>"), special("</think>", loss_mask=True)))
-    out = tmp_path / "out"
-    out.mkdir()
-    validate_folder(corpus, out, bounds, MIXTURES)
+    out, _ = validated(corpus, tmp_path / "store", bounds)
     assert pq.read_table(out / "quarantine" / "chat" / "00000.parquet", partitioning=None)["reason"].to_pylist() == [
         "empty_text, length"
     ]

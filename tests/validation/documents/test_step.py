@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from k2model.artifacts import Identity, Store, make
+from k2model.artifacts import Store, make
 from k2model.recipe.schema import MixtureEntry, ValidationConfig
-from k2model.validation.documents import ValidationFailed, valid_step, validate_folder
+from k2model.validation.documents import ValidationFailed, valid_step
 from k2model.validation.documents.suites import Bounds
-from tests.validation.documents.conftest import MIXTURES, edit
+from tests.validation.documents.conftest import MIXTURES, edit, validated
+from tests.validation.gates import as_artifact
 
 CONFIG = ValidationConfig(min_documents_per_source=50)
 
@@ -19,19 +20,9 @@ def files(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def corpus_artifact(store: Store, corpus: Path):
-    def copy(folder: Path) -> dict[str, float]:
-        for name, content in files(corpus).items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(content)
-        return {}
-
-    return store.build(Identity("corpus", "1", {"made": str(corpus)}), copy)
-
-
 def test_a_clean_corpus_passes_unchanged(corpus: Path, tmp_path: Path) -> None:
     store = Store.open(tmp_path / "store")
-    ref = make(store, valid_step(store, CONFIG, MIXTURES, corpus_artifact(store, corpus)))
+    ref = make(store, valid_step(store, CONFIG, MIXTURES, as_artifact(store, "corpus", corpus)))
     assert ref.kind == "corpus_valid"
     assert (ref.stats["documents"], ref.stats["quarantined"], ref.stats["warnings"]) == (360, 0, 0)
     published = files(store.fetch(ref))
@@ -47,7 +38,7 @@ def test_a_clean_corpus_passes_unchanged(corpus: Path, tmp_path: Path) -> None:
 def test_a_change_of_a_mixture_leaves_the_digest(corpus: Path, tmp_path: Path) -> None:
     """What follows depends on the digest, so a phase's mixture must not make all phases run again."""
     store = Store.open(tmp_path / "store")
-    source = corpus_artifact(store, corpus)
+    source = as_artifact(store, "corpus", corpus)
     one = make(store, valid_step(store, CONFIG, MIXTURES, source))
     other = make(store, valid_step(store, CONFIG, {"sft": (MixtureEntry("prose", 1.0),)}, source))
     assert one.identity != other.identity
@@ -57,7 +48,7 @@ def test_a_change_of_a_mixture_leaves_the_digest(corpus: Path, tmp_path: Path) -
 def test_a_failed_validation_leaves_no_artifact(corpus: Path, tmp_path: Path) -> None:
     edit(corpus, "prose", lambda rows: rows[3].update(source="code"))
     store = Store.open(tmp_path / "store")
-    source = corpus_artifact(store, corpus)
+    source = as_artifact(store, "corpus", corpus)
     with pytest.raises(ValidationFailed):
         make(store, valid_step(store, CONFIG, MIXTURES, source))
     assert store.records("corpus_valid") == []
@@ -65,9 +56,7 @@ def test_a_failed_validation_leaves_no_artifact(corpus: Path, tmp_path: Path) ->
 
 
 def test_a_small_source_is_a_warning(corpus: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    out.mkdir()
-    stats = validate_folder(corpus, out, Bounds(ValidationConfig(min_documents_per_source=121)), MIXTURES)
+    out, stats = validated(corpus, tmp_path / "store", Bounds(ValidationConfig(min_documents_per_source=121)))
     assert stats["warnings"] == 1
     rows = json.loads((out / "validation.json").read_text())["expectations"]
     assert [row["observed"] for row in rows if row["expectation"] == "enough_documents"] == [3]
@@ -75,9 +64,7 @@ def test_a_small_source_is_a_warning(corpus: Path, tmp_path: Path) -> None:
 
 def test_pages_open_without_network_and_every_link_leads_somewhere(corpus: Path, tmp_path: Path) -> None:
     edit(corpus, "prose", lambda rows: rows[3].update(duplicates=0))
-    out = tmp_path / "out"
-    out.mkdir()
-    validate_folder(corpus, out, Bounds(CONFIG), MIXTURES)
+    out, _ = validated(corpus, tmp_path / "store", Bounds(CONFIG))
     site = out / "attachments" / "data_docs"
     pages = [*site.rglob("*.html"), out / "attachments" / "deck.html"]
     assert len(pages) == 1 + 7 + 1  # index, a page per suite, the deck

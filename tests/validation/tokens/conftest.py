@@ -1,13 +1,17 @@
 """Small clean token shards, for tests to plant defects in."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from k2model.tokens.shards import SCHEMA
+from k2model.recipe.schema import ValidationConfig
+from k2model.tokens.shards import SCHEMA, read_counts
+from k2model.validation.gate import Findings
+from k2model.validation.tokens.step import gather_tokens, look_at_shards, token_groups
 
 VOCABULARY, BOS, EOS, PAD = 400, 0, 1, 2
 
@@ -48,9 +52,9 @@ def tokens_of(shards: dict[str, Rows], folder: Path, **changed: Any) -> Path:
     counts: dict[str, Any] = {"vocab_size": VOCABULARY, "bos": BOS, "pad": PAD, "train": {}, "heldout": {}}
     for name, rows in shards.items():
         write(folder / f"{name}.arrow", rows)
-        side, stem, _ = name.split("/")
+        split, stem, _ = name.split("/")
         source = "chat/tools" if stem == "chat-tools" else stem
-        one = counts[side].setdefault(source, {"documents": 0, "tokens": 0, "targets": 0, "bytes": 0, "domain": stem})
+        one = counts[split].setdefault(source, {"documents": 0, "tokens": 0, "targets": 0, "bytes": 0, "domain": stem})
         one["documents"] += len(rows)
         one["tokens"] += sum(len(row["tokens"]) for row in rows)
         one["targets"] += sum(map(sum, (row["loss_mask"] for row in rows)))
@@ -58,3 +62,13 @@ def tokens_of(shards: dict[str, Rows], folder: Path, **changed: Any) -> Path:
     counts["train"]["prose"] |= changed
     (folder / "counts.json").write_text(json.dumps(counts))
     return folder
+
+
+def token_findings(folder: Path, config: ValidationConfig) -> Findings:
+    """Everything that the gate finds in the tokens in `folder`, whatever its severity."""
+    files = [(path.relative_to(folder).as_posix(), path.stat().st_size) for path in folder.rglob("*.arrow")]
+    groups = token_groups(files, str(folder), config.part_bytes)
+    with tempfile.TemporaryDirectory() as told:
+        for group in groups:
+            look_at_shards(folder, group, Path(told), config)
+        return gather_tokens(Path(told), [group.name for group in groups], read_counts(folder), config, Path(told))

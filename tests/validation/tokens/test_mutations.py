@@ -13,20 +13,28 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from k2model.artifacts import ArtifactRef, Store, make
 from k2model.recipe.expectations import Severity
 from k2model.recipe.laptop import laptop
 from k2model.recipe.schema import MixtureEntry, SeverityOverride, ValidationConfig
 from k2model.tokens.sequences import pack_folder
 from k2model.validation import Outcome, ValidationFailed
-from k2model.validation.tokens import check_sequences, check_tokens
-from k2model.validation.tokens.step import sequence_findings, token_findings
-from tests.validation.tokens.conftest import BOS, PAD, VOCABULARY, Row, Rows, tokens_of
+from k2model.validation.tokens import sequences_checks_step, tokens_checks_step
+from k2model.validation.tokens.step import sequence_findings
+from tests.validation.gates import as_artifact
+from tests.validation.tokens.conftest import BOS, PAD, VOCABULARY, Row, Rows, token_findings, tokens_of
 
 CONFIG = ValidationConfig()
 PHASE = replace(
     laptop().phases[0], name="mid_1", sequence_length=64, global_batch=4, steps=6, seed=3,
     mixture=(MixtureEntry("prose", 3.0), MixtureEntry("chat/tools", 1.0)),
 )  # fmt: skip
+
+
+def check_tokens(folder: Path, home: Path, config: ValidationConfig) -> ArtifactRef:
+    """The gate on the tokens in `folder`, passed on a new store in `home`."""
+    store = Store.open(home)
+    return make(store, tokens_checks_step(store, config, as_artifact(store, "tokens", folder)))
 
 
 def failures(outcomes: list[Outcome]) -> dict[str, Outcome]:
@@ -39,13 +47,13 @@ def named_rows(one: Outcome) -> list[str]:
 
 def test_clean_tokens_and_rows_meet_every_expectation(shards: dict[str, Rows], tmp_path: Path) -> None:
     tokens = tokens_of(shards, tmp_path / "tokens")
-    found = check_tokens(tokens, tmp_path / "checks", CONFIG)
-    assert found["expectations"] == 3 * 10 + 5  # three sources by ten rules, and five over the whole
-    assert found["warnings"] == 0
+    found = check_tokens(tokens, tmp_path / "store", CONFIG)
+    assert found.stats["expectations"] == 3 * 10 + 5  # three sources by ten rules, and five over the whole
+    assert found.stats["warnings"] == 0
     (tmp_path / "rows").mkdir()
     pack_folder(tokens, PHASE, tmp_path / "rows", 60.0)
     assert not failures(sequence_findings(tmp_path / "rows", replace(CONFIG, max_padding=0.5), PHASE).outcomes)
-    assert json.loads((tmp_path / "checks" / "validation.json").read_text())["expectations"][0]["success"] is True
+    assert json.loads((Path(found.uri) / "validation.json").read_text())["expectations"][0]["success"] is True
 
 
 #: Expectation -> what is done to one document of part 00001 of prose.
@@ -85,7 +93,7 @@ def test_defects_of_whole_token_sources(part_bytes: int, shards: dict[str, Rows]
     total = sum(len(row["tokens"]) for name in ("00000", "00001") for row in shards[f"train/prose/{name}"])
     tokens = tokens_of(shards, tmp_path / "tokens", documents=101, bytes=9 * total)
     with pytest.raises(ValidationFailed) as failure:
-        check_tokens(tokens, tmp_path / "checks", replace(CONFIG, part_bytes=part_bytes))
+        check_tokens(tokens, tmp_path / "store", replace(CONFIG, part_bytes=part_bytes))
     found = {(one.name, one.column, one.observed) for one in failure.value.outcomes}
     assert found == {
         ("token_sources/counts_match", "documents, counted_documents", 1),
@@ -93,7 +101,6 @@ def test_defects_of_whole_token_sources(part_bytes: int, shards: dict[str, Rows]
         ("token_sources/bytes_per_token", "bytes_per_token", 1),
     }
     assert "source='train/prose', documents=100, counted_documents=101" in str(failure.value)
-    assert not (tmp_path / "checks").exists()
 
 
 def padding_first(row: Row) -> None:
@@ -182,8 +189,10 @@ def test_defects_of_a_composition_and_of_a_phase(packed: Path, tmp_path: Path) -
     chat |= {"epochs": 60.5}
     composition |= {"padding": 0.06, "split": 0.6, "truncated": 0.07, "short_context": {"least": 0.3, "real": 0.29}}
     (packed / "composition.json").write_text(json.dumps(composition))
+    store = Store.open(tmp_path / "store")
+    packed_ref = as_artifact(store, "sequences", packed)
     with pytest.raises(ValidationFailed, match="sequences of mid_1") as failure:
-        check_sequences(packed, tmp_path / "checks", CONFIG, replace(PHASE, steps=7))
+        make(store, sequences_checks_step(store, CONFIG, replace(PHASE, steps=7), packed_ref))
     assert {one.name for one in failure.value.outcomes} == {
         "composition/counts_match", "composition/epochs_within_limit", "phase/rows_of_phase",
         "phase/enough_short_context",
@@ -197,4 +206,4 @@ def test_defects_of_a_composition_and_of_a_phase(packed: Path, tmp_path: Path) -
 def test_a_recipe_may_let_a_defect_pass_with_a_warning(shards: dict[str, Rows], tmp_path: Path) -> None:
     shards["train/prose/00001"][30]["duplicates"] = 0
     config = replace(CONFIG, severities=(SeverityOverride("tokens/duplicates_below_one", Severity.WARN),))
-    assert check_tokens(tokens_of(shards, tmp_path / "tokens"), tmp_path / "checks", config)["warnings"] == 1
+    assert check_tokens(tokens_of(shards, tmp_path / "tokens"), tmp_path / "store", config).stats["warnings"] == 1

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from k2model.curation.parts import ROW_GROUP_BYTES, Numbering, PartWriter, Place, batches, places_in
+from k2model.curation.parts import ROW_GROUP_BYTES, CorpusPart, Numbering, PartWriter, batches, parts_in
 from tests.curation.planted import prose, tool_document, write_raw
 
 SCHEMA = pa.schema([("text", pa.string())])
@@ -28,7 +28,7 @@ def test_an_empty_part_is_a_part(tmp_path):
     assert pq.read_table(tmp_path / "part.parquet").schema == SCHEMA
 
 
-def test_documents_are_numbered_by_side_source_part_and_row(tmp_path):
+def test_documents_are_numbered_by_split_source_part_and_row(tmp_path):
     parts = {
         ("train", "prose", 10): [prose("a"), prose("b")],
         ("train", "prose", 2): [prose("c")],
@@ -36,14 +36,14 @@ def test_documents_are_numbered_by_side_source_part_and_row(tmp_path):
         ("heldout", "prose", 0): [prose("d"), prose("e"), prose("f")],
     }
     write_raw(tmp_path, parts)
-    places = places_in(tmp_path, ["chat/tools", "prose"])
-    assert places == [
-        Place("heldout", "prose", 0), Place("train", "chat/tools", 0), Place("train", "prose", 2),
-        Place("train", "prose", 10),
+    found = parts_in(tmp_path, ["chat/tools", "prose"])
+    assert found == [
+        CorpusPart("heldout", "prose", 0), CorpusPart("train", "chat/tools", 0), CorpusPart("train", "prose", 2),
+        CorpusPart("train", "prose", 10),
     ]  # fmt: skip
-    numbering = Numbering.of(tmp_path, places)
+    numbering = Numbering.counted(found, [len(parts[part]) for part in found])
     assert [numbering.name(number) for number in range(numbering.documents)] == [
         *(f"heldout/prose/00000:{row}" for row in range(3)), "train/chat-tools/00000:0", "train/prose/00002:0",
         "train/prose/00010:0", "train/prose/00010:1",
     ]  # fmt: skip
-    assert numbering.span(places[3]) == (5, 7)
+    assert numbering.span(found[3]) == (5, 7)

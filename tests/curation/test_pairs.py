@@ -8,18 +8,19 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
-from k2model.artifacts import ArtifactRef, CorruptArtifact, Identity, Part, PartedStep, Store, make
-from k2model.curation.comparison import band_step, exact_step
-from k2model.curation.parts import Numbering, places_in
+from k2model.artifacts import ArtifactRef, CorruptArtifact, Part, PartedStep, Store, make
+from k2model.curation import clean_step, exact_pairs_step, near_pairs_step
+from k2model.curation.parts import Numbering, parts_in
 from k2model.curation.signatures import BANDS, SIGNATURES, SKETCHES
-from k2model.curation.steps import clean_step
 from k2model.recipe.curation import GENERATED, CurationProfile
 from k2model.recipe.schema import CorpusConfig
 from tests.curation import planted
 from tests.curation.chain import compare
 from tests.curation.planted import distinct_words, edited, prose, tool_document, write_raw
+from tests.validation.gates import as_artifact
 
 CONFIG = replace(planted.CONFIG, profiles=(CurationProfile("anything", ("prose",), overlap=False), GENERATED))
 SLICE_ROWS = 12
@@ -42,11 +43,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def cleaned(store: Store, raw: Path, config: CorpusConfig = CONFIG) -> ArtifactRef:
-    def produce(folder: Path) -> dict[str, float]:
-        shutil.copytree(raw, folder, dirs_exist_ok=True)
-        return {}
-
-    return make(store, clean_step(store, config, store.build(Identity("corpus_raw", "1", {}), produce)))
+    return make(store, clean_step(store, config, as_artifact(store, "corpus_raw", raw)))
 
 
 def logged(produce: Callable[..., Any], log: Path, bad: str, part: Part, folder: Path) -> dict[str, Any]:
@@ -69,29 +66,30 @@ def test_what_is_found_does_not_depend_on_slices_or_workers(raw: Path, tmp_path:
     sliced = compare(store, CONFIG, clean, workers=2, slice_rows=SLICE_ROWS)
     assert whole.identity != sliced.identity and whole.digest == sliced.digest
     assert whole.stats == sliced.stats == {"exact_duplicate": 2.0, "near_duplicate": 6.0}
-    slices = {kind: sorted(record["stats"]["links"] for record in store.records(kind))
-              for kind in ("exact_links", "band_links")}  # fmt: skip
-    assert slices["exact_links"] == [2.0, 2.0] and slices["band_links"][0] == 6.0
+    slices = {kind: sorted(record["stats"]["pairs"] for record in store.records(kind))
+              for kind in ("exact_duplicate_pairs", "near_duplicate_pairs")}  # fmt: skip
+    assert slices["exact_duplicate_pairs"] == [2.0, 2.0] and slices["near_duplicate_pairs"][0] == 6.0
 
 
 def test_the_numbers_of_documents_are_those_of_the_signatures(raw: Path, tmp_path: Path) -> None:
     store = Store.open(tmp_path / "store")
     clean = cleaned(store, raw)
-    places = places_in(raw, [source.name for source in CONFIG.sources])
-    counted = Numbering.of(Path(clean.uri) / SIGNATURES, places)
+    parts = parts_in(raw, [source.name for source in CONFIG.sources])
+    rows = [pq.read_metadata(part.file(Path(clean.uri) / SIGNATURES)).num_rows for part in parts]
+    counted = Numbering.counted(parts, rows)
     assert (Path(clean.uri) / "numbering.json").read_text() == counted.to_json()
     assert counted.documents == 6 + 7 + 6 + 3
 
 
-@pytest.mark.parametrize("kind", ["exact_links", "band_links"])
+@pytest.mark.parametrize("kind", ["exact_duplicate_pairs", "near_duplicate_pairs"])
 def test_a_failed_slice_alone_is_made_again(raw: Path, tmp_path: Path, kind: str) -> None:
     store, log = Store.open(tmp_path / "store"), tmp_path / "log"
     clean = cleaned(store, raw)
-    step = exact_step(store, clean, 4)
-    if kind == "band_links":
-        step = band_step(store, CONFIG, clean, make(store, step), 60)
-    names = [part.name for part in step.parts()]
-    assert len(names) == {"exact_links": 6, "band_links": 5}[kind]  # 22 hashes; 19 documents of 14 bands
+    step = exact_pairs_step(store, clean, 4)
+    if kind == "near_duplicate_pairs":
+        step = near_pairs_step(store, CONFIG, clean, make(store, step), 60)
+    names = [part.name for part in step.parts()]  # of 22 hashes, or 14 bands of 19 documents
+    assert len(names) == {"exact_duplicate_pairs": 6, "near_duplicate_pairs": 5}[kind]
     with pytest.raises(RuntimeError, match=f"cannot make {names[2]}"):
         make(store, watched(step, log, bad=names[2]))
     assert log.read_text().split() == names[:3]
@@ -109,12 +107,12 @@ def test_a_slice_reads_the_sketches_of_look_alikes_and_no_text(raw: Path, tmp_pa
     needless = [*(folder / "clean").rglob("*.parquet"), folder / SKETCHES / "train/prose/00002.parquet"]
     for path in needless:
         path.write_bytes(b"damaged")
-    exact = make(store, exact_step(store, clean))
+    exact = make(store, exact_pairs_step(store, clean))
     compare(store, CONFIG, clean)
     assert not (folder / BANDS / "train/chat-tools").exists()
     (folder / SKETCHES / "train/prose/00001.parquet").write_bytes(b"damaged")
     with pytest.raises(CorruptArtifact, match=r"sketches/train/prose/00001\.parquet"):
-        make(store, band_step(store, CONFIG, clean, exact, SLICE_ROWS))
+        make(store, near_pairs_step(store, CONFIG, clean, exact, SLICE_ROWS))
 
 
 def test_a_corpus_without_natural_text_has_no_near_copies(tmp_path: Path) -> None:
