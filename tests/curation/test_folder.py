@@ -210,8 +210,8 @@ def test_a_generated_item_planted_in_the_tiny_corpus_is_found(tiny_corpus, tmp_p
     stem = raw / "train" / "countdown-think" / "00000.parquet"
     leak = read_documents(raw / "heldout" / "countdown-think" / "00000.parquet")
     asked = {item["key"] for item in read_items(raw, "countdown")}
-    planted = [{**d, "id": f"x{i}", "text": d["text"] + " "} for i, d in enumerate(leak) if d["key"] in asked][:5]
-    for document in planted:  # text is what its segments say
+    planted = [{**d, "id": f"x{i}"} for i, d in enumerate(leak) if d["key"] in asked][:5]
+    for document in planted:
         *first, last = segments_of(document)
         segments = [*first, {"kind": "text", "text": " ", "loss_mask": False}, last]
         document.update(text=joined(segments), spans=to_spans(segments))
