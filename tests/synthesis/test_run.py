@@ -26,7 +26,7 @@ from k2model.synthesis.output import REJECTED_SCHEMA
 from k2model.synthesis.run import JOBS
 from k2model.synthesis.teachers.procedural import ProceduralTeacher
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 QUICK = ("arithmetic", "gcd", "syllogism", "circuit_logic")
 
 
