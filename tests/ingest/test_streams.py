@@ -13,7 +13,7 @@ from k2model.ingest import ingest_part, list_inputs, split_inputs
 from k2model.ingest.storage import SourceFiles, _Guarded
 from tests.ingest.samples import WHOLE, source, write_jsonl
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 MEASURE = """
 import resource, sys
 from pathlib import Path
