@@ -27,7 +27,7 @@ from k2model.ingest import ingest_part, list_inputs, split_inputs
 from k2model.ingest.assemble import assemble
 from k2model.ingest.columnar import read_columnar
 from k2model.ingest.jsonl import read_jsonl
-from k2model.ingest.storage import place_of
+from k2model.ingest.storage import open_source
 from k2model.recipe.schema import FieldMapping, SourceConfig
 
 FIELDS = FieldMapping(licence="meta.licence", origin="url", language="meta.language")
@@ -56,11 +56,11 @@ def stages(folder: Path, name: str, rounds: int) -> list[float]:
     """Median processor seconds of reading, of making documents, and of the whole part."""
     source = SourceConfig("x", location=str(folder / name), fields=FIELDS, domain="code", licence="unknown")
     (part,) = split_inputs(source, list_inputs(source), 10**12)
-    place, (piece,) = place_of(source.location), part.slices
+    files, (piece,) = open_source(source.location), part.slices
     read = read_columnar if name.endswith("parquet") else read_jsonl
     work: list[Callable[[], object]] = [
-        lambda: [None for _ in read(source, place, piece)],
-        lambda: [None for batch in read(source, place, piece) if assemble(source, batch) is None],
+        lambda: [None for _ in read(source, files, piece)],
+        lambda: [None for batch in read(source, files, piece) if assemble(source, batch) is None],
         lambda: ingest_part(source, part, folder / "out"),
     ]
     times = [[busy(each) for each in work] for _ in range(rounds)]

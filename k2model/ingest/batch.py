@@ -1,6 +1,5 @@
-"""What readers give: a batch of rows with their columns, and the rows that are no documents, each with its reason.
-
-The mapping of columns: how a dotted name is found in a row, and what a column may hold.
+"""What readers give: a batch of rows with their columns, and the rows that are no documents, each with its reason; and
+how a mapped (dotted) column is found in a row and what it may hold.
 """
 
 import json

@@ -24,48 +24,48 @@ from k2model.ingest.batch import (
 from k2model.ingest.columns import check_unique, column, dotted_names, extra_column, null_rejects, text_column
 from k2model.ingest.inputs import FileSlice
 from k2model.ingest.recognise import HEAD_BYTES, recognised, stand_in
-from k2model.ingest.storage import JUMPING_BYTES, Place
+from k2model.ingest.storage import JUMPING_BYTES, SourceFiles
 from k2model.recipe.schema import SourceConfig, SourceFormat
 
 _BROKEN = (OSError, pa.ArrowException, EOFError)  # what pyarrow raises for a damaged file
 _ARROW_FILE = b"ARROW1"
 
 
-def pieces(place: Place, path: str, kind: str) -> list[tuple[int, int]]:
+def pieces(files: SourceFiles, path: str, kind: str) -> list[tuple[int, int]]:
     """(Rows, stored bytes) of every row group or record batch; empty when the file is not to be cut."""
     try:
         if kind == SourceFormat.PARQUET.value:
-            with place.open(path, JUMPING_BYTES) as file:
+            with files.open(path, JUMPING_BYTES) as file:
                 metadata = _parquet(file).metadata
                 groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
                 return [(group.num_rows, _stored(group)) for group in groups]
-        if place.remote and not _is_ipc_file(place, path):
+        if files.remote and not _is_ipc_file(files, path):
             return []
-        batches = [(batch.num_rows, batch.nbytes) for batch in _record_batches(place, path, 0, 0)]
+        batches = [(batch.num_rows, batch.nbytes) for batch in _record_batches(files, path, 0, 0)]
         whole = sum(size for _, size in batches)
-        return [(rows, place.entry(path).size * size // max(1, whole)) for rows, size in batches]
+        return [(rows, files.entry(path).size * size // max(1, whole)) for rows, size in batches]
     except _BROKEN:
         return []  # quarantined as a whole when it is read
 
 
-def schema_of(place: Place, path: str, kind: str) -> pa.Schema | None:
+def schema_of(files: SourceFiles, path: str, kind: str) -> pa.Schema | None:
     """The columns of a file; None when it cannot be read."""
     try:
         if kind == SourceFormat.PARQUET.value:
-            with place.open(path, JUMPING_BYTES) as file:
+            with files.open(path, JUMPING_BYTES) as file:
                 return _parquet(file).schema_arrow
-        with _ipc(place, path) as reader:
+        with _ipc(files, path) as reader:
             return reader.schema
     except _BROKEN:
         return None
 
 
-def read_columnar(source: SourceConfig, place: Place, piece: FileSlice) -> Iterator[Batch]:
+def read_columnar(source: SourceConfig, files: SourceFiles, piece: FileSlice) -> Iterator[Batch]:
     """The rows of a slice in order. A file, or the rest of one, that cannot be decoded is one reject."""
     columns = {"content": content_field(source.fields), **extra_fields(source.fields)}
     row = piece.rows_before
     try:
-        for table in _tables(place, piece, list(columns.values())):
+        for table in _tables(files, piece, list(columns.values())):
             if row == piece.rows_before:
                 check_unique(source, piece.path, table.schema)
             found = {field: column(table, name) for field, name in columns.items()}
@@ -77,7 +77,7 @@ def read_columnar(source: SourceConfig, place: Place, piece: FileSlice) -> Itera
             row += table.num_rows
     except _BROKEN as error:
         nothing = row == piece.rows_before
-        head = place.read(piece.path, HEAD_BYTES)
+        head = files.read(piece.path, HEAD_BYTES)
         if nothing and (known := recognised(piece.path, head, piece.format)):
             yield stand_in(piece, known, head)
             return
@@ -94,15 +94,15 @@ def read_columnar(source: SourceConfig, place: Place, piece: FileSlice) -> Itera
         )
 
 
-def _tables(place: Place, piece: FileSlice, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def _tables(files: SourceFiles, piece: FileSlice, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """Record batches of at most about `BATCH_BYTES`, of the wanted columns where the format can tell them apart."""
     if piece.format == SourceFormat.ARROW.value:
-        for batch in _record_batches(place, piece.path, piece.start, piece.end):
+        for batch in _record_batches(files, piece.path, piece.start, piece.end):
             rows = _rows_at_once(batch.nbytes, batch.num_rows)
             for start in range(0, batch.num_rows, rows):
                 yield batch.slice(start, rows)
         return
-    with place.open(piece.path, JUMPING_BYTES) as file:
+    with files.open(piece.path, JUMPING_BYTES) as file:
         parquet = _parquet(file)
         groups = range(piece.start, piece.end or parquet.metadata.num_row_groups)
         known = set(dotted_names(parquet.schema_arrow))
@@ -141,9 +141,9 @@ def _batch(
     return Batch(where, None if chat else content, content.to_pylist() if chat else None, extras, in_order)
 
 
-def _record_batches(place: Place, path: str, start: int, end: int) -> Iterator[pa.RecordBatch]:
+def _record_batches(files: SourceFiles, path: str, start: int, end: int) -> Iterator[pa.RecordBatch]:
     """Record batches `start` to `end` (0 = the last) of an IPC file or stream."""
-    with _ipc(place, path) as reader:
+    with _ipc(files, path) as reader:
         if isinstance(reader, pa.ipc.RecordBatchFileReader):
             for index in range(start, end or reader.num_record_batches):
                 yield reader.get_batch(index)
@@ -155,14 +155,14 @@ def _record_batches(place: Place, path: str, start: int, end: int) -> Iterator[p
                 yield batch
 
 
-def _ipc(place: Place, path: str) -> Any:
-    is_file = _is_ipc_file(place, path)
-    source = pa.PythonFile(place.open(path, JUMPING_BYTES), "r") if place.remote else pa.memory_map(place.full(path))
+def _ipc(files: SourceFiles, path: str) -> Any:
+    is_file = _is_ipc_file(files, path)
+    source = pa.PythonFile(files.open(path, JUMPING_BYTES), "r") if files.remote else pa.memory_map(files.full(path))
     return pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
 
 
-def _is_ipc_file(place: Place, path: str) -> bool:
-    return place.read(path, len(_ARROW_FILE)) == _ARROW_FILE
+def _is_ipc_file(files: SourceFiles, path: str) -> bool:
+    return files.read(path, len(_ARROW_FILE)) == _ARROW_FILE
 
 
 def _parquet(file: Any) -> Any:

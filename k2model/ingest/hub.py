@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from k2model.errors import CorpusError, nearest
-from k2model.ingest.storage import Entry, Place
+from k2model.ingest.storage import Entry, SourceFiles
 from k2model.recipe.schema import SourceConfig
 
 CARD = "README.md"
@@ -26,23 +26,23 @@ _SPLIT_NAMES = {
 _DATA = re.compile(r"\.(parquet|arrow|jsonl?|ndjson)(\.gz|\.zst)?$", re.IGNORECASE)
 
 
-def is_dataset(place: Place, entries: Sequence[Entry]) -> bool:
+def is_dataset(files: SourceFiles, entries: Sequence[Entry]) -> bool:
     """Whether a folder is a dataset by its own word: saved by `datasets`, or with a card that declares its data."""
     names = {entry.path for entry in entries}
-    if place.pattern:
+    if files.pattern:
         return False
     if "dataset_dict.json" in names or {"dataset_info.json", "state.json"} <= names:
         return True
-    return CARD in names and bool({"configs", "dataset_info"} & _card(place).keys())
+    return CARD in names and bool({"configs", "dataset_info"} & _card(files).keys())
 
 
-def data_files(source: SourceConfig, place: Place, entries: Sequence[Entry]) -> list[Entry]:
+def data_files(source: SourceConfig, files: SourceFiles, entries: Sequence[Entry]) -> list[Entry]:
     """The data files of the source's subset and split. Raises `CorpusError` naming those there are."""
     names = {entry.path for entry in entries}
     if "dataset_dict.json" in names or "state.json" in names:
-        patterns = _saved(source, place, names)
+        patterns = _saved(source, files, names)
     else:
-        card = _card(place) if CARD in names else {}
+        card = _card(files) if CARD in names else {}
         patterns = _declared(source, card) if card.get("configs") else []
     if not patterns or patterns[0].endswith("/"):
         folder = patterns[0] if patterns else ""
@@ -59,34 +59,34 @@ def data_files(source: SourceConfig, place: Place, entries: Sequence[Entry]) -> 
     return found
 
 
-def _saved(source: SourceConfig, place: Place, names: set[str]) -> list[str]:
+def _saved(source: SourceConfig, files: SourceFiles, names: set[str]) -> list[str]:
     folder = ""
     if "dataset_dict.json" in names:
-        splits = _metadata(place, "dataset_dict.json", "splits")["splits"]
+        splits = _metadata(files, "dataset_dict.json", "splits")["splits"]
         folder = f"{_known(source, 'split', source.split, splits)}/"
-    state = _metadata(place, f"{folder}state.json", "_data_files")
+    state = _metadata(files, f"{folder}state.json", "_data_files")
     if state.get("_indices_files"):
         raise CorpusError(
             f"corpus.sources.{source.name}: the saved dataset has an indices mapping; call flatten_indices() before "
             "save_to_disk()"
         )
-    files = [folder + file["filename"] for file in state["_data_files"]]
-    if missing := [path for path in files if path not in names]:
+    listed = [folder + file["filename"] for file in state["_data_files"]]
+    if missing := [path for path in listed if path not in names]:
         raise CorpusError(
-            f"corpus.sources.{source.name}: {folder}state.json lists {len(files)} data files, of which "
+            f"corpus.sources.{source.name}: {folder}state.json lists {len(listed)} data files, of which "
             f"{len(missing)} are not there ({', '.join(missing[:3])}). Fetch the whole dataset"
         )
-    return files
+    return listed
 
 
-def _metadata(place: Place, path: str, needed: str) -> dict[str, Any]:
+def _metadata(files: SourceFiles, path: str, needed: str) -> dict[str, Any]:
     try:
-        found = json.loads(place.read(path))
+        found = json.loads(files.read(path))
     except ValueError as error:
-        raise CorpusError(f"{place.full(path)} is not JSON ({error}). Save the dataset again") from error
+        raise CorpusError(f"{files.full(path)} is not JSON ({error}). Save the dataset again") from error
     if not isinstance(found, dict) or needed not in found:
         raise CorpusError(
-            f"{place.full(path)} has no '{needed}', so it is not of save_to_disk(). Save the dataset again"
+            f"{files.full(path)} has no '{needed}', so it is not of save_to_disk(). Save the dataset again"
         )
     return found
 
@@ -100,11 +100,11 @@ def _declared(source: SourceConfig, card: dict[str, Any]) -> list[str]:
     folder = f"{config['data_dir'].strip('/')}/" if config.get("data_dir") else ""
     if "data_files" not in config:
         return [folder] if folder else []
-    files = config["data_files"]
-    if isinstance(files, str) or (files and isinstance(files[0], str)):
-        splits = {"train": files}
+    paths = config["data_files"]
+    if isinstance(paths, str) or (paths and isinstance(paths[0], str)):
+        splits = {"train": paths}
     else:
-        splits = {entry["split"]: entry["path"] for entry in files}
+        splits = {entry["split"]: entry["path"] for entry in paths}
     chosen = splits[_known(source, "split", source.split, list(splits))]
     return [folder + path for path in ([chosen] if isinstance(chosen, str) else chosen)]
 
@@ -130,17 +130,17 @@ def _split_of(path: str) -> str | None:
     return next((split for split, known in _SPLIT_NAMES.items() if words & set(known)), None)
 
 
-def _card(place: Place) -> dict[str, Any]:
+def _card(files: SourceFiles) -> dict[str, Any]:
     """The front matter of the dataset's card; empty when it has none."""
     import yaml
 
-    text = place.read(CARD, CARD_BYTES).decode("utf-8", "replace").replace("\r\n", "\n")
+    text = files.read(CARD, CARD_BYTES).decode("utf-8", "replace").replace("\r\n", "\n")
     if not text.startswith("---\n"):
         return {}
     try:
         matter = yaml.safe_load(text[4:].partition("\n---")[0])
     except yaml.YAMLError as error:
-        raise CorpusError(f"{place.full(CARD)}: the front matter is not YAML ({error}). Mend it") from error
+        raise CorpusError(f"{files.full(CARD)}: the front matter is not YAML ({error}). Mend it") from error
     return matter if isinstance(matter, dict) else {}
 
 

@@ -1,13 +1,11 @@
-"""Which files of a listing belong to a source, and how each is read: by the source's `format`, else by name.
+"""What a source is read from: which files of a listing belong to it, how each is read (by the source's `format`, else
+by its name), and a digest of each one's content, which bears the identity of a step.
 
-`README`s and the like beside data are no data and are left out; a listing in which two kinds of data lie is an error
-rather than a guess. What a Hugging Face folder declares is `hub`'s business.
-
-What a source is read from: every input file with a digest of its content, which bears the identity of a step.
-
-A local file is hashed whole (sha256). Of an object the store's own word is taken, its ETag, size and, where the bucket
-keeps versions, version: reading terabytes to name them would cost as much as ingesting them. The same object
-uploaded anew in other pieces may therefore be ingested again, to equal documents.
+`README`s and the like beside data are left out; a listing in which two kinds of data lie is an error rather than a
+guess. What a Hugging Face folder declares is `hub`'s business. A local file is hashed whole (sha256). Of an object the
+store's own word is taken, its ETag, size and, where the bucket keeps versions, version: reading terabytes to name them
+would cost as much as ingesting them. The same object uploaded anew in other pieces may therefore be ingested again, to
+equal documents.
 """
 
 import hashlib
@@ -20,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 
 from k2model.errors import CorpusError
 from k2model.ingest import hub
-from k2model.ingest.storage import Entry, Place, place_of, reading
+from k2model.ingest.storage import Entry, SourceFiles, open_source, reading
 from k2model.recipe.schema import SourceConfig, SourceFormat
 from k2model.recipe.validate import source_problem
 
@@ -46,20 +44,20 @@ LANGUAGES: dict[str, str] = {
 _LICENCE_NAMES = ("license", "licence", "copying", "unlicense")
 
 
-def chosen(source: SourceConfig, place: Place, entries: Sequence[Entry]) -> list[tuple[Entry, str]]:
+def chosen(source: SourceConfig, files: SourceFiles, entries: Sequence[Entry]) -> list[tuple[Entry, str]]:
     """The entries that `source` reads, each with its format (`SourceFormat` value or `LICENCE`).
 
     Raises `CorpusError` when no entry can be read or it is not clear how.
     """
     wanted = source.format
-    if wanted is SourceFormat.HUGGING_FACE or (wanted is SourceFormat.AUTO and hub.is_dataset(place, entries)):
-        entries, wanted = hub.data_files(source, place, entries), SourceFormat.AUTO
+    if wanted is SourceFormat.HUGGING_FACE or (wanted is SourceFormat.AUTO and hub.is_dataset(files, entries)):
+        entries, wanted = hub.data_files(source, files, entries), SourceFormat.AUTO
         return [(entry, _data_format(source, entry).value) for entry in entries]
     if wanted is SourceFormat.CODE:
-        return _or_error(source, _code(entries, bool(place.pattern)), entries)
+        return _or_error(source, _code(entries, bool(files.pattern)), entries)
     if wanted is SourceFormat.AUTO:
         wanted = _only_format(source, entries)
-    named = [entry for entry in entries if place.pattern or _format_of(entry.path) is wanted]
+    named = [entry for entry in entries if files.pattern or _format_of(entry.path) is wanted]
     return _or_error(source, [(entry, wanted.value) for entry in named], entries)
 
 
@@ -204,19 +202,19 @@ def list_inputs(source: SourceConfig) -> tuple[InputFile, ...]:
     """
     if problem := source_problem(source):
         raise CorpusError(problem)
-    place = place_of(source.location)
-    found = chosen(source, place, place.entries())
-    digests = _digests(place, [entry for entry, _ in found])
+    files = open_source(source.location)
+    found = chosen(source, files, files.entries())
+    digests = _digests(files, [entry for entry, _ in found])
     pairs = zip(found, digests, strict=True)
     return tuple(InputFile(entry.path, entry.size, digest, kind, entry.tag) for (entry, kind), digest in pairs)
 
 
-def _digests(place: Place, entries: Sequence[Entry]) -> list[str]:
-    if place.remote:
+def _digests(files: SourceFiles, entries: Sequence[Entry]) -> list[str]:
+    if files.remote:
         return [f"etag:{entry.tag}" for entry in entries]
     # Hashing lets other threads run.
-    with reading(place.root), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return [f"sha256:{found}" for found in pool.map(_sha256, (place.full(entry.path) for entry in entries))]
+    with reading(files.root), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return [f"sha256:{found}" for found in pool.map(_sha256, (files.full(entry.path) for entry in entries))]
 
 
 def _sha256(path: str) -> str:

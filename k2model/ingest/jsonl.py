@@ -26,19 +26,19 @@ from k2model.ingest.batch import (
 from k2model.ingest.inputs import FileSlice, compression
 from k2model.ingest.lines import Line, OverLong, Stream, lines
 from k2model.ingest.recognise import HEAD_BYTES, recognised, stand_in
-from k2model.ingest.storage import Place
+from k2model.ingest.storage import SourceFiles
 from k2model.recipe.schema import SourceConfig
 
 #: Of a line that is no row nobody knows how many rows were run together in it: its bytes count.
 _NO_ROW = (Reason.MALFORMED_JSON, Reason.ENCODING, Reason.OVER_LONG)
 
 
-def read_jsonl(source: SourceConfig, place: Place, piece: FileSlice) -> Iterator[Batch]:
+def read_jsonl(source: SourceConfig, files: SourceFiles, piece: FileSlice) -> Iterator[Batch]:
     """The rows of a slice in order, a batch for each block of lines. A file that is something else is one reject."""
     stream = Stream()
     parser = _Parser(source, piece.path)
     row, lost = piece.rows_before, 0
-    for before, block in lines(place, piece.path, piece.start, piece.end, source.max_row_bytes, stream):
+    for before, block in lines(files, piece.path, piece.start, piece.end, source.max_row_bytes, stream):
         if not before and not piece.start and (found := recognised(piece.path, stream.head, piece.format)):
             yield stand_in(piece, found, stream.head)
             return
@@ -50,7 +50,7 @@ def read_jsonl(source: SourceConfig, place: Place, piece: FileSlice) -> Iterator
         yield made
         row += len(block)
     if not stream.given and not piece.start:
-        head = place.read(piece.path, HEAD_BYTES) if stream.reason else b""
+        head = files.read(piece.path, HEAD_BYTES) if stream.reason else b""
         if found := recognised(piece.path, head, compression(piece.path) or piece.format):
             yield stand_in(piece, found, head)
             return

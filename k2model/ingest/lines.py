@@ -15,7 +15,7 @@ import pyarrow as pa
 from k2model.ingest.batch import RAW_CHARACTERS, Reason
 from k2model.ingest.inputs import compression
 from k2model.ingest.recognise import HEAD_BYTES
-from k2model.ingest.storage import Place
+from k2model.ingest.storage import SourceFiles
 from k2model.recipe.schema import SourceConfig
 
 CHUNK_BYTES = 4_000_000
@@ -56,16 +56,16 @@ Line = bytes | OverLong
 
 
 def lines(
-    place: Place, path: str, start: int, end: int, max_row_bytes: int, stream: Stream
+    files: SourceFiles, path: str, start: int, end: int, max_row_bytes: int, stream: Stream
 ) -> Iterator[tuple[int, list[Line]]]:
     """(Number of lines in front, lines) in blocks. Lines have no line end and may be blank.
 
     With `start` or `end` (bytes, `end` 0 = the file's) those lines whose first byte lies in that range. `stream`
     is filled in meanwhile. When a compressed stream ends early the lines up to there are given.
     """
-    with place.open(path) as file:
+    with files.open(path) as file:
         kind = compression(path)
-        chunks = _decompressed(place, path, kind, stream) if kind else _plain(file, start, end, stream)
+        chunks = _decompressed(files, path, kind, stream) if kind else _plain(file, start, end, stream)
         before = 0
         for block in _cut(chunks, max_row_bytes):
             if not before and not start and isinstance(block[0], bytes):
@@ -74,13 +74,13 @@ def lines(
             before += len(block)
 
 
-def first_lines(place: Place, path: str, source: SourceConfig) -> list[dict[str, Any]]:
+def first_lines(files: SourceFiles, path: str, source: SourceConfig) -> list[dict[str, Any]]:
     """The objects at the beginning of a file, for a look at their fields; empty when there are none."""
     import orjson
 
     rows: list[dict[str, Any]] = []
     seen = 0
-    for _, block in lines(place, path, 0, 0, source.max_row_bytes, Stream()):
+    for _, block in lines(files, path, 0, 0, source.max_row_bytes, Stream()):
         for line in block:
             if isinstance(line, bytes):
                 seen += len(line)
@@ -129,12 +129,12 @@ def _range(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
         position += len(chunk)
 
 
-def _decompressed(place: Place, path: str, kind: str, stream: Stream) -> Iterator[bytes]:
+def _decompressed(files: SourceFiles, path: str, kind: str, stream: Stream) -> Iterator[bytes]:
     """Chunks of a stream, up to the last byte that can be had when it is broken."""
     feed = None
     # A read that fails takes with it what it had decompressed: go there again in smaller steps, at last single bytes.
     for size in (CHUNK_BYTES, 65_536, 1):
-        with place.open(path) as file:
+        with files.open(path) as file:
             feed = _Feed(file, feed.begun - 2 * 65_536 if feed else file.seek(0, os.SEEK_END))
             file.seek(0)
             try:

@@ -1,16 +1,9 @@
-"""What a part leaves behind: documents to train on, held-out ones and quarantined rows, streamed to Parquet files.
+"""One part of a source, from its files to documents to train on, held-out ones and quarantined rows in Parquet files:
+the unit of work that fans out, and all parts of a source on one machine.
 
-Rows are gathered into row groups of about one size whatever the batches were, and no more than that is held.
-
-One part of a source, from its files to documents and quarantine: the unit of work that fans out.
-
-A pure function of the source, the part and the files, without store or scheduler. Memory is bounded by a few batches
-and the longest row allowed.
-
-A whole source on one machine: how a person tries one before it goes into a recipe.
-
-In a pipeline every part is a step of its own, which can be resumed and runs anywhere; here nothing is kept of a run
-that fails.
+A part is a pure function of the source, the part and the files, without store or scheduler. Rows are gathered into row
+groups of about one size whatever the batches were; memory is bounded by a few batches and the longest row allowed. In
+a pipeline every part is a step of its own, which can be resumed; of an `ingest_source` that fails nothing is kept.
 """
 
 from collections.abc import Iterator, Sequence
@@ -43,7 +36,7 @@ from k2model.ingest.counts import (
 from k2model.ingest.inputs import FileSlice, InputPart, list_inputs
 from k2model.ingest.jsonl import read_jsonl
 from k2model.ingest.parts import split_inputs
-from k2model.ingest.storage import Place, place_of
+from k2model.ingest.storage import SourceFiles, open_source
 from k2model.ingest.trees import read_tree
 from k2model.recipe.schema import SourceConfig, SourceFormat
 
@@ -64,40 +57,40 @@ _DICTIONARY = ["source", "domain", "licence", "reason", "file", "spans.list.elem
 
 
 class PartOutput:
-    """The files of one part below `folder`. Both sides are always written, the quarantine when it has a row."""
+    """The files of one part below `folder`: `train`, `heldout`, and `quarantine` when it has a row."""
 
     def __init__(self, folder: Path, source: str, part: int) -> None:
-        self._paths = {side: part_path(folder, side, source, part) for side in ("train", "heldout", "quarantine")}
-        self._sides = {side: _Side(self._paths[side], DOCUMENT_SCHEMA) for side in ("train", "heldout")}
+        self._paths = {split: part_path(folder, split, source, part) for split in ("train", "heldout", "quarantine")}
+        self._files = {split: _ParquetFile(self._paths[split], DOCUMENT_SCHEMA) for split in ("train", "heldout")}
 
     def __enter__(self) -> "PartOutput":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        for side in self._sides.values():
-            side.close()
+        for file in self._files.values():
+            file.close()
 
     def documents(self, documents: Documents) -> None:
         heldout = documents.heldout
         if pc.any(heldout).as_py():
-            self._sides["heldout"].add(documents.table.filter(heldout))
-            self._sides["train"].add(documents.table.filter(pc.invert(heldout)))
+            self._files["heldout"].add(documents.table.filter(heldout))
+            self._files["train"].add(documents.table.filter(pc.invert(heldout)))
         else:
-            self._sides["train"].add(documents.table)
+            self._files["train"].add(documents.table)
 
     def rejects(self, rejects: Sequence[Reject]) -> None:
         if not rejects:
             return
-        if "quarantine" not in self._sides:
-            self._sides["quarantine"] = _Side(self._paths["quarantine"], QUARANTINE_SCHEMA)
+        if "quarantine" not in self._files:
+            self._files["quarantine"] = _ParquetFile(self._paths["quarantine"], QUARANTINE_SCHEMA)
         rows: list[dict[str, Any]] = [
             {"reason": r.reason.value, "file": r.file, "row": r.row, "detail": r.detail, "text": r.text}
             for r in rejects
         ]
-        self._sides["quarantine"].add(pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA))
+        self._files["quarantine"].add(pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA))
 
 
-class _Side:
+class _ParquetFile:
     """One file, written a row group at a time."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
@@ -134,13 +127,13 @@ def ingest_part(source: SourceConfig, part: InputPart, folder: Path) -> dict[str
     Raises `CorpusError` when an input cannot be reached, was changed since it was listed, or a mapped column is of a
     type that can be no text. What is wrong with single rows or with the inside of a file goes to the quarantine.
     """
-    place = place_of(source.location)
+    files = open_source(source.location)
     counts = no_counts()
     with PartOutput(folder, source.name, part.index) as output:
         for slices in _runs(part.slices):
             before = dict(counts)
             damaged: set[str] = set()
-            for batch in _batches(source, place, slices):
+            for batch in _batches(source, files, slices):
                 documents = assemble(source, batch)
                 rejects = [*batch.rejects, *documents.rejects]
                 output.documents(documents)
@@ -165,15 +158,15 @@ def _runs(slices: Sequence[FileSlice]) -> Iterator[tuple[FileSlice, ...]]:
             yield from ((piece,) for piece in run)
 
 
-def _batches(source: SourceConfig, place: Place, slices: Sequence[FileSlice]) -> Iterator[Batch]:
+def _batches(source: SourceConfig, files: SourceFiles, slices: Sequence[FileSlice]) -> Iterator[Batch]:
     """The rows of the slices of a run in order."""
     first = slices[0]
     if first.format in _TREES:
-        yield from read_tree(source, place, slices)
+        yield from read_tree(source, files, slices)
         return
-    place.check(first.listed)
-    yield from (read_jsonl if first.format == SourceFormat.JSONL.value else read_columnar)(source, place, first)
-    place.check(first.listed)
+    files.check(first.listed)
+    yield from (read_jsonl if first.format == SourceFormat.JSONL.value else read_columnar)(source, files, first)
+    files.check(first.listed)
 
 
 PART_BYTES = 128_000_000

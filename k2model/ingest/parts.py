@@ -1,16 +1,13 @@
-"""An early word about a mapped field that is not there, before any work is done.
-
-A mistyped name would otherwise quarantine a whole source row by row, or leave a licence empty without a word.
-
-A source divided into parts that can be read on their own, by any number of workers.
+"""A source divided into parts that can be read on their own, by any number of workers.
 
 Parts are a function of the inputs and the wanted size alone. A row belongs to exactly one part: a JSONL file is cut at
 byte positions and a row goes with the part in which its first byte lies; Parquet and Arrow are cut between row
 groups or record batches. Compressed JSONL, JSONL in another encoding, Arrow streams on an object store and text are
-not cut. Small files are put together until a part is full.
+not cut. Small files are put together until a part is full. So that rows keep their numbers in the whole file, a plain
+JSONL file above the wanted size is read once here, for its line ends alone.
 
-So that rows keep their numbers in the whole file, a plain JSONL file above the wanted size is read once here, for its
-line ends alone.
+A mapped field that is not there is told before any work is done: a mistyped name would otherwise quarantine a whole
+source row by row, or leave a licence empty without a word.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,26 +18,25 @@ from typing import Any
 
 from k2model.errors import CorpusError
 from k2model.ingest import columnar
-from k2model.ingest import inputs as formats
 from k2model.ingest.batch import absent, content_field, extra_fields
 from k2model.ingest.columnar import schema_of
 from k2model.ingest.columns import check_unique, dotted_names
-from k2model.ingest.inputs import FileSlice, InputFile, InputPart
+from k2model.ingest.inputs import LICENCE, FileSlice, InputFile, InputPart, compression
 from k2model.ingest.lines import first_lines
 from k2model.ingest.recognise import HEAD_BYTES, recognised
-from k2model.ingest.storage import Place, place_of
+from k2model.ingest.storage import SourceFiles, open_source
 from k2model.ingest.trees import LICENCE_BYTES, UNKNOWN_LICENCE, licence_of_text
 from k2model.recipe.schema import SourceConfig, SourceFormat
 
 
-def check_fields(source: SourceConfig, place: Place, inputs: Sequence[InputFile]) -> None:
+def check_fields(source: SourceConfig, files: SourceFiles, inputs: Sequence[InputFile]) -> None:
     """Raises `CorpusError` when a mapped field is in no row at the beginning of the first input that has any.
 
     The message names the fields there are. Several columns of a mapped name are an error, too; inputs that cannot be
     read are left to the quarantine.
     """
     for file in inputs:
-        if names := _names(source, place, file):
+        if names := _names(source, files, file):
             for field, name in {"text": content_field(source.fields), **extra_fields(source.fields)}.items():
                 if name not in names:
                     field = "messages" if field == "text" and source.fields.messages else field
@@ -48,16 +44,16 @@ def check_fields(source: SourceConfig, place: Place, inputs: Sequence[InputFile]
             return
 
 
-def _names(source: SourceConfig, place: Place, file: InputFile) -> set[str]:
+def _names(source: SourceConfig, files: SourceFiles, file: InputFile) -> set[str]:
     """The fields at the beginning of an input of rows; none when it cannot be read."""
     if file.format in (SourceFormat.PARQUET.value, SourceFormat.ARROW.value):
-        schema = schema_of(place, file.path, file.format)
+        schema = schema_of(files, file.path, file.format)
         if schema is None:
             return set()
         check_unique(source, file.path, schema)
         return set(dotted_names(schema))
     if file.format == SourceFormat.JSONL.value:
-        return {name for row in first_lines(place, file.path, source) for name in _dotted(row)}
+        return {name for row in first_lines(files, file.path, source) for name in _dotted(row)}
     return set()
 
 
@@ -80,35 +76,35 @@ def split_inputs(source: SourceConfig, inputs: Sequence[InputFile], part_bytes: 
     """
     if part_bytes < 1:
         raise CorpusError(f"corpus.sources.{source.name}: parts of {part_bytes} bytes; expected at least 1")
-    place = place_of(source.location)
-    check_fields(source, place, inputs)
-    licences = _licences(place, inputs)
+    files = open_source(source.location)
+    check_fields(source, files, inputs)
+    licences = _licences(files, inputs)
     slices = (
         replace(piece, licence=_nearest(licences, file.path))
         for file in inputs
-        if file.format != formats.LICENCE
-        for piece in _slices(source, place, file, part_bytes)
+        if file.format != LICENCE
+        for piece in _slices(source, files, file, part_bytes)
     )
     return tuple(InputPart(index, group) for index, group in enumerate(_grouped(slices, part_bytes)))
 
 
-def _slices(source: SourceConfig, place: Place, file: InputFile, part_bytes: int) -> list[FileSlice]:
+def _slices(source: SourceConfig, files: SourceFiles, file: InputFile, part_bytes: int) -> list[FileSlice]:
     whole = FileSlice(file.path, file.format, file.size, file.tag, file.size)
     if file.size <= part_bytes:
         return [whole]
     if file.format in (SourceFormat.PARQUET.value, SourceFormat.ARROW.value):
-        return _columnar(place, whole, part_bytes)
-    plain = not formats.compression(file.path) and source.encoding.lower() in ("utf-8", "utf8")
+        return _columnar(files, whole, part_bytes)
+    plain = not compression(file.path) and source.encoding.lower() in ("utf-8", "utf8")
     if file.format != SourceFormat.JSONL.value or not plain:
         return [whole]
     # What is no JSONL has no lines to be cut at, and is told whole.
-    foreign = recognised(file.path, place.read(file.path, HEAD_BYTES), file.format)
-    return [whole] if foreign else _byte_ranges(place, whole, part_bytes)
+    foreign = recognised(file.path, files.read(file.path, HEAD_BYTES), file.format)
+    return [whole] if foreign else _byte_ranges(files, whole, part_bytes)
 
 
-def _columnar(place: Place, whole: FileSlice, part_bytes: int) -> list[FileSlice]:
+def _columnar(files: SourceFiles, whole: FileSlice, part_bytes: int) -> list[FileSlice]:
     """Runs of row groups or batches, each of at most `part_bytes` unless one alone is more."""
-    pieces = columnar.pieces(place, whole.path, whole.format)
+    pieces = columnar.pieces(files, whole.path, whole.format)
     made: list[FileSlice] = []
     rows_before = 0
     for index, (rows, size) in enumerate(pieces):
@@ -120,12 +116,12 @@ def _columnar(place: Place, whole: FileSlice, part_bytes: int) -> list[FileSlice
     return made or [whole]
 
 
-def _byte_ranges(place: Place, whole: FileSlice, part_bytes: int) -> list[FileSlice]:
+def _byte_ranges(files: SourceFiles, whole: FileSlice, part_bytes: int) -> list[FileSlice]:
     borders = [*range(0, whole.size, part_bytes), whole.size]
     ranges = list(pairwise(borders))
-    with ThreadPoolExecutor(COUNTING_THREADS if place.remote else 1) as pool:
+    with ThreadPoolExecutor(COUNTING_THREADS if files.remote else 1) as pool:
         # A row starts behind a line end, so those in front of a border are counted up to the byte before it.
-        counts = list(pool.map(lambda r: _line_ends(place, whole.path, max(0, r[0] - 1), r[1] - 1), ranges))
+        counts = list(pool.map(lambda r: _line_ends(files, whole.path, max(0, r[0] - 1), r[1] - 1), ranges))
     rows_before = [0, *(1 + ends for ends in accumulate(counts[:-1]))]
     return [
         replace(whole, start=start, end=end, bytes=end - start, rows_before=before)
@@ -133,9 +129,9 @@ def _byte_ranges(place: Place, whole: FileSlice, part_bytes: int) -> list[FileSl
     ]
 
 
-def _line_ends(place: Place, path: str, start: int, end: int) -> int:
+def _line_ends(files: SourceFiles, path: str, start: int, end: int) -> int:
     found = 0
-    with place.open(path) as file:
+    with files.open(path) as file:
         file.seek(start)
         while start < end and (chunk := file.read(min(COUNT_BYTES, end - start))):
             found += chunk.count(b"\n")
@@ -156,13 +152,13 @@ def _grouped(slices: Iterable[FileSlice], part_bytes: int) -> Iterator[tuple[Fil
         yield tuple(group)
 
 
-def _licences(place: Place, inputs: Sequence[InputFile]) -> dict[str, str]:
+def _licences(files: SourceFiles, inputs: Sequence[InputFile]) -> dict[str, str]:
     """Folder -> licence by the wording of its first licence file; `unknown` when nobody knows the wording."""
     found: dict[str, str] = {}
     for file in inputs:
         folder = file.path.rpartition("/")[0]
-        if file.format == formats.LICENCE and folder not in found:
-            text = place.read(file.path, LICENCE_BYTES).decode("utf-8", "replace")
+        if file.format == LICENCE and folder not in found:
+            text = files.read(file.path, LICENCE_BYTES).decode("utf-8", "replace")
             found[folder] = licence_of_text(text) or UNKNOWN_LICENCE
     return found
 

@@ -32,8 +32,9 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Place:
-    """`root` is a folder or prefix without a slash at its end, `pattern` a glob below it ("" = all there is)."""
+class SourceFiles:
+    """The files of a source: `root` is a folder or prefix without a slash at its end, `pattern` a glob below it
+    ("" = all there is)."""
 
     root: str
     pattern: str
@@ -96,23 +97,23 @@ class Place:
             return file.read(limit)
 
 
-def place_of(location: str) -> Place:
-    """A location taken apart: everything in front of the first component with `*`, `?` or `[` is the root."""
+def open_source(location: str) -> SourceFiles:
+    """The files at a location, a path or URI; all in front of the first component with `*`, `?` or `[` is the root."""
     location = location.removeprefix("file://").rstrip("/") or "/"
     if "://" not in location:
         path = Path(location).absolute()
         if path.exists():
-            return Place(str(path), "") if path.is_dir() else Place(str(path.parent), _literal(path.name))
+            return SourceFiles(str(path), "") if path.is_dir() else SourceFiles(str(path.parent), _literal(path.name))
         location = str(path)
     parts = location.split("/")
     first = next((i for i, part in enumerate(parts) if _MAGIC.search(part)), None)
     if first is not None:
-        return Place("/".join(parts[:first]), "/".join(parts[first:]))
+        return SourceFiles("/".join(parts[:first]), "/".join(parts[first:]))
     if "://" in location:
         with reading(location):
             if filesystem(location).isfile(location):
-                return Place("/".join(parts[:-1]), _literal(parts[-1]))
-    return Place(location, "")
+                return SourceFiles("/".join(parts[:-1]), _literal(parts[-1]))
+    return SourceFiles(location, "")
 
 
 def filesystem(uri: str) -> Any:

@@ -1,12 +1,8 @@
-"""The licence of source code, by the tag in its header or the wording of its licence file.
-
-Only common licences are told apart. A wording that is not among them is `unknown`, never what the source declares: a
-licence file that nobody has read grants nothing.
-
-Trees of plain text and of source code: a document is a file, or a paragraph of a text file.
+"""Trees of plain text and of source code: a document is a file, or a paragraph of a text file.
 
 The licence of a source file is what its own header says (an SPDX tag), else what the nearest licence file above it
-is, else what the source declares.
+is, else what the source declares. Only common licences are told apart by their wording. One that is not among them is
+`unknown`, never what the source declares: a licence file that nobody has read grants nothing.
 """
 
 import re
@@ -14,16 +10,18 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
-from k2model.ingest import inputs as formats
 from k2model.ingest.batch import BATCH_BYTES, Batch, Reason, Reject, cut, strings
-from k2model.ingest.inputs import FileSlice
+from k2model.ingest.inputs import FileSlice, language
 from k2model.ingest.recognise import HEAD_BYTES, recognised, stand_in
-from k2model.ingest.storage import Place
+from k2model.ingest.storage import SourceFiles
 from k2model.recipe.schema import SourceConfig, SourceFormat, TextUnit
 
 UNKNOWN_LICENCE = "unknown"
+READERS = 16  # requests at once to an object store
 LICENCE_BYTES = 40_000  # of a licence file that are read
 HEADER_CHARACTERS = 4_000  # in which a licence tag is looked for
+_BINARY_BYTES = 8_192  # in which a zero byte tells that a file is no text
+_BLANK_LINES = re.compile(r"\r?\n(?:[ \t]*\r?\n)+")
 _SPDX = re.compile(r"SPDX-License-Identifier:\s*([A-Za-z0-9.+()\- ]*[A-Za-z0-9.+)])")
 #: Licence -> words that its text has, tried in order; the first whose words all occur is it.
 LICENCE_WORDINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -58,15 +56,10 @@ def licence_of_text(text: str) -> str:
     return next((name for name, wording in LICENCE_WORDINGS if all(part in words for part in wording)), "")
 
 
-READERS = 16  # requests at once to an object store
-_BINARY_BYTES = 8_192  # in which a zero byte tells that a file is no text
-_BLANK_LINES = re.compile(r"\r?\n(?:[ \t]*\r?\n)+")
-
-
-def read_tree(source: SourceConfig, place: Place, slices: Sequence[FileSlice]) -> Iterator[Batch]:
+def read_tree(source: SourceConfig, files: SourceFiles, slices: Sequence[FileSlice]) -> Iterator[Batch]:
     """The documents of text or source files in order, in batches of about `BATCH_BYTES` of text."""
     held = _Held()
-    for piece, raw in _contents(source, place, slices):
+    for piece, raw in _contents(source, files, slices):
         if found := recognised(piece.path, raw[:HEAD_BYTES], piece.format):
             yield stand_in(piece, found, raw[:HEAD_BYTES])
             continue
@@ -103,7 +96,7 @@ class _Held:
         self._texts.append(text)
         code = piece.format == SourceFormat.CODE.value
         self._licences.append((header or piece.licence or None) if code else None)
-        self._languages.append((formats.language(piece.path) or None) if code else None)
+        self._languages.append((language(piece.path) or None) if code else None)
 
     def reject(self, reject: Reject, piece: FileSlice) -> None:
         self._rejects.append(reject)
@@ -116,17 +109,19 @@ class _Held:
         return Batch(strings(self._places), strings(self._texts), None, extras, self._rejects, self._lost)
 
 
-def _contents(source: SourceConfig, place: Place, slices: Sequence[FileSlice]) -> Iterator[tuple[FileSlice, bytes]]:
+def _contents(
+    source: SourceConfig, files: SourceFiles, slices: Sequence[FileSlice]
+) -> Iterator[tuple[FileSlice, bytes]]:
     """Each file with its bytes, at most one above `max_row_bytes`; from an object store several at once."""
     pieces = iter(slices)
     with ThreadPoolExecutor(READERS) as pool:
-        while some := list(islice(pieces, READERS if place.remote else 1)):
-            yield from zip(some, pool.map(lambda piece: _read(source, place, piece), some), strict=True)
+        while some := list(islice(pieces, READERS if files.remote else 1)):
+            yield from zip(some, pool.map(lambda piece: _read(source, files, piece), some), strict=True)
 
 
-def _read(source: SourceConfig, place: Place, piece: FileSlice) -> bytes:
-    raw = place.read(piece.path, source.max_row_bytes + 1)
-    place.check(piece.listed)
+def _read(source: SourceConfig, files: SourceFiles, piece: FileSlice) -> bytes:
+    raw = files.read(piece.path, source.max_row_bytes + 1)
+    files.check(piece.listed)
     return raw
 
 

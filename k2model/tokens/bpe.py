@@ -1,21 +1,16 @@
-"""K2's chat template for transformers: ChatML with `reasoning_effort`, tools and tool results.
+"""Learning the byte-level BPE, and writing it, with K2's chat template, as a folder that transformers loads.
 
-It must say, character for character, what `k2model.documents.markup.chat_prompt` says in segments (a test
-holds the two together): the template is for users of the released model, the segments for training and
-evaluation. Unlike segments, a template's output is matched for special tokens by transformers, so a tag
-that a user types does act as markup there.
+Every digit is a pre-token of its own, so that arithmetic is never glued into words; a space stays with the word that
+follows it. Marks stand alone, or make runs (`PreTokens`). The sample is drawn evenly over sources: the vocabulary
+should serve the small task families as well as the bulk of prose. Letters beyond the 256 bytes come by merges alone.
 
-Read from `chat_template.jinja`: `reasoning_effort` is low, medium or high (anything else means high, as
-in K2-V2-Instruct; a release knows only the efforts it was trained on, see `chat_template`);
-`tools` is a list of JSON schemas; an assistant's turn may carry `trace` (or
-`reasoning_content`), and `tool_call` (JSON text) or `tool_calls` (transformers' own form).
-
-Learning the byte-level BPE, and writing it as a folder that transformers loads.
-
-Every digit is a pre-token of its own, so that arithmetic is never glued into words; a space stays with the
-word that follows it. Marks stand alone, or make runs (`PreTokens`). The sample is drawn evenly over
-sources: the vocabulary should serve the small task families as well as the bulk of prose.
-Letters beyond the 256 bytes come by merges alone.
+`chat_template.jinja` is ChatML with `reasoning_effort` (low, medium or high; anything else means high, as in
+K2-V2-Instruct; a release knows only the efforts it was trained on, see `chat_template`), `tools` (a list of JSON
+schemas) and their results; an assistant's turn may carry `trace` (or `reasoning_content`), and `tool_call` (JSON text)
+or `tool_calls` (transformers' own form). It must say, character for character, what
+`k2model.documents.markup.chat_prompt` says in segments (a test holds the two together): the template is for users of
+the released model, the segments for training and evaluation. Unlike segments, a template's output is matched for
+special tokens by transformers, so a tag that a user types does act as markup there.
 """
 
 import json

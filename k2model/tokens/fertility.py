@@ -1,16 +1,15 @@
-"""Other people's tokenizers, as far as a comparison needs them: ids of a text, and the text of ids.
-
-`tekken` is Mistral's (Apache-2.0), whose vocabulary of 131,072 entries comes with the wheel of `mistral-common` and so
-needs no network. Any other is read from its `tokenizer.json`. Not for training: what K2 adopts as its own tokenizer
-goes through `TokenizerConfig.adopt`.
-
-How well a tokenizer fits a kind of text: tokens per word, bytes per token, words that are one token.
+"""How well a tokenizer fits a kind of text: tokens per word, bytes per token, words that are one token; and other
+people's tokenizers, as far as the comparison needs them: ids of a text, and the text of ids.
 
 A word is a run of letters and combining marks of any script, encoded for itself with one space before it (the form in
 which it mostly occurs), and counted as often as it occurs. So tokens per word, the fertility of Rust et al. 2021
 (arXiv:2012.15613), says nothing of digits and marks, whose splitting is a rule and not learned; bytes per token is of
 whole texts and includes them. Scripts without spaces between words give long "words": compare tokenizers there, not
 languages. A text that does not come back from its ids is an error: what loses text needs no comparison.
+
+`tekken` is Mistral's (Apache-2.0), whose vocabulary of 131,072 entries comes with the wheel of `mistral-common` and so
+needs no network. Any other is read from its `tokenizer.json`. Not for training: what K2 adopts as its own tokenizer
+goes through `TokenizerConfig.adopt`.
 """
 
 import tomllib

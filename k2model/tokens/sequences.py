@@ -1,10 +1,8 @@
-"""Which documents of a shard a phase can draw, where it skips those that are longer than a row.
+"""Packing a phase: from token shards and a mixture to blocks of rows and `composition.json`.
 
-Packing a phase: from token shards and a mixture to blocks of rows and `composition.json`.
-
-Lengths are planned for the whole phase at once (some 200 bytes a document); tokens pass through block by
-block (`k2model.tokens.assembly`), so a phase may be larger than the machine's memory. Documents longer than a
-row are split over rows or, where a phase says so, skipped and counted.
+Lengths are planned for the whole phase at once (some 200 bytes a document); tokens pass through block by block
+(`k2model.tokens.assembly`), so a phase may be larger than the machine's memory. Documents longer than a row are split
+over rows or, where a phase says so, skipped and counted.
 """
 
 import json

@@ -84,8 +84,8 @@ def tokens_step(store: Store, corpus: ArtifactRef, tokenizer: ArtifactRef) -> Pa
         from k2model.tokens.shard_writer import TOTALS, write_counts
         from k2model.tokens.tokenizer import K2Tokenizer
 
-        words = K2Tokenizer.load(store.fetch(tokenizer))
-        vocabulary = {"vocab_size": words.vocab_size, "bos": words.bos, "pad": words.pad}
+        learned = K2Tokenizer.load(store.fetch(tokenizer))
+        vocabulary = {"vocab_size": learned.vocab_size, "bos": learned.bos, "pad": learned.pad}
         write_counts([(r.name, r.counts) for r in records], vocabulary, folder)
         trained = totals(r for r in records if r.name.startswith("train/"))
         return {name: trained[name] for name in TOTALS}

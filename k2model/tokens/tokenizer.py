@@ -1,17 +1,15 @@
-"""Where a text may be cut so that its pieces, encoded apart, give the ids of the whole.
+"""The tokenizer as the rest of the project uses it: text is text, special tokens come by name.
 
-BPE merges within pre-tokens only, so any border between two pre-tokens will do that is still one when
-the text ends there. Finding pre-tokens means matching Unicode classes as `tokenizers` does; finding
-*some* of their borders takes ASCII and white space alone, whose classes never change. What is not plain
-ASCII stays together up to the next white space. Pieces may hold several pre-tokens; that cuts are right
-is tested against the whole text's ids, for every code point.
+Tokens that a file flags as special are control tokens: a tag written inside a document is encoded as the bytes it is
+and can never act as markup. Other added tokens are vocabulary and are found in text. Learning the BPE is
+`k2model.tokens.bpe`, taking one that exists `k2model.tokens.adoption`; there is no normaliser, so any text survives
+encode and decode unchanged.
 
-The tokenizer as the rest of the project uses it: text is text, special tokens come by name.
-
-Tokens that a file flags as special are control tokens: a tag written inside a document is encoded as the
-bytes it is and can never act as markup. Other added tokens are vocabulary and are found in text. Learning the
-BPE is `k2model.tokens.bpe`, taking one that exists `k2model.tokens.adoption`; there is no normaliser, so any text
-survives encode and decode unchanged.
+`cut` says where a text may be cut so that its pieces, encoded apart, give the ids of the whole. BPE merges within
+pre-tokens only, so any border between two pre-tokens will do that is still one when the text ends there. Finding
+pre-tokens means matching Unicode classes as `tokenizers` does; finding *some* of their borders takes ASCII and white
+space alone, whose classes never change. What is not plain ASCII stays together up to the next white space. That cuts
+are right is tested against the whole text's ids, for every code point.
 """
 
 import json

@@ -10,10 +10,10 @@ import pytest
 
 from k2model.errors import CorpusError
 from k2model.ingest import ingest_part, list_inputs, split_inputs
-from k2model.ingest.storage import Place, _Guarded
+from k2model.ingest.storage import SourceFiles, _Guarded
 from tests.ingest.samples import WHOLE, source, write_jsonl
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 MEASURE = """
 import resource, sys
 from pathlib import Path
@@ -41,7 +41,9 @@ def test_a_connection_that_breaks_is_an_error_and_no_short_file(name, tmp_path, 
     config = source(tmp_path)
     (part,) = split_inputs(config, list_inputs(config), WHOLE)
     content = (tmp_path / name).read_bytes()
-    monkeypatch.setattr(Place, "open", lambda *_: io.BufferedReader(_Guarded(Failing(content), "s3://b/a"), 1_000))
+    monkeypatch.setattr(
+        SourceFiles, "open", lambda *_: io.BufferedReader(_Guarded(Failing(content), "s3://b/a"), 1_000)
+    )
     with pytest.raises(CorpusError, match="cannot read s3://b/a: OSError: connection reset"):
         ingest_part(config, part, tmp_path / "out")
 

@@ -20,7 +20,7 @@ from k2model.synthesis.teachers.limits import Pause
 from tests.synthesis.server import Answers, serving
 from tests.synthesis.test_limits import Time
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 KEY = "sk-very-secret-0123456789"
 
 

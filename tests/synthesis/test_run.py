@@ -27,7 +27,7 @@ from k2model.synthesis.run import JOBS
 from k2model.synthesis.teachers.procedural import ProceduralTeacher
 from tests.curation.chain import curate_folder
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 QUICK = ("arithmetic", "gcd", "syllogism", "circuit_logic")
 
 
