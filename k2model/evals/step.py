@@ -14,6 +14,7 @@ import itertools
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -122,8 +123,11 @@ class _Work:
             found = world.agree(lambda: self.store.find(self.identity))
             if found is not None:
                 return found
+            began = time.time()
             outcomes = self.measure(world)
-            return world.agree(lambda: self.store.build(self.identity, lambda folder: write_scores(folder, outcomes)))
+            return world.agree(
+                lambda: self.store.build(self.identity, lambda folder: write_scores(folder, outcomes), started=began)
+            )
 
     def measure(self, world: World) -> list[Any]:
         """The outcomes of all groups in their order, on every worker; a worker's error reaches all."""
