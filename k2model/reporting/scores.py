@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from k2model.errors import K2Error
 from k2model.recipe.schema import GateConfig
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from k2model.artifacts import ArtifactRef, Store
     from k2model.artifacts.result import LifecycleResult
-    from k2model.reporting.facts import Sample
 
 
 class ReportError(K2Error):
@@ -101,7 +100,14 @@ def gate_results(gates: Sequence[GateConfig], rows: Sequence[ScoreRow]) -> list[
     return results
 
 
-def score_order(rows: Iterable["ScoreRow | Sample"]) -> list[str]:
+class Scored(Protocol):
+    """A row, or a sample, of a score."""
+
+    @property
+    def score(self) -> str: ...
+
+
+def score_order(rows: Iterable[Scored]) -> list[str]:
     """The distinct score names in reading order."""
     return sorted({row.score for row in rows}, key=order_key)
 

@@ -73,7 +73,8 @@ class Attempt:
     def _train_from(self, found: Checkpoint | None, parent: ArtifactRef | None) -> Spike | None:
         """Take the steps behind `found`, or all of them, and write `final/`; or the spike that has to be undone."""
         start = found.progress.step if found is not None else 0
-        facts = TrainingFacts.of(self.model, self.phase, self.layout, self.peak, self.interventions)
+        undone = [intervention.record() for intervention in self.interventions]
+        facts = TrainingFacts.of(self.model, self.phase, self.layout, self.peak, undone)
         self.log = self.world.first_does(lambda: MetricsLog(self.files, start, facts))
         if found is not None and start == self.phase.steps:
             return None

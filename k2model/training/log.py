@@ -27,7 +27,6 @@ from k2model.recipe.schema import ModelConfig, PhaseConfig
 
 if TYPE_CHECKING:
     from k2model.training.layout import Layout
-    from k2model.training.spikes import Intervention
 
 TRAINING = "attachments/training.json"
 
@@ -58,7 +57,7 @@ class TrainingFacts:
     @classmethod
     def of(
         cls, model: ModelConfig, phase: PhaseConfig, layout: "Layout", peak: float,
-        interventions: "Sequence[Intervention]",
+        interventions: Sequence[dict[str, Any]],
     ) -> "TrainingFacts":  # fmt: skip
         """Of an attempt that starts at this moment on this worker's device."""
         import torch
@@ -81,7 +80,7 @@ class TrainingFacts:
             device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
             peak=peak,
             started=time.time(),
-            interventions=[intervention.record() for intervention in interventions],
+            interventions=[*interventions],
         )
 
     def to_json(self) -> bytes:

@@ -60,7 +60,7 @@ def test_every_attempt_writes_its_facts_and_the_manifest_entries_are_those_of_th
 
 def test_facts_are_those_of_the_phase_and_its_layout(world: World) -> None:
     config = phase(zero_stage=1)
-    facts = TrainingFacts.of(MODEL, config, Layout.of(world, config.parallelism), 3e11, [UNDONE])
+    facts = TrainingFacts.of(MODEL, config, Layout.of(world, config.parallelism), 3e11, [UNDONE.record()])
     assert (facts.phase, facts.kind, facts.steps, facts.tokens_per_step) == ("pretrain", "pretrain", 12, 64)
     assert (facts.workers, facts.tensor, facts.context, facts.data, facts.zero_stage) == (1, 1, 1, 1, 1)
     weights = 2 * 64 * 16 + 2 * (2 * 16 * 16 + 2 * 16 * 8 + 3 * 16 * 32 + 2 * 16) + 16
