@@ -31,7 +31,6 @@ SIZED = {
     "k2model/documents/families/spelling.py": "a task family is one file",
     "k2model/documents/reasoning_gym.py": "the border to one library",
     "k2model/model/counts.py": "plain formulas beside modules that need torch",
-    "tasks/resolve.py": "a task is a file that Flyte names it by",
     "tasks/training.py": "tasks that are made from the recipe, which Flyte finds by their module",
     "workflows/data.py": "a workflow is a file that people run",
 }
