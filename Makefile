@@ -61,10 +61,11 @@ bench: $(READY) $(PEERS)/.ready ## measure every speed claim (benchmarks/), ours
 	  echo "== $$script"; $(BIN)/python -m "benchmarks.$$(basename $$script .py)" || exit 1; \
 	done
 
-check: $(READY) ## lint, format and types
+check: $(READY) ## lint, format, types, which way imports point, and files of an odd size
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tests/test_house.py
 
 golden: $(READY) ## write tests/golden.json anew, after a change of what a step makes that is meant
 	$(BIN)/python -m tests.golden

@@ -2,7 +2,9 @@
 
 
 def readable_seconds(seconds: float) -> str:
-    """4.21 -> 4.2 s, 75 -> 1 min 15 s, 3900 -> 1 h 05 min, 190800 -> 2 d 05 h."""
+    """0.043 -> 43 ms, 4.21 -> 4.2 s, 75 -> 1 min 15 s, 3900 -> 1 h 05 min, 190800 -> 2 d 05 h."""
+    if seconds < 0.0995:
+        return f"{1000 * seconds:.0f} ms"
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)

@@ -8,7 +8,7 @@ from k2model.units import readable_count, readable_seconds, readable_size
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0.04, "0.0 s"), (4.21, "4.2 s"), (9.97, "10 s"), (59.6, "1 min 00 s"), (75, "1 min 15 s"),
+        (0.0432, "43 ms"), (0.0996, "0.1 s"), (4.21, "4.2 s"), (9.97, "10 s"), (59.6, "1 min 00 s"), (75, "1 min 15 s"),
         (119.7, "2 min 00 s"), (3599.7, "1 h 00 min"), (3900, "1 h 05 min"), (86_399, "1 d 00 h"),
         (2 * 86_400 + 5 * 3600, "2 d 05 h"),
     ],

@@ -10,9 +10,8 @@ from typing import Any
 from flytekit import workflow
 
 from k2model.lifecycle.steps import DATA
-from tasks.resolve import resolve
+from tasks.run import resolve, summarize_data
 from tasks.steps import compose_all
-from tasks.summary import summarize_data
 
 
 @workflow

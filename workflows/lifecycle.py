@@ -13,10 +13,8 @@ from flytekit import workflow
 
 from k2model.lifecycle.steps import DATA, END, PHASE
 from tasks._platform import RECIPE
-from tasks.registration import register
-from tasks.resolve import resolve
+from tasks.run import register, resolve, summarize
 from tasks.steps import compose_all
-from tasks.summary import summarize
 
 
 @workflow

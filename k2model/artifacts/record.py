@@ -1,12 +1,7 @@
-"""Who made an artifact, when and with which code: what its record says beside its identity.
+"""The record `artifact.json`: what an artifact is, out of what, when and with which code it was made, for people.
 
-It never bears identity and never holds the environment, which may contain secrets. Heavy packages
-are asked for their version without being imported.
-
-The record `artifact.json`: what an artifact is, out of what and how it was made, for people.
-
-The same record is kept in the store's ledger, which outlives the artifact's folder. It bears no
-digest: it holds times and hosts.
+The same record is kept in the store's ledger, which outlives the artifact's folder. It bears neither identity nor
+digest: it holds times and hosts. It never holds the environment, which may contain secrets.
 """
 
 import functools
@@ -40,8 +35,12 @@ _PACKAGES = (
 _LOCK_FILES = ("uv.lock", "requirements.lock", "requirements.txt", "constraints.txt")
 
 
-def provenance(started: float) -> dict[str, Any]:
-    """A readable account of this process. `started`: when the work began, seconds since the epoch."""
+def provenance(started: float, before: float = 0.0) -> dict[str, Any]:
+    """A readable account of this process.
+
+    started: when it began to work, seconds since the epoch. before: seconds of work that others had done until then,
+    on parts; side by side they took less than this sum.
+    """
     ended = time.time()
     return {
         **_code(),
@@ -50,7 +49,7 @@ def provenance(started: float) -> dict[str, Any]:
         "world_size": settings.world_size(),
         "started": _utc(started),
         "ended": _utc(ended),
-        "seconds": round(ended - started, 3),
+        "seconds": round(before + ended - started, 3),
     }
 
 
@@ -138,16 +137,16 @@ def described(identity: Identity, store_uri: str = "") -> dict[str, Any]:
 
 
 def make_record(
-    identity: Identity, manifest: Manifest, stats: dict[str, float], started: float, store_uri: str
+    identity: Identity, manifest: Manifest, stats: dict[str, float], store_uri: str, started: float, before: float = 0.0
 ) -> dict[str, Any]:
-    """The record of an artifact just made. `started`: seconds since the epoch."""
+    """The record of an artifact just made; `started` and `before` as `provenance` takes them."""
     return {
         **described(identity, store_uri),
         "digest": manifest.digest,
         "bytes": manifest.size,
         "files": len(manifest.files),
         "stats": stats,
-        "provenance": provenance(started),
+        "provenance": provenance(started, before),
     }
 
 

@@ -29,6 +29,7 @@ from k2model.artifacts.record import described
 from k2model.artifacts.store import Produce, Store
 from k2model.artifacts.transfer import download
 from k2model.errors import CorruptArtifact, InputsChanged, MissingArtifact
+from k2model.units import readable_seconds
 
 _log = logging.getLogger(__name__)
 
@@ -286,11 +287,10 @@ def _gather(store: Store, identity: Identity, names: Sequence[str], finish: Fini
         files.remove(path)  # of an attempt that had cut the work into other parts
     store.sweep_parts(identity.name)
     store.files_of(LISTED).remove(f"{identity.name}.json")
-    _log.info(
-        "%s: gathered %d parts, %.1f s of work, %.1f MB",
-        identity.step, len(there), sum(record.seconds for record in there), manifest.size / 1e6,
-    )  # fmt: skip
-    return store.adopt(identity, manifest, stats, started)
+    before = sum(record.seconds for record in there)
+    work = readable_seconds(before + time.time() - started)
+    _log.info("%s: gathered %d parts, %s of work, %.1f MB", identity.step, len(there), work, manifest.size / 1e6)
+    return store.adopt(identity, manifest, stats, started, before)
 
 
 def map_in_processes(function: Callable[[Any], Any], items: Sequence[Any], workers: int) -> list[Any]:

@@ -45,6 +45,7 @@ from k2model.artifacts.manifest import (
 from k2model.artifacts.record import checked_stats, make_record, record_from_json, record_to_json, ref_of
 from k2model.artifacts.transfer import cache_of, download, keep, upload
 from k2model.errors import ArtifactError, CorruptArtifact, LeaseHeld, LeaseLost, MissingArtifact
+from k2model.units import readable_seconds
 
 _STORE_FILE = "store.json"
 LAYOUT = 1  # raised when what lies where in a store changes
@@ -119,12 +120,19 @@ class Store:
             )
         return ref_of(record, self.uri)
 
-    def build(self, identity: Identity, produce: Produce, wait_seconds: float = 1.5 * STALE_SECONDS) -> ArtifactRef:
+    def build(
+        self,
+        identity: Identity,
+        produce: Produce,
+        wait_seconds: float = 1.5 * STALE_SECONDS,
+        started: float | None = None,
+    ) -> ArtifactRef:
         """Finds the artifact of this identity or makes it.
 
         produce: writes files into the empty folder it is given and returns stats. wait_seconds: how
         long to wait for another process that is making the same artifact; the default outlasts the
-        lease of one that died on another machine.
+        lease of one that died on another machine. started: when the work began, seconds since the epoch, where that
+        was before this call.
 
         Raises:
             LeaseHeld: another live process is still making it after `wait_seconds`.
@@ -136,7 +144,7 @@ class Store:
         if found is not None:
             return found
         with self.lease(identity, wait_seconds) as lease:
-            return self.find(identity) or self._make(identity, produce, lease)
+            return self.find(identity) or self._make(identity, produce, lease, started or time.time())
 
     def fetch(self, ref: ArtifactRef, wanted: Callable[[str], bool] | None = None) -> Path:
         """A local folder with every file of an artifact, verified; read-only for the caller.
@@ -195,12 +203,19 @@ class Store:
         return files_at(location), manifest
 
     def adopt(
-        self, identity: Identity, manifest: Manifest, stats: dict[str, float], started: float | None = None
+        self,
+        identity: Identity,
+        manifest: Manifest,
+        stats: dict[str, float],
+        started: float | None = None,
+        before: float = 0.0,
     ) -> ArtifactRef:
         """Finishes an artifact whose files were written to `location(identity)` directly.
 
         manifest: of the files that belong to it. started: when the work began, seconds since the
-        epoch. The caller holds the lease. Calling it again with the same manifest changes nothing.
+        epoch. before: seconds of work on its parts until then.
+
+        The caller holds the lease. Calling it again with the same manifest changes nothing.
 
         Raises:
             CorruptArtifact: a listed file is not there or of another size, or the artifact is
@@ -212,7 +227,7 @@ class Store:
         if found is None:
             check_listing(files_at(location), manifest)
             begun = time.time() if started is None else started
-            record = make_record(identity, manifest, checked_stats(stats, identity.step), begun, self.uri)
+            record = make_record(identity, manifest, checked_stats(stats, identity.step), self.uri, begun, before)
             return self._finish_in_place(record, manifest)
         if found.digest != manifest.digest:
             raise CorruptArtifact(
@@ -276,8 +291,7 @@ class Store:
         """The storage of the folder of the artifact `<step>/<key[:16]>`, for those who put its files there."""
         return self._files.at(name)
 
-    def _make(self, identity: Identity, produce: Produce, lease: Lease) -> ArtifactRef:
-        started = time.time()
+    def _make(self, identity: Identity, produce: Produce, lease: Lease, started: float) -> ArtifactRef:
         _log.info("%s: making", identity.step)
         self._sweep()
         self._files.remove(identity.name)  # files without a manifest
@@ -285,8 +299,9 @@ class Store:
             with writing_scratch(self.uri, folder):
                 stats = produce(folder)
             manifest = describe_folder(folder)
-            record = make_record(identity, manifest, checked_stats(stats, identity.step), started, self.uri)
-            _log.info("%s: made in %.1f s, %.1f MB", identity.step, time.time() - started, manifest.size / 1e6)
+            record = make_record(identity, manifest, checked_stats(stats, identity.step), self.uri, started)
+            took = readable_seconds(time.time() - started)
+            _log.info("%s: made in %s, %.1f MB", identity.step, took, manifest.size / 1e6)
             lease.check()
             if isinstance(self._files, LocalFiles):
                 return self._finish_by_rename(record, manifest, folder)

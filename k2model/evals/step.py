@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -117,9 +118,10 @@ class _Work:
             found = world.broadcast(lambda: self.store.find(self.identity))
             if found is not None:
                 return found
+            began = time.time()
             outcomes = self.measure(world)
             return world.broadcast(
-                lambda: self.store.build(self.identity, lambda folder: write_outcomes(folder, outcomes))
+                lambda: self.store.build(self.identity, lambda folder: write_outcomes(folder, outcomes), started=began)
             )
 
     def measure(self, world: World) -> list[Outcome]:

@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 
 def list_artifacts(store: Store) -> list[tuple[Any, ...]]:
-    """Rows (artifact, state, ended, seconds, megabytes), oldest first."""
+    """Rows (artifact, state, ended, seconds of work, megabytes), oldest first."""
     lost = set(store.lost())
     rows = []
     for record in sorted(all_records(store), key=lambda r: str(r["provenance"]["ended"])):
         name = f"{record['step']}/{record['identity'][:16]}"
-        seconds = round(float(record["provenance"]["seconds"]), 1)
+        seconds = round(float(record["provenance"]["seconds"]), 2)
         state = "lost" if name in lost else "done"
         rows.append((name, state, record["provenance"]["ended"], seconds, round(record["bytes"] / 1e6, 1)))
     return rows

@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 
 from k2model.errors import nearest
 from k2model.inspect.artifact import Holding, LookingError, TableFile
-from k2model.inspect.samples import Query, Sample, Span
 
 QUARANTINED = "quarantined"  # names all of the quarantine
 
@@ -29,7 +28,7 @@ def reasons_of(holding: Holding) -> list[Reason]:
     """Every reason with its count, most frequent first; a row with two reasons counts under both."""
     found = [Reason(name, count, "rows") for name, count in _quarantined(holding).items()]
     dropped: Counter[str] = Counter()
-    for _, _, rule, entry in _rules(holding):
+    for _, _, rule, entry in rules_of(holding):
         dropped[rule] += entry["documents"]
     found += [Reason(rule, count, "samples") for rule, count in dropped.items()]
     return sorted(found, key=lambda one: (-one.documents, one.reason))
@@ -43,17 +42,6 @@ def is_kept_as_rows(holding: Holding, reason: str) -> bool:
         return "rows" in kept
     names = sorted({one.reason for one in known})
     raise LookingError(f"{holding.name}: nothing was set aside as '{reason}'; {nearest(reason, names)}")
-
-
-def dropped_samples(holding: Holding, query: Query) -> list[Sample]:
-    """The page of `query` from the samples that `curation.json` keeps of each rule."""
-    found = [
-        Sample(f"curation.json {side}", {"reason": rule, "source": source, "side": side}, (Span(text),))
-        for side, source, rule, entry in _rules(holding)
-        for text in entry["samples"]
-        if query.reason in (QUARANTINED, rule) and query.source in ("", source) and query.search.lower() in text.lower()
-    ]
-    return found[(query.page - 1) * query.n : query.page * query.n]
 
 
 def _quarantined(holding: Holding) -> Counter[str]:
@@ -71,7 +59,7 @@ def _quarantined(holding: Holding) -> Counter[str]:
     return found
 
 
-def _rules(holding: Holding) -> list[tuple[str, str, str, dict[str, Any]]]:
+def rules_of(holding: Holding) -> list[tuple[str, str, str, dict[str, Any]]]:
     """(side, source, rule, {documents, samples}) of every rule that dropped something."""
     if holding.only or not holding.files.exists("curation.json"):
         return []

@@ -12,12 +12,14 @@ from dataclasses import asdict, dataclass, field
 from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from k2model.documents.spans import segments_of
 from k2model.errors import CorpusError
 from k2model.inspect.artifact import Holding, LookingError, TableFile, stem
+from k2model.inspect.rejects import QUARANTINED, is_kept_as_rows, rules_of
 
 if TYPE_CHECKING:
     from k2model.tokens import K2Tokenizer
@@ -84,15 +86,10 @@ def samples_of(holding: Holding, query: Query, tokenizer: str = "") -> list[Samp
     """The page that `query` asks for, empty behind the last. `tokenizer`: a folder, where ids have to be decoded and
     the ledger does not name one. Raises LookingError for a side, source or domain that is not there."""
     if holding.sequences:
-        from k2model.inspect.packed_rows import rows_of
-
         found = rows_of(holding, query, holding.tokenizer(tokenizer))
         return list(islice(found, (query.page - 1) * query.n, query.page * query.n))
-    if query.reason:
-        from k2model.inspect.rejects import dropped_samples, is_kept_as_rows
-
-        if not is_kept_as_rows(holding, query.reason):
-            return dropped_samples(holding, query)
+    if query.reason and not is_kept_as_rows(holding, query.reason):
+        return dropped_samples(holding, query)
     units = _units(holding, query)
     decoder = holding.tokenizer(tokenizer) if units and "tokens" in units[0].file.names else None
     first, last = (query.page - 1) * query.n, query.page * query.n
@@ -166,7 +163,7 @@ def _matches(column: pa.ChunkedArray, name: str, query: Query) -> pa.ChunkedArra
 
 
 def _reason(query: Query) -> str:
-    return "" if query.reason == "quarantined" else query.reason
+    return "" if query.reason == QUARANTINED else query.reason
 
 
 def _anywhere(units: list[Unit], seed: int) -> Iterator[tuple[Unit, int]]:
@@ -214,3 +211,52 @@ def spans_of(ids: list[int], loss_mask: list[bool], document: list[int], decoder
         if end == len(ids) or (loss_mask[end], document[end]) != (loss_mask[start], document[start]):
             yield Span(decoder.decode(ids[start:end]), bool(loss_mask[start]), False, document[start])
             start = end
+
+
+def dropped_samples(holding: Holding, query: Query) -> list[Sample]:
+    """The page of `query` from the samples that `curation.json` keeps of each rule."""
+    found = [
+        Sample(f"curation.json {side}", {"reason": rule, "source": source, "side": side}, (Span(text),))
+        for side, source, rule, entry in rules_of(holding)
+        for text in entry["samples"]
+        if query.reason in (QUARANTINED, rule) and query.source in ("", source) and query.search.lower() in text.lower()
+    ]
+    return found[(query.page - 1) * query.n : query.page * query.n]
+
+
+def rows_of(holding: Holding, query: Query, decoder: "K2Tokenizer") -> Iterator[Sample]:
+    """The rows of a phase that hold what `query` asks for, in training order or, with a seed, in any other.
+
+    Raises LookingError for a source or domain that the phase does not have, and for reasons, which rows lack.
+    """
+    from k2model.tokens import PackedSequences
+
+    sequences = PackedSequences(holding.folder())
+    if query.reason:
+        raise LookingError(f"{holding.name} are packed rows; reasons are those of a corpus: name corpus_valid")
+    for wanted, known in ((query.source, sequences.sources), (query.domain, sequences.domains)):
+        if wanted and wanted not in known:
+            raise LookingError(f"{holding.name} has no '{wanted}'; there are {', '.join(sorted(set(known)))}")
+    order = np.arange(len(sequences))
+    if query.seed is not None:
+        order = np.random.default_rng(query.seed).permutation(order)
+    for row in order.tolist():
+        values = {name: tensor[0].tolist() for name, tensor in sequences.batch(row, 1).items()}
+        kinds = sorted({kind for kind in values["source"] if kind < len(sequences.sources)})
+        names = [sequences.sources[kind] for kind in kinds]
+        if query.source and query.source not in names:
+            continue
+        if query.domain and query.domain not in {sequences.domains[kind] for kind in kinds}:
+            continue
+        spans = tuple(spans_of(values["tokens"], values["loss_mask"], values["document"], decoder))
+        if query.search and not any(query.search.lower() in span.text.lower() for span in spans):
+            continue
+        begins = {number: values["source"][i] for i, number in reversed(list(enumerate(values["document"])))}
+        facts = {
+            "row": row,
+            "documents": [sequences.sources[begins[number]] for number in sorted(begins) if number >= 0],
+            "tokens": sum(number >= 0 for number in values["document"]),
+            "targets": sum(values["loss_mask"]),
+            "padding": sum(number < 0 for number in values["document"]),
+        }
+        yield Sample(f"row {row}", facts, spans)

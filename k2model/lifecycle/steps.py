@@ -226,7 +226,6 @@ PHASE = (
     ),
 )
 
-_DATA_NAMES = frozenset(row.name for row in DATA)
 ALL = "*"  # as an input: every artifact that was made, by its name in the lifecycle
 
 END = (
@@ -256,11 +255,12 @@ def inputs_of(row: StepRow, phase: PhaseConfig | None, made: Mapping[str, Made])
     """What `row` reads of `made`, which is by full name: references, or promises of them."""
     if row.inputs == (ALL,):
         return dict(made)
+    data = {row.name for row in DATA}
     found = {}
     for name in row.inputs:
         own = name.removeprefix("parent.")
         of = "" if phase is None else phase.name if own == name else phase.parent
-        place = own if own in _DATA_NAMES else f"{of}/{own}"
+        place = own if own in data else f"{of}/{own}"
         if of or own == name:
             found[name] = made[place]
     return found

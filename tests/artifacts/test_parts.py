@@ -4,6 +4,7 @@ import functools
 import os
 import shutil
 import signal
+import time
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -67,6 +68,15 @@ def test_the_artifact_is_the_same_for_any_number_of_workers(tmp_path: Path) -> N
     folder = Store.open(tmp_path / "b").fetch(two)
     assert sorted(p.read_text() for p in folder.glob("train/prose/*.txt")) == list(NAMES)
     assert build(tmp_path / "b", tmp_path / "other") == two and not (tmp_path / "other").exists()
+
+
+def test_the_record_tells_the_time_of_all_parts(tmp_path: Path) -> None:
+    store, parted = Store.open(tmp_path / "store"), step(tmp_path / "log")
+    took = sum(make_part(store, parted, part).seconds for part in missing_parts(store, parted))
+    time.sleep(0.2)  # between the parts and their gathering nobody is at work
+    gather(store, parted)
+    [record] = store.records("corpus")
+    assert took < record["provenance"]["seconds"] < took + 0.2
 
 
 def test_what_a_failed_run_finished_is_not_made_again(tmp_path: Path) -> None:

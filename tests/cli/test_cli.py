@@ -92,6 +92,11 @@ def test_status_and_lineage_reach_back_to_the_sources(store):
     assert traced.count("checkpoint") >= len(TRAINED)
 
 
+def test_status_shows_the_time_of_parts_and_of_workers(store):
+    seconds = {row["artifact"].split("/")[0]: row["seconds"] for row in status(store)["artifacts"]}
+    assert all(seconds[step] > 0.1 for step in ("corpus_raw", "corpus_clean", "scores")), seconds
+
+
 def test_status_shows_every_training_with_its_end(store):
     trainings = status(store)["trainings"][: len(TRAINED)]  # later ones are of other tests of the same store
     assert [(t["phase"], t["state"]) for t in trainings] == [(phase, "done") for phase in TRAINED]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.resolve import FixedAtRegistration, resolve
+from tasks.run import FixedAtRegistration, resolve
 
 
 @pytest.fixture(autouse=True)

@@ -33,11 +33,49 @@ heavy = ("torch", "mlflow", "great_expectations", "deepspeed", "transformers", "
 print(json.dumps({"tasks": tasks, "nodes": nodes, "heavy": [m for m in heavy if m in sys.modules]}))
 """
 
+#: A table with a gate and a step that nobody else knows of.
+LONGER_TABLE = """
+import json, sys
+from k2model.artifacts import Identity, Step
+from k2model.lifecycle import steps
+
+def build(name):
+    return lambda work: Step(Identity(name, "1", {}, dict(work.inputs)), lambda folder: {})
+
+steps.DATA += (
+    steps.StepRow("more_checks", ("tokens",), build("more_checks"), guards="tokens"),
+    steps.StepRow("counted", ("tokens",), build("counted")),
+)
+steps.PHASE += (steps.StepRow("sizes", ("counted", "checkpoint", "parent.sizes"), build("sizes")),)
+
+from click.testing import CliRunner
+from k2model.cli.main import main
+from workflows.data import prepare_data
+from workflows.lifecycle import full_lifecycle
+
+told = lambda node, name: next(
+    (b.binding.scalar.primitive.string_value for b in node.bindings if b.var == name and b.binding.scalar), "")
+called = lambda node: "/".join(part for part in (told(node, "phase"), told(node, "step")) if part)
+above = lambda nodes: {called(node): [called(up) for up in node.upstream_nodes] for node in nodes}
+plan = CliRunner().invoke(main, ["plan", "smoke", "--json", "--store", sys.argv[1]], catch_exceptions=False)
+print(json.dumps({"lifecycle": above(full_lifecycle.nodes), "data": above(prepare_data.nodes),
+                  "plan": [row["step"] for row in json.loads(plan.output)]}))
+"""
+
 
 def serialized(recipe: str) -> dict:
+    return said(SERIALIZE, recipe)
+
+
+def said(script: str, recipe: str, *arguments: str) -> dict:
     environment = os.environ | {"K2_RECIPE": recipe}
     result = subprocess.run(
-        [sys.executable, "-c", SERIALIZE], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", script, *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout.splitlines()[-1])
@@ -90,3 +128,14 @@ def test_nodes_are_called_as_their_steps_and_accelerators_wait_for_the_store(lap
 
 def test_registering_imports_nothing_heavy(laptop):
     assert laptop["heavy"] == []
+
+
+def test_a_row_of_the_table_is_in_the_workflows_and_in_the_plan(tmp_path):
+    found = said(LONGER_TABLE, "smoke", str(tmp_path / "store"))
+    for dag in ("lifecycle", "data"):
+        assert {"more_checks", "counted"} <= found[dag].keys()
+        assert "more_checks" in found[dag]["counted"], "what follows a gate waits for it"
+    assert "more_checks" in found["lifecycle"]["pretrain/sequences"]
+    assert {"counted", "pretrain/sizes"} <= set(found["lifecycle"]["mid_1/sizes"])
+    new = ["more_checks", "counted", "pretrain/sizes", "mid_1/sizes"]
+    assert [step for step in found["plan"] if step in new] == new
