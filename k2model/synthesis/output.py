@@ -8,7 +8,6 @@ The three files of a part, written row group by row group: what is trained on, w
 """
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from k2model.documents.counts import Counts
 from k2model.documents.schema import DOCUMENT_SCHEMA, part_path
 from k2model.synthesis.config import EndpointConfig, SynthesisConfig, TeacherKind
 from k2model.synthesis.conversation import Sample, Usage
@@ -29,7 +29,7 @@ class Account:
     """Counts while a part runs."""
 
     def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
+        self.counts = Counts()
 
     def opened(self, family: str) -> None:
         self._add(family, "cases")
