@@ -26,7 +26,7 @@ from k2model.synthesis.run import JOBS
 from k2model.synthesis.teachers.procedural import ProceduralTeacher
 from tests.curation.chain import curate_folder
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 QUICK = ("arithmetic", "gcd", "syllogism", "circuit_logic")
 
 
@@ -107,7 +107,7 @@ def test_equal_bytes_for_any_number_of_workers_and_any_hash_seed(tmp_path):
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
     (tmp_path / "job.toml").write_text('name = "t"\nkind = "tools"\ncount = 60\npart_size = 25\nerror_rate = 0.2\n')
     environment = {**os.environ, "PYTHONHASHSEED": "4711", "PYTHONPATH": str(ROOT)}
-    command = "from k2model.cli import main; main()"
+    command = "from k2model.cli.main import main; main()"
     arguments = ["synth", "run", str(tmp_path / "job.toml"), "--out", str(tmp_path / "three")]
     subprocess.run(
         [sys.executable, "-c", command, *arguments], cwd=ROOT, env=environment, check=True, capture_output=True
