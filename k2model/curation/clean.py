@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k2model.curation import pii
-from k2model.curation.account import Account, Reject, write_rejects
+from k2model.curation.counts import CurationCounts, Reject, write_rejects
 from k2model.curation.filters import blocked, identify_languages, rejecting_rules
 from k2model.curation.normalise import Written, clean_lines, normalise
 from k2model.curation.parts import CorpusPart, PartWriter, batches
@@ -56,7 +56,7 @@ def natural_sources(config: CorpusConfig) -> list[str]:
 
 def clean_part(raw: Path, folder: Path, part: CorpusPart, config: CorpusConfig) -> dict[str, float]:
     """Clean one part of the corpus in folder `raw`; returns its counts. Raises CorpusError as `profile_of` does."""
-    profile, account = profile_of(part.source, config), Account()
+    profile, account = profile_of(part.source, config), CurationCounts()
     for step in STEPS:
         account.after(step, 0, 0)
     with ExitStack() as stack:
@@ -81,7 +81,9 @@ def clean_part(raw: Path, folder: Path, part: CorpusPart, config: CorpusConfig) 
 class _Batch:
     """Some rows of a part on their way; `alive` says which have not been rejected."""
 
-    def __init__(self, table: pa.Table, row: int, profile: CurationProfile, config: CorpusConfig, account: Account):
+    def __init__(
+        self, table: pa.Table, row: int, profile: CurationProfile, config: CorpusConfig, account: CurationCounts
+    ):
         self.table, self.first_row = table.combine_chunks(), row
         self.profile, self.config, self.account = profile, config, account
         self.alive: Flags = np.ones(table.num_rows, dtype=bool)

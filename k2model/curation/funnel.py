@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from k2model.curation import clean, selection
-from k2model.curation.account import Account, merged, read_account
+from k2model.curation.counts import CurationCounts, merged, read_counts
 from k2model.curation.decontamination import Tally, decontamination
 from k2model.curation.overlap import ItemFile
 from k2model.curation.parts import SPLITS, CorpusPart
@@ -21,7 +21,7 @@ STEPS = (*clean.STEPS, *selection.STEPS)
 BYTES_PER_TOKEN = 3  # an estimate, as validation makes it before there is a tokenizer
 MATCHES = 24  # shown of all contamination found
 
-Accounts = Mapping[tuple[str, str], Account]
+Accounts = Mapping[tuple[str, str], CurationCounts]
 
 
 def summarise(
@@ -35,7 +35,7 @@ def summarise(
     """
     accounts = {
         (split, source.name): merged(
-            read_account(part.file(parts / clean.ACCOUNT, ".json"))
+            read_counts(part.file(parts / clean.ACCOUNT, ".json"))
             for part in corpus_parts
             if (part.split, part.source) == (split, source.name)
         )
@@ -61,7 +61,7 @@ def report(accounts: Accounts, tally: Tally) -> dict[str, Any]:
         made[split][source] = _source(account)
     made["duplicates"] = _histogram(accounts)
     made["normalised_documents"] = total.counts["normalised"]
-    made["personal_data"] = total.named("pii")
+    made["personal_data"] = total.counts.below("pii")
     made["decontamination"] = {"families": tally.families(), "matches": _matches(accounts)}
     return made
 
@@ -76,8 +76,8 @@ def read_overlap(corpus: Path) -> dict[str, float]:
     return {family: touched[family] / count for family, count in sorted(items.items())}
 
 
-def _source(account: Account) -> dict[str, Any]:
-    documents, octets = account.named("documents"), account.named("bytes")
+def _source(account: CurationCounts) -> dict[str, Any]:
+    documents, octets = account.counts.below("documents"), account.counts.below("bytes")
     steps = {
         step: {
             "documents": documents.get(step, 0),
@@ -87,15 +87,16 @@ def _source(account: Account) -> dict[str, Any]:
         for step in STEPS
     }
     rejects = {
-        rule: {"documents": count, "samples": account.texts(rule)} for rule, count in account.named("rejects").items()
+        rule: {"documents": count, "samples": account.texts(rule)}
+        for rule, count in account.counts.below("rejects").items()
     }
-    extra = {name: account.named(key) for name, key in (("personal_data", "pii"), ("languages", "languages"))}
+    extra = {name: account.counts.below(key) for name, key in (("personal_data", "pii"), ("languages", "languages"))}
     return {"steps": steps, "rejects": rejects, **{name: counts for name, counts in extra.items() if counts}}
 
 
 def _histogram(accounts: Accounts) -> dict[str, dict[str, int]]:
     """Training documents by how many copies they stand for, in K2's buckets, for each source and in all."""
-    own = {source: account.named("bucket") for (split, source), account in accounts.items() if split == "train"}
+    own = {source: account.counts.below("bucket") for (split, source), account in accounts.items() if split == "train"}
     everything: Counter[str] = Counter()
     for counts in own.values():
         everything.update(counts)

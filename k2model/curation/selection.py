@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from k2model.curation.account import Account, Reject, merged, read_account, read_rejects, write_rejects
 from k2model.curation.clean import ACCOUNT, BATCH_BYTES, CLEAN, REJECTS, profile_of
+from k2model.curation.counts import CurationCounts, Reject, merged, read_counts, read_rejects, write_rejects
 from k2model.curation.decisions import EXACT, NEAR, read_decisions
 from k2model.curation.decontamination import BY_KEY, Decontamination, Match, Tally, decontamination, detail
 from k2model.curation.overlap import ItemFile, external, item_files
@@ -45,7 +45,7 @@ def select_part(
     they were.
     """
     judge = decontamination(raw, config.decontamination, items)
-    account, tally = Account(), Tally(judge.items)
+    account, tally = CurationCounts(), Tally(judge.items)
     by_words = profile_of(part.source, config).overlap
     for step in STEPS:
         account.after(step, 0, 0)
@@ -67,12 +67,14 @@ def select_part(
     if part.split == "train":
         tally.save(part.file(folder / CONTAMINATION))
     write_rejects(part.file(folder / REJECTS), [*read_rejects(part.file(cleaned / REJECTS)), *account.rejects])
-    whole = merged([read_account(part.file(cleaned / ACCOUNT, ".json")), account])
+    whole = merged([read_counts(part.file(cleaned / ACCOUNT, ".json")), account])
     whole.save(part.file(folder / ACCOUNT, ".json"))
     return {name: float(count) for name, count in whole.counts.items()}
 
 
-def _without_copies(piece: pa.RecordBatch, rows: "np.ndarray", decisions: pa.Table, account: Account) -> pa.Table:
+def _without_copies(
+    piece: pa.RecordBatch, rows: "np.ndarray", decisions: pa.Table, account: CurationCounts
+) -> pa.Table:
     """What stays, with the duplicates it stands for and its row in the raw part."""
     table = pa.Table.from_batches([piece])
     position = DOCUMENT_SCHEMA.get_field_index("duplicates")
@@ -87,7 +89,9 @@ def _without_copies(piece: pa.RecordBatch, rows: "np.ndarray", decisions: pa.Tab
     return table.filter(pa.array(rules == ""))
 
 
-def _without_items(table: pa.Table, judge: Decontamination, by_words: bool, account: Account, tally: Tally) -> pa.Table:
+def _without_items(
+    table: pa.Table, judge: Decontamination, by_words: bool, account: CurationCounts, tally: Tally
+) -> pa.Table:
     matches = judge.judge(table, by_words, tally)
     for match in matches:
         _reject(account, table, match.row, match.rule, detail(match), _shared(match, table))
@@ -104,16 +108,18 @@ def _shared(match: Match, table: pa.Table) -> str:
     return str(table["text"][match.row].as_py()[slice(*match.text_span)])
 
 
-def _reject(account: Account, table: pa.Table, index: int, rule: str, told: str, sample: str | None = None) -> None:
+def _reject(
+    account: CurationCounts, table: pa.Table, index: int, rule: str, told: str, sample: str | None = None
+) -> None:
     text = table["text"][index].as_py() if sample is None else sample
     account.reject(Reject(table["row"][index].as_py(), table["id"][index].as_py(), rule, told), text)
 
 
-def _after(account: Account, step: str, table: pa.Table) -> None:
+def _after(account: CurationCounts, step: str, table: pa.Table) -> None:
     account.after(step, table.num_rows, pc.sum(pc.binary_length(table["text"])).as_py() or 0)
 
 
-def _show(account: Account, table: pa.Table, match: Match) -> None:
+def _show(account: CurationCounts, table: pa.Table, match: Match) -> None:
     """A sample of contamination with both texts."""
     document, text = table["id"][match.row].as_py(), table["text"][match.row].as_py()
     shown = json.dumps(match.shown(document, text), ensure_ascii=False)
@@ -127,7 +133,7 @@ class Recheck:
     read: int
     documents: int
     tally: Tally
-    account: Account
+    account: CurationCounts
 
     @property
     def families(self) -> dict[str, dict[str, Any]]:
@@ -166,10 +172,10 @@ def recheck(corpus: Path, files: Sequence[str], config: CorpusConfig, workers: i
 
 def recheck_parts(
     corpus: Path, files: Sequence[ItemFile], config: CorpusConfig, parts: Sequence[CorpusPart]
-) -> tuple[Account, Tally]:
+) -> tuple[CurationCounts, Tally]:
     """The same of some parts, one after another: the items are made ready once, and counted once for all of them."""
     judge = Decontamination(external(files, config.decontamination), config.decontamination)
-    account, tally = Account(), Tally(judge.items)
+    account, tally = CurationCounts(), Tally(judge.items)
     for part in parts:
         for batch in batches(part.file(corpus), ["id", "text", "key"]):
             for piece in by_bytes(batch, "text", BATCH_BYTES):
@@ -177,7 +183,7 @@ def recheck_parts(
     return account, tally
 
 
-def _recheck(table: pa.Table, judge: Decontamination, account: Account, tally: Tally) -> None:
+def _recheck(table: pa.Table, judge: Decontamination, account: CurationCounts, tally: Tally) -> None:
     matches = judge.judge(table, True, tally)
     account.counts.update(read=table.num_rows, documents=len(matches))
     for match in matches:

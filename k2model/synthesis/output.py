@@ -6,7 +6,6 @@ A count's name is a path: `family/NAME/kept`, `reason/NAME`, `unfinished/NAME`; 
 """
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from k2model.documents.counts import Counts
 from k2model.documents.schema import DOCUMENT_SCHEMA, part_path
 from k2model.synthesis.config import EndpointConfig, SynthesisConfig, TeacherKind
 from k2model.synthesis.conversation import Sample, Usage

@@ -7,6 +7,7 @@ found is published as a small artifact, or raised before anything is packed or t
 
 import json
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from k2model.artifacts import Part
 from k2model.artifacts.manifest import ATTACHMENTS
+from k2model.documents.counts import Counts
 from k2model.documents.schema import source_file
 from k2model.errors import K2Error
 from k2model.recipe.fields import without_places
@@ -153,9 +155,9 @@ def token_groups(files: Iterable[Sized], where: str, part_bytes: int) -> list[Pa
 def look_at_shards(source: Path, group: Part, target: Path, config: ValidationConfig) -> dict[str, Any]:
     """Look at a group of shards of the tokens in folder `source`; what is found is written below `target`."""
     shards = _look([source / path for path in files_of(group)], source, config, read_counts(source))
-    sources: dict[str, dict[str, int]] = {}
+    sources: defaultdict[str, Counts] = defaultdict(Counts)
     for shard in shards:
-        _add(sources.setdefault(shard.name, {}), shard.amounts)
+        sources[shard.name].update(shard.amounts)
     outcomes = [outcome for shard in shards for outcome in shard.outcomes]
     pages = [shard.page for shard in shards if shard.page is not None]
     Found(outcomes, pages, {"sources": sources}).write(target, group.name)
@@ -175,11 +177,11 @@ def gather_tokens(
 
     `spill` is a folder for what does not fit in memory.
     """
-    found: dict[str, dict[str, int]] = {}
+    found: defaultdict[str, Counts] = defaultdict(Counts)
 
     def add(part: Mapping[str, Any]) -> None:
         for name, amounts in part["sources"].items():
-            _add(found.setdefault(name, {}), amounts)
+            found[name].update(amounts)
 
     findings = Findings()
     findings.add_parts(*add_up(told, groups, add))
@@ -252,11 +254,6 @@ def _repeated(paths: list[Path], spill: Path, threads: int) -> dict[str, int]:
                 "(SELECT hash FROM ids GROUP BY hash HAVING count(*) > 1) GROUP BY source"
             ).fetchall()
         )
-
-
-def _add(sums: dict[str, int], amounts: Mapping[str, int]) -> None:
-    for name, amount in amounts.items():
-        sums[name] = sums.get(name, 0) + amount
 
 
 def _ids_path(folder: Path, group: str) -> Path:

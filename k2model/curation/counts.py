@@ -1,4 +1,4 @@
-"""What happened to the documents of a part: counts that add up over parts, and samples that do not depend on them.
+"""What happened to the documents of a part: counts, and samples that do not depend on how parts are cut.
 
 Counts have names like `documents/quality` or `rejects/few_words`. A sample is chosen by a hash of the document's id,
 the smallest ones stand: so samples are seeded, spread over all parts, and the same however the parts are cut.
@@ -6,13 +6,15 @@ the smallest ones stand: so samples are seeded, spread over all parts, and the s
 
 import hashlib
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from k2model.documents.counts import Counts
 
 SAMPLES = 8  # of every rule and source
 SAMPLE_CHARACTERS = 200
@@ -36,10 +38,10 @@ class Reject:
 
 
 @dataclass
-class Account:
-    """Of one or several parts; `rejects` are those of one part and go to a file of their own."""
+class CurationCounts:
+    """Counts and samples of one or several parts; `rejects` are those of one part and go to a file of their own."""
 
-    counts: Counter[str] = field(default_factory=Counter)
+    counts: Counts = field(default_factory=Counts)
     samples: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
     rejects: list[Reject] = field(default_factory=list)
 
@@ -61,15 +63,10 @@ class Account:
         if len(kept) < SAMPLES or key < kept[-1][0]:
             self.samples[rule] = sorted([*kept, (key, text)])[:SAMPLES]
 
-    def add(self, other: "Account") -> None:
+    def add(self, other: "CurationCounts") -> None:
         self.counts.update(other.counts)
         for rule, samples in other.samples.items():
             self.samples[rule] = sorted([*self.samples[rule], *samples])[:SAMPLES]
-
-    def named(self, prefix: str) -> dict[str, int]:
-        """The counts below a name, sorted: `named("rejects")` -> {"few_words": 3}."""
-        start = f"{prefix}/"
-        return {name[len(start) :]: count for name, count in sorted(self.counts.items()) if name.startswith(start)}
 
     def texts(self, rule: str) -> list[str]:
         return [text for _, text in self.samples.get(rule, ())]
@@ -80,14 +77,14 @@ class Account:
         path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_account(path: Path) -> Account:
+def read_counts(path: Path) -> CurationCounts:
     content = json.loads(path.read_text(encoding="utf-8"))
     samples = {rule: [(key, text) for key, text in kept] for rule, kept in content["samples"].items()}
-    return Account(Counter(content["counts"]), defaultdict(list, samples))
+    return CurationCounts(Counts(content["counts"]), defaultdict(list, samples))
 
 
-def merged(accounts: Iterable[Account]) -> Account:
-    total = Account()
+def merged(accounts: Iterable[CurationCounts]) -> CurationCounts:
+    total = CurationCounts()
     for account in accounts:
         total.add(account)
     return total
