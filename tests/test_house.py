@@ -31,6 +31,8 @@ SIZED = {
     "k2model/documents/families/spelling.py": "a task family is one file",
     "k2model/documents/reasoning_gym.py": "the border to one library",
     "k2model/model/counts.py": "plain formulas beside modules that need torch",
+    "k2model/reporting/overlaps.py": "what is counted of the corpus, beside what is measured of a model",
+    "k2model/reporting/summary.py": "what a terminal is told, which needs no drawing",
     "tasks/training.py": "tasks that are made from the recipe, which Flyte finds by their module",
     "workflows/data.py": "a workflow is a file that people run",
 }

@@ -75,24 +75,24 @@ def show(
     k2 data show corpus --side items --source arithmetic
     k2 data show sequences --search "capital of"
     """  # fmt: skip
-    from k2model.inspect.artifact import hold
+    from k2model.inspect.artifact import view_of
     from k2model.inspect.samples import Query, samples_of
 
-    holding = hold(reference, store)
+    view = view_of(reference, store)
     if reason == LIST:
         from k2model.inspect.rejects import reasons_of
 
-        show_rows(("reason", "documents", "kept"), [tuple(one) for one in reasons_of(holding)], as_json)
+        show_rows(("reason", "documents", "kept"), [tuple(one) for one in reasons_of(view)], as_json)
         return
     query = Query(side, source, domain, reason, search, n, page, seed)
-    found = samples_of(holding, query, tokenizer)
+    found = samples_of(view, query, tokenizer)
     if as_json:
-        click.echo(json.dumps({"name": holding.name, "page": page, "samples": [one.record() for one in found]}))
+        click.echo(json.dumps({"name": view.name, "page": page, "samples": [one.record() for one in found]}))
         return
     out = console()
     for one in found:
         out.print(_panel(one))
-    where = f"{holding.name} · page {page}"
+    where = f"{view.name} · page {page}"
     out.print(
         f"[dim]{where}: {f'{len(found)} samples' if found else 'nothing (more) that matches'}[/]", highlight=False
     )
@@ -105,10 +105,10 @@ def show(
 @as_json_option
 def stats(reference: str, side: str, store: str, as_json: bool) -> None:
     """Lengths of the documents of REFERENCE and what there is by domain, source and licence."""
-    from k2model.inspect.artifact import hold
+    from k2model.inspect.artifact import view_of
     from k2model.inspect.statistics import statistics_of
 
-    found = statistics_of(hold(reference, store), side)
+    found = statistics_of(view_of(reference, store), side)
     if as_json:
         click.echo(json.dumps(found.record()))
     else:

@@ -38,8 +38,7 @@ def mixture(recipe: str, phases: tuple[str, ...], overrides: tuple[str, ...], st
     k2 mixture k2_70b --phase pretrain
     k2 mixture laptop --set phases.mid_4.mixture.prose.weight=20
     """
-    from k2model.lifecycle.mixtures import describe
-    from k2model.lifecycle.stock import stock_of
+    from k2model.lifecycle.mixtures import describe, source_sizes
     from k2model.recipe import load_recipe
 
     loaded = load_recipe(recipe, pairs(overrides))
@@ -48,7 +47,7 @@ def mixture(recipe: str, phases: tuple[str, ...], overrides: tuple[str, ...], st
             raise click.BadParameter(
                 f"'{name}' is no phase of {recipe}: {', '.join(p.name for p in loaded.phases)}", param_hint="--phase"
             )
-    found = describe(loaded, stock_of(loaded, store), phases)
+    found = describe(loaded, source_sizes(loaded, store), phases)
     if as_json:
         click.echo(json.dumps({"recipe": recipe, "phases": [one.record() for one in found]}))
     else:

@@ -82,24 +82,24 @@ def recheck(
     k2 data recheck corpus_valid mmlu.jsonl --set corpus.decontamination.prompt_field=question
     """
     from k2model.curation import recheck
-    from k2model.inspect.artifact import LookingError, hold
+    from k2model.inspect.artifact import LookingError, view_of
     from k2model.recipe import load_recipe
 
-    holding = hold(reference, store)
+    view = view_of(reference, store)
     config = load_recipe(recipe, pairs(overrides)).corpus
-    found = recheck(holding.folder(), files, config, processes)
+    found = recheck(view.folder(), files, config, processes)
     if not found.read:
         raise LookingError(
-            f"{holding.name} has no training documents of sources of {recipe} that are compared with items; "
+            f"{view.name} has no training documents of sources of {recipe} that are compared with items; "
             "name a corpus (corpus or corpus_valid) and, by --recipe, the recipe it is of"
         )
     if as_json:
-        facts = {"name": holding.name, "read": found.read, "documents": found.documents, "families": found.families}
+        facts = {"name": view.name, "read": found.read, "documents": found.documents, "families": found.families}
         click.echo(json.dumps(facts | {"matches": found.matches()[:n]}))
         return
     rows = [(name, one["items"], one["touched"], one["removed"]) for name, one in found.families.items()]
     out = console()
-    out.print(f"[bold]{holding.name}[/]  {found.documents:,} of {found.read:,} documents hold an item\n")
+    out.print(f"[bold]{view.name}[/]  {found.documents:,} of {found.read:,} documents hold an item\n")
     out.print(table(COLUMNS, rows))
     for match in found.matches()[:n]:
         out.print("", _drawn(match))

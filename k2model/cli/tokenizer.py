@@ -34,15 +34,15 @@ def tokenizer(reference: str, against: str, corpus: str, side: str, limit: int, 
     k2 tokenizer tokenizer --against tekken
     k2 tokenizer /tmp/folder --corpus corpus_valid --json
     """  # fmt: skip
-    from k2model.inspect.artifact import hold
+    from k2model.inspect.artifact import view_of
     from k2model.inspect.statistics import texts_by_domain
     from k2model.tokens.fertility import fertility, open_peer, reference_texts
 
-    holding = hold(reference, store)
-    measured = [(holding.name, holding.own_tokenizer())]
+    view = view_of(reference, store)
+    measured = [(view.name, view.own_tokenizer())]
     if against:
         measured.append((against, open_peer(against)))
-    texts = texts_by_domain(hold(corpus, store), side, limit) if corpus else reference_texts()
+    texts = texts_by_domain(view_of(corpus, store), side, limit) if corpus else reference_texts()
     by_tokenizer = [(name, fertility(codec, texts, name)) for name, codec in measured]
     rows = [(name, found) for place in range(len(texts)) for name, own in by_tokenizer for found in (own[place],)]
     if as_json:

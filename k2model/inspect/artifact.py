@@ -129,7 +129,7 @@ class LookingError(K2Error):
 
 
 @dataclass(frozen=True)
-class Holding:
+class ArtifactView:
     """The files behind a reference. `record` is its entry in the ledger, None for a plain folder."""
 
     name: str
@@ -207,20 +207,20 @@ class Holding:
         return K2Tokenizer(specification.decode("utf-8"), f"{self.store.uri}/tokenizer")
 
 
-def hold(reference: str, store_uri: str) -> Holding:
+def view_of(reference: str, store_uri: str) -> ArtifactView:
     """What `reference` names: a path, or an artifact of the store at `store_uri`. Raises MissingArtifact."""
     path = Path(reference)
     if path.is_file():
-        return Holding(reference, files_at(path.parent), only=path.name)
+        return ArtifactView(reference, files_at(path.parent), only=path.name)
     if path.is_dir():
-        return Holding(reference, files_at(path))
+        return ArtifactView(reference, files_at(path))
     store = open_existing(store_uri)
     record = find_record(all_records(store), reference)
     files = _place(store, record)
     name = f"{record['step']}/{record['identity'][:16]}"
     if not files.exists("manifest.json"):
         raise MissingArtifact(f"{store.uri}/{name} was made, but is gone; run the recipe again")
-    return Holding(name, files, store, record)
+    return ArtifactView(name, files, store, record)
 
 
 class TableFile:

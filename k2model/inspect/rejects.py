@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pyarrow.compute as pc
 
 from k2model.errors import nearest
-from k2model.inspect.artifact import Holding, LookingError, TableFile
+from k2model.inspect.artifact import ArtifactView, LookingError, TableFile
 
 QUARANTINED = "quarantined"  # names all of the quarantine
 
@@ -24,32 +24,32 @@ class Reason(NamedTuple):
     kept: str
 
 
-def reasons_of(holding: Holding) -> list[Reason]:
+def reasons_of(view: ArtifactView) -> list[Reason]:
     """Every reason with its count, most frequent first; a row with two reasons counts under both."""
-    found = [Reason(name, count, "rows") for name, count in _quarantined(holding).items()]
+    found = [Reason(name, count, "rows") for name, count in _quarantined(view).items()]
     dropped: Counter[str] = Counter()
-    for _, _, rule, entry in rules_of(holding):
+    for _, _, rule, entry in rules_of(view):
         dropped[rule] += entry["documents"]
     found += [Reason(rule, count, "samples") for rule, count in dropped.items()]
     return sorted(found, key=lambda one: (-one.documents, one.reason))
 
 
-def is_kept_as_rows(holding: Holding, reason: str) -> bool:
+def is_kept_as_rows(view: ArtifactView, reason: str) -> bool:
     """Whether rows of `reason` are in quarantine. Raises LookingError, with the nearest name, for an unknown one."""
-    known = reasons_of(holding)
+    known = reasons_of(view)
     kept = {one.kept for one in known if reason in (QUARANTINED, one.reason)}
     if kept:
         return "rows" in kept
     names = sorted({one.reason for one in known})
-    raise LookingError(f"{holding.name}: nothing was set aside as '{reason}'; {nearest(reason, names)}")
+    raise LookingError(f"{view.name}: nothing was set aside as '{reason}'; {nearest(reason, names)}")
 
 
-def _quarantined(holding: Holding) -> Counter[str]:
+def _quarantined(view: ArtifactView) -> Counter[str]:
     found: Counter[str] = Counter()
-    if holding.sequences or not any(path.startswith("quarantine/") for path in holding.files.sizes()):
+    if view.sequences or not any(path.startswith("quarantine/") for path in view.files.sizes()):
         return found
-    for path in holding.tables("quarantine"):
-        file = TableFile(holding.files, path)
+    for path in view.tables("quarantine"):
+        file = TableFile(view.files, path)
         if "reason" not in file.names:
             raise LookingError(f"{path} has no column 'reason'; quarantine is written by ingestion and validation")
         for group in range(file.groups):
@@ -59,11 +59,11 @@ def _quarantined(holding: Holding) -> Counter[str]:
     return found
 
 
-def rules_of(holding: Holding) -> list[tuple[str, str, str, dict[str, Any]]]:
+def rules_of(view: ArtifactView) -> list[tuple[str, str, str, dict[str, Any]]]:
     """(side, source, rule, {documents, samples}) of every rule that dropped something."""
-    if holding.only or not holding.files.exists("curation.json"):
+    if view.only or not view.files.exists("curation.json"):
         return []
-    content = json.loads(holding.files.read("curation.json"))
+    content = json.loads(view.files.read("curation.json"))
     return [
         (side, source, rule, entry)
         for side in ("train", "heldout")

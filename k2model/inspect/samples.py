@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from k2model.documents.spans import segments_of
 from k2model.errors import CorpusError
-from k2model.inspect.artifact import Holding, LookingError, TableFile, stem
+from k2model.inspect.artifact import ArtifactView, LookingError, TableFile, stem
 from k2model.inspect.rejects import QUARANTINED, is_kept_as_rows, rules_of
 
 if TYPE_CHECKING:
@@ -82,16 +82,16 @@ class Unit:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def samples_of(holding: Holding, query: Query, tokenizer: str = "") -> list[Sample]:
+def samples_of(view: ArtifactView, query: Query, tokenizer: str = "") -> list[Sample]:
     """The page that `query` asks for, empty behind the last. `tokenizer`: a folder, where ids have to be decoded and
     the ledger does not name one. Raises LookingError for a side, source or domain that is not there."""
-    if holding.sequences:
-        found = rows_of(holding, query, holding.tokenizer(tokenizer))
+    if view.sequences:
+        found = rows_of(view, query, view.tokenizer(tokenizer))
         return list(islice(found, (query.page - 1) * query.n, query.page * query.n))
-    if query.reason and not is_kept_as_rows(holding, query.reason):
-        return dropped_samples(holding, query)
-    units = _units(holding, query)
-    decoder = holding.tokenizer(tokenizer) if units and "tokens" in units[0].file.names else None
+    if query.reason and not is_kept_as_rows(view, query.reason):
+        return dropped_samples(view, query)
+    units = _units(view, query)
+    decoder = view.tokenizer(tokenizer) if units and "tokens" in units[0].file.names else None
     first, last = (query.page - 1) * query.n, query.page * query.n
     if query.seed is None:
         places = islice(_places(units, query, decoder), first, last)
@@ -103,14 +103,14 @@ def samples_of(holding: Holding, query: Query, tokenizer: str = "") -> list[Samp
     return [_sample(unit, unit.file.read(unit.group), row, decoder) for unit, row in places]
 
 
-def _units(holding: Holding, query: Query) -> list[Unit]:
+def _units(view: ArtifactView, query: Query) -> list[Unit]:
     side = "quarantine" if query.reason else query.side
-    counts = holding.shard_sources(side)
+    counts = view.shard_sources(side)
     units = []
-    for path in holding.tables(side, query.source):
+    for path in view.tables(side, query.source):
         known = counts.get(stem(path), {})
         if not known or query.domain in ("", known["domain"]):
-            file = TableFile(holding.files, path)
+            file = TableFile(view.files, path)
             units += [Unit(file, group, known) for group in range(file.groups)]
     for asked, columns in ((query.domain, ["domain"]), (query.search, SEARCHED)):
         if asked and units and not counts and not set(columns) & set(units[0].file.names):
@@ -119,7 +119,7 @@ def _units(holding: Holding, query: Query) -> list[Unit]:
             )
     if not units and query.domain and counts:
         there = sorted({entry["domain"] for entry in counts.values()})
-        raise LookingError(f"{holding.name} has no domain '{query.domain}'; there are {', '.join(there)}")
+        raise LookingError(f"{view.name} has no domain '{query.domain}'; there are {', '.join(there)}")
     return units
 
 
@@ -213,30 +213,30 @@ def spans_of(ids: list[int], loss_mask: list[bool], document: list[int], decoder
             start = end
 
 
-def dropped_samples(holding: Holding, query: Query) -> list[Sample]:
+def dropped_samples(view: ArtifactView, query: Query) -> list[Sample]:
     """The page of `query` from the samples that `curation.json` keeps of each rule."""
     found = [
         Sample(f"curation.json {side}", {"reason": rule, "source": source, "side": side}, (Span(text),))
-        for side, source, rule, entry in rules_of(holding)
+        for side, source, rule, entry in rules_of(view)
         for text in entry["samples"]
         if query.reason in (QUARANTINED, rule) and query.source in ("", source) and query.search.lower() in text.lower()
     ]
     return found[(query.page - 1) * query.n : query.page * query.n]
 
 
-def rows_of(holding: Holding, query: Query, decoder: "K2Tokenizer") -> Iterator[Sample]:
+def rows_of(view: ArtifactView, query: Query, decoder: "K2Tokenizer") -> Iterator[Sample]:
     """The rows of a phase that hold what `query` asks for, in training order or, with a seed, in any other.
 
     Raises LookingError for a source or domain that the phase does not have, and for reasons, which rows lack.
     """
     from k2model.tokens import PackedSequences
 
-    sequences = PackedSequences(holding.folder())
+    sequences = PackedSequences(view.folder())
     if query.reason:
-        raise LookingError(f"{holding.name} are packed rows; reasons are those of a corpus: name corpus_valid")
+        raise LookingError(f"{view.name} are packed rows; reasons are those of a corpus: name corpus_valid")
     for wanted, known in ((query.source, sequences.sources), (query.domain, sequences.domains)):
         if wanted and wanted not in known:
-            raise LookingError(f"{holding.name} has no '{wanted}'; there are {', '.join(sorted(set(known)))}")
+            raise LookingError(f"{view.name} has no '{wanted}'; there are {', '.join(sorted(set(known)))}")
     order = np.arange(len(sequences))
     if query.seed is not None:
         order = np.random.default_rng(query.seed).permutation(order)

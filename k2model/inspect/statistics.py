@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from k2model.documents.spans import segments_of
-from k2model.inspect.artifact import Holding, LookingError, TableFile, stem
+from k2model.inspect.artifact import ArtifactView, LookingError, TableFile, stem
 
 BY = ("domain", "source", "licence")
 
@@ -47,7 +47,7 @@ class Statistics:
         return asdict(self)
 
 
-def statistics_of(holding: Holding, side: str = "train") -> Statistics:
+def statistics_of(view: ArtifactView, side: str = "train") -> Statistics:
     """Lengths in powers of two, and what there is by domain, source and licence, as far as the files say it.
 
     Raises LookingError for files without documents.
@@ -56,7 +56,7 @@ def statistics_of(holding: Holding, side: str = "train") -> Statistics:
     amounts: Counter[int] = Counter()
     by: dict[str, dict[str, tuple[int, int]]] = {}
     unit = ""
-    for counted, lengths, labels in _measured(holding, side):
+    for counted, lengths, labels in _measured(view, side):
         unit = counted
         power = np.where(lengths > 0, np.frexp(lengths)[1], 0)
         for exponent in np.unique(power).tolist():
@@ -69,20 +69,20 @@ def statistics_of(holding: Holding, side: str = "train") -> Statistics:
         for e in range(min(documents, default=0), max(documents, default=-1) + 1)
     ]
     largest_first = {n: dict(sorted(by[n].items(), key=lambda item: (-item[1][1], item[0]))) for n in BY if n in by}
-    return Statistics(holding.name, unit, documents.total(), amounts.total(), tuple(bars), largest_first)
+    return Statistics(view.name, unit, documents.total(), amounts.total(), tuple(bars), largest_first)
 
 
 Labels = dict[str, pa.Array]
 
 
-def _measured(holding: Holding, side: str) -> Iterator[tuple[str, NDArray[np.int64], Labels]]:
+def _measured(view: ArtifactView, side: str) -> Iterator[tuple[str, NDArray[np.int64], Labels]]:
     """Unit, lengths and labels of the documents, some at a time."""
-    if holding.sequences:
-        yield from _pieces_of_rows(holding)
+    if view.sequences:
+        yield from _pieces_of_rows(view)
         return
-    shards = holding.shard_sources(side)
-    for path in holding.tables(side):
-        file = TableFile(holding.files, path)
+    shards = view.shard_sources(side)
+    for path in view.tables(side):
+        file = TableFile(view.files, path)
         for group in range(file.groups):
             if "tokens" in file.names:
                 lengths = pc.list_value_length(file.read(group, ["tokens"])["tokens"])
@@ -97,11 +97,11 @@ def _measured(holding: Holding, side: str) -> Iterator[tuple[str, NDArray[np.int
                 raise LookingError(f"{path} has neither a column 'text' nor 'tokens'; it has {file.names}")
 
 
-def _pieces_of_rows(holding: Holding, rows: int = 256) -> Iterator[tuple[str, NDArray[np.int64], Labels]]:
+def _pieces_of_rows(view: ArtifactView, rows: int = 256) -> Iterator[tuple[str, NDArray[np.int64], Labels]]:
     """The documents of packed rows as they stand there, cut ones by their pieces."""
     from k2model.tokens import PackedSequences
 
-    sequences = PackedSequences(holding.folder())
+    sequences = PackedSequences(view.folder())
     for first in range(0, len(sequences), rows):
         batches = [sequences.batch(row, 1) for row in range(first, min(first + rows, len(sequences)))]
         document = np.concatenate([batch["document"].numpy() for batch in batches])
@@ -126,34 +126,34 @@ def _add(found: dict[str, tuple[int, int]], column: pa.Array, lengths: NDArray[n
 COLUMNS = ["domain", "text", "spans"]
 
 
-def texts_by_domain(holding: Holding, side: str, limit: int) -> dict[str, list[str]]:
-    """The first texts of each source of `holding`, at most about `limit` UTF-8 bytes of a source.
+def texts_by_domain(view: ArtifactView, side: str, limit: int) -> dict[str, list[str]]:
+    """The first texts of each source of `view`, at most about `limit` UTF-8 bytes of a source.
 
     Reads row groups until a source has given its part, so that a corpus in an object store is not fetched. Documents
     are taken in their order, whole: a source gives at least one. Raises LookingError when these are no documents.
     """
     texts: dict[str, list[str]] = {}
     left: dict[str, int] = {}
-    for path in holding.tables(side):
+    for path in view.tables(side):
         source = path.rpartition("/")[0] or path
         if left.setdefault(source, limit) <= 0:
             continue
-        for domain, said in _documents(holding, path):
+        for domain, said in _documents(view, path):
             texts.setdefault(domain, []).extend(said)
             left[source] -= sum(len(text.encode("utf-8")) for text in said)
             if left[source] <= 0:
                 break
     if not any(texts.values()):
-        raise LookingError(f"{holding.name}: no text on the side '{side}'; name a corpus, or measure the other side")
+        raise LookingError(f"{view.name}: no text on the side '{side}'; name a corpus, or measure the other side")
     return {domain: texts[domain] for domain in sorted(texts)}
 
 
-def _documents(holding: Holding, path: str) -> Iterator[tuple[str, list[str]]]:
+def _documents(view: ArtifactView, path: str) -> Iterator[tuple[str, list[str]]]:
     """Domain and non-empty texts of each document of a file."""
-    file = TableFile(holding.files, path)
+    file = TableFile(view.files, path)
     if missing := set(COLUMNS) - set(file.names):
         raise LookingError(
-            f"{holding.name}/{path} has no column '{min(missing)}'; expected the documents of a corpus, not its tokens"
+            f"{view.name}/{path} has no column '{min(missing)}'; expected the documents of a corpus, not its tokens"
         )
     for group in range(file.groups):
         for row in file.read(group, COLUMNS).to_pylist():

@@ -1,19 +1,108 @@
 """A recipe's mixtures as a tree one can account for: phase, family, source, bucket, with tokens and shares.
 
-All numbers come from `k2model.recipe.mixtures`; here they are grouped, and what is not known is said.
-Drawing on a terminal is the command line's.
+Sizes of sources have three bases, the best that is there: token shards that can be mapped (all sizes, buckets, lengths
+of documents), the counts of shards on an object store (sizes of whole sources), or the recipe's public facts. Looking
+makes no store and fetches no shard. The arithmetic is `k2model.recipe.mixtures`'s; drawing is the command line's.
 """
 
+import json
 import re
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from k2model.lifecycle.stock import Stock
-from k2model.recipe import Recipe
+from k2model.artifacts import ArtifactRef, Store
+from k2model.artifacts.files import LocalFiles, files_at
+from k2model.lifecycle.plan import PENDING, decide
+from k2model.lifecycle.steps import DATA, row_called
+from k2model.recipe import PhaseConfig, Recipe
 from k2model.recipe.mixture_problems import mixture_problem, short_problem
-from k2model.recipe.mixtures import MixturePlan, Portion, bucket_range
-from k2model.recipe.schema import PhaseConfig, Weigh
+from k2model.recipe.mixtures import Available, MixturePlan, Portion, bucket_range, known_sizes, plan_mixture
+from k2model.recipe.schema import Weigh
+
+if TYPE_CHECKING:
+    from k2model.tokens import TokenShard
+    from k2model.tokens.mixture import Documents
+
+
+@dataclass(frozen=True)
+class SourceSizes:
+    """`basis` says where sizes come from; `families` maps a source to what it is grouped under.
+
+    `documents`: by source, where shards can be mapped. `short`: the part of the tokens of each packed phase that
+    came from short documents, as its rows have it.
+    """
+
+    basis: str
+    sizes: Mapping[tuple[str, str], Available]
+    families: Mapping[str, str]
+    documents: "Mapping[str, TokenShard]" = field(default_factory=dict)
+    short: Mapping[str, float] = field(default_factory=dict)
+
+    def plan(self, phase: PhaseConfig) -> MixturePlan:
+        """The list of `phase` over this sources."""
+        if not self.documents:
+            return plan_mixture(phase, self.sizes)
+        from k2model.tokens.mixture import plan_over
+
+        return plan_over(phase, self._drawable(phase))
+
+    def short_share(self, plan: MixturePlan) -> tuple[float | None, str]:
+        """The part of a phase's tokens from short documents, and where that is known from; None = not known."""
+        name = plan.phase.name
+        if name in self.short:
+            return self.short[name], "of the packed rows"
+        if not self.documents or any(p.share is None for p in plan.portions) or not plan.portions:
+            return None, "lengths of documents are not at hand"
+        from k2model.tokens.mixture import drawable_lengths, short_share
+
+        own = self._drawable(plan.phase)
+        lengths = [(p.share or 0.0, drawable_lengths(own[p.entry.source], p.entry)) for p in plan.portions]
+        return short_share(lengths, plan.phase.mixing.short_tokens), "of the documents to draw from"
+
+    def _drawable(self, phase: PhaseConfig) -> "Mapping[str, Documents]":
+        """The documents of the sources of `phase`, without those it skips for their length."""
+        from k2model.tokens.sequences import FittingDocuments
+
+        names = {entry.source for entry in phase.mixture} & self.documents.keys()
+        return {name: FittingDocuments(name, self.documents[name], phase) for name in names}
+
+
+def source_sizes(recipe: Recipe, store_uri: str) -> SourceSizes:
+    """The best that is known of the sources of `recipe`; `store_uri` need not exist."""
+    families = {fact.source: fact.family for fact in recipe.facts if fact.family}
+    if files_at(store_uri).exists("store.json"):
+        packed = [(row_called("sequences"), phase) for phase in recipe.phases]
+        store = Store.open(store_uri)
+        decided = decide(store, recipe, [*((row, None) for row in DATA), *packed])
+        there = {decision.name: ref for decision, ref in decided if not ref.digest.startswith(PENDING)}
+        if "tokens" in there:
+            return _in_store(store, recipe, there, families)
+    if recipe.facts:
+        return SourceSizes("public token counts (the recipe's facts)", known_sizes(recipe), families)
+    return SourceSizes("the recipe alone: no tokens of it are in the store", {}, families)
+
+
+def _in_store(
+    store: Store, recipe: Recipe, there: Mapping[str, ArtifactRef], families: Mapping[str, str]
+) -> SourceSizes:
+    from k2model.tokens import open_shard, read_composition
+
+    uri = there["tokens"].uri
+    train = json.loads(store.read(there["tokens"], "counts.json"))["train"]
+    sizes = {(name, ""): Available(entry["tokens"], entry["targets"]) for name, entry in train.items()}
+    families = {name: entry["domain"] for name, entry in train.items()} | dict(families)
+    local = isinstance(files_at(uri), LocalFiles)
+    documents = {name: open_shard(Path(uri), "train", name) for name in train} if local else {}
+    short = {}
+    for phase in recipe.phases:
+        sequences = there.get(f"{phase.name}/sequences")
+        if sequences is not None:
+            found: dict[str, Any] = read_composition(store, sequences)
+            if found["short_context"]:
+                short[phase.name] = float(found["short_context"]["real"])
+    return SourceSizes(f"real token counts ({'/'.join(uri.rsplit('/', 2)[1:])})", sizes, families, documents, short)
 
 
 @dataclass(frozen=True)
@@ -59,25 +148,25 @@ class PhaseMixture:
         return asdict(self)
 
 
-def describe(recipe: Recipe, stock: Stock, phases: Iterable[str] = ()) -> list[PhaseMixture]:
+def describe(recipe: Recipe, sources: SourceSizes, phases: Iterable[str] = ()) -> list[PhaseMixture]:
     """The mixtures of the phases called `phases` (none = all), in the order of the recipe."""
     wanted = set(phases) or {phase.name for phase in recipe.phases}
-    return [_describe(recipe, stock, phase) for phase in recipe.phases if phase.name in wanted]
+    return [_describe(recipe, sources, phase) for phase in recipe.phases if phase.name in wanted]
 
 
-def _describe(recipe: Recipe, stock: Stock, phase: PhaseConfig) -> PhaseMixture:
-    plan, mixing = stock.plan(phase), phase.mixing
-    short, short_basis = stock.short_share(plan) if mixing.short_tokens else (None, "")
+def _describe(recipe: Recipe, sources: SourceSizes, phase: PhaseConfig) -> PhaseMixture:
+    plan, mixing = sources.plan(phase), phase.mixing
+    short, short_basis = sources.short_share(plan) if mixing.short_tokens else (None, "")
     problem = mixture_problem(plan, recipe.validation.max_epochs) or ""
     if not problem and short is not None and short < mixing.min_short:
         problem = short_problem(phase, short)
     of_tokens = bool(plan.portions) and all(portion.share is not None for portion in plan.portions)
     return PhaseMixture(
         phase=phase.name,
-        basis=_basis(plan, stock),
+        basis=_basis(plan, sources),
         entries=len(plan.portions),
         share_of="tokens trained on" if of_tokens else _fraction_of(mixing.weigh),
-        families=tuple(_families(plan, stock, of_tokens)),
+        families=tuple(_families(plan, sources, of_tokens)),
         raw=plan.raw,
         weighted=plan.weighted,
         trained=phase.tokens,
@@ -92,21 +181,21 @@ def _describe(recipe: Recipe, stock: Stock, phase: PhaseConfig) -> PhaseMixture:
     )
 
 
-def _basis(plan: MixturePlan, stock: Stock) -> str:
+def _basis(plan: MixturePlan, sources: SourceSizes) -> str:
     if not plan.portions:
         return "the recipe gives no mixture"
-    return stock.basis if any(p.available for p in plan.portions) else "shares alone: sizes of sources are not known"
+    return sources.basis if any(p.available for p in plan.portions) else "shares alone: sizes of sources are not known"
 
 
 def _fraction_of(weigh: Weigh) -> str:
     return "the weights' target tokens" if weigh is Weigh.TARGETS else "what the weights share out"
 
 
-def _families(plan: MixturePlan, stock: Stock, of_tokens: bool) -> list[Node]:
+def _families(plan: MixturePlan, sources: SourceSizes, of_tokens: bool) -> list[Node]:
     grouped: dict[str, dict[str, list[Portion]]] = {}
     for portion in plan.portions:
         source = portion.entry.source
-        family = stock.families.get(source) or source.partition("/")[0]
+        family = sources.families.get(source) or source.partition("/")[0]
         grouped.setdefault(family, {}).setdefault(source, []).append(portion)
     return [
         _collapsed(family, [_source(name, portions, of_tokens) for name, portions in sources.items()])

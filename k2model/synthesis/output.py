@@ -28,14 +28,14 @@ REJECTED_SCHEMA = DOCUMENT_SCHEMA.append(pa.field("reason", pa.string(), nullabl
 )
 
 
-def count(counts: Counter[str], family: str, *names: str) -> None:
+def count(counts: Counts, family: str, *names: str) -> None:
     """Adds one to each of `names`, over all and of its family."""
     for name in names:
         counts[name] += 1
         counts[f"family/{family}/{name}"] += 1
 
 
-def count_sample(counts: Counter[str], family: str, sample: Sample) -> None:
+def count_sample(counts: Counts, family: str, sample: Sample) -> None:
     """A sample that was judged: kept, or rejected for its reason."""
     if sample.reason:
         count(counts, family, "samples", "rejected", f"reason/{sample.reason}")

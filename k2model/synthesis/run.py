@@ -13,7 +13,6 @@ unanswered (budget, outage) leaves no row: it is counted as unfinished, and a ru
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from k2model.artifacts.steps import map_in_processes
+from k2model.documents.counts import Counts
 from k2model.documents.schema import Document, parts_of
 from k2model.errors import SynthesisError
 from k2model.synthesis.behaviours import pinned
@@ -84,7 +84,7 @@ def synthesise(config: SynthesisConfig, teacher: Teacher, folder: Path, workers:
         made = map_in_processes(partial(synthesise_part, config, teacher, folder), parts, workers)
     else:
         made = asyncio.run(_run_parts(config, teacher, folder, parts))  # in one session of the teacher
-    counts: Counter[str] = Counter()
+    counts = Counts()
     for part_counts in made:
         counts.update(part_counts)
     write_report(folder, config, teacher.description(), counts)
@@ -104,7 +104,7 @@ def generate(config: SynthesisConfig, teacher: Teacher) -> list[Sample]:
 
     async def run() -> None:
         async with teacher.session():
-            await _answer(config, teacher, range(config.count), Counter(), samples.append)
+            await _answer(config, teacher, range(config.count), Counts(), samples.append)
 
     asyncio.run(run())
     return samples
@@ -122,7 +122,7 @@ async def _run_parts(
 
 
 async def _run_part(config: SynthesisConfig, teacher: Teacher, folder: Path, part: int) -> dict[str, int]:
-    counts: Counter[str] = Counter()
+    counts = Counts()
     first = part * config.part_size
     with PartFiles(folder, config.source, part) as files:
         indices = range(first, min(first + config.part_size, config.count))
@@ -131,7 +131,7 @@ async def _run_part(config: SynthesisConfig, teacher: Teacher, folder: Path, par
 
 
 async def _answer(
-    config: SynthesisConfig, teacher: Teacher, indices: range, counts: Counter[str], sink: Callable[[Sample], None]
+    config: SynthesisConfig, teacher: Teacher, indices: range, counts: Counts, sink: Callable[[Sample], None]
 ) -> None:
     """Hold the talks `indices` and hand their samples to `sink` in order, as soon as all before them are there.
 
@@ -164,7 +164,7 @@ async def _answer(
 class InOrder:
     """Brings what was answered back into the order of the talks, judges it, and passes it on."""
 
-    def __init__(self, indices: range, counts: Counter[str], sink: Callable[[Sample], None]):
+    def __init__(self, indices: range, counts: Counts, sink: Callable[[Sample], None]):
         self._next = indices.start
         self._early: dict[int, tuple[str, list[Sample]]] = {}
         self._seen: set[str] = set()
@@ -190,7 +190,7 @@ class InOrder:
         self._sink(judged)
 
 
-async def _converse(case: Case, teacher: Teacher, counts: Counter[str]) -> list[Sample] | None:
+async def _converse(case: Case, teacher: Teacher, counts: Counts) -> list[Sample] | None:
     """The samples of a finished talk; None when the teacher left a request unanswered."""
     try:
         request = next(case.talk)

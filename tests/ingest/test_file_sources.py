@@ -13,7 +13,7 @@ from k2model.documents.schema import parts_of
 from k2model.documents.spans import segments_of
 from k2model.errors import CorpusError
 from k2model.ingest import raw_step
-from k2model.inspect.artifact import hold
+from k2model.inspect.artifact import view_of
 from k2model.inspect.rejects import Reason, reasons_of
 from k2model.recipe.schema import CorpusConfig, SourceConfig
 from tests.curation.chain import curate
@@ -91,4 +91,4 @@ def test_shards_that_are_lost_stop_the_run_whoever_read_them(tmp_path: Path) -> 
     account = json.loads((store.fetch(raw) / "ingest.json").read_text())["web"]
     assert (account["files"], account["damaged_files"], account["quarantined"]) == (10, 3, {"pointer": 3})
     assert len(parts_of(store.fetch(raw), "train", "web")) > 4
-    assert Reason("pointer", 3, "rows") in reasons_of(hold("corpus_raw", str(tmp_path / "store")))
+    assert Reason("pointer", 3, "rows") in reasons_of(view_of("corpus_raw", str(tmp_path / "store")))

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from k2model.artifacts import ArtifactRef
-from k2model.lifecycle.mixtures import Node, describe
-from k2model.lifecycle.stock import Stock, stock_of
+from k2model.lifecycle.mixtures import Node, SourceSizes, describe, source_sizes
 from k2model.recipe import load_recipe
 from k2model.recipe.schema import LongDocuments, MixingConfig, MixtureEntry, Recipe
 from k2model.tokens import open_shard
@@ -32,7 +31,7 @@ def check_sums(node: Node) -> None:
 
 
 def test_k2s_list_is_grouped_by_family_source_and_bucket(tmp_path: Path) -> None:
-    pretrain = describe(K2, stock_of(K2, str(tmp_path / "none")), ["pretrain"])[0]
+    pretrain = describe(K2, source_sizes(K2, str(tmp_path / "none")), ["pretrain"])[0]
     assert (pretrain.entries, len(pretrain.families), pretrain.raw) == (51, 20, 8_589_943_056_143)
     assert pretrain.basis.startswith("public token counts") and pretrain.consumed == pytest.approx(0.984, abs=1e-4)
     for family in pretrain.families:
@@ -48,7 +47,7 @@ def test_k2s_list_is_grouped_by_family_source_and_bucket(tmp_path: Path) -> None
 
 
 def test_what_is_not_public_is_said(tmp_path: Path) -> None:
-    found = {one.phase: one for one in describe(K2, stock_of(K2, str(tmp_path)))}
+    found = {one.phase: one for one in describe(K2, source_sizes(K2, str(tmp_path)))}
     assert found["mid_1"].basis.startswith("shares alone") and found["mid_1"].weighted == pytest.approx(1.769472e12)
     assert found["mid_3"].families == () and found["mid_3"].basis == "the recipe gives no mixture"
     assert "phases.mid_3.mixture" in found["mid_3"].notes[0] and found["pretrain"].notes == ()
@@ -63,7 +62,7 @@ def test_what_is_not_public_is_said(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def small(looked: dict[str, ArtifactRef]) -> tuple[Recipe, Stock]:
+def small(looked: dict[str, ArtifactRef]) -> tuple[Recipe, SourceSizes]:
     """One mid stage over the shards of the small store."""
     mixture = (MixtureEntry("prose", 3, bucket="1-1"), MixtureEntry("facts", copies=2), MixtureEntry("chat/tools", 1))
     phase = replace(
@@ -75,10 +74,10 @@ def small(looked: dict[str, ArtifactRef]) -> tuple[Recipe, Stock]:
     names = [entry.source for entry in mixture]
     shards = {name: open_shard(Path(looked["tokens"].uri), "train", name) for name in names}
     families = {name: shard for name, shard in zip(names, ("prose", "knowledge", "tools"), strict=True)}
-    return replace(load_recipe("laptop"), phases=(phase,)), Stock("here", {}, families, shards)
+    return replace(load_recipe("laptop"), phases=(phase,)), SourceSizes("here", {}, families, shards)
 
 
-def test_shards_give_sizes_buckets_and_short_documents(small: tuple[Recipe, Stock]) -> None:
+def test_shards_give_sizes_buckets_and_short_documents(small: tuple[Recipe, SourceSizes]) -> None:
     recipe, stock = small
     (found,) = describe(recipe, stock)
     lengths = {name: shard.lengths for name, shard in stock.documents.items()}
@@ -97,7 +96,7 @@ def test_shards_give_sizes_buckets_and_short_documents(small: tuple[Recipe, Stoc
     assert found.problem == ""
 
 
-def test_documents_that_a_phase_skips_are_no_stock(small: tuple[Recipe, Stock]) -> None:
+def test_documents_that_a_phase_skips_are_no_stock(small: tuple[Recipe, SourceSizes]) -> None:
     recipe, stock = small
     lengths = stock.documents["prose"].lengths
     row = int(np.quantile(lengths, 0.5))
@@ -109,7 +108,7 @@ def test_documents_that_a_phase_skips_are_no_stock(small: tuple[Recipe, Stock]) 
     assert sizes == [lengths.sum(), lengths[lengths <= row].sum()] and sizes[0] > sizes[1] > 0
 
 
-def test_problems_stand_beside_the_tree(small: tuple[Recipe, Stock]) -> None:
+def test_problems_stand_beside_the_tree(small: tuple[Recipe, SourceSizes]) -> None:
     recipe, stock = small
     strict = replace(recipe.phases[0], mixing=MixingConfig(short_tokens=20, min_short=0.9))
     assert "points short of the 90%" in describe(replace(recipe, phases=(strict,)), stock)[0].problem

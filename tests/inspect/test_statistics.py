@@ -7,14 +7,14 @@ import pytest
 
 from k2model.artifacts import ArtifactRef, Store
 from k2model.documents.schema import parts_of, read_documents
-from k2model.inspect.artifact import LookingError, hold
+from k2model.inspect.artifact import LookingError, view_of
 from k2model.inspect.statistics import statistics_of
 from k2model.tokens import open_shard, read_composition
 from tests.tokens.conftest import SOURCES
 
 
 def test_a_corpus_is_measured_in_bytes(looked: dict[str, ArtifactRef], looked_store: str) -> None:
-    found = statistics_of(hold("corpus_valid", looked_store))
+    found = statistics_of(view_of("corpus_valid", looked_store))
     documents = [
         document
         for source in SOURCES
@@ -34,7 +34,7 @@ def test_a_corpus_is_measured_in_bytes(looked: dict[str, ArtifactRef], looked_st
 
 
 def test_token_shards_are_measured_in_tokens(looked: dict[str, ArtifactRef], looked_store: str) -> None:
-    found = statistics_of(hold("tokens", looked_store))
+    found = statistics_of(view_of("tokens", looked_store))
     lengths = {name: open_shard(Path(looked["tokens"].uri), "train", name).lengths for name in SOURCES}
     assert found.unit == "tokens"
     assert found.by["source"] == {name: (len(own), own.sum()) for name, own in lengths.items()}
@@ -46,7 +46,7 @@ def test_token_shards_are_measured_in_tokens(looked: dict[str, ArtifactRef], loo
 
 
 def test_rows_are_measured_by_the_pieces_that_stand_in_them(looked: dict[str, ArtifactRef], looked_store: str) -> None:
-    found = statistics_of(hold("sequences", looked_store))
+    found = statistics_of(view_of("sequences", looked_store))
     composition = read_composition(Store.open(looked_store), looked["sequences"])
     assert found.amount == composition["tokens"]
     assert {name: tokens for name, (_, tokens) in found.by["source"].items()} == {
@@ -57,4 +57,4 @@ def test_rows_are_measured_by_the_pieces_that_stand_in_them(looked: dict[str, Ar
 
 def test_files_without_documents_are_refused(looked_store: str, looked: dict[str, ArtifactRef]) -> None:
     with pytest.raises(LookingError, match=r"no \.parquet or \.arrow file"):
-        statistics_of(hold("tokenizer", looked_store))
+        statistics_of(view_of("tokenizer", looked_store))

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from k2model.cli.main import main
-from k2model.inspect.artifact import LookingError, hold
+from k2model.inspect.artifact import LookingError, view_of
 from k2model.inspect.statistics import texts_by_domain
 from k2model.tokens import K2Tokenizer, TokensError
 from k2model.tokens.fertility import TEKKEN_FILE, Fertility, fertility, open_peer, reference_texts, words_of
@@ -106,14 +106,14 @@ def test_a_plain_tokenizer_json_is_a_peer(tmp_path: Path) -> None:
 
 
 def test_texts_of_a_corpus_come_by_domain_and_stop_at_the_limit(corpus: Path, tokens: Path) -> None:
-    holding = hold(str(corpus), "")
-    texts = texts_by_domain(holding, "heldout", 10**9)
+    view = view_of(str(corpus), "")
+    texts = texts_by_domain(view, "heldout", 10**9)
     assert list(texts) == ["knowledge", "mathematics", "prose", "tools"]
     assert len(texts["knowledge"]) == 6 and len(texts["prose"]) == 12
-    assert len(texts_by_domain(holding, "train", 1)["prose"]) == 1
-    assert texts_by_domain(holding, "train", 1)["prose"] == texts_by_domain(holding, "train", 10**9)["prose"][:1]
+    assert len(texts_by_domain(view, "train", 1)["prose"]) == 1
+    assert texts_by_domain(view, "train", 1)["prose"] == texts_by_domain(view, "train", 10**9)["prose"][:1]
     with pytest.raises(LookingError, match="no column 'domain'; expected the documents"):
-        texts_by_domain(hold(str(tokens), ""), "train", 100)
+        texts_by_domain(view_of(str(tokens), ""), "train", 100)
 
 
 def test_the_command_measures_both_on_a_corpus(corpus: Path, tokenizer_folder: Path, tokenizer: K2Tokenizer) -> None:
@@ -124,7 +124,7 @@ def test_the_command_measures_both_on_a_corpus(corpus: Path, tokenizer_folder: P
     assert found["vocabulary"] == {str(tokenizer_folder): 340}
     rows = found["domains"]
     assert [row["domain"] for row in rows[::2]] == ["knowledge", "mathematics", "prose", "tools"]
-    texts = texts_by_domain(hold(str(corpus), ""), "heldout", 10**9)["prose"]
+    texts = texts_by_domain(view_of(str(corpus), ""), "heldout", 10**9)["prose"]
     assert rows[4] == rows[5]
     assert rows[4]["tokens"] == sum(len(tokenizer.encode(text)) for text in texts)
     table = CliRunner().invoke(main, arguments)
