@@ -72,7 +72,7 @@ golden: $(READY) ## write tests/golden.json anew, after a change of what a step 
 
 package: $(READY) ## serialize the workflows of RECIPE for registration on Flyte
 	@mkdir -p "$(K2_HOME)"
-	$(BIN)/pyflyte --pkgs workflows package -f -o "$(K2_HOME)/workflows-$(RECIPE).tgz" \
+	$(BIN)/pyflyte --pkgs workflows package -f -o "$(K2_HOME)/workflows-$(basename $(notdir $(RECIPE))).tgz" \
 	  --image data=k2-data:latest --image train=k2-train:latest
 
 clean: ## remove what runs have left (outputs/), not .venv
