@@ -34,7 +34,7 @@ def data() -> None:
 @click.argument("reference")
 @click.option("--source", default="", help="Only this source, by its name in the recipe; of items, this family.")
 @click.option("--domain", default="", help="Only this domain.")
-@click.option("--side", type=click.Choice(["train", "heldout", "items"]), default="train", show_default=True)
+@click.option("--split", type=click.Choice(["train", "heldout", "items"]), default="train", show_default=True)
 @click.option(
     "--reason",
     is_flag=False,
@@ -54,7 +54,7 @@ def show(
     reference: str,
     source: str,
     domain: str,
-    side: str,
+    split: str,
     reason: str,
     search: str,
     n: int,
@@ -66,13 +66,13 @@ def show(
 ) -> None:
     """A page of samples of REFERENCE: a step's name, `step/key`, the beginning of a digest, a folder or a file.
 
-    Dim text is not learned from: prompts in a document, padding in a row. `--side items` pages through the
+    Dim text is not learned from: prompts in a document, padding in a row. `--split items` pages through the
     evaluation items of a corpus, prompt and answer.
 
     \b
     k2 data show corpus_valid --source chat/tools --seed 1
     k2 data show corpus_valid --reason
-    k2 data show corpus --side items --source arithmetic
+    k2 data show corpus --split items --source arithmetic
     k2 data show sequences --search "capital of"
     """  # fmt: skip
     from k2model.inspect.artifact import view_of
@@ -84,7 +84,7 @@ def show(
 
         show_rows(("reason", "documents", "kept"), [tuple(one) for one in reasons_of(view)], as_json)
         return
-    query = Query(side, source, domain, reason, search, n, page, seed)
+    query = Query(split, source, domain, reason, search, n, page, seed)
     found = samples_of(view, query, tokenizer)
     if as_json:
         click.echo(json.dumps({"name": view.name, "page": page, "samples": [one.record() for one in found]}))
@@ -100,15 +100,15 @@ def show(
 
 @data.command()
 @click.argument("reference")
-@click.option("--side", type=click.Choice(["train", "heldout"]), default="train", show_default=True)
+@click.option("--split", type=click.Choice(["train", "heldout"]), default="train", show_default=True)
 @store_option
 @as_json_option
-def stats(reference: str, side: str, store: str, as_json: bool) -> None:
+def stats(reference: str, split: str, store: str, as_json: bool) -> None:
     """Lengths of the documents of REFERENCE and what there is by domain, source and licence."""
     from k2model.inspect.artifact import view_of
     from k2model.inspect.statistics import statistics_of
 
-    found = statistics_of(view_of(reference, store), side)
+    found = statistics_of(view_of(reference, store), split)
     if as_json:
         click.echo(json.dumps(found.record()))
     else:

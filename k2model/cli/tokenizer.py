@@ -19,13 +19,13 @@ COLUMNS = (
 @click.argument("reference")
 @click.option("--against", default="", metavar="PEER", help="'tekken', or a folder or file of a tokenizer.json.")
 @click.option("--corpus", default="", metavar="REF", help="Measure on this corpus.  [default: the project's own texts]")
-@click.option("--side", type=click.Choice(["train", "heldout"]), default="heldout", show_default=True)
+@click.option("--split", type=click.Choice(["train", "heldout"]), default="heldout", show_default=True)
 @click.option(
     "--bytes", "limit", type=click.IntRange(1), default=1_000_000, show_default=True, help="Text read of each source."
 )
 @store_option
 @as_json_option
-def tokenizer(reference: str, against: str, corpus: str, side: str, limit: int, store: str, as_json: bool) -> None:
+def tokenizer(reference: str, against: str, corpus: str, split: str, limit: int, store: str, as_json: bool) -> None:
     """Tokens per word, bytes per token and the share of words that are one token, by domain, for tokenizer REFERENCE.
 
     A word is a run of letters; see docs/tokens.md. Every text is checked to come back from its ids.
@@ -42,7 +42,7 @@ def tokenizer(reference: str, against: str, corpus: str, side: str, limit: int, 
     measured = [(view.name, view.own_tokenizer())]
     if against:
         measured.append((against, open_peer(against)))
-    texts = texts_by_domain(view_of(corpus, store), side, limit) if corpus else reference_texts()
+    texts = texts_by_domain(view_of(corpus, store), split, limit) if corpus else reference_texts()
     by_tokenizer = [(name, fertility(codec, texts, name)) for name, codec in measured]
     rows = [(name, found) for place in range(len(texts)) for name, own in by_tokenizer for found in (own[place],)]
     if as_json:

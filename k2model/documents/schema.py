@@ -111,19 +111,19 @@ def is_heldout(key: str) -> bool:
     return int(hashlib.md5(key.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest(), 16) % 10 == 0
 
 
-def part_path(folder: Path, side: str, source: str, part: int = 0) -> Path:
-    """The file of one part of a source; `side` is `train`, `heldout`, or `quarantine`."""
-    return folder / side / source_file(source) / f"{part:05d}.parquet"
+def part_path(folder: Path, split: str, source: str, part: int = 0) -> Path:
+    """The file of one part of a source; `split` is `train`, `heldout`, or `quarantine`."""
+    return folder / split / source_file(source) / f"{part:05d}.parquet"
 
 
-def parts_of(folder: Path, side: str, source: str) -> list[Path]:
+def parts_of(folder: Path, split: str, source: str) -> list[Path]:
     """The files of a source in order; none when the folder does not have the source."""
-    return sorted((folder / side / source_file(source)).glob("*.parquet"))
+    return sorted((folder / split / source_file(source)).glob("*.parquet"))
 
 
-def sources_of(folder: Path, side: str) -> list[str]:
-    """The stems (see `source_file`) of the sources that a corpus folder has on a side, sorted."""
-    return sorted(path.name for path in (folder / side).glob("*") if path.is_dir())
+def sources_of(folder: Path, split: str) -> list[str]:
+    """The stems (see `source_file`) of the sources that a corpus folder has in a split, sorted."""
+    return sorted(path.name for path in (folder / split).glob("*") if path.is_dir())
 
 
 def write_documents(path: Path, documents: Iterable[Document]) -> int:

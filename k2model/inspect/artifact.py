@@ -119,7 +119,7 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield from _leaves(item, f"{path}.{name}")
 
 
-ITEMS = "items"  # the side of evaluation items, by family
+ITEMS = "items"  # the split of evaluation items, by family
 SEQUENCES = "sequences.json"
 TOKENIZER = "tokenizer.json"
 
@@ -138,18 +138,18 @@ class ArtifactView:
     record: dict[str, Any] | None = None
     only: str = ""  # the one file that was named
 
-    def tables(self, side: str, source: str = "") -> list[str]:
-        """Paths of the Parquet or Arrow files of `side` (and of one source), in order; a plain folder has no sides.
+    def tables(self, split: str, source: str = "") -> list[str]:
+        """Paths of the Parquet or Arrow files of `split` (and of one source), in order; a plain folder has no splits.
 
-        Raises LookingError for a side or source that is not there.
+        Raises LookingError for a split or source that is not there.
         """
         listed = [self.only] if self.only else sorted(self.files.sizes())
         paths = [path for path in listed if path.endswith((".parquet", ".arrow"))]
-        sides = {path.partition("/")[0] for path in paths if "/" in path}
-        if side and sides & {"train", "heldout", "quarantine", ITEMS}:
-            if side not in sides:
-                raise LookingError(f"{self.name} has no {side}; it has {', '.join(sorted(sides))}")
-            paths = [path for path in paths if path.startswith(f"{side}/")]
+        splits = {path.partition("/")[0] for path in paths if "/" in path}
+        if split and splits & {"train", "heldout", "quarantine", ITEMS}:
+            if split not in splits:
+                raise LookingError(f"{self.name} has no {split}; it has {', '.join(sorted(splits))}")
+            paths = [path for path in paths if path.startswith(f"{split}/")]
         if not paths:
             raise LookingError(f"{self.name}: no .parquet or .arrow file to look into")
         if not source:
@@ -160,11 +160,11 @@ class ArtifactView:
             raise LookingError(f"{self.name} has no source '{source}'; {nearest(wanted, known)}")
         return [path for path in paths if stem(path) == wanted]
 
-    def shard_sources(self, side: str) -> dict[str, dict[str, str]]:
+    def shard_sources(self, split: str) -> dict[str, dict[str, str]]:
         """Source and domain by stem, from the `counts.json` of token shards; empty for anything else."""
         if self.only or not self.files.exists("counts.json"):
             return {}
-        counts = json.loads(self.files.read("counts.json")).get(side, {})
+        counts = json.loads(self.files.read("counts.json")).get(split, {})
         return {source_file(name): {"source": name, "domain": entry["domain"]} for name, entry in counts.items()}
 
     @property

@@ -60,13 +60,13 @@ def _quarantined(view: ArtifactView) -> Counter[str]:
 
 
 def rules_of(view: ArtifactView) -> list[tuple[str, str, str, dict[str, Any]]]:
-    """(side, source, rule, {documents, samples}) of every rule that dropped something."""
+    """(split, source, rule, {documents, samples}) of every rule that dropped something."""
     if view.only or not view.files.exists("curation.json"):
         return []
     content = json.loads(view.files.read("curation.json"))
     return [
-        (side, source, rule, entry)
-        for side in ("train", "heldout")
-        for source, account in content.get(side, {}).items()
+        (split, source, rule, entry)
+        for split in ("train", "heldout")
+        for source, account in content.get(split, {}).items()
         for rule, entry in account["rejects"].items()
     ]

@@ -36,7 +36,7 @@ SEARCHED = ["text", "prompt"]  # of a document, of an evaluation item
 class Query:
     """Which samples. "" = any. `reason`: of the quarantine, `quarantined` = all of it. Pages count from 1."""
 
-    side: str = "train"
+    split: str = "train"
     source: str = ""
     domain: str = ""
     reason: str = ""
@@ -84,7 +84,7 @@ class Unit:
 
 def samples_of(view: ArtifactView, query: Query, tokenizer: str = "") -> list[Sample]:
     """The page that `query` asks for, empty behind the last. `tokenizer`: a folder, where ids have to be decoded and
-    the ledger does not name one. Raises LookingError for a side, source or domain that is not there."""
+    the ledger does not name one. Raises LookingError for a split, source or domain that is not there."""
     if view.sequences:
         found = rows_of(view, query, view.tokenizer(tokenizer))
         return list(islice(found, (query.page - 1) * query.n, query.page * query.n))
@@ -104,10 +104,10 @@ def samples_of(view: ArtifactView, query: Query, tokenizer: str = "") -> list[Sa
 
 
 def _units(view: ArtifactView, query: Query) -> list[Unit]:
-    side = "quarantine" if query.reason else query.side
-    counts = view.shard_sources(side)
+    split = "quarantine" if query.reason else query.split
+    counts = view.shard_sources(split)
     units = []
-    for path in view.tables(side, query.source):
+    for path in view.tables(split, query.source):
         known = counts.get(stem(path), {})
         if not known or query.domain in ("", known["domain"]):
             file = TableFile(view.files, path)
@@ -216,8 +216,8 @@ def spans_of(ids: list[int], loss_mask: list[bool], document: list[int], decoder
 def dropped_samples(view: ArtifactView, query: Query) -> list[Sample]:
     """The page of `query` from the samples that `curation.json` keeps of each rule."""
     found = [
-        Sample(f"curation.json {side}", {"reason": rule, "source": source, "side": side}, (Span(text),))
-        for side, source, rule, entry in rules_of(view)
+        Sample(f"curation.json {split}", {"reason": rule, "source": source, "split": split}, (Span(text),))
+        for split, source, rule, entry in rules_of(view)
         for text in entry["samples"]
         if query.reason in (QUARANTINED, rule) and query.source in ("", source) and query.search.lower() in text.lower()
     ]

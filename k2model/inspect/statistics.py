@@ -47,7 +47,7 @@ class Statistics:
         return asdict(self)
 
 
-def statistics_of(view: ArtifactView, side: str = "train") -> Statistics:
+def statistics_of(view: ArtifactView, split: str = "train") -> Statistics:
     """Lengths in powers of two, and what there is by domain, source and licence, as far as the files say it.
 
     Raises LookingError for files without documents.
@@ -56,7 +56,7 @@ def statistics_of(view: ArtifactView, side: str = "train") -> Statistics:
     amounts: Counter[int] = Counter()
     by: dict[str, dict[str, tuple[int, int]]] = {}
     unit = ""
-    for counted, lengths, labels in _measured(view, side):
+    for counted, lengths, labels in _measured(view, split):
         unit = counted
         power = np.where(lengths > 0, np.frexp(lengths)[1], 0)
         for exponent in np.unique(power).tolist():
@@ -75,13 +75,13 @@ def statistics_of(view: ArtifactView, side: str = "train") -> Statistics:
 Labels = dict[str, pa.Array]
 
 
-def _measured(view: ArtifactView, side: str) -> Iterator[tuple[str, NDArray[np.int64], Labels]]:
+def _measured(view: ArtifactView, split: str) -> Iterator[tuple[str, NDArray[np.int64], Labels]]:
     """Unit, lengths and labels of the documents, some at a time."""
     if view.sequences:
         yield from _pieces_of_rows(view)
         return
-    shards = view.shard_sources(side)
-    for path in view.tables(side):
+    shards = view.shard_sources(split)
+    for path in view.tables(split):
         file = TableFile(view.files, path)
         for group in range(file.groups):
             if "tokens" in file.names:
@@ -126,7 +126,7 @@ def _add(found: dict[str, tuple[int, int]], column: pa.Array, lengths: NDArray[n
 COLUMNS = ["domain", "text", "spans"]
 
 
-def texts_by_domain(view: ArtifactView, side: str, limit: int) -> dict[str, list[str]]:
+def texts_by_domain(view: ArtifactView, split: str, limit: int) -> dict[str, list[str]]:
     """The first texts of each source of `view`, at most about `limit` UTF-8 bytes of a source.
 
     Reads row groups until a source has given its part, so that a corpus in an object store is not fetched. Documents
@@ -134,7 +134,7 @@ def texts_by_domain(view: ArtifactView, side: str, limit: int) -> dict[str, list
     """
     texts: dict[str, list[str]] = {}
     left: dict[str, int] = {}
-    for path in view.tables(side):
+    for path in view.tables(split):
         source = path.rpartition("/")[0] or path
         if left.setdefault(source, limit) <= 0:
             continue
@@ -144,7 +144,7 @@ def texts_by_domain(view: ArtifactView, side: str, limit: int) -> dict[str, list
             if left[source] <= 0:
                 break
     if not any(texts.values()):
-        raise LookingError(f"{view.name}: no text on the side '{side}'; name a corpus, or measure the other side")
+        raise LookingError(f"{view.name}: no text in the split '{split}'; name a corpus, or measure the other split")
     return {domain: texts[domain] for domain in sorted(texts)}
 
 

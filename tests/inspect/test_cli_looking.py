@@ -84,5 +84,5 @@ def test_stats_draw_lengths_and_composition(looked_store: str) -> None:
     assert result.exit_code == 0
     for part in ("657 documents", "32 – 63", "█", "mathematics", "arithmetic/think"):
         assert part in result.output, part
-    found = answer("data", "stats", "tokens", "--side", "heldout", "--store", looked_store)
+    found = answer("data", "stats", "tokens", "--split", "heldout", "--store", looked_store)
     assert found["documents"] == 73 == sum(bar["documents"] for bar in found["lengths"])

@@ -24,8 +24,8 @@ from tests.inspect.conftest import ITEMS
 from tests.servers import S3Server
 
 
-def stored(corpus: str, source: str, side: str = "train") -> list[Any]:
-    return [document for path in parts_of(Path(corpus), side, source) for document in read_documents(path)]
+def stored(corpus: str, source: str, split: str = "train") -> list[Any]:
+    return [document for path in parts_of(Path(corpus), split, source) for document in read_documents(path)]
 
 
 def pages(view: ArtifactView, **query: Any) -> list[Sample]:
@@ -36,9 +36,9 @@ def pages(view: ArtifactView, **query: Any) -> list[Sample]:
 
 def test_pages_go_through_a_source_in_order(looked: dict[str, ArtifactRef], looked_store: str) -> None:
     view = view_of("corpus_valid", looked_store)
-    for side in ("train", "heldout"):
-        documents = stored(looked["corpus_valid"].uri, "chat/tools", side)
-        found = pages(view, source="chat/tools", side=side)
+    for split in ("train", "heldout"):
+        documents = stored(looked["corpus_valid"].uri, "chat/tools", split)
+        found = pages(view, source="chat/tools", split=split)
         assert [one.facts["id"] for one in found] == [document["id"] for document in documents]
         assert [one.text for one in found] == [document["text"] for document in documents]
     first = found[0]
@@ -51,14 +51,14 @@ def test_pages_go_through_a_source_in_order(looked: dict[str, ArtifactRef], look
 
 def test_evaluation_items_are_a_side(looked: dict[str, ArtifactRef], looked_store: str) -> None:
     view = view_of("corpus_valid", looked_store)
-    found = pages(view, side="items", source="sums")
+    found = pages(view, split="items", source="sums")
     assert [(one.facts["id"], one.text) for one in found] == [
         (item["id"], f"{item['prompt']}\n{item['answer']}") for item in ITEMS
     ]
     assert [span.target for span in found[0].spans] == [False, True]  # the answer is what an item asks for
-    assert [one.facts["id"] for one in pages(view, side="items", search="IS 3 ")] == ["sum-3"]
+    assert [one.facts["id"] for one in pages(view, split="items", search="IS 3 ")] == ["sum-3"]
     with pytest.raises(LookingError, match=r"tokens/\w+ has no items; it has heldout, train"):
-        samples_of(view_of("tokens", looked_store), Query(side="items"))
+        samples_of(view_of("tokens", looked_store), Query(split="items"))
 
 
 @pytest.mark.parametrize("query", [{}, {"domain": "mathematics"}, {"search": "RIVERS"}])

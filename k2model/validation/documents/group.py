@@ -40,7 +40,7 @@ FACTS = f"{ATTACHMENTS}/facts"
 #: `n` are characters of the text, `bytes` those of its UTF-8; they and the `digest` are null where the text is.
 FACTS_SCHEMA = pa.schema(
     [
-        ("side", pa.string()),
+        ("split", pa.string()),
         ("stem", pa.string()),
         ("part", pa.string()),
         ("id", pa.string()),
@@ -70,7 +70,7 @@ def write_facts(files: Iterable[PartFile], path: Path) -> None:
 
 def _facts(table: pa.Table, file: PartFile) -> pa.Table:
     texts = table["text"].combine_chunks()
-    place = {name: pa.repeat(getattr(file, name), len(table)) for name in ("side", "stem", "part")}
+    place = {name: pa.repeat(getattr(file, name), len(table)) for name in ("split", "stem", "part")}
     measured = {"n": pc.utf8_length(texts), "bytes": pc.binary_length(texts), "digest": _digests(texts)}
     kept = {name: table[name] for name in ("id", "domain", "licence", "duplicates")}
     return pa.table({**place, **kept, **measured}).select(FACTS_SCHEMA.names).cast(FACTS_SCHEMA)
@@ -82,7 +82,7 @@ def _digests(texts: pa.StringArray) -> pa.Array:
     return pa.array(found, pa.binary(16))
 
 
-COLUMNS = {"train": DOCUMENT_SCHEMA, "heldout": DOCUMENT_SCHEMA, "items": ITEM_SCHEMA}  # of the files of each side
+COLUMNS = {"train": DOCUMENT_SCHEMA, "heldout": DOCUMENT_SCHEMA, "items": ITEM_SCHEMA}  # of the files of each split
 DEPTH = {"train": 3, "heldout": 3, "items": 2}
 COMPRESSION = 3  # bytes of text that one byte of Parquet holds, about
 
@@ -122,11 +122,11 @@ def _look(
     rows: list[dict[str, str]] = []
     training = []
     for path in map(PurePosixPath, files_of(group)):
-        side = path.parts[0]
-        if side == "train":
+        split = path.parts[0]
+        if split == "train":
             training.append(PartFile.of(source, source / path))
             continue
-        rows += schema_rows(str(path.with_suffix("")), read_schema(source / path), COLUMNS[side])
+        rows += schema_rows(str(path.with_suffix("")), read_schema(source / path), COLUMNS[split])
         if target is not None:
             link(source / path, target / path)
     outcomes = validate_parts(training, bounds, target, kind)

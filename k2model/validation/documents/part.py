@@ -108,22 +108,22 @@ class PartFile:
     """A file of a corpus folder."""
 
     folder: Path
-    side: str
+    split: str
     stem: str
     part: str
 
     @staticmethod
     def of(folder: Path, path: Path) -> "PartFile":
-        side, stem = path.relative_to(folder).parts[:2]
-        return PartFile(folder, side, stem, path.stem)
+        split, stem = path.relative_to(folder).parts[:2]
+        return PartFile(folder, split, stem, path.stem)
 
     @property
     def path(self) -> Path:
-        return self.folder / self.side / self.stem / f"{self.part}.parquet"
+        return self.folder / self.split / self.stem / f"{self.part}.parquet"
 
     @property
     def name(self) -> str:
-        return f"{self.side}/{self.stem}/{self.part}"
+        return f"{self.split}/{self.stem}/{self.part}"
 
 
 @dataclass(frozen=True)

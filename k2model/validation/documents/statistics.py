@@ -27,15 +27,15 @@ def corpus_statistics(
 ) -> Statistics:
     """Statistics of the documents of `facts` files; `spill` is a folder for what does not fit in memory.
 
-    `counts`: of the training documents, by stem of source. For each side: `documents`, `bytes` (UTF-8),
+    `counts`: of the training documents, by stem of source. For each split: `documents`, `bytes` (UTF-8),
     `characters` and `copies` (sum of `duplicates`), in all and `by_source`, `by_domain`, `by_licence`;
     `lengths` in characters as `histogram` (bins of powers of two, named by their lower end) and `quantiles`.
     `train` also has `by_duplicates` and `character_classes`. `repeated_ids` and `trained_on` (held-out texts
-    that are training texts) count documents by `side/stem`, with examples.
+    that are training texts) count documents by `split/stem`, with examples.
     """
     with open_database(spill, threads) as connection:
         connection.execute(f"CREATE TEMP VIEW documents AS SELECT * FROM {files_sql(facts)}")
-        found: Statistics = {side: _side(rows) for side, rows in _groups(connection).items()}
+        found: Statistics = {split: _of_split(rows) for split, rows in _groups(connection).items()}
         found["repeated_ids"] = _repeated_ids(connection)
         found["trained_on"] = _trained_on(connection)
         found["null"] = _nulls(connection)
@@ -52,17 +52,17 @@ def _groups(connection: "DuckDBPyConnection") -> dict[str, list[tuple[Any, ...]]
     """
     rows = connection.execute(
         """
-        SELECT side, stem, domain, licence, n, grouping(stem, domain, licence, n),
+        SELECT split, stem, domain, licence, n, grouping(stem, domain, licence, n),
                count(*), coalesce(sum(bytes), 0)::BIGINT, coalesce(sum(n), 0)::BIGINT,
                coalesce(sum(duplicates), 0)::BIGINT
         FROM documents
-        GROUP BY GROUPING SETS ((side), (side, stem), (side, domain), (side, licence), (side, n))
+        GROUP BY GROUPING SETS ((split), (split, stem), (split, domain), (split, licence), (split, n))
         """
     ).fetchall()
-    sides: dict[str, list[tuple[Any, ...]]] = {"train": [], "heldout": []}
-    for side, *row in rows:
-        sides[side].append(tuple(row))
-    return sides
+    splits: dict[str, list[tuple[Any, ...]]] = {"train": [], "heldout": []}
+    for split, *row in rows:
+        splits[split].append(tuple(row))
+    return splits
 
 
 #: `grouping()` of the five sets: a bit for each column that is summed over.
@@ -70,7 +70,7 @@ _TOTAL, _SETS = 0b1111, {"by_source": (0b0111, 0), "by_domain": (0b1011, 1), "by
 _BY_LENGTH = 0b1110
 
 
-def _side(rows: Sequence[tuple[Any, ...]]) -> Statistics:
+def _of_split(rows: Sequence[tuple[Any, ...]]) -> Statistics:
     totals = [row[5:] for row in rows if row[4] == _TOTAL]
     found: Statistics = _amounts(totals[0]) if totals else _amounts((0, 0, 0, 0))
     for name, (grouped, column) in _SETS.items():
@@ -115,10 +115,10 @@ def _repeated_ids(connection: "DuckDBPyConnection") -> Statistics:
         "GROUP BY h HAVING count(*) > 1"
     )
     connection.execute(
-        "CREATE TEMP TABLE repeated AS WITH rows AS (SELECT id, side, stem, part FROM documents "
+        "CREATE TEMP TABLE repeated AS WITH rows AS (SELECT id, split, stem, part FROM documents "
         "WHERE hash(id) IN (SELECT h FROM suspects)) "
-        "SELECT *, min(side || '/' || stem || '/' || part) OVER same AS first, "
-        "max(side || '/' || stem || '/' || part) OVER same AS last FROM rows "
+        "SELECT *, min(split || '/' || stem || '/' || part) OVER same AS first, "
+        "max(split || '/' || stem || '/' || part) OVER same AS last FROM rows "
         "WINDOW same AS (PARTITION BY id) QUALIFY count(*) OVER same > 1"
     )
     return _by_file(connection, "repeated")
@@ -127,12 +127,12 @@ def _repeated_ids(connection: "DuckDBPyConnection") -> Statistics:
 def _trained_on(connection: "DuckDBPyConnection") -> Statistics:
     """Held-out documents whose text is a training text, by its md5; only held-out hashes are kept in memory."""
     connection.execute(
-        "CREATE TEMP TABLE held AS SELECT id, side, stem, part, digest AS h FROM documents WHERE side = 'heldout'"
+        "CREATE TEMP TABLE held AS SELECT id, split, stem, part, digest AS h FROM documents WHERE split = 'heldout'"
     )
     connection.execute(
         "CREATE TEMP TABLE leaked AS WITH seen AS (SELECT digest AS h, min(stem || '/' || part) AS place "
-        "FROM documents WHERE side = 'train' AND digest IN (SELECT h FROM held) GROUP BY ALL) "
-        "SELECT id, side, stem, part, side || '/' || stem || '/' || part AS first, 'train/' || place AS last "
+        "FROM documents WHERE split = 'train' AND digest IN (SELECT h FROM held) GROUP BY ALL) "
+        "SELECT id, split, stem, part, split || '/' || stem || '/' || part AS first, 'train/' || place AS last "
         "FROM held JOIN seen USING (h)"
     )
     return _by_file(connection, "leaked")
@@ -140,19 +140,19 @@ def _trained_on(connection: "DuckDBPyConnection") -> Statistics:
 
 def _by_file(connection: "DuckDBPyConnection", table: str) -> Statistics:
     counted = connection.execute(
-        f"SELECT side || '/' || stem AS name, count(*) FROM {table} GROUP BY name ORDER BY name"
+        f"SELECT split || '/' || stem AS name, count(*) FROM {table} GROUP BY name ORDER BY name"
     ).fetchall()
     examples = connection.execute(
-        f"SELECT side || '/' || stem, id, first, last FROM {table} ORDER BY ALL LIMIT {EXAMPLES}"
+        f"SELECT split || '/' || stem, id, first, last FROM {table} ORDER BY ALL LIMIT {EXAMPLES}"
     ).fetchall()
     names = ("source", "id", "first", "last")
     return {"by_source": dict(counted), "examples": [dict(zip(names, row, strict=True)) for row in examples]}
 
 
 def _nulls(connection: "DuckDBPyConnection") -> dict[str, dict[str, int]]:
-    """`side/stem` -> documents without id and without text, for the sources that have any."""
+    """`split/stem` -> documents without id and without text, for the sources that have any."""
     rows = connection.execute(
-        "SELECT side || '/' || stem AS name, count(*) FILTER (id IS NULL), count(*) FILTER (n IS NULL) "
+        "SELECT split || '/' || stem AS name, count(*) FILTER (id IS NULL), count(*) FILTER (n IS NULL) "
         "FROM documents GROUP BY name HAVING count(*) FILTER (id IS NULL OR n IS NULL) > 0 ORDER BY name"
     ).fetchall()
     return {name: {"id": ids, "text": texts} for name, ids, texts in rows}

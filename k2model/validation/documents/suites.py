@@ -62,7 +62,7 @@ def documents_suite(bounds: Bounds) -> Suite:
 
 
 def identifiers_suite(bounds: Bounds) -> Suite:
-    """On `source_frame` of both sides: an id names one document of the whole corpus."""
+    """On `source_frame` of both splits: an id names one document of the whole corpus."""
     rules = bounds.rules("identifiers")
     remedy = "two builders make the same id: derive it from content, source and origin"
     return rules.made(rules.between("ids_unique", remedy, "repeated_ids", high=0))

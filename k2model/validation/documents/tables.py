@@ -30,7 +30,7 @@ from k2model.validation.documents.counts import PartCounts, Tally
 
 FLOOR = 1e-4  # least share of a bin: a bin that one version lacks would be infinitely far
 
-#: Feature -> where its amounts are in the statistics of a side, and which amount is shared out.
+#: Feature -> where its amounts are in the statistics of a split, and which amount is shared out.
 FEATURES = {
     "length": ("lengths", "histogram"),
     "source": ("by_source", "bytes"),
@@ -63,7 +63,7 @@ def drift(statistics: Mapping[str, Any], previous: Mapping[str, Any]) -> list[Dr
 
 
 def population_stability(feature: str, now: Mapping[str, float], before: Mapping[str, float]) -> Drift:
-    """PSI over the bins of both; shares below `FLOOR` count as it. Nothing on a side has drifted nowhere."""
+    """PSI over the bins of both; shares below `FLOOR` count as it. Nothing has drifted nowhere."""
     names = sorted(now.keys() | before.keys())
     total_now, total_before = sum(now.values()), sum(before.values())
     if not total_now or not total_before:
@@ -77,15 +77,15 @@ def population_stability(feature: str, now: Mapping[str, float], before: Mapping
     return Drift(feature, psi, most, before.get(most, 0) / total_before, now.get(most, 0) / total_now)
 
 
-def _amounts_of(side: Mapping[str, Any], feature: str) -> dict[str, float]:
+def _amounts_of(split: Mapping[str, Any], feature: str) -> dict[str, float]:
     table, amount = FEATURES[feature]
     if table == "lengths":
-        return dict(side[table][amount])
-    return {name: one[amount] if amount else one for name, one in side[table].items()}
+        return dict(split[table][amount])
+    return {name: one[amount] if amount else one for name, one in split[table].items()}
 
 
 def schema_rows(name: str, schema: pa.Schema, expected: pa.Schema) -> Iterator[dict[str, str]]:
-    """A row for each column of file `side/stem/part`: its `type` and the type `expected` ("-" = none)."""
+    """A row for each column of file `split/stem/part`: its `type` and the type `expected` ("-" = none)."""
     found = {field.name: _type_name(field.type) for field in schema}
     wanted = {field.name: _type_name(field.type) for field in expected}
     shard, _, part = name.rpartition("/")
@@ -114,8 +114,8 @@ def heldout_frame(statistics: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def identifier_frame(statistics: Mapping[str, Any]) -> pd.DataFrame:
-    """One row per source of both sides: documents of `repeated_ids`, with one such `id` and where it is."""
-    names = [f"{side}/{stem}" for side in ("train", "heldout") for stem in statistics[side]["by_source"]]
+    """One row per source of both splits: documents of `repeated_ids`, with one such `id` and where it is."""
+    names = [f"{split}/{stem}" for split in ("train", "heldout") for stem in statistics[split]["by_source"]]
     return pd.DataFrame([{"shard": name, **_named(statistics["repeated_ids"], name, "repeated_ids")} for name in names])
 
 

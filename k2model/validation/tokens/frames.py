@@ -77,9 +77,9 @@ def token_frame(batch: pa.RecordBatch, bos: int, pad: int) -> pd.DataFrame:
 def token_source_frame(
     counts: Mapping[str, Mapping[str, Any]], found: Mapping[str, Mapping[str, int]], repeated: Mapping[str, int]
 ) -> pd.DataFrame:
-    """One row per `side/stem`: what its parts hold, what `counts.json` says, and bytes of text per token.
+    """One row per `split/stem`: what its parts hold, what `counts.json` says, and bytes of text per token.
 
-    `counts` and `found` by `side/stem`, with documents, tokens and targets. One that is missing counts zero.
+    `counts` and `found` by `split/stem`, with documents, tokens and targets. One that is missing counts zero.
     """
     rows = []
     for name in sorted(counts.keys() | found.keys()):

@@ -18,7 +18,7 @@ from tests.validation.documents.conftest import edit, retext
 
 def statistics_of(corpus: Path, spill: Path, bounds: Bounds) -> dict:
     files = [PartFile.of(corpus, path) for path in sorted(corpus.glob("*/*/*.parquet"))]
-    outcomes = validate_parts([file for file in files if file.side == "train"], bounds, None)
+    outcomes = validate_parts([file for file in files if file.split == "train"], bounds, None)
     facts = spill / "facts.parquet"
     write_facts(files, facts)
     return corpus_statistics([facts], spill, {one.stem: one.tally.counts for one in outcomes})
