@@ -98,7 +98,7 @@ def test_sigterm_saves_where_it_was_and_asks_for_a_retry(calm: dict[str, str], t
     for name, step in {"mid_1": 3, "sft": 15}.items():
         run = Run(tmp_path / "home")
         run.wait_for(name, step)
-        assert {address for address, _ in listeners(run.process.pid)} <= {"127.0.0.1"}
+        assert {address for address, _ in listeners(run.process.pid)} <= {"127.0.0.1", "::1"}
         run.process.send_signal(signal.SIGTERM)
         run.process.wait(60)
         assert run.process.returncode not in (0, -signal.SIGTERM)
