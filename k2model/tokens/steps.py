@@ -161,4 +161,4 @@ def _fetch_drawn(store: Store, phase: PhaseConfig, tokens: ArtifactRef) -> Path:
 
     counts = json.loads(store.read(tokens, COUNTS_FILE))
     shards = {f"train/{source_file(name)}" for name in drawn_sources(phase, counts["train"])}
-    return store.fetch(tokens, lambda path: path.rpartition("/")[0] in shards)
+    return store.fetch(tokens, lambda path: path == COUNTS_FILE or path.rpartition("/")[0] in shards)

@@ -165,7 +165,7 @@ def test_files_that_cannot_be_read_are_told_whole(tmp_path):
         assert [(r["reason"], r["file"], r["row"]) for r in found.quarantine] == [
             ("unreadable", "b.parquet", 0), ("missing_field", "c.parquet", 0),
         ]  # fmt: skip
-        assert "column 'text' not found; c.parquet has body" in found.quarantine[1]["detail"]
+        assert "column 'text' not found in c.parquet; there are body" in found.quarantine[1]["detail"]
         assert len(found.documents) == len(ROWS) and found.counts["lost_bytes"] > len(cut)
 
 

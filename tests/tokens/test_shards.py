@@ -154,7 +154,7 @@ def test_files_are_the_same_for_any_number_of_workers(corpus: Path, tokenizer_fo
             "train/prose/00000",
             "train/prose/00001",
         ]
-        made[workers] = make(store, tokens_step(store, *inputs, workers=workers))
+        made[workers] = make(store, tokens_step(store, *inputs), workers)
         assert made[workers].stats["documents"] == 108
     assert made[1].digest == made[2].digest
 
