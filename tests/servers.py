@@ -94,9 +94,10 @@ def on_small_disk(folder: Path, size: str, command: list[str]) -> list[str]:
     Skips the test where mounting is not permitted.
     """
     folder.mkdir(parents=True)
-    mount = f'mount --make-rprivate / && mount -t tmpfs -o size={size} tmpfs "$0" && exec "$@"'
-    wrapped = ["unshare", "--mount", "sh", "-c", mount, str(folder)]
-    if shutil.which("unshare") is None or subprocess.run([*wrapped, "true"], capture_output=True).returncode:
+    unshare, mount, shell = (shutil.which(program) for program in ("unshare", "mount", "sh"))
+    private = f'"{mount}" --make-rprivate / && "{mount}" -t tmpfs -o size={size} tmpfs "$0" && exec "$@"'
+    wrapped = [str(unshare), "--mount", str(shell), "-c", private, str(folder)]
+    if unshare is None or subprocess.run([*wrapped, str(shutil.which("true"))], capture_output=True).returncode:
         pytest.skip("mounting is not permitted here")
     return [*wrapped, *command]
 
