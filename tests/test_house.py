@@ -22,17 +22,13 @@ SMALLEST, LARGEST = 40, 350  # lines of a file, but for packages' `__init__.py`
 
 #: Files of another size, and why.
 SIZED = {
+    "k2model/documents/counts.py": "one class that curation, gates and synthesis share",
     "k2model/versions.py": "the table that is edited by hand when a step makes something else",
     "k2model/units.py": "at the bottom, so that every room can say a size alike",
-    "k2model/recipe/catalog.py": "above all recipes, which do not know of each other",
     "k2model/recipe/schema.py": "one page of types that people read from top to bottom",
     "k2model/artifacts/files.py": "the border to storage: the same operations on a folder and an object store",
     "k2model/artifacts/store.py": "one class",
     "k2model/documents/families/spelling.py": "a task family is one file",
-    "k2model/documents/reasoning_gym.py": "the border to one library",
-    "k2model/model/counts.py": "plain formulas beside modules that need torch",
-    "k2model/reporting/overlaps.py": "what is counted of the corpus, beside what is measured of a model",
-    "k2model/reporting/summary.py": "what a terminal is told, which needs no drawing",
     "tasks/training.py": "tasks that are made from the recipe, which Flyte finds by their module",
     "workflows/data.py": "a workflow is a file that people run",
 }
