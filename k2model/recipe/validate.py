@@ -151,6 +151,7 @@ def _range_problem(source: SourceConfig, where: str) -> str | None:
     return None
 
 
+PHASE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 SMALLEST_VOCABULARY = 280  # 256 bytes, the special tokens, and a few merges
 
 
@@ -163,6 +164,12 @@ def validate_recipe(recipe: Recipe) -> None:
     names = [phase.name for phase in recipe.phases]
     if len(set(names)) != len(names):
         raise RecipeError(f"recipe '{recipe.name}': phase names must be unique, got {names}")
+    for name in names:
+        if not PHASE_NAME.fullmatch(name):
+            raise RecipeError(
+                f"recipe '{recipe.name}': a phase is named {name!r}; expected lower-case letters, digits and _, "
+                "beginning with a letter: it names a task, a folder of the release and an alias"
+            )
     if problem := licence_problem(recipe.licence):
         raise RecipeError(f"recipe '{recipe.name}': {problem}")
     _check_model(recipe)

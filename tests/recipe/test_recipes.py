@@ -83,6 +83,8 @@ def test_unknown_recipe_suggests_the_nearest():
     [
         ({"model.n_heads": 4, "model.n_kv_heads": 3}, "multiple of model.n_kv_heads=3"),
         ({"phases.mid_1.parent": "mid_2"}, "must be an earlier phase"),
+        ({"phases.sft.name": "../sft"}, r"a phase is named '\.\./sft'; expected lower-case letters"),
+        ({"phases.sft.name": "mid-4"}, "it names a task, a folder of the release and an alias"),
         ({"phases.sft.steps": 0}, r"phases.sft.steps=0 must be at least 1"),
         ({"phases.sft.optimizer.lr": 0}, r"phases.sft.optimizer.lr=0.0 must be positive"),
         ({"phases.sft.optimizer.lr": float("inf")}, "must be positive and finite"),
