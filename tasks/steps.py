@@ -17,10 +17,8 @@ from flytekit import conditional, map_task
 
 from k2model.artifacts import (
     ArtifactRef,
-    JobStep,
     Part,
     PartedStep,
-    Step,
     Store,
     artifact_name,
     gather,
@@ -29,7 +27,7 @@ from k2model.artifacts import (
 )
 from k2model.artifacts import make as make_step
 from k2model.lifecycle import LifecyclePlan
-from k2model.lifecycle.steps import RunsOn, StepRow, Work, full_name, inputs_of, row_called
+from k2model.lifecycle.steps import RunsOn, StepRow, full_name, inputs_of, row_called
 from k2model.recipe import PhaseConfig
 from k2model.settings import home
 from tasks._platform import TRAIN_IMAGE, data_task, evaluation_task, show_deck
@@ -42,20 +40,20 @@ CONCURRENCY = 256
 @data_task()
 def make(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef]) -> ArtifactRef:
     """Makes a step as a whole, unless it is there."""
-    return make_step(*_built(step, phase, plan, inputs))
+    return make_step(*plan.build(step, phase, inputs))
 
 
 @data_task(enable_deck=True)
 def make_and_show(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef]) -> ArtifactRef:
     """Makes a step that has something to show; a gate gives back what it guards, so that what needs it waits."""
-    store, built = _built(step, phase, plan, inputs)
+    store, built = plan.build(step, phase, inputs)
     return _shown(row_called(step), store, inputs, lambda: make_step(store, built))
 
 
 @data_task(container_image=TRAIN_IMAGE)
 def make_with_model(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef]) -> ArtifactRef:
     """Makes a step that needs torch and room for the weights, and no accelerator."""
-    return make_step(*_built(step, phase, plan, inputs))
+    return make_step(*plan.build(step, phase, inputs))
 
 
 class Listed(NamedTuple):
@@ -104,14 +102,14 @@ def gather_and_show(
 @data_task()
 def is_made(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef]) -> bool:
     """Whether the store has the step's artifact: asked before accelerators are."""
-    store, built = _built(step, phase, plan, inputs)
+    store, built = plan.build(step, phase, inputs)
     return store.find(built.identity) is not None
 
 
 @evaluation_task()
 def evaluate(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef]) -> ArtifactRef:
     """A step that all workers of one node make together."""
-    return make_step(*_built(step, phase, plan, inputs))
+    return make_step(*plan.build(step, phase, inputs))
 
 
 def compose(row: StepRow, phase: PhaseConfig | None, plan: Any, made: Mapping[str, Any]) -> Any:
@@ -156,15 +154,8 @@ def compose_all(rows: Any, phase: PhaseConfig | None, plan: Any, made: dict[str,
         made[f"{prefix}{row.guards or row.name}"] = promise
 
 
-def _built(
-    step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef]
-) -> tuple[Store, Step | PartedStep | JobStep]:
-    store = Store.open(plan.store)
-    return store, row_called(step).build(Work(store, plan.recipe, plan.phase(phase), inputs))
-
-
 def _parted(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef]) -> tuple[Store, PartedStep]:
-    store, built = _built(step, phase, plan, inputs)
+    store, built = plan.build(step, phase, inputs)
     assert isinstance(built, PartedStep), f"the table says that {step} is made part by part"
     return store, built
 

@@ -4,27 +4,24 @@ Flyte fixes a task's node count at registration and names a task by a function o
 function of its own here, `train_<phase>`, all of them with one body.
 """
 
-import re
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-from k2model.artifacts import ArtifactRef, Store
+from k2model.artifacts import ArtifactRef
 from k2model.artifacts import make as make_step
 from k2model.lifecycle import LifecyclePlan
-from k2model.lifecycle.steps import Work, row_called
 from k2model.recipe import PhaseConfig
 from tasks._platform import RECIPE, training_task
 
 
 def _train(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef]) -> ArtifactRef:
     """Trains a phase in all workers of the job."""
-    store = Store.open(plan.store)
-    return make_step(store, row_called(step).build(Work(store, plan.recipe, plan.phase(phase), inputs)))
+    return make_step(*plan.build(step, phase, inputs))
 
 
 def _task_of(phase: PhaseConfig) -> Any:
-    function = FunctionType(_train.__code__, globals(), f"train_{re.sub(r'[^0-9A-Za-z]', '_', phase.name)}")
+    function = FunctionType(_train.__code__, globals(), f"train_{phase.name}")
     function.__annotations__, function.__doc__ = _train.__annotations__, f"Trains the phase '{phase.name}'."
     function.__qualname__ = function.__name__
     return training_task(phase)(function)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from k2model.artifacts import ArtifactRef, Difference, Identity, Store, differences, nearest_record
-from k2model.lifecycle.steps import StepRow, Work, full_name, inputs_of, rows
+from k2model.lifecycle.steps import AnyStep, StepRow, Work, full_name, inputs_of, row_called, rows
 from k2model.recipe import PhaseConfig, Recipe, load_recipe
 
 PENDING = "pending-"  # begins the digest of what is not there yet
@@ -35,9 +35,11 @@ class LifecyclePlan:
     recipe: Recipe
     store: str
 
-    def phase(self, name: str) -> PhaseConfig | None:
-        """A phase by its name; None for "", which steps outside of phases have."""
-        return self.recipe.phase(name) if name else None
+    def build(self, step: str, phase: str, inputs: Mapping[str, ArtifactRef]) -> tuple[Store, AnyStep]:
+        """The store, and the row `step` of the table of steps on its inputs; `phase` is "" outside of phases."""
+        store = Store.open(self.store)
+        row = self.recipe.phase(phase) if phase else None
+        return store, row_called(step).build(Work(store, self.recipe, row, inputs))
 
 
 @dataclass(frozen=True)

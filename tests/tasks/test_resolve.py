@@ -14,7 +14,7 @@ def own_home(tmp_path, monkeypatch):
 
 def test_the_plan_holds_the_overridden_rows(tmp_path):
     plan = resolve(overrides={"phases.sft.steps": 99})
-    assert plan.phase("sft").steps == 99
+    assert plan.recipe.phase("sft").steps == 99
     assert plan.store == str(tmp_path / "store")
 
 
