@@ -2,7 +2,7 @@
 
 A row says what a step is called (and so the kind of its artifact), what it reads, how it is made, whether it is a
 gate, and what it runs on. Everything that walks a lifecycle walks this table: the workflows, the dry run behind
-`k2 plan`, and whoever makes steps without an orchestrator. A row added here is in all of them.
+`k2 plan`, and the tasks. A row added here is in all of them.
 
 `DATA` is made once for all phases, `PHASE` once for each row of the recipe's phases, `END` from all of it. A row's
 inputs are the names of rows before it; `parent.` before a name means the same row of the phase's parent, which a
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
 
-from k2model.artifacts import ArtifactRef, JobStep, PartedStep, Step, Store, make
+from k2model.artifacts import ArtifactRef, JobStep, PartedStep, Step, Store
 from k2model.artifacts.result import LifecycleResult
 from k2model.recipe import PhaseConfig, Recipe
 
@@ -264,18 +264,3 @@ def inputs_of(row: StepRow, phase: PhaseConfig | None, made: Mapping[str, Made])
         if of or own == name:
             found[name] = made[place]
     return found
-
-
-def make_data(store: Store, recipe: Recipe, workers: int = 1, until: str = "tokens_checks") -> dict[str, ArtifactRef]:
-    """Makes the steps of the data on this machine, up to the row `until`; references by name.
-
-    Raises what the steps raise: CorpusError, ValidationFailed, TokensError and the store's errors.
-    """
-    made: dict[str, ArtifactRef] = {}
-    for row in DATA:
-        reference = make(store, row.build(Work(store, recipe, None, inputs_of(row, None, made))), workers)
-        if not row.guards:
-            made[row.name] = reference
-        if row.name == until:
-            return made
-    raise KeyError(f"the data has no step '{until}'; it has {', '.join(row.name for row in DATA)}")
