@@ -15,7 +15,7 @@ from k2model.artifacts import Store
 from k2model.artifacts.files import Files, LocalFiles, files_at
 from k2model.artifacts.manifest import MANIFEST
 from k2model.training.log import METRICS, TRAINING, StepMetrics, TrainingRun, read_run, rows_until_cut
-from k2model.training.progress import WINDOW, mean_loss, mean_mfu, steps_ahead, tokens_per_second
+from k2model.training.progress import WINDOW, mean_mfu, steps_ahead, tokens_per_second
 from k2model.units import readable_seconds
 
 TAIL = 2048 * WINDOW  # bytes of a log's end that hold more than WINDOW rows
@@ -104,7 +104,7 @@ def _look_at(
         "interventions": run.interventions,
     }
     if recent:
-        common["loss"] = mean_loss(rows[-max(1, len(rows) // 10) :] if done else recent)
+        common["loss"] = recent[-1].loss
         common["tokens_per_second"] = tokens_per_second(run, recent)
         common["mfu"] = mean_mfu(recent)
     if done:

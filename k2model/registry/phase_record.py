@@ -27,12 +27,13 @@ STATE = "final/state.json"
 class TrainingHistory:
     """How a checkpoint came to be: its log, what was undone on the way, the commit of the code.
 
-    `started` and `ended` are milliseconds since the epoch.
+    `dirty`: whether the code differed from that commit. `started` and `ended` are milliseconds since the epoch.
     """
 
     rows: list[StepMetrics]
     interventions: list[Intervention]
     commit: str
+    dirty: bool
     started: int
     ended: int
 
@@ -108,10 +109,12 @@ def read_training(store: Store, checkpoint: ArtifactRef) -> TrainingHistory:
     Raises MissingArtifact or CorruptArtifact, naming the file, when log or state are not there or not as written.
     """
     provenance = store.record(checkpoint)["provenance"]
+    git = provenance.get("git") or {}
     return TrainingHistory(
         rows=[parse_row(line) for line in store.read(checkpoint, METRICS).decode().splitlines()],
         interventions=read_interventions(store.read(checkpoint, STATE)),
-        commit=(provenance.get("git") or {}).get("commit", ""),
+        commit=git.get("commit", ""),
+        dirty=git.get("dirty", False),
         started=_milliseconds(provenance["started"]),
         ended=_milliseconds(provenance["ended"]),
     )
@@ -158,6 +161,7 @@ def run_tags(record: PhaseRecord) -> dict[str, str]:
         tags[f"k2.intervention.{number}"] = intervention.sentence
     if record.training.commit:
         tags["mlflow.source.git.commit"] = record.training.commit
+        tags["mlflow.source.git.dirty"] = str(record.training.dirty).lower()
     if record.parent:
         tags["k2.parent.run_id"] = record.parent.run_id
     return tags

@@ -30,7 +30,7 @@ from k2model.training.engine import Engine
 from k2model.training.layout import Layout
 from k2model.training.log import Intervention, MetricsLog, StepMetrics, TrainingRun
 from k2model.training.loop import Preemption, TrainingLoop
-from k2model.training.progress import ProgressLine, measured_peak
+from k2model.training.progress import ProgressLine, machine_peak
 from k2model.training.saver import Saver
 from k2model.training.spikes import RolledBack, Spike, SpikeWatch
 from k2model.training.state import TrainingState
@@ -62,7 +62,7 @@ class Attempt:
         with self.preemption.watched():
             found = newest_checkpoint(self.files, self.identity.key, self.world)
             self.interventions = [Intervention(**record) for record in found.progress.interventions] if found else []
-            self.peak = sum(self.world.all_gather(lambda: measured_peak(self.phase.precision)))
+            self.peak = sum(self.world.all_gather(lambda: machine_peak(self.world, self.phase.precision)))
             try:
                 while (spike := self._train_from(found, parent)) is not None:
                     found = self._go_back(spike)

@@ -1,43 +1,88 @@
 """What a person sees while a phase trains, and the peak that its utilisation is a fraction of.
 
-Single steps are noisy, so loss, tokens per second and utilisation are means over the last steps. Model-FLOPs
-utilisation is arithmetic the model needs over what this machine was measured to do, where training runs and while it
-would run (all workers at once): data sheets know neither a shared machine nor a clock under load. What recomputation
-adds is not counted, as usual. Who watches from elsewhere asks `k2 status`.
+The loss is the newest step's, as the log has it. Tokens per second and utilisation are means over the last steps, since
+single ones are noisy. Model-FLOPs utilisation is arithmetic the model needs over what this machine was measured to do,
+once, so that phases and runs can be compared; with all workers at once, since data sheets know neither a shared machine
+nor a clock under load. What recomputation adds is not counted, as usual. Who watches from elsewhere asks `k2 status`.
 """
 
+import contextlib
+import json
+import os
+import platform
+import re
 import sys
 import time
 from collections import deque
 from collections.abc import Sequence
-from functools import cache
-from statistics import fmean
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from k2model.artifacts.files import LocalFiles
+from k2model.errors import StoreWriteError
 from k2model.recipe.schema import Precision
+from k2model.settings import home
 from k2model.training.log import Intervention, StepMetrics, TrainingRun
+from k2model.training.world import World
 from k2model.units import readable_seconds
+
+if TYPE_CHECKING:
+    import torch
 
 SIZE = {"cpu": 1024, "cuda": 8192}  # of square matrices: well inside a CPU's cache, large enough to fill a GPU
 ROUNDS = 2
-WINDOW = 50  # steps the shown numbers are means of
+WINDOW = 50  # steps that shown rates are means of
 BAR = "{desc}: |{bar:20}| step {n_fmt}/{total_fmt}{postfix}"
 
 
-@cache
-def measured_peak(precision: Precision) -> float:
-    """Matrix-product FLOP/s of this worker's device, the best of a few products; under 0.1 s on a CPU.
+def machine_peak(world: World, precision: Precision) -> float:
+    """Matrix-product FLOP/s of this worker's device beside the other workers of its machine.
 
-    In the type that a phase of `precision` multiplies in: fp32 where torch has no kernel for bf16 (see
-    `k2model.model.products`).
+    Measured the first time (under 0.1 s on a CPU) and kept in `K2_HOME/peaks/`, a file for each kind of machine, number
+    of workers and type; to measure again, delete it. The type is that in which a phase of `precision` multiplies: fp32
+    where torch has no kernel for bf16 (see `k2model.model.products`).
     """
     import torch
 
     from k2model.model.products import multiplies_bf16
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    size = SIZE[device]
     bf16 = precision is Precision.BF16 and multiplies_bf16(device)
-    left = torch.randn(size, size, device=device).to(torch.bfloat16 if bf16 else torch.float32)
+    conditions = {
+        "machine": torch.cuda.get_device_name() if device == "cuda" else _processor(),
+        "threads": torch.get_num_threads(),
+        "worker": world.local_rank,
+        "workers": int(os.environ.get("LOCAL_WORLD_SIZE") or "1"),
+        "dtype": "bfloat16" if bf16 else "float32",
+        "torch": torch.__version__,
+    }
+    kept, name = LocalFiles(home() / "peaks"), f"{sha256(json.dumps(conditions).encode()).hexdigest()[:16]}.json"
+    peak = _kept(kept, name, conditions)
+    if peak is None:
+        peak = _measure(device, torch.bfloat16 if bf16 else torch.float32)
+        with contextlib.suppress(StoreWriteError):  # where nothing can be kept, the next phase measures again
+            kept.write(name, json.dumps(conditions | {"flops_per_second": peak}, indent=1).encode())
+    return peak
+
+
+def _kept(files: LocalFiles, name: str, conditions: dict[str, object]) -> float | None:
+    """What was measured under the same conditions; None where it was not, or where the file is not as written."""
+    try:
+        content = json.loads((files.root / name).read_bytes())
+        found = float(content.pop("flops_per_second"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return found if content == conditions and found > 0 else None
+
+
+def _measure(device: str, dtype: "torch.dtype") -> float:
+    """FLOP/s, the best of a few products of square matrices."""
+    import torch
+
+    size = SIZE[device]
+    own = torch.Generator(device).manual_seed(0)
+    left = torch.randn(size, size, device=device, generator=own).to(dtype)
     best = float("inf")
     for _ in range(ROUNDS + 1):  # the first one warms up
         began = time.perf_counter()
@@ -48,6 +93,14 @@ def measured_peak(precision: Precision) -> float:
     return 2 * size**3 / best
 
 
+def _processor() -> str:
+    """Model and number of the processors this process may use."""
+    described = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    named = re.search(r"^model name\s*: (.+)$", described, re.MULTILINE)
+    model = named.group(1) if named else platform.machine()
+    return f"{model} x {len(os.sched_getaffinity(0))}"
+
+
 def steps_ahead(run: TrainingRun, done: int) -> int:
     """How many of the steps from `done` on will be taken: those an intervention leaves out are not."""
     left_out = {
@@ -56,11 +109,6 @@ def steps_ahead(run: TrainingRun, done: int) -> int:
         for step in range(max(record["first_step"], done), min(record["last_step"] + 1, run.steps))
     }
     return run.steps - done - len(left_out)
-
-
-def mean_loss(rows: Sequence[StepMetrics]) -> float:
-    """Nats per target, every step weighing the same."""
-    return fmean(row.loss for row in rows)
 
 
 def tokens_per_second(run: TrainingRun, rows: Sequence[StepMetrics]) -> float:
@@ -115,7 +163,7 @@ class ProgressLine:
     def _numbers(self) -> str:
         rows = self.recent
         shown = [
-            f"loss {mean_loss(rows):.3f}",
+            f"loss {rows[-1].loss:.3f}",
             f"lr {rows[-1].lr:.2e}",
             f"{tokens_per_second(self.run, rows):,.0f} tokens/s",
             f"MFU {mean_mfu(rows):.0%}",

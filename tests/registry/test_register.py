@@ -56,6 +56,9 @@ def test_a_line_of_phases_can_be_followed_back_to_its_data(store: Store, trackin
         assert json.loads(logged.dataset.source)["uri"] == ref.uri
         assert ref.digest.startswith(logged.dataset.digest)
         assert ("k2.digest", ref.digest) in {(tag.key, tag.value) for tag in logged.tags}
+    git = store.record(mid.references["checkpoint"])["provenance"]["git"] or {"commit": None, "dirty": None}
+    said = [run.data.tags.get(f"mlflow.source.git.{name}") for name in ("commit", "dirty")]
+    assert said == [git["commit"], {True: "true", False: "false", None: None}[git["dirty"]]]
     assert run.data.params["optimizer.lr"] == "0.004"
     assert run.data.params["mixture.arithmetic/think"] == "30.0"
     assert run.data.params["model.n_layers"] == str(RECIPE.model.n_layers)

@@ -9,9 +9,10 @@ import pytest
 
 from k2model.artifacts import hash_file
 from k2model.artifacts.files import LocalFiles
+from k2model.recipe.schema import Precision
 from k2model.training.layout import Layout
 from k2model.training.log import METRICS, TRAINING, Intervention, MetricsLog, StepMetrics, TrainingRun, read_run
-from k2model.training.progress import ProgressLine
+from k2model.training.progress import ProgressLine, machine_peak
 from k2model.training.world import World
 from tests.training.job import MODEL, phase
 
@@ -74,12 +75,12 @@ def shown(capsys: pytest.CaptureFixture[str]) -> list[str]:
 def test_a_long_phase_says_about_ten_lines(capsys: pytest.CaptureFixture[str]) -> None:
     line = ProgressLine(RUN, start=500)
     for step in range(500, 1000):
-        line.update(row(step, mfu=0.41))
+        line.update(row(step, loss=step / 1000, mfu=0.41))
     line.close()
     first, *lines = shown(capsys)
     assert first == "mid_1: going on from step 500 of 1000"
     assert [text.split(",")[0] for text in lines] == [f"mid_1: step {n}/1000" for n in (600, 700, 800, 900, 1000)]
-    assert "loss 1.000, lr 1.00e-03, 100 tokens/s, MFU 41%, " in lines[0] and lines[0].endswith(" left")
+    assert "loss 0.599, lr 1.00e-03, 100 tokens/s, MFU 41%, " in lines[0] and lines[0].endswith(" left")
     assert lines[-1].endswith("MFU 41%")
 
 
@@ -98,3 +99,19 @@ def test_a_rollback_is_one_line_that_says_what_why_and_where_to(capsys: pytest.C
         "mid_1: went back to step 650: the loss stopped being a number at step 702 (loss 3.210 before, up to 9.400 in "
         "it). Steps 700 to 702 are left out"
     ]
+
+
+def test_the_peak_of_a_machine_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("K2_HOME", str(tmp_path))
+    peak = machine_peak(World(), Precision.FP32)
+    (kept,) = (tmp_path / "peaks").iterdir()
+    content = json.loads(kept.read_text())
+    assert peak == content["flops_per_second"] > 1e8
+
+    kept.write_text(json.dumps(content | {"flops_per_second": 123.0}))
+    assert machine_peak(World(), Precision.FP32) == 123.0, "another phase is measured against the same"
+    assert machine_peak(World(rank=1, size=2, local_rank=1), Precision.FP32) > 1e8, "another worker has its own"
+    kept.write_text(json.dumps(content | {"machine": "another", "flops_per_second": 123.0}))
+    assert machine_peak(World(), Precision.FP32) > 1e8, "what is of another machine does not count"
+    kept.write_text("{")
+    assert machine_peak(World(), Precision.FP32) > 1e8
