@@ -8,6 +8,7 @@ from k2model.artifacts.result import LifecycleResult
 from k2model.errors import K2Error
 from k2model.lifecycle import LifecyclePlan
 from k2model.lifecycle import resolve as resolve_plan
+from k2model.lifecycle.steps import gate_identities
 from k2model.recipe import Recipe
 from k2model.registry import Registration
 from k2model.settings import recipe_name, store_uri, tracking_uri
@@ -74,11 +75,12 @@ def register(
 
 @task(container_image=DATA_IMAGE)
 def summarize(plan: LifecyclePlan, made: dict[str, ArtifactRef], registrations: list[Registration]) -> str:
-    """Print the scores, say where everything is and what was promoted."""
+    """Print what was kept of the data and the scores, say where everything is and what was promoted."""
     from k2model.reporting import print_summary
 
-    result = LifecycleResult(plan.recipe, made)
-    return print_summary(Store.open(plan.store), tracking_uri(), result, registrations)
+    store, result = Store.open(plan.store), LifecycleResult(plan.recipe, made)
+    gates = gate_identities(store, plan.recipe, made)
+    return print_summary(store, tracking_uri(), result, registrations, gates)
 
 
 @task(container_image=DATA_IMAGE)

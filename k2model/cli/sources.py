@@ -11,6 +11,7 @@ import click
 
 from k2model.cli.terminal import as_json_option, console, overrides_option, pairs, store_option, table
 from k2model.settings import recipe_name
+from k2model.units import readable_size
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
 @click.argument("location")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="An empty folder for what is made.")
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Set one field of the source.")
+@click.option("--max-characters", type=int, help="Of a document, where the recipe's corpus says another bound.")
 @click.option("--processes", default=1, show_default=True, help="How many parts are read at once.")
 @as_json_option
-def ingest(location: str, out: Path, settings: tuple[str, ...], processes: int, as_json: bool) -> None:
+def ingest(
+    location: str, out: Path, settings: tuple[str, ...], max_characters: int | None, processes: int, as_json: bool
+) -> None:
     """Read a source by itself: what documents it gives, and what is wrong with it.
 
     LOCATION is a file, folder or glob, here or on s3://. FIELDs are those of a recipe's source.
@@ -34,19 +38,41 @@ def ingest(location: str, out: Path, settings: tuple[str, ...], processes: int, 
 
     from k2model.ingest import ingest_source
     from k2model.recipe import apply_overrides
-    from k2model.recipe.schema import SourceConfig
+    from k2model.recipe.schema import CorpusConfig, SourceConfig
 
     plain = SourceConfig("source", location=location, domain="prose", licence="unknown")
     counts = ingest_source(apply_overrides(plain, pairs(settings)), out, processes=processes)
+    most = max_characters or CorpusConfig.max_characters
+    long = _longer(out, most)
     if as_json:
-        click.echo(json.dumps(counts))
+        click.echo(json.dumps({**counts, "too_long": {"max_characters": most, **long}}))
         return
     shown = [(name, escape(str(value))) for name, value in counts.items() if name != "samples"]
     console().print(table(("count", "value"), shown))
+    if long["documents"]:
+        console().print(
+            f"\n[yellow]longer than {most:,} characters (corpus.max_characters)[/]: {long['documents']:,} documents, "
+            f"{readable_size(long['bytes'])} of {readable_size(long['of_bytes'])} of text, which curation leaves out"
+        )
     samples = [(reason, *sample) for reason, several in counts["samples"].items() for sample in several]
     if samples:
         rows = [tuple(escape(str(cell)) for cell in sample) for sample in samples]
         console().print("", table(("quarantined", "file", "row", "why", "text"), rows))
+
+
+def _longer(folder: Path, characters: int) -> dict[str, int]:
+    """Documents below `folder` with more `characters`, their bytes of text, and the bytes of all."""
+    import pyarrow.compute as pc
+    import pyarrow.dataset as ds
+
+    found = {"documents": 0, "bytes": 0, "of_bytes": 0}
+    files = [str(path) for split in ("train", "heldout") for path in sorted(folder.glob(f"{split}/**/*.parquet"))]
+    for batch in ds.dataset(files).to_batches(columns=["text"]) if files else ():
+        sizes, long = pc.binary_length(batch["text"]), pc.greater(pc.utf8_length(batch["text"]), characters)
+        found["documents"] += pc.sum(long).as_py() or 0
+        found["bytes"] += pc.sum(sizes.filter(long)).as_py() or 0
+        found["of_bytes"] += pc.sum(sizes).as_py() or 0
+    return found
 
 
 COLUMNS = ("items", "number", "found", "documents that hold one")

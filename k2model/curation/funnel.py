@@ -1,8 +1,10 @@
 """The account of a whole curation, `curation.json`: what each step left of every source, and what each rule took."""
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,19 @@ from k2model.curation.parts import SPLITS, CorpusPart
 from k2model.errors import CorpusError
 from k2model.recipe.mixtures import BUCKETS
 from k2model.recipe.schema import CorpusConfig
+from k2model.units import readable_size
+
+_log = logging.getLogger(__name__)
 
 STEPS = (*clean.STEPS, *selection.STEPS)
 BYTES_PER_TOKEN = 3  # an estimate, as validation makes it before there is a tokenizer
 MATCHES = 24  # shown of all contamination found
+MUCH = 0.5  # of a source's bytes: a step that takes so much of it is said at once
+#: What a person may have to change about a step that takes much.
+SETTINGS = {
+    "length": "corpus.min_characters={config.min_characters:,}, max_characters={config.max_characters:,}",
+    "near_duplicates": "corpus.near_duplicate_threshold={config.near_duplicate_threshold:g}",
+}
 
 Accounts = Mapping[tuple[str, str], CurationCounts]
 
@@ -48,9 +59,45 @@ def summarise(
         if part.split == "train":
             tally.add(part.file(parts / selection.CONTAMINATION))
     tally.save(folder / "contamination.parquet")
-    content = json.dumps(report(accounts, tally), indent=1, ensure_ascii=False)
-    (folder / "curation.json").write_text(content + "\n", encoding="utf-8")
+    content = report(accounts, tally)
+    _tell_large_losses(content, config)
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    (folder / "curation.json").write_text(text + "\n", encoding="utf-8")
     return _stats(accounts)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Bytes of text that one step took of a source, and their `share` (0..1) of what was read."""
+
+    step: str
+    octets: int
+    share: float
+
+
+def losses(source: Mapping[str, Any]) -> list[Loss]:
+    """What the steps took of a source's entry of `curation.json`, the most first; none of those that took nothing."""
+    left = {step: int(totals["bytes"]) for step, totals in source["steps"].items()}
+    read = next(iter(left.values()))
+    found = [
+        Loss(step, before - after, (before - after) / read)
+        for before, (step, after) in zip(left.values(), list(left.items())[1:], strict=False)
+        if after < before
+    ]
+    return sorted(found, key=lambda loss: -loss.octets)
+
+
+def _tell_large_losses(content: Mapping[str, Any], config: CorpusConfig) -> None:
+    for name, source in content["train"].items():
+        for loss in losses(source):
+            if loss.share >= MUCH:
+                setting = SETTINGS.get(loss.step, "").format(config=config)
+                rules = ", ".join(f"{rule} {one['documents']:,}" for rule, one in source["rejects"].items())
+                _log.warning(
+                    "corpus: '%s' loses %.0f%% of its bytes (%s) to '%s'%s; documents rejected: %s",
+                    name, 100 * loss.share, readable_size(loss.octets), loss.step,
+                    f" ({setting})" if setting else "", rules,
+                )  # fmt: skip
 
 
 def report(accounts: Accounts, tally: Tally) -> dict[str, Any]:

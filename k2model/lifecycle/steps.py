@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
 
-from k2model.artifacts import ArtifactRef, JobStep, PartedStep, Step, Store
+from k2model.artifacts import ArtifactRef, Identity, JobStep, PartedStep, Step, Store
 from k2model.artifacts.result import LifecycleResult
 from k2model.recipe import PhaseConfig, Recipe
+
+DECK = "attachments/deck.html"  # what a gate found
 
 AnyStep = Step | PartedStep | JobStep
 Inputs = Mapping[str, ArtifactRef]
@@ -66,6 +68,11 @@ class StepRow:
     page: str = ""
     parted: bool = False
     runs_on: RunsOn = RunsOn.DATA
+
+    @property
+    def gate(self) -> bool:
+        """Whether expectations are checked here: of what it guards, or of what it makes itself."""
+        return self.page == DECK
 
 
 def _raw(work: Work) -> PartedStep:
@@ -188,7 +195,8 @@ def _scores(work: Work) -> JobStep:
 def _report(work: Work) -> Step:
     from k2model.reporting import report_step
 
-    return report_step(work.store, LifecycleResult(work.recipe, dict(work.inputs)))
+    gates = gate_identities(work.store, work.recipe, work.inputs)
+    return report_step(work.store, LifecycleResult(work.recipe, dict(work.inputs)), gates)
 
 
 def _release(work: Work) -> Step:
@@ -196,8 +204,6 @@ def _release(work: Work) -> Step:
 
     return release_step(work.store, LifecycleResult(work.recipe, dict(work.inputs)))
 
-
-DECK = "attachments/deck.html"
 
 DATA = (
     StepRow("corpus_raw", (), _raw, parted=True),
@@ -264,3 +270,12 @@ def inputs_of(row: StepRow, phase: PhaseConfig | None, made: Mapping[str, Made])
         if of or own == name:
             found[name] = made[place]
     return found
+
+
+def gate_identities(store: Store, recipe: Recipe, made: Inputs) -> dict[str, Identity]:
+    """Every gate of a lifecycle by full name, the corpus that passes its own among them; `made` is by full name."""
+    return {
+        full_name(row, phase): row.build(Work(store, recipe, phase, inputs_of(row, phase, made))).identity
+        for row, phase in rows(recipe)
+        if row.gate
+    }

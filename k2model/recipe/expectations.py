@@ -99,6 +99,7 @@ SEVERITIES: dict[str, dict[str, Severity]] = {
     },
     "composition": {
         "share_as_wanted": Severity.WARN,
+        "source_is_trained_on": Severity.STOP,
         "counts_match": Severity.STOP,
         "epochs_within_limit": Severity.STOP,
     },

@@ -4,12 +4,14 @@ This is the only place of the report that knows file names and formats of other 
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from k2model.artifacts import ArtifactRef, Store
+from k2model.artifacts import ArtifactRef, Identity, Store
 from k2model.artifacts.result import LifecycleResult
 from k2model.evals.scores import ScoreRow, load_scores
+from k2model.reporting.kept import WarningLine, gate_warnings
 from k2model.reporting.scores import with_overlap
 from k2model.tokens import read_composition
 from k2model.training.log import METRICS, Intervention, StepMetrics, parse_row, read_interventions
@@ -42,12 +44,13 @@ class ReportContent:
     ingested: dict[str, Any]
     curation: dict[str, Any]
     validation: dict[str, Any]
+    warnings: list[WarningLine]
     on_mixtures: dict[str, Any]
     counts: dict[str, Any]
     records: dict[str, dict[str, Any]]
 
 
-def read_content(store: Store, result: LifecycleResult) -> ReportContent:
+def read_content(store: Store, result: LifecycleResult, gates: Mapping[str, Identity]) -> ReportContent:
     """Read all of it. Raises the store's errors, naming the file, and EvaluationError for scores of another form."""
 
     def document(artifact: str, path: str) -> Any:
@@ -64,6 +67,7 @@ def read_content(store: Store, result: LifecycleResult) -> ReportContent:
         ingested=_ingested(store, result.artifacts["corpus_raw"]),
         curation=document("corpus", "curation.json"),
         validation=document("corpus_valid", "validation.json"),
+        warnings=gate_warnings(store, gates),
         on_mixtures=document("corpus_valid", "attachments/mixtures.json"),
         counts=document("tokens", "counts.json"),
         records=read_records(store, result),

@@ -5,6 +5,7 @@ hosts; `scores.csv` does. What is shown is read in `content.py`, drawn in `figur
 and laid out in `report.html.j2`.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -17,6 +18,7 @@ from k2model.reporting import figures_scores, sections_data, sections_run, secti
 from k2model.reporting.content import ReportContent, read_content
 from k2model.reporting.figures_data import length_panels
 from k2model.reporting.figures_training import dynamics_panels, training_figure
+from k2model.reporting.kept import kept_lines
 from k2model.reporting.scores import scores_csv
 from k2model.reporting.svg import short_number
 from k2model.reporting.timeline import Timeline
@@ -27,33 +29,31 @@ PAGE = "attachments/index.html"
 DATA_DOCS = "attachments/data_docs/"
 
 
-def report_step(store: Store, result: LifecycleResult) -> Step:
+def report_step(store: Store, result: LifecycleResult, gates: Mapping[str, Identity]) -> Step:
     """The artifact `report`: `attachments/index.html` (one self-contained file) and `scores.csv`.
+
+    `gates`: every gate that was passed on the way, by its name in the lifecycle.
 
     To make it raises the store's errors, naming the file, when an artifact lacks what the report shows.
     """
 
     def produce(folder: Path) -> dict[str, float]:
-        content = read_content(store, result)
+        content = read_content(store, result, gates)
         page = folder / PAGE
         page.parent.mkdir()
         page.write_text(render(content), encoding="utf-8")
         docs = store.fetch(result.corpus_valid, lambda path: path.startswith(DATA_DOCS)) / DATA_DOCS
         copytree(docs, folder / DATA_DOCS)
         (folder / "scores.csv").write_text(scores_csv(content.scores), encoding="utf-8")
-        gates = gate_results(result.recipe.gates, content.scores)
-        return {
-            "scores": len(content.scores),
-            "gates": len(gates),
-            "gates_passed": sum(gate.passed for gate in gates),
-        }
+        passed = [gate.passed for gate in gate_results(result.recipe.gates, content.scores)]
+        return {"scores": len(content.scores), "gates": len(passed), "gates_passed": sum(passed)}
 
     inputs = {name.replace("/", "."): ref for name, ref in result.artifacts.items()}
     shown = {
         "recipe": without_places(result.recipe),
         "unknown": result.recipe.unknown,
-        # What it found on mixtures and drift is in attachments, which bear no digest.
-        "checked": result.corpus_valid.identity,
+        # What was found of what they handed on, and of mixtures and drift, bears no digest that is an input here.
+        "gates": {name: identity.key for name, identity in gates.items()},
     }
     return Step(Identity("report", STEP_VERSIONS["report"], shown, inputs), produce)
 
@@ -92,6 +92,8 @@ def _context(content: ReportContent) -> dict[str, Any]:
         "model": sections_run.model_facts(recipe),
         "highlights": sections_scores.highlights(content.scores, phases),
         "gates": sections_scores.gate_lines(gates),
+        "warnings": content.warnings,
+        "kept": kept_lines(content.curation),
         "unpromoted": unpromoted(recipe.phases, recipe.gates),
         "headline": sections_scores.headline(content.scores, names),
         "losses": sections_scores.losses(content.scores, names),

@@ -1,30 +1,42 @@
 """What a finished lifecycle says on the terminal: scores and gates as a table, and where everything is."""
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from k2model.artifacts import Store
+from k2model.artifacts import Identity, Store
 from k2model.artifacts.result import LifecycleResult
 from k2model.evals.scores import ScoreRow, load_scores
 from k2model.recipe.schema import GateConfig
 from k2model.registry import Registration
 from k2model.registry.gates import GateResult, gate_results, unpromoted
+from k2model.reporting.kept import gate_warnings, kept_lines
 from k2model.reporting.report import PAGE
 from k2model.reporting.scores import order_key, score_order
 from k2model.settings import masked
+from k2model.units import readable_size
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
 def print_summary(
-    store: Store, tracking_uri: str, result: LifecycleResult, registrations: Sequence[Registration]
+    store: Store,
+    tracking_uri: str,
+    result: LifecycleResult,
+    registrations: Sequence[Registration],
+    gates: Mapping[str, Identity],
 ) -> str:
-    """Print the table of scores; returns the places of report, release and tracking store, a line each, and what has
-    become of the last phase, which is the last of `registrations`."""
+    """Print what was kept of each source, what `gates` warned of and the table of scores.
+
+    Returns the places of report, release and tracking store, a line each, and what has become of the last phase, which
+    is the last of `registrations`.
+    """
     from rich.console import Console
 
-    Console().print(lifecycle_summary(store, result))
+    out = Console()
+    out.print(data_summary(store, result, gates))
+    out.print(lifecycle_summary(store, result))
     lines = [
         f"report    {store.fetch(result.artifacts['report']) / PAGE}",
         f"release   {store.fetch(result.artifacts['release'])}",
@@ -34,6 +46,28 @@ def print_summary(
         last = registrations[-1]
         lines.append(f"promotion {last.promotion} ({last.model_name}, version {last.version})")
     return "\n".join(lines)
+
+
+def data_summary(store: Store, result: LifecycleResult, gates: Mapping[str, Identity]) -> "Table":
+    """Bytes read and kept of each source, the one that lost the most of itself first, and below it all warnings."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title="Training text per source", box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table.add_column("source")
+    for column in ("read", "kept", "share"):
+        table.add_column(column, justify="right")
+    table.add_column("most lost to")
+    for line in kept_lines(json.loads(store.read(result.corpus, "curation.json"))):
+        style = "yellow" if line.share < 0.5 else ""
+        sizes = readable_size(line.read), readable_size(line.kept), f"{line.share:.1%}"
+        table.add_row(line.source, *sizes, line.lost_to, style=style)
+    together = Table.grid()
+    together.add_row(table)
+    for warning in gate_warnings(store, gates):
+        together.add_row(f"[yellow]![/] {escape(warning.told)}\n  {escape(warning.remedy)}")
+    return together
 
 
 def lifecycle_summary(store: Store, result: LifecycleResult) -> "Table":

@@ -80,6 +80,7 @@ class Outcome:
             "parts": self.parts,
             "parts_failed": self.parts_failed,
             "samples": list(self.samples),
+            "remedy": self.remedy,
         }
 
 

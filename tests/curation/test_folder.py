@@ -57,7 +57,7 @@ def test_near_duplicate_counts_add_up_over_both_kinds(tmp_path):
     assert {rule: entry["documents"] for rule, entry in rejects.items()} == {"exact_duplicate": 2, "near_duplicate": 1}
 
 
-def test_length_bounds_come_from_the_config(tmp_path):
+def test_length_bounds_come_from_the_config_and_what_they_cost_is_said(tmp_path, caplog):
     config = replace(CONFIG, min_characters=200, max_characters=2_000)
     kept, tools, account = curated(
         tmp_path,
@@ -68,6 +68,8 @@ def test_length_bounds_come_from_the_config(tmp_path):
     assert [d["origin"] for d in kept] == ["good"] and len(tools) == 1
     assert account["train"]["chat/tools"]["rejects"]["too_short"]["documents"] == 1
     assert account["train"]["prose"]["rejects"]["too_long"]["documents"] == 1
+    (told,) = [record.getMessage() for record in caplog.records if "'prose' loses" in record.getMessage()]
+    assert "to 'length' (corpus.min_characters=200, max_characters=2,000)" in told and "too_long 1" in told
 
 
 def test_an_emptied_source_is_an_error_that_says_why(tmp_path):

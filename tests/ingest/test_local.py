@@ -28,6 +28,12 @@ def test_the_command_shows_counts_and_samples(tmp_path):
     command = ["data", "ingest", str(tmp_path / "in"), "--set", "fields.text=body", "--out"]
     shown = CliRunner().invoke(main, [*command, str(tmp_path / "one")])
     assert shown.exit_code == 0 and "malformed_json" in shown.output and "{bad [/b]" in shown.output
+    assert "longer than" not in shown.output
+    write_jsonl(tmp_path / "in/b.jsonl", [{"body": "naïve " * 500}])
+    bound = [*command, str(tmp_path / "cut"), "--max-characters", "1000", "--json"]
+    long = json.loads(CliRunner().invoke(main, bound).output)["too_long"]
+    assert (long["documents"], long["max_characters"]) == (1, 1000) and 3_500 < long["bytes"] < 3_600 < long["of_bytes"]
+    (tmp_path / "in/b.jsonl").unlink()
     counts = json.loads(CliRunner().invoke(main, [*command, str(tmp_path / "two"), "--json"]).output)
     assert counts["documents"] + counts["heldout"] == len(ROWS) and counts["quarantined"] == {"malformed_json": 1}
 

@@ -232,9 +232,11 @@ CURATION: dict[str, Any] = {
     "train": {
         "prose": {
             "steps": {
-                "raw": {"documents": 9_400, "bytes": 1}, "normalised": {"documents": 9_400, "bytes": 1},
-                "exact_duplicates": {"documents": 8_300, "bytes": 1}, "quality": {"documents": 7_900, "bytes": 1},
-                "near_duplicates": {"documents": 7_200, "bytes": 1}, "decontaminated": {"documents": 7_150, "bytes": 1},
+                "raw": {"documents": 9_400, "bytes": 4_000_000}, "normalised": {"documents": 9_400, "bytes": 4_000_000},
+                "exact_duplicates": {"documents": 8_300, "bytes": 3_600_000},
+                "quality": {"documents": 7_900, "bytes": 900_000},
+                "near_duplicates": {"documents": 7_200, "bytes": 720_000},
+                "decontaminated": {"documents": 7_150, "bytes": 720_000},
             },
             "rejects": {
                 "exact_duplicate": {"documents": 1_100, "samples": ["Return a copy of the object."]},

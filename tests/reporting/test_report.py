@@ -82,7 +82,7 @@ def test_inner_links_have_targets(parsed: Page) -> None:
 
 
 def test_data_docs_stand_beside_the_page(store: Store, result: LifecycleResult) -> None:
-    assert (store.fetch(make(store, report_step(store, result))) / "attachments" / DATA_DOCS).is_file()
+    assert (store.fetch(make(store, report_step(store, result, {}))) / "attachments" / DATA_DOCS).is_file()
 
 
 def test_cells_are_the_numbers_of_the_scores(store: Store, result: LifecycleResult, parsed: Page) -> None:
@@ -205,7 +205,7 @@ def test_digest_does_not_depend_on_times(tmp_path: Path) -> None:
     digests = set()
     for name in ("a", "b"):
         other = Store.open(tmp_path / name)
-        digests.add(make(other, report_step(other, build_lifecycle(other, short_recipe()))).digest)
+        digests.add(make(other, report_step(other, build_lifecycle(other, short_recipe()), {})).digest)
     assert len(digests) == 1
 
 
@@ -219,16 +219,27 @@ def test_what_the_gate_found_beside_the_corpus_is_shown_as_it_is_now(store: Stor
             (folder / name).write_text(content.replace("epochs are bounded", "has not drifted"))
         return {}
 
-    again = store.build(Identity("corpus_valid", "1", {"previous": "another"}, {}), checked_again)
+    identity = Identity("corpus_valid", "1", {"previous": "another"}, {})
+    again = store.build(identity, checked_again)
     assert again.digest == result.corpus_valid.digest
     moved = replace(result, artifacts=result.artifacts | {"corpus_valid": again})
-    shown = store.fetch(make(store, report_step(store, moved))) / "attachments" / "index.html"
+    shown = (
+        store.fetch(make(store, report_step(store, moved, {"corpus_valid": identity}))) / "attachments" / "index.html"
+    )
     assert "has not drifted" in shown.read_text() and "epochs are bounded" not in shown.read_text()
+
+
+def test_a_gate_that_warned_is_flagged_with_what_to_do(page: str, store: Store, result: LifecycleResult) -> None:
+    assert '<a href="#warnings">1</a>' in page and "<mark>1 of 3</mark>" in page
+    assert "change its &lt;weight&gt;" in page and "source=&#39;chat&#39;, share=0.02, share_wanted=0.1" in page
+    gone = {"tokens_checks": Identity("tokens_checks", "1", {}, {})}
+    with pytest.raises(MissingArtifact, match=r"tokens_checks .* run the lifecycle again"):
+        make(store, report_step(store, result, gone))
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
     result = build_lifecycle(store, short_recipe(), drop="metrics.jsonl")
     with pytest.raises(MissingArtifact, match=r"has no file attachments/metrics\.jsonl"):
-        make(store, report_step(store, result))
+        make(store, report_step(store, result, {}))
     assert not list(Path(store.uri).glob("report/*"))

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from k2model.artifacts import Store
+from k2model.artifacts import Identity, Store
 from k2model.artifacts.result import LifecycleResult
 from k2model.errors import EvaluationError
 from k2model.evals.scores import ScoreRow, load_scores, read_scores
@@ -15,7 +15,7 @@ from k2model.registry.gates import gate_results
 from k2model.release.card import model_card
 from k2model.reporting.content import read_content
 from k2model.reporting.report import render
-from k2model.reporting.summary import lifecycle_summary, summary_table
+from k2model.reporting.summary import data_summary, lifecycle_summary, summary_table
 
 
 def row(phase: str, score: str, value: float) -> ScoreRow:
@@ -78,6 +78,20 @@ def test_table_leaves_variants_to_the_report(store: Store, result: LifecycleResu
     assert text.count("✓") == len(result.recipe.gates)
 
 
+def test_what_was_kept_of_each_source_and_every_warning_is_told(
+    store: Store, result: LifecycleResult, gates: dict[str, Identity]
+) -> None:
+    lines = [line.strip() for line in rendered(data_summary(store, result, gates)).splitlines() if line.strip()]
+    prose = next(line for line in lines if line.startswith("prose"))
+    assert prose.split()[1:6] == ["4.0", "MB", "720.0", "KB", "18.0%"]
+    assert "quality 67.5%, exact duplicates 10.0%" in prose
+    assert lines[-2:] == [
+        "! sft/sequences_checks: composition/share_as_wanted not met by 1 of 3 of all (source='chat', share=0.02, "
+        "share_wanted=0.1)",
+        "change its <weight>",
+    ]
+
+
 def test_a_last_phase_without_gates_is_told(store: Store, result: LifecycleResult) -> None:
     told = "No gate is declared on sft: checkpoints are registered, but none is promoted to champion."
     assert told not in rendered(lifecycle_summary(store, result))
@@ -85,6 +99,6 @@ def test_a_last_phase_without_gates_is_told(store: Store, result: LifecycleResul
     for gates in ((), others):
         ungated = replace(result, recipe=replace(result.recipe, gates=gates))
         assert told in rendered(lifecycle_summary(store, ungated))
-        page, card = render(read_content(store, ungated)), model_card(ungated, [], [], {})
+        page, card = render(read_content(store, ungated, {})), model_card(ungated, [], [], {})
         assert told in page and page.count('<h3 id="gates">') == 1
         assert f"## Gates\n\n{told}\n" in card and told not in model_card(result, [], [], {})

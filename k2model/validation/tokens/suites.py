@@ -59,9 +59,11 @@ def composition_suite(config: ValidationConfig, max_epochs: float) -> Suite:
     """On `composition_frame`: what a phase's rows hold of each source."""
     rules = Rules("composition", config.severities)
     share = "too few documents of the source fit: change its weight, or raise validation.share_tolerance"
+    none = "no document of the source fits beside the long ones: raise its weight or the phase's steps, or drop it"
     counts = "composition.json is not of these rows: delete the artifact and pack again"
     return rules.made(
         rules.between("share_as_wanted", share, "share_error", high=config.share_tolerance),
+        rules.between("source_is_trained_on", none, "tokens", low=1),
         *(rules.equal("counts_match", counts, name, f"counted_{name}") for name in ("tokens", "targets")),
         rules.between("epochs_within_limit", "lower the weight or add documents", "epochs", high=max_epochs),
     )

@@ -186,7 +186,7 @@ def test_defects_of_a_composition_and_of_a_phase(packed: Path, tmp_path: Path) -
     composition = json.loads((packed / "composition.json").read_text())
     prose, chat = composition["sources"].values()
     prose |= {"share_wanted": prose["share"] + 0.06, "tokens": prose["tokens"] + 1}
-    chat |= {"epochs": 60.5}
+    chat |= {"epochs": 60.5, "tokens": 0}
     composition |= {"padding": 0.06, "split": 0.6, "truncated": 0.07, "short_context": {"least": 0.3, "real": 0.29}}
     (packed / "composition.json").write_text(json.dumps(composition))
     store = Store.open(tmp_path / "store")
@@ -194,7 +194,8 @@ def test_defects_of_a_composition_and_of_a_phase(packed: Path, tmp_path: Path) -
     with pytest.raises(ValidationFailed, match="sequences of mid_1") as failure:
         make(store, sequences_checks_step(store, CONFIG, replace(PHASE, steps=7), packed_ref))
     assert {one.name for one in failure.value.outcomes} == {
-        "composition/counts_match", "composition/epochs_within_limit", "phase/rows_of_phase",
+        "composition/counts_match", "composition/source_is_trained_on", "composition/epochs_within_limit",
+        "phase/rows_of_phase",
         "phase/enough_short_context",
     }  # fmt: skip
     names = failures(sequence_findings(packed, CONFIG, replace(PHASE, steps=7)).outcomes)
