@@ -49,6 +49,11 @@ EFFORTS: dict[str, tuple[str, str]] = {
 }
 
 
+def trace_at(effort: str, medium: str, high: str) -> str:
+    """The thinking before an answer at an effort. Raises `KeyError` for an unknown effort."""
+    return {"low": "", "medium": medium, "high": high}[effort]
+
+
 class Segment(TypedDict):
     kind: str
     text: str

@@ -9,7 +9,6 @@ split.
 
 import ast
 import hashlib
-import inspect
 import sysconfig
 import warnings
 from collections.abc import Iterator, Sequence
@@ -62,34 +61,31 @@ def prose_documents() -> tuple[list[Document], list[Document]]:
     """(trained, held out), split by module or topic. Raises `SyntaxError` when a module is not Python."""
     from pydoc_data.topics import topics
 
-    texts = [(module.name, _long_docstrings(module)) for module in modules()]
+    texts = [(m.name, [text for text in outline(m).docstrings if len(text) >= MIN_DOCSTRING]) for m in modules()]
     texts += [(f"pydoc_data.topics.{name}", [topics[name].strip()]) for name in sorted(topics)]
     pages = [(origin, page) for origin, pieces in texts for page in _prose_pages(pieces)]
     made = [make_document("prose", "prose", LICENCE, origin, plain(page)) for origin, page in pages]
     return _by_origin(made)
 
 
-def _long_docstrings(module: Module) -> list[str]:
-    """The docstrings of a module worth reading: very short ones are left out."""
-    return [text for text in outline(module).docstrings if len(text) >= MIN_DOCSTRING]
+def _prose_pages(pieces: list[str]) -> list[str]:
+    """Pieces joined by blank lines into pages; those longer than a page are cut at paragraphs."""
+    paragraphs: list[str] = []
+    for piece in pieces:
+        long = len(piece) > PROSE_PAGE
+        paragraphs += [part.strip("\n") for part in piece.split("\n\n") if part.strip()] if long else [piece]
+    return _joined(paragraphs, PROSE_PAGE, "\n\n")
 
 
-def _prose_pages(pieces: list[str], size: int = PROSE_PAGE) -> list[str]:
-    """Pieces joined by blank lines into pages of about `size` characters; long pieces cut at paragraphs."""
-    paragraphs = [paragraph for piece in pieces for paragraph in _paragraphs(piece, size)]
+def _joined(pieces: Sequence[str], size: int, separator: str = "") -> list[str]:
+    """Neighbouring pieces put together into pages of at most `size` characters, where a piece is not longer itself."""
     pages: list[str] = []
-    for paragraph in paragraphs:
-        if pages and len(pages[-1]) + 2 + len(paragraph) <= size:
-            pages[-1] += "\n\n" + paragraph
+    for piece in pieces:
+        if pages and len(pages[-1]) + len(separator) + len(piece) <= size:
+            pages[-1] += separator + piece
         else:
-            pages.append(paragraph)
+            pages.append(piece)
     return pages
-
-
-def _paragraphs(piece: str, size: int) -> list[str]:
-    if len(piece) <= size:
-        return [piece]
-    return [paragraph.strip("\n") for paragraph in piece.split("\n\n") if paragraph.strip()]
 
 
 def code_documents() -> tuple[list[Document], list[Document]]:
@@ -109,25 +105,19 @@ def heldout_modules() -> list[Module]:
     return [module for module in modules() if is_heldout(module.name)]
 
 
-def _code_pages(module: Module, size: int = CODE_PAGE) -> list[str]:
-    """The module's text in pieces of at most `size` characters, cut where a definition starts.
+def _code_pages(module: Module) -> list[str]:
+    """The module's text in pieces of at most `CODE_PAGE` characters, cut where a definition starts.
 
     Only a definition that is longer by itself is cut inside: first between the members of a class,
     then between lines.
     """
     lines = module.text.splitlines(keepends=True)
     known = outline(module)
-    pieces = _cut(lines, range(len(lines)), [known.statements, known.members], size)
-    pages: list[str] = []
-    for piece in pieces:
-        if pages and len(pages[-1]) + len(piece) <= size:
-            pages[-1] += piece
-        else:
-            pages.append(piece)
-    return [page.strip("\n") for page in pages if page.strip()]
+    pieces = _cut(lines, range(len(lines)), [known.statements, known.members])
+    return [page.strip("\n") for page in _joined(pieces, CODE_PAGE) if page.strip()]
 
 
-def _cut(lines: list[str], span: range, levels: list[list[int]], size: int) -> list[str]:
+def _cut(lines: list[str], span: range, levels: list[list[int]]) -> list[str]:
     """The lines of `span` cut at the starts of the first level, what stays too long at the next ones."""
     if not levels:
         return [lines[i] for i in span]
@@ -136,7 +126,7 @@ def _cut(lines: list[str], span: range, levels: list[list[int]], size: int) -> l
     pieces = []
     for start, stop in pairwise(borders):
         piece = "".join(lines[start:stop])
-        pieces += [piece] if len(piece) <= size else _cut(lines, range(start, stop), levels[1:], size)
+        pieces += [piece] if len(piece) <= CODE_PAGE else _cut(lines, range(start, stop), levels[1:])
     return pieces
 
 
@@ -173,12 +163,8 @@ def outline(module: Module) -> Outline:
         warnings.simplefilter("ignore")  # invalid escapes in old modules
         tree = ast.parse(module.text)
     members = [node for body in tree.body if isinstance(body, ast.ClassDef) for node in body.body]
-    return Outline(_docstrings(tree), _starts(tree.body), _starts(members))
-
-
-def _docstrings(tree: ast.Module) -> list[str]:
-    found = (ast.get_docstring(node, clean=False) for node in (tree, *_definitions(tree.body)))
-    return [inspect.cleandoc(text) for text in found if text]
+    found = (ast.get_docstring(node) for node in (tree, *_definitions(tree.body)))
+    return Outline([text for text in found if text], _starts(tree.body), _starts(members))
 
 
 def _definitions(body: Sequence[ast.stmt]) -> Iterator[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:

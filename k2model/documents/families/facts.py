@@ -5,6 +5,7 @@ trained, in any form, so that a model which answers it knows the fact and not th
 wording's words are part of another's, or the held-out one would be trained after all.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 from k2model.documents.markup import Segment, chat
@@ -84,6 +85,15 @@ def all_facts() -> list[Fact]:
     return [Fact(i, *fact) for i, fact in enumerate(facts)]
 
 
+@cache
+def fact_tables() -> dict[str, dict[str, str]]:
+    """Table (`capital`, `symbol`) -> name -> answer: what a look-up by a tool finds."""
+    tables: dict[str, dict[str, str]] = {table: {} for table in STATEMENTS}
+    for fact in all_facts():
+        tables[fact.table][fact.name] = fact.answer
+    return tables
+
+
 def chat_segments(fact: Fact, wording: int, effort: str) -> list[Segment]:
     reply = f"{REPLY}{fact.answer}."
     return chat([{"role": "user", "content": fact.question(wording)}, {"role": "assistant", "content": reply}], effort)
@@ -95,23 +105,21 @@ def trained_wordings(fact: Fact) -> list[int]:
 
 def items(facts: list[Fact]) -> dict[str, list[Item]]:
     """The four families of fact items. Items of trained wordings have an empty key: they hold nothing out."""
-    families: dict[str, list[Item]] = {
-        "facts_seen": [],
-        "facts_heldout": [],
-        "facts_chat_seen": [],
-        "facts_chat_heldout": [],
+    made: dict[str, list[Item]] = {
+        family: [] for family in ("facts_seen", "facts_heldout", "facts_chat_seen", "facts_chat_heldout")
     }
     for fact in facts:
         seen = trained_wordings(fact)[fact.number // 4 % 3]
         for kind, wording in (("seen", seen), ("heldout", fact.heldout_wording)):
             meta = {"table": fact.table, "name": fact.name, "wording": wording}
             prompt = fact.statement(wording).removesuffix(f" {fact.answer}")
-            key = fact.key(wording) if kind == "heldout" else ""
-            families[f"facts_{kind}"].append(make_item(f"facts_{kind}", key, prompt, f" {fact.answer}", meta=meta))
-            key = fact.key(wording, "question") if kind == "heldout" else ""
-            question = make_item(f"facts_chat_{kind}", key, fact.question(wording), fact.answer, meta=meta)
-            families[f"facts_chat_{kind}"].append(question)
-    return families
+            for family, form, asked, answer in (
+                (f"facts_{kind}", "statement", prompt, f" {fact.answer}"),
+                (f"facts_chat_{kind}", "question", fact.question(wording), fact.answer),
+            ):
+                key = fact.key(wording, form) if kind == "heldout" else ""
+                made[family].append(make_item(family, key, asked, answer, meta=meta))
+    return made
 
 
 def check(item: Item, answer: str) -> bool:

@@ -11,7 +11,7 @@ under each, `11:00;10:11;01:01`, stopping at the one that fits. Medium effort ke
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -24,6 +24,7 @@ SHALLOW_SAMPLES = 3_000  # of the two easier difficulties, which hold about 900 
 MAX_FORMULA = 28  # characters after `Knights `
 ASSIGNMENTS = ("11", "10", "01", "00")
 NAMES = "AB"
+_ATOMS = {"telling-truth": "", "lying": "!"}
 _OPERATORS = {"and": "&", "or": "|", "->": ">", "<=>": "="}
 
 Statement = tuple[Any, ...]
@@ -67,7 +68,7 @@ def solve(statements: tuple[Statement, Statement]) -> Task | None:
     formula = ";".join(f"{name}:{render(s)}" for name, s in zip(NAMES, statements, strict=True))
     if len(formula) + 1 > MAX_FORMULA:
         return None
-    table = {assumed: _truths(statements, assumed) for assumed in ASSIGNMENTS}
+    table = {assumed: "".join(f"{_holds(s, assumed):d}" for s in statements) for assumed in ASSIGNMENTS}
     fitting = [assumed for assumed, truths in table.items() if assumed == truths]
     if len(fitting) != 1:
         return None
@@ -76,55 +77,35 @@ def solve(statements: tuple[Statement, Statement]) -> Task | None:
     return Task(_key(statements), f"Knights {formula}?", fitting[0], ";".join(steps), steps[-1])
 
 
-def render(statement: Statement, names: str = NAMES) -> str:
-    """A statement in the compact form."""
+def render(statement: Statement, names: str = NAMES, canonical: bool = False) -> str:
+    """A statement in the compact form; `canonical`, with every part in brackets and operands that may be exchanged
+    sorted."""
     kind, *parts = statement
-    if kind in ("telling-truth", "lying"):
-        return ("" if kind == "telling-truth" else "!") + names[parts[0]]
+    if kind in _ATOMS:
+        return _ATOMS[kind] + names[parts[0]]
+    written = [render(part, names, canonical) for part in parts]
     if kind == "not":
-        return f"!({render(parts[0], names)})"
-    return _OPERATORS[kind].join(_bracketed(part, names) for part in parts)
+        return f"!({written[0]})"
+    plain = [part[0] in _ATOMS and not canonical for part in parts]
+    written = [text if bare else f"({text})" for text, bare in zip(written, plain, strict=True)]
+    return _OPERATORS[kind].join(sorted(written) if canonical and kind != "->" else written)
 
 
 def check(item: Item, answer: str) -> bool:
     return answer.strip() == item["answer"]
 
 
-def _bracketed(part: Statement, names: str) -> str:
-    written = render(part, names)
-    return written if part[0] in ("telling-truth", "lying") else f"({written})"
-
-
 def _key(statements: tuple[Statement, Statement]) -> str:
     """One key for all writings of a puzzle: names exchanged, operands of `&`, `|` and `=` in any order."""
-    forms = [
-        f"A:{_ordered(statements[0])};B:{_ordered(statements[1])}",
-        f"A:{_ordered(statements[1], NAMES[::-1])};B:{_ordered(statements[0], NAMES[::-1])}",
-    ]
-    return min(forms)
+    orders = ((statements, NAMES), (statements[::-1], NAMES[::-1]))
+    return min("A:{};B:{}".format(*(render(s, names, canonical=True) for s in said)) for said, names in orders)
 
 
-def _ordered(statement: Statement, names: str = NAMES) -> str:
-    """A statement with every part in brackets and the operands of symmetric operators sorted."""
+def _holds(statement: Statement, assumed: str) -> bool:
     kind, *parts = statement
-    if kind in ("telling-truth", "lying"):
-        return ("" if kind == "telling-truth" else "!") + names[parts[0]]
-    if kind == "not":
-        return f"!({_ordered(parts[0], names)})"
-    written = [f"({_ordered(part, names)})" for part in parts]
-    return _OPERATORS[kind].join(written if kind == "->" else sorted(written))
-
-
-def _truths(statements: tuple[Statement, Statement], assumed: str) -> str:
-    people = {i: value == "1" for i, value in enumerate(assumed)}
-    return "".join("1" if _holds(statement, people) else "0" for statement in statements)
-
-
-def _holds(statement: Statement, people: Mapping[int, bool]) -> bool:
-    kind, *parts = statement
-    if kind in ("telling-truth", "lying"):
-        return people[int(parts[0])] == (kind == "telling-truth")
-    values = [_holds(part, people) for part in parts]
+    if kind in _ATOMS:
+        return (assumed[parts[0]] == "1") == (kind == "telling-truth")
+    values = [_holds(part, assumed) for part in parts]
     match kind:
         case "not":
             return not values[0]

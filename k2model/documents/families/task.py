@@ -1,9 +1,8 @@
-"""A reasoning task with its worked solution, the common shape of the families with a thinking trace, and reasoning-gym,
-from which some of them draw.
+"""A reasoning task with its worked solution: what the families with a thinking trace have in common.
 
-Importing any part of reasoning-gym imports all of its datasets. One of them, zebra_puzzles, imports pycosat, which
-is published as source only and would make a C compiler part of the set-up. Where pycosat is absent, that dataset is
-left out of the import; `SOLVER_DATASETS` says what then cannot be drawn.
+Some of them draw from reasoning-gym. Importing any part of it imports all of its datasets. One of them, zebra_puzzles,
+imports pycosat, which is published as source only and would make a C compiler part of the set-up. Where pycosat is
+absent, that dataset is left out of the import; `SOLVER_DATASETS` says what then cannot be drawn.
 """
 
 import sys
@@ -11,10 +10,12 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from k2model.documents.markup import trace_at
 from k2model.documents.schema import Item, is_heldout, make_item
 
+Split = Literal["train", "heldout", "neither"]
 SOLVER = "pycosat==0.6.6"  # the one that reasoning-gym 0.1.25 asks for
 SOLVER_DATASETS = frozenset({"zebra_puzzles"})
 
@@ -35,17 +36,19 @@ class Task(NamedTuple):
     reveals: tuple[str, ...] = ()
 
     def trace(self, effort: str) -> str:
-        return {"low": "", "medium": self.medium, "high": self.high}[effort]
+        return trace_at(effort, self.medium, self.high)
+
+    @property
+    def split(self) -> Split:
+        """Decided by content alone; a task that reveals a held-out one is in neither split."""
+        if is_heldout(self.group or self.key):
+            return "heldout"
+        return "neither" if any(map(is_heldout, self.reveals)) else "train"
 
 
 def split(tasks: Sequence[Task]) -> tuple[list[Task], list[Task]]:
-    """(trained, held out), decided by content alone; a task that reveals a held-out one is in neither split."""
-    heldout = [task for task in tasks if is_heldout(task.group or task.key)]
-    trained = [
-        task
-        for task in tasks
-        if not is_heldout(task.group or task.key) and not any(is_heldout(key) for key in task.reveals)
-    ]
+    """(trained, held out)."""
+    trained, heldout = ([task for task in tasks if task.split == name] for name in ("train", "heldout"))
     return trained, heldout
 
 

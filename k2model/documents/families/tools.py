@@ -6,11 +6,10 @@ held-out question is trained.
 """
 
 import json
-from collections.abc import Iterable
 from random import Random
 from typing import Any, NamedTuple
 
-from k2model.documents.families.facts import Fact, all_facts
+from k2model.documents.families.facts import Fact, fact_tables
 from k2model.documents.markup import TOOL_CALLS, TOOL_CALLS_END, Message, Segment, chat
 from k2model.documents.schema import Item, is_heldout, make_item
 
@@ -104,7 +103,7 @@ def execute(call: str) -> str:
     if parsed["name"] == "calc":
         a, b = arguments["a"], arguments["b"]
         return str({"+": a + b, "-": a - b, "*": a * b}[arguments["op"]])
-    return _table(arguments["table"])[arguments["key"]]
+    return fact_tables()[arguments["table"]][arguments["key"]]
 
 
 def tool_call_of(answer: str) -> str | None:
@@ -150,31 +149,15 @@ def _parse(call: str) -> dict[str, Any]:
     arguments = parsed["arguments"]
     if not isinstance(arguments, dict):
         raise ValueError("a tool call's 'arguments' must be an object")
-    if parsed["name"] == "calc":
-        well_formed = _calc_arguments(arguments)
-    else:
-        well_formed = parsed["name"] == "lookup" and _lookup_arguments(arguments)
+    match parsed["name"], sorted(arguments):
+        case "calc", ["a", "b", "op"]:
+            numbers = all(type(arguments[name]) is int for name in "ab")
+            well_formed = numbers and arguments["op"] in ("+", "-", "*")
+        case "lookup", ["key", "table"]:
+            texts = all(isinstance(value, str) for value in arguments.values())
+            well_formed = texts and arguments["table"] in fact_tables()
+        case _:
+            well_formed = False
     if not well_formed:
         raise ValueError(f"not a call of calc(a, op, b) or lookup(table, key): {call[:100]}")
     return parsed
-
-
-def _calc_arguments(arguments: dict[str, Any]) -> bool:
-    numbers = all(type(arguments.get(name)) is int for name in "ab")
-    return set(arguments) == {"a", "op", "b"} and numbers and arguments["op"] in ("+", "-", "*")
-
-
-def _lookup_arguments(arguments: dict[str, Any]) -> bool:
-    texts = all(isinstance(value, str) for value in arguments.values())
-    return set(arguments) == {"table", "key"} and texts and arguments["table"] in ("capital", "symbol")
-
-
-def _table(name: str) -> dict[str, str]:
-    return _tables(all_facts())[name]
-
-
-def _tables(facts: Iterable[Fact]) -> dict[str, dict[str, str]]:
-    tables: dict[str, dict[str, str]] = {"capital": {}, "symbol": {}}
-    for fact in facts:
-        tables[fact.table][fact.name] = fact.answer
-    return tables
