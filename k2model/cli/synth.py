@@ -83,7 +83,7 @@ def families(as_json: bool) -> None:
 
 
 def _told(report: dict[str, Any], teacher: dict[str, Any], folder: Path) -> str:
-    lines = [f"{'family':<28} {'talks':>7} {'samples':>8} {'kept':>7} {'rate':>6}  rejected"]
+    lines = [f"{'family':<28} {'cases':>7} {'samples':>8} {'kept':>7} {'rate':>6}  rejected"]
     for name, row in report["families"].items():
         reasons = ", ".join(f"{reason} {count}" for reason, count in row["rejected_by_reason"].items())
         rate = "-" if row["kept_rate"] is None else f"{row['kept_rate']:.1%}"
@@ -93,6 +93,6 @@ def _told(report: dict[str, Any], teacher: dict[str, Any], folder: Path) -> str:
         reasons = ", ".join(f"{reason} {count}" for reason, count in report["unfinished_by_reason"].items())
         stopped = f" ({teacher['stopped']})" if teacher.get("stopped") else ""
         lines.append(
-            f"{report['unfinished']} of {report['wanted']} talks are left: {reasons}{stopped}; run again to go on"
+            f"{report['unfinished']} of {report['wanted']} cases are left: {reasons}{stopped}; run again to go on"
         )
     return "\n".join(lines)

@@ -8,39 +8,34 @@ must be shorter than high, or it is rejected. The system prompt opens a share of
 import itertools
 from collections.abc import Callable, Generator
 from dataclasses import replace
-from random import Random
+from functools import partial
 
 from k2model.documents.markup import last_turn
-from k2model.synthesis.config import SynthesisConfig, unknown
-from k2model.synthesis.conversation import Case, Completion, Reply, Request, Sample, Talk, Turn
+from k2model.synthesis.config import named_families
+from k2model.synthesis.conversation import Case, Completion, Conversation, Reply, Request, Sample, Turn
 from k2model.synthesis.exchanges import Exchange, identity_exchange, problem_exchange, safety_exchange
 from k2model.synthesis.job import Answered, Fault, Job, text_fault
 
-SETS: dict[str, Callable[[Job, int, int], Exchange]] = {
-    "problems": problem_exchange,
-    "identity": identity_exchange,
-    "safety": safety_exchange,
+#: Set -> what draws its exchange `turn` of conversation `index`, and the weights of one, two and three turns.
+SETS: dict[str, tuple[Callable[[Job, int, int], Exchange], tuple[int, int, int]]] = {
+    "problems": (problem_exchange, (6, 3, 1)),
+    "identity": (identity_exchange, (8, 2, 0)),
+    "safety": (safety_exchange, (8, 2, 0)),
 }
-AskTalk = Generator[Request, Completion, tuple[Answered, Fault | None]]
-TURNS = (1, 2, 3)
-TURN_WEIGHTS = {"problems": (6, 3, 1), "identity": (8, 2, 0), "safety": (8, 2, 0)}
+Asking = Generator[Request, Completion, tuple[Answered, Fault | None]]
 
-
-def check_job(config: SynthesisConfig) -> None:
-    """Raises `SynthesisError` for an unknown set of questions."""
-    for name in config.families:
-        if name not in SETS:
-            raise unknown("set of conversations", name, list(SETS))
+families = partial(named_families, what="set of conversations", known=SETS)
 
 
 def case(job: Job, index: int) -> Case:
-    rng = job.rng(index)
-    names = job.config.families or tuple(SETS)
+    rng, names = job.rng(index), families(job.config)
     name = names[index % len(names)]
-    turns = rng.choices(TURNS, weights=TURN_WEIGHTS[name])[0]
-    exchanges = _of_one_split([SETS[name](job, index, turn) for turn in range(turns)])
-    system = _system_prompt(job.config, name, rng)
-    return Case(name, _talk(job, exchanges, system, job.efforts(rng)))
+    exchange, weights = SETS[name]
+    turns = rng.choices((1, 2, 3), weights=weights)[0]
+    exchanges = _of_one_split([exchange(job, index, turn) for turn in range(turns)])
+    share = job.config.system_share if name == "problems" else job.config.identity_system_share
+    system = job.config.system_prompt if rng.random() < share else ""
+    return Case(name, converse(job, exchanges, system, job.efforts(rng)))
 
 
 def _of_one_split(exchanges: list[Exchange]) -> list[Exchange]:
@@ -50,12 +45,8 @@ def _of_one_split(exchanges: list[Exchange]) -> list[Exchange]:
     return list(same)
 
 
-def _system_prompt(config: SynthesisConfig, name: str, rng: Random) -> str:
-    share = config.system_share if name == "problems" else config.identity_system_share
-    return config.system_prompt if rng.random() < share else ""
-
-
-def _talk(job: Job, exchanges: list[Exchange], system: str, efforts: list[str]) -> Talk:
+def converse(job: Job, exchanges: list[Exchange], system: str, efforts: list[str]) -> Conversation:
+    """The exchanges in turn at each effort, high first; the key of a sample has a line for each that it shows."""
     samples: list[Sample] = []
     longest: dict[int, int] = {}  # by turn: the length of the thinking at high effort
     for effort in sorted(efforts, key=("high", "medium", "low").index):
@@ -67,13 +58,14 @@ def _talk(job: Job, exchanges: list[Exchange], system: str, efforts: list[str]) 
             if effort == "high" and not fault:
                 longest[number] = len(answered.trace)
             history.append({"role": "assistant", "trace": answered.trace, "content": answered.answer})
-            samples.append(_sample(job, exchanges[: number + 1], history, effort, fault))
+            key = "\n".join(shown.metadata.key for shown in exchanges[: number + 1])
+            samples.append(job.sample(replace(exchange.metadata, key=key), last_turn(history, effort), fault))
             if fault:
                 break
     return samples
 
 
-def _ask(job: Job, exchange: Exchange, history: list[dict[str, str]], effort: str) -> AskTalk:
+def _ask(job: Job, exchange: Exchange, history: list[dict[str, str]], effort: str) -> Asking:
     if exchange.refused:
         return Answered("", (exchange.exact(effort) or Reply()).content), exchange.refused
     reply = (yield _request(exchange, history, effort)).reply
@@ -100,9 +92,3 @@ def _order_fault(trace: str, effort: str, high: int | None) -> Fault | None:
     if effort != "medium" or high is None or len(trace) < high:
         return None
     return Fault("effort_order", f"{len(trace)} characters of thinking at medium, {high} at high")
-
-
-def _sample(job: Job, shown: list[Exchange], history: list[dict[str, str]], effort: str, fault: Fault | None) -> Sample:
-    """The sample of the last exchange; its key has a line for each exchange that it shows."""
-    key = "\n".join(exchange.metadata.key for exchange in shown)
-    return job.sample(replace(shown[-1].metadata, key=key), last_turn(history, effort), fault)

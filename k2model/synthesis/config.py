@@ -1,13 +1,15 @@
 """A synthesis job as a typed table, and how it is read from a TOML file.
 
-Fields marked `hardware` say how fast or through which door a teacher is asked; they never bear identity.
-What a kind's `families` may be is that kind's business (see `kinds`); this module checks single fields.
+Fields marked `hardware` say how fast and at which address a teacher is asked; they never bear identity. This module
+checks single fields; what `families` may name is known by the module of each kind (`run.families_of`).
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -71,7 +73,10 @@ class EndpointConfig:
 
 @dataclass(frozen=True)
 class SynthesisConfig:
-    """`name` becomes the corpus source `synth/<name>`; `count` is the number of talks, not of documents."""
+    """`name` becomes the corpus source `synth/<name>`; `count` is the number of cases, not of documents.
+
+    Raises `SynthesisError` for a field out of its range.
+    """
 
     name: str
     kind: Kind
@@ -90,7 +95,7 @@ class SynthesisConfig:
     identity_system_share: float = 0.5  # the same of identity and safety conversations (K2)
     max_feedback: int = 2  # a teacher's hints in a tool dialogue before it is given up
     max_characters: int = 20_000  # of one document
-    part_size: int = 5_000  # talks a part
+    part_size: int = 5_000  # cases a part
     teacher: TeacherKind = TeacherKind.PROCEDURAL
     error_rate: float = 0.0  # of the procedural teacher: share of replies that get an error
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)
@@ -119,9 +124,23 @@ def load_job(path: Path, overrides: Mapping[str, Any] | None = None) -> Synthesi
     return job
 
 
-def unknown(what: str, name: str, known: list[str]) -> SynthesisError:
+def unknown(what: str, name: str, known: Collection[str]) -> SynthesisError:
     """The error of a mistyped name, with the nearest known one."""
     return SynthesisError(f"{what} '{name}' is not known; {nearest(name, known)}")
+
+
+def named_families(config: SynthesisConfig, what: str, known: Collection[str]) -> tuple[str, ...]:
+    """The families a job names, or all `known`. Raises `SynthesisError` for another name, as of no known `what`."""
+    for name in config.families:
+        if name not in known:
+            raise unknown(what, name, known)
+    return config.families or tuple(known)
+
+
+@cache
+def table(name: str) -> dict[str, Any]:
+    """A TOML file of this package, e.g. `topics.toml`; read once, not to be changed."""
+    return tomllib.loads(files("k2model.synthesis").joinpath(name).read_text())
 
 
 def _build(cls: Any, table: Mapping[str, Any], where: str) -> Any:

@@ -1,11 +1,12 @@
 """What is said between a job and its teacher, free of any input or output.
 
-A *talk* is a generator: it yields requests, is sent completions, and returns the samples it made of them. So a
-kind of document that takes one call and one that takes a dialogue of ten look alike to whoever runs them, and a
-talk is tested without a teacher. How calls are made, recorded, limited and retried is `teachers`; in which order
-talks run and where samples go is `run`.
+A *conversation* is a generator: it yields requests, is sent completions, and returns the samples it made of them. So
+a kind of document that takes one call and one that takes a dialogue of ten look alike to whoever runs them, and a
+conversation is tested without a teacher. How calls are made, recorded, limited and retried is `teachers`; in which
+order cases run and where samples go is `run`.
 """
 
+import json
 from collections.abc import Generator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -21,8 +22,6 @@ class ToolCall(NamedTuple):
     @property
     def text(self) -> str:
         """The call as K2 writes it between its tool tags."""
-        import json
-
         return f'{{"name": {json.dumps(self.name, ensure_ascii=False)}, "arguments": {self.arguments}}}'
 
 
@@ -64,7 +63,7 @@ class Completion(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """A document made of a talk. It is kept when `reason` is empty, else rejected for it."""
+    """A document made of a conversation. It is kept when `reason` is empty, else rejected for it."""
 
     document: Document
     heldout: bool = False
@@ -72,14 +71,14 @@ class Sample(NamedTuple):
     detail: str = ""
 
 
-Talk = Generator[Request, Completion, list[Sample]]
+Conversation = Generator[Request, Completion, list[Sample]]
 
 
 class Case(NamedTuple):
-    """One talk of a job; `family` is the row of the report that it counts for."""
+    """One conversation of a job; `family` is the row of the report that it counts for."""
 
     family: str
-    talk: Talk
+    conversation: Conversation
 
 
 class Unanswered(Exception):

@@ -1,7 +1,7 @@
-"""What all kinds of job share: random streams, documents, the choice of problem and effort, and what every reply must
-pass: something is said, it is this model's to say, it fits a page.
+"""What all kinds of job share: random streams, the choice of problem and effort, documents, and checks of a reply.
 
-The reasons a reply is rejected for are the words below and those of each kind; they are columns of the report.
+Every reply must answer, speak as this model, hold no special tokens and not be too long. The reasons a reply is
+rejected for are the words below and those of each kind; they are columns of the report.
 """
 
 import re
@@ -11,11 +11,11 @@ from functools import cached_property
 from random import Random
 from typing import NamedTuple
 
-from k2model.documents.markup import SPECIAL_TOKENS, Segment
+from k2model.documents.markup import EFFORTS, SPECIAL_TOKENS, Segment
 from k2model.documents.schema import content_id, make_document
 from k2model.synthesis.config import SynthesisConfig, TeacherKind
-from k2model.synthesis.conversation import Reply, Sample, Turn
-from k2model.synthesis.problems import Problem, family
+from k2model.synthesis.conversation import Reply, Sample
+from k2model.synthesis.problems import Problem, draw
 
 _MODELS = r"(chatgpt|gpt-?\w*|claude|gemini|bard|copilot|qwen\w*|deepseek\w*|llama|mistral|grok)"
 _MAKERS = r"(openai|anthropic|google|alibaba( cloud)?|meta|mistral|deepseek|microsoft|xai)"
@@ -66,8 +66,8 @@ def final_answer(reply: Reply) -> Answered | None:
 def text_fault(texts: Sequence[str], max_characters: int) -> Fault | None:
     """What forbids a document that says `texts`: a leaked identity, foreign markup, too many characters."""
     for text in texts:
-        if leak := leaked_identity(text):
-            return Fault("leaked_identity", leak)
+        if leak := next(filter(None, (pattern.search(text) for pattern in _LEAKS)), None):
+            return Fault("leaked_identity", leak[0])
         if token := next((token for token in _MARKUP if token in text), None):
             return Fault("foreign_markup", token)
     size = sum(map(len, texts))
@@ -86,38 +86,19 @@ def wrong_step(trace: str) -> str | None:
     return None
 
 
-def leaked_identity(text: str) -> str | None:
-    """The phrase by which a text speaks as another model, if there is one."""
-    return next((match[0] for pattern in _LEAKS if (match := pattern.search(text))), None)
-
-
-def said(turns: Sequence[Turn]) -> list[str]:
-    """Everything the assistant says in a dialogue."""
-    return [text for turn in turns if turn.role == "assistant" for text in (turn.trace, turn.content) if text]
-
-
-EFFORT_ORDER = ("low", "medium", "high")
-
-
 @dataclass(frozen=True)
 class DocumentMetadata:
     """The columns of a document beside its text, and whether it is held out. `key` is its content key."""
 
-    family: str
     domain: str
     licence: str
     origin: str
     key: str
     heldout: bool = False
 
-    @classmethod
-    def of(cls, problem: Problem) -> "DocumentMetadata":
-        heldout = problem.split == "heldout"
-        return cls(problem.family, problem.domain, problem.licence, problem.origin, problem.key, heldout)
-
 
 class Job:
-    """A configuration at work. Talk `index` draws from streams of its own, so that parts need not know each other."""
+    """A configuration at work. Case `index` draws from streams of its own, so that parts need not know each other."""
 
     def __init__(self, config: SynthesisConfig):
         self.config = config
@@ -126,21 +107,25 @@ class Job:
         return Random(f"{self.config.seed}:{self.config.name}:{index}:{purpose}")
 
     def effort(self, rng: Random) -> str:
-        return rng.choices(EFFORT_ORDER, weights=self._weights)[0]
+        return rng.choices([*EFFORTS], weights=self._weights)[0]
 
     def efforts(self, rng: Random) -> list[str]:
         """Which of the three efforts a question is asked at, so that the documents come in the mix's proportions."""
         top = max(self._weights)
-        chosen = zip(EFFORT_ORDER, self._weights, strict=True)
+        chosen = zip(EFFORTS, self._weights, strict=True)
         return [effort for effort, weight in chosen if rng.random() < weight / top]
 
     def problem(self, number: int, families: tuple[str, ...], total: int = 0) -> Problem:
-        """Problem `number` of the `total` that the job needs (0 = one a talk), the families taking turns."""
-        name = families[number % len(families)]
-        size = -(-(total or self.config.count) // len(families))
-        return family(name).draw(self._stream, number // len(families), size)
+        """Problem `number` of the `total` that the job needs (0 = one a case), the families taking turns.
 
-    def sample(self, metadata: DocumentMetadata, segments: list[Segment], fault: Fault | None = None) -> Sample:
+        Raises `SynthesisError` for a family that is not known or not installed.
+        """
+        size = -(-(total or self.config.count) // len(families))
+        return draw(families[number % len(families)], self._stream, number // len(families), size)
+
+    def sample(
+        self, metadata: DocumentMetadata | Problem, segments: list[Segment], fault: Fault | None = None
+    ) -> Sample:
         """A document of `segments`, kept without a `fault`; the origin names the model of an endpoint."""
         config = self.config
         asked = config.teacher == TeacherKind.ENDPOINT
@@ -157,4 +142,4 @@ class Job:
     @cached_property
     def _weights(self) -> tuple[float, float, float]:
         mix = self.config.efforts
-        return mix.low, mix.medium, mix.high
+        return mix.low, mix.medium, mix.high  # in the order of EFFORTS

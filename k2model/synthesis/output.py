@@ -6,9 +6,9 @@ A count's name is a path: `family/NAME/kept`, `reason/NAME`, `unfinished/NAME`; 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
@@ -23,6 +23,7 @@ REPORT = "synthesis.json"
 SPLITS = ("train", "heldout", "rejected")
 ROW_GROUP = 1_024
 TOTALS = ("cases", "asked", "answered", "unfinished", "samples", "kept", "heldout", "rejected", "characters")
+FAMILY_TOTALS = ("cases", "asked", "answered", "samples", "kept", "rejected")
 REJECTED_SCHEMA = DOCUMENT_SCHEMA.append(pa.field("reason", pa.string(), nullable=False)).append(
     pa.field("detail", pa.string(), nullable=False)
 )
@@ -30,43 +31,42 @@ REJECTED_SCHEMA = DOCUMENT_SCHEMA.append(pa.field("reason", pa.string(), nullabl
 
 def count(counts: Counts, family: str, *names: str) -> None:
     """Adds one to each of `names`, over all and of its family."""
-    for name in names:
-        counts[name] += 1
-        counts[f"family/{family}/{name}"] += 1
-
-
-def count_sample(counts: Counts, family: str, sample: Sample) -> None:
-    """A sample that was judged: kept, or rejected for its reason."""
-    if sample.reason:
-        count(counts, family, "samples", "rejected", f"reason/{sample.reason}")
-        return
-    count(counts, family, "samples", "kept")
-    counts["heldout"] += sample.heldout
-    counts["characters"] += len(sample.document["text"])
+    counts.update(start + name for start in ("", f"family/{family}/") for name in names)
 
 
 def write_report(
     folder: Path, config: SynthesisConfig, teacher: Mapping[str, Any], counts: Mapping[str, int]
 ) -> dict[str, Any]:
     """Write `synthesis.json` into `folder` from the summed counts of all parts; returns what it says."""
+    counts = Counts(counts)
+    usage = Usage(counts["prompt_tokens"], counts["completion_tokens"])
+    tokens: dict[str, float] = {"prompt": usage.prompt_tokens, "completion": usage.completion_tokens}
+    if config.teacher == TeacherKind.ENDPOINT:
+        tokens["cost"] = round(cost(config.endpoint, usage), 6)
+    families = sorted({name.split("/")[0] for name in counts.below("family")})
     report = {
         "job": config.name,
         "kind": config.kind.value,
         "source": config.source,
         "wanted": config.count,
-        "complete": counts.get("cases", 0) == config.count and not counts.get("unfinished", 0),
+        "complete": counts["cases"] == config.count and not counts["unfinished"],
         "teacher": dict(teacher),
-        **{name: counts.get(name, 0) for name in TOTALS},
-        "kept_rate": _rate(counts.get("kept", 0), counts.get("samples", 0)),
-        "tokens": _tokens(config, counts),
-        "rejected_by_reason": _below(counts, "reason/"),
-        "unfinished_by_reason": _below(counts, "unfinished/"),
-        "families": {name: _family(counts, name) for name in _families(counts)},
+        **_account(counts, TOTALS),
+        "tokens": tokens,
+        "unfinished_by_reason": counts.below("unfinished"),
+        "families": {name: _account(Counts(counts.below(f"family/{name}")), FAMILY_TOTALS) for name in families},
     }
     if config.queries_sha256:
         report["queries_sha256"] = config.queries_sha256
     (folder / REPORT).write_text(json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
     return report
+
+
+def _account(counts: Counts, totals: tuple[str, ...]) -> dict[str, Any]:
+    """The counts `totals`, the share of samples that were kept (None without any), and why the others were not."""
+    rate = round(counts["kept"] / counts["samples"], 6) if counts["samples"] else None
+    by_reason = counts.below("reason")
+    return {**{name: counts[name] for name in totals}, "kept_rate": rate, "rejected_by_reason": by_reason}
 
 
 def cost(endpoint: EndpointConfig, usage: Usage) -> float:
@@ -75,70 +75,29 @@ def cost(endpoint: EndpointConfig, usage: Usage) -> float:
     return priced / 1e6
 
 
-def _tokens(config: SynthesisConfig, counts: Mapping[str, int]) -> dict[str, float]:
-    usage = Usage(counts.get("prompt_tokens", 0), counts.get("completion_tokens", 0))
-    tokens: dict[str, float] = {"prompt": usage.prompt_tokens, "completion": usage.completion_tokens}
-    if config.teacher == TeacherKind.ENDPOINT:
-        tokens["cost"] = round(cost(config.endpoint, usage), 6)
-    return tokens
+@contextmanager
+def part_files(folder: Path, source: str, part: int) -> Iterator[Callable[[Sample], None]]:
+    """Gives a function that writes a sample to the part's file of its split; each split has a file, if of no row."""
+    rows: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
+    writers: dict[str, pq.ParquetWriter] = {}
 
+    def flush(split: str) -> None:
+        if rows[split]:
+            writers[split].write_table(pa.Table.from_pylist(rows[split], schema=writers[split].schema))
+            rows[split].clear()
 
-def _family(counts: Mapping[str, int], name: str) -> dict[str, Any]:
-    start = f"family/{name}/"
-    row: dict[str, Any] = {
-        what: counts.get(start + what, 0) for what in ("cases", "asked", "answered", "samples", "kept", "rejected")
-    }
-    row["kept_rate"] = _rate(row["kept"], row["samples"])
-    return row | {"rejected_by_reason": _below(counts, f"{start}reason/")}
-
-
-def _families(counts: Mapping[str, int]) -> list[str]:
-    names = (
-        name.removeprefix("family/").split("/reason/")[0].rsplit("/", 1)
-        for name in counts
-        if name.startswith("family/")
-    )
-    return sorted({name[0] if name[-1] in (*TOTALS,) else "/".join(name) for name in names})
-
-
-def _below(counts: Mapping[str, int], start: str) -> dict[str, int]:
-    return {name.removeprefix(start): count for name, count in sorted(counts.items()) if name.startswith(start)}
-
-
-def _rate(part: int, whole: int) -> float | None:
-    return round(part / whole, 6) if whole else None
-
-
-class PartFiles:
-    """Writes samples to the file of their split."""
-
-    def __init__(self, folder: Path, source: str, part: int):
-        schemas = {split: REJECTED_SCHEMA if split == "rejected" else DOCUMENT_SCHEMA for split in SPLITS}
-        self._rows: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
-        self._writers = {split: _writer(part_path(folder, split, source, part), schemas[split]) for split in SPLITS}
-
-    def __enter__(self) -> "PartFiles":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for split, writer in self._writers.items():
-            self._flush(split)
-            writer.close()
-
-    def write(self, sample: Sample) -> None:
+    def write(sample: Sample) -> None:
         split = "rejected" if sample.reason else "heldout" if sample.heldout else "train"
         why = {"reason": sample.reason, "detail": sample.detail} if sample.reason else {}
-        self._rows[split].append({**sample.document, **why})
-        if len(self._rows[split]) == ROW_GROUP:
-            self._flush(split)
+        rows[split].append({**sample.document, **why})
+        if len(rows[split]) == ROW_GROUP:
+            flush(split)
 
-    def _flush(self, split: str) -> None:
-        writer = self._writers[split]
-        if self._rows[split]:
-            writer.write_table(pa.Table.from_pylist(self._rows[split], schema=writer.schema))
-            self._rows[split].clear()
-
-
-def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return pq.ParquetWriter(path, schema, compression="zstd")
+    with ExitStack() as opened:
+        for split in SPLITS:
+            path = part_path(folder, split, source, part)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            schema = REJECTED_SCHEMA if split == "rejected" else DOCUMENT_SCHEMA
+            writers[split] = opened.enter_context(pq.ParquetWriter(path, schema, compression="zstd"))
+            opened.callback(flush, split)
+        yield write

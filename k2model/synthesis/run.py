@@ -1,4 +1,4 @@
-"""Run a job: open its talks, let the teacher answer, write what came of them, part by part.
+"""Run a job: open its cases, let the teacher answer, write what came of them, part by part.
 
 Files of part p below `folder`, for the source `synth/<job>` (p has five digits):
 
@@ -6,18 +6,20 @@ Files of part p below `folder`, for the source `synth/<job>` (p has five digits)
     rejected/synth-<job>/p.parquet  rejected ones with `reason` and `detail`
     synthesis.json                  the report
 
-Samples stand in the order of their talks, whatever the order in which answers came. A talk that the teacher left
+Samples stand in the order of their cases, whatever the order in which answers came. A case that the teacher left
 unanswered (budget, outage) leaves no row: it is counted as unfinished, and a run on the same record takes it up.
 `documents` runs a job that needs no model in memory: what a corpus source `synth/<job>` is made of.
 """
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 from k2model.artifacts.steps import map_in_processes
@@ -28,14 +30,14 @@ from k2model.synthesis.behaviours import pinned
 from k2model.synthesis.config import Form, Kind, SynthesisConfig
 from k2model.synthesis.conversation import Case, Sample, Teacher, Unanswered
 from k2model.synthesis.job import Job
-from k2model.synthesis.output import REPORT, SPLITS, PartFiles, count, count_sample, write_report
+from k2model.synthesis.output import REPORT, SPLITS, count, part_files, write_report
 from k2model.synthesis.teachers.procedural import ProceduralTeacher
 
-AHEAD = 1_000  # talks that may be done before the first that is not
+AHEAD = 1_000  # cases that may be done before the first that is not
 RUN_STATISTICS = "attachments/teacher.json"
-SPARE = 16  # talks beyond the documents wanted, besides a quarter, since some are rejected
+SPARE = 16  # cases beyond the documents wanted, besides a quarter, since some are rejected
 
-#: Kind -> its module, which has `case(job, index)` and `check_job(config)`.
+#: Kind -> its module, which has `case(job, index)` and `families(config)`.
 _MODULES = {
     Kind.THINKING: "thinking",
     Kind.BEHAVIOUR: "behaviours",
@@ -45,12 +47,11 @@ _MODULES = {
 }
 
 
-def opener(config: SynthesisConfig) -> Callable[[Job, int], Case]:
-    """The function that opens talk `index` of the job. Raises `SynthesisError` when the kind cannot do the job."""
+def _module(config: SynthesisConfig) -> ModuleType:
+    """The module of the job's kind. Raises `SynthesisError` when the kind cannot do the job."""
     module = import_module(f"k2model.synthesis.{_MODULES[config.kind]}")
-    module.check_job(config)
-    case: Callable[[Job, int], Case] = module.case
-    return case
+    module.families(config)
+    return module
 
 
 def known_families() -> dict[str, list[str]]:
@@ -69,10 +70,10 @@ def synthesise(config: SynthesisConfig, teacher: Teacher, folder: Path, workers:
 
     `workers` processes share the parts of a procedural job. An endpoint is asked by one process,
     `endpoint.concurrency` requests at a time. Raises `SynthesisError` for a job that cannot be run; a teacher that
-    stops answering is no error: `counts["unfinished"]` talks are left.
+    stops answering is no error: `counts["unfinished"]` cases are left.
     """
     config = pinned(config)
-    opener(config)
+    _module(config)
     _clear(folder, config.source)
     parts = range(part_count(config))
     if workers > 1 and teacher.concurrency > 1:
@@ -88,18 +89,25 @@ def synthesise(config: SynthesisConfig, teacher: Teacher, folder: Path, workers:
     for part_counts in made:
         counts.update(part_counts)
     write_report(folder, config, teacher.description(), counts)
-    _write_run_statistics(folder, teacher)
+    if statistics := teacher.run_statistics():
+        (folder / RUN_STATISTICS).parent.mkdir(parents=True, exist_ok=True)
+        (folder / RUN_STATISTICS).write_text(json.dumps(statistics, indent=2, sort_keys=True) + "\n")
     return dict(counts)
 
 
 def synthesise_part(config: SynthesisConfig, teacher: Teacher, folder: Path, part: int) -> dict[str, int]:
-    """One part of the job: a pure function of its arguments and of what the teacher says. Counts add up over parts."""
+    """One part of the job: a pure function of its arguments and of what the teacher says. Counts add up over parts.
+
+    Raises `SynthesisError` for a job that cannot be run.
+    """
     return asyncio.run(_run_parts(config, teacher, folder, [part]))[0]
 
 
 def generate(config: SynthesisConfig, teacher: Teacher) -> list[Sample]:
-    """All samples of a job in memory, kept and rejected: for a corpus source of a few thousand documents."""
+    """All samples of a job in memory, kept and rejected: for a corpus source of a few thousand documents.
 
+    Raises `SynthesisError` for a job that cannot be run.
+    """
     samples: list[Sample] = []
 
     async def run() -> None:
@@ -117,113 +125,91 @@ def part_count(config: SynthesisConfig) -> int:
 async def _run_parts(
     config: SynthesisConfig, teacher: Teacher, folder: Path, parts: Sequence[int]
 ) -> list[dict[str, int]]:
+    made = []
     async with teacher.session():
-        return [await _run_part(config, teacher, folder, part) for part in parts]
-
-
-async def _run_part(config: SynthesisConfig, teacher: Teacher, folder: Path, part: int) -> dict[str, int]:
-    counts = Counts()
-    first = part * config.part_size
-    with PartFiles(folder, config.source, part) as files:
-        indices = range(first, min(first + config.part_size, config.count))
-        await _answer(config, teacher, indices, counts, files.write)
-    return dict(counts)
+        for part in parts:
+            first, counts = part * config.part_size, Counts()
+            indices = range(first, min(first + config.part_size, config.count))
+            with part_files(folder, config.source, part) as write:
+                await _answer(config, teacher, indices, counts, write)
+            made.append(dict(counts))
+    return made
 
 
 async def _answer(
     config: SynthesisConfig, teacher: Teacher, indices: range, counts: Counts, sink: Callable[[Sample], None]
 ) -> None:
-    """Hold the talks `indices` and hand their samples to `sink` in order, as soon as all before them are there.
+    """Play the cases `indices` and hand their samples to `sink` in order, as soon as all before them are there.
 
-    Talks run ahead of the first that is not finished by `AHEAD` at most, which bounds what is kept in memory.
+    As many are under way as the teacher takes at once. They run ahead of the first that is not finished by `AHEAD` at
+    most, which bounds what is kept in memory.
     """
-    job, case, ordered = Job(config), opener(config), InOrder(indices, counts, sink)
-    room, waiting = asyncio.Semaphore(AHEAD + teacher.concurrency), iter(indices)
+    job, module, slots, seen = Job(config), _module(config), asyncio.Semaphore(teacher.concurrency), set[str]()
 
-    async def answer_some() -> None:
-        while True:
-            await room.acquire()
-            index = next(waiting, None)
-            if index is None:
-                room.release()
-                return
-            opened = case(job, index)
-            count(counts, opened.family, "cases")
-            samples = await _converse(opened, teacher, counts)
-            for _ in range(ordered.add(index, opened.family, samples or [])):
-                room.release()
+    async def play(index: int) -> tuple[str, list[Sample]]:
+        async with slots:
+            case: Case = module.case(job, index)
+            count(counts, case.family, "cases")
+            return case.family, await _converse(case, teacher, counts)
 
+    async def pass_on(played: "asyncio.Task[tuple[str, list[Sample]]]") -> None:
+        family, samples = await played
+        for sample in samples:
+            sink(_judged(sample, family, seen, counts))
+
+    waiting: deque[asyncio.Task[tuple[str, list[Sample]]]] = deque()
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(max(1, min(teacher.concurrency, len(indices)))):
-                group.create_task(answer_some())
+            for index in indices:
+                waiting.append(group.create_task(play(index)))
+                if len(waiting) == AHEAD + teacher.concurrency:
+                    await pass_on(waiting.popleft())
+            while waiting:
+                await pass_on(waiting.popleft())
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None  # the others are echoes of the first
 
 
-class InOrder:
-    """Brings what was answered back into the order of the talks, judges it, and passes it on."""
-
-    def __init__(self, indices: range, counts: Counts, sink: Callable[[Sample], None]):
-        self._next = indices.start
-        self._early: dict[int, tuple[str, list[Sample]]] = {}
-        self._seen: set[str] = set()
-        self._counts, self._sink = counts, sink
-
-    def add(self, index: int, family: str, samples: list[Sample]) -> int:
-        """How many talks were passed on: none while an earlier one is missing."""
-        self._early[index] = (family, samples)
-        passed = 0
-        while (found := self._early.pop(self._next, None)) is not None:
-            for sample in found[1]:
-                self._pass_on(found[0], sample)
-            self._next += 1
-            passed += 1
-        return passed
-
-    def _pass_on(self, family: str, sample: Sample) -> None:
-        """A kept document that stood before in the part is rejected."""
-        name = sample.document["id"]
-        judged = sample._replace(reason="repeated") if not sample.reason and name in self._seen else sample
-        self._seen.add(name)
-        count_sample(self._counts, family, judged)
-        self._sink(judged)
+def _judged(sample: Sample, family: str, seen: set[str], counts: Counts) -> Sample:
+    """The sample, counted as kept or for its reason; a document that is in the part already is rejected."""
+    name = sample.document["id"]
+    if not sample.reason and name in seen:
+        sample = sample._replace(reason="repeated")
+    seen.add(name)
+    if sample.reason:
+        count(counts, family, "samples", "rejected", f"reason/{sample.reason}")
+    else:
+        count(counts, family, "samples", "kept")
+        counts["heldout"] += sample.heldout
+        counts["characters"] += len(sample.document["text"])
+    return sample
 
 
-async def _converse(case: Case, teacher: Teacher, counts: Counts) -> list[Sample] | None:
-    """The samples of a finished talk; None when the teacher left a request unanswered."""
+async def _converse(case: Case, teacher: Teacher, counts: Counts) -> list[Sample]:
+    """The samples of a finished case; none when the teacher left a request unanswered."""
     try:
-        request = next(case.talk)
+        request = next(case.conversation)
         while True:
             count(counts, case.family, "asked")
             completion = await teacher.complete(request)
             count(counts, case.family, "answered")
             counts.update(completion.usage._asdict())
-            request = case.talk.send(completion)
+            request = case.conversation.send(completion)
     except StopIteration as done:
         samples: list[Sample] = done.value
         return samples
     except Unanswered as left:
-        case.talk.close()
+        case.conversation.close()
         count(counts, case.family, "unfinished")
         counts[f"unfinished/{left.reason}"] += 1
-        return None
+        return []
 
 
 def _clear(folder: Path, source: str) -> None:
     """Parts of an earlier run into the same folder, which may have had more of them, and its reports."""
-    for split in SPLITS:
-        for path in parts_of(folder, split, source):
-            path.unlink()
-    for name in (REPORT, RUN_STATISTICS):
-        (folder / name).unlink(missing_ok=True)
-
-
-def _write_run_statistics(folder: Path, teacher: Teacher) -> None:
-    if statistics := teacher.run_statistics():
-        path = folder / RUN_STATISTICS
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(statistics, indent=2, sort_keys=True) + "\n")
+    parts = [path for split in SPLITS for path in parts_of(folder, split, source)]
+    for path in (*parts, folder / REPORT, folder / RUN_STATISTICS):
+        path.unlink(missing_ok=True)
 
 
 #: Job -> its configuration; `count` and `seed` are the corpus's to set.

@@ -1,19 +1,16 @@
-"""The library of reasoning-behaviour templates, read from `templates.toml`, which says what each is good for, and how
-they are filled from a problem's worked solution where no model is asked.
+"""Templates of reasoning behaviours: which there are, and what the procedural teacher writes into their sections.
 
-A section is written `Title` or `Title = role`; `ROLES` says what the procedural teacher fills a role with. Every
-sentence is true of the problem: a guess is called a guess and found wrong, a planted mistake is found. What no program
-can say about every problem (another's point of view, a moral weight) has no role, and its templates need a teacher.
+They are read from `templates.toml`, which says what each is good for. A section is written `Title` or `Title = role`;
+`ROLES` says what a role is filled with. Every sentence is true of the problem: a guess is called a guess and found
+wrong, a planted mistake is found. What no program can say about every problem (another's point of view, a moral
+weight) has no role, and its templates need a teacher.
 """
 
-import tomllib
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from importlib.resources import files
 from random import Random
 
-from k2model.synthesis.config import SynthesisConfig, TeacherKind, unknown
+from k2model.synthesis.config import SynthesisConfig, TeacherKind, table, unknown
 from k2model.synthesis.problems import Problem, Solution
 from k2model.synthesis.teachers.procedural import inject_error, near_miss
 
@@ -55,154 +52,104 @@ class Template:
 @lru_cache(maxsize=1)
 def library() -> dict[str, Template]:
     """All templates by name, in the file's order."""
-    table = tomllib.loads(files("k2model.synthesis").joinpath("templates.toml").read_text())
-    return {row["name"]: _template(row) for row in table["template"]}
+    made = {}
+    for row in table("templates.toml")["template"]:
+        parts = [text.partition("=") for text in row["sections"]]
+        sections = tuple((title.strip(), role.strip()) for title, _, role in parts)
+        made[row["name"]] = Template(**row | {"sections": sections, "domains": tuple(row.get("domains", ()))})
+    return made
 
 
 @lru_cache(maxsize=16)
 def chosen(config: SynthesisConfig) -> tuple[Template, ...]:
     """Those a job names, or all its teacher can fill. Raises `SynthesisError` for an unknown or unfillable one."""
     known = library()
+    asked = config.teacher != TeacherKind.PROCEDURAL
+    fillable = {name: template for name, template in known.items() if asked or template.procedural}
     for name in config.templates:
         if name not in known:
-            raise unknown("template", name, list(known))
-        if config.teacher == TeacherKind.PROCEDURAL and not known[name].procedural:
-            fillable = [name for name, template in known.items() if template.procedural]
+            raise unknown("template", name, known)
+        if name not in fillable:
             raise unknown("template that the procedural teacher can fill", name, fillable)
-    if config.templates:
-        return tuple(known[name] for name in config.templates)
-    procedural = config.teacher == TeacherKind.PROCEDURAL
-    return tuple(template for template in known.values() if template.procedural or not procedural)
-
-
-def _template(row: dict[str, object]) -> Template:
-    sections = tuple(tuple(part.strip() for part in f"{text} =".split("=")[:2]) for text in row["sections"])  # type: ignore[attr-defined]
-    given = {name: row[name] for name in ("name", "category", "when", "instruction")}
-    return Template(**given, sections=sections, domains=tuple(row.get("domains", ())))  # type: ignore[arg-type]
+    return tuple(fillable[name] for name in config.templates or fillable)
 
 
 SHOWN = 240  # characters of a question that is told again
-
-
-class Material:
-    """A problem with its solution and one plausible mistake, the same in all sections of a reply."""
-
-    def __init__(self, problem: Problem, solution: Solution, guess: str, rng: Random):
-        self.problem, self.solution, self.guess = problem, solution, guess
-        self.steps = solution.steps
-        self.answer = solution.answer.strip()
-        self.mistake = rng.randrange(len(self.steps))
-        self.wrong_step = inject_error(self.steps[self.mistake], rng)
-        self.order = rng.sample([self.answer, self.guess.strip()], 2)
-
-    @property
-    def all_steps(self) -> str:
-        return "\n" + "\n".join(self.steps)
-
-    @property
-    def middle(self) -> int:
-        return max(1, len(self.steps) // 2)
 
 
 def exact_sections(template: Template, problem: Problem, rng: Random) -> tuple[str, ...] | None:
     """The sections' texts; None when the template has sections without a role or the problem no solution."""
     if not template.procedural or problem.solution is None:
         return None
-    guess = near_miss(problem.solution.answer, problem.check, rng)
-    material = Material(problem, problem.solution, guess, rng)
-    return tuple(ROLES[role](material) for _, role in template.sections)
+    material = _material(problem, problem.solution, rng)
+    return tuple(ROLES[role].format_map(material) for _, role in template.sections)
 
 
-def _restate(m: Material) -> str:
-    question = " ".join(m.problem.question.split())
-    return f"In the question's words: {question[:SHOWN]}{' ...' if len(question) > SHOWN else ''}"
+def _material(problem: Problem, solution: Solution, rng: Random) -> dict[str, object]:
+    """A problem with its solution and one plausible mistake, the same in all sections of a reply."""
+    guess, answer = near_miss(solution.answer, problem.check, rng), solution.answer.strip()
+    steps = solution.steps
+    mistake = rng.randrange(len(steps))
+    draft = [*steps[:mistake], inject_error(steps[mistake], rng), *steps[mistake + 1 :]]
+    one, other = rng.sample([answer, guess.strip()], 2)
+    question, middle = " ".join(problem.question.split()), max(1, len(steps) // 2)
+    return {
+        "question": f"{question[:SHOWN]}{' ...' if len(question) > SHOWN else ''}",
+        "method": solution.method,
+        "brief": solution.brief,
+        "check": solution.check,
+        "answer": answer,
+        "guess": guess,
+        "one": one,
+        "other": other,
+        "count": len(steps),
+        "middle": middle,
+        "steps": "\n".join(steps),
+        "first_half": "\n".join(steps[:middle]),
+        "second_half": "\n".join(steps[middle:]) or "Nothing is left to do.",
+        "first": steps[0],
+        "rest": "\n".join(steps[1:]) or "There is no further step.",
+        "last": steps[-1],
+        "backward": "".join(f"\nBefore that: {step}" for step in reversed(steps[:-1])),
+        "questions": "".join(f"\nWhat is step {i}? {step}" for i, step in enumerate(steps, 1)),
+        "rows": "".join(f"\n| {i} | {step} |" for i, step in enumerate(steps, 1)),
+        "draft": "".join(f"\n({i}) {line}" for i, line in enumerate(draft, 1)),
+        "wrong_line": mistake + 1,
+        "right_line": steps[mistake],
+    }
 
 
-def _plan(m: Material) -> str:
-    return f"1. {m.solution.method} 2. Confirm the result in another way. 3. State it in the form asked for."
-
-
-def _parts(m: Material) -> str:
-    return f"There are {len(m.steps)} small steps. First those up to step {m.middle}, then the rest, then the check."
-
-
-def _questions(m: Material) -> str:
-    asked = "".join(f"\nWhat is step {i}? {step}" for i, step in enumerate(m.steps, 1))
-    return f"How does one begin? {m.solution.method}{asked}"
-
-
-def _table(m: Material) -> str:
-    return "\n| step | what is found |\n" + "\n".join(f"| {i} | {step} |" for i, step in enumerate(m.steps, 1))
-
-
-def _draft(m: Material) -> str:
-    lines = [*m.steps[: m.mistake], m.wrong_step, *m.steps[m.mistake + 1 :]]
-    return "\n" + "\n".join(f"({i}) {line}" for i, line in enumerate(lines, 1))
-
-
-def _found(m: Material) -> str:
-    return f"Line ({m.mistake + 1}) is wrong. It must read: {m.steps[m.mistake]}"
-
-
-def _compare(m: Material) -> str:
-    return f"The first thought was {m.guess}, the careful way gives {m.answer}. The first thought was wrong."
-
-
-def _rank(m: Material) -> str:
-    return f"{m.answer} first, because the steps lead to it; {m.guess} last, because no step does."
-
-
-def _votes(m: Material) -> str:
-    return f"{m.answer} has two votes, {m.guess} has one."
-
-
-def _risks(m: Material) -> str:
-    return f"A slip in one of the {len(m.steps)} steps, or an answer in another form than asked. So check at the end."
-
-
-def _ladder(m: Material) -> str:
-    return f"Of the {len(m.steps)} steps the easiest is the first one: {m.steps[0]}"
-
-
-def _backward(m: Material) -> str:
-    reverse = "".join(f"\nBefore that: {step}" for step in reversed(m.steps[:-1]))
-    return f"At the end must stand: {m.steps[-1]}{reverse}"
-
-
-def _attempts(m: Material) -> str:
-    short = f"Second, by the short way ({m.solution.brief}): {m.answer}"
-    return f"\nFirst, step by step: {m.answer}\n{short}\nThird, in a hurry: {m.guess}"
-
-
-ROLES: dict[str, Callable[[Material], str]] = {
-    "answer": lambda m: m.answer,
-    "restate": _restate,
-    "method": lambda m: m.solution.method,
-    "plan": _plan,
-    "parts": _parts,
-    "steps": lambda m: m.all_steps,
-    "first half": lambda m: "\n" + "\n".join(m.steps[: m.middle]),
-    "second half": lambda m: "\n" + ("\n".join(m.steps[m.middle :]) or "Nothing is left to do."),
-    "short": lambda m: m.solution.brief,
-    "check": lambda m: m.solution.check,
-    "guess": lambda m: f"At first sight {m.guess}. This is not checked yet.",
-    "compare": _compare,
-    "assume": lambda m: f"Suppose the answer were {m.guess}.",
-    "contradiction": lambda m: f"Working it out leads to {m.answer} instead, so {m.guess} cannot stand. Go back.",
-    "candidates": lambda m: f"{m.order[0]}, or {m.order[1]}.",
-    "rank": _rank,
-    "attempts": _attempts,
-    "votes": _votes,
-    "risks": _risks,
-    "questions": _questions,
-    "table": _table,
-    "draft": _draft,
-    "found": _found,
-    "objection": lambda m: f"Why not {m.guess}? It looks much the same.",
-    "defence": lambda m: f"Because the steps are these:{m.all_steps}\nAnd: {m.solution.check}",
-    "confidence": lambda m: f"High. Each of the {len(m.steps)} steps follows from the one before. {m.solution.check}",
-    "lesson": lambda m: f"For another task of this kind: {m.solution.method}",
-    "backward": _backward,
-    "easiest": _ladder,
-    "rest": lambda m: "\n" + ("\n".join(m.steps[1:]) or "There is no further step."),
+#: What the procedural teacher writes for a role, of the material of the problem.
+ROLES: dict[str, str] = {
+    "answer": "{answer}",
+    "restate": "In the question's words: {question}",
+    "method": "{method}",
+    "plan": "1. {method} 2. Confirm the result in another way. 3. State it in the form asked for.",
+    "parts": "There are {count} small steps. First those up to step {middle}, then the rest, then the check.",
+    "steps": "\n{steps}",
+    "first half": "\n{first_half}",
+    "second half": "\n{second_half}",
+    "short": "{brief}",
+    "check": "{check}",
+    "guess": "At first sight {guess}. This is not checked yet.",
+    "compare": "The first thought was {guess}, the careful way gives {answer}. The first thought was wrong.",
+    "assume": "Suppose the answer were {guess}.",
+    "contradiction": "Working it out leads to {answer} instead, so {guess} cannot stand. Go back.",
+    "candidates": "{one}, or {other}.",
+    "rank": "{answer} first, because the steps lead to it; {guess} last, because no step does.",
+    "attempts": "\nFirst, step by step: {answer}\nSecond, by the short way ({brief}): {answer}\n"
+    "Third, in a hurry: {guess}",
+    "votes": "{answer} has two votes, {guess} has one.",
+    "risks": "A slip in one of the {count} steps, or an answer in another form than asked. So check at the end.",
+    "questions": "How does one begin? {method}{questions}",
+    "table": "\n| step | what is found |{rows}",
+    "draft": "{draft}",
+    "found": "Line ({wrong_line}) is wrong. It must read: {right_line}",
+    "objection": "Why not {guess}? It looks much the same.",
+    "defence": "Because the steps are these:\n{steps}\nAnd: {check}",
+    "confidence": "High. Each of the {count} steps follows from the one before. {check}",
+    "lesson": "For another task of this kind: {method}",
+    "backward": "At the end must stand: {last}{backward}",
+    "easiest": "Of the {count} steps the easiest is the first one: {first}",
+    "rest": "\n{rest}",
 }

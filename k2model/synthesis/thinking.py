@@ -1,10 +1,11 @@
 """Thinking traces: a verifiable problem, the way to its answer, and the answer, which a program has checked."""
 
 from k2model.documents.markup import Segment, chat, reasoning
+from k2model.errors import SynthesisError
 from k2model.synthesis.config import Form, SynthesisConfig, TeacherKind
-from k2model.synthesis.conversation import Case, Reply, Request, Talk, Turn
-from k2model.synthesis.job import Answered, DocumentMetadata, Fault, Job, final_answer, text_fault, wrong_step
-from k2model.synthesis.problems import Problem, family, solved_families
+from k2model.synthesis.conversation import Case, Conversation, Reply, Request, Turn
+from k2model.synthesis.job import Answered, Fault, Job, final_answer, text_fault, wrong_step
+from k2model.synthesis.problems import Problem, check_family, solved_families
 
 INSTRUCTIONS = {
     "high": "Think the problem through step by step and check what you find. "
@@ -16,21 +17,25 @@ INSTRUCTIONS = {
 
 
 def families(config: SynthesisConfig) -> tuple[str, ...]:
-    """Of a job: those it names, or all that its teacher can be asked. Raises `SynthesisError` for unknown ones."""
+    """Those a job names, or all with a solver.
+
+    Raises `SynthesisError` for unknown ones, and when the procedural teacher is asked for what no program can write.
+    """
+    solved = solved_families()
     for name in config.families:
-        family(name)
-    return config.families or tuple(solved_families())
+        check_family(name)
+    without = [name for name in config.families if name not in solved]
+    if without and config.teacher == TeacherKind.PROCEDURAL:
+        raise SynthesisError(
+            f"synthesis job '{config.name}': the procedural teacher has no solver for {', '.join(without)}; "
+            f"set teacher = 'endpoint', or families to some of: {', '.join(solved)}"
+        )
+    return config.families or tuple(solved)
 
 
 def case(job: Job, index: int) -> Case:
     problem = job.problem(index, families(job.config))
-    return Case(problem.family, _talk(job, problem, job.effort(job.rng(index))))
-
-
-def ask(problem: Problem, effort: str, sample: int = 0) -> Request:
-    """The request for an answer with its trace at an effort."""
-    turns = (Turn("system", INSTRUCTIONS[effort]), Turn("user", problem.question))
-    return Request(turns, effort, exact=exact_reply(problem, effort), sample=sample)
+    return Case(problem.family, _converse(job, problem, job.effort(job.rng(index))))
 
 
 def exact_reply(problem: Problem, effort: str) -> Reply | None:
@@ -63,20 +68,18 @@ def answer_fault(problem: Problem, answered: Answered | None, effort: str, max_c
     return text_fault((problem.question, answered.trace, answered.answer), max_characters)
 
 
-def at_effort(answered: Answered | None, reply: Reply, effort: str) -> Answered:
-    """What the document says: at low effort no trace; an unreadable reply as it stands, to be looked at."""
-    if answered is None:
-        return Answered(reply.trace, reply.content)
-    return answered if effort != "low" else answered._replace(trace="")
-
-
-def _talk(job: Job, problem: Problem, effort: str) -> Talk:
-    fault = problem_fault(problem)
-    reply = Reply() if fault else (yield ask(problem, effort)).reply
+def _converse(job: Job, problem: Problem, effort: str) -> Conversation:
+    """At low effort the document has no trace; an unreadable reply is in it as it stands, to be looked at."""
+    fault, reply = problem_fault(problem), Reply()
+    if not fault:
+        turns = (Turn("system", INSTRUCTIONS[effort]), Turn("user", problem.question))
+        reply = (yield Request(turns, effort, exact=exact_reply(problem, effort))).reply
     answered = final_answer(reply)
     fault = fault or answer_fault(problem, answered, effort, job.config.max_characters)
-    shown = at_effort(answered, reply, effort)
-    return [job.sample(DocumentMetadata.of(problem), segments_of(job.config.form, problem, shown, effort), fault)]
+    if answered and effort == "low":
+        answered = answered._replace(trace="")
+    shown = answered or Answered(reply.trace, reply.content)
+    return [job.sample(problem, segments_of(job.config.form, problem, shown, effort), fault)]
 
 
 def segments_of(form: Form, problem: Problem, shown: Answered, effort: str) -> list[Segment]:
@@ -85,15 +88,3 @@ def segments_of(form: Form, problem: Problem, shown: Answered, effort: str) -> l
         return reasoning(problem.question, shown.trace, shown.answer)
     reply = {"role": "assistant", "trace": shown.trace, "content": shown.answer}
     return chat([{"role": "user", "content": problem.question}, reply], effort)
-
-
-def check_job(config: SynthesisConfig) -> None:
-    """Raises `SynthesisError` when the procedural teacher is asked for traces that no program can write."""
-    from k2model.errors import SynthesisError
-
-    without = [name for name in families(config) if name not in solved_families()]
-    if without and config.teacher == TeacherKind.PROCEDURAL:
-        raise SynthesisError(
-            f"synthesis job '{config.name}': the procedural teacher has no solver for {', '.join(without)}; "
-            f"set teacher = 'endpoint', or families to some of: {', '.join(solved_families())}"
-        )

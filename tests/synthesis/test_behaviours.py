@@ -10,11 +10,11 @@ import pytest
 from k2model.artifacts import fingerprint
 from k2model.errors import SynthesisError
 from k2model.synthesis import Kind, SynthesisConfig
-from k2model.synthesis.behaviours import case, check_job, pinned, read_queries, same_answer, structure_fault
+from k2model.synthesis.behaviours import case, families, pinned, read_queries, same_answer, structure_fault
 from k2model.synthesis.config import EndpointConfig
 from k2model.synthesis.conversation import Completion, Reply
 from k2model.synthesis.job import Job
-from k2model.synthesis.problems import family
+from k2model.synthesis.problems import draw
 from k2model.synthesis.templates import ROLES, exact_sections, library
 
 SLOW = library()["fast-guess-slow-check"]
@@ -38,7 +38,7 @@ def test_the_library_is_large_and_its_templates_are_distinct():
 def test_what_a_program_writes_has_the_structure(name):
     template = library()[name]
     for index, source in enumerate(("gcd", "syllogism", "mini_sudoku", "countdown", "course_schedule")):
-        problem = family(source).draw(1, index, 50)
+        problem = draw(source, 1, index, 50)
         written = exact_sections(template, problem, Random(index))
         assert structure_fault(template, template.write(written)) is None
         assert written[-1] == problem.solution.answer.strip()
@@ -67,12 +67,12 @@ def endpoint_job(path, **more):
     return SynthesisConfig("q", Kind.BEHAVIOUR, 4, queries=str(path), teacher="endpoint", endpoint=endpoint, **more)
 
 
-def talk(config, index, reply):
-    """The samples of talk `index` when the teacher says `reply(request)`."""
+def played(config, index, reply):
+    """The samples of case `index` when the teacher says `reply(request)`."""
     opened = case(Job(config), index)
-    request = next(opened.talk)
+    request = next(opened.conversation)
     with pytest.raises(StopIteration) as done:
-        opened.talk.send(Completion(Reply(reply)))
+        opened.conversation.send(Completion(Reply(reply)))
     return request, done.value.value
 
 
@@ -84,16 +84,16 @@ def test_queries_are_asked_and_checked_where_they_can_be(tmp_path):
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = endpoint_job(path, templates=("fast-guess-slow-check",))
-    check_job(config)
-    request, [sample] = talk(config, 0, GOOD)
+    families(config)
+    request, [sample] = played(config, 0, GOOD)
     assert request.turns[1].content == "What is 2 + 2?" and SLOW.instruction in request.turns[0].content
     assert not sample.reason and sample.document["licence"] == "CC0-1.0"
     assert sample.document["origin"] == "me, answered by m"
     assert "Guess: 5\nSlow work: 2 + 2 = 4\nComparison: not the same</think>4<|end" in sample.document["text"]
     assert SLOW.instruction not in sample.document["text"]
-    _, [wrong] = talk(config, 0, GOOD.replace("Answer: 4", "Answer: 5"))
+    _, [wrong] = played(config, 0, GOOD.replace("Answer: 4", "Answer: 5"))
     assert wrong.reason == "wrong_answer"
-    _, [free] = talk(config, 1, GOOD.replace("Answer: 4", "Answer: because of the night"))
+    _, [free] = played(config, 1, GOOD.replace("Answer: 4", "Answer: because of the night"))
     assert not free.reason
 
 
@@ -108,8 +108,8 @@ def test_the_digest_of_the_queries_is_part_of_the_job(tmp_path):
 
 def test_parquet_queries_are_read_alike(tmp_path):
     pq.write_table(pa.table({"query": ["a?", "b?"], "answer": ["1", None]}), tmp_path / "q.parquet")
-    queries = read_queries(str(tmp_path / "q.parquet"))
-    assert [queries.problem(i).question for i in range(2)] == ["a?", "b?"] and not queries.problem(0).check("2")
+    problems = read_queries(str(tmp_path / "q.parquet")).problems
+    assert [problem.question for problem in problems] == ["a?", "b?"] and not problems[0].check("2")
 
 
 @pytest.mark.parametrize(
@@ -125,20 +125,20 @@ def test_a_bad_query_is_named_by_its_row(tmp_path, content, message):
     path = tmp_path / "queries.jsonl"
     path.write_text(content)
     with pytest.raises(SynthesisError, match=message):
-        check_job(endpoint_job(path))
+        families(endpoint_job(path))
 
 
 def test_jobs_that_cannot_be_done_say_so(tmp_path):
     path = tmp_path / "queries.jsonl"
     path.write_text('{"query": "a"}\n')
     with pytest.raises(SynthesisError, match="cannot answer the 1 queries"):
-        check_job(SynthesisConfig("q", Kind.BEHAVIOUR, 1, queries=str(path)))
+        families(SynthesisConfig("q", Kind.BEHAVIOUR, 1, queries=str(path)))
     with pytest.raises(SynthesisError, match="has the sha256"):
-        check_job(endpoint_job(path, queries_sha256="0" * 64))
+        families(endpoint_job(path, queries_sha256="0" * 64))
     with pytest.raises(SynthesisError, match="did you mean 'pre-mortem'"):
-        check_job(SynthesisConfig("q", Kind.BEHAVIOUR, 1, templates=("pre-mortum",)))
+        families(SynthesisConfig("q", Kind.BEHAVIOUR, 1, templates=("pre-mortum",)))
     with pytest.raises(SynthesisError, match="the procedural teacher can fill 'detective'"):
-        check_job(SynthesisConfig("q", Kind.BEHAVIOUR, 1, templates=("detective",)))
+        families(SynthesisConfig("q", Kind.BEHAVIOUR, 1, templates=("detective",)))
 
 
 def test_answers_are_compared_as_numbers_or_words():

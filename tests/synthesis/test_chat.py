@@ -1,4 +1,4 @@
-"""Three-effort chat: efforts, turns, system prompt, identity and"""
+"""Three-effort chat: efforts, turns, system prompt, identity and safety."""
 
 from collections import Counter
 from dataclasses import replace
@@ -8,15 +8,12 @@ import pytest
 from k2model.documents.markup import last_turn
 from k2model.documents.spans import segments_of
 from k2model.synthesis import Kind, SynthesisConfig
-from k2model.synthesis.chat import _talk, case
-from k2model.synthesis.config import EffortMix
+from k2model.synthesis.chat import case, converse
+from k2model.synthesis.config import EffortMix, table
 from k2model.synthesis.conversation import Completion, Reply
 from k2model.synthesis.exchanges import (
     Exchange,
-    harmful,
-    harmless,
     identity_exchange,
-    identity_topics,
     over_refusal_fault,
     read_plain,
     refusal_fault,
@@ -63,10 +60,11 @@ def test_the_system_prompt_opens_its_share_of_conversations(families, share):
     config = replace(CONFIG, families=families, count=600)
     opened = 0
     for index in range(config.count):
-        talk = case(Job(config), index).talk
+        conversation = case(Job(config), index).conversation
         try:
             opened += (
-                "You are K2, a language model trained by the K2 lifecycle pipeline.\n" in next(talk).turns[0].content
+                "You are K2, a language model trained by the K2 lifecycle pipeline.\n"
+                in next(conversation).turns[0].content
             )
         except StopIteration:
             continue  # a problem that is not asked
@@ -74,20 +72,20 @@ def test_the_system_prompt_opens_its_share_of_conversations(families, share):
 
 
 def plain_exchange(question, heldout=False):
-    metadata = DocumentMetadata("s", "chat", "L", "o", f"key {question}", heldout)
+    metadata = DocumentMetadata("chat", "L", "o", f"key {question}", heldout)
     return Exchange(metadata, question, lambda effort: None, read_plain, lambda answered: None)
 
 
 def played(exchanges, efforts, replies, system=""):
-    talk, requests = _talk(Job(CONFIG), exchanges, system, efforts), []
-    request = next(talk)
+    conversation, requests = converse(Job(CONFIG), exchanges, system, efforts), []
+    request = next(conversation)
     try:
         for reply in replies:
             requests.append(request)
-            request = talk.send(Completion(reply))
+            request = conversation.send(Completion(reply))
     except StopIteration as done:
         return requests, done.value
-    raise AssertionError(f"the talk goes on with {request}")
+    raise AssertionError(f"the conversation goes on with {request}")
 
 
 def test_a_conversation_of_three_turns_gives_three_samples_with_thinking_in_the_last_turn_alone():
@@ -140,7 +138,7 @@ def test_a_conversation_stays_on_one_side_of_the_split(family):
 
 
 def test_identity_is_stated_and_no_other():
-    exchanges = [identity_exchange(Job(CONFIG), index, 0) for index in range(len(identity_topics()))]
+    exchanges = [identity_exchange(Job(CONFIG), index, 0) for index in range(len(table("identity.toml")["topic"]))]
     for exchange in exchanges:
         for effort in ("low", "medium", "high"):
             reply = exchange.exact(effort)
@@ -156,7 +154,7 @@ def test_identity_is_stated_and_no_other():
 
 
 def test_harm_is_declined_with_a_way_on_and_nothing_else_is():
-    assert len(harmful()) >= 10 and len(harmless()) >= 10
+    assert all(len(table("safety.toml")[kind]) >= 10 for kind in ("harmful", "harmless"))
     for index in range(60):
         exchange = safety_exchange(Job(CONFIG), index, 0)
         assert exchange.fault(exchange.read(exchange.exact("high"))) is None, exchange.question

@@ -185,7 +185,7 @@ def test_a_wait_of_hours_ends_the_run(tmp_path):
     assert counts["unfinished/stopped"] == counts["unfinished"] - 1
 
 
-def test_a_refused_request_leaves_its_talk_alone(tmp_path):
+def test_a_refused_request_leaves_its_case_alone(tmp_path):
     with serving(Answers(lambda n, _: "refused" if n == 2 else None)) as server:
         counts, _, _ = run(job(server.url, concurrency=1), tmp_path / "out")
     assert counts["unfinished"] == counts["unfinished/refused"] == 1 and counts["kept"] == counts["asked"] - 1

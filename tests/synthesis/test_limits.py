@@ -86,7 +86,7 @@ def test_a_budget_sets_aside_what_a_call_may_cost_and_stays_stopped():
     budget.reserve(Usage(30, 30))
     with pytest.raises(Unanswered, match=r"0 of endpoint\.budget_tokens = 100"):
         budget.reserve(Usage(30, 30))
-    budget.settle(Usage(30, 30), Usage(10, 5))
+    budget.charge(Usage(30, 30), Usage(10, 5))
     assert budget.spent == Usage(10, 5)
     with pytest.raises(Unanswered):  # there would be room again, but a run that has stopped stays stopped
         budget.reserve(Usage(1, 1))
@@ -95,7 +95,7 @@ def test_a_budget_sets_aside_what_a_call_may_cost_and_stays_stopped():
 def test_a_budget_of_money():
     budget = Budget(EndpointConfig(budget_cost=1.0, price_prompt=1.0, price_completion=4.0))
     budget.reserve(Usage(200_000, 200_000))  # exactly 1.0
-    budget.settle(Usage(200_000, 200_000), Usage(200_000, 100_000))
+    budget.charge(Usage(200_000, 200_000), Usage(200_000, 100_000))
     with pytest.raises(Unanswered, match=r"0.6000 of endpoint.budget_cost = 1.0"):
         budget.reserve(Usage(0, 100_001))
 

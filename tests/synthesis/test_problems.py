@@ -12,17 +12,17 @@ import sympy
 from k2model.documents.families.task import SOLVER, SOLVER_DATASETS
 from k2model.documents.schema import is_heldout
 from k2model.errors import SynthesisError
-from k2model.synthesis.problems import family, known_families, logic, numbers, solved_families
+from k2model.synthesis.problems import draw, known_families, logic, numbers, solved_families
 
 DRAWN = 30
 
 
 def drawn(name, count=DRAWN, seed=3):
-    return [family(name).draw(seed, index, count) for index in range(count)]
+    return [draw(name, seed, index, count) for index in range(count)]
 
 
 def test_there_are_enough_families_of_mathematics_and_logic():
-    domains = [family(name).draw(0, 0, 10).domain for name in solved_families()]
+    domains = [draw(name, 0, 0, 10).domain for name in solved_families()]
     assert domains.count("mathematics") >= 12 and domains.count("logic") >= 6
     assert set(solved_families()) < set(known_families())
 
@@ -32,10 +32,10 @@ def test_without_the_sat_solver_only_what_needs_it_is_refused():
         import sys
         sys.modules["pycosat"] = None  # its import fails, as where it is not installed
         from k2model.errors import SynthesisError
-        from k2model.synthesis.problems import family, known_families
+        from k2model.synthesis.problems import draw, known_families
         for name in known_families():
             try:
-                assert family(name).draw(3, 7, 30).question
+                assert draw(name, 3, 7, 30).question
             except SynthesisError as error:
                 print(name, error, sep=": ")
     """
@@ -54,7 +54,7 @@ def test_solvers_agree_with_the_scorers(name):
 
 @pytest.mark.parametrize("name", solved_families())
 def test_a_draw_is_a_function_of_its_arguments_and_wrong_answers_fail(name):
-    again = family(name).draw(3, 7, DRAWN)
+    again = draw(name, 3, 7, DRAWN)
     problem = drawn(name)[7]
     assert (problem.key, problem.question, problem.solution) == (again.key, again.question, again.solution)
     assert not problem.check("") and not problem.check("no idea") and not problem.check(problem.answer + " or not")
@@ -166,4 +166,4 @@ def holds(statement, world, terms):
 
 def test_a_mistyped_family_is_named_with_the_nearest():
     with pytest.raises(SynthesisError, match="'cuntdown' is not known; did you mean 'countdown'"):
-        family("cuntdown")
+        draw("cuntdown", 0, 0, 1)

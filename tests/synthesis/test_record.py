@@ -16,15 +16,15 @@ SECOND = Completion(Reply("two"), Usage(5, 6))
 
 @pytest.fixture
 def path(tmp_path):
-    with Record(tmp_path / "deep" / "calls.jsonl").opened() as record:
+    with Record.opened(tmp_path / "deep" / "calls.jsonl") as record:
         record.add_answer("one", FIRST, {"request": {"a": 1}})
         record.add_failure("two", Usage(7, 0), {"failure": "status 500"})
         record.add_answer("two", SECOND, {})
-    return record.path
+    return tmp_path / "deep" / "calls.jsonl"
 
 
 def test_answers_are_found_again(path):
-    with Record(path).opened() as record:
+    with Record.opened(path) as record:
         assert "one" in record and "three" not in record and len(record) == 2
         assert record.answer("two") == SECOND and record.answer("one").reply.calls == FIRST.reply.calls
         assert sum(map(sum, record.spent)) == 3 + 4 + 7 + 5 + 6
@@ -35,7 +35,7 @@ def test_answers_are_found_again(path):
 def test_a_torn_line_is_cut_and_told(path):
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"fingerprint": "thr')
-    with Record(path).opened() as record:
+    with Record.opened(path) as record:
         assert record.torn_bytes == 20 and len(record) == 2
         record.add_answer("three", SECOND, {})
     assert path.read_bytes().startswith(whole)
@@ -44,7 +44,7 @@ def test_a_torn_line_is_cut_and_told(path):
 
 def test_a_whole_last_line_without_its_end_is_kept(path):
     path.write_bytes(path.read_bytes()[:-1])
-    with Record(path).opened() as record:
+    with Record.opened(path) as record:
         assert record.torn_bytes == 0 and record.answer("two") == SECOND
         record.add_answer("three", SECOND, {})
     assert len(path.read_text().splitlines()) == 4
@@ -54,16 +54,16 @@ def test_a_broken_line_in_the_middle_is_an_error_with_its_number(path):
     lines = path.read_text().splitlines(keepends=True)
     path.write_text(lines[0] + "garbage\n" + lines[2])
     with pytest.raises(RecordError, match=r"calls.jsonl, line 2: not a recorded call"):
-        with Record(path).opened():
+        with Record.opened(path):
             pass
 
 
 def test_one_run_writes_at_a_time(path):
-    with Record(path).opened():
+    with Record.opened(path):
         with pytest.raises(RecordError, match="another run is writing"):
-            with Record(path).opened():
+            with Record.opened(path):
                 pass
-    with Record(path).opened():
+    with Record.opened(path):
         pass
 
 

@@ -73,8 +73,8 @@ def test_the_layout_and_the_account_add_up(tmp_path, kind):
     )
 
 
-def test_spoilt_answers_never_reach_the_documents(tmp_path):
-    """The share of replies that are spoilt is rejected, and every answer that is kept is right."""
+def test_wrong_answers_never_reach_the_documents(tmp_path):
+    """The share of replies that got an error is rejected, and every answer that is kept is right."""
     _, report = run(job(count=400, error_rate=0.5, families=("gcd",), part_size=400), tmp_path / "out")
     assert 0.4 < report["rejected"] / 400 < 0.6
     assert set(report["rejected_by_reason"]) <= {"wrong_answer", "no_final_answer"}
@@ -224,7 +224,7 @@ def test_every_job_is_a_source_and_others_are_told():
 
 
 def test_samples_are_passed_on_in_order_and_those_ahead_are_bounded(monkeypatch):
-    """The first talk is answered last: the others wait for it once they are as far ahead as they may be."""
+    """The first case is answered last: the others wait for it once they are as far ahead as they may be."""
     from k2model.synthesis import run as module
 
     seen = []

@@ -8,8 +8,7 @@ from k2model.documents.spans import segments_of
 from k2model.synthesis import Kind, SynthesisConfig
 from k2model.synthesis.conversation import Completion, Reply, ToolCall, Turn
 from k2model.synthesis.job import Job
-from k2model.synthesis.tool_dialogues import _talk
-from k2model.synthesis.tools.filters import Dialogue, dropped_for, unrolled
+from k2model.synthesis.tool_dialogues import converse, dropped_for, unrolled
 from k2model.synthesis.tools.tasks import TASKS, UNABLE, ToolTask, call, draw
 from k2model.synthesis.tools.toolbox import TOOLS, execute
 
@@ -74,28 +73,28 @@ DEFINED = (json.dumps(TOOLS["price"].definition),)
 ASKED = Turn("user", "What does a loaf cost?")
 CALLED = Turn("assistant", calls=(ToolCall("price", '{"item": "loaf"}'),))
 TOLD, SAID = Turn("tool", "280"), Turn("assistant", "280 cents.")
-GOOD = Dialogue(DEFINED, (ASKED, CALLED, TOLD, SAID))
+GOOD = (ASKED, CALLED, TOLD, SAID)
 
 
 @pytest.mark.parametrize(
-    ("rule", "dialogue"),
+    ("rule", "tools", "turns"),
     [
-        ("no_tools_and_no_call", Dialogue((), (ASKED, SAID))),
-        ("undefined_tool", Dialogue((json.dumps(TOOLS["weekday"].definition),), GOOD.turns)),
-        ("call_without_observation", Dialogue(DEFINED, (ASKED, CALLED, SAID))),
-        ("call_without_observation", Dialogue(DEFINED, (ASKED, CALLED))),
-        ("empty_last_turn", Dialogue(DEFINED, (ASKED, CALLED, TOLD, Turn("assistant", "  ")))),
-        ("empty_last_turn", Dialogue(DEFINED, (ASKED, CALLED, TOLD))),
-        ("empty_last_turn", Dialogue(DEFINED, ())),
-        ("bad_arguments", Dialogue(DEFINED, (ASKED, Turn("assistant", calls=(ToolCall("price", "{}"),)), TOLD, SAID))),
+        ("no_tools_and_no_call", (), (ASKED, SAID)),
+        ("undefined_tool", (json.dumps(TOOLS["weekday"].definition),), GOOD),
+        ("call_without_observation", DEFINED, (ASKED, CALLED, SAID)),
+        ("call_without_observation", DEFINED, (ASKED, CALLED)),
+        ("empty_last_turn", DEFINED, (ASKED, CALLED, TOLD, Turn("assistant", "  "))),
+        ("empty_last_turn", DEFINED, (ASKED, CALLED, TOLD)),
+        ("empty_last_turn", DEFINED, ()),
+        ("bad_arguments", DEFINED, (ASKED, Turn("assistant", calls=(ToolCall("price", "{}"),)), TOLD, SAID)),
     ],
 )
-def test_each_rule_drops_what_it_is_for(rule, dialogue):
-    assert dropped_for(dialogue) == rule and dropped_for(GOOD) is None
+def test_each_rule_drops_what_it_is_for(rule, tools, turns):
+    assert dropped_for(tools, turns) == rule and dropped_for(DEFINED, GOOD) is None
 
 
 def test_defined_tools_that_are_not_called_are_no_fault():
-    assert dropped_for(Dialogue(DEFINED, (ASKED, SAID))) is None
+    assert dropped_for(DEFINED, (ASKED, SAID)) is None
 
 
 def test_calls_made_at_once_are_unrolled_with_their_results():
@@ -120,16 +119,16 @@ JOB = Job(SynthesisConfig("t", Kind.TOOLS, 1))
 
 def played(*replies, task=TASK):
     """Samples of a dialogue in which student and teacher say `replies` in turn, and what each was asked."""
-    talk, asked = _talk(JOB, task, "high"), []
-    request = next(talk)
+    conversation, asked = converse(JOB, task, "high"), []
+    request = next(conversation)
     try:
         for reply in replies:
             asked.append(request)
-            request = talk.send(Completion(reply))
+            request = conversation.send(Completion(reply))
     except StopIteration as done:
         assert len(asked) == len(replies)
         return asked, done.value
-    raise AssertionError(f"the talk goes on with {request}")
+    raise AssertionError(f"the conversation goes on with {request}")
 
 
 def calls(name, **arguments):

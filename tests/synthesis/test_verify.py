@@ -3,7 +3,7 @@
 import pytest
 
 from k2model.synthesis.conversation import Reply
-from k2model.synthesis.job import final_answer, leaked_identity, text_fault, wrong_step
+from k2model.synthesis.job import final_answer, text_fault, wrong_step
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_the_final_answer_and_the_thinking(reply, wanted):
     ],
 )  # fmt: skip
 def test_another_models_voice_is_a_leak(text):
-    assert leaked_identity(text)
+    assert text_fault(["fine", text], 1_000).reason == "leaked_identity"
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_another_models_voice_is_a_leak(text):
      "a language model trained by the K2 lifecycle pipeline"],
 )  # fmt: skip
 def test_naming_another_model_is_none(text):
-    assert leaked_identity(text) is None
+    assert text_fault([text], 1_000) is None
 
 
 @pytest.mark.parametrize(

@@ -1,33 +1,37 @@
 """Questions with an answer that a program can check, and for most of them the way to it.
 
-`family(name)` gives a `Family`, whose `draw(seed, index, size)` is the same problem in every process. Ours have
-solver and check in `k2model.documents.families`; those of reasoning-gym are scored by its own code and solved by
-ours, so that two independent programs must agree before a trace is kept.
+`draw(family, seed, index, size)` gives the same problem in every process. Our own families have solver and check in
+`k2model.documents.families`; those of reasoning-gym are scored by its own code and solved by ours, so that two
+independent programs must agree before a trace is kept.
 """
 
-from functools import cache
-
 from k2model.synthesis.config import unknown
-from k2model.synthesis.problems.gym import GYM, GymFamily
-from k2model.synthesis.problems.problem import OURS, Family, OwnFamily, Problem, Solution
+from k2model.synthesis.problems.gym import GYM, check_installed, draw_gym
+from k2model.synthesis.problems.problem import OWN, Problem, Solution, draw_own
 
-__all__ = ["Family", "Problem", "Solution", "family", "known_families", "solved_families"]
+__all__ = ["Problem", "Solution", "check_family", "draw", "known_families", "solved_families"]
 
 
-@cache
-def family(name: str) -> Family:
+def draw(family: str, seed: int, index: int, size: int) -> Problem:
+    """Problem `index` of a stream of about `size` distinct ones; a pure function of its arguments.
+
+    Raises `SynthesisError` like `check_family`.
+    """
+    check_family(family)
+    return draw_own(family, seed, index, size) if family in OWN else draw_gym(family, seed, index)
+
+
+def check_family(name: str) -> None:
     """Raises `SynthesisError` for a name that nobody knows, and where a package that it needs is absent."""
-    if name in OURS:
-        return OwnFamily(name, OURS[name])
-    if name in GYM:
-        return GymFamily(name)
-    raise unknown("problem family", name, known_families())
+    if name not in OWN and name not in GYM:
+        raise unknown("problem family", name, known_families())
+    check_installed(name)
 
 
 def known_families() -> list[str]:
-    return [*OURS, *GYM]
+    return [*OWN, *GYM]
 
 
 def solved_families() -> list[str]:
     """Those whose traces a program can write; the others need a teacher that thinks for itself."""
-    return [name for name in known_families() if name in OURS or GYM[name].solver is not None]
+    return [*OWN, *(name for name, task in GYM.items() if task.solver)]

@@ -7,7 +7,7 @@ is text from outside, and those whose questions depend on the clock.
 import re
 import sys
 from collections.abc import Callable, Mapping
-from functools import cached_property, partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from k2model.documents.families.task import SOLVER, SOLVER_DATASETS, gym_module, has_solver
@@ -65,50 +65,49 @@ GYM: dict[str, GymTask] = {
 _NOTATION = {"frac", "dfrac"}
 
 
-class GymFamily:
-    def __init__(self, name: str):
-        """Raises `SynthesisError` where the task needs a solver that is not installed."""
-        if name in SOLVER_DATASETS and not has_solver():
-            raise SynthesisError(
-                f"problem family '{name}' needs {SOLVER}, which is compiled at installation and no part of the set-up; "
-                f"with a C compiler and Python's headers (Debian: gcc, python3.11-dev): "
-                f"{sys.executable} -m pip install {SOLVER}"
-            )
-        self.name = name
-        self.task = GYM[name]
-
-    def draw(self, seed: int, index: int, size: int) -> Problem:
-        entry = self._dataset[(seed * _STREAM + index) % 2**31]
-        question = str(entry["question"]).strip()
-        key = f"{self.name} {content_id(question)}"
-        solver = self.task.solver
-        return Problem(
-            family=self.name,
-            domain=self.task.domain,
-            key=key,
-            question=question,
-            answer=str(entry["answer"]),
-            check=partial(self._scores, entry),
-            split="heldout" if is_heldout(key) else "train",
-            licence=LICENCE,
-            origin=f"reasoning-gym {self.name}",
-            solution=solver(entry["metadata"], question) if solver else None,
+def check_installed(name: str) -> None:
+    """Raises `SynthesisError` where the task needs a solver that is not installed."""
+    if name in SOLVER_DATASETS and not has_solver():
+        raise SynthesisError(
+            f"problem family '{name}' needs {SOLVER}, which is compiled at installation and no part of the set-up; "
+            f"with a C compiler and Python's headers (Debian: gcc, python3.11-dev): "
+            f"{sys.executable} -m pip install {SOLVER}"
         )
 
-    def _scores(self, entry: dict[str, Any], answer: str) -> bool:
-        """Full marks alone count; a scorer that stumbles over an answer has not found it right. Some scorers read a
-        number out of any text around it: in mathematics, words that the reference does not have are refused."""
-        chatter = self.task.domain == "mathematics" and not _words(answer) <= _words(entry["answer"]) | _NOTATION
-        if len(answer) > MAX_ANSWER or chatter:
-            return False
-        try:
-            return float(self._dataset.score_answer(answer.strip(), entry)) >= FULL_MARKS
-        except (ValueError, TypeError, ArithmeticError, LookupError, RecursionError):
-            return False
 
-    @cached_property
-    def _dataset(self) -> Any:
-        return gym_module().create_dataset(self.name, seed=0, size=2**31, **self.task.settings)
+def draw_gym(name: str, seed: int, index: int) -> Problem:
+    task, entry = GYM[name], _dataset(name)[(seed * _STREAM + index) % 2**31]
+    question = str(entry["question"]).strip()
+    key = f"{name} {content_id(question)}"
+    return Problem(
+        family=name,
+        domain=task.domain,
+        key=key,
+        question=question,
+        answer=str(entry["answer"]),
+        check=partial(_scores, name, entry),
+        split="heldout" if is_heldout(key) else "train",
+        licence=LICENCE,
+        origin=f"reasoning-gym {name}",
+        solution=task.solver(entry["metadata"], question) if task.solver else None,
+    )
+
+
+def _scores(name: str, entry: dict[str, Any], answer: str) -> bool:
+    """Full marks alone count; a scorer that stumbles over an answer has not found it right. Some scorers read a
+    number out of any text around it: in mathematics, words that the reference does not have are refused."""
+    chatter = GYM[name].domain == "mathematics" and not _words(answer) <= _words(entry["answer"]) | _NOTATION
+    if len(answer) > MAX_ANSWER or chatter:
+        return False
+    try:
+        return float(_dataset(name).score_answer(answer.strip(), entry)) >= FULL_MARKS
+    except (ValueError, TypeError, ArithmeticError, LookupError, RecursionError):
+        return False
+
+
+@cache
+def _dataset(name: str) -> Any:
+    return gym_module().create_dataset(name, seed=0, size=2**31, **GYM[name].settings)
 
 
 def _words(text: str) -> set[str]:

@@ -9,13 +9,13 @@ import contextlib
 import ipaddress
 import os
 import time
-from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from k2model.documents.counts import Counts
 from k2model.errors import TeacherError
 from k2model.synthesis.config import EndpointConfig
 from k2model.synthesis.conversation import Completion, Request, Unanswered, Usage
@@ -55,8 +55,8 @@ class EndpointTeacher:
         self._config = config
         self._url = _checked_url(config)
         self._key = _key(config)
-        self._record = Record(record)
-        self._counts: Counter[str] = Counter()
+        self._path = record
+        self._counts = Counts()
         self._asking: dict[str, asyncio.Task[Completion]] = {}
         self._rng = Random()
         self._failures_in_a_row = 0
@@ -74,14 +74,13 @@ class EndpointTeacher:
         config = self._config
         self._slots = asyncio.Semaphore(self.concurrency)
         self._requests, self._tokens = TokenBucket(config.requests_per_minute), TokenBucket(config.tokens_per_minute)
-        self._pause, self._budget = Pause(), Budget(config)
+        self._pause = Pause()
         limits = httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency)
         timeout = httpx.Timeout(config.timeout_seconds, connect=min(CONNECT_SECONDS, config.timeout_seconds))
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        with self._record.opened() as record:
-            for usage in record.spent:
-                self._budget.settle(Usage(), usage)
-            self._counts["torn_bytes"] = record.torn_bytes
+        with Record.opened(self._path) as self._record:
+            self._budget = Budget(config, self._record.spent)
+            self._counts["torn_bytes"] = self._record.torn_bytes
             async with httpx.AsyncClient(
                 headers=headers, limits=limits, timeout=timeout, trust_env=not _is_loopback(self._url)
             ) as self._client:
@@ -116,22 +115,20 @@ class EndpointTeacher:
 
     def run_statistics(self) -> dict[str, Any]:
         spent = self._budget.spent
-        counts = {
-            name: self._counts[name]
-            for name in ("asked", "answered", "replayed", "failed_attempts", "usage_wrong", "torn_bytes")
+        names = ("asked", "answered", "replayed", "failed_attempts", "usage_wrong", "torn_bytes")
+        return {name: self._counts[name] for name in names} | {
+            "spent_tokens": sum(spent),
+            "spent_cost": round(cost(self._config, spent), 6),
+            "failures": self._counts.below("failures"),
+            "stopped": self._stopped or self._budget.stopped,
         }
-        failures = {
-            name.removeprefix("failure "): n for name, n in sorted(self._counts.items()) if name.startswith("failure ")
-        }
-        money = {"spent_tokens": sum(spent), "spent_cost": round(cost(self._config, spent), 6)}
-        return counts | money | {"failures": failures, "stopped": self._stopped or self._budget.stopped}
 
     async def _ask(self, name: str, sent: dict[str, Any]) -> Completion:
         """One request with its retries, which alone decides whether the run goes on."""
         try:
             completion = await self._retried(name, sent)
         except TeacherError as error:
-            # Calls under way are still to be heard and recorded, so it is raised when the session ends.
+            # Calls under way are still to be answered and recorded, so it is raised when the session ends.
             self._fatal = self._fatal or error
             self._stopped = self._stopped or str(error)
             raise Unanswered("stopped", str(error)) from error
@@ -176,7 +173,7 @@ class EndpointTeacher:
                 real = failure.charged
                 raise
             finally:
-                self._budget.settle(most, real)
+                self._budget.charge(most, real)
         return completion
 
     async def _call(self, name: str, sent: dict[str, Any], most: Usage, attempt: int) -> tuple[Completion, Usage]:
@@ -190,7 +187,7 @@ class EndpointTeacher:
             interrupted = isinstance(failure, asyncio.CancelledError)
             charged = most if interrupted else getattr(failure, "charged", Usage())
             what = "interrupted" if interrupted else str(failure)
-            self._count_failure(what)
+            self._counts.update(["failed_attempts", f"failures/{what.split(':')[0]}"])
             seconds = round(time.monotonic() - started, 6)
             self._record.add_failure(name, charged, details | {"failure": what, "seconds": seconds})
             raise
@@ -213,7 +210,7 @@ class EndpointTeacher:
         except (httpx.TransportError, TimeoutError) as error:
             kind = "timeout" if isinstance(error, TimeoutError | httpx.TimeoutException) else "cut off"
             raise _Failed(f"{kind}: {type(error).__name__}", charged=most) from error
-        text = self._without_key(response.text)
+        text = response.text.replace(self._key, "***") if self._key else response.text
         if response.status_code == 200:
             try:
                 return wire.parse(text, sent), text
@@ -226,24 +223,14 @@ class EndpointTeacher:
         """Raises unless the status is worth another attempt."""
         status, shown = response.status_code, " ".join(text[:SHOWN].split())
         if status in FATAL_STATUSES:
-            hint = (
-                f"check the key in ${self._config.api_key_env}"
-                if self._config.api_key_env
-                else "set endpoint.api_key_env"
-            )
-            remedy = hint if status in (401, 403) else "check endpoint.base_url, endpoint.model and the account"
+            remedy, key = "check endpoint.base_url, endpoint.model and the account", self._config.api_key_env
+            if status in (401, 403):
+                remedy = f"check the key in ${key}" if key else "set endpoint.api_key_env"
             raise TeacherError(
                 f"{self._url} answers status {status} for model '{self._config.model}': {shown}; {remedy}"
             )
         if status not in RETRIED_STATUSES:
             raise Unanswered("refused", f"status {status}: {shown}")
-
-    def _count_failure(self, what: str) -> None:
-        self._counts["failed_attempts"] += 1
-        self._counts[f"failure {what.split(':')[0]}"] += 1
-
-    def _without_key(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key else text
 
 
 def _checked_url(config: EndpointConfig) -> str:

@@ -1,10 +1,8 @@
-"""How fast and how much a teacher may be asked (token buckets, a shared pause, a budget), and when a failed call is
-made again. Time is injected.
-"""
+"""Limits of an endpoint's calls: rates (token buckets), a pause for all, a budget, and retries. Time is injected."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from random import Random
@@ -71,25 +69,27 @@ class Pause:
 
 class Budget:
     """A cap on tokens and on money. What a call may cost at most is set aside before it is made, so the cap holds
-    as long as the endpoint keeps to `max_tokens`. Once it has refused a call it refuses all that follow."""
+    as long as the endpoint keeps to `max_tokens`. Once it has refused a call it refuses all that follow.
 
-    def __init__(self, config: EndpointConfig):
+    `spent` is what earlier runs on the record were charged."""
+
+    def __init__(self, config: EndpointConfig, spent: Iterable[Usage] = ()):
         self._config = config
-        self.spent = Usage()
-        self._reserved = Usage()
+        self.spent = _sum(Usage(), *spent)
+        self._reserved: list[Usage] = []
         self.stopped = ""
 
     def reserve(self, most: Usage) -> None:
         """Raises `Unanswered` (`budget`) when the cap does not leave room for a call of that size."""
         if not self.stopped:
-            self.stopped = self._beyond(_sum(self.spent, self._reserved, most))
+            self.stopped = self._beyond(_sum(self.spent, *self._reserved, most))
         if self.stopped:
             raise Unanswered("budget", self.stopped)
-        self._reserved = _sum(self._reserved, most)
+        self._reserved.append(most)
 
-    def settle(self, most: Usage, real: Usage) -> None:
+    def charge(self, most: Usage, real: Usage) -> None:
         """The call that `most` was set aside for has cost `real`."""
-        self._reserved = _sum(self._reserved, Usage(-most.prompt_tokens, -most.completion_tokens))
+        self._reserved.remove(most)
         self.spent = _sum(self.spent, real)
 
     def _beyond(self, usage: Usage) -> str:
@@ -103,7 +103,7 @@ class Budget:
 
 
 def _sum(*usages: Usage) -> Usage:
-    return Usage(sum(u.prompt_tokens for u in usages), sum(u.completion_tokens for u in usages))
+    return Usage(*map(sum, zip(*usages, strict=True)))
 
 
 #: Worth another attempt: timeouts, conflicts, too many requests, and the server's own errors.
@@ -113,7 +113,7 @@ FATAL_STATUSES = frozenset({*range(300, 400), 401, 402, 403, 404, 405})
 
 
 def wait_seconds(config: EndpointConfig, attempt: int, rng: Random) -> float:
-    """Before attempt `attempt` + 1 (the first is 1): exponential, with full jitter."""
+    """Seconds before attempt `attempt` + 1 (the first is 1): exponential, with full jitter."""
     longest = min(config.backoff_limit_seconds, config.backoff_seconds * 2.0 ** (attempt - 1))
     return rng.uniform(0.0, longest)
 

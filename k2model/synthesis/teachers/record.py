@@ -22,34 +22,34 @@ SYNC_SECONDS = 1.0
 
 
 class Record:
-    """Open inside `opened()`. Only the places of answers are kept in memory, not the answers."""
+    """An open record. Only the places of answers (the first bytes of their lines) are kept in memory, not the answers.
 
-    def __init__(self, path: Path):
-        self.path = path
+    Raises `RecordError` for a line that is no recorded call.
+    """
+
+    def __init__(self, path: Path, file: IO[bytes]):
         self.torn_bytes = 0
         self.spent: list[Usage] = []
         self._places: dict[str, int] = {}
-        self._file: IO[bytes] | None = None
+        self._file = file
         self._synced = 0.0
+        self._read(path)
 
+    @classmethod
     @contextlib.contextmanager
-    def opened(self) -> Iterator["Record"]:
-        """Read what is there and hold the file. Raises `RecordError` when another run holds it."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a+b") as file:
+    def opened(cls, path: Path) -> Iterator["Record"]:
+        """Read what is there, which may be nothing, and hold the file. Raises `RecordError` when another run does."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise RecordError(f"another run is writing the record {self.path}; wait for it to end") from error
-            self._file = file
+                raise RecordError(f"another run is writing the record {path}; wait for it to end") from error
             try:
-                self._mend(file)
-                self._read(file)
-                yield self
+                yield cls(path, file)
             finally:
                 file.flush()
                 os.fsync(file.fileno())
-                self._file = None
 
     def __contains__(self, fingerprint: str) -> bool:
         return fingerprint in self._places
@@ -59,9 +59,11 @@ class Record:
 
     def answer(self, fingerprint: str) -> Completion:
         """The recorded answer to a request. Raises `KeyError` when there is none."""
-        file = self._open_file
-        file.seek(self._places[fingerprint])
-        return _completion(json.loads(file.readline()))
+        self._file.seek(self._places[fingerprint])
+        row = json.loads(self._file.readline())
+        reply = row["reply"]
+        calls = tuple(ToolCall(**call) for call in reply["calls"])
+        return Completion(Reply(reply["content"], reply["trace"], calls), Usage(**row["usage"]))
 
     def add_answer(self, fingerprint: str, completion: Completion, details: Mapping[str, Any]) -> None:
         reply = completion.reply._asdict() | {"calls": [call._asdict() for call in completion.reply.calls]}
@@ -72,59 +74,39 @@ class Record:
         """A call that gave no answer; `charged` is what it may have cost all the same."""
         self._append({"fingerprint": fingerprint, "charged": charged._asdict(), **details})
 
-    @property
-    def _open_file(self) -> IO[bytes]:
-        if self._file is None:
-            raise RuntimeError("the record is used outside `opened()`")
-        return self._file
-
     def _append(self, row: Mapping[str, Any]) -> int:
         """The row's place, once the system has it. It is forced to the disk once in `SYNC_SECONDS` and at the end, so
         that a killed process loses nothing, and a machine that loses its power a second's worth."""
-        file = self._open_file
-        place = file.seek(0, os.SEEK_END)
-        file.write(json.dumps(row, ensure_ascii=False, sort_keys=True).encode("utf-8", "backslashreplace") + b"\n")
-        file.flush()
+        place = self._file.seek(0, os.SEEK_END)
+        line = json.dumps(row, ensure_ascii=False, sort_keys=True).encode("utf-8", "backslashreplace")
+        self._file.write(line + b"\n")
+        self._file.flush()
         if time.monotonic() - self._synced > SYNC_SECONDS:
-            os.fsync(file.fileno())
+            os.fsync(self._file.fileno())
             self._synced = time.monotonic()
         return place
 
-    def _mend(self, file: IO[bytes]) -> None:
+    def _read(self, path: Path) -> None:
         """A last line without its end is closed when it is whole, else cut off."""
-        file.seek(0)
-        start, last = 0, b""
-        for last in file:
-            start += len(last)
-        if not last or last.endswith(b"\n"):
-            return
-        try:
-            json.loads(last)
-            file.write(b"\n")
-        except ValueError:
-            self.torn_bytes = len(last)
-            file.truncate(start - len(last))
-        file.flush()
-
-    def _read(self, file: IO[bytes]) -> None:
-        file.seek(0)
+        self._file.seek(0)
         place = 0
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(self._file, 1):
+            ended = line.endswith(b"\n")
             try:
                 row = json.loads(line)
                 name = row["fingerprint"]
                 self.spent.append(Usage(**row["usage" if "reply" in row else "charged"]))
             except (ValueError, KeyError, TypeError) as error:
+                if isinstance(error, ValueError) and not ended:
+                    self.torn_bytes = len(line)
+                    self._file.truncate(place)
+                    return
                 raise RecordError(
-                    f"record {self.path}, line {number}: not a recorded call ({type(error).__name__}: {error}); "
+                    f"record {path}, line {number}: not a recorded call ({type(error).__name__}: {error}); "
                     "restore the file, or move it away to ask everything again"
                 ) from error
             if "reply" in row:
                 self._places.setdefault(name, place)
             place += len(line)
-
-
-def _completion(row: Mapping[str, Any]) -> Completion:
-    reply = row["reply"]
-    calls = tuple(ToolCall(**call) for call in reply["calls"])
-    return Completion(Reply(reply["content"], reply["trace"], calls), Usage(**row["usage"]))
+            if not ended:
+                self._file.write(b"\n")

@@ -66,18 +66,15 @@ def parse(content: str, sent: Mapping[str, Any]) -> Answer:
     except (ValueError, RecursionError) as error:
         raise BadResponse(f"not JSON: {content[:80]!r}") from error
     try:
-        message = response["choices"][0]["message"]
-        reply = _reply(message)
+        reply = _reply(response["choices"][0]["message"])
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
         raise BadResponse(f"no choices[0].message in {content[:80]!r}") from error
-    usage = _usage(response.get("usage"), sent)
-    if usage is None:
-        written = len(
-            (reply.content + reply.trace + "".join(call.text for call in reply.calls)).encode("utf-8", "replace")
-        )
-        estimate = Usage(most_usage(sent).prompt_tokens // BYTES_PER_TOKEN, -(-written // BYTES_PER_TOKEN))
-        return Answer(Completion(reply, estimate), True)
-    return Answer(Completion(reply, usage), False)
+    most, reported = most_usage(sent), _usage(response.get("usage"))
+    if reported and all(0 <= count <= limit for count, limit in zip(reported, most, strict=True)):
+        return Answer(Completion(reply, reported), usage_wrong=False)
+    written = "".join([reply.content, reply.trace, *(call.text for call in reply.calls)]).encode("utf-8", "replace")
+    estimate = Usage(most.prompt_tokens // BYTES_PER_TOKEN, -(-len(written) // BYTES_PER_TOKEN))
+    return Answer(Completion(reply, estimate), usage_wrong=True)
 
 
 def _messages(turns: tuple[Turn, ...]) -> list[dict[str, Any]]:
@@ -121,13 +118,7 @@ def _call(call: Mapping[str, Any]) -> ToolCall:
     return ToolCall(function["name"], arguments if isinstance(arguments, str) else json.dumps(arguments))
 
 
-def _usage(reported: Any, sent: Mapping[str, Any]) -> Usage | None:
-    """None when it is missing or cannot be: not whole numbers, negative, more than the call allows."""
-    if not isinstance(reported, dict):
-        return None
-    prompt, completion = reported.get("prompt_tokens"), reported.get("completion_tokens")
-    if type(prompt) is not int or type(completion) is not int:
-        return None
-    usage, most = Usage(prompt, completion), most_usage(sent)
-    possible = 0 <= usage.prompt_tokens <= most.prompt_tokens and 0 <= usage.completion_tokens <= most.completion_tokens
-    return usage if possible else None
+def _usage(reported: Any) -> Usage | None:
+    """None when it is missing or not of whole numbers."""
+    counts = [reported.get(name) for name in Usage._fields] if isinstance(reported, dict) else [None]
+    return Usage(*counts) if all(type(count) is int for count in counts) else None

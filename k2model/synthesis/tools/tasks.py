@@ -12,9 +12,10 @@ from datetime import date, timedelta
 from random import Random
 from typing import Any, NamedTuple
 
+from k2model.documents.families.facts import fact_tables
 from k2model.documents.schema import is_heldout
 from k2model.synthesis.conversation import ToolCall
-from k2model.synthesis.tools.toolbox import PRICES, TOOLS, UNITS, execute, fact_tables
+from k2model.synthesis.tools.toolbox import PRICES, TOOLS, UNITS, execute
 
 Step = Callable[[Sequence[str]], ToolCall]
 DISTRACTORS = 2

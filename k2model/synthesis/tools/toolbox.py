@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
 from fractions import Fraction
 from functools import lru_cache
+from statistics import mean, median
 from typing import Any, NamedTuple
 
-from k2model.documents.families import facts
+from k2model.documents.families.facts import fact_tables
 from k2model.synthesis.conversation import ToolCall
 
 ERROR = "error: "
@@ -70,6 +71,7 @@ def execute(call: ToolCall, offered: Sequence[str]) -> str:
 
 
 def parse_arguments(text: str) -> dict[str, Any] | None:
+    """The JSON object that a call's arguments are; None when they are none."""
     try:
         arguments = json.loads(text)
     except (ValueError, RecursionError):
@@ -98,118 +100,96 @@ def _validator(schema: str) -> Any:
     return Draft202012Validator(parsed)
 
 
-def _calculate(a: int, op: str, b: int) -> str:
+_INTEGER, _NUMBER, _TEXT = {"type": "integer"}, {"type": "number"}, {"type": "string"}
+_DATE = {"type": "string", "description": "YYYY-MM-DD"}
+_UNIT = {"type": "string", "enum": [*UNITS]}
+_NUMBERS = {"type": "array", "items": _INTEGER, "minItems": 1}
+_MEASURES: dict[str, Callable[[list[Fraction]], Fraction]] = {
+    "sum": lambda values: sum(values, Fraction(0)),
+    "mean": mean,
+    "median": median,
+    "smallest": min,
+    "largest": max,
+}
+
+#: By name, in the order of their definitions below, from which distractors are drawn.
+TOOLS: dict[str, Tool] = {}
+
+
+def _tool(description: str, /, **properties: Mapping[str, Any]) -> Callable[[Callable[..., str]], Callable[..., str]]:
+    """Puts a function among the tools, under its own name; `properties` are the JSON schemas of its arguments."""
+    schema = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+    def add(run: Callable[..., str]) -> Callable[..., str]:
+        definition = {"name": run.__name__, "description": description, "inputSchema": schema}
+        TOOLS[run.__name__] = Tool(definition, run)
+        return run
+
+    return add
+
+
+@_tool("Exact arithmetic on two whole numbers.", a=_INTEGER, op={"type": "string", "enum": ["+", "-", "*"]}, b=_INTEGER)
+def calculate(a: int, op: str, b: int) -> str:
     return str({"+": a + b, "-": a - b, "*": a * b}[op])
 
 
-def _convert(value: float, unit: str, to: str) -> str:
+@_tool("Convert a value from one unit to another.", value=_NUMBER, unit=_UNIT, to=_UNIT)
+def convert_units(value: float, unit: str, to: str) -> str:
     (kind, size), (other_kind, other_size) = UNITS[unit], UNITS[to]
     if kind != other_kind:
         raise ValueError(f"{unit} measures {kind}, {to} measures {other_kind}")
     return _decimal(Fraction(str(value)) * size / other_size)
 
 
-def _days_between(start: str, end: str) -> str:
+@_tool("The number of days from one date to another.", start=_DATE, end=_DATE)
+def days_between(start: str, end: str) -> str:
     return str((date.fromisoformat(end) - date.fromisoformat(start)).days)
 
 
-def _add_days(day: str, days: int) -> str:
+@_tool("The date a number of days after another.", day=_DATE, days=_INTEGER)
+def add_days(day: str, days: int) -> str:
     return (date.fromisoformat(day) + timedelta(days=days)).isoformat()
 
 
-def _weekday(day: str) -> str:
+@_tool("The day of the week of a date.", day=_DATE)
+def weekday(day: str) -> str:
     return WEEKDAYS[date.fromisoformat(day).weekday()]
 
 
-def _statistics(numbers: list[int], measure: str) -> str:
-    ordered = sorted(numbers)
-    middle = len(ordered) // 2
-    median = Fraction(ordered[middle]) if len(ordered) % 2 else Fraction(ordered[middle - 1] + ordered[middle], 2)
-    values = {
-        "sum": Fraction(sum(ordered)),
-        "mean": Fraction(sum(ordered), len(ordered)),
-        "median": median,
-        "smallest": Fraction(ordered[0]),
-        "largest": Fraction(ordered[-1]),
-    }
-    return _decimal(values[measure])
+@_tool("A measure of a list of whole numbers.", numbers=_NUMBERS, measure={"type": "string", "enum": [*_MEASURES]})
+def statistics(numbers: list[int], measure: str) -> str:
+    return _decimal(_MEASURES[measure]([*map(Fraction, numbers)]))
 
 
-def _look_up(table: str, name: str) -> str:
+@_tool(
+    "The capital of a country or the symbol of a chemical element.",
+    table={"type": "string", "enum": ["capital", "symbol"]},
+    name=_TEXT,
+)
+def look_up(table: str, name: str) -> str:
     found = fact_tables()[table].get(name)
     if found is None:
         raise ValueError(f"the table of {table}s has no entry '{name}'")
     return found
 
 
-def _price(item: str) -> str:
+@_tool("The price of an item in cents.", item=_TEXT)
+def price(item: str) -> str:
     if item not in PRICES:
         raise ValueError(f"'{item}' is not sold here")
     return str(PRICES[item])
 
 
-def _count(text: str, character: str) -> str:
+@_tool(
+    "How often a character occurs in a text.",
+    text=_TEXT,
+    character={"type": "string", "minLength": 1, "maxLength": 1},
+)
+def count_character(text: str, character: str) -> str:
     return str(text.count(character))
-
-
-@lru_cache(maxsize=1)
-def fact_tables() -> dict[str, dict[str, str]]:
-    tables: dict[str, dict[str, str]] = {"capital": {}, "symbol": {}}
-    for fact in facts.all_facts():
-        tables[fact.table][fact.name] = fact.answer
-    return tables
 
 
 def _decimal(value: Fraction) -> str:
     """Exact where the decimals end within six places, else rounded to six."""
     text = f"{float(round(value, 6)):.6f}".rstrip("0").rstrip(".")
     return "0" if text in ("-0", "") else text
-
-
-def _tool(name: str, description: str, run: Callable[..., str], /, **properties: Mapping[str, Any]) -> Tool:
-    schema = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
-    return Tool({"name": name, "description": description, "inputSchema": schema}, run)
-
-
-_INTEGER, _NUMBER, _TEXT = {"type": "integer"}, {"type": "number"}, {"type": "string"}
-_DATE = {"type": "string", "description": "YYYY-MM-DD"}
-_UNIT = {"type": "string", "enum": [*UNITS]}
-_NUMBERS = {"type": "array", "items": _INTEGER, "minItems": 1}
-_MEASURE = {"type": "string", "enum": ["sum", "mean", "median", "smallest", "largest"]}
-_TABLE = {"type": "string", "enum": ["capital", "symbol"]}
-
-TOOLS: dict[str, Tool] = {
-    tool.definition["name"]: tool
-    for tool in (
-        _tool(
-            "calculate",
-            "Exact arithmetic on two whole numbers.",
-            _calculate,
-            a=_INTEGER,
-            op={"type": "string", "enum": ["+", "-", "*"]},
-            b=_INTEGER,
-        ),
-        _tool(
-            "convert_units", "Convert a value from one unit to another.", _convert, value=_NUMBER, unit=_UNIT, to=_UNIT
-        ),
-        _tool("days_between", "The number of days from one date to another.", _days_between, start=_DATE, end=_DATE),
-        _tool("add_days", "The date a number of days after another.", _add_days, day=_DATE, days=_INTEGER),
-        _tool("weekday", "The day of the week of a date.", _weekday, day=_DATE),
-        _tool("statistics", "A measure of a list of whole numbers.", _statistics, numbers=_NUMBERS, measure=_MEASURE),
-        _tool(
-            "look_up",
-            "The capital of a country or the symbol of a chemical element.",
-            _look_up,
-            table=_TABLE,
-            name=_TEXT,
-        ),
-        _tool("price", "The price of an item in cents.", _price, item=_TEXT),
-        _tool(
-            "count_character",
-            "How often a character occurs in a text.",
-            _count,
-            text=_TEXT,
-            character={"type": "string", "minLength": 1, "maxLength": 1},
-        ),
-    )
-}
