@@ -87,7 +87,7 @@ def plain(content: str) -> list[Segment]:
 
 
 def plain_prompt(content: str) -> list[Segment]:
-    """What a completion (a fact, a retrieval context, lines of code) is continued from."""
+    """`<bos> TEXT`: what a completion (a fact, a retrieval context, lines of code) is continued from. No targets."""
     return [special(BOS), text(content)]
 
 
@@ -116,7 +116,7 @@ def reasoning(prompt: str, trace: str, answer: str) -> list[Segment]:
 def chat_prompt(messages: Sequence[Message], effort: str) -> list[Segment]:
     """The dialogue so far and the opening of the assistant's turn, its effort tag included.
 
-    Nothing in a prompt is a target, earlier turns of the assistant neither.
+    Nothing in a prompt is a target, earlier turns of the assistant neither. Raises `ValueError` like `chat`.
     """
     history = [segment for i, message in enumerate(messages) for segment in _turn(message, effort, first=i == 0)]
     opening = _assistant_opening(effort, first=not messages)
@@ -135,8 +135,8 @@ def chat(messages: Sequence[Message], effort: str) -> list[Segment]:
 def last_turn(messages: Sequence[Message], effort: str) -> list[Segment]:
     """A dialogue of which the assistant's last turn alone is learned: loss on it, earlier turns without their thinking.
 
-    K2 makes T such samples of a conversation with T turns of the assistant. Raises `ValueError` when the last turn
-    is not the assistant's.
+    K2 makes T such samples of a conversation with T turns of the assistant. Raises `ValueError` like `chat`, and when
+    the last turn is not the assistant's.
     """
     *before, last = messages
     if last["role"] != "assistant":

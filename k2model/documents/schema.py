@@ -112,7 +112,7 @@ def is_heldout(key: str) -> bool:
 
 
 def part_path(folder: Path, split: str, source: str, part: int = 0) -> Path:
-    """The file of one part of a source; `split` is `train`, `heldout`, or `quarantine`."""
+    """The file of one part of a source; `split` is `train`, `heldout`, `quarantine` or `rejected`."""
     return folder / split / source_file(source) / f"{part:05d}.parquet"
 
 
@@ -132,6 +132,7 @@ def write_documents(path: Path, documents: Iterable[Document]) -> int:
 
 
 def read_documents(path: Path) -> list[Document]:
+    """The documents of one Parquet file, in its order."""
     return pq.read_table(path, schema=DOCUMENT_SCHEMA).to_pylist()
 
 

@@ -229,8 +229,8 @@ def _tool_documents(rng: Random, known: list[facts.Fact], heldout: bool, count: 
 
 def _synthesis(source: SourceConfig, material: Material) -> Split:
     count = source.documents or DEFAULT_DOCUMENTS
-    made = synthesised_documents(source.name.removeprefix("synth/"), count, material.config.seed)
-    return Split(made.trained[:count], made.heldout[:HELDOUT_DOCUMENTS])
+    trained, heldout = synthesised_documents(source.name.removeprefix("synth/"), count, material.config.seed)
+    return Split(trained[:count], heldout[:HELDOUT_DOCUMENTS])
 
 
 def _identity(_: SourceConfig, __: Material) -> Split:

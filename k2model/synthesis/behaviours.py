@@ -53,6 +53,7 @@ def families(config: SynthesisConfig) -> tuple[str, ...]:
 
 
 def case(job: Job, index: int) -> Case:
+    """Query or problem `index` with a template that suits its domain."""
     config = job.config
     rng = job.rng(index)
     if config.queries:

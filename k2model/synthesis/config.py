@@ -1,7 +1,7 @@
 """A synthesis job as a typed table, and how it is read from a TOML file.
 
 Fields marked `hardware` say how fast and at which address a teacher is asked; they never bear identity. This module
-checks single fields; what `families` may name is known by the module of each kind (`run.families_of`).
+checks single fields; what `families` may name is known by the module of each kind (`run.known_families` lists them).
 """
 
 import tomllib

@@ -11,6 +11,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 Parameters = Mapping[str, Any]
+SENTENCE_END = r"(?<=[.!?])\s+"
 WORDS = ("river", "lantern", "harbour", "garden", "winter", "copper", "village", "morning", "window", "journey")
 OPENINGS = ("To begin with,", "In short:", "Here is what matters:", "Let us see.")
 ENDINGS = ("That is all.", "Any questions?", "And so it ends.", "Thank you for reading.")
@@ -19,13 +20,10 @@ KEYS = ("title", "summary", "place", "season", "reason", "detail", "source", "no
 
 class ConstraintKind(NamedTuple):
     draw: Callable[[Random], Parameters]
-    ask: str | Callable[[Parameters], str]  # the instruction; a text is formatted with the parameters
+    ask: str  # the instruction, formatted with the parameters
     check: Callable[[Parameters, str], bool]
     group: str
     excludes: frozenset[str] = frozenset()
-
-    def instruction(self, parameters: Parameters) -> str:
-        return self.ask.format(**parameters) if isinstance(self.ask, str) else self.ask(parameters)
 
 
 class Constraint(NamedTuple):
@@ -34,7 +32,8 @@ class Constraint(NamedTuple):
 
     @property
     def instruction(self) -> str:
-        return KINDS[self.kind].instruction(self.parameters)
+        listed = {name: ", ".join(v) if isinstance(v, list) else v for name, v in self.parameters.items()}
+        return KINDS[self.kind].ask.format(**listed)
 
     def holds(self, reply: str) -> bool:
         return KINDS[self.kind].check(self.parameters, reply)
@@ -54,12 +53,9 @@ def compatible(one: str, other: str) -> bool:
     return first.group != second.group and first.group not in second.excludes and second.group not in first.excludes
 
 
-def paragraphs(reply: str) -> list[str]:
-    return [part for part in re.split(r"\n[ \t]*\n", reply.strip()) if part.strip()]
-
-
-def sentences(reply: str) -> list[str]:
-    return [part for part in re.split(r"(?<=[.!?])\s+", reply.strip()) if part.strip()]
+def parts(reply: str, border: str) -> list[str]:
+    """What of the reply stands between matches of the pattern `border`."""
+    return [part for part in re.split(border, reply.strip()) if part.strip()]
 
 
 def _number(low: int, high: int) -> Callable[[Random], Parameters]:
@@ -68,10 +64,6 @@ def _number(low: int, high: int) -> Callable[[Random], Parameters]:
 
 def _one_of(options: tuple[str, ...]) -> Callable[[Random], Parameters]:
     return lambda rng: {"text": rng.choice(options)}
-
-
-def _lines(pattern: str, reply: str) -> int:
-    return len(re.findall(pattern, reply, re.MULTILINE))
 
 
 def _occurrences(word: str, reply: str) -> int:
@@ -95,20 +87,18 @@ def _no_case(change: Callable[[str], str]) -> Callable[[Parameters, str], bool]:
 
 
 def _capital_words(p: Parameters, reply: str) -> bool:
-    return sum(word.strip(".,:;!?").isupper() and len(word.strip(".,:;!?")) > 1 for word in reply.split()) >= int(
-        p["n"]
-    )
+    words = [word.strip(".,:;!?") for word in reply.split()]
+    return sum(word.isupper() and len(word) > 1 for word in words) >= int(p["n"])
 
 
-def _parted(p: Parameters, reply: str) -> bool:
-    parts = reply.split("******")
-    return len(parts) == 2 and all(part.strip() for part in parts) and parts[0].strip() != parts[1].strip()
+def _two_versions(p: Parameters, reply: str) -> bool:
+    versions = [version.strip() for version in reply.split("******")]
+    return len(versions) == 2 and all(versions) and versions[0] != versions[1]
 
 
-_ANY_CASE = frozenset({"case"})
-_JSON = frozenset({"shape", "start", "end", "case", "length", "sentences", "marks", "punctuation"})
-_QUOTED = frozenset({"start", "end", "json"})
-
+_ALL_BUT_WORDS = frozenset(
+    {"shape", "start", "end", "case", "length", "sentences", "marks", "punctuation", "digits", "capitals"}
+)
 KINDS: dict[str, ConstraintKind] = {
     "at-least-words": ConstraintKind(
         _number(20, 80), "Use at least {n} words.", lambda p, r: len(r.split()) >= p["n"], "length"
@@ -131,20 +121,20 @@ KINDS: dict[str, ConstraintKind] = {
     "sentences": ConstraintKind(
         _number(2, 6),
         "Write exactly {n} sentences.",
-        lambda p, r: len(sentences(r)) == p["n"],
+        lambda p, r: len(parts(r, SENTENCE_END)) == p["n"],
         "sentences",
         frozenset({"shape", "start", "end", "length", "marks"}),
     ),
     "paragraphs": ConstraintKind(
         _number(2, 4),
         "Write exactly {n} paragraphs, with a blank line between them.",
-        lambda p, r: len(paragraphs(r)) == p["n"],
+        lambda p, r: len(parts(r, r"\n[ \t]*\n")) == p["n"],
         "shape",
     ),
     "bullets": ConstraintKind(
         _number(3, 6),
         "Give exactly {n} bullet points, each on a line that begins with '- '.",
-        lambda p, r: _lines(r"^- \S", r) == p["n"],
+        lambda p, r: len(re.findall(r"^- \S", r, re.MULTILINE)) == p["n"],
         "shape",
     ),
     "numbered": ConstraintKind(
@@ -164,7 +154,7 @@ KINDS: dict[str, ConstraintKind] = {
     "two-versions": ConstraintKind(
         lambda rng: {},
         "Write two different versions, with a line of six asterisks ****** between them.",
-        _parted,
+        _two_versions,
         "shape",
         frozenset({"end", "start", "quotes", "marks"}),
     ),
@@ -242,7 +232,7 @@ KINDS: dict[str, ConstraintKind] = {
         "Put the whole reply in double quotation marks.",
         lambda _, r: len(r.strip()) > 2 and r.strip()[0] == r.strip()[-1] == '"' and '"' not in r.strip()[1:-1],
         "quotes",
-        _QUOTED | {"shape", "sentences"},
+        frozenset({"start", "end", "json", "shape", "sentences"}),
     ),
     "no-commas": ConstraintKind(
         lambda rng: {}, "Do not use any comma.", lambda _, r: bool(r.strip()) and "," not in r, "punctuation"
@@ -264,11 +254,9 @@ KINDS: dict[str, ConstraintKind] = {
     ),
     "json-keys": ConstraintKind(
         lambda rng: {"keys": rng.sample(KEYS, rng.randint(2, 4))},
-        lambda p: (
-            f"Reply with one JSON object alone, with the keys {', '.join(p['keys'])} in this order and texts as values."
-        ),
+        "Reply with one JSON object alone, with the keys {keys} in this order and texts as values.",
         _json_keys,
         "json",
-        _JSON | {"digits", "capitals"},
+        _ALL_BUT_WORDS,
     ),
 }

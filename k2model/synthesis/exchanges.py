@@ -21,11 +21,6 @@ from k2model.synthesis.thinking import INSTRUCTIONS, exact_reply, problem_fault
 
 LICENCE = "Apache-2.0"
 MOST_TURNS = 3  # of a conversation about problems
-EFFORT_INSTRUCTIONS = {
-    "high": "Think the question through before you answer.",
-    "medium": "Think briefly, in a line or two, before you answer.",
-    "low": "Answer at once.",
-}
 
 
 @dataclass(frozen=True)
@@ -37,7 +32,7 @@ class Exchange:
     exact: Callable[[str], Reply | None]  # by effort
     read: Callable[[Reply], Answered | None]
     fault: Callable[[Answered], Fault | None]
-    instruction: Callable[[str], str] = EFFORT_INSTRUCTIONS.__getitem__  # the teacher's alone, in no document
+    instruction: Callable[[str], str]  # by effort; the teacher's alone, in no document
     refused: Fault | None = None  # why it is not to be asked at all
 
 

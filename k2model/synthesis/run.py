@@ -20,7 +20,6 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
 
 from k2model.artifacts.steps import map_in_processes
 from k2model.documents.counts import Counts
@@ -228,14 +227,12 @@ JOBS: dict[str, SynthesisConfig] = {
 }
 
 
-class Made(NamedTuple):
-    trained: list[Document]
-    heldout: list[Document]
+def documents(job: str, count: int, seed: int) -> tuple[list[Document], list[Document]]:
+    """(trained, held out): about `count` verified documents of a job, by the procedural teacher.
 
-
-def documents(job: str, count: int, seed: int) -> Made:
-    """About `count` verified documents of a job, by the procedural teacher. Raises `KeyError` for an unknown job."""
+    Raises `KeyError` for an unknown job.
+    """
     config = replace(JOBS[job], count=count + count // 4 + SPARE, seed=seed)
     kept = [sample for sample in generate(config, ProceduralTeacher()) if not sample.reason]
-    splits = ([sample.document for sample in kept if sample.heldout == heldout] for heldout in (False, True))
-    return Made(*splits)
+    trained = [sample.document for sample in kept if not sample.heldout]
+    return trained, [sample.document for sample in kept if sample.heldout]

@@ -74,7 +74,7 @@ def chosen(config: SynthesisConfig) -> tuple[Template, ...]:
     return tuple(fillable[name] for name in config.templates or fillable)
 
 
-SHOWN = 240  # characters of a question that is told again
+SHOWN = 240  # characters of a question that is repeated
 
 
 def exact_sections(template: Template, problem: Problem, rng: Random) -> tuple[str, ...] | None:

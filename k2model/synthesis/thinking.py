@@ -39,6 +39,7 @@ def case(job: Job, index: int) -> Case:
 
 
 def exact_reply(problem: Problem, effort: str) -> Reply | None:
+    """What the solver says; None for a problem without one."""
     if problem.solution is None:
         return None
     return Reply(f"Answer: {problem.solution.answer}", problem.solution.trace(effort))

@@ -73,7 +73,7 @@ def test_the_system_prompt_opens_its_share_of_conversations(families, share):
 
 def plain_exchange(question, heldout=False):
     metadata = DocumentMetadata("chat", "L", "o", f"key {question}", heldout)
-    return Exchange(metadata, question, lambda effort: None, read_plain, lambda answered: None)
+    return Exchange(metadata, question, lambda effort: None, read_plain, lambda answered: None, str)
 
 
 def played(exchanges, efforts, replies, system=""):

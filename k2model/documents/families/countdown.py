@@ -26,20 +26,15 @@ Line = tuple[str, list[tuple[int, str]]]  # text up to the colon, [(value, expre
 
 
 def pool(rng: Random, size: int) -> list[Task]:
-    """Up to `size` distinct tasks over the digits 1 to 9 in random order."""
+    """Up to `size` distinct tasks over the digits 1 to 9 in random order; their targets are positive."""
     tasks = [
         task
         for numbers in itertools.product(range(1, 10), repeat=3)
-        for target in sorted(reachable(numbers))
+        for target in sorted({value for _, results in _lines(numbers) for value, _ in results if value > 0})
         if (task := solve(numbers, target)) is not None and len(task.high) <= MAX_TRACE
     ]
     rng.shuffle(tasks)
     return tasks[:size]
-
-
-def reachable(numbers: tuple[int, ...]) -> set[int]:
-    """The positive targets the search can find."""
-    return {value for _, results in _lines(numbers) for value, _ in results if value > 0}
 
 
 def solve(numbers: tuple[int, ...], target: int) -> Task | None:
@@ -96,17 +91,15 @@ def _value(node: ast.expr, used: list[int]) -> int:
 
 
 def _lines(numbers: tuple[int, ...]) -> Iterator[Line]:
+    """The whole search; products of a first result of two digits are left out."""
     for first, second, left in PAIRS:
         a, b, rest = numbers[first], numbers[second], numbers[left]
         for operator in "+-*":
             x, y = (max(a, b), min(a, b)) if operator == "-" else (a, b)
             value = {"+": x + y, "-": x - y, "*": x * y}[operator]
-            yield f"{x}{operator}{y}={value},{rest}:", _second_step(f"({x}{operator}{y})", value, rest)
-
-
-def _second_step(inner: str, value: int, rest: int) -> list[tuple[int, str]]:
-    difference = f"{inner}-{rest}" if value >= rest else f"{rest}-{inner}"
-    results = [(value + rest, f"{inner}+{rest}"), (abs(value - rest), difference)]
-    if value <= 9:
-        results.append((value * rest, f"{inner}*{rest}"))
-    return results
+            inner = f"({x}{operator}{y})"
+            difference = f"{inner}-{rest}" if value >= rest else f"{rest}-{inner}"
+            results = [(value + rest, f"{inner}+{rest}"), (abs(value - rest), difference)]
+            if value <= 9:
+                results.append((value * rest, f"{inner}*{rest}"))
+            yield f"{x}{operator}{y}={value},{rest}:", results

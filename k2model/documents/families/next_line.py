@@ -27,11 +27,11 @@ class Line(NamedTuple):
 
 def items(rng: Random, modules: Sequence[Module], count: int) -> list[Item]:
     """Up to `count` items; `meta` holds `choices` and the `index` of the true one."""
-    lines = [line for module in modules for line in candidate_lines(module)]
+    sources = {module.name: module.text.splitlines() for module in modules}
+    lines = [Line(name, i, text) for name, own in sources.items() for i, text in enumerate(own) if _is_usable(text)]
     by_indent: dict[int, list[Line]] = {}
     for line in lines:
         by_indent.setdefault(_indent(line.text), []).append(line)
-    sources = {module.name: module.text.splitlines() for module in modules}
     made: dict[str, Item] = {}
     for line in rng.sample(lines, len(lines)):
         if len(made) >= count:
@@ -41,12 +41,6 @@ def items(rng: Random, modules: Sequence[Module], count: int) -> list[Item]:
         if len(wrong) == CHOICES - 1 and len(re.findall(r"\w+", prompt)) >= MIN_WORDS and line.text not in prompt:
             made.setdefault(prompt + line.text, _item(rng, line, prompt, wrong))
     return list(made.values())
-
-
-def candidate_lines(module: Module) -> list[Line]:
-    """Lines of the module that say something: not blank, comments, or a lone bracket."""
-    numbered = enumerate(module.text.splitlines())
-    return [Line(module.name, i, text) for i, text in numbered if _is_usable(text)]
 
 
 def prompt_before(lines: Sequence[str], number: int) -> str:
@@ -87,6 +81,7 @@ def _indent(text: str) -> int:
 
 
 def _is_usable(text: str) -> bool:
+    """Whether a line says something: it is not blank, a comment, or a lone bracket."""
     stripped = text.strip()
     letters = sum(map(str.isalpha, stripped))
     return len(stripped) >= MIN_LINE and len(text) <= MAX_LINE and letters >= 8 and not stripped.startswith(("#", '"'))

@@ -87,6 +87,7 @@ def context_text(plan: Layout) -> str:
 
 
 def document(rng: Random, words: Sequence[str], prose: Sequence[str], context: int, source: str) -> Document:
+    """One document for `context` tokens: its keys and values are of `words`, its filling a run of the words `prose`."""
     plan = layout(rng, words, prose, context)
     made = segments(plan)
     key = content_id("retrieval", context_text(plan))

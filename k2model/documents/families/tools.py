@@ -52,7 +52,7 @@ def final(result: str) -> str:
 
 
 def sample(rng: Random, facts: list[Fact], heldout: bool) -> Call:
-    """A random call on the wanted side of the split."""
+    """A random call of the wanted split."""
     while True:
         if rng.random() < LOOKUP_SHARE:
             call = lookup(rng.choice(facts), rng.randrange(len(LOOKUP_QUESTIONS)))

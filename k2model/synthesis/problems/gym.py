@@ -96,8 +96,8 @@ def draw_gym(name: str, seed: int, index: int) -> Problem:
 def _scores(name: str, entry: dict[str, Any], answer: str) -> bool:
     """Full marks alone count; a scorer that stumbles over an answer has not found it right. Some scorers read a
     number out of any text around it: in mathematics, words that the reference does not have are refused."""
-    chatter = GYM[name].domain == "mathematics" and not _words(answer) <= _words(entry["answer"]) | _NOTATION
-    if len(answer) > MAX_ANSWER or chatter:
+    more_words = GYM[name].domain == "mathematics" and not _words(answer) <= _words(entry["answer"]) | _NOTATION
+    if len(answer) > MAX_ANSWER or more_words:
         return False
     try:
         return float(_dataset(name).score_answer(answer.strip(), entry)) >= FULL_MARKS

@@ -108,11 +108,10 @@ def base_conversion(metadata: Metadata, _: str) -> Solution:
 
 def chain_sum(metadata: Metadata, _: str) -> Solution:
     first, *rest = metadata["expression"].split()
-    value, steps, running = int(first), [], first
+    value, steps = int(first), []
     for operator, term in zip(rest[::2], rest[1::2], strict=True):
         result = value + int(term) if operator == "+" else value - int(term)
         steps.append(f"{value} {operator} {term} = {result}")
-        running += f" {operator} {term} = {result}"
         value = result
     positive = int(first) + sum(int(t) for o, t in zip(rest[::2], rest[1::2], strict=True) if o == "+")
     check = f"All that is added makes {positive}, all that is taken away {positive - value}: {value} is left."

@@ -199,7 +199,7 @@ class EndpointTeacher:
         return answer.completion, answer.completion.usage
 
     async def _post(self, sent: dict[str, Any], most: Usage) -> tuple[wire.Answer, str]:
-        """Raises `_Failed` for what another attempt may mend, `Unanswered` and `TeacherError` for the rest."""
+        """Raises `_Failed` for what another attempt may not meet, `Unanswered` and `TeacherError` for the rest."""
         import httpx
 
         try:

@@ -1,6 +1,6 @@
-"""The offline teacher, which says what each request's solver worked out, and error injection.
+"""The offline teacher: it says what each request's solver worked out, with an error in some of its replies.
 
-At a set rate the teacher's replies get an error, to exercise verification: a reply is cut short, emptied, or its last
+Errors are injected at a set rate, to exercise verification: a reply is cut short, emptied, or its last
 number or word is changed; which and how is a function of the request and the seed. Reasoning behaviours take from here
 the wrong guesses that they correct.
 """

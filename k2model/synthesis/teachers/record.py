@@ -2,7 +2,7 @@
 
 An answer is found again by the fingerprint of its request, so that a job that is run again asks only for what is
 missing, and so that the documents of an endpoint are a function of its record. A line that a killed run left half
-written is cut off and told (`torn_bytes`); anything else that cannot be read is an error. One run writes at a time.
+written is cut off and counted (`torn_bytes`); anything else that cannot be read is an error. One run writes at a time.
 The file is never rewritten, and holds no secret.
 """
 

@@ -59,6 +59,7 @@ class ToolTask(NamedTuple):
 
 
 def draw(family: str, rng: Random) -> ToolTask:
+    """A task with the tools it needs and some it does not; the answer is what following the plan gives."""
     question, plan, keys = TASKS[family](rng)
     needed = {step(["0"] * 9).name for step in plan}
     others = [name for name in TOOLS if name not in needed]

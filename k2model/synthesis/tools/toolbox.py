@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
 from fractions import Fraction
-from functools import lru_cache
 from statistics import mean, median
 from typing import Any, NamedTuple
 
@@ -80,24 +79,11 @@ def parse_arguments(text: str) -> dict[str, Any] | None:
 
 
 def schema_fault(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> str | None:
-    """How the arguments break a JSON schema; None when they keep it, or when the schema itself is unusable."""
-    validator = _validator(json.dumps(schema, sort_keys=True))
-    if validator is None:
-        return None
-    fault = next(iter(sorted(validator.iter_errors(arguments), key=str)), None)
-    return fault.message if fault else None
+    """How the arguments break the JSON schema of a tool of ours; None when they keep it."""
+    from jsonschema import Draft202012Validator
 
-
-@lru_cache(maxsize=1024)
-def _validator(schema: str) -> Any:
-    from jsonschema import Draft202012Validator, SchemaError
-
-    parsed = json.loads(schema)
-    try:
-        Draft202012Validator.check_schema(parsed)
-    except SchemaError:
-        return None
-    return Draft202012Validator(parsed)
+    faults = sorted(Draft202012Validator(schema).iter_errors(arguments), key=str)
+    return faults[0].message if faults else None
 
 
 _INTEGER, _NUMBER, _TEXT = {"type": "integer"}, {"type": "number"}, {"type": "string"}
