@@ -14,7 +14,7 @@ import pytest
 
 from k2model.documents.schema import parts_of, read_documents
 from k2model.errors import TeacherError
-from k2model.synthesis import EndpointConfig, Kind, SynthesisConfig, open_teacher, synthesise
+from k2model.synthesis import EndpointConfig, Kind, SynthesisConfig, open_teacher, synthesise, synthesise_part
 from k2model.synthesis.conversation import Request, Turn
 from k2model.synthesis.teachers.limits import Pause
 from tests.synthesis.server import Answers, serving
@@ -122,6 +122,16 @@ def test_the_budget_stops_the_run_and_a_larger_one_goes_on(tmp_path):
         counts, _, _ = run(job(server.url, count=24, budget_tokens=100_000), tmp_path / "out")
         assert not counts.get("unfinished") and len(server.questions) == whole > before
     assert digest(tmp_path / "out") == digest(tmp_path / "elsewhere" / "out")
+
+
+def test_a_teacher_that_makes_several_parts_counts_its_spending_once(tmp_path):
+    with serving(Answers()) as server:
+        config = job(server.url, count=20)
+        teacher = open_teacher(config, tmp_path / "calls.jsonl")
+        for part in range(3):
+            synthesise_part(config, teacher, tmp_path / "out", part)
+    charged = sum(sum(row["usage"].values()) for row in record_of(tmp_path))
+    assert teacher.run_statistics()["spent_tokens"] == charged
 
 
 def test_money_is_counted_at_the_prices(tmp_path):
