@@ -22,7 +22,7 @@ SMALLEST, LARGEST = 40, 350  # lines of a file, but for packages' `__init__.py`
 
 #: Files of another size, and why.
 SIZED = {
-    "k2model/documents/counts.py": "one class that curation, gates and synthesis share",
+    "k2model/documents/counts.py": "one class that whatever counts documents shares",
     "k2model/versions.py": "the table that is edited by hand when a step makes something else",
     "k2model/units.py": "at the bottom, so that every room can say a size alike",
     "k2model/recipe/schema.py": "one page of types that people read from top to bottom",

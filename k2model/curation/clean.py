@@ -17,10 +17,11 @@ from k2model.curation import pii
 from k2model.curation.counts import CurationCounts, Reject, write_rejects
 from k2model.curation.filters import blocked, identify_languages, rejecting_rules
 from k2model.curation.normalise import Written, clean_lines, normalise
-from k2model.curation.parts import CorpusPart, PartWriter, batches
+from k2model.curation.parts import CorpusPart, batches
 from k2model.curation.signatures import schemas, signature_tables
 from k2model.curation.texts import Flags, Texts, by_bytes
 from k2model.documents.schema import DOCUMENT_SCHEMA
+from k2model.documents.tables import PartWriter
 from k2model.errors import CorpusError, nearest
 from k2model.recipe.curation import PII_KINDS, CurationProfile
 from k2model.recipe.schema import CorpusConfig, SourceConfig
@@ -54,7 +55,7 @@ def natural_sources(config: CorpusConfig) -> list[str]:
     return [source.name for source in config.sources if profile_of(source.name, config).natural]
 
 
-def clean_part(raw: Path, folder: Path, part: CorpusPart, config: CorpusConfig) -> dict[str, float]:
+def clean_part(raw: Path, folder: Path, part: CorpusPart, config: CorpusConfig) -> dict[str, int]:
     """Clean one part of the corpus in folder `raw`; returns its counts. Raises CorpusError as `profile_of` does."""
     profile, account = profile_of(part.source, config), CurationCounts()
     for step in STEPS:
@@ -75,18 +76,18 @@ def clean_part(raw: Path, folder: Path, part: CorpusPart, config: CorpusConfig) 
                 row += piece.num_rows
     write_rejects(part.file(folder / REJECTS), account.rejects)
     account.save(part.file(folder / ACCOUNT, ".json"))
-    return {name: float(count) for name, count in account.counts.items()}
+    return dict(account.counts)
 
 
 class _Batch:
-    """Some rows of a part on their way; `alive` says which have not been rejected."""
+    """Some rows of a part on their way; `kept` [rows] says which have not been rejected."""
 
     def __init__(
         self, table: pa.Table, row: int, profile: CurationProfile, config: CorpusConfig, account: CurationCounts
     ):
         self.table, self.first_row = table.combine_chunks(), row
         self.profile, self.config, self.account = profile, config, account
-        self.alive: Flags = np.ones(table.num_rows, dtype=bool)
+        self.kept: Flags = np.ones(table.num_rows, dtype=bool)
         self.ids = self.table["id"].to_pylist()
         self.texts = self.table["text"].combine_chunks().cast(pa.large_string())
         self.written = Written(self.table)
@@ -99,12 +100,15 @@ class _Batch:
         self._after("origin")
         self._rewrite()
         bodies = self._judge()
-        kept = pa.array(self.alive)
+        kept = pa.array(self.kept)
         strings = self.texts.filter(kept)
-        rows = np.flatnonzero(self.alive) + self.first_row
+        rows = np.flatnonzero(self.kept) + self.first_row
         duplicates = self.table["duplicates"].combine_chunks().filter(kept)
-        signature = signature_tables(rows, strings, duplicates, bodies, self.alive, self.config)
-        return self._documents().filter(kept), signature
+        signature = signature_tables(rows, strings, duplicates, bodies, self.kept, self.config)
+        text, spans = self.written.documents()
+        made = {"text": text.cast(pa.string()), "spans": spans}
+        columns = [made.get(name, self.table[name]) for name in DOCUMENT_SCHEMA.names]
+        return pa.table(columns, schema=DOCUMENT_SCHEMA).filter(kept), signature
 
     def _rewrite(self) -> None:
         """Everything that changes text."""
@@ -114,11 +118,10 @@ class _Batch:
         if self.profile.lines.wanted:
             self.written.strings = clean_lines(self.written.strings, pages, self.profile.lines)
         self._joined("normalised")
-        changed = pc.sum(pc.not_equal(before, self.texts)).as_py() or 0
-        self.account.counts["normalised"] += changed
+        self.account.counts["normalised"] += pc.sum(pc.not_equal(before, self.texts)).as_py() or 0
         if self.profile.pii:
             self.written.strings, found = pii.remove(self.written.strings, self.profile.pii)
-            self.account.counts.update({f"pii/{kind}": count for kind, count in found.items()})
+            self.account.counts.add("pii", found)
         self._joined("personal_data")
 
     def _joined(self, step: str) -> None:
@@ -132,8 +135,11 @@ class _Batch:
         self._reject(lengths > self.config.max_characters, "too_long")
         self._after("length")
         bodies = self.written.bodies() if self.profile.natural else self.texts
-        if self.profile.languages:
-            self._reject_languages(bodies)
+        rows = np.flatnonzero(self.kept) if self.profile.languages else np.zeros(0, dtype=np.int64)
+        for row, (name, score) in zip(rows, identify_languages(bodies.take(pa.array(rows)).to_pylist()), strict=True):
+            self.account.counts[f"languages/{name}"] += 1
+            if name not in self.profile.languages or score < self.profile.language_score:
+                self._reject_row(int(row), "language", f"{name} {score:.2f}")
         self._after("language")
         texts = None
         if self.profile.natural or self.profile.rules or self.profile.phrases:
@@ -144,27 +150,14 @@ class _Batch:
         self._after("quality")
         return texts if self.profile.natural else None
 
-    def _reject_languages(self, bodies: pa.LargeStringArray) -> None:
-        rows = np.flatnonzero(self.alive)
-        for row, (name, score) in zip(rows, identify_languages(bodies.take(pa.array(rows)).to_pylist()), strict=True):
-            self.account.counts[f"languages/{name}"] += 1
-            if name not in self.profile.languages or score < self.profile.language_score:
-                self._reject_row(int(row), "language", f"{name} {score:.2f}")
-
     def _reject(self, bad: Flags, rule: str) -> None:
-        for row in np.flatnonzero(bad & self.alive):
+        for row in np.flatnonzero(bad & self.kept):
             self._reject_row(int(row), rule)
 
     def _reject_row(self, row: int, rule: str, detail: str = "") -> None:
-        self.alive[row] = False
+        self.kept[row] = False
         self.account.reject(Reject(self.first_row + row, self.ids[row], rule, detail), self.texts[row].as_py())
 
     def _after(self, step: str) -> None:
         sizes = pc.binary_length(self.texts).to_numpy(zero_copy_only=False)
-        self.account.after(step, int(self.alive.sum()), int(sizes[self.alive].sum()))
-
-    def _documents(self) -> pa.Table:
-        text, spans = self.written.documents()
-        made = {"text": text.cast(pa.string()), "spans": spans}
-        columns = [made.get(name, self.table[name]) for name in DOCUMENT_SCHEMA.names]
-        return pa.table(columns, names=DOCUMENT_SCHEMA.names).cast(DOCUMENT_SCHEMA)
+        self.account.after(step, int(self.kept.sum()), int(sizes[self.kept].sum()))

@@ -10,27 +10,23 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from k2model.documents.counts import Counts
+from k2model.documents.tables import required, write_table
 
 SAMPLES = 8  # of every rule and source
 SAMPLE_CHARACTERS = 200
 
-REJECT_SCHEMA = pa.schema(
-    [
-        pa.field("row", pa.int64(), nullable=False),  # in the raw part
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("rule", pa.string(), nullable=False),
-        pa.field("detail", pa.string(), nullable=False),  # what it copies, or which item it holds
-    ]
-)
+REJECT_SCHEMA = required(row=pa.int64(), id=pa.string(), rule=pa.string(), detail=pa.string())
 
 
-@dataclass(frozen=True)
-class Reject:
+class Reject(NamedTuple):
+    """A document that went: its row in the raw part, and as `detail` what it copies or which item it holds."""
+
     row: int
     id: str
     rule: str
@@ -63,11 +59,6 @@ class CurationCounts:
         if len(kept) < SAMPLES or key < kept[-1][0]:
             self.samples[rule] = sorted([*kept, (key, text)])[:SAMPLES]
 
-    def add(self, other: "CurationCounts") -> None:
-        self.counts.update(other.counts)
-        for rule, samples in other.samples.items():
-            self.samples[rule] = sorted([*self.samples[rule], *samples])[:SAMPLES]
-
     def texts(self, rule: str) -> list[str]:
         return [text for _, text in self.samples.get(rule, ())]
 
@@ -84,18 +75,19 @@ def read_counts(path: Path) -> CurationCounts:
 
 
 def merged(accounts: Iterable[CurationCounts]) -> CurationCounts:
+    """What the accounts count together, and the samples that stand among those of all; without their rejects."""
     total = CurationCounts()
     for account in accounts:
-        total.add(account)
+        total.counts.update(account.counts)
+        for rule, samples in account.samples.items():
+            total.samples[rule] = sorted([*total.samples[rule], *samples])[:SAMPLES]
     return total
 
 
 def write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
     """In the order of rows."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     ordered = sorted(rejects, key=lambda reject: reject.row)
-    columns = {name: [getattr(reject, name) for reject in ordered] for name in REJECT_SCHEMA.names}
-    pq.write_table(pa.table(columns, schema=REJECT_SCHEMA), path, compression="zstd")
+    write_table(path, pa.Table.from_pylist([reject._asdict() for reject in ordered], schema=REJECT_SCHEMA))
 
 
 def read_rejects(path: Path) -> list[Reject]:

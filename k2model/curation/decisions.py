@@ -16,6 +16,7 @@ from k2model.curation.duplicates import near_duplicates, read_pairs, read_rows
 from k2model.curation.parts import CorpusPart, Numbering
 from k2model.curation.signatures import SIGNATURES, CorpusSignatures
 from k2model.curation.texts import Ints
+from k2model.documents.tables import required, write_table
 from k2model.recipe.schema import CorpusConfig
 
 EXACT, NEAR = "exact_duplicate", "near_duplicate"
@@ -23,17 +24,10 @@ GONE, STANDING = "gone", "standing"
 FILE_DOCUMENTS = 1 << 20  # decided on in one file of each: some ten megabytes at most
 
 #: By document that goes: what stands for it in the end.
-GONE_SCHEMA = pa.schema(
-    [
-        pa.field("document", pa.int64(), nullable=False),
-        pa.field("original", pa.int64(), nullable=False),
-        pa.field("near", pa.bool_(), nullable=False),
-    ]
-)
+GONE_SCHEMA = required(document=pa.int64(), original=pa.int64(), near=pa.bool_())
 #: By document that stands for others: the duplicates of those.
-STANDING_SCHEMA = pa.schema(
-    [pa.field("document", pa.int64(), nullable=False), pa.field("duplicates", pa.int64(), nullable=False)]
-)
+STANDING_SCHEMA = required(document=pa.int64(), duplicates=pa.int64())
+DECISION_SCHEMA = required(rule=pa.string(), original=pa.string(), duplicates=pa.int32())
 _GROUP = 1 << 16  # rows a row group: a part reads only the groups that speak of it
 
 
@@ -61,9 +55,8 @@ def decide(
 
 def decision_files(numbering: Numbering, part: CorpusPart) -> tuple[str, str]:
     """The paths below the folder of `decide` that speak of the documents of `part`: gone and standing."""
-    start, _ = numbering.span(part)
-    name = _file_name(start // FILE_DOCUMENTS)
-    return f"{GONE}/{name}", f"{STANDING}/{name}"
+    file = numbering.span(part)[0] // FILE_DOCUMENTS
+    return f"{GONE}/{file:05d}.parquet", f"{STANDING}/{file:05d}.parquet"
 
 
 def read_decisions(decided: Path, numbering: Numbering, part: CorpusPart, own: Ints) -> pa.Table:
@@ -82,24 +75,18 @@ def read_decisions(decided: Path, numbering: Numbering, part: CorpusPart, own: I
     rows = gone["document"].to_numpy() - start
     rules[rows] = np.where(gone["near"].to_numpy(), NEAR, EXACT)
     names[rows] = [numbering.name(original) for original in gone["original"].to_pylist()]
-    duplicates = pa.array(np.minimum(counts, 2**31 - 1), pa.int32())
-    return pa.table({"rule": pa.array(rules, pa.string()), "original": pa.array(names, pa.string()),
-                     "duplicates": duplicates})  # fmt: skip
+    columns = [pa.array(rules), pa.array(names), pa.array(np.minimum(counts, 2**31 - 1), pa.int32())]
+    return pa.table(columns, schema=DECISION_SCHEMA)
 
 
 def _write(folder: Path, columns: Sequence["np.ndarray"], schema: pa.Schema, numbering: Numbering) -> None:
     """Rows in the order of their documents; all documents of a part are in the file that its first one belongs to."""
-    folder.mkdir(parents=True, exist_ok=True)
     starts = numbering.bounds[:-1]
     files, first = np.unique(starts // FILE_DOCUMENTS, return_index=True)
     cuts = np.searchsorted(columns[0], np.append(starts[first], numbering.documents))
     for file, (begin, end) in zip(files.tolist(), pairwise(cuts.tolist()), strict=True):
         table = pa.table([pa.array(column[begin:end]) for column in columns], schema=schema)
-        pq.write_table(table, folder / _file_name(file), compression="zstd", row_group_size=_GROUP)
-
-
-def _file_name(file: int) -> str:
-    return f"{file:05d}.parquet"
+        write_table(folder / f"{file:05d}.parquet", table, _GROUP)
 
 
 def _read(path: Path, start: int, end: int) -> pa.Table:

@@ -15,25 +15,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from k2model.curation.overlap import EvaluationItem, ItemFile, ItemIndex, Overlaps, external, registered
+from k2model.curation.overlap import EvaluationItem, ItemFile, ItemIndex, external, registered
 from k2model.curation.texts import Ints, Texts
+from k2model.documents.tables import required
 from k2model.recipe.curation import DecontaminationConfig
 
 BY_KEY, BY_WORDS = "item_key", "item_words"
 _AROUND = 80  # characters shown on both sides of a span
 
-TALLY_SCHEMA = pa.schema(
-    [
-        pa.field("family", pa.string(), nullable=False),
-        pa.field("item", pa.string(), nullable=False),
-        pa.field("holds_out", pa.bool_(), nullable=False),
-        pa.field("removed", pa.int64(), nullable=False),  # training documents that went for it
-        pa.field("kept", pa.int64(), nullable=False),  # training documents that overlap with it and stay
-        pa.field("removed_coverage", pa.float64(), nullable=False),  # most of its words that one document held
-        pa.field("kept_coverage", pa.float64(), nullable=False),
-    ]
+TALLY_SCHEMA = required(
+    family=pa.string(),
+    item=pa.string(),
+    holds_out=pa.bool_(),
+    removed=pa.int64(),  # training documents that went for it
+    kept=pa.int64(),  # training documents that overlap with it and stay
+    removed_coverage=pa.float64(),  # most of its words that one document held
+    kept_coverage=pa.float64(),
 )
 
 
@@ -59,6 +57,10 @@ class Match(NamedTuple):
             **{name: _around(whole, *span) for name, whole, span in ends},
         }
 
+    def shared(self, text: str) -> str:
+        """What a person is shown of it: the key, or the shared words of the document's `text`."""
+        return self.item.key if self.rule == BY_KEY else text[slice(*self.text_span)]
+
 
 class Decontamination:
     """The items of a corpus and of further files, ready to judge batches of documents."""
@@ -72,19 +74,22 @@ class Decontamination:
 
     def judge(self, table: pa.Table, by_words: bool, tally: "Tally") -> list[Match]:
         """The first match of every contaminated row, in the order of rows; counts all overlaps into `tally`."""
-        gone = {row: Match(row, self.items[item], BY_KEY, 1.0, (0, 0), (0, len(self.items[item].text)))
-                for row, item in self._keyed(table["key"])}  # fmt: skip
-        found = self._words(table["text"]) if by_words else self.index.overlaps(Texts.of([]))
+        keyed = self._keyed(table["key"])
+        gone = {
+            row: Match(row, self.items[item], BY_KEY, 1.0, (0, 0), (0, len(self.items[item].text)))
+            for row, item in keyed
+        }
+        found = self.index.overlaps(Texts(table["text"].combine_chunks()) if by_words else Texts.of([]))
         for at in np.flatnonzero(self._holds_out[found.item]):
-            gone.setdefault(int(found.text[at]), self._match(found, int(at)))
+            row, item, coverage, *ends = (column[at].item() for column in found)
+            match = Match(row, self.items[item], BY_WORDS, coverage, (ends[0], ends[1]), (ends[2], ends[3]))
+            gone.setdefault(row, match)
         removed = np.zeros(table.num_rows, dtype=bool)
         removed[list(gone)] = True
         tally.count(found.item, found.coverage, removed[found.text])
         seen = set(zip(found.text.tolist(), found.item.tolist(), strict=True))
-        keyed = [(row, item) for row, item in self._keyed(table["key"]) if (row, item) not in seen]
-        tally.count(
-            np.array([item for _, item in keyed], dtype=np.int64), np.ones(len(keyed)), np.ones(len(keyed), bool)
-        )
+        more = np.array([item for row, item in keyed if (row, item) not in seen], dtype=np.int64)
+        tally.count(more, np.ones(len(more)), np.ones(len(more), dtype=bool))
         return [gone[row] for row in sorted(gone)]
 
     def _keyed(self, keys: pa.ChunkedArray) -> list[tuple[int, int]]:
@@ -99,17 +104,6 @@ class Decontamination:
         for row, index in zip(rows.to_pylist(), found.drop_null().to_pylist(), strict=True):
             first.setdefault(row, items[index])
         return sorted(first.items())
-
-    def _words(self, texts: pa.ChunkedArray) -> Overlaps:
-        return self.index.overlaps(Texts(texts.combine_chunks()))
-
-    def _match(self, found: Overlaps, at: int) -> Match:
-        spans = (
-            (int(found.text_start[at]), int(found.text_end[at])),
-            (int(found.item_start[at]), int(found.item_end[at])),
-        )
-        item = self.items[int(found.item[at])]
-        return Match(int(found.text[at]), item, BY_WORDS, float(found.coverage[at]), *spans)
 
 
 class Tally:
@@ -128,15 +122,8 @@ class Tally:
     def table(self) -> pa.Table:
         """All items with their counts, in order."""
         (kept, removed), (kept_coverage, removed_coverage) = self.documents, np.round(self.coverage, 6)
-        columns = [
-            [item.family for item in self.items],
-            [item.id for item in self.items],
-            [item.holds_out for item in self.items],
-            removed,
-            kept,
-            removed_coverage,
-            kept_coverage,
-        ]
+        named = [[getattr(item, name) for item in self.items] for name in ("family", "id", "holds_out")]
+        columns = [*named, removed, kept, removed_coverage, kept_coverage]
         return pa.table([pa.array(column) for column in columns], schema=TALLY_SCHEMA)
 
     def families(self) -> dict[str, dict[str, Any]]:
@@ -155,18 +142,8 @@ class Tally:
             entry["kept"] += int(kept[number])
         return dict(sorted(made.items()))
 
-    def save(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(self.table(), path, compression="zstd")
-
-    def merge(self, other: "Tally") -> None:
-        """Add the counts of another tally of the same items."""
-        self.documents += other.documents
-        np.maximum(self.coverage, other.coverage, out=self.coverage)
-
-    def add(self, path: Path) -> None:
-        """Add the counts of a saved tally of the same items."""
-        table = pq.read_table(path, schema=TALLY_SCHEMA)
+    def add(self, table: pa.Table) -> None:
+        """Add the `table` of another tally of the same items."""
         self.documents += np.stack([table["kept"].to_numpy(), table["removed"].to_numpy()])
         more = np.stack([table["kept_coverage"].to_numpy(), table["removed_coverage"].to_numpy()])
         np.maximum(self.coverage, more, out=self.coverage)

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from k2model.curation.parts import Numbering, Span, batches
+from k2model.curation.parts import Span, batches
 from k2model.curation.signatures import (
     BANDS,
     SIGNATURES,
@@ -32,13 +32,14 @@ from k2model.curation.signatures import (
     unpacked,
 )
 from k2model.curation.texts import Flags, Hashes, Ints
+from k2model.documents.tables import required, write_table
 from k2model.recipe.schema import CorpusConfig
 
-PAIR_SCHEMA = pa.schema([pa.field("document", pa.int64(), nullable=False), pa.field("original", pa.int64(), False)])
+PAIR_SCHEMA = required(document=pa.int64(), original=pa.int64())
 
 
 def read_pairs(paths: Sequence[Path]) -> tuple[Ints, Ints]:
-    """(documents, originals) of several files."""
+    """(documents, originals) of several files, numbers [pairs] each."""
     tables = [pq.read_table(path, schema=PAIR_SCHEMA) for path in paths]
     table = pa.concat_tables(tables) if tables else PAIR_SCHEMA.empty_table()
     return table["document"].to_numpy(), table["original"].to_numpy()
@@ -46,20 +47,19 @@ def read_pairs(paths: Sequence[Path]) -> tuple[Ints, Ints]:
 
 def write_pairs(path: Path, documents: Ints, originals: Ints) -> int:
     """Each pair once, in the order of documents; returns how many there are."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     order = np.lexsort((originals, documents))
     documents, originals = documents[order], originals[order]
     fresh = np.ones(len(documents), dtype=bool)
     fresh[1:] = (documents[1:] != documents[:-1]) | (originals[1:] != originals[:-1])
     columns = [pa.array(ends[fresh], type=pa.int64()) for ends in (documents, originals)]
-    pq.write_table(pa.table(columns, schema=PAIR_SCHEMA), path, compression="zstd")
+    write_table(path, pa.table(columns, schema=PAIR_SCHEMA))
     return int(fresh.sum())
 
 
 def components(root: Ints, one: Ints, other: Ints) -> Ints:
-    """For each node the smallest node that edges join it with: hooking and pointer jumping.
+    """For each node the smallest node that edges join it with, [nodes]: hooking and pointer jumping.
 
-    `root` is what this gave for earlier edges, or every node's own number.
+    Edges are `one` and `other` [edges]. `root` is what this gave for earlier edges, or every node's own number.
     """
     root = root.copy()
     while len(one):
@@ -72,30 +72,11 @@ def components(root: Ints, one: Ints, other: Ints) -> Ints:
     return root
 
 
-SLICE_ROWS = 16_000_000  # hashes or keys in a slice: some 50 bytes each while they are sorted
 #: Documents in a band (in a cluster of bands) that the others are compared with: a bound on work, not on memory.
 BAND_LEADERS, CLUSTER_LEADERS = 64, 1_024
 _SKETCHES = 1 << 22  # held at a time: half a gigabyte
 _PAIRS = 1 << 18  # sketches compared at a time
 _ROWS = 1 << 16  # signatures read at a time
-
-
-def slices_for(rows: int, slice_rows: int = SLICE_ROWS) -> int:
-    """Into how many slices so many hashes or keys are cut."""
-    return max(1, -(-rows // slice_rows))
-
-
-def exact_slices(numbering: Numbering, slice_rows: int = SLICE_ROWS) -> int:
-    """Slices of the hashes of all documents."""
-    return slices_for(numbering.documents, slice_rows)
-
-
-def band_slices(
-    numbering: Numbering, natural: Iterable[str], config: CorpusConfig, slice_rows: int = SLICE_ROWS
-) -> int:
-    """Slices of the keys of all bands of the documents of the `natural` sources."""
-    documents = sum(end - start for _, start, end in _of(numbering, natural))
-    return slices_for(documents * len(band_columns(config)), slice_rows)
 
 
 def exact_duplicate_pairs(signatures: CorpusSignatures, out: Path, index: int = 0, slices: int = 1) -> dict[str, float]:
@@ -110,13 +91,16 @@ def exact_duplicate_pairs(signatures: CorpusSignatures, out: Path, index: int = 
 
 
 def near_duplicate_pairs(
-    signatures: CorpusSignatures, natural: Iterable[str], config: CorpusConfig, exact: Sequence[Path], out: Path,
+    signatures: CorpusSignatures, natural: Sequence[str], config: CorpusConfig, exact: Sequence[Path], out: Path,
     index: int = 0, slices: int = 1,
 ) -> dict[str, float]:  # fmt: skip
     """Pairs of a document of the `natural` sources and an earlier one with the same key of a band and a sketch as
     similar as the threshold, for the `index`-th of `slices` slices of all keys."""
-    copies = _copies(exact, signatures.numbering.documents)
-    key, number = _keys(signatures, _of(signatures.numbering, natural), band_columns(config), copies, index, slices)
+    copies = np.zeros(signatures.numbering.documents, dtype=bool)
+    for path in exact:
+        copies[read_pairs([path])[0]] = True
+    spans = list(signatures.numbering.spans(natural))
+    key, number = _keys(signatures, spans, band_columns(config), copies, index, slices)
     order = np.argsort(key, kind="stable")
     key, number = key[order], number[order]
     again = np.zeros(len(key) + 1, dtype=bool)
@@ -189,18 +173,12 @@ def leaders(sketches: Sketches, whose: Ints, groups: Ints, threshold: float, mos
         left, heads = left[followers], heads[followers]
         if not len(left):
             break
-        similar = _similar(sketches, whose[left], whose[heads], threshold)
+        pairs = (slice(at, at + _PAIRS) for at in range(0, len(left), _PAIRS))
+        alike = [similarity(sketches[whose[left[pair]]], sketches[whose[heads[pair]]]) for pair in pairs]
+        similar = np.concatenate(alike) >= threshold
         leader[left[similar]] = heads[similar]
         left = left[~similar]
     return leader
-
-
-def _similar(sketches: Sketches, one: Ints, other: Ints, threshold: float) -> "np.ndarray":
-    parts = [
-        similarity(sketches[one[i : i + _PAIRS]], sketches[other[i : i + _PAIRS]]) >= threshold
-        for i in range(0, len(one), _PAIRS)
-    ]
-    return np.concatenate(parts)
 
 
 def _leaders(
@@ -238,19 +216,6 @@ def read_rows(signatures: CorpusSignatures, kind: str, numbers: Ints, column: st
                 found.append(unpacked(taken).copy() if binary else taken.to_numpy(zero_copy_only=False))
             start += batch.num_rows
     return np.concatenate(found) if found else np.zeros((0, 1), dtype=np.uint8)
-
-
-def _copies(exact: Sequence[Path], documents: int) -> Flags:
-    """By number, whether a document is an exact copy of an earlier one."""
-    copies = np.zeros(documents, dtype=bool)
-    for path in exact:
-        copies[read_pairs([path])[0]] = True
-    return copies
-
-
-def _of(numbering: Numbering, sources: Iterable[str]) -> list[Span]:
-    wanted = frozenset(sources)
-    return [span for span in numbering.spans() if span[0].source in wanted]
 
 
 def _joined(arrays: Sequence["np.ndarray"], dtype: type) -> "np.ndarray":

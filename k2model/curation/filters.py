@@ -24,7 +24,7 @@ SAMPLE = 512  # bytes of a text
 
 
 def blocked(origins: pa.ChunkedArray, hosts: Sequence[str], words: Sequence[str]) -> Flags:
-    """Whether each origin lies on one of the hosts or below it, or has one of the words between other signs."""
+    """[documents]: whether each origin lies on one of the hosts or below it, or has one of the words apart."""
     strings = origins.combine_chunks().cast(pa.large_string())
     bad = np.zeros(len(strings), dtype=bool)
     if hosts:
@@ -126,6 +126,6 @@ def rejecting_rules(strings: pa.LargeStringArray, texts: Texts, profile: Curatio
 
 
 def matches(strings: pa.LargeStringArray, pattern: str) -> Flags:
-    """Whether a regular expression (RE2 syntax) occurs in each string."""
+    """[strings]: whether a regular expression (RE2 syntax) occurs in each."""
     found: Flags = pc.match_substring_regex(strings, pattern).to_numpy(zero_copy_only=False)
     return found

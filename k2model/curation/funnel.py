@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,10 @@ import pyarrow.parquet as pq
 
 from k2model.curation import clean, selection
 from k2model.curation.counts import CurationCounts, merged, read_counts
-from k2model.curation.decontamination import Tally, decontamination
+from k2model.curation.decontamination import TALLY_SCHEMA, Tally, decontamination
 from k2model.curation.overlap import ItemFile
 from k2model.curation.parts import SPLITS, CorpusPart
+from k2model.documents.tables import write_table
 from k2model.errors import CorpusError
 from k2model.recipe.mixtures import BUCKETS
 from k2model.recipe.schema import CorpusConfig
@@ -57,8 +57,8 @@ def summarise(
     tally = Tally(decontamination(raw, config.decontamination, items).items)
     for part in corpus_parts:
         if part.split == "train":
-            tally.add(part.file(parts / selection.CONTAMINATION))
-    tally.save(folder / "contamination.parquet")
+            tally.add(pq.read_table(part.file(parts / selection.CONTAMINATION), schema=TALLY_SCHEMA))
+    write_table(folder / "contamination.parquet", tally.table())
     content = report(accounts, tally)
     _tell_large_losses(content, config)
     text = json.dumps(content, indent=1, ensure_ascii=False)
@@ -103,36 +103,23 @@ def _tell_large_losses(content: Mapping[str, Any], config: CorpusConfig) -> None
 def report(accounts: Accounts, tally: Tally) -> dict[str, Any]:
     """JSON: `train` and `heldout` by source with `steps` and `rejects`, then what concerns all."""
     total = merged(accounts.values())
-    made: dict[str, Any] = {split: {} for split in ("train", "heldout")}
-    for (split, source), account in accounts.items():
-        made[split][source] = _source(account)
-    made["duplicates"] = _histogram(accounts)
-    made["normalised_documents"] = total.counts["normalised"]
-    made["personal_data"] = total.counts.below("pii")
-    made["decontamination"] = {"families": tally.families(), "matches": _matches(accounts)}
-    return made
-
-
-def read_overlap(corpus: Path) -> dict[str, float]:
-    """By family the share of its items that a training document left in the corpus overlaps with."""
-    table = pq.read_table(corpus / "contamination.parquet", columns=["family", "kept"])
-    items: Counter[str] = Counter(table["family"].to_pylist())
-    touched = Counter(
-        family for family, kept in zip(table["family"].to_pylist(), table["kept"].to_pylist(), strict=True) if kept
-    )
-    return {family: touched[family] / count for family, count in sorted(items.items())}
+    by_split = {
+        split: {source: _source(account) for (own, source), account in accounts.items() if own == split}
+        for split in ("train", "heldout")
+    }
+    return by_split | {
+        "duplicates": _histogram(accounts),
+        "normalised_documents": total.counts["normalised"],
+        "personal_data": total.counts.below("pii"),
+        "decontamination": {"families": tally.families(), "matches": _matches(accounts)},
+    }
 
 
 def _source(account: CurationCounts) -> dict[str, Any]:
-    documents, octets = account.counts.below("documents"), account.counts.below("bytes")
-    steps = {
-        step: {
-            "documents": documents.get(step, 0),
-            "bytes": octets.get(step, 0),
-            "tokens": octets.get(step, 0) // BYTES_PER_TOKEN,
-        }
-        for step in STEPS
-    }
+    steps = {}
+    for step in STEPS:
+        documents, octets = (account.counts[f"{name}/{step}"] for name in ("documents", "bytes"))
+        steps[step] = {"documents": documents, "bytes": octets, "tokens": octets // BYTES_PER_TOKEN}
     rejects = {
         rule: {"documents": count, "samples": account.texts(rule)}
         for rule, count in account.counts.below("rejects").items()
@@ -143,13 +130,9 @@ def _source(account: CurationCounts) -> dict[str, Any]:
 
 def _histogram(accounts: Accounts) -> dict[str, dict[str, int]]:
     """Training documents by how many copies they stand for, in K2's buckets, for each source and in all."""
-    own = {source: account.counts.below("bucket") for (split, source), account in accounts.items() if split == "train"}
-    everything: Counter[str] = Counter()
-    for counts in own.values():
-        everything.update(counts)
-    return {
-        source: {name: counts.get(name, 0) for name in BUCKETS} for source, counts in {"all": everything, **own}.items()
-    }
+    own = {source: account for (split, source), account in accounts.items() if split == "train"}
+    counted = {"all": merged(own.values()), **own}
+    return {source: {name: one.counts[f"bucket/{name}"] for name in BUCKETS} for source, one in counted.items()}
 
 
 def _matches(accounts: Accounts) -> list[dict[str, Any]]:

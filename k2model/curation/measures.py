@@ -18,6 +18,8 @@ from k2model.curation.texts import (
     DIGIT,
     SPACE,
     UPPER,
+    CodePoints,
+    Flags,
     Hashes,
     Ints,
     Numbers,
@@ -30,8 +32,8 @@ from k2model.errors import CorpusError, nearest
 
 
 def first_occurrence(keys: Hashes) -> Ints:
-    """For each key the position of the first equal key: a hash table filled from the back, since of several
-    values that numpy stores in one place the last one stays."""
+    """For each of `keys` [n] the position of the first equal one, [n]: a hash table filled from the back, since of
+    several values that numpy stores in one place the last one stays."""
     bits = max(4, int(2 * max(1, len(keys)) - 1).bit_length())
     table = np.empty(1 << bits, dtype=np.int32)  # read only where it was written in the same round
     first = np.empty(len(keys), dtype=np.int64)
@@ -47,7 +49,7 @@ def first_occurrence(keys: Hashes) -> Ints:
 
 
 def repeated_spans(texts: Texts, spans: Spans, of_characters: bool) -> Numbers:
-    """The share of the spans (lines, paragraphs), or of their characters, in spans seen before in the text."""
+    """[texts]: the share of the spans (lines, paragraphs), or of their characters, in spans seen before in the text."""
     keys = texts.owned(texts.code_hashes.of(spans.starts, spans.ends), spans.owners)
     repeated = first_occurrence(keys) != np.arange(len(keys))
     weights = spans.ends - spans.starts if of_characters else np.ones(len(keys), dtype=np.int64)
@@ -82,7 +84,7 @@ def occurrences(texts: Texts, width: int) -> Occurrences:
 
 
 def top_ngram(texts: Texts, width: int) -> Numbers:
-    """The share of the words' characters in the most frequent n-gram, the longest of those as frequent.
+    """[texts]: the share of the words' characters in the most frequent n-gram, the longest of those as frequent.
 
     0 when no n-gram occurs twice."""
     starts, owners, first = occurrences(texts, width)
@@ -97,7 +99,7 @@ def top_ngram(texts: Texts, width: int) -> Numbers:
 
 
 def repeated_ngrams(texts: Texts, width: int) -> Numbers:
-    """The share of the words' characters that lie in n-grams seen before in the text."""
+    """[texts]: the share of the words' characters that lie in n-grams seen before in the text."""
     starts, owners, first = occurrences(texts, width)
     again = first != np.arange(len(first))
     starts, owners = starts[again], owners[again]
@@ -107,14 +109,13 @@ def repeated_ngrams(texts: Texts, width: int) -> Numbers:
     return covered / np.maximum(1, np.diff(before[texts.words.bounds]))
 
 
-Measure = Callable[[Texts], Numbers]
 SHORT_LINE = 30  # characters, FineWeb
 _BULLETS = "•‣▶◀◦■□▪▫–-*"
 _ENDINGS = ".!?\"'”’。！？؟…"
 
 
 def measure(name: str, texts: Texts, stop_words: Iterable[str] = ()) -> Numbers:
-    """One number for every text. Raises CorpusError for a name that is not in `MEASURES`."""
+    """One number for every text, [texts]. Raises CorpusError for a name that is not in `MEASURES`."""
     if name == "stop_words":
         return distinct_words(texts, stop_words)
     if name not in MEASURES:
@@ -124,7 +125,7 @@ def measure(name: str, texts: Texts, stop_words: Iterable[str] = ()) -> Numbers:
 
 
 def distinct_words(texts: Texts, wanted: Iterable[str]) -> Numbers:
-    """How many of the words `wanted` occur in each text, whatever their case."""
+    """[texts]: how many of the words `wanted` occur in each text, whatever their case."""
     found = np.zeros(texts.count)
     keys = Texts.of(sorted(wanted)).word_values
     hits = np.isin(texts.word_values, keys)
@@ -134,35 +135,24 @@ def distinct_words(texts: Texts, wanted: Iterable[str]) -> Numbers:
     return found
 
 
-def _words(texts: Texts) -> Numbers:
-    return texts.words.counts.astype(np.float64)
-
-
-def _characters(texts: Texts) -> Numbers:
-    return np.diff(texts.bounds).astype(np.float64) - 1
-
-
-def _mean_word_length(texts: Texts) -> Numbers:
-    return _per(sums(texts.words.ends - texts.words.starts, texts.words.bounds), _words(texts))
+def _per_word(numbers: Numbers, texts: Texts) -> Numbers:
+    return numbers / np.maximum(1.0, texts.words.counts)
 
 
 def _visible_share(wanted: int, holds: bool, texts: Texts) -> Numbers:
     """The share of characters that are not white space and are (or are not) of a class."""
     visible = (texts.classes & SPACE) == 0
-    return _per(texts.sums(visible & (((texts.classes & wanted) != 0) == holds)), texts.sums(visible))
+    chosen = visible & (((texts.classes & wanted) != 0) == holds)
+    return texts.sums(chosen) / np.maximum(1.0, texts.sums(visible))
 
 
 def _alphabetic_words(texts: Texts) -> Numbers:
     letters = np.concatenate([[0], np.cumsum((texts.classes & ALPHA) != 0)])
     having = letters[texts.words.ends] > letters[texts.words.starts]
-    return _per(sums(having, texts.words.bounds), _words(texts))
+    return _per_word(sums(having, texts.words.bounds), texts)
 
 
-def _hashes_per_word(texts: Texts) -> Numbers:
-    return _per(texts.sums(texts.codes == ord("#")), _words(texts))
-
-
-def _ellipses(texts: Texts) -> "np.ndarray":
+def _ellipses(texts: Texts) -> Flags:
     """Whether an ellipsis ends at a character: `…` or the third of three full stops."""
     dots = texts.codes == ord(".")
     three = np.zeros_like(dots)
@@ -172,16 +162,8 @@ def _ellipses(texts: Texts) -> "np.ndarray":
     return (three & ~fourth) | (texts.codes == ord("…"))
 
 
-def _ellipses_per_word(texts: Texts) -> Numbers:
-    return _per(texts.sums(_ellipses(texts)), _words(texts))
-
-
-def _line_share(chosen: "np.ndarray", texts: Texts) -> Numbers:
-    return _per(sums(chosen, texts.lines.bounds), texts.lines.counts.astype(np.float64))
-
-
-def _bullet_lines(texts: Texts) -> Numbers:
-    return _line_share(np.isin(texts.codes[texts.lines.starts], _codes(_BULLETS)), texts)
+def _line_share(chosen: Flags, texts: Texts) -> Numbers:
+    return sums(chosen, texts.lines.bounds) / np.maximum(1.0, texts.lines.counts)
 
 
 def _ellipsis_lines(texts: Texts) -> Numbers:
@@ -191,44 +173,28 @@ def _ellipsis_lines(texts: Texts) -> Numbers:
     return _line_share((run == 3) | (texts.codes[last] == ord("…")), texts)
 
 
-def _punctuated_lines(texts: Texts) -> Numbers:
-    return _line_share(np.isin(texts.codes[texts.lines.ends - 1], _codes(_ENDINGS)), texts)
+def _among(codes: CodePoints, characters: str) -> Flags:
+    return np.isin(codes, [ord(character) for character in characters])
 
 
-def _short_lines(texts: Texts) -> Numbers:
-    return _line_share(texts.lines.ends - texts.lines.starts <= SHORT_LINE, texts)
-
-
-def _codes(characters: str) -> "np.ndarray":
-    return np.array([ord(character) for character in characters], dtype=np.uint32)
-
-
-def _per(numerator: Numbers, denominator: Numbers) -> Numbers:
-    return numerator / np.maximum(1.0, denominator)
-
-
-def _repeated(of_lines: bool, of_characters: bool, texts: Texts) -> Numbers:
-    return repeated_spans(texts, texts.lines if of_lines else texts.paragraphs, of_characters)
-
-
-MEASURES: dict[str, Measure] = {
-    "words": _words,
-    "characters": _characters,
-    "mean_word_length": _mean_word_length,
+MEASURES: dict[str, Callable[[Texts], Numbers]] = {
+    "words": lambda t: t.words.counts.astype(np.float64),
+    "characters": lambda t: np.diff(t.bounds) - 1.0,
+    "mean_word_length": lambda t: _per_word(sums(t.words.ends - t.words.starts, t.words.bounds), t),
     "symbol_share": partial(_visible_share, ALNUM, False),
     "digit_share": partial(_visible_share, DIGIT, True),
     "uppercase_share": partial(_visible_share, UPPER, True),
     "alphabetic_words": _alphabetic_words,
-    "hashes_per_word": _hashes_per_word,
-    "ellipses_per_word": _ellipses_per_word,
-    "bullet_lines": _bullet_lines,
+    "hashes_per_word": lambda t: _per_word(t.sums(t.codes == ord("#")), t),
+    "ellipses_per_word": lambda t: _per_word(t.sums(_ellipses(t)), t),
+    "bullet_lines": lambda t: _line_share(_among(t.codes[t.lines.starts], _BULLETS), t),
     "ellipsis_lines": _ellipsis_lines,
-    "punctuated_lines": _punctuated_lines,
-    "short_lines": _short_lines,
-    "repeated_lines": partial(_repeated, True, False),
-    "repeated_line_characters": partial(_repeated, True, True),
-    "repeated_paragraphs": partial(_repeated, False, False),
-    "repeated_paragraph_characters": partial(_repeated, False, True),
+    "punctuated_lines": lambda t: _line_share(_among(t.codes[t.lines.ends - 1], _ENDINGS), t),
+    "short_lines": lambda t: _line_share(t.lines.ends - t.lines.starts <= SHORT_LINE, t),
+    "repeated_lines": lambda t: repeated_spans(t, t.lines, of_characters=False),
+    "repeated_line_characters": lambda t: repeated_spans(t, t.lines, of_characters=True),
+    "repeated_paragraphs": lambda t: repeated_spans(t, t.paragraphs, of_characters=False),
+    "repeated_paragraph_characters": lambda t: repeated_spans(t, t.paragraphs, of_characters=True),
     **{f"top_{n}gram": partial(top_ngram, width=n) for n in (2, 3, 4)},
     **{f"repeated_{n}grams": partial(repeated_ngrams, width=n) for n in range(5, 11)},
 }

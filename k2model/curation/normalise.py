@@ -1,14 +1,10 @@
-"""The spans of a batch of documents as flat arrays: what is written is changed, frame and special tokens never.
+r"""One form for the text of documents, a batch at a time: NFC, `\n` line ends, no control characters, clean lines.
 
-White space says something in a document of several texts: where a prompt ends, how the code of a reply is indented.
-So only a `page`, a document that is one text, has its white space tidied and its lines dropped.
-
-One form for each text: Unicode NFC, `\n` line ends, no control characters; tidy white space for natural pages.
-
-Most texts have that form already, which one regular expression over the batch tells; the others are rewritten
-one by one.
-
-Line cleaning: navigation, cookie notices and the like go, the rest of the page stays (C4, section 2.2).
+What is written in a document (`Written`) is changed, its frame and special tokens never. White space says something in
+a document of several texts: where a prompt ends, how the code of a reply is indented. So only a `page`, a document that
+is one text, has its white space tidied, and its unwanted lines dropped: navigation, cookie notices and the like go, the
+rest of the page stays (C4, section 2.2). Most texts have their form already, which one regular expression over the
+batch tells; the others are rewritten one by one.
 """
 
 import re
@@ -102,12 +98,12 @@ def rewritten(strings: pa.LargeStringArray, chosen: Flags, function: Callable[[s
     if not chosen.any():
         return strings
     made = [function(strings[row].as_py()) for row in np.flatnonzero(chosen)]
-    replacements = pa.array(made, type=pa.large_string())
-    return pc.replace_with_mask(strings, pa.array(chosen), replacements)
+    return pc.replace_with_mask(strings, pa.array(chosen), pa.array(made, type=pa.large_string()))
 
 
 _ENDINGS = tuple('.!?"”’。！？؟…')
 _WORDS = re.compile(r"\w+")
+_compiled = lru_cache(maxsize=64)(re.compile)
 
 
 def clean_lines(strings: pa.LargeStringArray, pages: Flags, cleaning: LineCleaning) -> pa.LargeStringArray:
@@ -116,12 +112,11 @@ def clean_lines(strings: pa.LargeStringArray, pages: Flags, cleaning: LineCleani
     suspect = np.full(len(strings), judged_by_form)
     if cleaning.drop and not judged_by_form:
         suspect = matches(strings, "|".join(f"(?:{pattern})" for pattern in cleaning.drop))
-    return rewritten(strings, suspect & pages, lambda text: "\n".join(kept_lines(text, cleaning)))
 
+    def cleaned(text: str) -> str:
+        return "\n".join(line for line in text.split("\n") if not line.strip() or _stays(line, cleaning))
 
-def kept_lines(text: str, cleaning: LineCleaning) -> list[str]:
-    """The lines of one text that stay."""
-    return [line for line in text.split("\n") if not line.strip() or _stays(line, cleaning)]
+    return rewritten(strings, suspect & pages, cleaned)
 
 
 def _stays(line: str, cleaning: LineCleaning) -> bool:
@@ -130,8 +125,3 @@ def _stays(line: str, cleaning: LineCleaning) -> bool:
     if cleaning.terminal_punctuation and not line.rstrip().endswith(_ENDINGS):
         return False
     return len(_WORDS.findall(line)) >= cleaning.least_words
-
-
-@lru_cache(maxsize=64)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern)

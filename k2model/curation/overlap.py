@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from k2model.curation.texts import Hashes, Ints, Texts, folded
+from k2model.curation.texts import Flags, Hashes, Ints, Numbers, Texts, folded
 from k2model.documents.schema import read_items
 from k2model.errors import CorpusError
 from k2model.recipe.curation import DecontaminationConfig
@@ -60,10 +60,8 @@ def registered(corpus: Path) -> Iterator[EvaluationItem]:
     """Of every family in `items/` of a corpus folder."""
     for path in sorted((corpus / "items").glob("*.parquet")):
         for item in read_items(corpus, path.stem):
-            family, worded = item["family"], item["family"] in WORDED
-            yield EvaluationItem(
-                family, item["id"], item["key"], item["prompt"], item["answer"], worded, bool(item["key"])
-            )
+            named = {name: item[name] for name in ("family", "id", "key", "prompt", "answer")}
+            yield EvaluationItem(**named, worded=item["family"] in WORDED, holds_out=bool(item["key"]))
 
 
 def item_files(paths: Iterable[str]) -> tuple[ItemFile, ...]:
@@ -75,11 +73,10 @@ def external(files: Iterable[ItemFile], config: DecontaminationConfig) -> Iterat
     """Of further files. Raises CorpusError naming file, row and field, or a file that is not what it was."""
     for file in files:
         path, content = file.path, _read(file.path)
-        if hashlib.sha256(content).hexdigest() != file.digest:
+        if (found := hashlib.sha256(content).hexdigest()) != file.digest:
             raise CorpusError(
-                f"{path} has changed since the run began: sha256 {hashlib.sha256(content).hexdigest()}, expected "
-                f"{file.digest}. Leave the files of corpus.decontamination.external alone while a run reads them, and "
-                "run again"
+                f"{path} has changed since the run began: sha256 {found}, expected {file.digest}. Leave the files of "
+                "corpus.decontamination.external alone while a run reads them, and run again"
             )
         for number, row in enumerate(_rows(path, content)):
             prompt = row.get(config.prompt_field)
@@ -108,31 +105,24 @@ def _read(path: str) -> bytes:
 
 def _rows(path: str, content: bytes) -> Iterator[Mapping[str, Any]]:
     if path.endswith(".parquet"):
-        yield from _parquet_rows(path, content)
+        try:
+            for batch in pq.ParquetFile(pa.BufferReader(content)).iter_batches():
+                yield from batch.to_pylist()
+        except (pa.ArrowInvalid, OSError) as error:
+            raise CorpusError(f"{path} cannot be read as Parquet ({error}); get the file again") from error
         return
-    for number, line in enumerate(io.BytesIO(content)):
-        if line.strip():
-            yield _parsed(path, number, line)
-
-
-def _parquet_rows(path: str, content: bytes) -> Iterator[Mapping[str, Any]]:
-    try:
-        for batch in pq.ParquetFile(pa.BufferReader(content)).iter_batches():
-            yield from batch.to_pylist()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise CorpusError(f"{path} cannot be read as Parquet ({error}); get the file again") from error
-
-
-def _parsed(path: str, number: int, line: bytes) -> Mapping[str, Any]:
-    try:
-        row = json.loads(line.decode("utf-8"))
-    except ValueError as error:
-        raise CorpusError(
-            f"{path}: line {number + 1} is not JSON in UTF-8 ({error}); expected one object a line"
-        ) from error
-    if not isinstance(row, dict):
-        raise CorpusError(f"{path}: line {number + 1} is a {type(row).__name__}; expected one object a line")
-    return row
+    for number, line in enumerate(io.BytesIO(content), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line.decode("utf-8"))
+        except ValueError as error:
+            raise CorpusError(
+                f"{path}: line {number} is not JSON in UTF-8 ({error}); expected one object a line"
+            ) from error
+        if not isinstance(row, dict):
+            raise CorpusError(f"{path}: line {number} is a {type(row).__name__}; expected one object a line")
+        yield row
 
 
 _TABLE_BITS = 22
@@ -146,7 +136,7 @@ class Overlaps(NamedTuple):
 
     text: Ints
     item: Ints
-    coverage: "np.ndarray[Any, np.dtype[np.float64]]"  # of the item's words
+    coverage: Numbers  # of the item's words
     text_start: Ints
     text_end: Ints
     item_start: Ints
@@ -159,7 +149,7 @@ class _Runs(NamedTuple):
     width: int
     hashes: Hashes
     first: Ints
-    table: "np.ndarray[Any, np.dtype[np.bool_]]"
+    table: Flags
 
 
 class ItemIndex:
@@ -167,20 +157,16 @@ class ItemIndex:
 
     def __init__(self, items: Sequence[EvaluationItem], config: DecontaminationConfig):
         self.items = list(items)
-        worded = [item.text if item.worded else "" for item in self.items]
-        self.texts = Texts.of(worded)
+        self.texts = Texts.of([item.text if item.worded else "" for item in self.items])
         self._owners = self.texts.words.owners
-        self.runs = [run for run in self._all_runs(config) if len(run.hashes)]
-
-    def _all_runs(self, config: DecontaminationConfig) -> list[_Runs]:
         hashes, starts, _ = self.texts.ngrams(config.words)
-        runs = [_runs(config.words, hashes, starts)]
+        self.runs = [_runs(config.words, hashes, starts)]
         prompts = Texts.of([item.prompt if item.worded else "" for item in self.items]).words.counts
         for width in range(config.least_prompt_words, config.words):
             starts = self.texts.words.bounds[:-1][prompts == width]
             starts = starts[starts + width <= len(self.texts.words.starts)]
-            runs.append(_runs(width, self.texts.runs(starts, width), starts))
-        return runs
+            self.runs.append(_runs(width, self.texts.runs(starts, width), starts))
+        self.runs = [run for run in self.runs if len(run.hashes)]
 
     def overlaps(self, texts: Texts) -> Overlaps:
         """Of a batch of texts with all items."""
@@ -201,7 +187,7 @@ class ItemIndex:
         which = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(low, counts)
         return np.repeat(starts, counts), run.first[which], np.full(len(which), run.width)
 
-    def _same(self, texts: Texts, here: Ints, there: Ints, width: Ints) -> "np.ndarray":
+    def _same(self, texts: Texts, here: Ints, there: Ints, width: Ints) -> Flags:
         """Whether the words of each hit are really equal, whatever their case."""
         hit = np.repeat(np.arange(len(width)), width)
         step = np.arange(len(hit)) - np.repeat(np.cumsum(width) - width, width)
@@ -244,7 +230,7 @@ class ItemIndex:
             own.ends[b + length - 1] - own_at,
         )
 
-    def _coverage(self, pair: Ints, item: Ints, there: Ints, width: Ints) -> "np.ndarray":
+    def _coverage(self, pair: Ints, item: Ints, there: Ints, width: Ints) -> Numbers:
         """For each pair the share of the item's words that lie in a shared run."""
         owner = item[np.concatenate([[True], np.diff(pair) != 0])]
         sizes = self.texts.words.counts[owner]

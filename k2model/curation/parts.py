@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 
 from k2model.curation.texts import Ints
 from k2model.documents.schema import part_path, parts_of, source_file
+from k2model.documents.tables import ROW_GROUP_BYTES
 
 SPLITS = ("heldout", "train")
 NUMBERING_FILE = "numbering.json"
-ROW_GROUP_ROWS, ROW_GROUP_BYTES = 16_384, 32 << 20
 
 
 class CorpusPart(NamedTuple):
@@ -93,47 +93,16 @@ class Numbering:
         part = int(np.searchsorted(self.bounds, number, side="right")) - 1
         return f"{self.parts[part].name}:{number - self.bounds[part]}"
 
-    def spans(self) -> Iterator[Span]:
-        """Every part with the numbers [start, end) of its documents."""
-        yield from zip(self.parts, self.bounds[:-1].tolist(), self.bounds[1:].tolist(), strict=True)
+    def spans(self, sources: Sequence[str] | None = None) -> Iterator[Span]:
+        """Every part (of these sources) with the numbers [start, end) of its documents."""
+        for part, start, end in zip(self.parts, self.bounds[:-1].tolist(), self.bounds[1:].tolist(), strict=True):
+            if sources is None or part.source in sources:
+                yield part, start, end
 
     def span(self, part: CorpusPart) -> tuple[int, int]:
         """The numbers [start, end) of the part's documents. Raises ValueError for a part that is not numbered."""
         index = self.parts.index(part)
         return int(self.bounds[index]), int(self.bounds[index + 1])
-
-
-class PartWriter:
-    """Writes a part from batches of any size, in row groups of bounded rows and bytes.
-
-    dictionary: of the values of every column; for hashes, of which no two are equal, it is 15% of the file.
-    """
-
-    def __init__(self, path: Path, schema: pa.Schema, dictionary: bool = True):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._schema, self._waiting, self._rows, self._bytes = schema, list[pa.Table](), 0, 0
-        self._writer = pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=dictionary)
-
-    def write(self, rows: pa.Table) -> None:
-        if rows.num_rows:
-            self._waiting.append(rows.cast(self._schema))
-            self._rows, self._bytes = self._rows + rows.num_rows, self._bytes + rows.nbytes
-        if self._rows >= ROW_GROUP_ROWS or self._bytes >= ROW_GROUP_BYTES:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._waiting:
-            table = pa.concat_tables(self._waiting).combine_chunks()
-            self._writer.write_table(table, row_group_size=max(1, table.num_rows))
-        self._waiting, self._rows, self._bytes = [], 0, 0
-
-    def __enter__(self) -> "PartWriter":
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        if failure[0] is None:
-            self._flush()
-        self._writer.close()
 
 
 def batches(path: Path, columns: Sequence[str] | None = None, rows: int = 1_024) -> Iterator[pa.RecordBatch]:

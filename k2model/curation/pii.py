@@ -10,70 +10,64 @@ import ipaddress
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from k2model.curation.filters import matches
+from k2model.curation.normalise import rewritten
 
-Check = Callable[[re.Match[str]], bool]
 
-
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """`hint` (RE2 syntax) occurs in every text that holds one; `pattern` finds it and `holds` confirms it."""
 
     hint: str
     pattern: re.Pattern[str]
-    holds: Check
+    holds: Callable[[re.Match[str]], bool]
     placeholder: str
 
 
-def remove(strings: pa.LargeStringArray, kinds: Iterable[str]) -> tuple[pa.LargeStringArray, Counter[str]]:
+def remove(strings: pa.LargeStringArray, names: Sequence[str]) -> tuple[pa.LargeStringArray, Counter[str]]:
     """The strings without personal data of these kinds, and how many of each were replaced."""
-    names, found = tuple(kinds), Counter[str]()
+    found = Counter[str]()
     suspect = matches(strings, "|".join(f"(?:{KINDS[name].hint})" for name in names))  # few texts: one look tells
     suspects = strings.filter(pa.array(suspect))
     for name in names:
-        rows = np.flatnonzero(matches(suspects, KINDS[name].hint))
-        made = [masked(suspects[row].as_py(), name) for row in rows]
-        found[name] += sum(count for _, count in made)
-        changed = np.zeros(len(suspects), dtype=bool)
-        changed[[row for row, (_, count) in zip(rows, made, strict=True) if count]] = True
-        texts = pa.array([text for text, count in made if count], type=pa.large_string())
-        if len(texts):
-            suspects = pc.replace_with_mask(suspects, pa.array(changed), texts)
-    if found.total():
+        suspects = rewritten(suspects, matches(suspects, KINDS[name].hint), partial(masked, kind=name, found=found))
+    if found:
         strings = pc.replace_with_mask(strings, pa.array(suspect), suspects)
-    return strings, Counter({name: count for name, count in found.items() if count})
-
-
-def masked(text: str, kind: str) -> tuple[str, int]:
-    """`replaced`; in a JSON object or array within its strings and numbers alone, all else byte for byte as it was."""
-    return _replaced_in_json(text, kind) if _is_json(text) else replaced(text, kind)
+    return strings, found
 
 
 _HALF = re.compile("[\ud800-\udfff]")  # of a character: it can be escaped and not encoded
 _LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*')
 
 
-def _replaced_in_json(text: str, kind: str) -> tuple[str, int]:
-    """A string is masked as what it says, so escapes are no part of what is found; a number becomes a string."""
-    count = 0
+def masked(text: str, kind: str, found: Counter[str]) -> str:
+    """One text without personal data of one kind; how many were replaced is added to `found`.
 
-    def judged(match: re.Match[str]) -> str:
-        nonlocal count
-        said = json.loads(match[0]) if match[0].startswith('"') else match[0]
-        made, found = masked(said, kind)
-        count += found
-        if not found:
+    In a JSON object or array only strings and numbers change, all else stays byte for byte as it was. A string is
+    masked as what it says, so escapes are no part of what is found; a number becomes a string.
+    """
+    wanted = KINDS[kind]
+
+    def in_text(match: re.Match[str]) -> str:
+        if not wanted.holds(match):
+            return match[0]
+        found[kind] += 1
+        return wanted.placeholder
+
+    def in_json(match: re.Match[str]) -> str:
+        before = found[kind]
+        made = masked(json.loads(match[0]) if match[0].startswith('"') else match[0], kind, found)
+        if found[kind] == before:
             return match[0]
         return json.dumps(made, ensure_ascii=match[0].isascii() or _HALF.search(made) is not None)
 
-    return _LITERAL.sub(judged, text), count
+    return _LITERAL.sub(in_json, text) if _is_json(text) else wanted.pattern.sub(in_text, text)
 
 
 def _is_json(text: str) -> bool:
@@ -84,20 +78,6 @@ def _is_json(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
-
-
-def replaced(text: str, kind: str) -> tuple[str, int]:
-    """One text without personal data of one kind, and how many were replaced."""
-    wanted, count = KINDS[kind], 0
-
-    def judged(match: re.Match[str]) -> str:
-        nonlocal count
-        if not wanted.holds(match):
-            return match[0]
-        count += 1
-        return wanted.placeholder
-
-    return wanted.pattern.sub(judged, text), count
 
 
 _RESERVED_DOMAINS = re.compile(r"(^|\.)(example\.(com|org|net|edu)|example|test|invalid|localhost|local)$")
@@ -145,10 +125,6 @@ def _is_iban(match: re.Match[str]) -> bool:
     return 15 <= len(code) <= 34 and int(number) % 97 == 1
 
 
-def _is_secret(match: re.Match[str]) -> bool:
-    return "EXAMPLE" not in match[0].upper() and len(set(match[0])) > 6
-
-
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
 _SECRET = (
     r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",  # Amazon access key
@@ -170,7 +146,8 @@ _SECRET_HINT = (
 )
 
 KINDS: dict[str, Kind] = {
-    "secret": Kind(_SECRET_HINT, re.compile("|".join(_SECRET)), _is_secret, "[SECRET]"),
+    "secret": Kind(_SECRET_HINT, re.compile("|".join(_SECRET)),
+                   lambda match: "EXAMPLE" not in match[0].upper() and len(set(match[0])) > 6, "[SECRET]"),
     "email": Kind(
         r"[\w%+-]@[A-Za-z0-9-]+\.[A-Za-z]",
         re.compile(

@@ -20,12 +20,13 @@ import pyarrow.parquet as pq
 from k2model.curation.clean import ACCOUNT, BATCH_BYTES, CLEAN, REJECTS, profile_of
 from k2model.curation.counts import CurationCounts, Reject, merged, read_counts, read_rejects, write_rejects
 from k2model.curation.decisions import EXACT, NEAR, read_decisions
-from k2model.curation.decontamination import BY_KEY, Decontamination, Match, Tally, decontamination, detail
+from k2model.curation.decontamination import Decontamination, Match, Tally, decontamination, detail
 from k2model.curation.overlap import ItemFile, external, item_files
-from k2model.curation.parts import CorpusPart, Numbering, PartWriter, batches, parts_in
+from k2model.curation.parts import CorpusPart, Numbering, batches, parts_in
 from k2model.curation.signatures import SIGNATURES
 from k2model.curation.texts import by_bytes
 from k2model.documents.schema import DOCUMENT_SCHEMA
+from k2model.documents.tables import PartWriter, write_table
 from k2model.recipe.mixtures import bucket
 from k2model.recipe.schema import CorpusConfig
 
@@ -37,7 +38,7 @@ MATCH = "match"  # samples of contamination, with both texts
 def select_part(
     raw: Path, cleaned: Path, decided: Path, numbering: Numbering, folder: Path, part: CorpusPart, config: CorpusConfig,
     items: tuple[ItemFile, ...],
-) -> dict[str, float]:  # fmt: skip
+) -> dict[str, int]:  # fmt: skip
     """Write one part of the curated corpus; returns its counts.
 
     `raw` has the evaluation items, `cleaned` is the folder that `clean_part` wrote to, `decided` that of `decide`, with
@@ -65,11 +66,11 @@ def select_part(
                 writer.write(table.select(DOCUMENT_SCHEMA.names))
                 start = end
     if part.split == "train":
-        tally.save(part.file(folder / CONTAMINATION))
+        write_table(part.file(folder / CONTAMINATION), tally.table())
     write_rejects(part.file(folder / REJECTS), [*read_rejects(part.file(cleaned / REJECTS)), *account.rejects])
     whole = merged([read_counts(part.file(cleaned / ACCOUNT, ".json")), account])
     whole.save(part.file(folder / ACCOUNT, ".json"))
-    return {name: float(count) for name, count in whole.counts.items()}
+    return dict(whole.counts)
 
 
 def _without_copies(
@@ -94,18 +95,12 @@ def _without_items(
 ) -> pa.Table:
     matches = judge.judge(table, by_words, tally)
     for match in matches:
-        _reject(account, table, match.row, match.rule, detail(match), _shared(match, table))
+        shared = match.shared(table["text"][match.row].as_py())
+        _reject(account, table, match.row, match.rule, detail(match), shared)
         _show(account, table, match)
     stays = np.ones(table.num_rows, dtype=bool)
     stays[[match.row for match in matches]] = False
     return table.filter(pa.array(stays))
-
-
-def _shared(match: Match, table: pa.Table) -> str:
-    """What a person is shown of a match: the key, or the shared words."""
-    if match.rule == BY_KEY:
-        return match.item.key
-    return str(table["text"][match.row].as_py()[slice(*match.text_span)])
 
 
 def _reject(
@@ -146,15 +141,12 @@ class Recheck:
 
 
 def recheck(corpus: Path, files: Sequence[str], config: CorpusConfig, workers: int = 1) -> Recheck:
-    """Compare stored data with evaluation items that were not known when it was curated: nothing is curated again.
+    """Compare the training documents of a curated (or validated) corpus folder with items of further `files`.
 
-    The corpus is left as it is. What comes back tells whether a new evaluation can be trusted on models trained on it,
-    and which documents to leave out of the next curation (name the file in `corpus.decontamination.external`).
-
-    Compares the training documents of a curated (or validated) corpus folder with the items of `files`.
-
-    Only sources whose profile looks for overlap are read; generated ones are known by key, and further items have
-    none. Raises CorpusError for a file of items that cannot be read.
+    What comes back tells whether a new evaluation can be trusted on models trained on the corpus, which is left as it
+    is, and which documents to leave out of the next one (name the file in `corpus.decontamination.external`). Only
+    sources whose profile looks for overlap are read: generated ones are known by key, and further items have none.
+    Raises CorpusError for a file of items that cannot be read.
     """
     from k2model.artifacts import map_in_processes
 
@@ -165,26 +157,23 @@ def recheck(corpus: Path, files: Sequence[str], config: CorpusConfig, workers: i
     found = map_in_processes(partial(recheck_parts, corpus, items, config), shares, workers)
     tally = Tally(list(external(items, config.decontamination)))
     for _, own in found:
-        tally.merge(own)
+        tally.add(own)
     account = merged(account for account, _ in found)
     return Recheck(account.counts["read"], account.counts["documents"], tally, account)
 
 
 def recheck_parts(
     corpus: Path, files: Sequence[ItemFile], config: CorpusConfig, parts: Sequence[CorpusPart]
-) -> tuple[CurationCounts, Tally]:
+) -> tuple[CurationCounts, pa.Table]:
     """The same of some parts, one after another: the items are made ready once, and counted once for all of them."""
     judge = Decontamination(external(files, config.decontamination), config.decontamination)
     account, tally = CurationCounts(), Tally(judge.items)
     for part in parts:
         for batch in batches(part.file(corpus), ["id", "text", "key"]):
             for piece in by_bytes(batch, "text", BATCH_BYTES):
-                _recheck(pa.Table.from_batches([piece]), judge, account, tally)
-    return account, tally
-
-
-def _recheck(table: pa.Table, judge: Decontamination, account: CurationCounts, tally: Tally) -> None:
-    matches = judge.judge(table, True, tally)
-    account.counts.update(read=table.num_rows, documents=len(matches))
-    for match in matches:
-        _show(account, table, match)
+                table = pa.Table.from_batches([piece])
+                matches = judge.judge(table, True, tally)
+                account.counts.update(read=table.num_rows, documents=len(matches))
+                for match in matches:
+                    _show(account, table, match)
+    return account, tally.table()

@@ -19,6 +19,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ import numpy as np
 import pyarrow as pa
 
 from k2model.curation.parts import CorpusPart, Numbering
-from k2model.curation.texts import Flags, Hashes, Ints, Numbers, Texts, mixed, string_bytes
+from k2model.curation.texts import Flags, Hashes, Ints, Numbers, Texts, mixed
+from k2model.documents.spans import string_bytes
+from k2model.documents.tables import required
 from k2model.recipe.schema import CorpusConfig
 
 Sketches = np.ndarray[Any, np.dtype[np.uint8]]
@@ -53,28 +56,17 @@ class CorpusSignatures:
 
 def schemas(config: CorpusConfig, natural: bool) -> dict[str, pa.Schema]:
     """By kind. `row` is that of the raw part; without `near` a text has no words."""
-    signature = [
-        pa.field("row", pa.int64(), nullable=False),
-        pa.field("exact", pa.binary(EXACT_BYTES), nullable=False),
-        pa.field("duplicates", pa.int32(), nullable=False),
-    ]
+    signature = required(row=pa.int64(), exact=pa.binary(EXACT_BYTES), duplicates=pa.int32())
     if not natural:
-        return {SIGNATURES: pa.schema(signature)}
-    keys = [pa.field(column, pa.uint64(), nullable=False) for column in band_columns(config)]
-    return {
-        SIGNATURES: pa.schema(signature),
-        BANDS: pa.schema([*keys, pa.field("near", pa.bool_(), nullable=False)]),
-        SKETCHES: pa.schema([pa.field("sketch", pa.binary(config.minhash_permutations), nullable=False)]),
-    }
-
-
-def bands_of(config: CorpusConfig) -> tuple[int, int]:
-    """(bands, rows a band) of the configured threshold."""
-    return bands_for(config.near_duplicate_threshold, config.minhash_permutations)
+        return {SIGNATURES: signature}
+    keys = dict.fromkeys(band_columns(config), pa.uint64())
+    sketch = required(sketch=pa.binary(config.minhash_permutations))
+    return {SIGNATURES: signature, BANDS: required(**keys, near=pa.bool_()), SKETCHES: sketch}
 
 
 def band_columns(config: CorpusConfig) -> list[str]:
-    return [f"band_{band:02d}" for band in range(bands_of(config)[0])]
+    bands, _ = bands_for(config.near_duplicate_threshold, config.minhash_permutations)
+    return [f"band_{band:02d}" for band in range(bands)]
 
 
 def signature_tables(
@@ -83,12 +75,9 @@ def signature_tables(
 ) -> dict[str, pa.Table]:  # fmt: skip
     """By kind, of the documents that are `kept`; `rows` and `strings` are theirs, `bodies` (of natural text) those of
     all of the batch."""
-    octets, starts = string_bytes(strings)
-    view = memoryview(octets.tobytes())
-    exact = [
-        hashlib.blake2b(view[start:end], digest_size=EXACT_BYTES).digest()
-        for start, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)
-    ]
+    starts, data = string_bytes(strings)
+    view = memoryview(data)
+    exact = [hashlib.blake2b(view[a:b], digest_size=EXACT_BYTES).digest() for a, b in pairwise(starts.tolist())]
     columns = {SIGNATURES: [pa.array(rows), pa.array(exact, type=pa.binary(EXACT_BYTES)), duplicates]}
     if bodies is not None:
         columns |= _near(bodies, kept, config)
@@ -102,15 +91,11 @@ def _near(bodies: Texts, kept: Flags, config: CorpusConfig) -> dict[str, list[pa
     hashes = hashes[np.repeat(kept, counts)]
     own = np.concatenate([[0], np.cumsum(counts[kept])])
     minimum = minima(hashes, own, config.minhash_permutations)
-    keys = band_keys(minimum, *bands_of(config))
-    bands = [*map(pa.array, keys.T), pa.array(counts[kept] > 0)]
-    return {BANDS: bands, SKETCHES: [packed(sketches(minimum))]}
-
-
-def packed(sketches: Sketches) -> pa.Array:
-    """[texts, permutations] bytes as a column."""
-    width = pa.binary(sketches.shape[1])
-    return pa.FixedSizeBinaryArray.from_buffers(width, len(sketches), [None, pa.py_buffer(sketches.tobytes())])
+    keys = band_keys(minimum, *bands_for(config.near_duplicate_threshold, config.minhash_permutations))
+    own = sketches(minimum)
+    width, octets = pa.binary(config.minhash_permutations), pa.py_buffer(own.tobytes())
+    sketch = pa.FixedSizeBinaryArray.from_buffers(width, len(own), [None, octets])
+    return {BANDS: [*map(pa.array, keys.T), pa.array(counts[kept] > 0)], SKETCHES: [sketch]}
 
 
 def unpacked(column: pa.Array) -> Sketches:
@@ -129,7 +114,9 @@ def shingles(texts: Texts, width: int) -> tuple[Hashes, Ints]:
     short = np.flatnonzero((counts > 0) & (counts < width))
     together = np.concatenate([owners, short])
     order = np.argsort(together, kind="stable")
-    found = np.concatenate([keys, texts.whole()[short]])[order]
+    bounds = texts.words.bounds
+    whole = texts.word_spans.of(bounds[short], bounds[short + 1])
+    found = np.concatenate([keys, whole])[order]
     return found, np.searchsorted(together[order], np.arange(texts.count + 1))
 
 

@@ -16,88 +16,69 @@ import shutil
 from collections.abc import Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from k2model.artifacts import ArtifactRef, Identity, Part, PartedStep, PartRecord, Step, Store, local_parts, totals
 from k2model.curation.clean import ACCOUNT, CLEAN, KEPT, REJECTS, clean_part, natural_sources, profile_of
 from k2model.curation.decisions import decide, decision_files
-from k2model.curation.duplicates import (
-    SLICE_ROWS,
-    band_slices,
-    exact_duplicate_pairs,
-    exact_slices,
-    near_duplicate_pairs,
-)
+from k2model.curation.duplicates import exact_duplicate_pairs, near_duplicate_pairs
 from k2model.curation.funnel import summarise
 from k2model.curation.overlap import ItemFile, item_files
 from k2model.curation.parts import NUMBERING_FILE, CorpusPart, Numbering, parts_among
 from k2model.curation.selection import CONTAMINATION, select_part
-from k2model.curation.signatures import SIGNATURES, CorpusSignatures
+from k2model.curation.signatures import SIGNATURES, CorpusSignatures, band_columns
 from k2model.recipe.fields import without_places
 from k2model.recipe.schema import CorpusConfig
 from k2model.versions import STEP_VERSIONS
 
-if TYPE_CHECKING:
-    from k2model.artifacts import ArtifactRef, Part, PartedStep, PartRecord, Step, Store
-
 CLEANED, CURATED = "corpus_clean", "corpus"
+SLICE_ROWS = 16_000_000  # hashes or keys in a slice: some 50 bytes each while they are sorted
 EXACT_PAIRS, NEAR_PAIRS, DUPLICATES = "exact_duplicate_pairs", "near_duplicate_pairs", "duplicates"
 EXACT, BANDS = "exact", "bands"  # folders of their pairs: two kinds never have equal files
 ITEMS = "items/"
+MINHASH = ("near_duplicate_threshold", "minhash_permutations")  # what near copies are looked for with
 
 
-def clean_step(store: "Store", config: CorpusConfig, raw: "ArtifactRef") -> "PartedStep":
+def clean_step(store: Store, config: CorpusConfig, raw: ArtifactRef) -> PartedStep:
     """Every part of the raw corpus by itself."""
-    from k2model.artifacts import Identity, PartedStep
-
-    identity = Identity(CLEANED, STEP_VERSIONS[CLEANED], _cleaning(config), {"raw": raw})
-    parts = partial(_parts, store, raw, config)
+    read = _fields(config, "min_characters", "max_characters", "shingle_words", *MINHASH)
+    settings = {"sources": _sources(config), "profiles": list(config.profiles), **read}
+    identity = Identity(CLEANED, STEP_VERSIONS[CLEANED], settings, {"raw": raw})
     produce = partial(_clean, store.uri, raw, config)
-    return PartedStep(lambda: identity, parts, produce, partial(_number, _sources(config)))
+    return PartedStep(lambda: identity, lambda: _parts(store, raw, config), produce, partial(_number, _sources(config)))
 
 
-def exact_pairs_step(store: "Store", clean: "ArtifactRef", slice_rows: int = SLICE_ROWS) -> "PartedStep":
+def exact_pairs_step(store: Store, clean: ArtifactRef, slice_rows: int = SLICE_ROWS) -> PartedStep:
     """Pairs of a document and the first with equal text: slices of at most about `slice_rows` hashes."""
-    from k2model.artifacts import Identity, PartedStep, totals
-
     identity = Identity(EXACT_PAIRS, STEP_VERSIONS[EXACT_PAIRS], {"slice_rows": slice_rows}, {"clean": clean})
 
-    def parts() -> "list[Part]":
-        return _slices(EXACT, exact_slices(_signatures(store, clean).numbering, slice_rows))
+    def parts() -> list[Part]:
+        return _slices(EXACT, _numbering(store, clean).documents, slice_rows)
 
-    produce = partial(_exact_pairs, store.uri, clean)
-    return PartedStep(lambda: identity, parts, produce, lambda records, _: totals(records))
+    return PartedStep(lambda: identity, parts, partial(_exact_pairs, store.uri, clean), lambda found, _: totals(found))
 
 
 def near_pairs_step(
-    store: "Store", config: CorpusConfig, clean: "ArtifactRef", exact: "ArtifactRef", slice_rows: int = SLICE_ROWS
-) -> "PartedStep":
+    store: Store, config: CorpusConfig, clean: ArtifactRef, exact: ArtifactRef, slice_rows: int = SLICE_ROWS
+) -> PartedStep:
     """Pairs of a document of natural text and an earlier one that is similar: slices of about `slice_rows` keys."""
-    from k2model.artifacts import Identity, PartedStep, totals
-
     natural = natural_sources(config)
-    settings = {
-        "natural": natural,
-        "near_duplicate_threshold": config.near_duplicate_threshold,
-        "minhash_permutations": config.minhash_permutations,
-        "slice_rows": slice_rows,
-    }
+    settings = {"natural": natural, "slice_rows": slice_rows} | _fields(config, *MINHASH)
     identity = Identity(NEAR_PAIRS, STEP_VERSIONS[NEAR_PAIRS], settings, {"clean": clean, "exact": exact})
 
-    def parts() -> "list[Part]":
-        return _slices(BANDS, band_slices(_signatures(store, clean).numbering, natural, config, slice_rows))
+    def parts() -> list[Part]:
+        documents = sum(end - start for _, start, end in _numbering(store, clean).spans(natural))
+        return _slices(BANDS, documents * len(band_columns(config)), slice_rows)
 
     produce = partial(_near_pairs, store.uri, config, clean, exact)
-    return PartedStep(lambda: identity, parts, produce, lambda records, _: totals(records))
+    return PartedStep(lambda: identity, parts, produce, lambda found, _: totals(found))
 
 
 def duplicates_step(
-    store: "Store", config: CorpusConfig, clean: "ArtifactRef", exact: "ArtifactRef", near: "ArtifactRef"
-) -> "Step":
+    store: Store, config: CorpusConfig, clean: ArtifactRef, exact: ArtifactRef, near: ArtifactRef
+) -> Step:
     """Which document stands for which, from the pairs of all slices."""
-    from k2model.artifacts import Identity, Step
-
-    settings = {"near_duplicate_threshold": config.near_duplicate_threshold}
-    inputs = {"clean": clean, "exact": exact, "bands": near}
+    settings, inputs = _fields(config, "near_duplicate_threshold"), {"clean": clean, "exact": exact, "bands": near}
 
     def produce(folder: Path) -> dict[str, float]:
         signatures = _signatures(store, clean)
@@ -109,93 +90,72 @@ def duplicates_step(
 
 
 def curated_step(
-    store: "Store", config: CorpusConfig, raw: "ArtifactRef", clean: "ArtifactRef", duplicates: "ArtifactRef"
-) -> "PartedStep":
+    store: Store, config: CorpusConfig, raw: ArtifactRef, clean: ArtifactRef, duplicates: ArtifactRef
+) -> PartedStep:
     """Every part by itself, once it is known which documents are copies.
 
     Raises `CorpusError` when a source has nothing left.
     """
-    from k2model.artifacts import Identity, PartedStep, local_parts
-
-    inputs = {"raw": raw, "clean": clean, "duplicates": duplicates}
     items = cache(partial(item_files, config.decontamination.external))
 
     @cache
     def identify() -> Identity:
-        return Identity(CURATED, STEP_VERSIONS[CURATED], _selecting(config, items()), inputs)
+        # Further items count by what their files hold, and by the name of their family.
+        settings = {
+            "sources": _sources(config),
+            "compared": [source for source in _sources(config) if profile_of(source, config).overlap],
+            "decontamination": without_places(config.decontamination),
+            "external_items": [{"family": file.family, "digest": file.digest} for file in items()],
+        }
+        inputs = {"raw": raw, "clean": clean, "duplicates": duplicates}
+        return Identity(CURATED, STEP_VERSIONS[CURATED], settings, inputs)
 
-    def parts() -> "list[Part]":
-        return _parts(store, raw, config, items())
-
-    def finish(records: "Sequence[PartRecord]", folder: Path) -> dict[str, float]:
+    def finish(records: Sequence[PartRecord], folder: Path) -> dict[str, float]:
         told = local_parts(store, identify(), records, lambda path: path.split("/")[0] in (ACCOUNT, CONTAMINATION))
         corpus = store.fetch(raw, lambda path: path.startswith(ITEMS))
         shutil.copytree(corpus / ITEMS, folder / ITEMS)
         return summarise(corpus, told, folder, _corpus_parts(store, raw, config), config, items())
 
-    return PartedStep(identify, parts, partial(_select, store.uri, config, raw, clean, duplicates), finish)
+    produce = partial(_select, store.uri, config, raw, clean, duplicates)
+    return PartedStep(identify, lambda: _parts(store, raw, config, items()), produce, finish)
 
 
 def _sources(config: CorpusConfig) -> list[str]:
     return [source.name for source in config.sources]
 
 
-def _cleaning(config: CorpusConfig) -> dict[str, Any]:
-    return {
-        "sources": _sources(config),
-        "profiles": list(config.profiles),
-        "min_characters": config.min_characters,
-        "max_characters": config.max_characters,
-        "minhash_permutations": config.minhash_permutations,
-        "near_duplicate_threshold": config.near_duplicate_threshold,
-        "shingle_words": config.shingle_words,
-    }
+def _fields(config: CorpusConfig, *names: str) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in names}
 
 
-def _selecting(config: CorpusConfig, items: Sequence[ItemFile]) -> dict[str, Any]:
-    """Further items count by what their files hold, and by the name of their family."""
-    return {
-        "sources": _sources(config),
-        "compared": [source for source in _sources(config) if profile_of(source, config).overlap],
-        "decontamination": without_places(config.decontamination),
-        "external_items": [{"family": file.family, "digest": file.digest} for file in items],
-    }
-
-
-def _corpus_parts(store: "Store", raw: "ArtifactRef", config: CorpusConfig) -> list[CorpusPart]:
+def _corpus_parts(store: Store, raw: ArtifactRef, config: CorpusConfig) -> list[CorpusPart]:
     _, manifest = store.look_up(raw)
     return parts_among((entry.path for entry in manifest.files), _sources(config))
 
 
-def _parts(store: "Store", raw: "ArtifactRef", config: CorpusConfig, items: tuple[ItemFile, ...] = ()) -> "list[Part]":
+def _parts(store: Store, raw: ArtifactRef, config: CorpusConfig, items: tuple[ItemFile, ...] = ()) -> list[Part]:
     """Each is told which files of further items it is judged by, and what was in them."""
-    from k2model.artifacts import Part
-
     return [Part(part.name, json.dumps([part, items])) for part in _corpus_parts(store, raw, config)]
 
 
-def _task(part: "Part") -> tuple[CorpusPart, tuple[ItemFile, ...]]:
+def _task(part: Part) -> tuple[CorpusPart, tuple[ItemFile, ...]]:
     own, items = json.loads(part.task)
     return CorpusPart(*own), tuple(ItemFile(*file) for file in items)
 
 
-def _slices(folder: str, count: int) -> "list[Part]":
-    from k2model.artifacts import Part
-
+def _slices(folder: str, rows: int, slice_rows: int) -> list[Part]:
+    """As many as `rows` hashes or keys take, at least one."""
+    count = max(1, -(-rows // slice_rows))
     return [Part(f"{folder}/{index:05d}", json.dumps([index, count])) for index in range(count)]
 
 
-def _clean(uri: str, raw: "ArtifactRef", config: CorpusConfig, part: "Part", folder: Path) -> dict[str, Any]:
-    from k2model.artifacts import Store
-
+def _clean(uri: str, raw: ArtifactRef, config: CorpusConfig, part: Part, folder: Path) -> dict[str, Any]:
     corpus = Store.open(uri).fetch(raw, lambda path: path == f"{part.name}.parquet")
     return clean_part(corpus, folder, _task(part)[0], config)
 
 
-def _number(sources: "Sequence[str]", records: "Sequence[PartRecord]", folder: Path) -> dict[str, float]:
+def _number(sources: Sequence[str], records: Sequence[PartRecord], folder: Path) -> dict[str, float]:
     """Number the documents that have a signature, for all that compare them."""
-    from k2model.artifacts import totals
-
     rows = {record.name: int(record.counts[KEPT]) for record in records}
     parts = parts_among((f"{name}.parquet" for name in rows), sources)
     numbering = Numbering.counted(parts, [rows[part.name] for part in parts])
@@ -203,29 +163,23 @@ def _number(sources: "Sequence[str]", records: "Sequence[PartRecord]", folder: P
     return {name: count for name, count in totals(records).items() if "/" not in name}
 
 
-def _exact_pairs(uri: str, clean: "ArtifactRef", part: "Part", folder: Path) -> dict[str, Any]:
-    from k2model.artifacts import Store
-
-    signatures, out = _signatures(Store.open(uri), clean), folder / f"{part.name}.parquet"
-    return exact_duplicate_pairs(signatures, out, *json.loads(part.task))
+def _exact_pairs(uri: str, clean: ArtifactRef, part: Part, folder: Path) -> dict[str, Any]:
+    signatures = _signatures(Store.open(uri), clean)
+    return exact_duplicate_pairs(signatures, folder / f"{part.name}.parquet", *json.loads(part.task))
 
 
 def _near_pairs(
-    uri: str, config: CorpusConfig, clean: "ArtifactRef", exact: "ArtifactRef", part: "Part", folder: Path
+    uri: str, config: CorpusConfig, clean: ArtifactRef, exact: ArtifactRef, part: Part, folder: Path
 ) -> dict[str, Any]:
-    from k2model.artifacts import Store
-
     store, out = Store.open(uri), folder / f"{part.name}.parquet"
     signatures, copies = _signatures(store, clean), _pairs(store, exact, EXACT)
     return near_duplicate_pairs(signatures, natural_sources(config), config, copies, out, *json.loads(part.task))
 
 
 def _select(
-    uri: str, config: CorpusConfig, raw: "ArtifactRef", clean: "ArtifactRef", duplicates: "ArtifactRef", part: "Part",
+    uri: str, config: CorpusConfig, raw: ArtifactRef, clean: ArtifactRef, duplicates: ArtifactRef, part: Part,
     folder: Path,
 ) -> dict[str, Any]:  # fmt: skip
-    from k2model.artifacts import Store
-
     store, (own, items) = Store.open(uri), _task(part)
     corpus = store.fetch(raw, lambda path: path.startswith(ITEMS))
     files = {f"{kind}/{part.name}" for kind in (CLEAN, SIGNATURES, REJECTS, ACCOUNT)}
@@ -235,18 +189,18 @@ def _select(
     return select_part(corpus, cleaned, decided, numbering, folder, own, config, items)
 
 
-def _signatures(store: "Store", clean: "ArtifactRef") -> CorpusSignatures:
+def _signatures(store: Store, clean: ArtifactRef) -> CorpusSignatures:
     def fetch(paths: Iterable[str]) -> Path:
         return store.fetch(clean, frozenset(paths).__contains__)
 
     return CorpusSignatures(_numbering(store, clean), fetch)
 
 
-def _numbering(store: "Store", ref: "ArtifactRef") -> Numbering:
+def _numbering(store: Store, ref: ArtifactRef) -> Numbering:
     return Numbering.from_json(store.read(ref, NUMBERING_FILE).decode())
 
 
-def _pairs(store: "Store", ref: "ArtifactRef", kind: str) -> list[Path]:
+def _pairs(store: Store, ref: ArtifactRef, kind: str) -> list[Path]:
     """The files of pairs of all slices, in their order."""
     _, manifest = store.look_up(ref)
     names = sorted(entry.path for entry in manifest.files if entry.path.startswith(f"{kind}/"))

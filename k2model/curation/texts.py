@@ -21,10 +21,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from k2model.documents.spans import string_bytes
+
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
+CodePoints = np.ndarray[Any, np.dtype[np.uint32]]
 
 WORD, ALNUM, SPACE, DIGIT, ALPHA, UPPER = (1 << bit for bit in range(6))
 CODE_POINTS = 0x110000
@@ -85,12 +88,10 @@ class SpanHashes:
 
 @lru_cache(maxsize=2)
 def _powers(count: int) -> tuple[Hashes, Hashes]:
-    def of(base: int) -> Hashes:
-        steps = np.full(count, base, dtype=np.uint64)
-        steps[0] = 1
-        return np.cumprod(steps, dtype=np.uint64)
-
-    return of(_BASE), of(_INVERSE)
+    steps = np.array([[_BASE], [_INVERSE]], dtype=np.uint64).repeat(count, axis=1)
+    steps[:, 0] = 1
+    powers, inverse = np.cumprod(steps, axis=1, dtype=np.uint64)
+    return powers, inverse
 
 
 class Spans(NamedTuple):
@@ -172,11 +173,12 @@ class Texts:
         return np.concatenate([[0], np.cumsum(self.words.ends - self.words.starts)])
 
     @cached_property
-    def _word_spans(self) -> SpanHashes:
+    def word_spans(self) -> SpanHashes:
+        """Hashes of runs of words."""
         return SpanHashes(self.word_values)
 
     def ngrams(self, width: int) -> tuple[Hashes, Ints, Ints]:
-        """Hash, first word and text of every run of `width` words inside one text, in reading order."""
+        """Hash, first word and text of every run of `width` words inside one text, in reading order: [runs] each."""
         bounds = self.words.bounds
         counts = np.maximum(self.words.counts - width + 1, 0)
         owners = np.repeat(np.arange(self.count), counts)
@@ -186,11 +188,7 @@ class Texts:
 
     def runs(self, starts: Ints, width: int) -> Hashes:
         """The hashes of the runs of `width` words that begin at these words."""
-        return self._word_spans.of(starts, starts + width)
-
-    def whole(self) -> Hashes:
-        """The hash of each text's words from the first to the last."""
-        return self._word_spans.of(self.words.bounds[:-1], self.words.bounds[1:])
+        return self.word_spans.of(starts, starts + width)
 
     def owned(self, hashes: Hashes, owners: Ints) -> Hashes:
         """Hashes that are equal only within one text."""
@@ -199,10 +197,6 @@ class Texts:
     def sums(self, values: "Flags | Ints | Numbers") -> Numbers:
         """For each text the sum of a value of every character."""
         return sums(values, self.bounds)
-
-    def string(self, start: int, end: int) -> str:
-        """The characters [start, end) as Python text."""
-        return self.codes[start:end].astype("<u4").tobytes().decode("utf-32-le")
 
     def _runs(self, inside: Flags) -> Spans:
         change = np.flatnonzero(np.diff(inside.view(np.int8), prepend=np.int8(0)))
@@ -219,21 +213,6 @@ def sums(values: Any, bounds: Ints) -> Numbers:
     return np.diff(total[bounds]).astype(np.float64)
 
 
-def largest(values: Numbers, owners: Ints, count: int) -> Numbers:
-    """For each of `count` texts the largest of its values; 0 where it has none."""
-    result = np.zeros(count)
-    np.maximum.at(result, owners, values)
-    return result
-
-
-def string_bytes(strings: pa.LargeStringArray) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], Ints]:
-    """The UTF-8 bytes of a large_string array and its rows' offsets in them."""
-    _, offsets, values = strings.buffers()
-    starts = np.frombuffer(offsets, dtype=np.int64)[strings.offset : strings.offset + len(strings) + 1]
-    octets = np.frombuffer(values, dtype=np.uint8) if values is not None else np.zeros(0, dtype=np.uint8)
-    return octets[starts[0] : starts[-1]], starts - starts[0]
-
-
 def by_bytes(table: pa.RecordBatch, column: str, limit: int) -> Iterator[pa.RecordBatch]:
     """The batch cut into batches of at most `limit` bytes of text each, or one row."""
     sizes = pc.binary_length(table.column(column)).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -246,8 +225,9 @@ def by_bytes(table: pa.RecordBatch, column: str, limit: int) -> Iterator[pa.Reco
         start = stop
 
 
-def _code_points(strings: pa.LargeStringArray) -> np.ndarray[Any, np.dtype[np.uint32]]:
-    octets, _ = string_bytes(strings)
+def _code_points(strings: pa.LargeStringArray) -> CodePoints:
+    starts, data = string_bytes(strings)
+    octets = np.frombuffer(data, dtype=np.uint8)[starts[0] : starts[-1]]
     if not len(octets) or int(octets.max()) < 0x80:
         return octets.astype(np.uint32)
     return np.frombuffer(octets.tobytes().decode("utf-8").encode("utf-32-le"), dtype="<u4")

@@ -15,32 +15,29 @@ import pyarrow.parquet as pq
 
 from k2model.documents.markup import Segment, joined
 from k2model.documents.spans import SPANS_TYPE, Span, to_spans
+from k2model.documents.tables import ROW_GROUP_ROWS, required, write_table
 from k2model.recipe.validate import source_file
 
-DOCUMENT_SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("domain", pa.string(), nullable=False),
-        pa.field("licence", pa.string(), nullable=False),
-        pa.field("origin", pa.string(), nullable=False),
-        pa.field("text", pa.string(), nullable=False),
-        pa.field("spans", SPANS_TYPE, nullable=False),
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("duplicates", pa.int32(), nullable=False),
-    ]
+DOCUMENT_SCHEMA = required(
+    id=pa.string(),
+    source=pa.string(),
+    domain=pa.string(),
+    licence=pa.string(),
+    origin=pa.string(),
+    text=pa.string(),
+    spans=SPANS_TYPE,
+    key=pa.string(),
+    duplicates=pa.int32(),
 )
 
-ITEM_SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("family", pa.string(), nullable=False),
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("prompt", pa.string(), nullable=False),
-        pa.field("answer", pa.string(), nullable=False),
-        pa.field("context", pa.int32(), nullable=False),
-        pa.field("meta", pa.string(), nullable=False),
-    ]
+ITEM_SCHEMA = required(
+    id=pa.string(),
+    family=pa.string(),
+    key=pa.string(),
+    prompt=pa.string(),
+    answer=pa.string(),
+    context=pa.int32(),
+    meta=pa.string(),
 )
 
 
@@ -146,6 +143,5 @@ def read_items(folder: Path, family: str) -> list[Item]:
 
 
 def _write(path: Path, rows: list[Any], schema: pa.Schema) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path, compression="zstd", row_group_size=16_384)
+    write_table(path, pa.Table.from_pylist(rows, schema=schema), ROW_GROUP_ROWS)
     return len(rows)

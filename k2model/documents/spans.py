@@ -83,7 +83,7 @@ class FlatSpans(NamedTuple):
             row = int(np.flatnonzero(~covered)[0])
             raise _uncovered(documents["id"][row].as_py() if "id" in documents.schema.names else None)
         flat, counts = spans.flatten(), pc.list_value_length(spans).to_numpy(zero_copy_only=False)
-        starts, data = _offsets(text)
+        starts, data = string_bytes(text)
         ends = np.repeat(starts[:-1], counts) + flat.field("end").to_numpy()
         borders = pa.py_buffer(np.concatenate([starts[:1], ends]).astype(np.int32))
         texts = pa.StringArray.from_buffers(len(flat), borders, data)
@@ -116,7 +116,7 @@ def spans_cover(text: pa.StringArray, spans: pa.ListArray) -> Flags:
     """Whether the spans of each document cover its text: ends that rise, lie between characters, and end with it."""
     text, known = text.fill_null(""), pc.and_(text.is_valid(), spans.is_valid()).to_numpy(zero_copy_only=False)
     counts = pc.fill_null(pc.list_value_length(spans), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-    starts, data = _offsets(text)
+    starts, data = string_bytes(text)
     sizes, owner, last = np.diff(starts), np.repeat(np.arange(len(counts)), counts), np.cumsum(counts) - 1
     ends = pc.fill_null(spans.flatten().field("end"), -1).to_numpy(zero_copy_only=False).astype(np.int64)
     begins = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
@@ -133,7 +133,7 @@ def spans_cover(text: pa.StringArray, spans: pa.ListArray) -> Flags:
 
 def joined_runs(strings: pa.Array, bounds: Ints) -> pa.Array:
     """The strings [bounds[i], bounds[i + 1]) as one each, for all i: the same bytes with fewer borders. No nulls."""
-    offsets, data = _offsets(strings)
+    offsets, data = string_bytes(strings)
     width = np.int64 if pa.types.is_large_string(strings.type) else np.int32
     borders = pa.py_buffer(offsets[bounds].astype(width))
     return type(strings).from_buffers(len(bounds) - 1, borders, data)
@@ -146,8 +146,8 @@ def _uncovered(name: str | None) -> CorpusError:
     )
 
 
-def _offsets(strings: pa.Array) -> tuple[Ints, pa.Buffer]:
-    """Where each string begins in the bytes of the array, and the last ends; and these bytes."""
+def string_bytes(strings: pa.Array) -> tuple[Ints, pa.Buffer]:
+    """Where each string begins in the bytes (UTF-8) of the array and the last ends [strings + 1]; and these bytes."""
     _, offsets, data = strings.buffers()
     data = pa.py_buffer(b"") if data is None else data
     if not len(strings):

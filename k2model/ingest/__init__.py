@@ -6,16 +6,16 @@ one part into documents and quarantined rows, `total_counts` adds up and `check_
 """
 
 from k2model import lazy_exports
-from k2model.ingest.counts import Counts, check_quarantine, total_counts
+from k2model.ingest.counts import SourceCounts, check_quarantine, total_counts
 from k2model.ingest.inputs import FileSlice, InputFile, InputPart, list_inputs
 from k2model.ingest.part import ingest_part, ingest_source
 from k2model.ingest.parts import split_inputs
 
 __all__ = [
-    "Counts",
     "FileSlice",
     "InputFile",
     "InputPart",
+    "SourceCounts",
     "check_quarantine",
     "ingest_part",
     "ingest_source",

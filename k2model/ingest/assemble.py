@@ -5,7 +5,7 @@ For plain text no Python object is made of a row but its digest.
 
 import hashlib
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,13 +13,11 @@ import pyarrow.compute as pc
 
 from k2model.documents.markup import joined, plain
 from k2model.documents.schema import DOCUMENT_SCHEMA, content_id
-from k2model.documents.spans import SPAN_TYPE, SPANS_TYPE, Span, to_spans
+from k2model.documents.spans import SPAN_TYPE, SPANS_TYPE, Span, string_bytes, to_spans
 from k2model.ingest.batch import Batch, Reason, Reject, cut, row_of
 from k2model.ingest.chat import BadMessages, dialogue
 from k2model.ingest.trees import UNKNOWN_LICENCE
 from k2model.recipe.schema import SourceConfig
-
-_SHARES = 2**64
 
 
 class Documents(NamedTuple):
@@ -41,29 +39,34 @@ def assemble(source: SourceConfig, batch: Batch) -> Documents:
     """
     batch, contents, text, spans, rejects = _written(source, batch)
     keys = batch.extras.get("key")
-    digests = [hashlib.sha256(raw) for raw in _values(contents)]
-    deciding = digests if keys is None else _deciding(keys, digests)
+    deciding = digests = _digests(contents)
+    if keys is not None:
+        pairs = zip(keys.to_pylist(), digests, strict=True)
+        deciding = [digest if key is None else hashlib.sha256(key.encode()) for key, digest in pairs]
     shares = np.array([int.from_bytes(digest.digest()[:8], "big") for digest in deciding], np.uint64)
     draws = np.array([int.from_bytes(digest.digest()[8:16], "big") for digest in deciding], np.uint64)
     names = pc.coalesce(batch.extras["id"], batch.places) if "id" in batch.extras else batch.places
-    bodies = digests if batch.messages is None else [hashlib.sha256(raw) for raw in _values(text)]
-    pairs = zip(names.to_pylist(), bodies, strict=True)
-    ids = pa.array([content_id(source.name, name, body.hexdigest()) for name, body in pairs], pa.string())
+    bodies = zip(names.to_pylist(), digests if batch.messages is None else _digests(text), strict=True)
+    ids = pa.array([content_id(source.name, name, body.hexdigest()) for name, body in bodies], pa.string())
     count = len(ids)
     columns = {
         "id": ids,
         "source": _repeated(source.name, count),
         "domain": _repeated(source.domain, count),
-        "licence": _said(batch.extras.get("licence"), _repeated(source.licence or UNKNOWN_LICENCE, count)),
-        "origin": _said(batch.extras.get("origin"), batch.places),
+        "licence": _or_default(batch.extras.get("licence"), _repeated(source.licence or UNKNOWN_LICENCE, count)),
+        "origin": _or_default(batch.extras.get("origin"), batch.places),
         "text": text,
         "spans": spans,
         "key": _repeated("", count) if keys is None else keys.fill_null(""),
         "duplicates": pa.array(np.ones(count, np.int32)),
     }
-    table = pa.table([columns[name] for name in DOCUMENT_SCHEMA.names], schema=DOCUMENT_SCHEMA)
-    documents = Documents(table, _below(shares, source.heldout), 0, batch.extras.get("language"), rejects)
-    return documents if source.sample >= 1.0 else _sampled(documents, _below(draws, source.sample))
+    table, heldout = pa.table(columns, schema=DOCUMENT_SCHEMA), _below(shares, source.heldout)
+    languages = batch.extras.get("language")
+    if source.sample < 1.0:
+        keep = _below(draws, source.sample)
+        table, heldout = table.filter(keep), heldout.filter(keep)
+        languages = None if languages is None else languages.filter(keep)
+    return Documents(table, heldout, count - table.num_rows, languages, rejects)
 
 
 def plain_documents(texts: pa.Array) -> tuple[pa.Array, pa.Array]:
@@ -117,45 +120,25 @@ def _written(source: SourceConfig, batch: Batch) -> tuple[Batch, pa.Array, pa.Ar
     return left, pa.array(users, pa.string()), pa.array(written, pa.string()), pa.array(spans, SPANS_TYPE), rejects
 
 
-def _deciding(keys: pa.Array, digests: list) -> list:
-    """Digests of the keys, of the content where a row has none."""
-    return [
-        digest if key is None else hashlib.sha256(key.encode())
-        for key, digest in zip(keys.to_pylist(), digests, strict=True)
-    ]
-
-
-def _values(strings: pa.Array) -> list[memoryview]:
-    """The UTF-8 bytes of each string, not copied."""
-    _, offsets, data = strings.buffers()
-    if not len(strings) or data is None:
-        return [memoryview(b"")] * len(strings)
-    borders = np.frombuffer(offsets, np.int32)[strings.offset : strings.offset + len(strings) + 1].tolist()
+def _digests(strings: pa.Array) -> list[Any]:
+    """The sha256 of each string's UTF-8."""
+    starts, data = string_bytes(strings)
     whole = memoryview(data)
-    return [whole[start:end] for start, end in pairwise(borders)]
+    return [hashlib.sha256(whole[start:end]) for start, end in pairwise(starts.tolist())]
 
 
 def _below(numbers: np.ndarray, share: float) -> pa.Array:
     """Which of the numbers, even over 64 bits, lie in the first `share` of them."""
     if share >= 1.0:
         return pa.array(np.ones(len(numbers), bool))
-    return pa.array(numbers < np.uint64(int(share * _SHARES)))
+    return pa.array(numbers < np.uint64(int(share * 2**64)))
 
 
-def _said(values: pa.Array | None, otherwise: pa.Array) -> pa.Array:
-    """What a column says; `otherwise` where it says nothing."""
+def _or_default(values: pa.Array | None, otherwise: pa.Array) -> pa.Array:
+    """The values of a column; `otherwise` where they are null or empty."""
     if values is None:
         return otherwise
     return pc.if_else(pc.equal(values, "").fill_null(True), otherwise, values)
-
-
-def _sampled(documents: Documents, keep: pa.Array) -> Documents:
-    table = documents.table.filter(keep)
-    languages = None if documents.languages is None else documents.languages.filter(keep)
-    left_out = documents.table.num_rows - table.num_rows
-    return documents._replace(
-        table=table, heldout=documents.heldout.filter(keep), sampled_out=left_out, languages=languages
-    )
 
 
 def _repeated(value: str, count: int) -> pa.Array:

@@ -1,5 +1,6 @@
-"""What readers give: a batch of rows with their columns, and the rows that are no documents, each with its reason; and
-how a mapped (dotted) column is found in a row and what it may hold.
+"""Batches of rows as every reader gives them: mapped columns as strings, and the rows that are no documents, with why.
+
+Columns are found by the names in `FieldMapping`, which may be dotted; `as_text` and `definitions` say what they hold.
 """
 
 import json

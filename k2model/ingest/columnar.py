@@ -5,10 +5,12 @@ A file is read by row groups or record batches and never held whole. How a colum
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from k2model.ingest.batch import (
     BATCH_BYTES,
@@ -35,10 +37,10 @@ def pieces(files: SourceFiles, path: str, kind: str) -> list[tuple[int, int]]:
     """(Rows, stored bytes) of every row group or record batch; empty when the file is not to be cut."""
     try:
         if kind == SourceFormat.PARQUET.value:
-            with files.open(path, JUMPING_BYTES) as file:
-                metadata = _parquet(file).metadata
-                groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-                return [(group.num_rows, _stored(group)) for group in groups]
+            with _parquet(files, path) as parquet:
+                groups = [parquet.metadata.row_group(i) for i in range(parquet.metadata.num_row_groups)]
+            stored = (sum(group.column(i).total_compressed_size for i in range(group.num_columns)) for group in groups)
+            return [(group.num_rows, size) for group, size in zip(groups, stored, strict=True)]
         if files.remote and not _is_ipc_file(files, path):
             return []
         batches = [(batch.num_rows, batch.nbytes) for batch in _record_batches(files, path, 0, 0)]
@@ -52,8 +54,8 @@ def schema_of(files: SourceFiles, path: str, kind: str) -> pa.Schema | None:
     """The columns of a file; None when it cannot be read."""
     try:
         if kind == SourceFormat.PARQUET.value:
-            with files.open(path, JUMPING_BYTES) as file:
-                return _parquet(file).schema_arrow
+            with _parquet(files, path) as parquet:
+                return parquet.schema_arrow
         with _ipc(files, path) as reader:
             return reader.schema
     except _BROKEN:
@@ -82,16 +84,11 @@ def read_columnar(source: SourceConfig, files: SourceFiles, piece: FileSlice) ->
             yield stand_in(piece, known, head)
             return
         detail = " ".join(str(error).split()).rstrip(".")[:300]
-        said = "no row can be read" if nothing else f"rows up to {row} were read"
-        yield no_rows(
-            Reject(
-                piece.path,
-                0 if nothing else row + 1,
-                Reason.UNREADABLE if nothing else Reason.CORRUPT,
-                f"{said}: {detail}. Fetch or write the file again",
-            ),
-            piece.bytes,
-        )
+        wrong, reason, said = row + 1, Reason.CORRUPT, f"rows up to {row} were read"
+        if nothing:
+            wrong, reason, said = 0, Reason.UNREADABLE, "no row can be read"
+        detail = f"{said}: {detail}. Fetch or write the file again"
+        yield no_rows(Reject(piece.path, wrong, reason, detail), piece.bytes)
 
 
 def _tables(files: SourceFiles, piece: FileSlice, columns: list[str]) -> Iterator[pa.RecordBatch]:
@@ -102,8 +99,7 @@ def _tables(files: SourceFiles, piece: FileSlice, columns: list[str]) -> Iterato
             for start in range(0, batch.num_rows, rows):
                 yield batch.slice(start, rows)
         return
-    with files.open(piece.path, JUMPING_BYTES) as file:
-        parquet = _parquet(file)
+    with _parquet(files, piece.path) as parquet:
         groups = range(piece.start, piece.end or parquet.metadata.num_row_groups)
         known = set(dotted_names(parquet.schema_arrow))
         wanted = [column for column in columns if column in known] if columns[0] in known else None
@@ -165,14 +161,10 @@ def _is_ipc_file(files: SourceFiles, path: str) -> bool:
     return files.read(path, len(_ARROW_FILE)) == _ARROW_FILE
 
 
-def _parquet(file: Any) -> Any:
-    import pyarrow.parquet as pq
-
-    return pq.ParquetFile(file, pre_buffer=False)
-
-
-def _stored(group: Any) -> int:
-    return sum(group.column(i).total_compressed_size for i in range(group.num_columns))
+@contextmanager
+def _parquet(files: SourceFiles, path: str) -> Iterator[pq.ParquetFile]:
+    with files.open(path, JUMPING_BYTES) as file:
+        yield pq.ParquetFile(file, pre_buffer=False)
 
 
 def _rows_at_once(size: int, rows: int) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from k2model.documents.counts import Counts
 from k2model.errors import CorpusError
 from k2model.ingest.assemble import Documents
 from k2model.ingest.batch import Reject
@@ -20,34 +21,23 @@ MAX_DISTINCT = 200  # licences or languages of a part that are named; a column o
 OTHERS = "(others)"
 _TEXT_SHOWN = 120
 
-Counts = dict[str, Any]
+#: Of a source or a part of it: whole numbers, and tables of them by name; see `no_counts`.
+SourceCounts = dict[str, Any]
+TABLES = ("licences", "languages", "quarantined")
 
 
-def no_counts() -> Counts:
+def no_counts() -> SourceCounts:
     """`input_bytes` (of the files, and what pointers among them stand for), `lost_bytes` that could not be read;
     `files`, `damaged_files` of which something is lost; `rows` seen, `documents` to train on, `heldout`, `sampled_out`,
     `text_bytes` of documents on both sides; `licences` and `languages` -> documents; `quarantined` reason -> rows;
     `samples` reason -> [file, row, detail, text]; in the counts of a part also `damaged_cuts`: damaged files that lie
     in several parts, by path, so that each counts once."""
-    return {
-        "input_bytes": 0,
-        "lost_bytes": 0,
-        "files": 0,
-        "damaged_files": 0,
-        "rows": 0,
-        "documents": 0,
-        "heldout": 0,
-        "sampled_out": 0,
-        "text_bytes": 0,
-        "licences": {},
-        "languages": {},
-        "quarantined": {},
-        "samples": {},
-        "damaged_cuts": {},
-    }
+    numbers = ("input_bytes", "lost_bytes", "files", "damaged_files", "rows", "documents", "heldout", "sampled_out",
+               "text_bytes")  # fmt: skip
+    return dict.fromkeys(numbers, 0) | {name: Counts() for name in TABLES} | {"samples": {}, "damaged_cuts": Counts()}
 
 
-def count_documents(counts: Counts, documents: Documents) -> None:
+def count_documents(counts: SourceCounts, documents: Documents) -> None:
     heldout = pc.sum(documents.heldout).as_py() or 0
     counts["documents"] += documents.table.num_rows - heldout
     counts["heldout"] += heldout
@@ -59,17 +49,17 @@ def count_documents(counts: Counts, documents: Documents) -> None:
         _count_values(counts["languages"], documents.languages.fill_null(""))
 
 
-def count_rejects(counts: Counts, rejects: Sequence[Reject]) -> None:
+def count_rejects(counts: SourceCounts, rejects: Sequence[Reject]) -> None:
     for reject in rejects:
         reason = reject.reason.value
-        counts["quarantined"][reason] = counts["quarantined"].get(reason, 0) + 1
+        counts["quarantined"][reason] += 1
         counts["rows"] += 1
         samples = counts["samples"].setdefault(reason, [])
         if len(samples) < SAMPLES:
             samples.append([reject.file, reject.row, reject.detail, reject.text[:_TEXT_SHOWN]])
 
 
-def count_files(counts: Counts, slices: Sequence[FileSlice], damaged: Collection[str]) -> None:
+def count_files(counts: SourceCounts, slices: Sequence[FileSlice], damaged: Collection[str]) -> None:
     """Counts the files of `slices`, each in the part that has its beginning; paths in `damaged` have lost something."""
     for piece in slices:
         counts["input_bytes"] += piece.bytes
@@ -85,18 +75,17 @@ def usable(counts: Mapping[str, Any]) -> int:
     return counts["documents"] + counts["heldout"] + counts["sampled_out"]
 
 
-def total_counts(parts: Iterable[Mapping[str, Any]]) -> Counts:
+def total_counts(parts: Iterable[Mapping[str, Any]]) -> SourceCounts:
     """The sum over all parts of a source, given in their order; of samples the first few."""
     total = no_counts()
     for counts in parts:
-        for name, value in counts.items():
-            if isinstance(value, int):
-                total[name] += value
-                continue
-            for key, found in value.items():
-                known = total[name].get(key, type(found)())
-                total[name][key] = (known + found)[:SAMPLES] if isinstance(found, list) else known + found
-    for name in ("licences", "languages", "quarantined", "samples"):
+        for reason, samples in counts["samples"].items():
+            total["samples"][reason] = (total["samples"].get(reason, []) + samples)[:SAMPLES]
+        for name in (*TABLES, "damaged_cuts"):
+            total[name].update(counts[name])
+        for name in (name for name, value in counts.items() if isinstance(value, int)):
+            total[name] += counts[name]
+    for name in (*TABLES, "samples"):
         total[name] = dict(sorted(total[name].items()))
     total["damaged_files"] += len(total.pop("damaged_cuts"))
     return total
@@ -128,9 +117,9 @@ def check_quarantine(source: SourceConfig, counts: Mapping[str, Any]) -> None:
     )
 
 
-def _count_values(counts: dict[str, int], values: pa.Array | pa.ChunkedArray) -> None:
+def _count_values(counts: Counts, values: pa.Array | pa.ChunkedArray) -> None:
     for found in pc.value_counts(values).to_pylist():
         value = found["values"]
         if value not in counts and len(counts) >= MAX_DISTINCT:
             value = OTHERS
-        counts[value] = counts.get(value, 0) + found["counts"]
+        counts[value] += found["counts"]

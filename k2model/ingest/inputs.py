@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 
@@ -51,14 +51,19 @@ def chosen(source: SourceConfig, files: SourceFiles, entries: Sequence[Entry]) -
     """
     wanted = source.format
     if wanted is SourceFormat.HUGGING_FACE or (wanted is SourceFormat.AUTO and hub.is_dataset(files, entries)):
-        entries, wanted = hub.data_files(source, files, entries), SourceFormat.AUTO
-        return [(entry, _data_format(source, entry).value) for entry in entries]
+        named = [(entry, _format_of(entry.path)) for entry in hub.data_files(source, files, entries)]
+        if unknown := [entry for entry, kind in named if kind is None]:
+            raise _unreadable(source, unknown[:1])
+        return [(entry, kind.value) for entry, kind in named if kind]
     if wanted is SourceFormat.CODE:
-        return _or_error(source, _code(entries, bool(files.pattern)), entries)
-    if wanted is SourceFormat.AUTO:
-        wanted = _only_format(source, entries)
-    named = [entry for entry in entries if files.pattern or _format_of(entry.path) is wanted]
-    return _or_error(source, [(entry, wanted.value) for entry in named], entries)
+        kinds = ((entry, LICENCE if is_licence(entry.path) else wanted.value) for entry in entries)
+        found = [(e, kind) for e, kind in kinds if kind == LICENCE or files.pattern or language(e.path)]
+    else:
+        wanted = _only_format(source, entries) if wanted is SourceFormat.AUTO else wanted
+        found = [(e, wanted.value) for e in entries if files.pattern or _format_of(e.path) is wanted]
+    if all(kind == LICENCE for _, kind in found):
+        raise _unreadable(source, entries)
+    return found
 
 
 def compression(path: str) -> str:
@@ -76,11 +81,6 @@ def is_licence(path: str) -> bool:
     return path.rsplit("/", 1)[-1].lower().split(".")[0] in _LICENCE_NAMES and not language(path)
 
 
-def _code(entries: Iterable[Entry], globbed: bool) -> list[tuple[Entry, str]]:
-    found = [(entry, LICENCE if is_licence(entry.path) else SourceFormat.CODE.value) for entry in entries]
-    return [(entry, kind) for entry, kind in found if kind == LICENCE or globbed or language(entry.path)]
-
-
 def _only_format(source: SourceConfig, entries: Sequence[Entry]) -> SourceFormat:
     """The format of rows, or else of text, in which there are files."""
     counts = Counter(kind for entry in entries if (kind := _format_of(entry.path)) is not None)
@@ -95,24 +95,9 @@ def _only_format(source: SourceConfig, entries: Sequence[Entry]) -> SourceFormat
     return rows[0] if rows else SourceFormat.TEXT
 
 
-def _data_format(source: SourceConfig, entry: Entry) -> SourceFormat:
-    kind = _format_of(entry.path)
-    if kind is None:
-        raise _unreadable(source, [entry])
-    return kind
-
-
 def _format_of(path: str) -> SourceFormat | None:
     suffix = "" if path.split("/")[-1] in hub.METADATA else _suffix(path)
     return next((kind for kind, known in SUFFIXES.items() if suffix in known), None)
-
-
-def _or_error(
-    source: SourceConfig, found: list[tuple[Entry, str]], entries: Sequence[Entry]
-) -> list[tuple[Entry, str]]:
-    if not any(kind != LICENCE for _, kind in found):
-        raise _unreadable(source, entries)
-    return found
 
 
 def _unreadable(source: SourceConfig, entries: Sequence[Entry]) -> CorpusError:

@@ -47,6 +47,10 @@ class Stream:
     detail: str = ""
     lost_bytes: int = 0
 
+    def note(self, chunk: bytes) -> None:
+        self.head += chunk[: HEAD_BYTES - len(self.head)]
+        self.given += len(chunk)
+
     def stored(self, size: int) -> int:
         """About how many bytes of the file `size` bytes of its content take."""
         return size * self.taken // max(1, self.given)
@@ -95,14 +99,9 @@ def first_lines(files: SourceFiles, path: str, source: SourceConfig) -> list[dic
 
 def _plain(file: BinaryIO, start: int, end: int, stream: Stream) -> Iterator[bytes]:
     for chunk in _range(file, start, end):
-        _note(stream, chunk)
+        stream.note(chunk)
         stream.taken = stream.given
         yield chunk
-
-
-def _note(stream: Stream, chunk: bytes) -> None:
-    stream.head += chunk[: HEAD_BYTES - len(stream.head)]
-    stream.given += len(chunk)
 
 
 def _range(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
@@ -139,7 +138,7 @@ def _decompressed(files: SourceFiles, path: str, kind: str, stream: Stream) -> I
             file.seek(0)
             try:
                 for chunk in _from(feed, kind, size, stream.given):
-                    _note(stream, chunk)
+                    stream.note(chunk)
                     stream.taken = file.tell()
                     sure = feed.begun
                     yield chunk

@@ -7,24 +7,25 @@ a pipeline every part is a step of its own, which can be resumed; of an `ingest_
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from k2model.artifacts import map_in_processes
+from k2model.documents.counts import Counts
 from k2model.documents.schema import DOCUMENT_SCHEMA, part_path
+from k2model.documents.tables import PartWriter, required
 from k2model.errors import CorpusError
 from k2model.ingest.assemble import Documents, assemble
 from k2model.ingest.batch import Batch, Reject
 from k2model.ingest.columnar import read_columnar
 from k2model.ingest.counts import (
-    Counts,
+    SourceCounts,
     check_quarantine,
     count_documents,
     count_files,
@@ -40,85 +41,45 @@ from k2model.ingest.storage import SourceFiles, open_source
 from k2model.ingest.trees import read_tree
 from k2model.recipe.schema import SourceConfig, SourceFormat
 
-ROW_GROUP_BYTES = 32_000_000
-ROW_GROUP_ROWS = 16_384
-
-QUARANTINE_SCHEMA = pa.schema(
-    [
-        pa.field("reason", pa.string(), nullable=False),
-        pa.field("file", pa.string(), nullable=False),
-        pa.field("row", pa.int64(), nullable=False),  # from 1; 0 = the whole file
-        pa.field("detail", pa.string(), nullable=False),
-        pa.field("text", pa.string(), nullable=False),
-    ]
-)
+PART_BYTES = 128_000_000
+GROUP_BYTES = 32_000_000  # of a row group
+#: `row` counts from 1, 0 is the whole file.
+QUARANTINE_SCHEMA = required(reason=pa.string(), file=pa.string(), row=pa.int64(), detail=pa.string(), text=pa.string())
 #: Columns that repeat; looking for repetitions in the others takes time and finds none.
-_DICTIONARY = ["source", "domain", "licence", "reason", "file", "spans.list.element.kind"]
+_REPEATED = {
+    DOCUMENT_SCHEMA: ["source", "domain", "licence", "spans.list.element.kind"],
+    QUARANTINE_SCHEMA: ["reason", "file"],
+}
+_TREES = (SourceFormat.TEXT.value, SourceFormat.CODE.value)
 
 
-class PartOutput:
+class PartOutput(ExitStack):
     """The files of one part below `folder`: `train`, `heldout`, and `quarantine` when it has a row."""
 
     def __init__(self, folder: Path, source: str, part: int) -> None:
-        self._paths = {split: part_path(folder, split, source, part) for split in ("train", "heldout", "quarantine")}
-        self._files = {split: _ParquetFile(self._paths[split], DOCUMENT_SCHEMA) for split in ("train", "heldout")}
+        super().__init__()
+        self._path = partial(part_path, folder, source=source, part=part)
+        self._train, self._heldout = (self._open(split, DOCUMENT_SCHEMA) for split in ("train", "heldout"))
+        self._quarantine: PartWriter | None = None
 
-    def __enter__(self) -> "PartOutput":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        for file in self._files.values():
-            file.close()
+    def _open(self, split: str, schema: pa.Schema) -> PartWriter:
+        return self.enter_context(
+            PartWriter(self._path(split=split), schema, _REPEATED[schema], GROUP_BYTES, combined=False)
+        )
 
     def documents(self, documents: Documents) -> None:
         heldout = documents.heldout
         if pc.any(heldout).as_py():
-            self._files["heldout"].add(documents.table.filter(heldout))
-            self._files["train"].add(documents.table.filter(pc.invert(heldout)))
+            self._heldout.write(documents.table.filter(heldout))
+            self._train.write(documents.table.filter(pc.invert(heldout)))
         else:
-            self._files["train"].add(documents.table)
+            self._train.write(documents.table)
 
     def rejects(self, rejects: Sequence[Reject]) -> None:
-        if not rejects:
-            return
-        if "quarantine" not in self._files:
-            self._files["quarantine"] = _ParquetFile(self._paths["quarantine"], QUARANTINE_SCHEMA)
-        rows: list[dict[str, Any]] = [
-            {"reason": r.reason.value, "file": r.file, "row": r.row, "detail": r.detail, "text": r.text}
-            for r in rejects
-        ]
-        self._files["quarantine"].add(pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA))
-
-
-class _ParquetFile:
-    """One file, written a row group at a time."""
-
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        repeated = [name for name in _DICTIONARY if name.split(".")[0] in schema.names]
-        self._writer = pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=repeated)
-        self._held: list[pa.Table] = []
-        self._bytes = self._rows = 0
-
-    def add(self, table: pa.Table) -> None:
-        if table.num_rows:
-            self._held.append(table)
-            self._bytes += table.nbytes
-            self._rows += table.num_rows
-        if self._bytes >= ROW_GROUP_BYTES or self._rows >= ROW_GROUP_ROWS:
-            self._flush()
-
-    def close(self) -> None:
-        self._flush()
-        self._writer.close()
-
-    def _flush(self) -> None:
-        if self._held:
-            self._writer.write_table(pa.concat_tables(self._held), row_group_size=self._rows)
-        self._held, self._bytes, self._rows = [], 0, 0
-
-
-_TREES = (SourceFormat.TEXT.value, SourceFormat.CODE.value)
+        if rejects:
+            self._quarantine = self._quarantine or self._open("quarantine", QUARANTINE_SCHEMA)
+            rows = [reject._asdict() | {"reason": reject.reason.value} for reject in rejects]
+            self._quarantine.write(pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA))
 
 
 def ingest_part(source: SourceConfig, part: InputPart, folder: Path) -> dict[str, Any]:
@@ -146,7 +107,7 @@ def ingest_part(source: SourceConfig, part: InputPart, folder: Path) -> dict[str
             if counts["rows"] > before["rows"] and usable(counts) == usable(before):
                 damaged |= {piece.path for piece in slices if piece.whole}
             count_files(counts, slices, damaged)
-    return counts
+    return {name: dict(value) if isinstance(value, Counts) else value for name, value in counts.items()}
 
 
 def _runs(slices: Sequence[FileSlice]) -> Iterator[tuple[FileSlice, ...]]:
@@ -169,10 +130,7 @@ def _batches(source: SourceConfig, files: SourceFiles, slices: Sequence[FileSlic
     files.check(first.listed)
 
 
-PART_BYTES = 128_000_000
-
-
-def ingest_source(source: SourceConfig, folder: Path, part_bytes: int = PART_BYTES, processes: int = 1) -> Counts:
+def ingest_source(source: SourceConfig, folder: Path, part_bytes: int = PART_BYTES, processes: int = 1) -> SourceCounts:
     """Write all parts of a source below `folder`, an empty or absent one; returns the counts of the whole.
 
     What is written does not depend on `processes`. Raises `CorpusError`, also (with everything written, so that the

@@ -19,7 +19,6 @@ from typing import Any
 from k2model.errors import CorpusError
 from k2model.ingest import columnar
 from k2model.ingest.batch import absent, content_field, extra_fields
-from k2model.ingest.columnar import schema_of
 from k2model.ingest.columns import check_unique, dotted_names
 from k2model.ingest.inputs import LICENCE, FileSlice, InputFile, InputPart, compression
 from k2model.ingest.lines import first_lines
@@ -27,6 +26,10 @@ from k2model.ingest.recognise import HEAD_BYTES, recognised
 from k2model.ingest.storage import SourceFiles, open_source
 from k2model.ingest.trees import LICENCE_BYTES, UNKNOWN_LICENCE, licence_of_text
 from k2model.recipe.schema import SourceConfig, SourceFormat
+
+MAX_FILES = 10_000  # in a part, which travels between tasks as JSON
+COUNT_BYTES = 4_000_000  # read at once for line ends
+COUNTING_THREADS = 8  # an object store answers several requests faster than one
 
 
 def check_fields(source: SourceConfig, files: SourceFiles, inputs: Sequence[InputFile]) -> None:
@@ -47,7 +50,7 @@ def check_fields(source: SourceConfig, files: SourceFiles, inputs: Sequence[Inpu
 def _names(source: SourceConfig, files: SourceFiles, file: InputFile) -> set[str]:
     """The fields at the beginning of an input of rows; none when it cannot be read."""
     if file.format in (SourceFormat.PARQUET.value, SourceFormat.ARROW.value):
-        schema = schema_of(files, file.path, file.format)
+        schema = columnar.schema_of(files, file.path, file.format)
         if schema is None:
             return set()
         check_unique(source, file.path, schema)
@@ -62,11 +65,6 @@ def _dotted(row: Mapping[str, Any], above: str = "") -> Iterable[str]:
         yield above + name
         if isinstance(value, dict):
             yield from _dotted(value, f"{above}{name}.")
-
-
-MAX_FILES = 10_000  # in a part, which travels between tasks as JSON
-COUNT_BYTES = 4_000_000  # read at once for line ends
-COUNTING_THREADS = 8  # an object store answers several requests faster than one
 
 
 def split_inputs(source: SourceConfig, inputs: Sequence[InputFile], part_bytes: int) -> tuple[InputPart, ...]:
@@ -104,10 +102,8 @@ def _slices(source: SourceConfig, files: SourceFiles, file: InputFile, part_byte
 
 def _columnar(files: SourceFiles, whole: FileSlice, part_bytes: int) -> list[FileSlice]:
     """Runs of row groups or batches, each of at most `part_bytes` unless one alone is more."""
-    pieces = columnar.pieces(files, whole.path, whole.format)
-    made: list[FileSlice] = []
-    rows_before = 0
-    for index, (rows, size) in enumerate(pieces):
+    made, rows_before = list[FileSlice](), 0
+    for index, (rows, size) in enumerate(columnar.pieces(files, whole.path, whole.format)):
         if made and made[-1].bytes + size <= part_bytes:
             made[-1] = replace(made[-1], end=index + 1, bytes=made[-1].bytes + size)
         else:
@@ -117,8 +113,7 @@ def _columnar(files: SourceFiles, whole: FileSlice, part_bytes: int) -> list[Fil
 
 
 def _byte_ranges(files: SourceFiles, whole: FileSlice, part_bytes: int) -> list[FileSlice]:
-    borders = [*range(0, whole.size, part_bytes), whole.size]
-    ranges = list(pairwise(borders))
+    ranges = list(pairwise([*range(0, whole.size, part_bytes), whole.size]))
     with ThreadPoolExecutor(COUNTING_THREADS if files.remote else 1) as pool:
         # A row starts behind a line end, so those in front of a border are counted up to the byte before it.
         counts = list(pool.map(lambda r: _line_ends(files, whole.path, max(0, r[0] - 1), r[1] - 1), ranges))

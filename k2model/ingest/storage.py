@@ -6,6 +6,7 @@ Nothing is written here.
 """
 
 import contextlib
+import glob
 import io
 import os
 import re
@@ -53,7 +54,7 @@ class SourceFiles:
         matches = re.compile(glob_translate(self.pattern or "**")).match
         with reading(self.root):
             listed = _list_remote(self.root) if self.remote else _list_local(self.root)
-            found = sorted(entry for entry in listed if matches(entry.path) and not _hidden(entry.path))
+            found = sorted(entry for entry in listed if matches(entry.path) and "/." not in f"/{entry.path}")
         if not found:
             raise CorpusError(
                 f"there is no file at {self.full(self.pattern)}; expected a file, a folder or a glob such as "
@@ -102,8 +103,10 @@ def open_source(location: str) -> SourceFiles:
     location = location.removeprefix("file://").rstrip("/") or "/"
     if "://" not in location:
         path = Path(location).absolute()
+        if path.is_dir():
+            return SourceFiles(str(path), "")
         if path.exists():
-            return SourceFiles(str(path), "") if path.is_dir() else SourceFiles(str(path.parent), _literal(path.name))
+            return SourceFiles(str(path.parent), glob.escape(path.name))
         location = str(path)
     parts = location.split("/")
     first = next((i for i, part in enumerate(parts) if _MAGIC.search(part)), None)
@@ -112,7 +115,7 @@ def open_source(location: str) -> SourceFiles:
     if "://" in location:
         with reading(location):
             if filesystem(location).isfile(location):
-                return SourceFiles("/".join(parts[:-1]), _literal(parts[-1]))
+                return SourceFiles("/".join(parts[:-1]), glob.escape(parts[-1]))
     return SourceFiles(location, "")
 
 
@@ -161,9 +164,6 @@ class _Guarded(io.RawIOBase):
         with reading(self._where):
             return self._file.seek(offset, whence)
 
-    def tell(self) -> int:
-        return self._file.tell()
-
     def close(self) -> None:
         if not self.closed:
             self._file.close()
@@ -199,15 +199,6 @@ def _remote_entry(path: str, info: Mapping[str, Any], where: str) -> Entry:
         )
     version = info.get("VersionId")
     return Entry(path, int(info["size"]), f"{tag}:{version}" if version else tag)
-
-
-def _hidden(path: str) -> bool:
-    return any(part.startswith(".") for part in path.split("/"))
-
-
-def _literal(name: str) -> str:
-    """A glob that takes in this name alone."""
-    return _MAGIC.sub(lambda found: f"[{found.group()}]", name)
 
 
 def _raise(error: OSError) -> None:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from typing import NamedTuple
 
 from k2model.ingest.batch import BATCH_BYTES, Batch, Reason, Reject, cut, strings
 from k2model.ingest.inputs import FileSlice, language
@@ -56,57 +57,48 @@ def licence_of_text(text: str) -> str:
     return next((name for name, wording in LICENCE_WORDINGS if all(part in words for part in wording)), "")
 
 
+class _Row(NamedTuple):
+    """A document, its place and what it says of itself."""
+
+    place: str
+    text: str
+    licence: str | None = None
+    language: str | None = None
+
+
 def read_tree(source: SourceConfig, files: SourceFiles, slices: Sequence[FileSlice]) -> Iterator[Batch]:
     """The documents of text or source files in order, in batches of about `BATCH_BYTES` of text."""
-    held = _Held()
+    held, rejects, size, lost = list[_Row](), list[Reject](), 0, 0
     for piece, raw in _contents(source, files, slices):
         if found := recognised(piece.path, raw[:HEAD_BYTES], piece.format):
             yield stand_in(piece, found, raw[:HEAD_BYTES])
             continue
         text, reject = _decoded(source, piece, raw)
+        before = len(held)
         if reject:
-            held.reject(reject, piece)
-        elif source.unit is TextUnit.PARAGRAPH and piece.format == SourceFormat.TEXT.value:
+            rejects.append(reject)
+            lost += piece.bytes
+        elif piece.format == SourceFormat.CODE.value:
+            licence = licence_of_header(text) or piece.licence or None
+            held.append(_Row(piece.path, text, licence, language(piece.path) or None))
+        elif source.unit is TextUnit.PARAGRAPH:
             paragraphs = (part.strip("\r\n") for part in _BLANK_LINES.split(text) if part.strip())
-            for number, paragraph in enumerate(paragraphs, 1):
-                held.add(f"{piece.path}#{number}", paragraph, piece, "")
+            held += [_Row(f"{piece.path}#{number}", own) for number, own in enumerate(paragraphs, 1)]
         else:
-            held.add(piece.path, text, piece, licence_of_header(text))
-        if held.size > BATCH_BYTES:
-            yield held.batch()
-            held = _Held()
-    yield held.batch()
+            held.append(_Row(piece.path, text))
+        size += sum(len(row.text) for row in held[before:])
+        if size > BATCH_BYTES:
+            yield _batch(held, rejects, lost)
+            held, rejects, size, lost = [], [], 0, 0
+    yield _batch(held, rejects, lost)
 
 
-class _Held:
-    """Documents until they are a batch."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        self._rejects: list[Reject] = []
-        self._lost = 0
-        self._places: list[str] = []
-        self._texts: list[str] = []
-        self._licences: list[str | None] = []
-        self._languages: list[str | None] = []
-
-    def add(self, place: str, text: str, piece: FileSlice, header: str) -> None:
-        self.size += len(text)
-        self._places.append(place)
-        self._texts.append(text)
-        code = piece.format == SourceFormat.CODE.value
-        self._licences.append((header or piece.licence or None) if code else None)
-        self._languages.append((language(piece.path) or None) if code else None)
-
-    def reject(self, reject: Reject, piece: FileSlice) -> None:
-        self._rejects.append(reject)
-        self._lost += piece.bytes
-
-    def batch(self) -> Batch:
-        extras = {"licence": strings(self._licences)}
-        if any(self._languages):
-            extras["language"] = strings(self._languages)
-        return Batch(strings(self._places), strings(self._texts), None, extras, self._rejects, self._lost)
+def _batch(held: list[_Row], rejects: list[Reject], lost: int) -> Batch:
+    places, texts, licences, languages = ([row[column] for row in held] for column in range(4))
+    extras = {"licence": strings(licences)}
+    if any(languages):
+        extras["language"] = strings(languages)
+    return Batch(strings(places), strings(texts), None, extras, rejects, lost)
 
 
 def _contents(
@@ -127,18 +119,18 @@ def _read(source: SourceConfig, files: SourceFiles, piece: FileSlice) -> bytes:
 
 def _decoded(source: SourceConfig, piece: FileSlice, raw: bytes) -> tuple[str, Reject | None]:
     """The text of a file, or why it is quarantined."""
+    reason, detail, text = Reason.BINARY, "the file holds zero bytes, so it is no text", "\0"
     if len(raw) > source.max_row_bytes:
-        detail = f"{piece.size} bytes, max_row_bytes is {source.max_row_bytes}"
-        return "", Reject(piece.path, 0, Reason.OVER_LONG, detail, cut(raw))
-    try:
-        text = raw.decode(source.encoding).removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        if b"\0" in raw[:_BINARY_BYTES]:
-            return "", Reject(piece.path, 0, Reason.BINARY, "the file holds zero bytes, so it is no text", cut(raw))
-        detail = f"byte {error.start} of the file (0x{raw[error.start]:02x}) is not {source.encoding}"
-        return "", Reject(piece.path, 0, Reason.ENCODING, detail, cut(raw))
+        reason, detail = Reason.OVER_LONG, f"{piece.size} bytes, max_row_bytes is {source.max_row_bytes}"
+    else:
+        try:
+            text = raw.decode(source.encoding).removeprefix("\ufeff")
+        except UnicodeDecodeError as error:
+            if b"\0" not in raw[:_BINARY_BYTES]:
+                reason = Reason.ENCODING
+                detail = f"byte {error.start} of the file (0x{raw[error.start]:02x}) is not {source.encoding}"
     if "\0" in text[:_BINARY_BYTES]:
-        return "", Reject(piece.path, 0, Reason.BINARY, "the file holds zero bytes, so it is no text", cut(raw))
+        return "", Reject(piece.path, 0, reason, detail, cut(raw))
     if not text.strip():
         return "", Reject(piece.path, 0, Reason.EMPTY_FIELD, "the file is empty")
     return text, None

@@ -71,21 +71,15 @@ class Assembler:
         at, short = np.cumsum(counts), np.flatnonzero(filled < self.sequence_length)
         padding = self.sequence_length - filled[short]
 
-        def with_padding(values: Ints, added: Ints | int) -> Ints:
-            return np.insert(values, at[short], added)
-
         counts[short] += 1
-        padded = Pieces(
-            with_padding(pieces.source, len(self.shards)),
-            with_padding(pieces.document, 0),
-            with_padding(pieces.start, 0),
-            with_padding(pieces.length, padding),
-        )
-        return padded, counts
+        nothing = np.zeros_like(padding)
+        added = Pieces(nothing + len(self.shards), nothing, nothing, padding)
+        padded = (np.insert(own, at[short], more) for own, more in zip(pieces, added, strict=True))
+        return Pieces(*padded), counts
 
     def _located(self, pieces: Pieces) -> tuple[Ints, Ints]:
         """The batch of every piece and where in it the piece begins. What no shard has is padding, the last batch."""
-        batch, place = np.full(len(pieces), len(self._batches) - 1), np.zeros(len(pieces), dtype=np.int64)
+        batch, place = np.full_like(pieces.source, len(self._batches) - 1), np.zeros_like(pieces.source)
         order = sorted_stably(pieces.source)
         borders = np.searchsorted(pieces.source[order], np.arange(len(self.shards) + 1))
         for shard, first, (begin, end) in zip(self.shards, self._first[:-1], itertools.pairwise(borders), strict=True):

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from k2model.documents.markup import BOS, EFFORTS, EOS, PAD, SPECIAL_TOKENS
 from k2model.documents.schema import parts_of, sources_of
@@ -102,10 +101,7 @@ def train_folder(corpus: Path, config: TokenizerConfig, folder: Path) -> dict[st
     sample = list(draw_sample(corpus, config.sample_bytes, config.seed))
     tokenizer = learn(sample, config.vocab_size, config.pre_tokens)
     write(tokenizer, folder)
-    return {
-        "vocab_size": float(tokenizer.get_vocab_size()),
-        "sample_bytes": float(_size(sample)),
-    }
+    return {"vocab_size": float(tokenizer.get_vocab_size()), "sample_bytes": float(_size(sample))}
 
 
 def learn(texts: list[str], vocab_size: int, pre_tokens: PreTokens = PreTokens.ISOLATED) -> "Tokenizer":
@@ -183,15 +179,11 @@ def draw_sample(corpus: Path, sample_bytes: int, seed: int) -> Iterator[str]:
     for index, (parts, size, quota) in enumerate(zip(sources, sizes, quotas, strict=True)):
         order = np.random.default_rng([seed, index]).permutation(len(size))
         before = np.cumsum(size[order]) - size[order]
-        yield from _drawn(parts, order[before < quota])
-
-
-def _drawn(parts: Sequence[Path], positions: NDArray[np.int64]) -> Iterator[str]:
-    """The texts of the documents at `positions`, in that order; holds no other document."""
-    wanted = set(positions.tolist())
-    found = {place: texts for place, texts in enumerate(_documents(parts)) if place in wanted}
-    for position in positions.tolist():
-        yield from found.pop(position)
+        drawn = order[before < quota].tolist()
+        wanted = set(drawn)
+        found = {place: texts for place, texts in enumerate(_documents(parts)) if place in wanted}
+        for place in drawn:
+            yield from found.pop(place)
 
 
 def even_quotas(sizes: list[int], total: int) -> list[int]:

@@ -40,7 +40,7 @@ class Encoder:
         self._forget()
 
     def encode(self, texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-        """Ids of all texts, one after another, and how many each has [texts]."""
+        """Ids of all texts, one after another, and how many each has [texts]. Raises what `encode_batch` does."""
         if len(self._places) > REMEMBERED_PIECES or self._characters > REMEMBERED_CHARACTERS:
             self._forget()
         cut, place = self.tokenizer.cut, self._places.__getitem__

@@ -1,5 +1,4 @@
-"""How well a tokenizer fits a kind of text: tokens per word, bytes per token, words that are one token; and other
-people's tokenizers, as far as the comparison needs them: ids of a text, and the text of ids.
+"""How well a tokenizer, ours or another's, fits a kind of text: tokens per word, bytes per token, one-token words.
 
 A word is a run of letters and combining marks of any script, encoded for itself with one space before it (the form in
 which it mostly occurs), and counted as often as it occurs. So tokens per word, the fertility of Rust et al. 2021
@@ -7,23 +6,21 @@ which it mostly occurs), and counted as often as it occurs. So tokens per word, 
 whole texts and includes them. Scripts without spaces between words give long "words": compare tokenizers there, not
 languages. A text that does not come back from its ids is an error: what loses text needs no comparison.
 
-`tekken` is Mistral's (Apache-2.0), whose vocabulary of 131,072 entries comes with the wheel of `mistral-common` and so
+Another's tokenizer is asked for no more than ids of a text and the text of ids (`Codec`). `tekken` is Mistral's
+(Apache-2.0), whose vocabulary of 131,072 entries comes with the wheel of `mistral-common` and so
 needs no network. Any other is read from its `tokenizer.json`. Not for training: what K2 adopts as its own tokenizer
 goes through `TokenizerConfig.adopt`.
 """
 
 import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from k2model.errors import TokensError
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 TEKKEN = "tekken"
 TEKKEN_FILE = "data/tekken_240911.json"
@@ -36,60 +33,24 @@ class Codec(Protocol):
     @property
     def vocab_size(self) -> int: ...
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]: ...
+    def encode_batch(self, texts: Sequence[str], /) -> list[list[int]]: ...
 
-    def decode(self, ids: Sequence[int]) -> str: ...
-
-
-class Tekken:
-    """Mistral's tekken, through its own implementation."""
-
-    def __init__(self) -> None:
-        """Raises TokensError when `mistral-common` is not installed."""
-        try:
-            import mistral_common
-            from mistral_common.tokens.tokenizers.base import SpecialTokenPolicy
-            from mistral_common.tokens.tokenizers.tekken import Tekkenizer
-        except ImportError as error:
-            raise TokensError(
-                f"the tokenizer '{TEKKEN}' comes with a package that cannot be imported ({error}); "
-                f"pip install '{TEKKEN_PACKAGE}', or install this project with its extra 'dev'"
-            ) from error
-        self._policy = SpecialTokenPolicy.KEEP
-        self._own: Any = Tekkenizer.from_file(Path(str(mistral_common.__file__)).parent / TEKKEN_FILE)
-
-    @property
-    def vocab_size(self) -> int:
-        return int(self._own.n_words)
-
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        return [self._own.encode(text, bos=False, eos=False) for text in texts]
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return str(self._own.decode(list(ids), special_token_policy=self._policy))
+    def decode(self, ids: Sequence[int], /) -> str: ...
 
 
-class HuggingFace:
-    """A `tokenizer.json` as it is, without its post-processor."""
+class _Peer(NamedTuple):
+    """Another's tokenizer as a `Codec`."""
 
-    def __init__(self, own: "Tokenizer") -> None:
-        self._own = own
-
-    @property
-    def vocab_size(self) -> int:
-        return int(self._own.get_vocab_size())
-
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        return [one.ids for one in self._own.encode_batch_fast(list(texts), add_special_tokens=False)]
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return str(self._own.decode(list(ids), skip_special_tokens=False))
+    vocab_size: int
+    encode_batch: Callable[[Sequence[str]], list[list[int]]]
+    decode: Callable[[Sequence[int]], str]
 
 
 def open_peer(name: str) -> Codec:
-    """`tekken`, or the tokenizer in the folder or `tokenizer.json` called `name`. Raises TokensError."""
+    """`tekken`, through its own implementation, or the `tokenizer.json` at the file or folder `name`, without its
+    post-processor. Raises TokensError when there is none, or `mistral-common` is not installed."""
     if name == TEKKEN:
-        return Tekken()
+        return _tekken()
     path = Path(name)
     file = path / "tokenizer.json" if path.is_dir() else path
     if not file.is_file():
@@ -99,9 +60,32 @@ def open_peer(name: str) -> Codec:
     from tokenizers import Tokenizer
 
     try:
-        return HuggingFace(Tokenizer.from_str(file.read_text(encoding="utf-8")))
+        own = Tokenizer.from_str(file.read_text(encoding="utf-8"))
     except Exception as error:  # `tokenizers` raises nothing more exact
         raise TokensError(f"{file}: not a tokenizer.json that `tokenizers` reads: {error}") from error
+    return _Peer(
+        own.get_vocab_size(),
+        lambda texts: [one.ids for one in own.encode_batch_fast(list(texts), add_special_tokens=False)],
+        lambda ids: own.decode(list(ids), skip_special_tokens=False),
+    )
+
+
+def _tekken() -> Codec:
+    try:
+        import mistral_common
+        from mistral_common.tokens.tokenizers.base import SpecialTokenPolicy
+        from mistral_common.tokens.tokenizers.tekken import Tekkenizer
+    except ImportError as error:
+        raise TokensError(
+            f"the tokenizer '{TEKKEN}' comes with a package that cannot be imported ({error}); "
+            f"pip install '{TEKKEN_PACKAGE}', or install this project with its extra 'dev'"
+        ) from error
+    own = Tekkenizer.from_file(Path(str(mistral_common.__file__)).parent / TEKKEN_FILE)
+    return _Peer(
+        own.n_words,
+        lambda texts: [own.encode(text, bos=False, eos=False) for text in texts],
+        lambda ids: own.decode(list(ids), special_token_policy=SpecialTokenPolicy.KEEP),
+    )
 
 
 REFERENCE_TEXTS = Path(__file__).with_name("reference_texts.toml")

@@ -8,8 +8,9 @@ rows is `k2model.tokens.packing`.
 """
 
 import hashlib
+import itertools
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -150,7 +151,8 @@ def draw(source: Source, tokens: float, seed: int) -> NDArray[np.int64]:
     counted = lengths if source.counted is None else source.drawable(source.counted)
     left = min(max(tokens / source.passes, source.least), source.most) * (float(counted.sum()) / float(lengths.sum()))
     drawn: list[NDArray[np.int64]] = []
-    for order in _epochs(source.name, len(lengths), seed):
+    for epoch in itertools.count():
+        order = generator(seed, "epoch", source.name, epoch).permutation(len(lengths))
         sums = np.cumsum(counted[order])
         if sums[-1] < left:
             drawn.append(order)
@@ -208,10 +210,3 @@ def generator(seed: int, *parts: str | int) -> np.random.Generator:
     """A random generator that is a function of `seed` and `parts` alone, on any machine."""
     text = "\0".join(str(part) for part in (seed, *parts))
     return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode("utf-8")).digest()[:16], "little"))
-
-
-def _epochs(name: str, documents: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    epoch = 0
-    while True:
-        yield generator(seed, "epoch", name, epoch).permutation(documents)
-        epoch += 1

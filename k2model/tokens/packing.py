@@ -13,7 +13,8 @@ Best-fit packing: Ding et al., "Fewer Truncations Improve Language Modeling", 20
 """
 
 from bisect import bisect_right
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +31,7 @@ MIN_FILLER = 4  # tokens; a shorter piece has next to no context to learn from
 Ints = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Pieces:
+class Pieces(NamedTuple):
     """Consecutive tokens of documents; every array is [pieces].
 
     `source` and `document` say which document, `start` its first token within the document, `length` how many.
@@ -42,14 +42,11 @@ class Pieces:
     start: Ints
     length: Ints
 
-    def __len__(self) -> int:
-        return len(self.length)
-
     def take(self, index: Ints) -> "Pieces":
-        return Pieces(*(getattr(self, f.name).take(index) for f in fields(Pieces)))
+        return Pieces(*(values.take(index) for values in self))
 
     def between(self, begin: int, end: int) -> "Pieces":
-        return Pieces(*(getattr(self, f.name)[begin:end] for f in fields(Pieces)))
+        return Pieces(*(values[begin:end] for values in self))
 
     def part(self, owner: Ints, offset: Ints, length: Ints) -> "Pieces":
         """`length` tokens of the pieces `owner` from their token `offset` on."""
@@ -58,33 +55,24 @@ class Pieces:
 
 @dataclass(frozen=True)
 class Layout:
-    """Pieces in the order they have in `rows` rows, and the `row` [pieces] of each."""
-
-    pieces: Pieces
-    row: Ints
-    rows: int
-
-
-@dataclass(frozen=True)
-class Placement:
     """Which `row` [pieces] takes each piece, in the order they have within it; `rows` counts complete rows."""
 
     pieces: Pieces
     row: Ints
     rows: int
 
-    def fullest(self, count: int, precious: NDArray[np.bool_] | None = None) -> Ints:
+    def fullest(self, count: int, protected: NDArray[np.bool_] | None = None) -> Ints:
         """The `count` rows with the least padding, by their number.
 
-        Rows that hold any of the `precious` [pieces] are left out after all others.
+        Rows that hold any of the `protected` [pieces] are left out after all others.
         """
         filled = np.bincount(self.row, self.pieces.length, self.rows)
-        if precious is not None:
-            filled += filled.max() * (np.bincount(self.row[precious], minlength=self.rows) > 0)
+        if protected is not None:
+            filled += filled.max() * (np.bincount(self.row[protected], minlength=self.rows) > 0)
         return np.sort(np.argsort(-filled, kind="stable")[:count])
 
-    def layout(self, chosen: Ints) -> Layout:
-        """The rows `chosen`, in that order."""
+    def chosen(self, chosen: Ints) -> "Layout":
+        """The rows `chosen`, in that order, as are their pieces."""
         position = np.full(int(self.row.max()) + 1, -1)
         position[chosen] = np.arange(len(chosen))
         row = position[self.row]
@@ -92,7 +80,7 @@ class Placement:
         return Layout(self.pieces.take(order), row[order], len(chosen))
 
 
-class Rooms:
+class OpenRows:
     """Open rows of one capacity by the room they have, as runs of neighbouring rows with equal room.
 
     The rooms there are stand as bits of one integer, so that the tightest fit is the lowest bit at or above
@@ -106,7 +94,7 @@ class Rooms:
         self._open = 0
 
     def place(self, lengths: Ints) -> Ints:
-        """The row of each piece, longest first, each where it leaves the least room."""
+        """The row of each piece of `lengths` tokens [pieces], longest first, each where it leaves the least room."""
         order = sorted_stably(self.capacity - lengths)
         falling = lengths[order]
         begin = np.flatnonzero(np.diff(falling, prepend=0))
@@ -200,7 +188,7 @@ class Rooms:
             self._open |= 1 << room
 
 
-def best_fit(documents: Pieces, natural: NDArray[np.bool_], capacity: int) -> Placement:
+def best_fit(documents: Pieces, natural: NDArray[np.bool_], capacity: int) -> Layout:
     """Lay `documents` (whole, in a random order) into rows of `capacity` tokens.
 
     `natural` [documents] marks those that may be cut to fill room: as much of it is held back as room is left
@@ -215,18 +203,18 @@ def best_fit(documents: Pieces, natural: NDArray[np.bool_], capacity: int) -> Pl
     if held.any():
         filler, filler_row = _fill(rooms, documents.take(np.flatnonzero(held)))
         whole, row = joined([whole, filler]), np.concatenate([row, filler_row])
-    return Placement(whole, row, rooms.count)
+    return Layout(whole, row, rooms.count)
 
 
-def _place_whole(documents: Pieces, capacity: int) -> tuple[Rooms, Ints]:
+def _place_whole(documents: Pieces, capacity: int) -> tuple[OpenRows, Ints]:
     """Rows of documents none of which is longer than a row, window by window."""
-    rooms = Rooms(capacity)
+    rooms = OpenRows(capacity)
     lengths = documents.length
     windows = [_place_window(rooms, lengths[at : at + WINDOW]) for at in range(0, len(lengths), WINDOW)]
     return rooms, np.concatenate([np.empty(0, dtype=np.int64), *windows])
 
 
-def _place_window(rooms: Rooms, lengths: Ints) -> Ints:
+def _place_window(rooms: OpenRows, lengths: Ints) -> Ints:
     """Rows of one window's pieces: the large ones, then most of the small ones as they come, then the rest."""
     reserve = rooms.capacity // SMALL
     is_small = lengths <= (reserve if reserve >= MIN_POURED else 0)
@@ -240,7 +228,7 @@ def _place_window(rooms: Rooms, lengths: Ints) -> Ints:
     return row
 
 
-def _fill(rooms: Rooms, documents: Pieces) -> tuple[Pieces, Ints]:
+def _fill(rooms: OpenRows, documents: Pieces) -> tuple[Pieces, Ints]:
     """Cut `documents` one after another into the rooms there are, largest first, and what is left over into rows."""
     tokens = int(documents.length.sum())
     found = rooms.drain(MIN_FILLER)[::-1]
@@ -251,15 +239,15 @@ def _fill(rooms: Rooms, documents: Pieces) -> tuple[Pieces, Ints]:
     return cut, row[into]
 
 
-def concatenate(documents: Pieces, capacity: int) -> Placement:
+def concatenate(documents: Pieces, capacity: int) -> Layout:
     """Lay `documents` (in a random order) one after another, cut wherever a row of `capacity` tokens ends."""
     tokens = int(documents.length.sum())
     pieces, row = stream(documents, np.full(-(-tokens // capacity), capacity))
-    return Placement(pieces, row, tokens // capacity)
+    return Layout(pieces, row, tokens // capacity)
 
 
 def stream(documents: Pieces, rooms: Ints) -> tuple[Pieces, Ints]:
-    """Cut `documents`, one after another, into `rooms`, one after another; gives the room of each piece."""
+    """Cut `documents`, one after another, to fill `rooms` tokens [rooms] in order; and the room of each piece."""
     document_begin, room_begin = exclusive_sum(documents.length), exclusive_sum(rooms)
     end = int(documents.length.sum())
     begin = np.sort(np.concatenate([document_begin, room_begin[room_begin < end]]), kind="stable")
@@ -271,12 +259,12 @@ def stream(documents: Pieces, rooms: Ints) -> tuple[Pieces, Ints]:
 
 def split(documents: Pieces, capacity: int) -> Pieces:
     """Cut what is longer than `capacity` into pieces of `capacity` and a rest."""
-    if not len(documents) or documents.length.max() <= capacity:
+    if not len(documents.length) or documents.length.max() <= capacity:
         return documents
     long = np.flatnonzero(documents.length > capacity)
-    counts = np.ones(len(documents), dtype=np.int64)
+    counts = np.ones(len(documents.length), dtype=np.int64)
     counts[long] = -(-documents.length[long] // capacity)
-    source, document, start, length = (np.repeat(getattr(documents, f.name), counts) for f in fields(Pieces))
+    source, document, start, length = (np.repeat(values, counts) for values in documents)
     at = flat_positions(exclusive_sum(counts)[long], counts[long])
     offset = flat_positions(np.zeros_like(long), counts[long]) * capacity
     start[at] += offset
@@ -285,7 +273,8 @@ def split(documents: Pieces, capacity: int) -> Pieces:
 
 
 def joined(several: list[Pieces]) -> Pieces:
-    return Pieces(*(np.concatenate([getattr(pieces, f.name) for pieces in several]) for f in fields(Pieces)))
+    """The pieces of all, one after another."""
+    return Pieces(*map(np.concatenate, zip(*several, strict=True)))
 
 
 def _held_back(lengths: Ints, natural: NDArray[np.bool_], tokens: int) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -35,19 +35,10 @@ from k2model.tokens.rows import (
 if TYPE_CHECKING:
     import torch
 
+    from k2model.tokens.streaming import StreamedBlocks
+
 PARSED = 32  # blocks kept open for the batches to come, views of a file each
 AHEAD = 8  # blocks asked for before they are needed
-
-
-class Blocks(Protocol):
-    """Where the bytes of blocks come from."""
-
-    def read(self, block: int) -> pa.Buffer: ...
-    def expect(self, blocks: Sequence[int]) -> None:
-        """Tells which blocks will be read next, in their order."""
-        ...
-
-    def close(self) -> None: ...
 
 
 class PackedSequences:
@@ -82,7 +73,7 @@ class PackedSequences:
         self._take(files.uri, index, blocks)
         return self
 
-    def _take(self, where: str, index: RowsIndex, blocks: Blocks) -> None:
+    def _take(self, where: str, index: RowsIndex, blocks: "_MappedBlocks | StreamedBlocks") -> None:
         self.where, self.index = where, index
         self.rows, self.sequence_length, self.vocab_size = index.rows, index.sequence_length, index.vocab_size
         self.sources, self.domains, self.fingerprint = index.sources, index.domains, index.fingerprint

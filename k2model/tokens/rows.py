@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from k2model.documents.tables import required
 from k2model.errors import TokensError
 from k2model.tokens.ragged import exclusive_sum, flat_positions
 
@@ -180,10 +181,9 @@ def _schema(sequence_length: int) -> pa.Schema:
     def item(kind: pa.DataType) -> pa.Field:
         return pa.field("item", kind, nullable=False)
 
-    columns = {
-        "tokens": pa.list_(item(pa.uint32()), sequence_length),
-        "loss_mask": pa.list_(item(pa.bool_()), sequence_length),
-        "length": pa.list_(item(pa.int32())),
-        "source": pa.list_(item(pa.uint8())),
-    }
-    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()])
+    return required(
+        tokens=pa.list_(item(pa.uint32()), sequence_length),
+        loss_mask=pa.list_(item(pa.bool_()), sequence_length),
+        length=pa.list_(item(pa.int32())),
+        source=pa.list_(item(pa.uint8())),
+    )

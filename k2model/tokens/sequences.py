@@ -7,7 +7,7 @@ over rows or, where a phase says so, skipped and counted.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,10 @@ from k2model.recipe.schema import LongDocuments, Packing, PhaseConfig
 from k2model.tokens import mixture
 from k2model.tokens.assembly import Assembler
 from k2model.tokens.mixture import in_bucket
-from k2model.tokens.packing import Ints, Layout, Pieces, Placement, best_fit, concatenate
+from k2model.tokens.packing import Ints, Layout, Pieces, best_fit, concatenate
 from k2model.tokens.ragged import exclusive_sum
 from k2model.tokens.rows import BLOCK_TOKENS, BLOCKS_PER_PART, COMPOSITION_FILE, NO_SOURCE, RowsIndex, write_rows
-from k2model.tokens.shards import Batch, TokenShard, open_shard, read_counts
+from k2model.tokens.shards import TokenShard, open_shard, read_counts
 
 
 class FittingDocuments:
@@ -39,20 +39,14 @@ class FittingDocuments:
         if phase.long_documents is LongDocuments.SPLIT:
             fits[:] = True
         self.fitting, self.skipped = np.flatnonzero(fits), np.flatnonzero(~fits)
+        self.lengths, self.duplicates = shard.lengths[self.fitting], shard.duplicates[self.fitting]
+        self.batches = shard.batches
         if len(self.skipped) and not len(self.fitting):
             raise MixtureError(
                 f"phases.{phase.name}.mixture.{name}: all {len(fits):,} documents are longer than a row of "
                 f"{phase.sequence_length:,} tokens and would be skipped; set phases.{phase.name}.long_documents=split, "
                 "raise its sequence_length, or leave the source out"
             )
-
-    @cached_property
-    def lengths(self) -> Ints:
-        return self.shard.lengths[self.fitting]
-
-    @cached_property
-    def duplicates(self) -> NDArray[np.int32]:
-        return self.shard.duplicates[self.fitting]
 
     @cached_property
     def targets(self) -> Ints:
@@ -62,10 +56,6 @@ class FittingDocuments:
         """How many documents of a bucket of duplicates ("" = all) do not fit."""
         skipped = in_bucket(self.shard.duplicates[self.skipped], bucket)
         return len(self.skipped if skipped is None else skipped)
-
-    @property
-    def batches(self) -> Sequence[Batch]:
-        return self.shard.batches
 
     def locate(self, documents: Ints, starts: Ints) -> tuple[Ints, Ints]:
         return self.shard.locate(self.fitting[documents], starts)
@@ -126,7 +116,7 @@ def lay_out(sources: list[mixture.Source], phase: PhaseConfig) -> Layout:
     documents of entries that are taken whole last.
     """
     wanted = phase.steps * phase.global_batch
-    best: Placement | None = None
+    best: Layout | None = None
     scale = SURPLUS
     for _ in range(ATTEMPTS):
         placed = _draw_and_place(sources, phase, scale)
@@ -139,13 +129,13 @@ def lay_out(sources: list[mixture.Source], phase: PhaseConfig) -> Layout:
         scale *= 1.05
         best = _draw_and_place(sources, phase, scale)
     if phase.packing is Packing.CONCATENATE:
-        return best.layout(np.arange(wanted))  # a stream keeps its order
+        return best.chosen(np.arange(wanted))  # a stream keeps its order
     whole = np.array([source.least > 0 for source in sources])  # entries of which every document is to be seen
     fullest = best.fullest(wanted, whole[best.pieces.source])
-    return best.layout(mixture.generator(phase.seed, "rows").permutation(fullest))
+    return best.chosen(mixture.generator(phase.seed, "rows").permutation(fullest))
 
 
-def _draw_and_place(sources: list[mixture.Source], phase: PhaseConfig, scale: float) -> Placement:
+def _draw_and_place(sources: list[mixture.Source], phase: PhaseConfig, scale: float) -> Layout:
     drawn = [mixture.draw(source, source.share * phase.tokens * scale, phase.seed) for source in sources]
     counts = [len(documents) for documents in drawn]
     index, document = np.repeat(np.arange(len(sources)), counts), np.concatenate(drawn)

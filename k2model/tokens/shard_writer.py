@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from k2model.documents.counts import Counts
 from k2model.documents.markup import EFFORTS, IM_START, SPECIAL_TOKENS
 from k2model.documents.spans import FlatSpans
 from k2model.errors import TokensError
@@ -32,7 +33,6 @@ DOCUMENTS_PER_READ = 1_024
 #: Tokens of a record batch: readers map whole batches, so a part should have few of them.
 TOKENS_PER_BATCH = 8_000_000
 TOTALS = ("documents", "tokens", "targets", "bytes")
-SOURCE, DOMAIN, LENGTHS, DUPLICATES, REPLIES = "source/", "domain/", "lengths/", "duplicates/", "efforts/"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Encoded:
     lengths: NDArray[np.int64]
 
 
-def tokenize_part(part: Path, tokenizer: K2Tokenizer | Encoder, target: Path) -> dict[str, float]:
+def tokenize_part(part: Path, tokenizer: K2Tokenizer | Encoder, target: Path) -> dict[str, int]:
     """Encode one file of documents into the shard `target`; what it counts, which sums over parts.
 
     Counts: `documents`, `tokens`, `targets`, `bytes`; documents by length as `lengths/<n>` with n the largest power
@@ -55,35 +55,29 @@ def tokenize_part(part: Path, tokenizer: K2Tokenizer | Encoder, target: Path) ->
     sources.
     """
     encoder = tokenizer if isinstance(tokenizer, Encoder) else Encoder(tokenizer)
-    counts: dict[str, float] = defaultdict(float, dict.fromkeys(TOTALS, 0.0))
+    counts = Counts(dict.fromkeys(TOTALS, 0))
     target.parent.mkdir(parents=True, exist_ok=True)
     with pq.ParquetFile(part) as file, pa.OSFile(str(target), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
         for batch in _gathered(_encoded(file, part, encoder, counts)):
             writer.write_batch(batch)
-    for kind in (SOURCE, DOMAIN):
-        names = sorted(name.removeprefix(kind) for name in counts if name.startswith(kind))
-        if len(names) > 1:
-            raise TokensError(f"{part}: holds documents of {kind[:-1]}s {', '.join(names)}, expected one of each")
-        counts.update({kind + name: 1.0 for name in names})
+    _only(counts, "source", f"{part}: holds documents")
+    _only(counts, "domain", f"{part}: holds documents")
     return dict(counts)
 
 
-def write_counts(parts: Iterable[tuple[str, Mapping[str, float]]], vocabulary: Mapping[str, int], folder: Path) -> None:
+def write_counts(parts: Iterable[tuple[str, Mapping[str, int]]], vocabulary: Mapping[str, int], folder: Path) -> None:
     """`counts.json` of a tokens artifact: what parts counted, summed by split and source.
 
     `parts`: `<split>/<stem>/<part>` and its counts. `vocabulary`: `vocab_size`, `bos`, `pad`. Raises TokensError when
     parts of one source disagree about its name or domain, or when there is nothing to train on.
     """
-    sums: dict[tuple[str, str], dict[str, float]] = {}
+    sums: defaultdict[str, Counts] = defaultdict(Counts)
     for name, counts in parts:
-        split, stem, _ = name.split("/")
-        own = sums.setdefault((split, stem), defaultdict(float))
-        for key, value in counts.items():
-            own[key] += value
+        sums[name.rpartition("/")[0]].update(counts)
     content: dict[str, Any] = dict(vocabulary) | {split: {} for split in SPLITS}
-    for (split, stem), counts in sums.items():
-        source, entry = _entry(f"{split}/{stem}", counts)
-        content[split][source or stem] = entry
+    for where, summed in sums.items():
+        split, _, stem = where.partition("/")
+        content[split][_only(summed, "source", f"{where}: its parts are") or stem] = _entry(where, summed)
     if not content["train"]:
         raise TokensError("the corpus has no train/<source>/<part>.parquet files; expected a corpus artifact")
     (folder / COUNTS_FILE).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -143,7 +137,7 @@ def _special_ids(names: pa.StringArray, tokenizer: K2Tokenizer) -> NDArray[np.ui
 
 
 def _encoded(
-    file: pq.ParquetFile, part: Path, encoder: Encoder, counts: dict[str, float]
+    file: pq.ParquetFile, part: Path, encoder: Encoder, counts: Counts
 ) -> Iterator[tuple[pa.Array, Encoded, pa.Array]]:
     """Ids, encoded documents and duplicates, a few documents at a time; adds to `counts`."""
     for batch in file.iter_batches(DOCUMENTS_PER_READ, columns=COLUMNS):
@@ -157,25 +151,23 @@ def _encoded(
         yield batch["id"], encoded, batch["duplicates"]
 
 
-def _count(batch: pa.RecordBatch, spans: FlatSpans, encoded: Encoded, counts: dict[str, float]) -> None:
-    numbers = (len(batch), len(encoded.tokens), int(encoded.loss_mask.sum()), _text_bytes(spans))
-    for name, number in zip(TOTALS, numbers, strict=True):
-        counts[name] += number
-    for power, number in enumerate(np.bincount(np.log2(encoded.lengths).astype(np.int64)).tolist()):
-        if number:
-            counts[f"{LENGTHS}{2**power}"] += number
+def _count(batch: pa.RecordBatch, spans: FlatSpans, encoded: Encoded, counts: Counts) -> None:
+    octets = pc.sum(pc.binary_length(spans.texts.filter(pc.not_equal(spans.kinds, "special")))).as_py() or 0
+    numbers = (len(batch), len(encoded.tokens), int(encoded.loss_mask.sum()), octets)
+    counts.update(dict(zip(TOTALS, numbers, strict=True)))
+    powers = np.bincount(np.log2(encoded.lengths).astype(np.int64)).tolist()
+    counts.add("lengths", {str(2**power): number for power, number in enumerate(powers) if number})
     duplicates = batch["duplicates"].to_numpy()
     for bucket in BUCKETS:
         low, high = bucket_range(bucket)
         inside = (duplicates >= low) & (duplicates <= high)
         if inside.any():
-            counts[f"{DUPLICATES}{bucket}/documents"] += int(inside.sum())
-            counts[f"{DUPLICATES}{bucket}/tokens"] += int(encoded.lengths[inside].sum())
-    for effort, number in learned_replies(spans).items():
-        counts[REPLIES + effort] += number
-    for kind, column in ((SOURCE, "source"), (DOMAIN, "domain")):
-        for name in pc.unique(batch[column]).to_pylist():
-            counts[kind + name] = 1.0
+            own = {"documents": int(inside.sum()), "tokens": int(encoded.lengths[inside].sum())}
+            counts.add(f"duplicates/{bucket}", own)
+    counts.add("efforts", learned_replies(spans))
+    for kind in ("source", "domain"):
+        for name in pc.unique(batch[kind]).to_pylist():
+            counts[f"{kind}/{name}"] = 1
 
 
 def _gathered(batches: Iterable[tuple[pa.Array, Encoded, pa.Array]]) -> Iterator[pa.RecordBatch]:
@@ -207,24 +199,24 @@ def _record_batch(held: list[tuple[pa.Array, Encoded, pa.Array]]) -> pa.RecordBa
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
 
-def _entry(where: str, counts: Mapping[str, float]) -> tuple[str, dict[str, Any]]:
-    """A source's name, "" when no part has documents, and its entry of `counts.json`."""
-    named: dict[str, str] = {}
-    for kind in (SOURCE, DOMAIN):
-        names = sorted(key.removeprefix(kind) for key in counts if key.startswith(kind))
-        if len(names) > 1:
-            raise TokensError(f"{where}: its parts are of {kind[:-1]}s {', '.join(names)}, expected one of each")
-        named[kind] = names[0] if names else ""
-    lengths = {key.removeprefix(LENGTHS): int(n) for key, n in counts.items() if key.startswith(LENGTHS)}
-    duplicates = {
-        bucket: {name: int(counts[f"{DUPLICATES}{bucket}/{name}"]) for name in ("documents", "tokens")}
-        for bucket in BUCKETS
-        if f"{DUPLICATES}{bucket}/documents" in counts
+def _entry(where: str, counts: Counts) -> dict[str, Any]:
+    """What `counts.json` says of a source."""
+    found = {bucket: counts.below(f"duplicates/{bucket}") for bucket in BUCKETS}
+    efforts = counts.below("efforts")
+    entry = {name: counts[name] for name in TOTALS} | {
+        "domain": _only(counts, "domain", f"{where}: its parts are"),
+        "lengths": counts.below("lengths"),
+        "duplicates": {bucket: counted for bucket, counted in found.items() if counted},
     }
-    totals = {name: int(counts[name]) for name in TOTALS}
-    efforts = {effort: int(counts[REPLIES + effort]) for effort in EFFORTS if REPLIES + effort in counts}
-    entry = {**totals, "domain": named[DOMAIN], "lengths": lengths, "duplicates": duplicates}
-    return named[SOURCE], entry | ({"efforts": efforts} if efforts else {})
+    return entry | ({"efforts": efforts} if efforts else {})
+
+
+def _only(counts: Counts, kind: str, whose: str) -> str:
+    """The one source or domain that is counted, "" when there are no documents. Raises TokensError for several."""
+    names = list(counts.below(kind))
+    if len(names) > 1:
+        raise TokensError(f"{whose} of {kind}s {', '.join(names)}, expected one of each")
+    return names[0] if names else ""
 
 
 def _is_special(kinds: pa.Array) -> NDArray[np.bool_]:
@@ -232,7 +224,3 @@ def _is_special(kinds: pa.Array) -> NDArray[np.bool_]:
     if unknown:
         raise TokensError(f"spans have kinds {sorted(unknown)}; expected 'text', 'frame' or 'special'")
     return pc.equal(kinds, "special").to_numpy(zero_copy_only=False)
-
-
-def _text_bytes(spans: FlatSpans) -> int:
-    return pc.sum(pc.binary_length(spans.texts.filter(pc.not_equal(spans.kinds, "special")))).as_py() or 0

@@ -16,18 +16,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from k2model.documents.schema import source_file
+from k2model.documents.tables import required
 from k2model.errors import TokensError
 from k2model.tokens.ragged import copied_runs, exclusive_sum, flat_positions, sorted_stably
 
 SPLITS = ("train", "heldout")
 COUNTS_FILE = "counts.json"
-SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("tokens", pa.list_(pa.field("item", pa.uint32(), nullable=False)), nullable=False),
-        pa.field("loss_mask", pa.list_(pa.field("item", pa.bool_(), nullable=False)), nullable=False),
-        pa.field("duplicates", pa.int32(), nullable=False),
-    ]
+SCHEMA = required(
+    id=pa.string(),
+    tokens=pa.list_(pa.field("item", pa.uint32(), nullable=False)),
+    loss_mask=pa.list_(pa.field("item", pa.bool_(), nullable=False)),
+    duplicates=pa.int32(),
 )
 
 

@@ -11,10 +11,12 @@ from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from k2model.artifacts import ArtifactRef, Identity, Part, PartedStep, PartRecord, Step, Store, totals
+from k2model.documents import SPECIAL_TOKENS
+from k2model.recipe.validate import source_file
 from k2model.versions import STEP_VERSIONS
 
 if TYPE_CHECKING:
-    from k2model.artifacts import ArtifactRef, Part, PartedStep, PartRecord, Step, Store
     from k2model.recipe.schema import PhaseConfig, TokenizerConfig
     from k2model.tokens.encoder import Encoder
 
@@ -31,8 +33,6 @@ def tokenizer_step(store: Store, config: TokenizerConfig, corpus: ArtifactRef) -
     """
     if config.adopt:
         return _adopted_step(config)
-    from k2model.artifacts import Identity, Step
-    from k2model.documents.markup import SPECIAL_TOKENS
 
     def produce(folder: Path) -> dict[str, float]:
         from k2model.tokens.bpe import train_folder
@@ -40,15 +40,10 @@ def tokenizer_step(store: Store, config: TokenizerConfig, corpus: ArtifactRef) -
         return train_folder(store.fetch(corpus), config, folder)
 
     settings = {"tokenizer": config, "special_tokens": SPECIAL_TOKENS}
-    return Step(
-        Identity(step="tokenizer", version=STEP_VERSIONS["tokenizer"], config=settings, inputs={"corpus": corpus}),
-        produce,
-    )
+    return Step(Identity("tokenizer", STEP_VERSIONS["tokenizer"], settings, {"corpus": corpus}), produce)
 
 
 def _adopted_step(config: TokenizerConfig) -> Step:
-    from k2model.artifacts import Identity, Step
-    from k2model.documents.markup import SPECIAL_TOKENS
     from k2model.tokens.adoption import content_digest, read_specification
 
     specification = read_specification(config.adopt)
@@ -58,12 +53,9 @@ def _adopted_step(config: TokenizerConfig) -> Step:
 
         return adopt_folder(specification, config.vocab_size, folder, f"tokenizer.adopt='{config.adopt}'")
 
-    settings = {
-        "adopted": content_digest(specification),
-        "vocab_size": config.vocab_size,
-        "special_tokens": SPECIAL_TOKENS,
-    }
-    return Step(Identity(step="tokenizer", version=STEP_VERSIONS["tokenizer"], config=settings, inputs={}), produce)
+    adopted = content_digest(specification)
+    settings = {"adopted": adopted, "vocab_size": config.vocab_size, "special_tokens": SPECIAL_TOKENS}
+    return Step(Identity("tokenizer", STEP_VERSIONS["tokenizer"], settings, {}), produce)
 
 
 def tokens_step(store: Store, corpus: ArtifactRef, tokenizer: ArtifactRef) -> PartedStep:
@@ -71,7 +63,6 @@ def tokens_step(store: Store, corpus: ArtifactRef, tokenizer: ArtifactRef) -> Pa
 
     A part raises TokensError for a document without tokens or with an unknown special token.
     """
-    from k2model.artifacts import Identity, Part, PartedStep
 
     def parts() -> list[Part]:
         _, manifest = store.look_up(corpus)
@@ -80,7 +71,6 @@ def tokens_step(store: Store, corpus: ArtifactRef, tokenizer: ArtifactRef) -> Pa
         return [Part(name) for name in sorted(str(path.with_suffix("")) for path in files)]
 
     def finish(records: Sequence[PartRecord], folder: Path) -> dict[str, float]:
-        from k2model.artifacts import totals
         from k2model.tokens.shard_writer import TOTALS, write_counts
         from k2model.tokens.tokenizer import K2Tokenizer
 
@@ -90,26 +80,19 @@ def tokens_step(store: Store, corpus: ArtifactRef, tokenizer: ArtifactRef) -> Pa
         trained = totals(r for r in records if r.name.startswith("train/"))
         return {name: trained[name] for name in TOTALS}
 
-    identity = Identity(
-        step="tokens",
-        version=STEP_VERSIONS["tokens"],
-        config={},
-        inputs={"corpus": corpus, "tokenizer": tokenizer},
-    )
+    identity = Identity("tokens", STEP_VERSIONS["tokens"], {}, {"corpus": corpus, "tokenizer": tokenizer})
     return PartedStep(lambda: identity, parts, partial(_tokenize_part, store.uri, corpus, tokenizer), finish)
 
 
 def _tokenize_part(
     store_uri: str, corpus: ArtifactRef, tokenizer: ArtifactRef, part: Part, folder: Path
 ) -> dict[str, Any]:
-    from k2model.artifacts import Store
     from k2model.tokens.shard_writer import tokenize_part
 
     store = Store.open(store_uri)
     file = f"{part.name}.parquet"
     documents = store.fetch(corpus, lambda path: path == file) / file
-    counts = tokenize_part(documents, _encoder(str(store.fetch(tokenizer))), folder / f"{part.name}.arrow")
-    return dict(counts)
+    return tokenize_part(documents, _encoder(str(store.fetch(tokenizer))), folder / f"{part.name}.arrow")
 
 
 @lru_cache(maxsize=1)
@@ -129,33 +112,19 @@ def sequences_step(store: Store, phase: PhaseConfig, tokens: ArtifactRef, max_ep
     Raises MixtureError when the mixture names a source that `tokens` does not hold, would repeat one more than
     `max_epochs` times, does not fit the phase's length or keeps too little short-context data.
     """
-    from k2model.artifacts import Identity, Step
 
     def produce(folder: Path) -> dict[str, float]:
         from k2model.tokens.sequences import pack_folder
 
         return pack_folder(_fetch_drawn(store, phase, tokens), phase, folder, max_epochs)
 
-    settings = {
-        "sequence_length": phase.sequence_length,
-        "global_batch": phase.global_batch,
-        "steps": phase.steps,
-        "mixture": phase.mixture,
-        "mixing": phase.mixing,
-        "packing": phase.packing,
-        "long_documents": phase.long_documents,
-        "seed": phase.seed,
-        "max_epochs": max_epochs,
-    }
-    return Step(
-        Identity(step="sequences", version=STEP_VERSIONS["sequences"], config=settings, inputs={"tokens": tokens}),
-        produce,
-    )
+    names = ("sequence_length", "global_batch", "steps", "mixture", "mixing", "packing", "long_documents", "seed")
+    settings = {name: getattr(phase, name) for name in names} | {"max_epochs": max_epochs}
+    return Step(Identity("sequences", STEP_VERSIONS["sequences"], settings, {"tokens": tokens}), produce)
 
 
 def _fetch_drawn(store: Store, phase: PhaseConfig, tokens: ArtifactRef) -> Path:
     """The folder of `tokens`, as far as `phase` draws from it: `counts.json` and the training shards of its mixture."""
-    from k2model.documents.schema import source_file
     from k2model.tokens.mixture import drawn_sources
     from k2model.tokens.shards import COUNTS_FILE
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from k2model.artifacts import ArtifactRef, Store, make
 from k2model.curation import clean_step, curated_step, duplicates_step, exact_pairs_step, near_pairs_step
-from k2model.curation.duplicates import SLICE_ROWS
+from k2model.curation.steps import SLICE_ROWS
 from k2model.recipe.schema import CorpusConfig
 from tests.validation.gates import as_artifact
 

@@ -126,15 +126,14 @@ def test_formulas_are_matched_by_key_alone():
     assert [match.row for match in judge.judge(rows, False, Tally(judge.items))] == [1]
 
 
-def test_tallies_of_parts_add_up(tmp_path):
+def test_tallies_of_parts_add_up():
     judge = Decontamination([SHORT], CONFIG)
     whole, total = Tally(judge.items), Tally(judge.items)
-    for number, text in enumerate(("The capital of Peru is Lima", "the capital of Peru is big", "no")):
+    for text in ("The capital of Peru is Lima", "the capital of Peru is big", "no"):
         part = Tally(judge.items)
         judge.judge(table((text, "")), True, part)
         judge.judge(table((text, "")), True, whole)
-        part.save(tmp_path / f"{number}.parquet")
-        total.add(tmp_path / f"{number}.parquet")
+        total.add(part.table())
     assert total.table().equals(whole.table())
     row = whole.table().to_pylist()[0]
     assert (row["removed"], row["kept"], row["removed_coverage"]) == (2, 0, 0.833333)  # five of six words

@@ -3,7 +3,8 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from k2model.curation.parts import ROW_GROUP_BYTES, CorpusPart, Numbering, PartWriter, batches, parts_in
+from k2model.curation.parts import CorpusPart, Numbering, batches, parts_in
+from k2model.documents.tables import ROW_GROUP_BYTES, PartWriter
 from tests.curation.planted import prose, tool_document, write_raw
 
 SCHEMA = pa.schema([("text", pa.string())])

@@ -6,9 +6,8 @@ import pytest
 from k2model.tokens.packing import (
     MIN_FILLER,
     Layout,
+    OpenRows,
     Pieces,
-    Placement,
-    Rooms,
     best_fit,
     concatenate,
     split,
@@ -21,9 +20,9 @@ def whole(lengths: list[int]) -> Pieces:
     return Pieces(np.zeros_like(length), np.arange(len(length)), np.zeros_like(length), length)
 
 
-def laid_out(placement: Placement) -> Layout:
+def laid_out(placement: Layout) -> Layout:
     """All rows, complete or not, as they were opened."""
-    return placement.layout(np.arange(int(placement.row.max()) + 1))
+    return placement.chosen(np.arange(int(placement.row.max()) + 1))
 
 
 def contents(layout: Layout) -> list[list[tuple[int, int, int]]]:
@@ -76,7 +75,7 @@ class OneByOne:
 def test_placing_by_counts_is_best_fit_document_by_document(capacity: int, highest: float) -> None:
     """The rooms that are left are the same, over several lots of documents that meet the rows of the earlier ones."""
     random = np.random.default_rng(capacity)
-    rooms, reference = Rooms(capacity), OneByOne(capacity)
+    rooms, reference = OpenRows(capacity), OneByOne(capacity)
     filled = np.zeros(0)
     for _ in range(4):
         lengths = random.integers(1, int(highest * capacity) + 1, 150)
@@ -90,7 +89,7 @@ def test_placing_by_counts_is_best_fit_document_by_document(capacity: int, highe
 
 def test_small_documents_are_poured_in_their_order_into_the_rows_there_are() -> None:
     """Into rooms of 59 and 40 of 100, but for the last 10 of each; a room of 10 is left alone, then a row is opened."""
-    rooms = Rooms(100)
+    rooms = OpenRows(100)
     assert rooms.place(np.array([40, 60, 90])).tolist() == [1, 1, 0]
     assert rooms.place(np.array([41, 60])).tolist() == [3, 2]
     assert rooms.pour(np.array([9, 10, 10, 10, 10, 8, 9, 10, 10, 10]), 10).tolist() == [3, 3, 3, 3, 3, 2, 2, 2, 4, 4]
@@ -101,13 +100,13 @@ def test_rows_mix_lengths() -> None:
     """Sorted best fit would make rows of nothing but the smallest documents."""
     lengths = np.repeat([40, 60, 80, 100, 120], 2000)
     documents = whole(np.random.default_rng(0).permutation(lengths).tolist())
-    placed = best_fit(documents, np.zeros(len(documents), dtype=bool), 4096)
+    placed = best_fit(documents, np.zeros(len(documents.length), dtype=bool), 4096)
     shortest = np.bincount(placed.row, placed.pieces.length * (placed.pieces.length == 40), placed.rows) / 4096
     assert np.median(shortest) > 0.1 * 0.5 and shortest.mean() == pytest.approx(0.1, abs=0.01)
     assert (shortest < 0.5).mean() > 0.95
 
 
-def test_precious_documents_are_left_out_last() -> None:
+def test_protected_documents_are_left_out_last() -> None:
     documents = whole([9, 8, 7, 10])
     placed = best_fit(documents, np.zeros(4, dtype=bool), 10)
     assert placed.row.tolist() == [1, 2, 3, 0]
@@ -120,9 +119,9 @@ def test_padding_of_long_rows_is_next_to_none() -> None:
     """Lengths as in K2's SFT (98% below 8K, 1,740 on average) in rows of 65,536: its report says below 0.004%."""
     lengths = np.random.default_rng(0).lognormal(6.966, 0.995, 90_000).astype(np.int64) + 6
     documents = whole(lengths[lengths <= 65_536].tolist())
-    placed = best_fit(documents, np.zeros(len(documents), dtype=bool), 65_536)
-    kept = placed.layout(placed.fullest(int(placed.rows * 0.99)))
-    assert len(placed.pieces) == len(documents), "nothing is cut"
+    placed = best_fit(documents, np.zeros(len(documents.length), dtype=bool), 65_536)
+    kept = placed.chosen(placed.fullest(int(placed.rows * 0.99)))
+    assert len(placed.pieces.length) == len(documents.length), "nothing is cut"
     assert 1 - kept.pieces.length.sum() / (kept.rows * 65_536) < 4e-5
 
 
@@ -148,7 +147,7 @@ def test_best_fit_keeps_every_token_and_documents_whole(capacity: int) -> None:
     layout = laid_out(best_fit(whole(lengths), np.zeros(len(lengths), dtype=bool), capacity))
     assert_complete(layout, lengths, capacity)
     pieces = -(-np.array(lengths) // capacity)
-    assert len(layout.pieces) == pieces.sum(), "only documents longer than a row are in pieces"
+    assert len(layout.pieces.length) == pieces.sum(), "only documents longer than a row are in pieces"
 
 
 def test_natural_text_is_cut_into_the_room_that_is_left() -> None:
@@ -169,7 +168,7 @@ def test_natural_text_stays_whole_where_there_is_no_room() -> None:
     natural = np.array([False] * 300 + [True] * 40)
     layout = laid_out(best_fit(whole(lengths), natural, 128))
     assert_complete(layout, lengths, 128)
-    assert len(layout.pieces) == len(lengths) and layout.rows == 190
+    assert len(layout.pieces.length) == len(lengths) and layout.rows == 190
 
 
 def test_room_too_small_for_a_useful_piece_stays() -> None:
