@@ -26,7 +26,7 @@ from pathlib import Path
 from benchmarks.peers import job, peak, workload
 from benchmarks.peers.workload import MODEL, SEQUENCE, WORKLOADS, Measured, Trial
 from k2model.artifacts import Store
-from k2model.model import count_parameters, training_flops_per_token
+from k2model.model import count_parameters, training_flops
 from k2model.recipe.schema import Precision
 
 CONTESTANTS = ("ours", "hugging_face", "nanogpt", "bare_ddp")
@@ -113,7 +113,7 @@ def _measure(name: str, options: argparse.Namespace, precision: Precision) -> Ra
 def _report(rates: Rates, peaks: dict[str, float], precision: Precision, versions: dict[str, str]) -> None:
     median = {name: statistics.median(values) for name, values in rates.clock.items()}
     busy = {name: statistics.median(values) for name, values in rates.busy.items()}
-    share = SEQUENCE / (SEQUENCE - 1) * training_flops_per_token(MODEL, SEQUENCE) / peaks[DTYPE[precision]]
+    share = SEQUENCE / (SEQUENCE - 1) * training_flops(MODEL, 1, SEQUENCE) / peaks[DTYPE[precision]]
     dense = rates.workload == "dense"
     print(f"\n{'':14}{'useful tokens/s':^27}{'ours / it':^20}{'of the matmul peak' if dense else ''}")
     print(f"{rates.workload:14}{'clock':>13}{'processor':>13}{'clock':>10}{'processor':>11}")

@@ -16,7 +16,6 @@ from k2model.artifacts.manifest import (
     hash_file,
     read_manifest,
     verify,
-    write_manifest,
 )
 from k2model.artifacts.steps import (
     JobStep,
@@ -81,5 +80,4 @@ __all__ = [
     "read_manifest",
     "totals",
     "verify",
-    "write_manifest",
 ]

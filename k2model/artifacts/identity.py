@@ -1,15 +1,12 @@
-"""One sha256 for a value made of literals and dataclasses: the base of every identity.
+"""What an artifact is (`Identity`), where it can be had (`ArtifactRef`), and the sha256 both rest on.
 
-The encoding is canonical and tagged by type, so that equal hashes mean equal values: `1`, `1.0`,
-`True` and `"1"` differ, a list equals a tuple, a dict does not depend on its order. It depends on
-neither Python's hash seed nor `repr`. A type it does not know is an error and never `str()`, since a
-default `repr` holds a memory address. Not covered: sets, bytes, arrays and values that refer to
-themselves.
+An identity is known before the work is done: it is what decides whether the work has been done already. A reference is
+known after it. Neither touches a store.
 
-What an artifact is (`Identity`) and where it can be had (`ArtifactRef`).
-
-An identity is known before the work is done: it is what decides whether the work has been done
-already. A reference is known after it. Neither touches a store.
+`fingerprint` is of a value made of literals and dataclasses. Its encoding is canonical and tagged by type: equal hashes
+mean equal values: `1`, `1.0`, `True` and `"1"` differ, a list equals a tuple, a dict does not depend on its
+order. It depends on neither Python's hash seed nor `repr`. A type it does not know is an error and never `str()`, since
+a default `repr` holds a memory address. Not covered: sets, bytes, arrays and values that refer to themselves.
 """
 
 import hashlib

@@ -47,9 +47,14 @@ class FileEntry:
                 "them empty, '.' or '..', without backslashes, control characters or a drive"
             )
 
+    @classmethod
+    def of(cls, path: str, data: bytes | memoryview) -> "FileEntry":
+        """The entry of a file with this content."""
+        return cls(path, len(data), hashlib.sha256(data).hexdigest())
+
     @property
     def bears_digest(self) -> bool:
-        return PurePosixPath(self.path).parts[0] != ATTACHMENTS
+        return self.path.partition("/")[0] != ATTACHMENTS
 
 
 @dataclass(frozen=True)
@@ -148,11 +153,6 @@ def read_manifest(folder_uri: str | os.PathLike[str]) -> Manifest:
         ) from error
 
 
-def write_manifest(folder_uri: str | os.PathLike[str], manifest: Manifest) -> None:
-    """Declares a folder finished, all or nothing. Everything it lists must be in place before."""
-    files_at(folder_uri).write(MANIFEST, manifest.to_json())
-
-
 def verify(folder_uri: str | os.PathLike[str], manifest: Manifest) -> None:
     """Compares every file of a folder with its manifest.
 
@@ -166,9 +166,16 @@ def verify(folder_uri: str | os.PathLike[str], manifest: Manifest) -> None:
 
 
 def verify_files(files: Files, entries: Iterable[FileEntry]) -> None:
-    """Compares the content of files with their entries. Raises CorruptArtifact naming the first that differs."""
+    """Compares the content of files with their entries, in pieces.
+
+    Raises CorruptArtifact naming the first that is missing or differs, or when a link leads out of a local folder.
+    """
     for entry in entries:
-        check_hash(files.uri, entry, hash_stored(files, entry.path))
+        try:
+            found = hash_stored(files, entry.path)
+        except FileNotFoundError as error:
+            raise _missing(files.uri, entry) from error
+        check_hash(files.uri, entry, found)
 
 
 def check_listing(files: Files, manifest: Manifest) -> None:
@@ -176,7 +183,7 @@ def check_listing(files: Files, manifest: Manifest) -> None:
     sizes = files.sizes()
     for entry in manifest.files:
         if entry.path not in sizes:
-            raise CorruptArtifact(f"{files.uri}/{entry.path} is missing, {_expected(entry)}. {remedy(files.uri)}")
+            raise _missing(files.uri, entry)
         if sizes[entry.path] != entry.size:
             raise CorruptArtifact(
                 f"{files.uri}/{entry.path} has {sizes[entry.path]} bytes, {_expected(entry)}. {remedy(files.uri)}"
@@ -222,20 +229,20 @@ def read_verified(files: Files, manifest: Manifest, path: str) -> bytes:
     try:
         data = files.read(path)
     except FileNotFoundError as error:
-        raise CorruptArtifact(f"{files.uri}/{path} is missing, {_expected(entry)}. {remedy(files.uri)}") from error
+        raise _missing(files.uri, entry) from error
     check_hash(files.uri, entry, hashlib.sha256(data).hexdigest())
     return data
 
 
 def _unlisted(paths: Iterable[str], manifest: Manifest) -> list[str]:
-    listed = {f.path for f in manifest.files}
-    folders = {""} | {str(PurePosixPath(path).parent) for path in listed} - {"."}
-    unlisted = []
-    for path in sorted(set(paths) - listed):
-        parent = str(PurePosixPath(path).parent)
-        if PurePosixPath(path).name not in _OWN_FILES and ("" if parent == "." else parent) in folders:
-            unlisted.append(path)
-    return unlisted
+    listed = {PurePosixPath(f.path) for f in manifest.files}
+    folders = {PurePosixPath(), *(path.parent for path in listed)}
+    unlisted = sorted({PurePosixPath(path) for path in paths} - listed)
+    return [str(path) for path in unlisted if path.name not in _OWN_FILES and path.parent in folders]
+
+
+def _missing(where: str, entry: FileEntry) -> CorruptArtifact:
+    return CorruptArtifact(f"{where}/{entry.path} is missing, {_expected(entry)}. {remedy(where)}")
 
 
 def _expected(entry: FileEntry) -> str:

@@ -4,6 +4,7 @@ The same record is kept in the store's ledger, which outlives the artifact's fol
 digest: it holds times and hosts. It never holds the environment, which may contain secrets.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from k2model import settings
-from k2model.artifacts.identity import STEP_NAME, ArtifactRef, Identity
+from k2model.artifacts.identity import STEP_NAME, ArtifactRef, Identity, artifact_name
 from k2model.artifacts.manifest import Manifest
 from k2model.errors import CorruptArtifact
 from k2model.recipe.fields import identity_fields
@@ -55,12 +56,19 @@ def provenance(started: float, before: float = 0.0) -> dict[str, Any]:
 
 @functools.cache
 def _code() -> dict[str, Any]:
+    import importlib.metadata  # takes longer than all of this package
+
+    versions = {}
+    for package in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    lock = next((PROJECT / name for name in _LOCK_FILES if (PROJECT / name).is_file()), None)
     return {
         "git": _git(),
-        "lock_file": _lock_file(),
+        "lock_file": {"path": lock.name, "sha256": hashlib.sha256(lock.read_bytes()).hexdigest()} if lock else None,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": _versions(),
+        "packages": versions,
     }
 
 
@@ -80,26 +88,6 @@ def _run_git(*arguments: str) -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _lock_file() -> dict[str, str] | None:
-    for name in _LOCK_FILES:
-        path = PROJECT / name
-        if path.is_file():
-            return {"path": name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    return None
-
-
-def _versions() -> dict[str, str]:
-    import importlib.metadata  # takes longer than all of this package
-
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
 
 
 def _utc(seconds: float) -> str:
@@ -188,5 +176,5 @@ def _check_names(step: str, *keys: str) -> None:
 
 def ref_of(record: dict[str, Any], store_uri: str) -> ArtifactRef:
     """The reference of the artifact with this record in a store."""
-    uri = f"{store_uri}/{record['step']}/{record['identity'][:16]}"
+    uri = f"{store_uri}/{artifact_name(record['step'], record['identity'])}"
     return ArtifactRef(record["step"], uri, record["digest"], record["identity"], record["stats"])

@@ -8,7 +8,6 @@ and the part's name, so two workers on one part write the same bytes and neither
 attachments may differ, so a record is written once, and who comes later leaves everything as it is.
 """
 
-import hashlib
 import json
 import logging
 import time
@@ -68,8 +67,7 @@ class PartRecord:
     @property
     def entry(self) -> FileEntry:
         """Of the record's own file."""
-        data = self.to_json()
-        return FileEntry(_record_path(self.name), len(data), hashlib.sha256(data).hexdigest())
+        return FileEntry.of(_record_path(self.name), self.to_json())
 
     @classmethod
     def from_json(cls, data: bytes, name: str, where: str) -> "PartRecord":
@@ -165,7 +163,7 @@ def make(store: Store, step: Step | PartedStep | JobStep, workers: int = 1) -> A
         return step.run()
     if isinstance(step, Step):
         return store.build(step.identity, step.produce)
-    return store.find(step.identity) or _build_parts(store, step, workers)
+    return store.find(step.identity) or _finish(store, step, workers=workers)
 
 
 def make_part(store: Store, step: PartedStep, part: Part, artifact: str = "") -> PartRecord:
@@ -177,7 +175,7 @@ def make_part(store: Store, step: PartedStep, part: Part, artifact: str = "") ->
 
 
 def _make_part(store: Store, artifact: str, part: Part, produce: ProducePart) -> PartRecord:
-    found = _settled(store, artifact, part.name)
+    found = _finished_part(store, artifact, part.name)
     if found is not None:
         return found
     _log.info("%s: making %s", artifact.partition("/")[0], part.name)
@@ -188,7 +186,7 @@ def _make_part(store: Store, artifact: str, part: Part, produce: ProducePart) ->
             counts = produce(part, folder)
         manifest = describe_folder(folder)
         record = PartRecord(part.name, manifest.files, counts, time.monotonic() - started)
-        found = _settled(store, artifact, part.name)
+        found = _finished_part(store, artifact, part.name)
         if found is not None:  # by another worker, since this one was taken for lost
             return found
         for entry in manifest.files:
@@ -200,7 +198,7 @@ def _make_part(store: Store, artifact: str, part: Part, produce: ProducePart) ->
     return find_part(store, artifact, part.name) or record
 
 
-def _settled(store: Store, artifact: str, name: str) -> PartRecord | None:
+def _finished_part(store: Store, artifact: str, name: str) -> PartRecord | None:
     """The record of a part with which nothing may be done any more, or None: it is there, or the artifact is finished
     from parts of another division; then the record has no files."""
     found = find_part(store, artifact, name)
@@ -232,12 +230,7 @@ def gather(store: Store, step: PartedStep, listed: str = "") -> ArtifactRef:
     """
     if listed and step.identity.key != listed:
         raise _inputs_changed(store, step.identity, listed)
-    found = store.find(step.identity)
-    if found is not None:
-        return found
-    names = [part.name for part in step.parts()]
-    with store.lease(step.identity, PATIENCE_SECONDS):
-        return store.find(step.identity) or _gather(store, step.identity, names, step.finish)
+    return store.find(step.identity) or _finish(store, step, step.parts())
 
 
 def _inputs_changed(store: Store, now: Identity, listed: str) -> InputsChanged:
@@ -254,14 +247,15 @@ def _inputs_changed(store: Store, now: Identity, listed: str) -> InputsChanged:
     )
 
 
-def _build_parts(store: Store, step: PartedStep, workers: int) -> ArtifactRef:
+def _finish(store: Store, step: PartedStep, parts: Sequence[Part] | None = None, workers: int = 0) -> ArtifactRef:
+    """Under the lease: make the parts in `workers` processes where they are not given, and gather them."""
     with store.lease(step.identity, PATIENCE_SECONDS):
-        found = store.find(step.identity)
-        if found is None:
+        if (found := store.find(step.identity)) is not None:
+            return found
+        if parts is None:
             parts = step.parts()
             map_in_processes(partial(_one_part, store.uri, step.identity.name, step.produce), parts, workers)
-            found = _gather(store, step.identity, [part.name for part in parts], step.finish)
-        return found
+        return _gather(store, step.identity, [part.name for part in parts], step.finish)
 
 
 def _gather(store: Store, identity: Identity, names: Sequence[str], finish: Finish) -> ArtifactRef:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from k2model.artifacts.files import Files, LocalFiles, RemoteFiles, files_at, writing, writing_scratch
-from k2model.artifacts.identity import ArtifactRef, Identity
+from k2model.artifacts.identity import ArtifactRef, Identity, artifact_name
 from k2model.artifacts.lease import STALE_SECONDS, Lease
 from k2model.artifacts.manifest import (
     MANIFEST,
@@ -184,8 +184,7 @@ class Store:
 
         Raises MissingArtifact or CorruptArtifact as `fetch` does, but for the files, which are not looked at.
         """
-        files, _ = self.look_up(ref)
-        return self._record(files.uri)
+        return self._record(self.look_up(ref)[0].uri)
 
     def look_up(self, ref: ArtifactRef) -> tuple[Files, Manifest]:
         """Where an artifact's files lie and what they must be, for a caller that reads parts of them and verifies
@@ -193,7 +192,8 @@ class Store:
 
         Raises MissingArtifact or CorruptArtifact as `fetch` does, but for the files, which are not looked at.
         """
-        location = self._whereabouts(ref)
+        moved = ref.uri != f"{self.uri}/{ref.name}" and self._files.exists(f"{ref.name}/{MANIFEST}")
+        location = f"{self.uri}/{ref.name}" if moved else ref.uri
         manifest = read_manifest(location)
         if manifest.digest != ref.digest:
             raise CorruptArtifact(
@@ -264,24 +264,13 @@ class Store:
 
     def lost(self) -> list[str]:
         """Names (`<step>/<key[:16]>`) of artifacts that were made here and are there no more."""
-        names = []
-        for path in sorted(self._files.sizes("_ledger")):
-            _, step, key = path.removesuffix(".json").split("/")
-            name = f"{step}/{key[:16]}"
-            if not self._files.exists(f"{name}/{MANIFEST}"):
-                names.append(name)
-        return names
+        paths = sorted(self._files.sizes("_ledger"))
+        names = [artifact_name(*path.removesuffix(".json").split("/")[1:]) for path in paths]
+        return [name for name in names if not self._files.exists(f"{name}/{MANIFEST}")]
 
-    @contextlib.contextmanager
-    def part_scratch(self, name: str) -> Iterator[Path]:
+    def part_scratch(self, name: str) -> contextlib.AbstractContextManager[Path]:
         """An empty folder for one part of the artifact `<step>/<key[:16]>`, removed afterwards."""
-        folder = self._scratch_root() / f"{name}{PARTS}" / secrets.token_hex(8)
-        with writing(self.uri, str(folder)):
-            folder.mkdir(parents=True)
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        return self._scratch(self._scratch_root() / f"{name}{PARTS}" / secrets.token_hex(8))
 
     def sweep_parts(self, name: str) -> None:
         """Removes what killed makers of parts left behind; the caller holds the lease and has all parts."""
@@ -295,7 +284,7 @@ class Store:
         _log.info("%s: making", identity.step)
         self._sweep()
         self._files.remove(identity.name)  # files without a manifest
-        with self._scratch(identity) as folder:
+        with self._scratch(self._scratch_root() / identity.name) as folder:
             with writing_scratch(self.uri, folder):
                 stats = produce(folder)
             manifest = describe_folder(folder)
@@ -362,9 +351,8 @@ class Store:
         return home / "_scratch"
 
     @contextlib.contextmanager
-    def _scratch(self, identity: Identity) -> Iterator[Path]:
-        """An empty folder on the file system it will be renamed on, removed afterwards."""
-        folder = self._scratch_root() / identity.name
+    def _scratch(self, folder: Path) -> Iterator[Path]:
+        """The folder, made empty and removed afterwards; on the file system it may be renamed on."""
         with writing(self.uri, str(folder)):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
@@ -378,9 +366,3 @@ class Store:
             return record_from_json(files_at(location).read(RECORD), f"{location}/{RECORD}", remedy(location))
         except FileNotFoundError as error:
             raise CorruptArtifact(f"{location}/{RECORD} is missing. {remedy(location)}") from error
-
-    def _whereabouts(self, ref: ArtifactRef) -> str:
-        here = f"{self.uri}/{ref.name}"
-        if ref.uri != here and self._files.exists(f"{ref.name}/{MANIFEST}"):
-            return here
-        return ref.uri

@@ -62,7 +62,10 @@ def _download_file(files: RemoteFiles, entry: FileEntry, file: Path) -> None:
     partial = file.with_name(f"{PARTIAL}{file.name}-{secrets.token_hex(6)}")
     with writing(str(file.parent), file.name):
         file.parent.mkdir(parents=True, exist_ok=True)
-        _sweep_partials(file.parent)
+        for left in file.parent.glob(f"{PARTIAL}*"):  # by a download that was killed
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+                    left.unlink()
     try:
         with writing(str(file.parent), file.name):
             files.download(entry.path, partial)
@@ -72,13 +75,6 @@ def _download_file(files: RemoteFiles, entry: FileEntry, file: Path) -> None:
         raise CorruptArtifact(f"{files.uri}/{entry.path} is missing. {remedy(files.uri)}") from error
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _sweep_partials(folder: Path) -> None:
-    for partial in folder.glob(f"{PARTIAL}*"):
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - partial.stat().st_mtime > _ABANDONED_SECONDS:
-                partial.unlink()
 
 
 def _copy_of(uri: str) -> Path:

@@ -120,9 +120,9 @@ def _panel(one: "Sample") -> Any:
     from rich.panel import Panel
     from rich.text import Text
 
-    facts = [f"{name} {_fact(value)}" for name, value in one.facts.items() if name != "id"]
+    facts = [f"{name} {_fact(value)}" for name, value in one.fields.items() if name != "id"]
     head = Text(" · ".join(facts), style="cyan")
-    title = Text(str(one.facts.get("id", one.at)))
+    title = Text(str(one.fields.get("id", one.at)))
     return Panel(Group(head, Text(), _body(one)), title=title, title_align="left", subtitle=Text(one.at), style="none")
 
 
@@ -134,7 +134,7 @@ def _body(one: "Sample") -> "Text":
     """Text with what is no target dimmed, special tokens marked, and a line before each document of a row."""
     from rich.text import Text
 
-    body, documents = Text(), one.facts.get("documents", [])
+    body, documents = Text(), one.fields.get("documents", [])
     before = -1
     for span in one.spans:
         if documents and span.document != before:

@@ -1,11 +1,8 @@
-"""Where things stand in a store: what has been made and what is gone. Trainings have a table of their own.
+"""A store as one looks at it: what was made and what is gone, where an artifact comes from, and the files it holds.
 
-From any artifact back to the sources, and the differences between two of them.
-
-What a reference holds: from a name on the command line to the files one can look into.
-
-A reference is a plain folder or file, or an artifact of a store as `k2 lineage` takes it. Files are opened
-where they lie, on disk or an object store, and read a row group at a time; nothing is fetched as a whole.
+An artifact is named by a reference, as `k2 lineage` takes it: a step, step/key or the beginning of a digest. What is
+looked into may also be a plain folder or file. Files are opened where they lie, on disk or an object store, and read a
+row group at a time; nothing is fetched as a whole. Trainings have a table of their own (`trainings`).
 """
 
 import contextlib
@@ -18,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from k2model.artifacts import MissingArtifact, Store
+from k2model.artifacts import MissingArtifact, Store, artifact_name
 from k2model.artifacts.explain import by_name
 from k2model.artifacts.files import Files, LocalFiles, files_at
 from k2model.artifacts.record import ref_of
@@ -35,7 +32,7 @@ def list_artifacts(store: Store) -> list[tuple[Any, ...]]:
     lost = set(store.lost())
     rows = []
     for record in sorted(all_records(store), key=lambda r: str(r["provenance"]["ended"])):
-        name = f"{record['step']}/{record['identity'][:16]}"
+        name = _name(record)
         seconds = round(float(record["provenance"]["seconds"]), 2)
         state = "lost" if name in lost else "done"
         rows.append((name, state, record["provenance"]["ended"], seconds, round(record["bytes"] / 1e6, 1)))
@@ -89,7 +86,7 @@ def find_record(records: list[dict[str, Any]], reference: str) -> dict[str, Any]
 def _walk(
     record: dict[str, Any], by_digest: dict[tuple[str, str], dict[str, Any]], depth: int, seen: set[tuple[str, str]]
 ) -> Iterator[tuple[Any, ...]]:
-    name = f"{'  ' * depth}{record['step']}/{record['identity'][:16]}"
+    name = f"{'  ' * depth}{_name(record)}"
     content = (record["step"], record["digest"])
     if content in seen:
         yield (name, record["digest"][:12], "(see above)")
@@ -216,11 +213,10 @@ def view_of(reference: str, store_uri: str) -> ArtifactView:
         return ArtifactView(reference, files_at(path))
     store = open_existing(store_uri)
     record = find_record(all_records(store), reference)
-    files = _place(store, record)
-    name = f"{record['step']}/{record['identity'][:16]}"
+    files = store.files_of(_name(record))
     if not files.exists("manifest.json"):
-        raise MissingArtifact(f"{store.uri}/{name} was made, but is gone; run the recipe again")
-    return ArtifactView(name, files, store, record)
+        raise MissingArtifact(f"{files.uri} was made, but is gone; run the recipe again")
+    return ArtifactView(_name(record), files, store, record)
 
 
 class TableFile:
@@ -264,5 +260,5 @@ def stem(path: str) -> str:
     return parts[-2] if len(parts) > 2 else Path(path).stem
 
 
-def _place(store: Store, record: dict[str, Any]) -> Files:
-    return files_at(store.uri).at(f"{record['step']}/{record['identity'][:16]}")
+def _name(record: dict[str, Any]) -> str:
+    return artifact_name(record["step"], record["identity"])

@@ -24,7 +24,7 @@ from k2model.inspect.rejects import QUARANTINED, is_kept_as_rows, rules_of
 if TYPE_CHECKING:
     from k2model.tokens import K2Tokenizer
 
-FACTS = (
+FIELDS = (
     "id", "source", "domain", "licence", "origin", "duplicates", "key", "reason", "detail", "file", "row",
     "family", "context", "meta",
 )  # fmt: skip
@@ -59,10 +59,10 @@ class Span:
 
 @dataclass(frozen=True)
 class Sample:
-    """`at`: the file (or row) it stands in. `facts`: what is known of it, in the order to show."""
+    """`at`: the file (or row) it stands in. `fields`: what is known of it, in the order to show."""
 
     at: str
-    facts: dict[str, Any]
+    fields: dict[str, Any]
     spans: tuple[Span, ...]
 
     @property
@@ -70,7 +70,7 @@ class Sample:
         return "".join(span.text for span in self.spans)
 
     def record(self) -> dict[str, Any]:
-        return {"at": self.at, **self.facts, "text": self.text, "spans": [asdict(span) for span in self.spans]}
+        return {"at": self.at, **self.fields, "text": self.text, "spans": [asdict(span) for span in self.spans]}
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Unit:
 
     file: TableFile
     group: int
-    facts: dict[str, Any] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
 
 
 def samples_of(view: ArtifactView, query: Query, tokenizer: str = "") -> list[Sample]:
@@ -181,19 +181,19 @@ def _anywhere(units: list[Unit], seed: int) -> Iterator[tuple[Unit, int]]:
 def _sample(unit: Unit, table: pa.Table, row: int, decoder: "K2Tokenizer | None") -> Sample:
     values = table.slice(row, 1).to_pylist()[0]
     at = f"{unit.file.path} group {unit.group} row {row}"
-    known = values | unit.facts
-    facts = {name: known[name] for name in FACTS if known.get(name) not in (None, "")}
+    known = values | unit.fields
+    fields = {name: known[name] for name in FIELDS if known.get(name) not in (None, "")}
     if decoder is not None:
-        facts |= {"tokens": len(values["tokens"]), "targets": sum(values["loss_mask"])}
+        fields |= {"tokens": len(values["tokens"]), "targets": sum(values["loss_mask"])}
         runs = spans_of(values["tokens"], values["loss_mask"], [0] * len(values["tokens"]), decoder)
-        return Sample(at, facts, tuple(runs))
+        return Sample(at, fields, tuple(runs))
     if isinstance(values.get("text"), str):
         spans = _spans_of_document(values)
     elif isinstance(values.get("prompt"), str) and isinstance(values.get("answer"), str):
         spans = [Span(values["prompt"], target=False), Span(f"\n{values['answer']}")]
     else:
-        spans = [Span(str({k: v for k, v in values.items() if k not in facts}))]
-    return Sample(at, facts | {"bytes": len("".join(s.text for s in spans if not s.special).encode())}, tuple(spans))
+        spans = [Span(str({k: v for k, v in values.items() if k not in fields}))]
+    return Sample(at, fields | {"bytes": len("".join(s.text for s in spans if not s.special).encode())}, tuple(spans))
 
 
 def _spans_of_document(values: dict[str, Any]) -> list[Span]:
@@ -252,11 +252,11 @@ def rows_of(view: ArtifactView, query: Query, decoder: "K2Tokenizer") -> Iterato
         if query.search and not any(query.search.lower() in span.text.lower() for span in spans):
             continue
         begins = {number: values["source"][i] for i, number in reversed(list(enumerate(values["document"])))}
-        facts = {
+        fields = {
             "row": row,
             "documents": [sequences.sources[begins[number]] for number in sorted(begins) if number >= 0],
             "tokens": sum(number >= 0 for number in values["document"]),
             "targets": sum(values["loss_mask"]),
             "padding": sum(number < 0 for number in values["document"]),
         }
-        yield Sample(f"row {row}", facts, spans)
+        yield Sample(f"row {row}", fields, spans)

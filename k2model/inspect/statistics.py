@@ -1,9 +1,8 @@
-"""What a corpus, token shards or packed rows are made of, in numbers: lengths and composition.
+"""What a corpus, token shards or packed rows are made of: lengths and composition in numbers, and texts to compare.
 
-One pass over the columns that count, a group of rows at a time. Lengths of a corpus are bytes of text,
-those of token shards and rows are tokens.
-
-Text of a corpus by domain, as much as a comparison needs and no more.
+Statistics are one pass over the columns that count, a group of rows at a time. Lengths of a corpus are bytes of text,
+those of token shards and rows are tokens. Of texts, which tokenizers are compared on, no more is read than is asked
+for.
 """
 
 from collections import Counter

@@ -7,7 +7,7 @@ there are as old as the newest one.
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -53,17 +53,21 @@ class Training:
 
     def row(self) -> tuple[str, ...]:
         """Cells for COLUMNS."""
-        left = f"took {readable_seconds(self.seconds)}" if self.seconds is not None else _seconds(self.seconds_left)
+
+        def shown(value: float | None, text: Callable[[float], str]) -> str:
+            return text(value) if value is not None else ""
+
         return (
             self.phase or self.artifact,
             self.state,
-            f"{self.step:,}/{self.steps:,}" if self.steps is not None else "",
-            f"{self.loss:.3f}" if self.loss is not None else "",
-            f"{self.tokens_per_second:,.0f}" if self.tokens_per_second is not None else "",
-            f"{self.mfu:.0%}" if self.mfu is not None else "",
-            left,
-            f"{readable_seconds(self.quiet_seconds)} ago" if self.quiet_seconds is not None else "",
-            f"{self.checkpoint:,}" if self.checkpoint is not None else "",
+            shown(self.steps, lambda steps: f"{self.step:,}/{steps:,}"),
+            shown(self.loss, "{:.3f}".format),
+            shown(self.tokens_per_second, "{:,.0f}".format),
+            shown(self.mfu, "{:.0%}".format),
+            shown(self.seconds, lambda taken: f"took {readable_seconds(taken)}")
+            or shown(self.seconds_left, readable_seconds),
+            shown(self.quiet_seconds, lambda quiet: f"{readable_seconds(quiet)} ago"),
+            shown(self.checkpoint, "{:,}".format),
             str(self.rollbacks),
         )
 
@@ -142,7 +146,3 @@ def _rows(files: Files, size: int, everything: bool) -> list[StepMetrics]:
         file.seek(begins)
         lines = file.read().decode(errors="replace").splitlines()
     return rows_until_cut(lines[1:] if begins else lines)
-
-
-def _seconds(seconds: float | None) -> str:
-    return readable_seconds(seconds) if seconds is not None else ""

@@ -4,14 +4,9 @@ Counts are plain formulas and import at once; whatever needs torch is loaded whe
 """
 
 from k2model import lazy_exports
-from k2model.model.counts import (
-    count_non_embedding_parameters,
-    count_parameters,
-    training_flops,
-    training_flops_per_token,
-)
+from k2model.model.counts import count_parameters, training_flops
 
-__all__ = ["count_non_embedding_parameters", "count_parameters", "training_flops", "training_flops_per_token"]
+__all__ = ["count_parameters", "training_flops"]
 
 __getattr__ = lazy_exports(
     __name__,

@@ -7,21 +7,12 @@ never hold it. Communication, optimizer and recomputation costs are left out.
 from k2model.recipe.schema import ModelConfig
 
 
-def count_block_parameters(config: ModelConfig) -> int:
-    """Parameters of one block: q, k, v, o, gate, up, down and the two norms."""
-    hidden, query, key_value = config.hidden_size, config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
-    attention = 2 * hidden * query + 2 * hidden * key_value
-    return attention + 3 * hidden * config.ffn_size + 2 * hidden
-
-
 def count_parameters(config: ModelConfig) -> int:
     """All trained parameters, input and output embedding included."""
-    return count_non_embedding_parameters(config) + 2 * config.vocab_size * config.hidden_size
-
-
-def count_non_embedding_parameters(config: ModelConfig) -> int:
-    """Parameters of the blocks and the final norm."""
-    return config.n_layers * count_block_parameters(config) + config.hidden_size
+    hidden, query, key_value = config.hidden_size, config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
+    # Of a block: q, k, v, o, gate, up, down and two norms; then the final norm and the embeddings.
+    block = 2 * hidden * (query + key_value) + 3 * hidden * config.ffn_size + 2 * hidden
+    return config.n_layers * block + hidden + 2 * config.vocab_size * hidden
 
 
 def training_flops(config: ModelConfig, tokens: int, attended: int) -> int:
@@ -34,8 +25,3 @@ def training_flops(config: ModelConfig, tokens: int, attended: int) -> int:
     """
     multiplied = count_parameters(config) - config.vocab_size * config.hidden_size
     return 6 * multiplied * tokens + 12 * config.n_layers * config.n_heads * config.head_dim * attended
-
-
-def training_flops_per_token(config: ModelConfig, sequence_length: int) -> int:
-    """`training_flops` of one token of a sequence of `sequence_length` tokens that is one document."""
-    return training_flops(config, 1, sequence_length)

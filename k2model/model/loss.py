@@ -45,19 +45,13 @@ class LossSettings:
     train: bool
 
 
-def linear_cross_entropy(
-    hidden_PD: Tensor, weight_VD: Tensor, targets_P: Tensor, settings: LossSettings
-) -> tuple[Tensor, Tensor]:
+class LinearCrossEntropy(torch.autograd.Function):
     """(sum over targets of cross-entropy + z_loss * log-partition^2, cross-entropy [P] without gradient), fp32.
 
     Positions whose target is `IGNORED` cost nothing and have 0 in the second. The gradient of the
     hidden states is this worker's part of the vocabulary's; the caller sums it.
     """
-    loss, nats_P = _LinearCrossEntropy.apply(hidden_PD, weight_VD, targets_P, settings)
-    return loss, nats_P
 
-
-class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, hidden_PD: Tensor, weight_VD: Tensor, targets_P: Tensor, settings: LossSettings
@@ -81,7 +75,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if settings.train:
                 grad_NV = settings.products.operand(grad_NV)
                 ctx.hidden_grad_PD[places_N] = (grad_NV @ weight).to(hidden_PD.dtype)
-                _add_product(ctx.weight_grad_VD, grad_NV.T, hidden_ND)
+                if hidden_ND.dtype is ctx.weight_grad_VD.dtype:
+                    ctx.weight_grad_VD.addmm_(grad_NV.T, hidden_ND)
+                else:
+                    ctx.weight_grad_VD += grad_NV.T @ hidden_ND
         ctx.mark_non_differentiable(nats_P)
         return loss, nats_P
 
@@ -91,13 +88,6 @@ class _LinearCrossEntropy(torch.autograd.Function):
         assert hidden_grad is not None, "the gradients are scaled in place: one backward pass a loss"
         ctx.hidden_grad_PD = ctx.weight_grad_VD = None
         return hidden_grad.mul_(grad), weight_grad.mul_(grad).to(ctx.dtype), None, None
-
-
-def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    if total.dtype is left.dtype:
-        total.addmm_(left, right)
-    else:
-        total += left @ right
 
 
 def _cross_entropy(logits_NV: Tensor, targets_N: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor, Tensor]:
@@ -147,5 +137,5 @@ class Head(Linear):
         products = Products.of(hidden, self.weight)
         settings = LossSettings(z_loss, products, self.tensor, train=torch.is_grad_enabled())
         with without_autocast(hidden.device.type):
-            loss, nats = linear_cross_entropy(hidden.flatten(0, -2), self.weight, targets.flatten(), settings)
+            loss, nats = LinearCrossEntropy.apply(hidden.flatten(0, -2), self.weight, targets.flatten(), settings)
         return loss, nats.view(targets.shape)

@@ -74,77 +74,62 @@ def check_divides(config: ModelConfig, tensor: Shard, context: Shard) -> None:
 
 def copy_to_group(x: Tensor, shard: Shard) -> Tensor:
     """Before a matrix cut by rows: forward nothing, backward the sum of what the workers send back."""
-    return x if shard.size == 1 else _CopyToGroup.apply(x, shard)
+    return _collective(x, shard, _same, _sum)
 
 
 def reduce_from_group(x: Tensor, shard: Shard) -> Tensor:
     """Behind a matrix cut by columns: the sum of the workers' parts; backward nothing."""
-    return x if shard.size == 1 else _ReduceFromGroup.apply(x, shard)
+    return _collective(x, shard, _sum, _same)
 
 
 def gather_from_group(x: Tensor, shard: Shard) -> Tensor:
     """The workers' parts side by side in the last dimension; backward each takes the gradient of its own."""
-    return x if shard.size == 1 else _GatherFromGroup.apply(x, shard)
+    return _collective(x, shard, _gather, lambda grad, shard: shard.cut(grad, grad.dim() - 1))
 
 
 def all_to_all(parts: Tensor, shard: Shard) -> Tensor:
-    """[size, ...]: part i goes to worker i, whose part for this worker takes its place."""
-    return parts if shard.size == 1 else _AllToAll.apply(parts, shard)
+    """[size, ...]: part i goes to worker i, whose part for this worker takes its place; backward the same again."""
+    return _collective(parts, shard, _exchange, _exchange)
 
 
-def _all_to_all_single(parts: Tensor, shard: Shard) -> Tensor:
+Collective = Callable[[Tensor, Shard], Tensor]
+
+
+def _collective(x: Tensor, shard: Shard, forward: Collective, backward: Collective) -> Tensor:
+    return x if shard.size == 1 else _Collective.apply(x, shard, forward, backward)
+
+
+class _Collective(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, shard: Shard, forward: Collective, backward: Collective) -> Tensor:
+        ctx.shard, ctx.pass_back = shard, backward
+        return forward(x, shard)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        return ctx.pass_back(grad, ctx.shard), None, None, None
+
+
+def _same(x: Tensor, shard: Shard) -> Tensor:
+    return x.view_as(x)
+
+
+def _sum(x: Tensor, shard: Shard) -> Tensor:
+    total = x.clone(memory_format=torch.contiguous_format)  # autograd may use `x` elsewhere
+    dist.all_reduce(total, group=shard.group)
+    return total
+
+
+def _gather(x: Tensor, shard: Shard) -> Tensor:
+    parts = [torch.empty(x.shape, dtype=x.dtype, device=x.device) for _ in range(shard.size)]
+    dist.all_gather(parts, x.contiguous(), group=shard.group)
+    return torch.cat(parts, dim=-1)
+
+
+def _exchange(parts: Tensor, shard: Shard) -> Tensor:
     received = torch.empty(parts.shape, dtype=parts.dtype, device=parts.device)
     dist.all_to_all_single(received, parts.contiguous(), group=shard.group)
     return received
-
-
-class _CopyToGroup(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, shard: Shard) -> Tensor:
-        ctx.shard = shard
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        total = grad.clone(memory_format=torch.contiguous_format)  # autograd may use `grad` elsewhere
-        dist.all_reduce(total, group=ctx.shard.group)
-        return total, None
-
-
-class _ReduceFromGroup(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, shard: Shard) -> Tensor:
-        total = x.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total, group=shard.group)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad, None
-
-
-class _GatherFromGroup(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, shard: Shard) -> Tensor:
-        ctx.shard = shard
-        parts = [torch.empty(x.shape, dtype=x.dtype, device=x.device) for _ in range(shard.size)]
-        dist.all_gather(parts, x.contiguous(), group=shard.group)
-        return torch.cat(parts, dim=-1)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return ctx.shard.cut(grad, grad.dim() - 1), None
-
-
-class _AllToAll(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, parts: Tensor, shard: Shard) -> Tensor:
-        ctx.shard = shard
-        return _all_to_all_single(parts, shard)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _all_to_all_single(grad, ctx.shard), None  # worker i's part for me came from my part for it
 
 
 @dataclass(frozen=True)
@@ -162,9 +147,9 @@ class SequenceParallelAttention:
     def __call__(self, query_BHtE: Tensor, key_BKtE: Tensor, value_BKtE: Tensor) -> Tensor:
         """[B, H, t, E]. The degree must divide H."""
         copies = math.lcm(key_BKtE.shape[1], self.context.size) // key_BKtE.shape[1]
-        query, key, value = (
-            self._shares(x) for x in (query_BHtE, _repeat(key_BKtE, copies), _repeat(value_BKtE, copies))
-        )
+        # Each kv head several times in a row, as few as let every worker have the ones its queries need.
+        repeated = (x if copies == 1 else x.repeat_interleave(copies, dim=1) for x in (key_BKtE, value_BKtE))
+        query, key, value = (self._shares(x) for x in (query_BHtE, *repeated))
         sizes = [query.shape[2], key.shape[2], value.shape[2]]
         heads_BhTE = self._whole_rows(torch.cat((query, key, value), dim=2))
         return self._slices(self.attend(*heads_BhTE.split(sizes, dim=1)))
@@ -181,8 +166,3 @@ class SequenceParallelAttention:
         """[B, H, t, E]: everybody's heads of my slice."""
         parts_WBhtE = x_BhTE.unflatten(2, (self.context.size, -1)).movedim(2, 0)
         return all_to_all(parts_WBhtE, self.context).transpose(0, 1).flatten(1, 2)
-
-
-def _repeat(x_BKtE: Tensor, copies: int) -> Tensor:
-    """Each kv head `copies` times in a row, as few as let every worker have the ones its queries need."""
-    return x_BKtE if copies == 1 else x_BKtE.repeat_interleave(copies, dim=1)

@@ -8,12 +8,12 @@ decades, so those of gradients and updates have logarithmic axes; a quantity tha
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from statistics import fmean
 
 from markupsafe import Markup
 
 from k2model.reporting import svg
+from k2model.reporting.sections_data import domain_class, domain_order
 from k2model.reporting.timeline import Curve, Panel, Timeline, band, bucket_size, means
 from k2model.training.log import Intervention, StepMetrics
 
@@ -26,15 +26,15 @@ _PANEL_RIGHT, _PANEL_RIGHT_LABELLED = 456, 360
 _POINTS = 160  # over the whole axis
 
 Metrics = Mapping[str, Sequence[StepMetrics]]
-Lines = dict[str, list[tuple[str, Curve]]]  # label -> (phase, curve) of each phase that has it
+Lines = dict[str, dict[str, Curve]]  # label -> phase -> its curve
 
 
 def training_figure(
     metrics: dict[str, list[StepMetrics]], interventions: dict[str, list[Intervention]], timeline: Timeline
 ) -> Markup:
     """`metrics` and `interventions` by phase, each in step order."""
-    loss = {phase: _curve(metrics[phase], "loss", timeline.spans[phase][0]) for phase in metrics}
-    rate = {phase: _curve(metrics[phase], "lr", timeline.spans[phase][0]) for phase in metrics}
+    loss = _curves(metrics, timeline, lambda row: row.loss)
+    rate = _curves(metrics, timeline, lambda row: row.lr)
     loss_high = max((y for curve in loss.values() for _, y in curve), default=1.0)
     rate_high = max((y for curve in rate.values() for _, y in curve), default=1.0) or 1.0
     x = timeline.scale(_LEFT, _RIGHT)
@@ -49,25 +49,19 @@ def training_figure(
     ]
     for _, end in timeline.spans.values():
         parts.append(svg.line(x(end), _LR_BOTTOM, x(end), _LR_TOP, "border"))
-    for phase in metrics:
-        bucket = bucket_size(loss[phase], timeline, phase, _BUCKETS)
-        parts.append(band(upper, loss[phase], bucket, "c0"))
-        parts.append(svg.polyline(upper.points(means(loss[phase], bucket)), "line s-c0"))
+    for phase, curve in loss.items():
+        bucket = bucket_size(curve, timeline, phase, _BUCKETS)
+        parts.append(band(upper, curve, bucket, "c0"))
+        parts.append(svg.polyline(upper.points(means(curve, bucket)), "line s-c0"))
         parts.append(svg.polyline(lower.points(means(rate[phase], bucket)), "line s-c1"))
-        parts.append(_last_value(upper, loss[phase], bucket, phase))
+        parts.append(_last_value(upper, curve, bucket, phase))
         for one in interventions[phase]:
             parts.append(_mark(upper, timeline.spans[phase][0], metrics[phase], phase, one))
     return svg.drawing(_WIDTH, _HEIGHT, "training loss and learning rate over tokens", *parts, class_="wide")
 
 
-def _curve(metrics: Sequence[StepMetrics], name: str, start: int) -> Curve:
-    return [(start + metric.tokens, getattr(metric, name)) for metric in metrics]
-
-
 def _last_value(plot: svg.Plot, curve: Curve, size: int, phase: str) -> Markup:
     """The mean of the last tenth of a phase's logged losses, written where it was reached."""
-    if not curve:
-        return Markup("")
     tail = curve[-max(1, len(curve) // 10) :]
     value = fmean(y for _, y in tail)
     peak = max(y for _, y in (means(tail, size) or tail))
@@ -88,45 +82,40 @@ def _mark(plot: svg.Plot, start: int, metrics: Sequence[StepMetrics], phase: str
     )  # fmt: skip
 
 
-def dynamics_panels(metrics: Metrics, timeline: Timeline, colours: Mapping[str, str]) -> list[Panel]:
-    """`metrics` by phase in step order; `colours` maps a domain to its CSS class."""
-    order = list(colours)
+def dynamics_panels(metrics: Metrics, timeline: Timeline) -> list[Panel]:
+    """`metrics` by phase in step order."""
     domains = {name for rows in metrics.values() for row in rows for name in row.domains}
-    by_domain: Lines = {}
-    for domain in sorted(domains, key=lambda name: (order.index(name) if name in colours else len(order), name)):
-        by_domain[domain] = _curves(metrics, timeline, partial(_loss_of, domain))
+    by_domain = {
+        domain: _curves(metrics, timeline, lambda row, domain=domain: row.domains.get(domain))  # type: ignore[misc]
+        for domain in sorted(domains, key=domain_order)
+    }
     measured: tuple[tuple[str, Callable[[StepMetrics], float | None], bool], ...] = (
         ("Gradient norm, before clipping", lambda row: row.grad_norm, True),
         ("Norm of all parameters", lambda row: row.parameter_norm, False),
         ("Update norm / parameter norm", lambda row: row.update_ratio, True),
     )
-    panels = [_panel("Training loss by domain, nats per target token", by_domain, timeline, colours, log=False)]
+    panels = [_panel("Training loss by domain, nats per target token", by_domain, timeline, log=False)]
     for title, value, log in measured:
-        panels.append(_panel(title, {"": _curves(metrics, timeline, value)}, timeline, {"": "c0"}, log))
+        panels.append(_panel(title, {"": _curves(metrics, timeline, value)}, timeline, log))
     return [panel for panel in panels if panel is not None]
 
 
-def _loss_of(domain: str, row: StepMetrics) -> float | None:
-    return row.domains.get(domain)
-
-
-def _curves(
-    metrics: Metrics, timeline: Timeline, value: Callable[[StepMetrics], float | None]
-) -> list[tuple[str, Curve]]:
+def _curves(metrics: Metrics, timeline: Timeline, value: Callable[[StepMetrics], float | None]) -> dict[str, Curve]:
     """The finite values of each phase that has any."""
-    found = []
+    found = {}
     for phase, rows in metrics.items():
         start = timeline.spans[phase][0]
         values = [(float(start + row.tokens), value(row)) for row in rows]
         curve = [(x, y) for x, y in values if y is not None and math.isfinite(y)]
         if curve:
-            found.append((phase, curve))
+            found[phase] = curve
     return found
 
 
-def _panel(title: str, lines: Lines, timeline: Timeline, colours: Mapping[str, str], log: bool) -> Panel | None:
+def _panel(title: str, lines: Lines, timeline: Timeline, log: bool) -> Panel | None:
+    """A figure of lines by domain, or of one that is of all of them ("")."""
     shown = {
-        label: [(curve, bucket_size(curve, timeline, phase, _POINTS)) for phase, curve in curves]
+        label: [(curve, bucket_size(curve, timeline, phase, _POINTS)) for phase, curve in curves.items()]
         for label, curves in lines.items()
     }
     values = [y for curves in shown.values() for curve, size in curves for _, y in means(curve, size)]
@@ -140,23 +129,19 @@ def _panel(title: str, lines: Lines, timeline: Timeline, colours: Mapping[str, s
     parts = [plot.axes(timeline.ticks(4), y_ticks, "tokens seen"), timeline.borders(plot)]
     ends = []
     for label, curves in shown.items():
-        colour = colours.get(label, "d9")
+        colour = domain_class(label) if label else "c0"
         for curve, size in curves:
             curve = [(x, y) for x, y in curve if y > 0] if log else curve
             if not labelled:
-                parts.append(_clipped_band(plot, curve, size, colour))
+                # Cut at the plot's borders, which means decide: one wild step must not flatten the rest.
+                clipped = [(x, min(max(y, scale.low), scale.high)) for x, y in curve]
+                parts.append(band(plot, clipped, size, colour))
             parts.append(svg.polyline(plot.points(means(curve, size)), f"line s-{colour}"))
         if labelled and curves:
             last_curve, size = curves[-1]
             ends.append((means(last_curve, size)[-1][1], label.replace("_", " "), f"label t-{colour}"))
     parts.append(plot.end_labels(ends, plot.x.end + 8))
     return Panel(title, svg.drawing(_PANEL_WIDTH, _PANEL_HEIGHT, f"{title} over tokens seen", *parts))
-
-
-def _clipped_band(plot: svg.Plot, curve: Curve, size: int, colour: str) -> Markup:
-    """The range, cut at the plot's borders, which means decide: one wild step must not flatten the rest."""
-    low, high = plot.y.low, plot.y.high
-    return band(plot, [(x, min(max(y, low), high)) for x, y in curve], size, colour)
 
 
 def _scale(low: float, high: float, log: bool) -> svg.Scale:

@@ -12,6 +12,7 @@ from typing import Any
 
 from k2model.artifacts import Identity, Step, Store
 from k2model.artifacts.result import LifecycleResult
+from k2model.model import count_parameters
 from k2model.recipe.fields import without_places
 from k2model.registry.gates import gate_results, unpromoted
 from k2model.reporting import figures_scores, sections_data, sections_run, sections_scores
@@ -88,7 +89,7 @@ def _context(content: ReportContent) -> dict[str, Any]:
         "recipe": recipe,
         "phases": phases,
         "timeline": timeline,
-        "model_parameters": sections_run.parameters(recipe),
+        "model_parameters": count_parameters(recipe.model),
         "model": sections_run.model_facts(recipe),
         "highlights": sections_scores.highlights(content.scores, phases),
         "gates": sections_scores.gate_lines(gates),
@@ -100,7 +101,7 @@ def _context(content: ReportContent) -> dict[str, Any]:
         "capabilities": figures_scores.capability_panels(content.scores, timeline),
         "loss_panel": figures_scores.loss_panel(content.scores, timeline, _domain_colours()),
         "training_figure": training_figure(content.metrics, content.interventions, timeline),
-        "dynamics": dynamics_panels(content.metrics, timeline, _domain_colours()),
+        "dynamics": dynamics_panels(content.metrics, timeline),
         "undone": sections_run.undone_lines(content.interventions),
         "training": [sections_run.phase_line(phase, content.metrics[phase.name], timeline) for phase in phases],
         "extension": figures_scores.extension_panels(content.scores, phases),
@@ -108,10 +109,10 @@ def _context(content: ReportContent) -> dict[str, Any]:
         "effort_lines": sections_scores.effort_lines(content.scores),
         "effort": figures_scores.effort_panels(content.scores),
         "compositions": compositions,
-        "domains": [d for d in sections_data.DOMAINS if d in {s.domain for c in compositions for s in c.shares}],
+        "domains": [d for d in sections_data.DOMAINS if d in {s["domain"] for c in compositions for s in c["shares"]}],
         "domain_class": sections_data.domain_class,
         "source_lines": sections_data.source_lines(compositions),
-        "lengths": length_panels(content.counts, [phase.sequence_length for phase in phases], _domain_colours()),
+        "lengths": length_panels(content.counts, [phase.sequence_length for phase in phases]),
         "ingested": sections_data.ingested_lines(content.ingested),
         "curation": sections_data.curation(content.curation),
         "validation": sections_data.validation(content.validation, content.on_mixtures),

@@ -11,7 +11,7 @@ from statistics import fmean
 
 from k2model.artifacts import ArtifactRef, Identity, Lease, Manifest, Store
 from k2model.artifacts.files import Files, files_at
-from k2model.artifacts.manifest import MANIFEST, check_hash, hash_stored
+from k2model.artifacts.manifest import MANIFEST, read_verified
 from k2model.errors import CheckpointMismatch, TrainingDiverged, TrainingError
 from k2model.model import count_parameters
 from k2model.recipe.schema import ModelConfig, PhaseConfig
@@ -79,7 +79,11 @@ class Attempt:
             return None
         self.line = self.world.on_rank_0(lambda: ProgressLine(run, start))
         self.saver.discard_after(start)  # what is newer is damaged, unfinished or taken back
-        state = self._state_of(found) if found is not None else self._parent_state(parent)
+        state = (
+            TrainingState(found.tensors, found.progress.optimizer_steps, found.uri)
+            if found is not None
+            else self._parent_state(parent)
+        )
         self.engine = Engine(self.model, self.phase, self.layout, state)
         self.saver.reserve(self.engine.state)
         self.watch = SpikeWatch(self.phase.spikes, found.progress.ordinary_losses if found is not None else ())
@@ -134,9 +138,6 @@ class Attempt:
             "spikes.max_rollbacks; the checkpoints before it are whole"
         )
 
-    def _state_of(self, found: Checkpoint) -> TrainingState:
-        return TrainingState(found.tensors, found.progress.optimizer_steps, found.uri)
-
     def _parent_state(self, parent: ArtifactRef | None) -> TrainingState | None:
         """Read by each worker as far as it needs it, after all of them have verified their share of its files."""
         if parent is None:
@@ -144,8 +145,7 @@ class Attempt:
 
         def look_up() -> Files:
             files, manifest = self.store.look_up(parent)
-            [entry] = [entry for entry in manifest.files if entry.path == f"{FINAL}/{MANIFEST}"]
-            check_hash(files.uri, entry, hash_stored(files, entry.path))
+            read_verified(files, manifest, f"{FINAL}/{MANIFEST}")
             return files.at(FINAL)
 
         checkpoint = read_checkpoint(self.world.broadcast(look_up), self.world)
@@ -160,7 +160,7 @@ class Attempt:
             checkpoint.tensors, steps, f"the checkpoint of phase '{progress.phase}' ({checkpoint.uri})"
         )
 
-    # What the loop asks of its `Keeper`.
+    # What the loop asks of its `Callbacks`.
 
     def report(self) -> list[int]:
         return self.saver.report()

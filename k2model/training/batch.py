@@ -116,20 +116,19 @@ class StepTotals:
     targets_S: Tensor
 
 
-class StepAllReduce:
-    """The all-reduce of a step's small numbers, one CPU tensor; gradients are the engine's."""
+def reduce_step(
+    world: World, sources: int, ahead: Batch | None, stop: bool, report: Sequence[int], behind: LocalLoss | None
+) -> StepTotals:
+    """The all-reduce of a step's small numbers, one CPU tensor; gradients are the engine's.
 
-    def __init__(self, world: World, sources: int) -> None:
-        self.world, self.sources = world, sources
-
-    def __call__(self, ahead: Batch | None, stop: bool, report: Sequence[int], behind: LocalLoss | None) -> StepTotals:
-        """Collective: every worker calls it equally often. Sums up to 2^53 are exact."""
-        counts = (ahead.targets, ahead.attended) if ahead is not None else (0, 0)
-        head = torch.tensor([*counts, int(stop), *report], dtype=torch.float64)
-        nothing = torch.zeros(2 * self.sources, dtype=torch.float64)
-        message = torch.cat((head, nothing if behind is None else torch.cat((behind.nats_S, behind.targets_S))))
-        if self.world.size > 1:
-            dist.all_reduce(message)
-        targets, attended, stopping, *reports = (int(value) for value in message[: len(head)].tolist())
-        nats_S, targets_S = message[len(head) :].split(self.sources)
-        return StepTotals(targets, attended, stopping, reports, nats_S, targets_S)
+    Collective: every worker calls it equally often. Sums up to 2^53 are exact.
+    """
+    counts = (ahead.targets, ahead.attended) if ahead is not None else (0, 0)
+    head = torch.tensor([*counts, int(stop), *report], dtype=torch.float64)
+    nothing = torch.zeros(2 * sources, dtype=torch.float64)
+    message = torch.cat((head, nothing if behind is None else torch.cat((behind.nats_S, behind.targets_S))))
+    if world.size > 1:
+        dist.all_reduce(message)
+    targets, attended, stopping, *reports = (int(value) for value in message[: len(head)].tolist())
+    nats_S, targets_S = message[len(head) :].split(sources)
+    return StepTotals(targets, attended, stopping, reports, nats_S, targets_S)

@@ -41,7 +41,7 @@ class Norms:
 
 
 def measured_step(state: NamedState, step: Callable[[], Any]) -> Norms:
-    """Take `step` and measure it. Collective."""
+    """Take `step` and measure it, over the pieces of all workers, in fp64. Collective."""
     before = [values.clone() for values in _parameters(state)]
     step()
     squares = torch.zeros(2, dtype=torch.float64)

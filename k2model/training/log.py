@@ -6,7 +6,7 @@ kill and never repeats a step: on a local store it is the artifact's own, else a
 store with each checkpoint.
 """
 
-import hashlib
+import contextlib
 import json
 import os
 import tempfile
@@ -132,9 +132,6 @@ class TrainingRun:
             interventions=[intervention.record() for intervention in interventions],
         )
 
-    def to_json(self) -> bytes:
-        return (json.dumps(asdict(self), indent=1) + "\n").encode()
-
 
 def read_run(files: Files) -> TrainingRun | None:
     """Of the artifact that `files` is at; None where an attempt has not come that far or wrote another format."""
@@ -191,11 +188,14 @@ class MetricsLog:
 
     def __init__(self, files: Files, start: int, run: TrainingRun) -> None:
         self._files = files
-        self._run = run.to_json()
+        self._run = (json.dumps(asdict(run), indent=1) + "\n").encode()
         self._local = isinstance(files, LocalFiles)
         root = Path(files.uri) if self._local else Path(tempfile.mkdtemp(prefix="k2-metrics-"))
         self.root, self.path = root, root / METRICS
-        self.rows = [row for row in self._earlier() if row.step < start]
+        self.rows: list[StepMetrics] = []
+        with contextlib.suppress(FileNotFoundError):
+            earlier = rows_until_cut(files.read(METRICS).decode().splitlines())
+            self.rows += [row for row in earlier if row.step < start]
         with writing(files.uri, METRICS):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             partial = self.path.with_name(".partial-metrics.jsonl")
@@ -204,12 +204,6 @@ class MetricsLog:
             self._file = self.path.open("a", buffering=1)  # a line at a time: a kill loses at most one
 
         files.write(TRAINING, self._run)
-
-    def _earlier(self) -> list[StepMetrics]:
-        try:
-            return rows_until_cut(self._files.read(METRICS).decode().splitlines())
-        except FileNotFoundError:
-            return []
 
     def add(self, row: StepMetrics) -> None:
         """Raises StoreWriteError when the disk is full or gone."""
@@ -226,8 +220,7 @@ class MetricsLog:
         """Publish, and describe both files for the artifact's manifest."""
         self._file.close()
         self.publish()
-        run = FileEntry(TRAINING, len(self._run), hashlib.sha256(self._run).hexdigest())
-        return [describe_file(self.root, METRICS), run]
+        return [describe_file(self.root, METRICS), FileEntry.of(TRAINING, self._run)]
 
 
 def _line(row: StepMetrics) -> str:

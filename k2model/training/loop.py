@@ -8,7 +8,6 @@ back, is noted and acted on at the next step. How things are saved and what is u
 Losses, decisions and the order of calls are the same on every worker.
 """
 
-import contextlib
 import math
 import signal
 import threading
@@ -24,7 +23,7 @@ from k2model.errors import Preempted
 from k2model.model import training_flops
 from k2model.recipe.schema import ModelConfig, PhaseConfig, ScheduleConfig, ScheduleShape
 from k2model.tokens import PackedSequences
-from k2model.training.batch import Batch, StepAllReduce, StepTotals, read_ahead, read_batch
+from k2model.training.batch import Batch, StepTotals, read_ahead, read_batch, reduce_step
 from k2model.training.engine import Engine, StepOutcome
 from k2model.training.log import Intervention, StepMetrics
 from k2model.training.spikes import RolledBack, SpikeWatch
@@ -46,17 +45,12 @@ def learning_rate(step: int, steps: int, peak: float, schedule: ScheduleConfig) 
         return peak * (step + 1) / schedule.warmup_steps
     span = steps - 1 - schedule.warmup_steps
     progress = (step - schedule.warmup_steps) / span if span > 0 else 0.0
-    return peak * _fraction(schedule, progress)
-
-
-def _fraction(schedule: ScheduleConfig, progress: float) -> float:
-    """Share of the peak after `progress` (0..1) of the way behind the warm-up."""
     floor = schedule.final_fraction
     if schedule.shape is ScheduleShape.CONSTANT:
-        return 1.0
+        return peak
     if schedule.shape is ScheduleShape.LINEAR:
-        return 1.0 - (1.0 - floor) * progress
-    return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
+        return peak * (1.0 - (1.0 - floor) * progress)
+    return peak * (floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress)))
 
 
 class Preemption:
@@ -65,7 +59,7 @@ class Preemption:
     def __init__(self) -> None:
         self.requested = False
 
-    @contextlib.contextmanager
+    @contextmanager
     def watched(self) -> Iterator[None]:
         """Inside, SIGTERM sets `requested`; the handler that was there before comes back afterwards."""
         if threading.current_thread() is not threading.main_thread():
@@ -81,7 +75,7 @@ class Preemption:
         self.requested = True
 
 
-class Keeper(Protocol):
+class Callbacks(Protocol):
     """Whoever saves and logs for the loop. `act_on`, `save` and `save_before_end` are collective."""
 
     def report(self) -> list[int]:
@@ -118,13 +112,12 @@ class TrainingLoop:
     """Takes the steps of a phase that no intervention leaves out. `peak`: FLOP/s of all workers together."""
 
     def __init__(
-        self, engine: Engine, model: ModelConfig, phase: PhaseConfig, sequences: PackedSequences, keeper: Keeper,
+        self, engine: Engine, model: ModelConfig, phase: PhaseConfig, sequences: PackedSequences, callbacks: Callbacks,
         watch: SpikeWatch, interventions: Sequence[Intervention], preemption: Preemption, peak: float,
     ) -> None:  # fmt: skip
         self.engine, self.model, self.phase, self.sequences = engine, model, phase, sequences
-        self.keeper, self.watch, self.interventions, self.preemption = keeper, watch, interventions, preemption
+        self.callbacks, self.watch, self.interventions, self.preemption = callbacks, watch, interventions, preemption
         self.peak = peak
-        self.all_reduce = StepAllReduce(engine.layout.world, len(sequences.sources))
         self.clock = _StepClock()
         self.taken = 0
         self._behind: _Taken | None = None
@@ -141,7 +134,7 @@ class TrainingLoop:
             for step, batch in batches:
                 totals = self._all_reduce(batch)
                 with self.clock.stopped():
-                    self.keeper.act_on(totals.report)
+                    self.callbacks.act_on(totals.report)
                     if step > start:
                         self._stop_or_save(step, totals)
                 self._take(step, batch, totals)
@@ -156,13 +149,14 @@ class TrainingLoop:
     def _all_reduce(self, ahead: Batch | None) -> StepTotals:
         """Sum the counts of the step ahead (None: there is none) over all workers and log the step behind."""
         behind = self._behind.outcome.loss if self._behind else None
-        totals = self.all_reduce(ahead, self.preemption.requested, self.keeper.report(), behind)
+        world, sources = self.engine.layout.world, len(self.sequences.sources)
+        totals = reduce_step(world, sources, ahead, self.preemption.requested, self.callbacks.report(), behind)
         seconds = self.clock.lap()
         if self._behind is not None:
             self.taken += 1
             row = self._row(self._behind, totals, seconds)
             self._behind = None
-            self.keeper.add(row)
+            self.callbacks.add(row)
             if (spike := self.watch.judge(row)) is not None:
                 raise RolledBack(spike)
         return totals
@@ -172,14 +166,14 @@ class TrainingLoop:
         every = self.phase.checkpoints.save_every
         if totals.stop:
             if not self.watch.open:
-                self.keeper.save_before_end(step)
+                self.callbacks.save_before_end(step)
             raise Preempted(
                 f"phase '{self.phase.name}' was told to stop (SIGTERM) at step {step} of {self.phase.steps}"
                 + ("" if self.watch.open else " and saved there")
                 + ". Run the same command again: it goes on from its newest checkpoint"
             )
         if every and step % every == 0 and not self.watch.open:
-            self.keeper.save(step)
+            self.callbacks.save(step)
 
     def _take(self, step: int, batch: Batch, totals: StepTotals) -> None:
         phase = self.phase

@@ -159,7 +159,7 @@ def _advance(states: list[dict[str, Any]]) -> int:
 
 
 def orthogonalised(parameters: list[Tensor], direction: Callable[[int], Tensor], iterations: int) -> list[Tensor]:
-    """bf16 updates in the parameters' order and shapes; `direction(i)` gives what to orthogonalise.
+    """bf16 updates in the parameters' order and shapes [rows, columns]; `direction(i)` gives what to orthogonalise.
 
     Matrices of one shape go round the workers, each computes its own in one batched product chain,
     and one all-gather brings all of them to everyone. Gathering bf16 loses nothing.

@@ -1,7 +1,7 @@
 """Saving while training goes on: a snapshot in memory, then a thread a worker that writes it to the store.
 
     begin(...)            all workers: wait for the save before, copy the state, start writing
-    poll()                all workers, after every step: has everyone written? then publish
+    act_on(totals)        all workers, after every step: has everyone written, by the sum of all `report`s? then publish
     finish(seconds)       all workers: wait for the save in flight
 
 The snapshot is the only time training is blocked. Writing, retries, the manifest and retention happen on
@@ -16,7 +16,6 @@ all workers decide alike. What a store that fails means:
 
 import time
 from collections.abc import Callable, Sequence
-from enum import Enum
 from typing import Protocol
 
 import torch
@@ -43,15 +42,6 @@ from k2model.training.checkpoint.shard import header_of
 from k2model.training.world import World
 
 _FIRST_LOOK, _LONGEST_LOOK = 0.002, 0.05  # seconds between two looks at a save that is waited for
-
-
-class Status(Enum):
-    """Of this worker's part of the save in flight."""
-
-    IDLE = "idle"
-    WRITING = "writing"
-    WRITTEN = "written"
-    FAILED = "failed"  # so far: it is tried again
 
 
 class State(Protocol):
@@ -97,20 +87,6 @@ class Saver:
         self._user: Background[FileEntry] | None = None  # of the image
         self._failures = 0  # saves in a row that were dropped
 
-    @property
-    def status(self) -> Status:
-        """Of this worker alone."""
-        if self._save is None:
-            return Status.IDLE
-        if self._save.job.stage in (Stage.FAILING, Stage.BROKEN):
-            return Status.FAILED
-        return Status.WRITTEN if self._save.writing.stage is Stage.DONE else Status.WRITING
-
-    @property
-    def in_flight(self) -> bool:
-        """Whether a save is on its way; the same on all workers."""
-        return self._save is not None
-
     def reserve(self, state: State) -> None:
         """Take the memory of the snapshot ahead of the first save."""
         self._image_for(state.pieces())
@@ -148,11 +124,6 @@ class Saver:
         Raises StoreWriteError on all workers after `deadline` seconds.
         """
         self._wait_until_idle(self._seconds(deadline), must=True)
-
-    def poll(self) -> None:
-        """Move the save in flight on. Collective, and without a word when there is none."""
-        if self._save is not None:
-            self.act_on(self._sum(self.report()))
 
     def report(self) -> list[int]:
         """What `act_on` wants to know, to be added up over all workers: written, published, failing, broken."""

@@ -1,6 +1,6 @@
 """Whether a jump of the loss is ridden out or undone: K2's policy, in which width decides and not height.
 
-Every worker feeds its own watch with the same reduced numbers, so all of them come to the same verdict
+Every worker feeds its own watch with the same reduced numbers, so all of them come to the same decision
 without a word. Going back and skipping are the attempt's business; this module sees losses alone.
 """
 
@@ -19,7 +19,7 @@ SMALLEST_DEVIATION = 1e-3  # of the median: a loss that stood still must not mak
 
 @dataclass(frozen=True)
 class Spike:
-    """A verdict: undo what followed `first_step` and leave out the steps up to `last_step`."""
+    """A decision: undo what followed `first_step` and leave out the steps up to `last_step`."""
 
     reason: str
     first_step: int
@@ -57,7 +57,7 @@ class SpikeWatch:
         return list(self._ordinary)
 
     def judge(self, row: StepMetrics) -> Spike | None:
-        """The verdict after `row`, the newest step: None goes on."""
+        """The decision after `row`, the newest step: None goes on."""
         if not (math.isfinite(row.loss) and math.isfinite(row.grad_norm)):
             self._open.append(row)
             what = "loss" if not math.isfinite(row.loss) else "gradient norm"

@@ -12,20 +12,21 @@ parts is looked for by DuckDB, which spills to a folder what does not fit in its
 """
 
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import pandas as pd
 
 from k2model.artifacts import Part
 from k2model.artifacts.manifest import ATTACHMENTS
+from k2model.documents.counts import Counts
 from k2model.recipe.expectations import Severity
-from k2model.validation.outcome import Outcome, ValidationFailed, merge_parts
-from k2model.validation.render import Page, deck, few_sections, page_of
-from k2model.validation.suites import Runner, Suite
+from k2model.validation.outcome import Outcome, ValidationFailed, merge_parts, one_part
+from k2model.validation.render import Page, deck, few_sections, page_if_broken, page_of
+from k2model.validation.suites import Located, Runner, Suite
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -51,6 +52,11 @@ class Findings:
         self.outcomes += merge_parts(outcomes)
         self.pages += pages
 
+    def stats(self) -> dict[str, float]:
+        """How many expectations there are, and how many of them are not met and only warned of."""
+        warned = sum(not one.success and one.severity is Severity.WARN for one in self.outcomes)
+        return {"expectations": len(self.outcomes), "warnings": warned}
+
     def raise_if_broken(self, what: str) -> None:
         """Raise ValidationFailed when an expectation of severity `stop` is not met."""
         if broken := [outcome for outcome in self.outcomes if outcome.stops]:
@@ -68,8 +74,7 @@ def publish(findings: Findings, target: Path, what: str) -> dict[str, float]:
     (target / "attachments" / "deck.html").write_text(deck(findings.pages, outcomes, what), encoding="utf-8")
     records = {"expectations": [outcome.record() for outcome in outcomes]}
     (target / "validation.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
-    warned = sum(not one.success and one.severity is Severity.WARN for one in outcomes)
-    return {"expectations": float(len(outcomes)), "warnings": float(warned)}
+    return findings.stats()
 
 
 FOUND = f"{ATTACHMENTS}/found"
@@ -100,50 +105,101 @@ def files_of(part: Part) -> list[str]:
     return list(json.loads(part.task))
 
 
+@dataclass
+class LookedAt:
+    """A file whose frames are looked at: the outcomes of all of them, the page of the first that breaks a rule, and
+    what is counted of its source."""
+
+    path: Path
+    source: str
+    outcomes: list[Outcome] = field(default_factory=list)
+    page: Page | None = None
+    counts: Counts = field(default_factory=Counts)
+
+
+File = TypeVar("File", bound=LookedAt)
+
+
+def look_together(
+    runner: Runner, suite: Suite, frames: Iterable[tuple[File, Located]]
+) -> Iterator[tuple[File, Located, list[Outcome]]]:
+    """Each frame with its outcomes, which are added to its file. Small ones, by their `share`, are looked at as one."""
+    waiting: list[tuple[File, Located]] = []
+
+    def look() -> Iterator[tuple[File, Located, list[Outcome]]]:
+        outcomes = runner.run_together(suite, [place for _, place in waiting]) if waiting else []
+        for (file, place), found in zip(waiting, outcomes, strict=True):
+            file.page = file.page or page_if_broken(runner, suite.name, f"{place.shard}/{place.part}", found)
+            file.outcomes += found
+            yield file, place, found
+        waiting.clear()
+
+    for file, place in frames:
+        if place.share + sum(one.share for _, one in waiting) > 1:
+            yield from look()
+        waiting.append((file, place))
+    yield from look()
+
+
 @dataclass(frozen=True)
 class Found:
-    """What was found in a part: outcomes, pages of what broke a rule, and `told`, which the gate sums up (JSON)."""
+    """What was found in some files: outcomes, pages of what broke a rule, counts by source, and the distinct `columns`
+    of the files (rows of `schema_rows`)."""
 
     outcomes: Sequence[Outcome]
     pages: Sequence[Page]
-    told: Mapping[str, Any]
+    counts: Mapping[str, Counts]
+    columns: Sequence[Mapping[str, str]] = ()
+
+    @staticmethod
+    def of(files: Sequence[LookedAt], columns: Iterable[Mapping[str, str]] = ()) -> "Found":
+        counts: defaultdict[str, Counts] = defaultdict(Counts)
+        for file in files:
+            counts[file.source].update(file.counts)
+        outcomes = [outcome for file in files for outcome in one_part(file.outcomes)]
+        return Found(outcomes, [file.page for file in files if file.page is not None], counts, _distinct(columns))
 
     def write(self, folder: Path, part: str) -> None:
         """As a file of the part, below `folder`; outcomes are merged, of the pages a few keep their sections."""
         content = {
             "outcomes": [outcome.to_json() for outcome in merge_parts(self.outcomes)],
             "pages": [asdict(page) for page in few_sections(self.pages, Counter())],
-            "told": self.told,
+            "counts": self.counts,
+            "columns": self.columns,
         }
         path = _path(folder, part)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
     @staticmethod
-    def read(folder: Path, part: str) -> "Found":
-        content = json.loads(_path(folder, part).read_text(encoding="utf-8"))
-        outcomes = [Outcome.from_json(one) for one in content["outcomes"]]
-        return Found(outcomes, [Page(**page) for page in content["pages"]], content["told"])
+    def read(folder: Path, parts: Sequence[str]) -> "Found":
+        """What was found in all parts, in their order.
+
+        One part is read at a time, so memory depends on sources and expectations and hardly on the number of parts.
+        """
+        pages: list[Page] = []
+        columns: list[Mapping[str, str]] = []
+        counts: defaultdict[str, Counts] = defaultdict(Counts)
+        seen: Counter[str] = Counter()
+
+        def outcomes() -> Iterator[Outcome]:
+            for part in parts:
+                content = json.loads(_path(folder, part).read_text(encoding="utf-8"))
+                pages.extend(few_sections((Page(**page) for page in content["pages"]), seen))
+                columns[:] = _distinct([*columns, *content["columns"]])
+                for source, one in content["counts"].items():
+                    counts[source].update(one)
+                yield from map(Outcome.from_json, content["outcomes"])
+
+        return Found(merge_parts(outcomes()), pages, counts, columns)
 
 
-def add_up(
-    folder: Path, parts: Sequence[str], tell: Callable[[Mapping[str, Any]], None]
-) -> tuple[list[Outcome], list[Page]]:
-    """Outcomes and pages of all parts, in the order of the parts; `tell` is called with what each of them tells.
-
-    One part is read at a time, so memory depends on sources and expectations and hardly on the number of parts.
-    """
-    pages: list[Page] = []
-    seen: Counter[str] = Counter()
-
-    def outcomes() -> Iterator[Outcome]:
-        for part in parts:
-            found = Found.read(folder, part)
-            pages.extend(few_sections(found.pages, seen))
-            tell(found.told)
-            yield from found.outcomes
-
-    return merge_parts(outcomes()), pages
+def _distinct(columns: Iterable[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """The first of those that differ in nothing but the part they are of."""
+    found: dict[tuple[str, ...], Mapping[str, str]] = {}
+    for row in columns:
+        found.setdefault(tuple(value for name, value in row.items() if name != "part"), row)
+    return list(found.values())
 
 
 def _name(group: Sequence[str]) -> str:

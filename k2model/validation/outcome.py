@@ -11,6 +11,10 @@ from k2model.errors import K2Error
 from k2model.recipe.expectations import Severity
 
 SAMPLES = 3
+RECORDED = (
+    "suite", "shard", "expectation", "type", "column", "severity", "success", "observed", "total", "parts",
+    "parts_failed", "samples", "remedy",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,21 +71,8 @@ class Outcome:
 
     def record(self) -> dict[str, object]:
         """The row of `validation.json`."""
-        return {
-            "suite": self.suite,
-            "shard": self.shard,
-            "expectation": self.expectation,
-            "type": self.type,
-            "column": self.column,
-            "severity": self.severity.value,
-            "success": self.success,
-            "observed": self.observed,
-            "total": self.total,
-            "parts": self.parts,
-            "parts_failed": self.parts_failed,
-            "samples": list(self.samples),
-            "remedy": self.remedy,
-        }
+        named = {name: getattr(self, name) for name in RECORDED}
+        return named | {"severity": self.severity.value, "samples": list(self.samples)}
 
 
 def merge_parts(outcomes: Iterable[Outcome]) -> list[Outcome]:

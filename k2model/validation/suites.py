@@ -1,9 +1,8 @@
-"""How suites are written down: rules by name, each with the severity the recipe or the table gives it.
+"""How suites are written down and run: rules by name, each with the severity the recipe or the table gives it.
 
-Runs suites with Great Expectations and turns its results into `Outcome`s.
-
-The context lives in memory: nothing is written, nothing is sent, no progress bars. A suite is
-registered once and run on frame after frame, so memory does not grow with their number.
+Great Expectations runs them, and its results become `Outcome`s. Its context lives in memory: nothing is written,
+nothing is sent, no progress bars. A suite is registered once and run on frame after frame, so memory does not grow with
+their number.
 """
 
 import os
@@ -151,12 +150,13 @@ class Runner:
 
 @dataclass(frozen=True)
 class Located:
-    """A frame and where its rows come from."""
+    """A frame and where its rows come from. `share`: what it makes up of all that may be looked at together."""
 
     frame: pd.DataFrame
     shard: str
     part: str = ""
     first_row: int = 0
+    share: float = 1.0
 
 
 def _name(one: Mapping[str, Any]) -> tuple[str, str]:

@@ -17,7 +17,6 @@ from k2model.artifacts import (
     hash_file,
     read_manifest,
     verify,
-    write_manifest,
 )
 from k2model.artifacts.files import files_at
 from k2model.artifacts.manifest import verify_files
@@ -29,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "artifact"
     folder.mkdir()
     write_corpus(folder)
-    write_manifest(folder, describe_folder(folder))
+    (folder / "manifest.json").write_bytes(describe_folder(folder).to_json())
     return folder
 
 

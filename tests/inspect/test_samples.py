@@ -39,10 +39,11 @@ def test_pages_go_through_a_source_in_order(looked: dict[str, ArtifactRef], look
     for split in ("train", "heldout"):
         documents = stored(looked["corpus_valid"].uri, "chat/tools", split)
         found = pages(view, source="chat/tools", split=split)
-        assert [one.facts["id"] for one in found] == [document["id"] for document in documents]
+        assert [one.fields["id"] for one in found] == [document["id"] for document in documents]
         assert [one.text for one in found] == [document["text"] for document in documents]
     first = found[0]
-    assert first.facts["licence"] == "CC0-1.0" and first.facts["origin"] == "test 0" and first.facts["duplicates"] == 1
+    wanted = {"licence": "CC0-1.0", "origin": "test 0", "duplicates": 1}
+    assert {name: first.fields[name] for name in wanted} == wanted
     segments = segments_of(stored(looked["corpus_valid"].uri, "chat/tools", "heldout")[0])
     assert [(s.text, s.target, s.special) for s in first.spans] == [
         (s["text"], s["loss_mask"], s["kind"] == "special") for s in segments
@@ -52,11 +53,11 @@ def test_pages_go_through_a_source_in_order(looked: dict[str, ArtifactRef], look
 def test_evaluation_items_are_a_side(looked: dict[str, ArtifactRef], looked_store: str) -> None:
     view = view_of("corpus_valid", looked_store)
     found = pages(view, split="items", source="sums")
-    assert [(one.facts["id"], one.text) for one in found] == [
+    assert [(one.fields["id"], one.text) for one in found] == [
         (item["id"], f"{item['prompt']}\n{item['answer']}") for item in ITEMS
     ]
     assert [span.target for span in found[0].spans] == [False, True]  # the answer is what an item asks for
-    assert [one.facts["id"] for one in pages(view, split="items", search="IS 3 ")] == ["sum-3"]
+    assert [one.fields["id"] for one in pages(view, split="items", search="IS 3 ")] == ["sum-3"]
     with pytest.raises(LookingError, match=r"tokens/\w+ has no items; it has heldout, train"):
         samples_of(view_of("tokens", looked_store), Query(split="items"))
 
@@ -66,11 +67,11 @@ def test_a_seed_draws_every_match_once(
     looked: dict[str, ArtifactRef], looked_store: str, query: dict[str, str]
 ) -> None:
     view = view_of("corpus_valid", looked_store)
-    in_order = [one.facts["id"] for one in pages(view, **query)]
-    drawn = [one.facts["id"] for one in pages(view, seed=4, **query)]
+    in_order = [one.fields["id"] for one in pages(view, **query)]
+    drawn = [one.fields["id"] for one in pages(view, seed=4, **query)]
     assert sorted(drawn) == sorted(in_order) and drawn != in_order
-    assert [one.facts["id"] for one in pages(view, seed=4, **query)] == drawn
-    assert [one.facts["id"] for one in pages(view, seed=5, **query)] != drawn
+    assert [one.fields["id"] for one in pages(view, seed=4, **query)] == drawn
+    assert [one.fields["id"] for one in pages(view, seed=5, **query)] != drawn
     everything = [d for name in ("arithmetic/think", "chat/tools", "facts", "prose")
                   for d in stored(looked["corpus_valid"].uri, name)]  # fmt: skip
     wanted = [
@@ -105,24 +106,24 @@ def test_token_shards_are_shown_as_text_with_their_targets(looked: dict[str, Art
         assert one.text == tokenizer.decode(ids.tolist())
         learned = "".join(span.text for span in one.spans if span.target)
         assert learned == tokenizer.decode(ids[loss].tolist()) and 0 < len(learned) < len(one.text)
-        assert one.facts["source"] == "arithmetic/think"
-        assert (one.facts["tokens"], one.facts["targets"]) == (len(ids), loss.sum())
+        assert one.fields["source"] == "arithmetic/think"
+        assert (one.fields["tokens"], one.fields["targets"]) == (len(ids), loss.sum())
     hits = pages(view_of("tokens", looked_store), source="facts", search="capital of RIVERS")
     wanted = [d["id"] for d in stored(looked["corpus_valid"].uri, "facts") if "capital of rivers" in d["text"].lower()]
-    assert [one.facts["id"] for one in hits] == wanted and wanted
+    assert [one.fields["id"] for one in hits] == wanted and wanted
 
 
 def test_a_packed_row_shows_borders_targets_and_padding(looked: dict[str, ArtifactRef], looked_store: str) -> None:
     sequences, tokenizer = PackedSequences(looked["sequences"].uri), K2Tokenizer.load(looked["tokenizer"].uri)
     found = samples_of(view_of("sequences", looked_store), Query(n=40))
-    assert [one.facts["row"] for one in found] == list(range(40))
+    assert [one.fields["row"] for one in found] == list(range(40))
     for row, one in enumerate(found):
         values = {name: tensor[0].numpy() for name, tensor in sequences.batch(row, 1).items()}
         numbers = [span.document for span in one.spans]
         assert sorted(set(numbers)) == sorted(set(values["document"].tolist()))
-        assert one.facts["targets"] == values["loss_mask"].sum()
-        assert one.facts["padding"] == (values["document"] < 0).sum() == 128 - one.facts["tokens"]
-        for number, source in enumerate(one.facts["documents"]):
+        assert one.fields["targets"] == values["loss_mask"].sum()
+        assert one.fields["padding"] == (values["document"] < 0).sum() == 128 - one.fields["tokens"]
+        for number, source in enumerate(one.fields["documents"]):
             inside = values["document"] == number
             assert sequences.sources.index(source) == values["source"][inside][0]
             text = "".join(span.text for span in one.spans if span.document == number and span.target)
@@ -138,7 +139,7 @@ def test_rows_are_found_by_source_and_text(looked_store: str) -> None:
     view = view_of("sequences", looked_store)
     found = samples_of(view, Query(source="facts", search="capital of the", n=3, seed=1))
     assert len(found) == 3
-    assert all("facts" in one.facts["documents"] and "capital of the" in one.text for one in found)
+    assert all("facts" in one.fields["documents"] and "capital of the" in one.text for one in found)
     with pytest.raises(LookingError, match="has no 'fakts'; there are arithmetic/think, chat/tools, facts, prose"):
         samples_of(view, Query(source="fakts"))
 
@@ -153,7 +154,7 @@ def test_quarantined_rows_come_with_reason_file_and_row(looked_store: str) -> No
         Reason("over_long", 1, "rows"),
     ]
     found = samples_of(view, Query(reason="encoding"))
-    assert [(one.facts["file"], one.facts["row"], one.text) for one in found] == [
+    assert [(one.fields["file"], one.fields["row"], one.text) for one in found] == [
         ("b.jsonl", 2, "caf\ufffd"),
         ("a.jsonl", 9, "na\ufffdve"),
     ]
@@ -191,7 +192,7 @@ def test_a_file_and_a_folder_are_looked_into_like_an_artifact(looked: dict[str, 
     path = parts_of(Path(looked["corpus_valid"].uri), "train", "facts")[0]
     for reference in (path, path.parent):
         found = samples_of(view_of(str(reference), str(tmp_path)), Query(n=2))
-        assert [one.facts["id"] for one in found] == [document["id"] for document in documents[:2]]
+        assert [one.fields["id"] for one in found] == [document["id"] for document in documents[:2]]
     shards = view_of(str(Path(looked["tokens"].uri) / "train" / "facts"), str(tmp_path))
     with pytest.raises(LookingError, match="name its folder by --tokenizer"):
         samples_of(shards, Query(n=1))
@@ -222,5 +223,5 @@ def test_what_is_not_there_is_said(looked: dict[str, ArtifactRef], looked_store:
 
 
 def test_domains_of_the_pages_are_those_of_the_sources(looked_store: str) -> None:
-    found = Counter(one.facts["domain"] for one in pages(view_of("tokens", looked_store)))
+    found = Counter(one.fields["domain"] for one in pages(view_of("tokens", looked_store)))
     assert found == {"knowledge": 54, "mathematics": 360, "prose": 108, "tools": 135}

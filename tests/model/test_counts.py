@@ -3,7 +3,7 @@
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from k2model.model import count_parameters, training_flops_per_token
+from k2model.model import count_parameters, training_flops
 from k2model.model.transformer import K2Model
 from k2model.recipe.laptop import laptop
 from k2model.recipe.schema import ModelConfig
@@ -35,4 +35,4 @@ def test_flops_agree_with_torchs_counter() -> None:
         model(tokens).sum().backward()
     counted = counter.get_total_flops() / length
     # The counter knows nothing of the norms, whose gains the formula's N includes.
-    assert abs(counted / training_flops_per_token(K2_V2, length) - 1) < 1e-4
+    assert abs(counted / training_flops(K2_V2, 1, length) - 1) < 1e-4

@@ -112,7 +112,7 @@ def test_a_store_that_cannot_be_read_is_no_reason_to_begin_anew(killed: Path, mo
         raise ArtifactError("cannot read the store")
 
     with monkeypatch.context() as broken:
-        broken.setattr("k2model.training.checkpoint.folder.hash_stored", unreachable)
+        broken.setattr("k2model.artifacts.manifest.hash_stored", unreachable)
         with pytest.raises(ArtifactError, match="cannot read the store"):
             resume(killed)
     assert checkpoint(killed, NEWEST).exists() and checkpoint(killed, "step-0000004").exists()

@@ -9,7 +9,6 @@ universal checkpoint pickle their metadata, which is why the format is our own. 
 none after initialisation.
 """
 
-import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from k2model.artifacts import CorruptArtifact, FileEntry, Manifest, MissingArtifact, read_manifest
 from k2model.artifacts.files import Files, LocalFiles
-from k2model.artifacts.manifest import MANIFEST, check_hash, check_listing, hash_stored, remedy
+from k2model.artifacts.manifest import MANIFEST, check_listing, read_verified, remedy, verify_files
 from k2model.recipe.schema import CheckpointConfig
 from k2model.training.checkpoint.shard import MODEL, SUFFIX, StoredPiece, read_header
 from k2model.training.checkpoint.tensors import NamedTensors, StoredTensors
@@ -72,7 +71,7 @@ def shard_name(world: World) -> str:
 def write_file(files: Files, path: str, data: bytes | memoryview) -> FileEntry:
     """Write `path` and describe it for the manifest of its folder. Raises StoreWriteError."""
     files.write(path, data)
-    return FileEntry(path.rpartition("/")[2], len(data), hashlib.sha256(data).hexdigest())
+    return FileEntry.of(path.rpartition("/")[2], data)
 
 
 def publish(files: Files, folder: str, shards: Sequence[FileEntry], progress: Progress) -> None:
@@ -84,7 +83,7 @@ def publish(files: Files, folder: str, shards: Sequence[FileEntry], progress: Pr
 def describe_checkpoint(files: Files, folder: str) -> list[FileEntry]:
     """Entries of a written checkpoint's files, its manifest included, for the manifest of its artifact."""
     manifest = files.read(f"{folder}/{MANIFEST}")
-    own = FileEntry(f"{folder}/{MANIFEST}", len(manifest), hashlib.sha256(manifest).hexdigest())
+    own = FileEntry.of(f"{folder}/{MANIFEST}", manifest)
     listed = Manifest.from_json(manifest, f"{files.uri}/{folder}").files
     return [FileEntry(f"{folder}/{entry.path}", entry.size, entry.sha256) for entry in listed] + [own]
 
@@ -146,13 +145,8 @@ def _newest_first(files: Files) -> list[str]:
 def _read_progress(files: Files) -> tuple[Manifest, Progress]:
     manifest = read_manifest(files.uri)
     check_listing(files, manifest)
-    entry = next((entry for entry in manifest.files if entry.path == STATE), None)
-    if entry is None:
-        raise CorruptArtifact(f"{files.uri}/{STATE} is not in the manifest: this is no checkpoint. Delete the folder")
-    data = files.read(STATE)
-    check_hash(files.uri, entry, hashlib.sha256(data).hexdigest())
     try:
-        return manifest, Progress(**json.loads(data))
+        return manifest, Progress(**json.loads(read_verified(files, manifest, STATE)))
     except (ValueError, TypeError) as error:
         raise CorruptArtifact(f"{files.uri}/{STATE} is no training state ({error}). {remedy(files.uri)}") from error
 
@@ -164,10 +158,7 @@ def _verified(files: Files, manifest: Manifest, progress: Progress, world: World
     def verify_share() -> list[StoredPiece]:
         pieces = []
         for entry in shards[world.rank :: world.size]:
-            try:
-                check_hash(files.uri, entry, hash_stored(files, entry.path))
-            except FileNotFoundError as error:
-                raise CorruptArtifact(f"{files.uri}/{entry.path} is missing. {remedy(files.uri)}") from error
+            verify_files(files, [entry])
             pieces += read_header(files, entry.path, entry.size)
         return pieces
 

@@ -27,7 +27,10 @@ class NamedTensors(Mapping[str, Tensor]):
 
     @abstractmethod
     def read(self, name: str, start: int, length: int, columns: Columns = ALL) -> Tensor:
-        """[length]: the elements `start`..`start + length` of `columns` of the flattened tensor."""
+        """[length] fp32: the elements `start`..`start + length` of `columns` of the flattened tensor.
+
+        Raises KeyError for an unknown name, CorruptArtifact when a file ends before them.
+        """
 
     def local(self, name: str, parameter: str, tensor: Shard) -> Tensor:
         """A worker's tensor-parallel part of the tensor `name`, which is cut as the parameter `parameter` is."""

@@ -13,7 +13,5 @@ __getattr__ = lazy_exports(
     {
         "valid_step": "step",
         "raw_checks_step": "step",
-        "Bounds": "suites",
-        "drift": "tables",
     },
 )

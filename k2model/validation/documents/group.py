@@ -2,7 +2,7 @@
 
 Of a group's files those of training are looked into; held-out files and evaluation items need only have their columns,
 and pass unchanged. What concerns two groups is found when they are gathered, and no text is read again for it: a group
-leaves what it found, and of each published document a narrow row of facts, about 60 bytes. There a text is known by its
+leaves what it found, and of each published document a narrow summary row, about 60 bytes. There a text is known by its
 MD5, which only has to tell equal from different; nobody gains by forging one.
 """
 
@@ -10,35 +10,34 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from k2model.artifacts import Part
 from k2model.artifacts.manifest import ATTACHMENTS
+from k2model.documents.counts import Counts
 from k2model.documents.schema import DOCUMENT_SCHEMA, ITEM_SCHEMA
 from k2model.errors import K2Error
-from k2model.recipe.expectations import Severity
 from k2model.recipe.schema import MixtureEntry
-from k2model.validation import Outcome
 from k2model.validation.documents import suites, tables
-from k2model.validation.documents.counts import PartCounts, Tally
-from k2model.validation.documents.part import PartFile, PartOutcome, frames_of, link, read_schema, validate_parts
+from k2model.validation.documents.counts import total
+from k2model.validation.documents.part import frames_of, link, look_at_files, read_schema
 from k2model.validation.documents.statistics import Statistics, corpus_statistics
 from k2model.validation.documents.suites import Bounds
-from k2model.validation.documents.tables import drift, schema_frame, schema_rows
-from k2model.validation.gate import Findings, Found, Sized, add_up, files_of, group_files
+from k2model.validation.documents.tables import drift, schema_rows
+from k2model.validation.gate import Findings, Found, Sized, files_of, group_files
 from k2model.validation.render import deck, write_data_docs
 
 READ = ["id", "domain", "licence", "text", "duplicates"]
-FACTS = f"{ATTACHMENTS}/facts"
+SUMMARIES = f"{ATTACHMENTS}/summaries"
 
 #: `n` are characters of the text, `bytes` those of its UTF-8; they and the `digest` are null where the text is.
-FACTS_SCHEMA = pa.schema(
+SUMMARY_SCHEMA = pa.schema(
     [
         ("split", pa.string()),
         ("stem", pa.string()),
@@ -54,32 +53,33 @@ FACTS_SCHEMA = pa.schema(
 )
 
 
-def facts_path(folder: Path, part: str) -> Path:
-    """Where the facts of a gate's part lie."""
-    return folder / FACTS / f"{part}.parquet"
+def summaries_path(folder: Path, part: str) -> Path:
+    """Where the summaries of a gate's part lie."""
+    return folder / SUMMARIES / f"{part}.parquet"
 
 
-def write_facts(files: Iterable[PartFile], path: Path) -> None:
-    """A row of `FACTS_SCHEMA` for each document of `files`, in their order."""
+def write_summaries(files: Iterable[Path], path: Path) -> None:
+    """A row of `SUMMARY_SCHEMA` for each document of files `<split>/<stem>/<part>.parquet`, in their order."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with pq.ParquetWriter(path, FACTS_SCHEMA, compression="zstd") as writer:
+    with pq.ParquetWriter(path, SUMMARY_SCHEMA, compression="zstd") as writer:
         for file in files:
-            for table in frames_of(file.path, READ):
-                writer.write_table(_facts(table, file))
+            for table in frames_of(file, READ):
+                writer.write_table(_summaries(table, file))
 
 
-def _facts(table: pa.Table, file: PartFile) -> pa.Table:
+def _summaries(table: pa.Table, file: Path) -> pa.Table:
     texts = table["text"].combine_chunks()
-    place = {name: pa.repeat(getattr(file, name), len(table)) for name in ("split", "stem", "part")}
-    measured = {"n": pc.utf8_length(texts), "bytes": pc.binary_length(texts), "digest": _digests(texts)}
-    kept = {name: table[name] for name in ("id", "domain", "licence", "duplicates")}
-    return pa.table({**place, **kept, **measured}).select(FACTS_SCHEMA.names).cast(FACTS_SCHEMA)
-
-
-def _digests(texts: pa.StringArray) -> pa.Array:
+    named = zip(("split", "stem", "part"), file.with_suffix("").parts[-3:], strict=True)
+    place = {name: pa.repeat(value, len(table)) for name, value in named}
     octets = texts.cast(pa.binary()).to_pylist()
-    found = (None if one is None else hashlib.md5(one, usedforsecurity=False).digest() for one in octets)
-    return pa.array(found, pa.binary(16))
+    digests = (None if one is None else hashlib.md5(one, usedforsecurity=False).digest() for one in octets)
+    measured = {
+        "n": pc.utf8_length(texts),
+        "bytes": pc.binary_length(texts),
+        "digest": pa.array(digests, pa.binary(16)),
+    }
+    kept = {name: table[name] for name in ("id", "domain", "licence", "duplicates")}
+    return pa.table({**place, **kept, **measured}).select(SUMMARY_SCHEMA.names).cast(SUMMARY_SCHEMA)
 
 
 COLUMNS = {"train": DOCUMENT_SCHEMA, "heldout": DOCUMENT_SCHEMA, "items": ITEM_SCHEMA}  # of the files of each split
@@ -98,67 +98,39 @@ def corpus_groups(files: Iterable[Sized], where: str, part_bytes: int) -> list[P
     return group_files([(str(path), COMPRESSION * sizes[path]) for path in own], part_bytes)
 
 
-def look_at_raw(source: Path, group: Part, target: Path, bounds: Bounds) -> dict[str, Any]:
-    """Look at a group of files of the raw corpus in folder `source`; what is found is written below `target`."""
-    found, outcomes = _look(source, group, None, bounds, "raw")
-    found.write(target, group.name)
-    return _counts(outcomes)
+def look_at(source: Path, group: Part, target: Path, bounds: Bounds, kind: str) -> dict[str, Any]:
+    """Look at a group of files of the corpus in folder `source`; what is found is written below `target`.
 
-
-def look_at_documents(source: Path, group: Part, target: Path, bounds: Bounds) -> dict[str, Any]:
-    """The same for a curated corpus; what may be trained on and what is set aside are written below `target`, too."""
-    found, outcomes = _look(source, group, target, bounds, "documents")
-    found.write(target, group.name)
-    published = [PartFile.of(target, target / path) for path in files_of(group) if not path.startswith("items/")]
-    # Of a file with other columns there are none, and nothing of the corpus will be published.
-    if all(row["type"] == row["expected"] for row in found.told["schema"]):
-        write_facts(published, facts_path(target, group.name))
-    return _counts(outcomes)
-
-
-def _look(
-    source: Path, group: Part, target: Path | None, bounds: Bounds, kind: str
-) -> tuple[Found, Sequence[PartOutcome]]:
-    rows: list[dict[str, str]] = []
+    `kind` is the suite: `raw`, or `documents` of a curated corpus, of which also what may be trained on and what is set
+    aside is written. Returns counts.
+    """
+    publishes = kind == "documents"
+    columns: list[dict[str, str]] = []
     training = []
     for path in map(PurePosixPath, files_of(group)):
-        split = path.parts[0]
-        if split == "train":
-            training.append(PartFile.of(source, source / path))
+        if path.parts[0] == "train":
+            training.append(source / path)
             continue
-        rows += schema_rows(str(path.with_suffix("")), read_schema(source / path), COLUMNS[split])
-        if target is not None:
+        columns += schema_rows(str(path.with_suffix("")), read_schema(source / path), COLUMNS[path.parts[0]])
+        if publishes:
             link(source / path, target / path)
-    outcomes = validate_parts(training, bounds, target, kind)
-    rows += [row for one in outcomes for row in one.schema]
-    tallies: dict[str, Tally] = {}
-    for one in outcomes:
-        tallies[one.stem] = tallies.get(one.stem, Tally()) + one.tally
-    told = {
-        "schema": schema_frame(rows).to_dict("records"),
-        "sources": {stem: asdict(tally) for stem, tally in tallies.items()},
-    }
-    found = [outcome for one in outcomes for outcome in one.outcomes]
-    return Found(found, [one.page for one in outcomes if one.page is not None], told), outcomes
-
-
-def _counts(outcomes: Sequence[PartOutcome]) -> dict[str, Any]:
-    tallies = [one.tally for one in outcomes]
-    return {"documents": sum(one.read for one in tallies), "quarantined": sum(one.quarantined for one in tallies)}
+    files = look_at_files(training, bounds, target if publishes else None, kind)
+    found = Found.of(files, [*columns, *(row for file in files for row in file.columns)])
+    found.write(target, group.name)
+    # Of a file with other columns there are no summaries, and nothing of the corpus will be published.
+    if publishes and all(row["type"] == row["expected"] for row in found.columns):
+        documents = [target / path for path in files_of(group) if not path.startswith("items/")]
+        write_summaries(documents, summaries_path(target, group.name))
+    summed = total(found.counts)
+    return {"documents": summed["read"], "quarantined": summed["quarantined"]}
 
 
 Mixtures = Mapping[str, Sequence[MixtureEntry]]
-Tallies = Mapping[str, Tally]
 ON_PHASES = ("mixtures", "drift")  # what these find is no property of the corpus alone
 
 
-def gather_raw(told: Path, groups: Sequence[str], bounds: Bounds) -> Findings:
-    """Everything about a raw corpus, from what its groups left below folder `told`."""
-    return _of_parts(told, groups, bounds, "raw corpus")[0]
-
-
 def gather_corpus(
-    told: Path,
+    parts_folder: Path,
     groups: Sequence[str],
     target: Path,
     bounds: Bounds,
@@ -168,49 +140,48 @@ def gather_corpus(
 ) -> dict[str, float]:
     """Write what is there once for a whole corpus into `target`: statistics and reports. Returns counts.
 
-    `told`: a folder with what the groups left, and the items. `previous` is the `statistics.json` of the version to
+    `parts_folder`: with what the groups left, and the items. `previous` is the `statistics.json` of the version to
     compare with. Raises `ValidationFailed` when an expectation of severity `stop` is not met.
     """
-    findings, sources = _of_parts(told, groups, bounds, "corpus")
-    counts = {stem: tally.counts for stem, tally in sources.items()}
-    statistics = _statistics([facts_path(told, name) for name in groups], target, counts, bounds.config.workers)
+    findings, counts = gather_files(parts_folder, groups, bounds, "corpus")
+    with tempfile.TemporaryDirectory(dir=target) as spill:
+        summaries = [summaries_path(parts_folder, name) for name in groups]
+        statistics = corpus_statistics(summaries, Path(spill), counts, bounds.config.workers)
     findings.check(suites.identifiers_suite(bounds), tables.identifier_frame(statistics))
     findings.check(suites.heldout_suite(bounds), tables.heldout_frame(statistics))
-    findings.check(suites.items_suite(bounds), tables.item_frame(told / "items"))
-    findings.check(suites.sources_suite(bounds), tables.source_frame(sources))
+    findings.check(suites.items_suite(bounds), tables.item_frame(parts_folder / "items"))
+    findings.check(suites.sources_suite(bounds), tables.source_frame(counts))
     findings.check(suites.mixtures_suite(bounds), tables.mixture_frame(mixtures, phase_tokens, counts))
     moved = drift(statistics, previous) if previous else []
-    findings.check(suites.drift_suite(bounds), tables.drift_frame(moved))
+    findings.check(suites.drift_suite(bounds), pd.DataFrame(moved))
     findings.raise_if_broken("corpus")
-    _write_reports(target, findings, sources, statistics)
-    return _stats(findings.outcomes, sources)
+    _write_reports(target, findings, counts, statistics)
+    summed = total(counts)
+    return {
+        "sources": len(counts),
+        "parts": summed["files"],
+        "documents": summed["read"] - summed["quarantined"],
+        "quarantined": summed["quarantined"],
+        **findings.stats(),
+    }
 
 
-def _of_parts(told: Path, groups: Sequence[str], bounds: Bounds, what: str) -> tuple[Findings, Tallies]:
-    """What was found in single files, and the tally of each source in the order of the files."""
-    schema: dict[tuple[str, ...], Mapping[str, str]] = {}
-    sources: dict[str, Tally] = {}
+def gather_files(
+    parts_folder: Path, groups: Sequence[str], bounds: Bounds, what: str
+) -> tuple[Findings, Mapping[str, Counts]]:
+    """What was found in single files, from what the groups left below `parts_folder`, and the counts of each source.
 
-    def add(part: Mapping[str, Any]) -> None:
-        for row in part["schema"]:
-            schema.setdefault((row["shard"], row["column"], row["type"], row["expected"]), row)
-        for stem, tally in part["sources"].items():
-            sources[stem] = sources.get(stem, Tally()) + Tally.from_json(tally)
-
+    Raises `ValidationFailed` when a file has other columns than its table: other suites would look for them.
+    """
+    found = Found.read(parts_folder, groups)
     findings = Findings()
-    outcomes, pages = add_up(told, groups, add)
-    findings.check(suites.schema_suite(bounds), tables.schema_frame(schema.values()))
-    findings.raise_if_broken(what)  # the other suites would look for columns that are not there
-    findings.add_parts(outcomes, pages)
-    return findings, sources
+    findings.check(suites.schema_suite(bounds), pd.DataFrame(found.columns))
+    findings.raise_if_broken(what)
+    findings.add_parts(found.outcomes, found.pages)
+    return findings, found.counts
 
 
-def _statistics(facts: Sequence[Path], folder: Path, counts: Mapping[str, PartCounts], threads: int) -> Statistics:
-    with tempfile.TemporaryDirectory(dir=folder) as spill:
-        return corpus_statistics(facts, Path(spill), counts, threads)
-
-
-def _write_reports(target: Path, findings: Findings, sources: Tallies, statistics: Statistics) -> None:
+def _write_reports(target: Path, findings: Findings, counts: Mapping[str, Counts], statistics: Statistics) -> None:
     attachments = target / "attachments"
     attachments.mkdir(exist_ok=True)
     (attachments / "deck.html").write_text(deck(findings.pages, findings.outcomes, "corpus"), encoding="utf-8")
@@ -218,25 +189,14 @@ def _write_reports(target: Path, findings: Findings, sources: Tallies, statistic
     on_phases = [outcome.record() for outcome in findings.outcomes if outcome.suite in ON_PHASES]
     _write_json(attachments / "mixtures.json", {"expectations": on_phases})
     _write_json(target / "statistics.json", statistics)
-    published = {stem: {"read": one.read, "published": one.read - one.quarantined} for stem, one in sources.items()}
     report = {
-        "documents": published,
-        "quarantine": {stem: dict(one.reasons) for stem, one in sources.items() if one.reasons},
+        "documents": {
+            stem: {"read": one["read"], "published": one["read"] - one["quarantined"]} for stem, one in counts.items()
+        },
+        "quarantine": {stem: reasons for stem, one in counts.items() if (reasons := one.below("reasons"))},
         "expectations": [outcome.record() for outcome in findings.outcomes if outcome.suite not in ON_PHASES],
     }
     _write_json(target / "validation.json", report)
-
-
-def _stats(outcomes: Sequence[Outcome], sources: Tallies) -> dict[str, float]:
-    total = sum(sources.values(), Tally())
-    return {
-        "sources": float(len(sources)),
-        "parts": float(total.files),
-        "documents": float(total.read - total.quarantined),
-        "quarantined": float(total.quarantined),
-        "expectations": float(len(outcomes)),
-        "warnings": float(sum(not one.success and one.severity is Severity.WARN for one in outcomes)),
-    }
 
 
 def _write_json(path: Path, content: object) -> None:

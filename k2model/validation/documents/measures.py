@@ -1,25 +1,24 @@
-"""Finds training documents that contain an evaluation item's prompt, word for word.
+"""What is measured of every document, as the flat table the suites look at.
 
-A thousand prompts against megabytes of text would take minutes with `prompt in text`, so a shard is
-first reduced to the set of 8-byte windows that occur in it: a prompt one of whose windows does not
-occur is nowhere, and only the few left are searched for. UTF-8 is self-synchronising, so a match of
-bytes is a match of characters. Reworded copies are not found here: decontamination and the `key`
-column are for those.
+Great Expectations cannot look into nested spans nor compare with the evaluation items; both are measured here with
+Arrow. Nothing here decides pass or fail.
 
-What is measured of every document, as the flat table the suites look at.
-
-Great Expectations cannot look into nested spans nor compare with the evaluation items; both are
-measured here with Arrow. Nothing here decides pass or fail.
+Evaluation items are looked for by their keys and by their prompts, word for word. A thousand prompts against megabytes
+of text would take minutes with `prompt in text`, so a file is first reduced to the set of 8-byte windows that occur in
+it: a prompt one of whose windows does not occur is nowhere, and only the few left are searched for. UTF-8 is
+self-synchronising, so a match of bytes is a match of characters. Reworded copies are not found here: decontamination
+and the `key` column are for those.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from k2model.documents.markup import SPECIAL_TOKENS
 from k2model.documents.schema import source_file
@@ -31,7 +30,7 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, spreads windows ove
 
 
 def find_prompts(texts: pa.ChunkedArray, prompts: Sequence[str]) -> dict[int, int]:
-    """Row -> index of the first of `prompts` that its text contains at word borders."""
+    """Row of `texts` -> index of the first of `prompts` that its text contains at word borders; null is empty."""
     found: dict[int, int] = {}
     start = 0
     for chunk in texts.chunks:
@@ -87,10 +86,6 @@ def _joins(haystack: bytes, border: int, row_start: int, row_end: int) -> bool:
     if not row_start < border < row_end:
         return False
     return all(octet >= 0x80 or chr(octet).isalnum() for octet in haystack[border - 1 : border + 1])
-
-
-Counts: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.int64]]"
-Fractions: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.float64]]"
 
 
 @dataclass(frozen=True)
@@ -151,7 +146,7 @@ def document_frame(table: pa.Table, items: EvaluationItems, stem: str) -> pd.Dat
     return frame
 
 
-def _ascii_fraction(texts: pa.StringArray) -> Fractions:
+def _ascii_fraction(texts: pa.StringArray) -> NDArray[np.float64]:
     """ASCII characters of each text over all its characters; 1 for an empty text."""
     octets, starts = string_bytes(texts)
     before = np.concatenate([[0], np.cumsum(octets < 0x80, dtype=np.int64)])

@@ -1,17 +1,13 @@
-"""Publishes the good documents of a part and sets those that break a rule aside, with the reason.
+"""The training files of a corpus against the rules about single documents, and what is published of them.
 
-A quarantined document keeps all it had, so that a person can look at it and the builder can be mended;
-`row` is its place in the curated part. Parts without such documents keep their bytes.
-
-Part files of a corpus against the rules about single documents, and what is published of them.
-
-A part is read a frame at a time: a bounded number of rows, fewer where documents are long, so that
-memory depends on neither the size of a part nor the number of parts. Nothing here compares two parts.
+A file is read a frame at a time: a bounded number of rows, fewer where documents are long, so that memory depends on
+neither the size of a file nor their number. Documents that break a rule are set aside with the reason; such a one keeps
+all it had, so that a person can look at it and the builder can be mended, and `row` is its place in the curated file.
+Files without such documents keep their bytes. Nothing here compares two files.
 """
 
 import os
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -23,23 +19,78 @@ import pyarrow.parquet as pq
 
 from k2model.documents.schema import DOCUMENT_SCHEMA, ITEM_SCHEMA
 from k2model.errors import K2Error
-from k2model.validation import Outcome, Suite, one_part
+from k2model.validation import Outcome, Suite
 from k2model.validation.documents import suites
-from k2model.validation.documents.counts import PartCounts, Tally
+from k2model.validation.documents.counts import count_documents
 from k2model.validation.documents.measures import EvaluationItems, document_frame
 from k2model.validation.documents.suites import Bounds
 from k2model.validation.documents.tables import schema_rows
-from k2model.validation.render import Page, page_if_broken
+from k2model.validation.gate import LookedAt, look_together
 from k2model.validation.suites import Located, Runner
 
-Reasons = dict[int, list[str]]
 ASIDE_SCHEMA = pa.schema(
     [*(field.with_nullable(True) for field in DOCUMENT_SCHEMA), ("row", pa.int64()), ("reason", pa.string())]
 )
+ROWS_PER_FRAME = 16_384
+BYTES_PER_FRAME = 32_000_000  # uncompressed, of all columns
+SUITES = {"documents": suites.documents_suite, "raw": suites.raw_suite}
+Reasons = dict[int, list[str]]  # by row, in alphabetical order
+
+
+@dataclass
+class TrainingFile(LookedAt):
+    """`columns`: a row for each, see `schema_rows`; `bad`: documents that are set aside."""
+
+    columns: list[dict[str, str]] = field(default_factory=list)
+    bad: Reasons = field(default_factory=dict)
+
+    @property
+    def well_formed(self) -> bool:
+        return all(row["type"] == row["expected"] for row in self.columns)
+
+
+def look_at_files(paths: Sequence[Path], bounds: Bounds, target: Path | None, kind: str) -> list[TrainingFile]:
+    """What is found in files `train/<source>/<part>.parquet` of a corpus; what is to be published of them is written
+    below `target`, if there is one.
+
+    `kind` is the suite: `documents` of a curated corpus or `raw`. A file without offenders is linked, or copied where
+    it cannot be. One of another schema is not looked into. Raises K2Error naming a file that is not Parquet.
+    """
+    runner, suite = _runner(kind, bounds)
+    files = []
+    for path in paths:
+        name = "/".join(path.with_suffix("").parts[-3:])
+        files.append(
+            TrainingFile(path, path.parent.name, columns=list(schema_rows(name, read_schema(path), DOCUMENT_SCHEMA)))
+        )
+    for file, place, outcomes in look_together(runner, suite, _located([file for file in files if file.well_formed])):
+        reasons = reasons_by_row(outcomes)
+        file.bad |= reasons
+        numbers = range(place.first_row, place.first_row + len(place.frame))
+        file.counts.update(count_documents(place.frame, np.array([row not in reasons for row in numbers])))
+        file.counts["read"] += len(place.frame)
+    for file in files:
+        if file.well_formed:
+            file.counts.update({"files": 1, "quarantined": len(file.bad)})
+            file.counts.update(f"reasons/{reason}" for several in file.bad.values() for reason in several)
+            if target is not None:
+                publish(file, target)
+    return files
+
+
+def _located(files: Iterable[TrainingFile]) -> Iterator[tuple[TrainingFile, Located]]:
+    """The measured frames of files."""
+    for file in files:
+        items, row = evaluation_items(file.path.parents[2]), 0
+        for table in frames_of(file.path):
+            frame = document_frame(table, items, file.source)
+            share = max(len(table) / ROWS_PER_FRAME, table.nbytes / BYTES_PER_FRAME)
+            yield file, Located(frame, file.source, file.path.stem, row, share)
+            row += len(table)
 
 
 def reasons_by_row(outcomes: Iterable[Outcome]) -> Reasons:
-    """Row -> the reasons it is set aside for, in alphabetical order."""
+    """What the rows that break a rule are set aside for."""
     reasons: Reasons = {}
     for outcome in sorted((o for o in outcomes if o.reason), key=lambda o: o.reason):
         for row in outcome.rows:
@@ -47,33 +98,27 @@ def reasons_by_row(outcomes: Iterable[Outcome]) -> Reasons:
     return dict(sorted(reasons.items()))
 
 
-def count_reasons(reasons: Reasons) -> dict[str, int]:
-    """Documents per reason; one that has two reasons is counted under both."""
-    counts = Counter(reason for several in reasons.values() for reason in several)
-    return dict(sorted(counts.items()))
-
-
-def publish_part(path: Path, target: Path, stem: str, part: str, bad: Reasons, frames: Iterable[pa.Table]) -> None:
-    """Write `train/<stem>/<part>.parquet` below `target`, and `quarantine/...` when `bad` names rows.
-
-    `frames` are the rows of `path` in order; they are read only when there are bad ones.
-    """
-    name = f"{stem}/{part}.parquet"
-    if not bad:
-        link(path, target / "train" / name)
+def publish(file: TrainingFile, target: Path) -> None:
+    """Write `train/<source>/<part>.parquet` below `target`, and `quarantine/...` for rows that are set aside."""
+    name = f"{file.source}/{file.path.name}"
+    if not file.bad:
+        link(file.path, target / "train" / name)
         return
     with (
         _writer(target / "train" / name, DOCUMENT_SCHEMA) as kept,
         _writer(target / "quarantine" / name, ASIDE_SCHEMA) as aside,
     ):
         start = 0
-        for table in frames:
-            rows = [row for row in bad if start <= row < start + len(table)]
+        for table in frames_of(file.path):
+            rows = [row for row in file.bad if start <= row < start + len(table)]
             good = np.ones(len(table), dtype=bool)
             good[np.array(rows, dtype=np.int64) - start] = False
             kept.write_table(table.filter(pa.array(good)).replace_schema_metadata().cast(DOCUMENT_SCHEMA))
             if rows:
-                aside.write_table(_aside(table, rows, start, bad))
+                taken = table.take(pa.array([row - start for row in rows], pa.int64()))
+                taken = taken.append_column("row", pa.array(rows, pa.int64()))
+                taken = taken.append_column("reason", pa.array([", ".join(file.bad[row]) for row in rows], pa.string()))
+                aside.write_table(taken.replace_schema_metadata().cast(ASIDE_SCHEMA))
             start += len(table)
 
 
@@ -86,119 +131,9 @@ def link(path: Path, target: Path) -> None:
         shutil.copyfile(path, target)
 
 
-def _aside(table: pa.Table, rows: list[int], start: int, bad: Reasons) -> pa.Table:
-    taken = table.take(pa.array([row - start for row in rows], pa.int64()))
-    taken = taken.append_column("row", pa.array(rows, pa.int64()))
-    names = pa.array([", ".join(bad[row]) for row in rows], pa.string())
-    return taken.append_column("reason", names).replace_schema_metadata().cast(ASIDE_SCHEMA)
-
-
 def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     path.parent.mkdir(parents=True, exist_ok=True)
     return pq.ParquetWriter(path, schema, compression="zstd")
-
-
-ROWS_PER_FRAME = 16_384
-BYTES_PER_FRAME = 32_000_000  # uncompressed, of all columns
-SUITES = {"documents": suites.documents_suite, "raw": suites.raw_suite}
-
-
-@dataclass(frozen=True)
-class PartFile:
-    """A file of a corpus folder."""
-
-    folder: Path
-    split: str
-    stem: str
-    part: str
-
-    @staticmethod
-    def of(folder: Path, path: Path) -> "PartFile":
-        split, stem = path.relative_to(folder).parts[:2]
-        return PartFile(folder, split, stem, path.stem)
-
-    @property
-    def path(self) -> Path:
-        return self.folder / self.split / self.stem / f"{self.part}.parquet"
-
-    @property
-    def name(self) -> str:
-        return f"{self.split}/{self.stem}/{self.part}"
-
-
-@dataclass(frozen=True)
-class PartOutcome:
-    """What was found in one part file; `page` shows the first bad frame."""
-
-    stem: str
-    tally: Tally = field(default_factory=Tally)
-    outcomes: tuple[Outcome, ...] = ()
-    page: Page | None = None
-    schema: tuple[dict[str, str], ...] = ()  # a row for each column, see `schema_rows`
-
-
-def validate_parts(
-    files: Sequence[PartFile], bounds: Bounds, target: Path | None, kind: str = "documents"
-) -> list[PartOutcome]:
-    """The outcomes of each part; what is to be published of it is written below `target`, if there is one.
-
-    `kind` is the suite: `documents` of a curated corpus or `raw`. Small parts are looked at together. A part without
-    offenders is linked, or copied where it cannot be. A part of another schema is not looked into. Raises K2Error
-    naming a file that is not Parquet.
-    """
-    runner, suite = _runner(kind, bounds)
-    parts = [_Part(file) for file in files]
-    waiting: list[tuple[_Part, pa.Table, Located]] = []
-
-    def look() -> None:
-        found = runner.run_together(suite, [place for _, _, place in waiting]) if waiting else []
-        for (part, table, place), outcomes in zip(waiting, found, strict=True):
-            where = f"{part.file.stem}/{part.file.part}"
-            part.page = part.page or page_if_broken(runner, suite.name, where, outcomes)
-            part.add(table, place, outcomes)
-        waiting.clear()
-
-    for part in parts:
-        row = 0
-        for table in frames_of(part.file.path) if part.well_formed else ():
-            held = [table, *(one for _, one, _ in waiting)]
-            if sum(map(len, held)) > ROWS_PER_FRAME or sum(one.nbytes for one in held) > BYTES_PER_FRAME:
-                look()
-            frame = document_frame(table, evaluation_items(part.file.folder), part.file.stem)
-            waiting.append((part, table, Located(frame, part.file.stem, part.file.part, row)))
-            row += len(table)
-    look()
-    return [part.outcome(target) for part in parts]
-
-
-class _Part:
-    """What is found in a part while its frames are looked at."""
-
-    def __init__(self, file: PartFile) -> None:
-        self.file = file
-        self.schema = tuple(schema_rows(file.name, read_schema(file.path), DOCUMENT_SCHEMA))
-        self.well_formed = all(row["type"] == row["expected"] for row in self.schema)
-        self.page: Page | None = None
-        self._found: list[Outcome] = []
-        self._bad: Reasons = {}
-        self._counts, self._rows = PartCounts(), 0
-
-    def add(self, table: pa.Table, place: Located, outcomes: list[Outcome]) -> None:
-        reasons = reasons_by_row(outcomes)
-        kept = np.array([row not in reasons for row in range(place.first_row, place.first_row + len(table))])
-        self._counts += PartCounts.of(table["text"], place.frame, kept)
-        self._bad.update(reasons)
-        self._found += outcomes
-        self._rows += len(table)
-
-    def outcome(self, target: Path | None) -> PartOutcome:
-        file = self.file
-        if not self.well_formed:
-            return PartOutcome(file.stem, schema=self.schema)
-        if target is not None:
-            publish_part(file.path, target, file.stem, file.part, self._bad, frames_of(file.path))
-        tally = Tally(1, self._rows, len(self._bad), count_reasons(self._bad), self._counts)
-        return PartOutcome(file.stem, tally, tuple(one_part(self._found)), self.page, self.schema)
 
 
 def frames_of(path: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
@@ -212,6 +147,7 @@ def frames_of(path: Path, columns: list[str] | None = None) -> Iterator[pa.Table
 
 
 def read_schema(path: Path) -> pa.Schema:
+    """Raises K2Error when the file is not Parquet."""
     try:
         return pq.read_schema(path)
     except (pa.ArrowInvalid, OSError) as error:

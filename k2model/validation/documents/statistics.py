@@ -1,17 +1,18 @@
 """What a whole corpus is, in small numbers: `statistics.json`, made by DuckDB in bounded memory.
 
-DuckDB streams the facts of all parts (`facts`) and spills what it groups to disk, so memory is not a
+DuckDB streams the summaries of all parts (`summaries`) and spills what it groups to disk, so memory is not a
 function of the corpus. Only sums of whole numbers are taken, so the numbers do not depend on the order in
 which rows come. What parts count of themselves (characters, buckets) is in `counts`.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from k2model.validation.documents.counts import PartCounts
+from k2model.documents.counts import Counts
+from k2model.recipe.mixtures import BUCKETS
+from k2model.validation.documents.counts import AMOUNTS, CLASSES, total
 from k2model.validation.gate import files_sql, open_database
 
 if TYPE_CHECKING:
@@ -23,9 +24,9 @@ Statistics = dict[str, Any]
 
 
 def corpus_statistics(
-    facts: Sequence[Path], spill: Path, counts: Mapping[str, PartCounts], threads: int = 2
+    summaries: Sequence[Path], spill: Path, counts: Mapping[str, Counts], threads: int = 2
 ) -> Statistics:
-    """Statistics of the documents of `facts` files; `spill` is a folder for what does not fit in memory.
+    """Statistics of the documents of `summaries` files; `spill` is a folder for what does not fit in memory.
 
     `counts`: of the training documents, by stem of source. For each split: `documents`, `bytes` (UTF-8),
     `characters` and `copies` (sum of `duplicates`), in all and `by_source`, `by_domain`, `by_licence`;
@@ -34,19 +35,24 @@ def corpus_statistics(
     that are training texts) count documents by `split/stem`, with examples.
     """
     with open_database(spill, threads) as connection:
-        connection.execute(f"CREATE TEMP VIEW documents AS SELECT * FROM {files_sql(facts)}")
+        connection.execute(f"CREATE TEMP VIEW documents AS SELECT * FROM {files_sql(summaries)}")
         found: Statistics = {split: _of_split(rows) for split, rows in _groups(connection).items()}
         found["repeated_ids"] = _repeated_ids(connection)
         found["trained_on"] = _trained_on(connection)
         found["null"] = _nulls(connection)
-    total = sum(counts.values(), PartCounts())
-    found["train"]["by_duplicates"] = {name: asdict(amount) for name, amount in total.buckets.items()}
-    found["train"]["character_classes"] = dict(total.characters)
+    summed = total(counts)
+    found["train"]["by_duplicates"] = {
+        bucket: {name: summed[f"buckets/{bucket}/{name}"] for name in AMOUNTS}
+        for bucket in BUCKETS
+        if summed[f"buckets/{bucket}/documents"]
+    }
+    characters = summed.below("characters")
+    found["train"]["character_classes"] = {name: characters[name] for name in CLASSES if name in characters}
     return found
 
 
 def _groups(connection: "DuckDBPyConnection") -> dict[str, list[tuple[Any, ...]]]:
-    """Side -> rows of (source, domain, licence, length, documents, bytes, characters, copies); one scan.
+    """Split -> rows of (source, domain, licence, length, documents, bytes, characters, copies); one scan.
 
     Three of the first four are null but in the row of totals, where all are.
     """

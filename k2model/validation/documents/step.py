@@ -61,15 +61,16 @@ def valid_step(
 
     def finish(records: "Sequence[PartRecord]", folder: Path) -> dict[str, float]:
         from k2model.artifacts import local_parts
-        from k2model.validation.documents.group import FACTS, gather_corpus
+        from k2model.validation.documents.group import SUMMARIES, gather_corpus
         from k2model.validation.gate import FOUND
 
-        told = local_parts(store, identify(), records, lambda path: path.startswith((FOUND, FACTS, ITEMS)))
+        parts_folder = local_parts(store, identify(), records, lambda path: path.startswith((FOUND, SUMMARIES, ITEMS)))
         earlier = json.loads(previous()) if previous() else None
-        return gather_corpus(told, _names(records), folder, bounds, mixtures, phase_tokens or {}, earlier)
+        groups = [record.name for record in records]
+        return gather_corpus(parts_folder, groups, folder, bounds, mixtures, phase_tokens or {}, earlier)
 
     parts = partial(_groups, store, corpus, config)
-    return PartedStep(identify, parts, partial(_look_at_documents, store.uri, corpus, bounds), finish)
+    return PartedStep(identify, parts, partial(_look_at, store.uri, corpus, bounds, "documents"), finish)
 
 
 def raw_checks_step(store: "Store", config: ValidationConfig, raw: "ArtifactRef") -> "PartedStep":
@@ -86,13 +87,14 @@ def raw_checks_step(store: "Store", config: ValidationConfig, raw: "ArtifactRef"
 
     def finish(records: "Sequence[PartRecord]", folder: Path) -> dict[str, float]:
         from k2model.artifacts import local_parts
-        from k2model.validation.documents.group import gather_raw
+        from k2model.validation.documents.group import gather_files
         from k2model.validation.gate import FOUND, publish
 
-        told = local_parts(store, identity, records, lambda path: path.startswith(FOUND))
-        return publish(gather_raw(told, _names(records), bounds), folder, "raw corpus")
+        parts_folder = local_parts(store, identity, records, lambda path: path.startswith(FOUND))
+        findings, _ = gather_files(parts_folder, [record.name for record in records], bounds, "raw corpus")
+        return publish(findings, folder, "raw corpus")
 
-    produce = partial(_look_at_raw, store.uri, raw, bounds)
+    produce = partial(_look_at, store.uri, raw, bounds, "raw")
     return PartedStep(lambda: identity, partial(_groups, store, raw, config), produce, finish)
 
 
@@ -119,26 +121,12 @@ def _groups(store: "Store", corpus: "ArtifactRef", config: ValidationConfig) -> 
     return corpus_groups(((entry.path, entry.size) for entry in manifest.files), corpus.uri, config.part_bytes)
 
 
-def _look_at_documents(uri: str, corpus: "ArtifactRef", bounds: Bounds, group: "Part", folder: Path) -> dict[str, Any]:
-    from k2model.validation.documents.group import look_at_documents
-
-    return look_at_documents(_fetch(uri, corpus, group), group, folder, bounds)
-
-
-def _look_at_raw(uri: str, corpus: "ArtifactRef", bounds: Bounds, group: "Part", folder: Path) -> dict[str, Any]:
-    from k2model.validation.documents.group import look_at_raw
-
-    return look_at_raw(_fetch(uri, corpus, group), group, folder, bounds)
-
-
-def _fetch(uri: str, corpus: "ArtifactRef", group: "Part") -> Path:
-    """The files of a group, and the evaluation items that none of them may hold."""
+def _look_at(uri: str, corpus: "ArtifactRef", bounds: Bounds, kind: str, group: "Part", folder: Path) -> dict[str, Any]:
+    """Look at the files of a group beside the evaluation items, which none of them may hold."""
     from k2model.artifacts import Store
+    from k2model.validation.documents.group import look_at
     from k2model.validation.gate import files_of
 
     wanted = set(files_of(group))
-    return Store.open(uri).fetch(corpus, lambda path: path in wanted or path.startswith(ITEMS))
-
-
-def _names(records: "Sequence[PartRecord]") -> list[str]:
-    return [record.name for record in records]
+    source = Store.open(uri).fetch(corpus, lambda path: path in wanted or path.startswith(ITEMS))
+    return look_at(source, group, folder, bounds, kind)

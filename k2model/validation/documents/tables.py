@@ -1,20 +1,17 @@
-"""How far a corpus has moved from its previous version, from the statistics of both.
+"""The small tables about the whole corpus that the suites look at: schemas, items, sources, mixtures, and drift.
 
-The measure is the population stability index: over the bins of a distribution with shares p (this
+Great Expectations sees pandas frames of plain columns, a row for each source, phase or feature; what they hold was
+summed over parts before (`statistics`, `counts`). Nothing here decides pass or fail. Single documents: `measures`.
+
+Drift from the previous version is the population stability index: over the bins of a distribution with shares p (this
 version) and q (the previous one), PSI = sum (p - q) ln(p / q), the symmetrised Kullback-Leibler
 divergence (Jeffreys 1946). Below 0.1 nothing has changed, 0.1 to 0.25 is a change to look at, above it
 the population is another one: the rule of thumb of Siddiqi, "Credit Risk Scorecards", 2006, chapter 9,
 after Lewis, 1994. Meaning is not compared, only lengths, origins and characters.
-
-The small tables about the whole corpus that the suites look at: schemas, items, sources, mixtures.
-
-Great Expectations sees pandas frames of plain columns, a row for each source, phase or feature; what
-they hold was summed over parts before (`statistics`, `counts`). Nothing here decides pass or fail.
-Single documents: `measures`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from math import log
 from pathlib import Path
 from typing import Any
@@ -23,10 +20,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from k2model.documents.counts import Counts
 from k2model.documents.schema import source_file
 from k2model.recipe.mixtures import Available, portions
 from k2model.recipe.schema import MixtureEntry
-from k2model.validation.documents.counts import PartCounts, Tally
+from k2model.validation.documents.counts import documents_and_tokens
 
 FLOOR = 1e-4  # least share of a bin: a bin that one version lacks would be infinitely far
 
@@ -94,12 +92,6 @@ def schema_rows(name: str, schema: pa.Schema, expected: pa.Schema) -> Iterator[d
         yield {"shard": shard, "part": part, "column": column, **types}
 
 
-def schema_frame(rows: Iterable[Mapping[str, str]]) -> pd.DataFrame:
-    """`schema_rows` of all files, parts of a source that are alike by the first of them."""
-    frame = pd.DataFrame(list(rows), columns=["shard", "part", "column", "type", "expected"])
-    return frame.drop_duplicates(["shard", "column", "type", "expected"], ignore_index=True)
-
-
 def heldout_frame(statistics: Mapping[str, Any]) -> pd.DataFrame:
     """One row per held-out source: documents `trained_on` (an `id`, the `last` place), `null_id`, `null_text`."""
     rows = []
@@ -126,21 +118,15 @@ def item_frame(folder: Path) -> pd.DataFrame:
     return frame.assign(copies=frame.groupby(["shard", "id"])["id"].transform("size")) if len(frame) else frame
 
 
-def source_frame(sources: Mapping[str, Tally]) -> pd.DataFrame:
+def source_frame(counts: Mapping[str, Counts]) -> pd.DataFrame:
     """One row per source: documents `read`, `quarantined` of them and the fraction."""
-    rows = [(stem, one.read, one.quarantined, one.quarantined / max(one.read, 1)) for stem, one in sources.items()]
+    numbers = ((stem, one["read"], one["quarantined"]) for stem, one in counts.items())
+    rows = [(stem, read, aside, aside / max(read, 1)) for stem, read, aside in numbers]
     return pd.DataFrame(rows, columns=["source", "read", "quarantined", "quarantined_fraction"])
 
 
-def drift_frame(rows: Sequence[Drift]) -> pd.DataFrame:
-    """One row per feature; empty without a previous version."""
-    return pd.DataFrame([asdict(row) for row in rows])
-
-
 def mixture_frame(
-    mixtures: Mapping[str, Sequence[MixtureEntry]],
-    phase_tokens: Mapping[str, int],
-    counts: Mapping[str, PartCounts],
+    mixtures: Mapping[str, Sequence[MixtureEntry]], phase_tokens: Mapping[str, int], counts: Mapping[str, Counts]
 ) -> pd.DataFrame:
     """One row per phase and entry of its mixture: `share` wanted, `documents`, `tokens`, `epochs` needed.
 
@@ -148,14 +134,14 @@ def mixture_frame(
     """
     rows = []
     entries = {(entry.source, entry.bucket) for mixture in mixtures.values() for entry in mixture}
-    have = {key: counts.get(source_file(key[0]), PartCounts()).amount(key[1]) for key in sorted(entries)}
-    available = {key: Available(amount.tokens, amount.tokens) for key, amount in have.items()}
+    have = {key: documents_and_tokens(counts.get(source_file(key[0]), {}), key[1]) for key in sorted(entries)}
+    available = {key: Available(tokens, tokens) for key, (_, tokens) in have.items()}
     for phase, mixture in mixtures.items():
         length = phase_tokens.get(phase, 1)
         for portion in portions(mixture, length, available):
-            amount = have[portion.entry.source, portion.entry.bucket]
-            epochs = (portion.share or 0.0) * length / max(amount.tokens, 1) if phase in phase_tokens else None
-            rows.append((phase, portion.entry.name, portion.share, amount.documents, amount.tokens, epochs))
+            documents, tokens = have[portion.entry.source, portion.entry.bucket]
+            epochs = (portion.share or 0.0) * length / max(tokens, 1) if phase in phase_tokens else None
+            rows.append((phase, portion.entry.name, portion.share, documents, tokens, epochs))
     return pd.DataFrame(rows, columns=["phase", "source", "share", "documents", "tokens", "epochs"])
 
 

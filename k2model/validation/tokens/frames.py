@@ -22,7 +22,10 @@ ROWS_PER_FRAME = 65_536
 
 
 def batches_of(path: Path) -> Iterator[pa.RecordBatch]:
-    """The record batches of an Arrow file, cut so that each has a bounded number of rows and tokens."""
+    """The record batches of an Arrow file, cut so that each has a bounded number of rows and tokens.
+
+    Raises K2Error when it is not one, or not of tokens.
+    """
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         for index in range(reader.num_record_batches):
@@ -35,7 +38,7 @@ def batches_of(path: Path) -> Iterator[pa.RecordBatch]:
 
 
 def rows_of(path: Path) -> Iterator[Rows]:
-    """The blocks of a part of packed rows."""
+    """The blocks of a part of packed rows. Raises K2Error when it is no such file."""
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         for index in range(reader.num_record_batches):

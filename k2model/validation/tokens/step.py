@@ -7,9 +7,8 @@ found is published as a small artifact, or raised before anything is packed or t
 
 import json
 import tempfile
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -22,27 +21,27 @@ from numpy.typing import NDArray
 
 from k2model.artifacts import Part
 from k2model.artifacts.manifest import ATTACHMENTS
-from k2model.documents.counts import Counts
 from k2model.documents.schema import source_file
 from k2model.errors import K2Error
 from k2model.recipe.fields import without_places
 from k2model.recipe.schema import PhaseConfig, ValidationConfig
 from k2model.tokens.rows import COMPOSITION_FILE, FOLDER, INDEX_FILE, RowsIndex
 from k2model.tokens.shards import COUNTS_FILE, SPLITS, read_counts
-from k2model.validation import Outcome, Suite, one_part
+from k2model.validation import Suite, one_part
 from k2model.validation.gate import (
     FOUND,
     Findings,
     Found,
+    LookedAt,
     Sized,
-    add_up,
     files_of,
     files_sql,
     group_files,
+    look_together,
     open_database,
     publish,
 )
-from k2model.validation.render import Page, page_if_broken
+from k2model.validation.render import page_if_broken
 from k2model.validation.suites import Located, Runner
 from k2model.validation.tokens import frames, suites
 from k2model.versions import STEP_VERSIONS
@@ -71,10 +70,10 @@ def tokens_checks_step(store: "Store", config: ValidationConfig, tokens: "Artifa
     def finish(records: "Sequence[PartRecord]", folder: Path) -> dict[str, float]:
         from k2model.artifacts import local_parts
 
-        told = local_parts(store, identity, records, lambda path: path.startswith((FOUND, IDS)))
+        parts_folder = local_parts(store, identity, records, lambda path: path.startswith((FOUND, IDS)))
         counts = json.loads(store.read(tokens, COUNTS_FILE))
         with tempfile.TemporaryDirectory(dir=folder) as spill:
-            findings = gather_tokens(told, [record.name for record in records], counts, config, Path(spill))
+            findings = gather_tokens(parts_folder, [record.name for record in records], counts, config, Path(spill))
         return publish(findings, folder, "tokens")
 
     return PartedStep(lambda: identity, parts, partial(_look_at_shards, store.uri, tokens, config), finish)
@@ -131,17 +130,6 @@ def sequence_findings(folder: Path, config: ValidationConfig, phase: PhaseConfig
     return findings
 
 
-@dataclass(frozen=True)
-class ShardFound:
-    """What was found in one shard; `hashes` of 8 bytes are of its ids, [documents that have one]."""
-
-    name: str
-    outcomes: tuple[Outcome, ...]
-    amounts: Mapping[str, int]
-    hashes: NDArray[np.uint64]
-    page: Page | None
-
-
 def token_groups(files: Iterable[Sized], where: str, part_bytes: int) -> list[Part]:
     """The parts of the gate on the tokens artifact `where` that holds `files`. Raises K2Error when it has no shards."""
     sizes = {PurePosixPath(path): size for path, size in files if path.endswith(".arrow")}
@@ -154,88 +142,56 @@ def token_groups(files: Iterable[Sized], where: str, part_bytes: int) -> list[Pa
 
 def look_at_shards(source: Path, group: Part, target: Path, config: ValidationConfig) -> dict[str, Any]:
     """Look at a group of shards of the tokens in folder `source`; what is found is written below `target`."""
-    shards = _look([source / path for path in files_of(group)], source, config, read_counts(source))
-    sources: defaultdict[str, Counts] = defaultdict(Counts)
-    for shard in shards:
-        sources[shard.name].update(shard.amounts)
-    outcomes = [outcome for shard in shards for outcome in shard.outcomes]
-    pages = [shard.page for shard in shards if shard.page is not None]
-    Found(outcomes, pages, {"sources": sources}).write(target, group.name)
+    counts = read_counts(source)
+    shards = [Shard(source / path, path.rpartition("/")[0]) for path in files_of(group)]
+    runner, suite = _runner(config, int(counts["vocab_size"]))
+    for _ in look_together(runner, suite, _located(shards, int(counts["bos"]), int(counts["pad"]))):
+        pass  # outcomes are kept by their shards
+    Found.of(shards).write(target, group.name)
     path = _ids_path(target, group.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with pq.ParquetWriter(path, IDS_SCHEMA, compression="none", use_dictionary=["source"]) as writer:
         for shard in shards:
-            names = pa.repeat(shard.name, len(shard.hashes))
-            writer.write_table(pa.table([names, pa.array(shard.hashes)], schema=IDS_SCHEMA))
-    return {"documents": sum(shard.amounts["documents"] for shard in shards)}
+            hashes = np.concatenate([np.empty(0, np.uint64), *shard.hashes])
+            names = pa.repeat(shard.source, len(hashes))
+            writer.write_table(pa.table([names, pa.array(hashes)], schema=IDS_SCHEMA))
+    return {"documents": sum(shard.counts["documents"] for shard in shards)}
 
 
 def gather_tokens(
-    told: Path, groups: Sequence[str], counts: Mapping[str, Any], config: ValidationConfig, spill: Path
+    parts_folder: Path, groups: Sequence[str], counts: Mapping[str, Any], config: ValidationConfig, spill: Path
 ) -> Findings:
-    """Everything about a tokens artifact, from what its groups left below `told` and from its `counts.json`.
+    """Everything about a tokens artifact, from what its groups left below `parts_folder` and from its `counts.json`.
 
     `spill` is a folder for what does not fit in memory.
     """
-    found: defaultdict[str, Counts] = defaultdict(Counts)
-
-    def add(part: Mapping[str, Any]) -> None:
-        for name, amounts in part["sources"].items():
-            found[name].update(amounts)
-
+    found = Found.read(parts_folder, groups)
     findings = Findings()
-    findings.add_parts(*add_up(told, groups, add))
+    findings.add_parts(found.outcomes, found.pages)
     said = {f"{split}/{source_file(name)}": one for split in SPLITS for name, one in counts[split].items()}
-    repeated = _repeated([_ids_path(told, name) for name in groups], spill, config.workers)
-    findings.check(suites.token_sources_suite(config), frames.token_source_frame(said, found, repeated))
+    repeated = _repeated([_ids_path(parts_folder, name) for name in groups], spill, config.workers)
+    findings.check(suites.token_sources_suite(config), frames.token_source_frame(said, found.counts, repeated))
     return findings
 
 
-def _look(paths: Sequence[Path], folder: Path, config: ValidationConfig, counts: Mapping[str, Any]) -> list[ShardFound]:
-    """What is in each of some shards below `folder`, small ones looked at together."""
-    runner, suite = _runner(config, int(counts["vocab_size"]))
-    shards = [_Shard(path, "/".join(path.relative_to(folder).parts[:2])) for path in paths]
-    waiting: list[tuple[_Shard, Located]] = []
+@dataclass
+class Shard(LookedAt):
+    """`hashes` of 8 bytes are of the ids of a frame's documents that have one."""
 
-    def look() -> None:
-        outcomes = runner.run_together(suite, [place for _, place in waiting])
-        for (shard, place), found in zip(waiting, outcomes, strict=True):
-            shard.page = shard.page or page_if_broken(runner, suite.name, f"{place.shard}/{place.part}", found)
-            shard.outcomes += found
-        waiting.clear()
+    hashes: list[NDArray[np.uint64]] = field(default_factory=list)
 
+
+def _located(shards: Iterable[Shard], bos: int, pad: int) -> Iterator[tuple[Shard, Located]]:
+    """The measured frames of shards, which are counted."""
     for shard in shards:
         for batch in frames.batches_of(shard.path):
-            frame = frames.token_frame(batch, int(counts["bos"]), int(counts["pad"]))
-            waiting.append((shard, Located(frame, shard.name, shard.path.stem, shard.amounts["documents"])))
-            shard.add(frame)
-            if sum(len(place.frame) for _, place in waiting) >= frames.ROWS_PER_FRAME:
-                look()
-    if waiting:
-        look()
-    return [shard.found() for shard in shards]
-
-
-class _Shard:
-    """What is found in a shard while its frames are looked at."""
-
-    def __init__(self, path: Path, name: str) -> None:
-        self.path, self.name = path, name
-        self.amounts = {"documents": 0, "tokens": 0, "targets": 0}
-        self.outcomes: list[Outcome] = []
-        self.page: Page | None = None
-        self._hashes: list[NDArray[np.uint64]] = []
-
-    def add(self, frame: pd.DataFrame) -> None:
-        ids = frame["id"].to_numpy(dtype=object, na_value="")
-        self._hashes.append(pd.util.hash_array(ids[ids != ""], categorize=False))  # missing ones: another rule's matter
-        self.amounts["documents"] += len(frame)
-        self.amounts["tokens"] += int(frame["length"].sum())
-        self.amounts["targets"] += int(frame["targets"].sum())
-
-    def found(self) -> ShardFound:
-        hashes = np.concatenate(self._hashes) if self._hashes else np.empty(0, np.uint64)
-        return ShardFound(self.name, tuple(one_part(self.outcomes)), self.amounts, hashes, self.page)
+            frame = frames.token_frame(batch, bos, pad)
+            row, share = shard.counts["documents"], len(frame) / frames.ROWS_PER_FRAME
+            yield shard, Located(frame, shard.source, shard.path.stem, row, share)
+            ids = frame["id"].to_numpy(dtype=object, na_value="")  # missing ones: another rule's matter
+            shard.hashes.append(pd.util.hash_array(ids[ids != ""], categorize=False))
+            sums = {"tokens": frame["length"].sum(), "targets": frame["targets"].sum()}
+            shard.counts.update({"documents": len(frame), **{name: int(total) for name, total in sums.items()}})
 
 
 @cache

@@ -28,7 +28,7 @@ def raw(store: Store, source: ArtifactRef) -> PartedStep:
 def attachments(store: Store, ref: ArtifactRef) -> dict[str, bytes]:
     """Of what parts left, without how long each took."""
     folder = store.fetch(ref) / "attachments"
-    paths = [path for name in ("found", "facts") for path in (folder / name).rglob("*") if path.is_file()]
+    paths = [path for name in ("found", "summaries") for path in (folder / name).rglob("*") if path.is_file()]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 

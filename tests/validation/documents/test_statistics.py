@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from k2model.documents.schema import parts_of, read_documents, sources_of
-from k2model.validation.documents.group import write_facts
-from k2model.validation.documents.part import PartFile, validate_parts
+from k2model.validation.documents.group import write_summaries
+from k2model.validation.documents.part import look_at_files
 from k2model.validation.documents.statistics import corpus_statistics
 from k2model.validation.documents.suites import Bounds
 from k2model.validation.documents.tables import drift, population_stability
@@ -17,11 +17,10 @@ from tests.validation.documents.conftest import edit, retext
 
 
 def statistics_of(corpus: Path, spill: Path, bounds: Bounds) -> dict:
-    files = [PartFile.of(corpus, path) for path in sorted(corpus.glob("*/*/*.parquet"))]
-    outcomes = validate_parts([file for file in files if file.split == "train"], bounds, None)
-    facts = spill / "facts.parquet"
-    write_facts(files, facts)
-    return corpus_statistics([facts], spill, {one.stem: one.tally.counts for one in outcomes})
+    training = look_at_files(sorted(corpus.glob("train/*/*.parquet")), bounds, None, "documents")
+    summaries = spill / "summaries.parquet"
+    write_summaries(sorted(corpus.glob("*/*/*.parquet")), summaries)
+    return corpus_statistics([summaries], spill, {one.source: one.counts for one in training})
 
 
 def test_statistics_are_those_of_a_plain_count(corpus: Path, tmp_path: Path, bounds: Bounds) -> None:
