@@ -75,14 +75,17 @@ def plan(recipe: str, overrides: tuple[str, ...], store: str, as_json: bool, why
     k2 plan laptop --set phases.sft.optimizer.lr=5e-4
     k2 plan k2_1b --why
     """
+    from k2model.lifecycle.missing import missing_data
     from k2model.lifecycle.plan import dry_run, resolve
 
     if why:
         explain(recipe, pairs(overrides), as_json)
         return
-    decisions = dry_run(resolve(recipe, pairs(overrides), store))
-    rows = [(d.name, d.action, d.reason or d.uri) for d in decisions]
+    resolved = resolve(recipe, pairs(overrides), store)
+    rows = [(d.name, d.action, d.reason or d.uri) for d in dry_run(resolved)]
     show(("step", "action", "why / where"), rows, as_json)
+    if problem := missing_data(resolved.recipe):
+        click.echo(f"\n{problem}", err=True)
 
 
 @main.command()
