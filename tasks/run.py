@@ -8,6 +8,7 @@ from k2model.artifacts.result import LifecycleResult
 from k2model.errors import K2Error
 from k2model.lifecycle import LifecyclePlan
 from k2model.lifecycle import resolve as resolve_plan
+from k2model.lifecycle.missing import MissingData, missing_data
 from k2model.lifecycle.steps import gate_identities
 from k2model.recipe import Recipe
 from k2model.registry import Registration
@@ -21,7 +22,8 @@ class FixedAtRegistration(K2Error):
 
 @task(container_image=DATA_IMAGE)
 def resolve(overrides: dict) -> LifecyclePlan:
-    """Raises FixedAtRegistration for an override of what the registered tasks have taken from the recipe."""
+    """Raises FixedAtRegistration for an override of what the registered tasks have taken from the recipe, MissingData
+    where it does not say where its data lie."""
     plan = resolve_plan(recipe_name(), overrides, store_uri())
     for registered, asked in zip(_workers(RECIPE), _workers(plan.recipe), strict=True):
         if registered != asked:
@@ -29,6 +31,8 @@ def resolve(overrides: dict) -> LifecyclePlan:
                 f"{asked[0]} cannot be overridden to {asked[1]}: tasks were sized by the recipe '{RECIPE.name}' when "
                 f"they were registered ({registered[1]}); change it in the recipe"
             )
+    if problem := missing_data(plan.recipe):
+        raise MissingData(problem)
     return plan
 
 

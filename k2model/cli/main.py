@@ -29,6 +29,7 @@ from k2model.cli.terminal import (
     table,
 )
 from k2model.cli.tokenizer import tokenizer
+from k2model.cli.why import explain
 from k2model.errors import for_user
 from k2model.settings import recipe_name, traceback_wanted
 
@@ -65,18 +66,26 @@ def main() -> None:
 @overrides_option
 @store_option
 @as_json_option
-def plan(recipe: str, overrides: tuple[str, ...], store: str, as_json: bool) -> None:
+@click.option("--why", is_flag=True, help="Instead of the steps: where the recipe's values come from.")
+def plan(recipe: str, overrides: tuple[str, ...], store: str, as_json: bool, why: bool) -> None:
     """Which steps of RECIPE are cached, which would run, and because of what.
 
     \b
     k2 plan
     k2 plan laptop --set phases.sft.optimizer.lr=5e-4
+    k2 plan k2_1b --why
     """
+    from k2model.lifecycle.missing import missing_data
     from k2model.lifecycle.plan import dry_run, resolve
 
-    decisions = dry_run(resolve(recipe, pairs(overrides), store))
-    rows = [(d.name, d.action, d.reason or d.uri) for d in decisions]
+    if why:
+        explain(recipe, pairs(overrides), as_json)
+        return
+    resolved = resolve(recipe, pairs(overrides), store)
+    rows = [(d.name, d.action, d.reason or d.uri) for d in dry_run(resolved)]
     show(("step", "action", "why / where"), rows, as_json)
+    if problem := missing_data(resolved.recipe):
+        click.echo(f"\n{problem}", err=True)
 
 
 @main.command()

@@ -103,7 +103,10 @@ Builder = Callable[[SourceConfig, Material], Split]
 
 def build(source: SourceConfig, material: Material) -> Split:
     """The documents of one source. Raises `CorpusError` for a source nobody knows how to build."""
-    trained, heldout = _builder(source)(source, material)
+    builder = _builder(source.name)
+    if builder is None:
+        raise CorpusError(f"corpus source '{source.name}' is not known; {nearest(source.name, known_sources())}")
+    trained, heldout = builder(source, material)
     return Split(_spread(trained, source.documents), heldout)
 
 
@@ -120,17 +123,22 @@ def known_sources() -> list[str]:
     return [*_BUILDERS, "retrieval/<context>", *reasoning_names, *chats, *(f"synth/{job}" for job in JOBS)]
 
 
-def _builder(source: SourceConfig) -> Builder:
-    if source.name in _BUILDERS:
-        return _BUILDERS[source.name]
-    family, _, form = source.name.partition("/")
+def is_built(name: str) -> bool:
+    """Whether the project builds a source of that name itself."""
+    return _builder(name) is not None
+
+
+def _builder(name: str) -> Builder | None:
+    if name in _BUILDERS:
+        return _BUILDERS[name]
+    family, _, form = name.partition("/")
     if family == "retrieval" and form:
         return _retrieval
     if family == "synth" and form in JOBS:
         return _synthesis
     if (family in REASONING and form in ("think", "direct")) or (family == "chat" and form in REASONING):
         return _reasoning
-    raise CorpusError(f"corpus source '{source.name}' is not known; {nearest(source.name, known_sources())}")
+    return None
 
 
 def _prose(_: SourceConfig, material: Material) -> Split:

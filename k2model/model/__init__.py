@@ -4,7 +4,7 @@ Counts are plain formulas and import at once; whatever needs torch is loaded whe
 """
 
 from k2model import lazy_exports
-from k2model.model.counts import count_parameters, training_flops
+from k2model.recipe.counts import count_parameters, training_flops
 
 __all__ = ["count_parameters", "training_flops"]
 

@@ -20,12 +20,19 @@ from typing import Any
 
 from k2model.errors import K2Error, nearest
 from k2model.recipe.k2_70b import k2_70b
+from k2model.recipe.k2_sizes import k2_1b, k2_8b
 from k2model.recipe.laptop import laptop, smoke
 from k2model.recipe.overrides import apply_overrides
 from k2model.recipe.schema import Recipe
 from k2model.recipe.validate import validate_recipe
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"laptop": laptop, "smoke": smoke, "k2_70b": k2_70b}
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "laptop": laptop,
+    "smoke": smoke,
+    "k2_1b": k2_1b,
+    "k2_8b": k2_8b,
+    "k2_70b": k2_70b,
+}
 
 HOW = (
     "A recipe is one of the project's own by name, a file (`mine.py`, or `mine.py:function`), or `package.module:"

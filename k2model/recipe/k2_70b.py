@@ -1,15 +1,14 @@
-"""K2-V2's mixtures as its released files give them, read from `k2_data` (whose README names the sources).
+"""The `k2_70b` recipe: K2-V2 as it was trained, 400 nodes of 8 GPUs, 12T tokens.
 
-Pre-training is a list of tokens x epochs, mid_1 one of weights, supervised fine-tuning one of fractions of
-the target tokens and, written as negative weights, of whole copies. Mixtures of mid_2 to mid_4 are not
-public and not made up here.
+Figures are facts of the real run, from LLM360's released scripts (k2v2_train) and the technical report
+(arXiv 2512.06201). Where script and report differ the report's value is taken and a note says so. What is not
+public is listed in `unknown` and not invented.
 
-The `k2_70b` recipe: K2-V2 as it was trained, 400 nodes of 8 GPUs, 12T tokens.
+Mixtures are read from `k2_data`, whose README names the sources: pre-training is a list of tokens x epochs, mid_1 one
+of weights, supervised fine-tuning one of fractions of the target tokens and, written as negative weights, of whole
+copies. Those of mid_2 to mid_4 are not public and stay empty. Where the sources lie nobody but the user can say.
 
-Figures are facts of the real run from LLM360's released scripts (k2v2_train) and the technical report
-(arXiv 2512.06201). Where script and report differ the report's value is taken and the note says so.
-What is not public is listed in `unknown` and not invented; the mixtures of mid_2..mid_4 are empty for
-that reason.
+`k2model.recipe.k2_sizes` derives smaller recipes from this one.
 """
 
 import csv
@@ -118,7 +117,8 @@ UNKNOWN = (
 
 
 def k2_70b() -> Recipe:
-    """The full-size recipe: 72.5B parameters, six phases."""
+    """The full-size recipe, 72.5B parameters, six phases: facts of LLM360's released scripts (k2v2_train) and of the
+    K2-V2 report (arXiv 2512.06201)."""
     pretrain_mix, mid_1_mix, sft_mix = pretrain_mixture(), mid_1_mixture(), sft_mixture()
     names = dict.fromkeys(entry.source for mixture in (pretrain_mix, mid_1_mix, sft_mix) for entry in mixture)
     cosine, constant = ScheduleShape.COSINE, ScheduleShape.CONSTANT

@@ -95,6 +95,16 @@ def element_name(element: Any) -> str:
     return str(getattr(element, "name", None) or getattr(element, fields(element)[0].name))
 
 
+def value_at(recipe: Any, path: str) -> Any:
+    """What a recipe has at a dotted path, as an override would name it. The path must lead somewhere."""
+    for name in path.split("."):
+        if isinstance(recipe, tuple):
+            recipe = next(element for element in recipe if element_name(element) == name)
+        else:
+            recipe = getattr(recipe, name)
+    return recipe
+
+
 def _is_table(value: Any) -> bool:
     return isinstance(value, tuple) and bool(value) and is_dataclass(value[0])
 

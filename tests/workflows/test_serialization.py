@@ -4,11 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+RECIPES = ("k2_70b", "laptop", "k2_8b", "k2_1b")
+PHASES = ("pretrain", "mid_1", "mid_2", "mid_3", "mid_4", "sft")
 
 SERIALIZE = """
 import json, sys
@@ -82,13 +85,20 @@ def said(script: str, recipe: str, *arguments: str) -> dict:
 
 
 @pytest.fixture(scope="module")
-def full_size() -> dict:
-    return serialized("k2_70b")
+def by_recipe() -> dict[str, dict]:
+    """Each takes a process of its own, two at a time."""
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(RECIPES, pool.map(serialized, RECIPES), strict=True))
 
 
-@pytest.fixture(scope="module")
-def laptop() -> dict:
-    return serialized("laptop")
+@pytest.fixture
+def full_size(by_recipe) -> dict:
+    return by_recipe["k2_70b"]
+
+
+@pytest.fixture
+def laptop(by_recipe) -> dict:
+    return by_recipe["laptop"]
 
 
 @pytest.mark.parametrize(
@@ -106,8 +116,17 @@ def test_full_size_phases_are_pytorch_jobs_of_their_rows_size(full_size, phase, 
     assert container["image"] == "registry/train:1"
 
 
+@pytest.mark.parametrize("phase", PHASES)
+def test_smaller_sizes_are_jobs_of_eight_nodes_and_of_one_without_a_network(by_recipe, phase):
+    eight, one = (by_recipe[name]["tasks"][f"train_{phase}"] for name in ("k2_8b", "k2_1b"))
+    assert (eight["type"], eight["custom"]["workerReplicas"]["replicas"]) == ("pytorch", 8)
+    assert one["type"] == "python-task"
+    limits = one["k8sPod"]["podSpec"]["containers"][0]["resources"]["limits"]
+    assert limits["nvidia.com/gpu"] == "8" and "rdma/ib" not in limits
+
+
 def test_laptop_phases_are_plain_single_node_tasks(laptop):
-    for phase in ("pretrain", "mid_1", "mid_2", "mid_3", "mid_4", "sft"):
+    for phase in PHASES:
         assert laptop["tasks"][f"train_{phase}"]["type"] == "python-task"
 
 

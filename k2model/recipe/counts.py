@@ -9,10 +9,15 @@ from k2model.recipe.schema import ModelConfig
 
 def count_parameters(config: ModelConfig) -> int:
     """All trained parameters, input and output embedding included."""
+    return count_non_embedding_parameters(config) + 2 * config.vocab_size * config.hidden_size
+
+
+def count_non_embedding_parameters(config: ModelConfig) -> int:
+    """Parameters of the blocks and the final norm."""
     hidden, query, key_value = config.hidden_size, config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
-    # Of a block: q, k, v, o, gate, up, down and two norms; then the final norm and the embeddings.
+    # Of a block: q, k, v, o, gate, up, down and two norms.
     block = 2 * hidden * (query + key_value) + 3 * hidden * config.ffn_size + 2 * hidden
-    return config.n_layers * block + hidden + 2 * config.vocab_size * hidden
+    return config.n_layers * block + hidden
 
 
 def training_flops(config: ModelConfig, tokens: int, attended: int) -> int:

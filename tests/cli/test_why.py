@@ -1,0 +1,33 @@
+"""`k2 plan RECIPE --why`: rules, sources and arithmetic of a derived recipe; of others that nothing is derived."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from k2model.cli.main import main
+from k2model.recipe import load_recipe
+from k2model.recipe.k2_sizes import derivation
+
+
+@pytest.mark.parametrize("name", ["k2_1b", "k2_8b"])
+def test_why_prints_every_derived_value_with_its_rule_and_source(name):
+    result = CliRunner().invoke(main, ["plan", name, "--why"])
+    assert result.exit_code == 0, result.output
+    assert {row.field for row in derivation(load_recipe(name))[1]} <= set(result.output.split())
+    for part in ("k2_70b", "arXiv:2505.13738", "0.0141" if name == "k2_8b" else "0.166", "has not been run"):
+        assert part in result.output, part
+    found = json.loads(CliRunner().invoke(main, ["plan", name, "--why", "--json"]).stdout)
+    rate = next(row for row in found["derived"] if row["field"] == "phases.pretrain.optimizer.lr")
+    assert (found["base"], rate["base"]) == ("k2_70b", 1.5e-4)
+    assert rate["value"] == load_recipe(name).phase("pretrain").optimizer.lr and "muP" in rate["source"]
+
+
+@pytest.mark.parametrize(
+    ("name", "part"), [("k2_70b", "facts of LLM360's released scripts"), ("laptop", "Muon on the matrices")]
+)
+def test_why_of_a_recipe_that_is_not_derived_says_so(name, part):
+    result = CliRunner().invoke(main, ["plan", name, "--why"])
+    assert result.exit_code == 0, result.output
+    assert f"Nothing of {name} is derived by rule" in result.output and part in result.output
+    assert ("Not public of the real run" in result.output) == (name == "k2_70b")
