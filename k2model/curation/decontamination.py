@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from k2model.curation.overlap import EvaluationItem, ItemFile, ItemIndex, Overlaps, external, registered
+from k2model.curation.overlap import EvaluationItem, ItemIndex, Items, Overlaps, external, registered
 from k2model.curation.texts import Ints, Texts
 from k2model.recipe.curation import DecontaminationConfig
 
@@ -173,7 +173,7 @@ class Tally:
 
 
 @lru_cache(maxsize=2)
-def decontamination(corpus: Path, config: DecontaminationConfig, files: tuple[ItemFile, ...]) -> Decontamination:
+def decontamination(corpus: Path, config: DecontaminationConfig, files: tuple[Items, ...]) -> Decontamination:
     """Of the items registered in a corpus folder and those of further files; kept by each process."""
     return Decontamination([*registered(corpus), *external(files, config)], config)
 

@@ -17,7 +17,6 @@ from importlib import resources
 
 from k2model.recipe.curation import K2_PROFILES
 from k2model.recipe.schema import (
-    FAMILIES,
     CheckpointConfig,
     ClusterConfig,
     CorpusConfig,
@@ -42,6 +41,7 @@ from k2model.recipe.schema import (
     ValidationConfig,
     Weigh,
 )
+from k2model.recipe.tasks import FAMILIES
 
 
 def pretrain_mixture() -> tuple[MixtureEntry, ...]:
