@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from k2model.curation.texts import Hashes, Ints, Texts, folded
-from k2model.documents.benchmarks import ItemFile, benchmark_files, item_file, items_in, rows_of
+from k2model.documents.benchmarks import ItemFile, benchmark_files, field_of, item_file, items_in, rows_of
 from k2model.documents.schema import read_items
 from k2model.errors import CorpusError
 from k2model.recipe.curation import DecontaminationConfig
@@ -98,13 +98,13 @@ def external(files: Iterable[Items], config: DecontaminationConfig) -> Iterator[
                 yield EvaluationItem(items.family, item["id"], "", item["prompt"], f"\n{item['answer']}", True, True)
             continue
         for number, (place, row) in enumerate(rows_of(file)):
-            prompt = row.get(config.prompt_field)
+            prompt = field_of(row, config.prompt_field)
             if not isinstance(prompt, str):
                 raise CorpusError(
                     f"{file.path}: {place} has no text in '{config.prompt_field}'; it has {', '.join(sorted(row))}. "
                     "Name the field that holds it in corpus.decontamination.prompt_field"
                 )
-            answer = row.get(config.answer_field)
+            answer = field_of(row, config.answer_field)
             tail = "" if answer is None else f"\n{answer}"
             yield EvaluationItem(items.family, str(row.get("id", number)), "", prompt, tail, True, True)
 

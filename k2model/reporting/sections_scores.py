@@ -11,7 +11,6 @@ from k2model.reporting import svg
 from k2model.reporting.figures_scores import extension_curves
 from k2model.reporting.scores import CONTINUES, EFFORTS, order_key, parse, score_order
 
-SAMPLES_OF_EACH = 1
 _LONGEST_SHOWN = 900  # characters of a prompt or generation
 
 Rows = dict[tuple[str, str], ScoreRow]
@@ -216,27 +215,26 @@ def gate_lines(results: Iterable[GateResult]) -> list[GateLine]:
 class ShownSample:
     title: str
     right: bool
+    grade: str
     prompt: str
     generation: str
     answer: str
 
 
 def pick_samples(samples: Sequence[Sample]) -> list[ShownSample]:
-    """Per score the first right and the first wrong generation, in the order they were evaluated."""
-    kept: dict[tuple[str, bool], int] = {}
-    chosen: list[Sample] = []
+    """Per score the first right and the first other generation, in the order they were evaluated."""
+    first: dict[tuple[str, bool], Sample] = {}
     for sample in samples:
-        key = (sample.score, sample.right)
-        if kept.get(key, 0) < SAMPLES_OF_EACH and not parse(sample.score).variant:
-            kept[key] = kept.get(key, 0) + 1
-            chosen.append(sample)
-    chosen.sort(key=lambda sample: (order_key(sample.score), not sample.right))
+        if not parse(sample.score).variant:
+            first.setdefault((sample.score, sample.right), sample)
+    chosen = sorted(first.values(), key=lambda sample: (order_key(sample.score), not sample.right))
     return [
         ShownSample(
-            parse(s.score).title, s.right, _shorten(s.prompt, keep_end=True), _shorten(s.generation), _shorten(s.answer)
+            parse(s.score).title, s.right, s.grade.value, _shorten(s.prompt, keep_end=True), _shorten(s.generation),
+            _shorten(s.answer),
         )
         for s in chosen
-    ]
+    ]  # fmt: skip
 
 
 def _groups(placed: Sequence[tuple[str, ScoreRow]], phases: Sequence[str]) -> list[ScoreGroup]:

@@ -21,6 +21,7 @@ from k2model.ingest import raw_step
 from k2model.ingest.builtin import Material, build
 from k2model.recipe.laptop import SOURCES as LAPTOP_SOURCES
 from k2model.recipe.schema import CorpusConfig, SourceConfig
+from k2model.recipe.tasks import domain_of
 from tests import tiny_corpus as tiny
 
 ROOT = Path(__file__).parents[2]
@@ -105,6 +106,11 @@ def test_heldout_fact_wordings_appear_nowhere_in_training(tiny_corpus):
         assert not [i["prompt"] for i in read_items(folder, family) if i["prompt"] in text]
     seen = [i["prompt"] + i["answer"] for i in read_items(folder, "facts_seen")]
     assert all(statement in text for statement in seen)
+
+
+def test_a_recipe_knows_the_domains_that_its_sources_hold_out(tiny_corpus):
+    found = {document["source"]: document["domain"] for document in documents(tiny_corpus / "raw", "heldout")}
+    assert found == {source.name: domain_of(source) for source in tiny.CONFIG.sources}
 
 
 def test_code_items_offer_the_true_line_among_three_of_other_modules(tiny_corpus):
