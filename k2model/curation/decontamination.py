@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k2model.curation.overlap import EvaluationItem, ItemFile, ItemIndex, external, registered
+from k2model.curation.overlap import EvaluationItem, ItemIndex, Items, external, registered
 from k2model.curation.texts import Ints, Texts
 from k2model.documents.tables import required
 from k2model.recipe.curation import DecontaminationConfig
@@ -150,7 +150,7 @@ class Tally:
 
 
 @lru_cache(maxsize=2)
-def decontamination(corpus: Path, config: DecontaminationConfig, files: tuple[ItemFile, ...]) -> Decontamination:
+def decontamination(corpus: Path, config: DecontaminationConfig, files: tuple[Items, ...]) -> Decontamination:
     """Of the items registered in a corpus folder and those of further files; kept by each process."""
     return Decontamination([*registered(corpus), *external(files, config)], config)
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from k2model.curation import clean, selection
 from k2model.curation.counts import CurationCounts, merged, read_counts
 from k2model.curation.decontamination import TALLY_SCHEMA, Tally, decontamination
-from k2model.curation.overlap import ItemFile
+from k2model.curation.overlap import Items
 from k2model.curation.parts import SPLITS, CorpusPart
 from k2model.documents.tables import write_table
 from k2model.errors import CorpusError
@@ -37,7 +37,7 @@ Accounts = Mapping[tuple[str, str], CurationCounts]
 
 def summarise(
     raw: Path, parts: Path, folder: Path, corpus_parts: Sequence[CorpusPart], config: CorpusConfig,
-    items: tuple[ItemFile, ...],
+    items: tuple[Items, ...],
 ) -> dict[str, float]:  # fmt: skip
     """Write `curation.json` and `contamination.parquet` into `folder` from what `select_part` wrote below `parts`.
 

@@ -1,43 +1,56 @@
 """Evaluation items as decontamination sees them, and where texts share words with them.
 
-Items are the registered ones of a corpus and those of files of further benchmarks. Such a file is JSONL or Parquet with
-a prompt and an answer a row (fields named in `DecontaminationConfig`; a missing answer counts as empty); its family is
-its name without ending. Rows may have an `id`, else their number serves.
+Items are the registered ones of a corpus, those of the recipe's own benchmarks, and those of further files. Such a
+file is JSONL or Parquet with a prompt and an answer a row (fields named in `DecontaminationConfig`; a missing answer
+counts as empty); its family is its name without ending. Rows may have an `id`, else their number serves.
 
 An item is looked for by every run of `words` words of its prompt and answer, and by its prompt as a whole when that is
 shorter. Runs are found by 64-bit hashes through a bit table and a binary search, then compared character by character,
 so that no collision counts. Told are the spans on both sides and how much of the item is covered.
 """
 
-import hashlib
-import io
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from k2model.curation.texts import Flags, Hashes, Ints, Numbers, Texts, folded
+from k2model.documents.benchmarks import ItemFile, benchmark_files, field_of, item_file, items_in, rows_of
 from k2model.documents.schema import read_items
 from k2model.errors import CorpusError
 from k2model.recipe.curation import DecontaminationConfig
+from k2model.recipe.evaluation import AnswerCheck, BenchmarkConfig, Mode
+from k2model.recipe.tasks import WORDED
 
-#: Families made of natural words; the others' prompts are formulas, matched by key.
-WORDED = ("facts_seen", "facts_heldout", "facts_chat_seen", "facts_chat_heldout", "code", "retrieval")
 
+class Items(NamedTuple):
+    """A file of further items, which are those of one of the recipe's benchmarks or as `DecontaminationConfig` says."""
 
-class ItemFile(NamedTuple):
-    """A file of further items (a path or URI) and the sha256 of what is in it."""
-
-    path: str
-    digest: str
+    file: ItemFile
+    benchmark: BenchmarkConfig | None = None
 
     @property
     def family(self) -> str:
-        return PurePosixPath(self.path).stem
+        return self.benchmark.name if self.benchmark else PurePosixPath(self.file.path).stem
+
+    @property
+    def read(self) -> dict[str, str]:
+        """What bears identity: the family, what is in the file, and of a benchmark how a row is read."""
+        told = {"family": self.family, "digest": self.file.digest}
+        if self.benchmark:
+            told |= {name: getattr(self.benchmark, name) for name in ("prompt", "answer", "choices", "id")}
+            told["check"] = self.benchmark.check.value
+        return told
+
+    @classmethod
+    def restored(cls, file: Sequence[str], benchmark: Mapping[str, Any] | None) -> "Items":
+        """What `json.dumps` made of it, after `json.loads`."""
+        own = BenchmarkConfig(**benchmark) if benchmark else None
+        if own:
+            own = replace(own, check=AnswerCheck(own.check), mode=Mode(own.mode))
+        return cls(ItemFile(*file), own)
 
 
 class EvaluationItem(NamedTuple):
@@ -64,65 +77,34 @@ def registered(corpus: Path) -> Iterator[EvaluationItem]:
             yield EvaluationItem(**named, worded=item["family"] in WORDED, holds_out=bool(item["key"]))
 
 
-def item_files(paths: Iterable[str]) -> tuple[ItemFile, ...]:
-    """Files of further items as they are now. Raises CorpusError naming one that cannot be read."""
-    return tuple(ItemFile(path, hashlib.sha256(_read(path)).hexdigest()) for path in paths)
+def item_files(paths: Iterable[str], benchmarks: Iterable[BenchmarkConfig] = ()) -> tuple[Items, ...]:
+    """Files of further items, and those of benchmarks that are looked for, as they are now.
+
+    Raises CorpusError naming one that cannot be read.
+    """
+    files = [Items(item_file(path, "corpus.decontamination.external")) for path in paths]
+    return (*files, *(Items(benchmark_files(one)[0], one) for one in benchmarks if one.decontaminate))
 
 
-def external(files: Iterable[ItemFile], config: DecontaminationConfig) -> Iterator[EvaluationItem]:
-    """Of further files. Raises CorpusError naming file, row and field, or a file that is not what it was."""
-    for file in files:
-        path, content = file.path, _read(file.path)
-        if (found := hashlib.sha256(content).hexdigest()) != file.digest:
-            raise CorpusError(
-                f"{path} has changed since the run began: sha256 {found}, expected {file.digest}. Leave the files of "
-                "corpus.decontamination.external alone while a run reads them, and run again"
-            )
-        for number, row in enumerate(_rows(path, content)):
-            prompt = row.get(config.prompt_field)
+def external(files: Iterable[Items], config: DecontaminationConfig) -> Iterator[EvaluationItem]:
+    """Of further files. Raises CorpusError naming file, row and field, or a file that is not what it was, and
+    EvaluationError for rows of a benchmark that cannot be asked."""
+    for items in files:
+        file = items.file
+        if items.benchmark:
+            for item in items_in(items.benchmark, file):
+                yield EvaluationItem(items.family, item["id"], "", item["prompt"], f"\n{item['answer']}", True, True)
+            continue
+        for number, (place, row) in enumerate(rows_of(file)):
+            prompt = field_of(row, config.prompt_field)
             if not isinstance(prompt, str):
                 raise CorpusError(
-                    f"{path}: row {number} has no text in '{config.prompt_field}'; it has {', '.join(sorted(row))}. "
+                    f"{file.path}: {place} has no text in '{config.prompt_field}'; it has {', '.join(sorted(row))}. "
                     "Name the field that holds it in corpus.decontamination.prompt_field"
                 )
-            answer = row.get(config.answer_field)
+            answer = field_of(row, config.answer_field)
             tail = "" if answer is None else f"\n{answer}"
-            yield EvaluationItem(file.family, str(row.get("id", number)), "", prompt, tail, True, True)
-
-
-def _read(path: str) -> bytes:
-    """The whole file, so that what is hashed is what is read."""
-    import fsspec
-
-    try:
-        with fsspec.open(path, "rb") as file:
-            return bytes(file.read())
-    except FileNotFoundError as error:
-        raise CorpusError(f"corpus.decontamination.external: there is no file {path}") from error
-    except OSError as error:
-        raise CorpusError(f"corpus.decontamination.external: {path} cannot be read ({error})") from error
-
-
-def _rows(path: str, content: bytes) -> Iterator[Mapping[str, Any]]:
-    if path.endswith(".parquet"):
-        try:
-            for batch in pq.ParquetFile(pa.BufferReader(content)).iter_batches():
-                yield from batch.to_pylist()
-        except (pa.ArrowInvalid, OSError) as error:
-            raise CorpusError(f"{path} cannot be read as Parquet ({error}); get the file again") from error
-        return
-    for number, line in enumerate(io.BytesIO(content), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line.decode("utf-8"))
-        except ValueError as error:
-            raise CorpusError(
-                f"{path}: line {number} is not JSON in UTF-8 ({error}); expected one object a line"
-            ) from error
-        if not isinstance(row, dict):
-            raise CorpusError(f"{path}: line {number} is a {type(row).__name__}; expected one object a line")
-        yield row
+            yield EvaluationItem(items.family, str(row.get("id", number)), "", prompt, tail, True, True)
 
 
 _TABLE_BITS = 22

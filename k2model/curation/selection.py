@@ -21,7 +21,7 @@ from k2model.curation.clean import ACCOUNT, BATCH_BYTES, CLEAN, REJECTS, profile
 from k2model.curation.counts import CurationCounts, Reject, merged, read_counts, read_rejects, write_rejects
 from k2model.curation.decisions import EXACT, NEAR, read_decisions
 from k2model.curation.decontamination import Decontamination, Match, Tally, decontamination, detail
-from k2model.curation.overlap import ItemFile, external, item_files
+from k2model.curation.overlap import Items, external, item_files
 from k2model.curation.parts import CorpusPart, Numbering, batches, parts_in
 from k2model.curation.signatures import SIGNATURES
 from k2model.curation.texts import by_bytes
@@ -37,7 +37,7 @@ MATCH = "match"  # samples of contamination, with both texts
 
 def select_part(
     raw: Path, cleaned: Path, decided: Path, numbering: Numbering, folder: Path, part: CorpusPart, config: CorpusConfig,
-    items: tuple[ItemFile, ...],
+    items: tuple[Items, ...],
 ) -> dict[str, int]:  # fmt: skip
     """Write one part of the curated corpus; returns its counts.
 
@@ -163,7 +163,7 @@ def recheck(corpus: Path, files: Sequence[str], config: CorpusConfig, workers: i
 
 
 def recheck_parts(
-    corpus: Path, files: Sequence[ItemFile], config: CorpusConfig, parts: Sequence[CorpusPart]
+    corpus: Path, files: Sequence[Items], config: CorpusConfig, parts: Sequence[CorpusPart]
 ) -> tuple[CurationCounts, pa.Table]:
     """The same of some parts, one after another: the items are made ready once, and counted once for all of them."""
     judge = Decontamination(external(files, config.decontamination), config.decontamination)

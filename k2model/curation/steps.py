@@ -14,6 +14,7 @@ parts that hold a look-alike; how many slices there are follows from the number 
 import json
 import shutil
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,11 @@ from k2model.curation.clean import ACCOUNT, CLEAN, KEPT, REJECTS, clean_part, na
 from k2model.curation.decisions import decide, decision_files
 from k2model.curation.duplicates import exact_duplicate_pairs, near_duplicate_pairs
 from k2model.curation.funnel import summarise
-from k2model.curation.overlap import ItemFile, item_files
+from k2model.curation.overlap import Items, item_files
 from k2model.curation.parts import NUMBERING_FILE, CorpusPart, Numbering, parts_among
 from k2model.curation.selection import CONTAMINATION, select_part
 from k2model.curation.signatures import SIGNATURES, CorpusSignatures, band_columns
+from k2model.recipe.evaluation import BenchmarkConfig
 from k2model.recipe.fields import without_places
 from k2model.recipe.schema import CorpusConfig
 from k2model.versions import STEP_VERSIONS
@@ -90,13 +92,15 @@ def duplicates_step(
 
 
 def curated_step(
-    store: Store, config: CorpusConfig, raw: ArtifactRef, clean: ArtifactRef, duplicates: ArtifactRef
-) -> PartedStep:
-    """Every part by itself, once it is known which documents are copies.
+    store: Store, config: CorpusConfig, raw: ArtifactRef, clean: ArtifactRef, duplicates: ArtifactRef,
+    benchmarks: Sequence[BenchmarkConfig] = (),
+) -> PartedStep:  # fmt: skip
+    """Every part by itself, once it is known which documents are copies; without those that hold an evaluation item,
+    of the recipe's own `benchmarks` too.
 
     Raises `CorpusError` when a source has nothing left.
     """
-    items = cache(partial(item_files, config.decontamination.external))
+    items = cache(partial(item_files, config.decontamination.external, benchmarks))
 
     @cache
     def identify() -> Identity:
@@ -105,7 +109,7 @@ def curated_step(
             "sources": _sources(config),
             "compared": [source for source in _sources(config) if profile_of(source, config).overlap],
             "decontamination": without_places(config.decontamination),
-            "external_items": [{"family": file.family, "digest": file.digest} for file in items()],
+            "external_items": [one.read for one in items()],
         }
         inputs = {"raw": raw, "clean": clean, "duplicates": duplicates}
         return Identity(CURATED, STEP_VERSIONS[CURATED], settings, inputs)
@@ -133,14 +137,15 @@ def _corpus_parts(store: Store, raw: ArtifactRef, config: CorpusConfig) -> list[
     return parts_among((entry.path for entry in manifest.files), _sources(config))
 
 
-def _parts(store: Store, raw: ArtifactRef, config: CorpusConfig, items: tuple[ItemFile, ...] = ()) -> list[Part]:
+def _parts(store: Store, raw: ArtifactRef, config: CorpusConfig, items: tuple[Items, ...] = ()) -> list[Part]:
     """Each is told which files of further items it is judged by, and what was in them."""
-    return [Part(part.name, json.dumps([part, items])) for part in _corpus_parts(store, raw, config)]
+    judged_by = [[one.file, one.benchmark and asdict(one.benchmark)] for one in items]
+    return [Part(part.name, json.dumps([part, judged_by])) for part in _corpus_parts(store, raw, config)]
 
 
-def _task(part: Part) -> tuple[CorpusPart, tuple[ItemFile, ...]]:
+def _task(part: Part) -> tuple[CorpusPart, tuple[Items, ...]]:
     own, items = json.loads(part.task)
-    return CorpusPart(*own), tuple(ItemFile(*file) for file in items)
+    return CorpusPart(*own), tuple(Items.restored(*one) for one in items)
 
 
 def _slices(folder: str, rows: int, slice_rows: int) -> list[Part]:

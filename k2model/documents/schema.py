@@ -95,6 +95,12 @@ def make_item(
     }
 
 
+def choices_of(item: Item) -> tuple[list[str], int]:
+    """The choices of an item that has some, and the index of the right one."""
+    meta = json.loads(item["meta"])
+    return meta["choices"], meta["index"]
+
+
 def content_id(*parts: str) -> str:
     """24 hex digits of sha256 over the parts, each closed by a zero byte."""
     digest = hashlib.sha256()

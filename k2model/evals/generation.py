@@ -6,9 +6,9 @@ leave it, so a few long answers do not cost as much as a batch of them. Beam sea
 Shape suffixes: B rows of a batch, T their longest length, V vocabulary, D hidden.
 """
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +19,11 @@ from k2model.errors import EvaluationError
 from k2model.model.attention import KVCache
 from k2model.model.transformer import K2Model
 from k2model.recipe.schema import EvaluationConfig
+from k2model.recipe.tasks import Task
 from k2model.tokens import K2Tokenizer
 
 if TYPE_CHECKING:
+    from k2model.documents.benchmarks import Benchmark
     from k2model.documents.schema import Item
 
 COMPACT_BELOW = 0.75  # share of a batch's rows still generating at which the others are dropped
@@ -31,7 +33,8 @@ COMPACT_BELOW = 0.75  # share of a batch's rows still generating at which the ot
 class EvaluatedModel:
     """A model with its tokenizer and the artifacts it is asked from.
 
-    `window`: tokens of context it was trained with in this phase; `corpus`, `tokens`: folders of the held-out data.
+    `window`: tokens of context it was trained with in this phase; `corpus`, `tokens`: folders of the held-out data;
+    `benchmarks`: the recipe's own, by name.
     """
 
     phase: str
@@ -41,10 +44,16 @@ class EvaluatedModel:
     tokens: Path
     tokenizer: K2Tokenizer
     model: K2Model
+    benchmarks: "Mapping[str, Benchmark]" = field(default_factory=dict)
 
-    def items(self, family: str) -> "list[Item]":
-        """The first `items_per_family` items. Raises EvaluationError when the corpus has none."""
-        return self.all_items(family)[: self.config.items_per_family]
+    def asked(self, task: Task) -> "list[Item]":
+        """The items of `task`: all of a benchmark, the first `items_per_family` of a family of the project's.
+
+        Raises EvaluationError when the corpus has none.
+        """
+        if task.benchmark:
+            return self.benchmarks[task.items].items
+        return self.all_items(task.items)[: self.config.items_per_family]
 
     def all_items(self, family: str) -> "list[Item]":
         """All items of `family` that the corpus holds. Raises EvaluationError when there are none."""

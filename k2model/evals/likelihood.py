@@ -1,35 +1,41 @@
-"""Scores by likelihood: `loss/<domain>` on held-out documents and `code/next_line` among four lines.
+"""Scores by likelihood: `loss/<domain>` on held-out documents, and the likeliest of an item's choices.
 
 Losses: every phase reads the same documents, up to `loss_tokens` tokens a domain shared evenly among its sources, in
 windows of the length it trains with. Windows overlap by one token so that each target is predicted once, with as much
 context as the phase can use.
 
-Lines are compared by their mean log-probability per byte, so that neither a line's length nor how the tokenizer cuts
-it decides. Prompt and line are encoded as one text, as in training; tokens that all four encodings share (the prompt
-and the common indentation) are conditioned on, not scored.
+Choices (the next line of code, those of a benchmark) are compared by their mean log-probability per byte, so that
+neither a choice's length nor how the tokenizer cuts it decides. Prompt and choice are encoded as one text, as in
+training; tokens that all encodings share (the prompt and a common indentation) are conditioned on, not scored.
 
 Shape suffixes: B windows or items of a batch, T their longest length, N targets, C choices, V vocabulary, D hidden.
 """
 
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from k2model.documents.markup import joined, plain_prompt
+from k2model.documents.markup import Segment, joined, plain_prompt
+from k2model.documents.schema import choices_of
 from k2model.errors import EvaluationError
+from k2model.evals.checks import chance
 from k2model.evals.generation import EvaluatedModel, matrix_products, padded
-from k2model.evals.scores import Outcome, Sample, accuracy, loss
+from k2model.evals.questions import gap, prompt_of
+from k2model.evals.scores import Grade, Outcome, Sample, accuracy, loss
 from k2model.model.attention import KVCache
 from k2model.model.loss import IGNORED
 from k2model.model.transformer import K2Model
+from k2model.recipe.tasks import LOSS, Task
 from k2model.tokens.shards import open_shard
 
-SCORE = "code/next_line"
+if TYPE_CHECKING:
+    from k2model.documents.schema import Item
+
 TOKENS_PER_BATCH = 4096
 
 
@@ -53,7 +59,7 @@ def heldout_loss(evaluated: EvaluatedModel, domain: str, sources: Sequence[str])
     with matrix_products():
         nats, counts = window_losses(evaluated.model, parts, len(documents))
     scored = [(n, c) for n, c in zip(nats, counts, strict=True) if c]
-    return Outcome([loss(evaluated.phase, f"loss/{domain}", [n for n, _ in scored], [c for _, c in scored])])
+    return Outcome([loss(evaluated.phase, f"{LOSS}/{domain}", [n for n, _ in scored], [c for _, c in scored])])
 
 
 def windows(document: int, ids: Sequence[int], targets: Sequence[bool], length: int) -> Iterator[Window]:
@@ -108,27 +114,68 @@ def _batches(parts: Sequence[Window]) -> Iterator[list[Window]]:
         yield batch
 
 
-def pick_next_lines(evaluated: EvaluatedModel) -> Outcome:
-    """One row, and a sample per item whose generation is the line the model picked."""
-    from k2model.documents.families.next_line import CHOICES, choices_of
+def pick_choices(evaluated: EvaluatedModel, task: Task) -> Outcome:
+    """One row, and a sample per item whose generation is the choice the model picked.
 
-    samples = []
-    items = sorted(evaluated.items("code"), key=lambda item: (len(item["prompt"]), item["id"]))
-    step = max(1, evaluated.config.batch_size // CHOICES)
-    for first in range(0, len(items), step):
-        batch = items[first : first + step]
-        choices = [choices_of(item) for item in batch]
-        encoded = [
-            [evaluated.tokenizer.encode_segments(plain_prompt(f"{item['prompt']}{line}\n"))[0] for line in lines]
-            for item, (lines, _) in zip(batch, choices, strict=True)
-        ]
-        with matrix_products():
-            scores = tail_log_probabilities(evaluated.model, encoded)
-        for item, (lines, true), nats in zip(batch, choices, scores, strict=True):
-            picked = max(range(len(lines)), key=lambda i: nats[i] / len(lines[i].encode()))
-            prompt = joined(plain_prompt(item["prompt"]))
-            samples.append(Sample(SCORE, prompt, lines[picked], item["answer"], picked == true))
-    return Outcome([accuracy(evaluated.phase, samples, chance=1 / CHOICES)], samples)
+    Raises EvaluationError when there are no items.
+    """
+    (score,) = task.scores
+    items = sorted(evaluated.asked(task), key=lambda item: (len(item["prompt"]), item["id"]))
+    candidates = [_candidates(evaluated, task, item) for item in items]
+    samples: list[Sample] = []
+    for batch in _that_fit_together(evaluated, candidates):
+        picked: list[int | None] = [None] * len(batch)
+        if batch[0].head + batch[0].tail <= evaluated.model.max_positions:
+            with matrix_products():
+                nats = tail_log_probabilities(evaluated.model, [one.encoded for one in batch])
+            picked = [one.likeliest(own) for one, own in zip(batch, nats, strict=True)]
+        for one, chosen in zip(batch, picked, strict=True):
+            choices, right = choices_of(one.item)
+            grade = Grade.TOO_LONG if chosen is None else Grade.RIGHT if chosen == right else Grade.WRONG
+            said = "" if chosen is None else choices[chosen]
+            samples.append(Sample(score, joined(one.prompt), said, one.item["answer"], grade))
+    group = task.benchmark.group if task.benchmark else None
+    return Outcome([accuracy(evaluated.phase, samples, chance=chance(task, items), group=group)], samples)
+
+
+class _Candidates(NamedTuple):
+    """An item with the ids of its prompt and each choice together: `head` of them shared, at most `tail` of its own."""
+
+    item: "Item"
+    prompt: list[Segment]
+    encoded: list[list[int]]
+    head: int
+    tail: int
+
+    def likeliest(self, nats: Sequence[float]) -> int:
+        """The index of the choice with the largest mean log-probability per byte."""
+        choices, _ = choices_of(self.item)
+        return max(range(len(choices)), key=lambda i: nats[i] / len(choices[i].encode()))
+
+
+def _candidates(evaluated: EvaluatedModel, task: Task, item: "Item") -> _Candidates:
+    """A family's choices are lines, those of a benchmark follow as an answer in a text does."""
+    prompt = prompt_of(evaluated, task, item)
+    before = str(prompt[-1]["text"])
+    texts = [f"{gap(before)}{one}" if task.benchmark else f"{one}\n" for one in choices_of(item)[0]]
+    encoded = [evaluated.tokenizer.encode_segments(plain_prompt(before + text))[0] for text in texts]
+    head = len(common_prefix(encoded))
+    return _Candidates(item, prompt, encoded, head, max(map(len, encoded)) - head)
+
+
+def _that_fit_together(evaluated: EvaluatedModel, candidates: Sequence[_Candidates]) -> Iterator[list[_Candidates]]:
+    """Batches of as many choices as the config says, in order; an item that the model has no room for is one alone."""
+    size = max(1, evaluated.config.batch_size // max(len(one.encoded) for one in candidates))
+    positions = evaluated.model.max_positions
+    batch: list[_Candidates] = []
+    for one in candidates:
+        several = [*batch, one]
+        padded_to = max(each.head for each in several) + max(each.tail for each in several)
+        if batch and (len(batch) == size or padded_to > positions):
+            yield batch
+            batch = []
+        batch.append(one)
+    yield batch
 
 
 @torch.no_grad()

@@ -1,106 +1,117 @@
-"""Scores by generation: items are asked in a mode, the greedy answer is verified by the family's check.
+"""Scores by generation: items are asked in a task's mode, and the greedy answer is checked.
 
-A mode says how an item is put (completion, with or without a trace, chat with an effort) and where
-in what the model wrote the answer starts. An answer whose trace was never closed is wrong. The
-closing tag is looked for among token ids: the same letters as plain text do not count.
+The mode says how an item is put (completion, with or without a trace, chat with an effort) and where in what the model
+wrote the answer starts. An answer whose trace was never closed is wrong. The closing tag is looked for among token ids:
+the same letters as plain text do not count.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from k2model.documents.markup import (
     EFFORTS,
     IM_END,
     THINK_END,
+    Message,
     Segment,
     chat_prompt,
     joined,
     plain_prompt,
     reasoning_prompt,
 )
+from k2model.evals.checks import chance, checks_of, question, solution
 from k2model.evals.generation import EvaluatedModel, generate, matrix_products
-from k2model.evals.scores import Outcome, Sample, accuracy
+from k2model.evals.scores import Grade, Outcome, Sample, accuracy
+from k2model.recipe.evaluation import Mode
+from k2model.recipe.tasks import Task
 from k2model.tokens import K2Tokenizer
 
 if TYPE_CHECKING:
     from k2model.documents.schema import Item
 
 
-@dataclass(frozen=True)
-class Mode:
-    """`closing` is the tag that ends the trace ("" = what the model writes is the answer)."""
-
-    prompt: Callable[[str], list[Segment]]
-    closing: str = ""
-    traced: bool = False  # whether there is room to think, which takes more tokens
-
-
-def _chat(effort: str) -> Mode:
-    return Mode(
-        lambda prompt: chat_prompt([{"role": "user", "content": prompt}], effort),
-        closing=EFFORTS[effort][1],
-        traced=effort != "low",
-    )
+def prompt_of(evaluated: EvaluatedModel, task: Task, item: "Item") -> list[Segment]:
+    """What the model goes on from, the shots of a benchmark first."""
+    shots: list[tuple[str, str]] = []
+    if config := task.benchmark:
+        shots = [(question(task, shot), solution(config, shot)) for shot in evaluated.benchmarks[config.name].shots]
+    asked = question(task, item)
+    if task.mode.value in EFFORTS:
+        turns: list[Message] = []
+        for said, reply in shots:
+            turns += [{"role": "user", "content": said}, {"role": "assistant", "content": reply}]
+        return chat_prompt([*turns, {"role": "user", "content": asked}], task.mode.value)
+    text = "".join(f"{said}{gap(said)}{reply}\n\n" for said, reply in shots) + asked
+    return plain_prompt(text) if task.mode is Mode.COMPLETION else reasoning_prompt(text, think=task.mode is Mode.THINK)
 
 
-MODES: Mapping[str, Mode] = {
-    "plain": Mode(plain_prompt),
-    "think": Mode(lambda prompt: reasoning_prompt(prompt, think=True), THINK_END, traced=True),
-    "direct": Mode(lambda prompt: reasoning_prompt(prompt, think=False)),
-    **{effort: _chat(effort) for effort in EFFORTS},
-}
-
-#: Most tokens generated: (with a trace, without). A third more than the longest honest answer.
-LIMITS: Mapping[str, tuple[int, int]] = {
-    "arithmetic": (40, 12),
-    "spelling": (40, 20),
-    "knights": (40, 10),
-    "countdown": (128, 24),
-    "tools": (80, 80),
-    "facts_seen": (16, 16),
-    "facts_heldout": (16, 16),
-    "facts_chat_seen": (24, 16),
-    "facts_chat_heldout": (24, 16),
-}
-
-Check = Callable[["Item", str], bool]
+def gap(asked: str) -> str:
+    """What stands between a question and its answer in a text: a space, where it does not end with white space."""
+    return "" if asked[-1:].isspace() else " "
 
 
-def limit(family: str, mode: str) -> int:
-    """Most tokens an answer of `family` asked in `mode` may take."""
-    traced, untraced = LIMITS[family]
-    return traced if MODES[mode].traced else untraced
+def ask(evaluated: EvaluatedModel, task: Task) -> Outcome:
+    """Ask the items of `task` once; a row for each of its scores, and a sample for each score and item.
 
-
-def ask(evaluated: EvaluatedModel, family: str, mode: str, checks: Mapping[str, Check]) -> Outcome:
-    """Ask the items of `family` once; `checks` maps each score to what makes an answer right."""
-    items, put = evaluated.items(family), MODES[mode]
-    prompts = [put.prompt(item["prompt"]) for item in items]
-    tokenizer = evaluated.tokenizer
-    stops = frozenset((tokenizer.eos, tokenizer.special(IM_END)))
+    Raises EvaluationError when there are no items.
+    """
+    items, tokenizer = evaluated.asked(task), evaluated.tokenizer
+    prompts = [prompt_of(evaluated, task, item) for item in items]
+    encoded = [tokenizer.encode_segments(prompt)[0] for prompt in prompts]
+    room = evaluated.model.max_positions - task.max_new_tokens
+    fitting = [number for number, ids in enumerate(encoded) if len(ids) <= room]
+    reader = _Reader(task, tokenizer)
     with matrix_products():
         generated = generate(
             evaluated.model,
-            [tokenizer.encode_segments(prompt)[0] for prompt in prompts],
-            limit(family, mode),
-            stops,
+            [encoded[number] for number in fitting],
+            task.max_new_tokens,
+            reader.stops | reader.ends,
             evaluated.config.batch_size,
         )
-    answers = [answer_of(ids, put.closing, stops, tokenizer) for ids in generated]
-    mean_tokens = sum(map(len, generated)) / len(generated)
+    written = dict(zip(fitting, generated, strict=True))
+    mean_tokens = sum(map(len, generated)) / len(generated) if generated else None
+    guessed, group = chance(task, items), task.benchmark.group if task.benchmark else None
     outcome = Outcome()
-    for score, check in checks.items():
-        samples = [
-            Sample(
-                score, joined(prompt), tokenizer.decode(ids), item["answer"],
-                answer is not None and check(item, answer),
-            )
-            for item, prompt, ids, answer in zip(items, prompts, generated, answers, strict=True)
-        ]  # fmt: skip
-        outcome.rows.append(accuracy(evaluated.phase, samples, mean_tokens, chance(family, items)))
+    for score, check in checks_of(task).items():
+        samples = []
+        for number, (item, prompt) in enumerate(zip(items, prompts, strict=True)):
+            ids, grade = written.get(number, []), Grade.TOO_LONG
+            if number in written:
+                answer, ended = reader.answer(ids)
+                right = answer is not None and (ended or not task.benchmark) and check(item, answer)
+                grade = Grade.RIGHT if right else Grade.WRONG if ended else Grade.CUT_OFF
+            samples.append(Sample(score, joined(prompt), tokenizer.decode(ids), item["answer"], grade))
+        outcome.rows.append(accuracy(evaluated.phase, samples, mean_tokens, guessed, group))
         outcome.samples.extend(samples)
     return outcome
+
+
+class _Reader:
+    """Where the answer stands in what a model wrote.
+
+    stops: ids that end every answer. ends: ids whose text holds what ends a benchmark's completion, so that it is not
+    written on; an end that is made of several tokens is found in the text alone.
+    """
+
+    def __init__(self, task: Task, tokenizer: K2Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.stops = frozenset((tokenizer.eos, tokenizer.special(IM_END)))
+        self.closing = {Mode.THINK: THINK_END, Mode.COMPLETION: "", Mode.DIRECT: ""}.get(task.mode)
+        if self.closing is None:
+            self.closing = EFFORTS[task.mode.value][1]
+        self.end = task.benchmark.stop if task.benchmark and task.mode is Mode.COMPLETION else ""
+        every = range(tokenizer.vocab_size) if self.end else ()
+        self.ends = frozenset(number for number in every if self.end in tokenizer.decode([number]))
+
+    def answer(self, ids: Sequence[int]) -> tuple[str | None, bool]:
+        """(The text of the answer, None when the trace was not closed; whether it came to an end)."""
+        ended = bool(ids) and ids[-1] in self.stops
+        text = answer_of(list(ids), self.closing or "", self.stops, self.tokenizer)
+        if not self.end or text is None:
+            return text, ended
+        before, found, _ = text.partition(self.end)
+        return before, ended or bool(found)
 
 
 def answer_of(ids: list[int], closing: str, stops: frozenset[int], tokenizer: K2Tokenizer) -> str | None:
@@ -113,11 +124,3 @@ def answer_of(ids: list[int], closing: str, stops: frozenset[int], tokenizer: K2
             return None
         ids = ids[ids.index(tag) + 1 :]
     return tokenizer.decode(ids)
-
-
-def chance(family: str, items: "list[Item]") -> float | None:
-    """What a guesser gets: for Knights and Knaves always the commonest answer; None where it is about 0."""
-    if family != "knights":
-        return None
-    answers = [item["answer"] for item in items]
-    return max(answers.count(answer) for answer in sorted(set(answers))) / len(answers)

@@ -15,7 +15,7 @@ import torch
 from k2model.documents.markup import BOS, Segment, special, text
 from k2model.errors import EvaluationError
 from k2model.evals.generation import EvaluatedModel, matrix_products, padded
-from k2model.evals.scores import Outcome, Sample, accuracy
+from k2model.evals.scores import Grade, Outcome, Sample, accuracy
 from k2model.model.transformer import K2Model
 
 TOKENS_PER_BATCH = 4096
@@ -30,12 +30,8 @@ class Probe:
     spans: list[range]
 
 
-def recall(evaluated: EvaluatedModel, length: int, variant: str = "") -> Outcome:
-    """The score at one length. `variant` follows the name (`@parent_theta`).
-
-    Raises EvaluationError when the corpus has no items of this length.
-    """
-    score = f"retrieval/{length}{variant}"
+def recall(evaluated: EvaluatedModel, score: str, length: int) -> Outcome:
+    """`score` at a context of `length` tokens. Raises EvaluationError when the corpus has no items of this length."""
     samples = []
     for batch in _batches(probes(evaluated, length)):
         with matrix_products():
@@ -43,7 +39,8 @@ def recall(evaluated: EvaluatedModel, length: int, variant: str = "") -> Outcome
         for probe, values in zip(batch, written, strict=True):
             for (key, value), span, ids in zip(probe.queries, probe.spans, values, strict=True):
                 right = ids == probe.ids[span.start : span.stop]
-                samples.append(Sample(score, f"… ? {key}", evaluated.tokenizer.decode(ids), f" {value}", right))
+                grade = Grade.RIGHT if right else Grade.WRONG
+                samples.append(Sample(score, f"… ? {key}", evaluated.tokenizer.decode(ids), f" {value}", grade))
     return Outcome([accuracy(evaluated.phase, samples)], samples)
 
 

@@ -6,9 +6,10 @@ Intervals cover the choice of items alone. Another seed of training moves a scor
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from k2model.errors import EvaluationError
 
@@ -51,7 +52,8 @@ def mean_interval(sums: Sequence[float], counts: Sequence[int]) -> tuple[float, 
     return mean, mean - half, mean + half
 
 
-SCORES = "scores.json"  # of an artifact of kind `scores`
+SCORES, SAMPLES = "scores.json", "attachments/samples.jsonl"  # of an artifact of kind `scores`
+BENCHMARKS = ("group", "cut_off", "too_long")  # fields that rows of benchmarks alone have
 DIGITS = 6  # of the numbers written; far below their intervals, and the same on every platform
 
 
@@ -60,8 +62,10 @@ class ScoreRow:
     """One measurement: `value` with its 95% interval `low` to `high`, in `unit` ("accuracy" or "nats/token").
 
     `n` counts items (accuracy) or documents (loss), `mean_tokens` is the mean length of what was generated, `chance`
-    what a guesser gets. `overlap`, the share of the items that a training document overlaps with, is counted by
-    curation and put beside a score when it is reported: it is not in the `scores.json` of a phase.
+    what a guesser gets. Of a recipe's own benchmark `group` is where tables show it, and `cut_off` and `too_long` count
+    the items of `n` whose answer had no end, and those that were not asked since there was no room for them.
+    `overlap`, the share of the items that a training document overlaps with, is counted by curation and put beside a
+    score when it is reported: it is not in the `scores.json` of a phase.
     """
 
     phase: str
@@ -74,16 +78,23 @@ class ScoreRow:
     mean_tokens: float | None = None
     chance: float | None = None
     overlap: float | None = None
+    group: str | None = None
+    cut_off: int | None = None
+    too_long: int | None = None
 
     @property
     def is_accuracy(self) -> bool:
         """Whether it is a share of right answers, 0 to 1, and not a loss."""
         return self.unit == "accuracy"
 
+    def to_dict(self) -> dict[str, Any]:
+        """Its fields; those of benchmarks where they are known."""
+        return {name: value for name, value in asdict(self).items() if value is not None or name not in BENCHMARKS}
+
 
 def write_scores(path: Path, rows: Iterable[ScoreRow]) -> None:
     """`scores.json` of one phase, without the overlap."""
-    written = [{name: value for name, value in asdict(row).items() if name != "overlap"} for row in rows]
+    written = [{name: value for name, value in row.to_dict().items() if name != "overlap"} for row in rows]
     path.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
 
 
@@ -93,7 +104,7 @@ def read_scores(content: bytes, where: str) -> list[ScoreRow]:
     Raises EvaluationError naming file, row and field.
     """
     known = {f.name for f in fields(ScoreRow)}
-    required = known - {"mean_tokens", "chance", "overlap"}
+    required = {f.name for f in fields(ScoreRow) if f.default is MISSING}
     rows = []
     for number, row in enumerate(json.loads(content)):
         missing = sorted(required - row.keys())
@@ -111,15 +122,32 @@ def load_scores(store: "Store", refs: "Iterable[ArtifactRef]") -> list[ScoreRow]
     return [row for ref in refs for row in read_scores(store.read(ref, SCORES), f"{ref.uri}/{SCORES}")]
 
 
+class Grade(str, Enum):
+    RIGHT = "right"
+    WRONG = "wrong"
+    CUT_OFF = "cut off"  # the model had not come to an end when it had written as much as it may
+    TOO_LONG = "too long"  # not asked: the model has no room for prompt and answer
+
+
 @dataclass(frozen=True)
 class Sample:
-    """One item: what the model saw, what it wrote, what was wanted, and whether that was right."""
+    """One item: what the model saw, what it wrote, what was wanted, and what came of it."""
 
     score: str
     prompt: str
     generation: str
     answer: str
-    verdict: bool
+    grade: Grade
+
+    @property
+    def right(self) -> bool:
+        return self.grade is Grade.RIGHT
+
+
+def read_samples(content: bytes) -> list[Sample]:
+    """The samples of one `samples.jsonl`, in the order they were asked."""
+    rows = (json.loads(line) for line in content.splitlines())
+    return [Sample(**row | {"grade": Grade(row["grade"])}) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -131,32 +159,28 @@ class Outcome:
 
 
 def accuracy(
-    phase: str, samples: Sequence[Sample], mean_tokens: float | None = None, chance: float | None = None
-) -> ScoreRow:
-    """The row of one score whose samples these are, with Wilson's interval."""
-    right, n = sum(sample.verdict for sample in samples), len(samples)
-    low, high = wilson(right, n)
-    return _row(phase, samples[0].score, right / n, n, low, high, "accuracy", mean_tokens, chance)
+    phase: str, samples: Sequence[Sample], mean_tokens: float | None = None, chance: float | None = None,
+    group: str | None = None,
+) -> ScoreRow:  # fmt: skip
+    """The row of one score whose samples these are, with Wilson's interval. Only what is right counts as right; with a
+    `group` it is told how many were cut off or too long."""
+    grades = [sample.grade for sample in samples]
+    right, n = grades.count(Grade.RIGHT), len(grades)
+    row = _row(phase, samples[0].score, (right / n, *wilson(right, n)), n, "accuracy", mean_tokens, chance)
+    if group is None:
+        return row
+    return replace(row, group=group, cut_off=grades.count(Grade.CUT_OFF), too_long=grades.count(Grade.TOO_LONG))
 
 
 def loss(phase: str, score: str, nats: Sequence[float], targets: Sequence[int]) -> ScoreRow:
     """The row of a held-out loss from each document's sum of nats and number of targets."""
-    value, low, high = mean_interval(nats, targets)
-    return _row(phase, score, value, len(targets), low, high, "nats/token", None, None)
+    return _row(phase, score, mean_interval(nats, targets), len(targets), "nats/token")
 
 
 def _row(
-    phase: str, score: str, value: float, n: int, low: float, high: float,
-    unit: str, mean_tokens: float | None, chance: float | None,
+    phase: str, score: str, interval: tuple[float, float, float], n: int, unit: str, mean_tokens: float | None = None,
+    chance: float | None = None,
 ) -> ScoreRow:  # fmt: skip
-    return ScoreRow(
-        phase=phase,
-        score=score,
-        value=round(value, DIGITS),
-        n=n,
-        low=round(low, DIGITS),
-        high=round(high, DIGITS),
-        unit=unit,
-        mean_tokens=None if mean_tokens is None else round(mean_tokens, DIGITS),
-        chance=None if chance is None else round(chance, DIGITS),
-    )
+    value, low, high = (round(number, DIGITS) for number in interval)
+    mean_tokens, chance = (None if one is None else round(one, DIGITS) for one in (mean_tokens, chance))
+    return ScoreRow(phase, score, value, n, low, high, unit, mean_tokens, chance)

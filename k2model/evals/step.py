@@ -10,16 +10,22 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from k2model.artifacts import ArtifactRef, Identity, JobStep, Store
 from k2model.errors import EvaluationError
-from k2model.evals.scores import Outcome, write_scores
+from k2model.evals.scores import SAMPLES, SCORES, Outcome, write_scores
+from k2model.recipe.fields import without_places
 from k2model.recipe.schema import EvaluationConfig, PhaseConfig
+from k2model.recipe.tasks import benchmark_task
 from k2model.training.failures import prefixed_stderr, reported
 from k2model.training.world import World
 from k2model.versions import STEP_VERSIONS
+
+if TYPE_CHECKING:
+    from k2model.documents.benchmarks import Benchmark, ItemFile
 
 _log = logging.getLogger(__name__)
 
@@ -66,11 +72,13 @@ def scores_step(
 
     It is run by every worker of a torch-elastic job, or by one process alone; all get the same
     reference. `lengths` are those retrieval is scored at. The parent is read where this phase raised
-    RoPE theta, to show what theta alone does.
+    RoPE theta, to show what theta alone does. Of `config.benchmarks` those that fit the phase count.
 
-    Raises EvaluationError for a phase that raised theta and comes without its parent's export; to run it, when the
-    corpus or the tokens lack what a score needs.
+    Raises EvaluationError for a phase that raised theta and comes without its parent's export, CorpusError for a
+    benchmark's file that cannot be read; to run it, when the corpus, the tokens or a benchmark lack what a score needs.
     """
+    fitting = tuple(one for one in config.benchmarks if benchmark_task(one).fits(phase.kind))
+    config = replace(config, benchmarks=fitting)
     parent = _extended_parent(phase, parent_phase, parent_export)
     inputs = {"corpus": corpus, "tokens": tokens, "tokenizer": tokenizer, "export": export}
     if parent is not None:
@@ -96,11 +104,18 @@ class _Work:
     inputs: dict[str, ArtifactRef]
     parent: Parent | None
 
-    @property
+    @cached_property
+    def benchmark_files(self) -> "dict[str, tuple[ItemFile, ...]]":
+        """The files of every benchmark, as they are when the step is planned."""
+        from k2model.documents.benchmarks import benchmark_files
+
+        return {one.name: benchmark_files(one) for one in self.config.benchmarks}
+
+    @cached_property
     def identity(self) -> Identity:
         phase = self.phase
-        read = {
-            "evaluation": self.config,
+        read: dict[str, Any] = {
+            "evaluation": without_places(self.config),
             "phase": {
                 "name": phase.name,
                 "kind": phase.kind,
@@ -110,6 +125,8 @@ class _Work:
             "parent_rope_theta": self.parent.rope_theta if self.parent else None,
             "lengths": self.lengths,
         }
+        if files := self.benchmark_files:
+            read["benchmarks"] = {name: [file.digest for file in own] for name, own in files.items()}
         return Identity("scores", STEP_VERSIONS["scores"], read, self.inputs)
 
     def run(self) -> ArtifactRef:
@@ -126,12 +143,16 @@ class _Work:
 
     def measure(self, world: World) -> list[Outcome]:
         """The outcomes of all groups in their order, on every worker; a worker's error reaches all."""
+        from k2model.documents.benchmarks import read_benchmark
         from k2model.evals.groups import groups_of, share
 
         folders = {name: self.store.fetch(ref) for name, ref in self.inputs.items()}
         extended_to = self.phase.sequence_length if self.parent else None
-        groups = groups_of(self.phase.kind, self.config, self.lengths, heldout_domains(folders["tokens"]), extended_to)
-        models = _Models(self, folders)
+        own = {one.name: read_benchmark(one, self.benchmark_files[one.name]) for one in self.config.benchmarks}
+        sizes = {name: len(benchmark.items) for name, benchmark in own.items()}
+        domains = heldout_domains(folders["tokens"])
+        groups = groups_of(self.phase.kind, self.config, self.lengths, domains, extended_to, sizes)
+        models = _Models(self, folders, own)
 
         def measure_share() -> dict[int, Outcome]:
             measured = {}
@@ -147,8 +168,8 @@ class _Work:
 class _Models:
     """The models under evaluation, loaded once each."""
 
-    def __init__(self, work: _Work, folders: dict[str, Path]) -> None:
-        self.work, self.folders = work, folders
+    def __init__(self, work: _Work, folders: dict[str, Path], benchmarks: "dict[str, Benchmark]") -> None:
+        self.work, self.folders, self.benchmarks = work, folders, benchmarks
         self.loaded: dict[str, Any] = {}
 
     def of(self, kind: str) -> Any:
@@ -174,6 +195,7 @@ class _Models:
             tokens=self.folders["tokens"],
             tokenizer=K2Tokenizer.load(self.folders["tokenizer"]),
             model=load_exported(self.folders["export"], max_positions=self._positions()),
+            benchmarks=self.benchmarks,
         )
 
     def _positions(self) -> int:
@@ -184,12 +206,10 @@ class _Models:
 def write_outcomes(folder: Path, outcomes: Sequence[Outcome]) -> dict[str, float]:
     """`scores.json` and `attachments/samples.jsonl`; the stats are the scores by name."""
     rows = [row for outcome in outcomes for row in outcome.rows]
-    write_scores(folder / "scores.json", rows)
-    (folder / "attachments").mkdir()
-    with (folder / "attachments" / "samples.jsonl").open("w", encoding="utf-8") as lines:
-        for outcome in outcomes:
-            for sample in outcome.samples:
-                lines.write(json.dumps(asdict(sample), ensure_ascii=False) + "\n")
+    write_scores(folder / SCORES, rows)
+    lines = [json.dumps(asdict(sample), ensure_ascii=False) for outcome in outcomes for sample in outcome.samples]
+    (folder / SAMPLES).parent.mkdir()
+    (folder / SAMPLES).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return {row.score: row.value for row in rows}
 
 

@@ -20,16 +20,15 @@ from k2model.documents.spans import segments_of
 from k2model.documents.standard_library import code_documents, prose_documents
 from k2model.errors import CorpusError, nearest
 from k2model.recipe.schema import CorpusConfig, SourceConfig
+from k2model.recipe.tasks import DEFAULT_CONTEXT, REASONING
 from k2model.synthesis.run import JOBS
 from k2model.synthesis.run import documents as synthesised_documents
 
 HELDOUT_DOCUMENTS = 300  # of a generated source
-REASONING = {"arithmetic": "mathematics", "spelling": "language", "knights": "logic", "countdown": "mathematics"}
 CHAT_EFFORTS = ("low", "medium", "high", "high")  # drawn at random: half of the reasoning dialogues think fully
 FACT_SHEETS = 1_000  # fact documents of several statements
 SHEET_SIZES = (2, 5)
 DEFAULT_DOCUMENTS = 2_000  # of a source that could be made without end, when the recipe gives no cap
-DEFAULT_CONTEXT = 128
 IDENTITY_ORIGIN, IDENTITY_LICENCE = "k2model identity", "Apache-2.0"
 
 IDENTITY_OPENINGS = ("", "Hello! ", "Hi, ", "Excuse me, ", "Please tell me: ")

@@ -19,13 +19,14 @@ from k2model.documents.families import facts, next_line, retrieval, tools
 from k2model.documents.families.task import items_of
 from k2model.documents.schema import Document, Item, content_id, part_path, source_file, write_documents, write_items
 from k2model.errors import CorpusError
-from k2model.ingest.builtin import DEFAULT_CONTEXT, REASONING, Material, build
+from k2model.ingest.builtin import Material, build
 from k2model.ingest.counts import check_quarantine, total_counts
 from k2model.ingest.inputs import InputFile, InputPart, list_inputs
 from k2model.ingest.part import ingest_part
 from k2model.ingest.parts import split_inputs
 from k2model.recipe.fields import without_places
 from k2model.recipe.schema import CorpusConfig
+from k2model.recipe.tasks import DEFAULT_CONTEXT, REASONING
 from k2model.recipe.validate import names_problem
 from k2model.versions import STEP_VERSIONS
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from k2model.artifacts import ArtifactRef, Difference, Identity, Store, differences, nearest_record
+from k2model.documents.benchmarks import benchmark_files, read_benchmark
 from k2model.lifecycle.steps import AnyStep, StepRow, Work, full_name, inputs_of, row_called, rows
 from k2model.recipe import PhaseConfig, Recipe, load_recipe
 
@@ -54,8 +55,13 @@ class Decision:
 
 
 def resolve(recipe_name: str, overrides: Mapping[str, Any], store_uri: str) -> LifecyclePlan:
-    """Load and check the recipe, open the store. Raises K2Error for anything a user has to mend."""
+    """Load and check the recipe and what its benchmarks hold, open the store.
+
+    Raises K2Error for anything a user has to mend.
+    """
     recipe = load_recipe(recipe_name, overrides)
+    for benchmark in recipe.evaluation.benchmarks:
+        read_benchmark(benchmark, benchmark_files(benchmark))
     return LifecyclePlan(recipe, Store.open(store_uri).uri)
 
 

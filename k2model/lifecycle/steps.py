@@ -115,7 +115,8 @@ def _duplicates(work: Work) -> Step:
 def _curated(work: Work) -> PartedStep:
     from k2model.curation import curated_step
 
-    return curated_step(work.store, work.recipe.corpus, work["corpus_raw"], work["corpus_clean"], work["duplicates"])
+    inputs = work["corpus_raw"], work["corpus_clean"], work["duplicates"]
+    return curated_step(work.store, work.recipe.corpus, *inputs, work.recipe.evaluation.benchmarks)
 
 
 def _valid(work: Work) -> PartedStep:

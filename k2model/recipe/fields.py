@@ -3,7 +3,8 @@
 `hardware(...)` says how a step is run, not what it computes. `place(...)` names a place on a disk or an object store:
 where something lies never bears identity, what lies there does, and only the step that reads it can say what that is.
 That it does cannot be forgotten: a config that still names a place cannot be fingerprinted
-(`k2model.artifacts.identity`).
+(`k2model.artifacts.identity`). `when_set(...)` is part of it where it is not empty: whoever does not use what it says
+keeps the identities that a recipe had without it.
 """
 
 from collections.abc import Iterator
@@ -26,9 +27,20 @@ def place(default: Any = "") -> Any:
     return field(default=default, metadata={"identity": False, "place": True})
 
 
+def when_set(default: Any) -> Any:
+    """A dataclass field that is left out where it is empty, as `default` has to be: of identities and of recipes that
+    are written."""
+    return field(default=default, metadata={"when_set": True})
+
+
+def stated_fields(config: Any) -> list[Field[Any]]:
+    """The dataclass fields of `config`, an instance, but for those of `when_set` that are empty, in order."""
+    return [f for f in fields(config) if not f.metadata.get("when_set") or getattr(config, f.name)]
+
+
 def identity_fields(config: Any) -> list[Field[Any]]:
-    """The dataclass fields of `config` that bear identity, in order."""
-    return [f for f in fields(config) if f.metadata.get("identity", True)]
+    """The dataclass fields of `config`, an instance, that bear identity, in order."""
+    return [f for f in stated_fields(config) if f.metadata.get("identity", True)]
 
 
 def is_place(declared: Field[Any]) -> bool:

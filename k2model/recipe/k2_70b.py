@@ -16,7 +16,6 @@ from importlib import resources
 
 from k2model.recipe.curation import K2_PROFILES
 from k2model.recipe.schema import (
-    FAMILIES,
     CheckpointConfig,
     ClusterConfig,
     CorpusConfig,
@@ -41,6 +40,7 @@ from k2model.recipe.schema import (
     ValidationConfig,
     Weigh,
 )
+from k2model.recipe.tasks import FAMILIES
 
 
 def pretrain_mixture() -> tuple[MixtureEntry, ...]:

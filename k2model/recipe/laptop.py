@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from k2model.recipe.schema import (
-    FAMILIES,
     CheckpointConfig,
     CorpusConfig,
     EvaluationConfig,
@@ -32,6 +31,7 @@ from k2model.recipe.schema import (
     TokenizerConfig,
     ValidationConfig,
 )
+from k2model.recipe.tasks import FAMILIES
 
 NOTES = (
     "Optimizer: Muon on the matrices inside blocks, AdamW on embedding, head and norms; K2 is AdamW throughout. "
@@ -126,7 +126,7 @@ def laptop() -> Recipe:
         validation=ValidationConfig(),
         tokenizer=TokenizerConfig(vocab_size=1024),
         phases=phases,
-        evaluation=EvaluationConfig(families=FAMILIES),
+        evaluation=EvaluationConfig(families=tuple(FAMILIES)),
         gates=(
             GateConfig("pretrain", "facts/heldout_wording", 0.70),
             *(GateConfig("pretrain", f"{family}/think", 0.0, maximum=0.05) for family in REASONING),
@@ -197,7 +197,7 @@ def smoke() -> Recipe:
         tokenizer=TokenizerConfig(vocab_size=512, sample_bytes=200_000),
         phases=tuple(_shrink(phase) for phase in base.phases),
         evaluation=EvaluationConfig(
-            families=FAMILIES,
+            families=tuple(FAMILIES),
             items_per_family=8,
             retrieval_documents=2,
             retrieval_queries=2,

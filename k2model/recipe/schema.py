@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from k2model.recipe.curation import STANDARD_PROFILES, CurationProfile, DecontaminationConfig
+from k2model.recipe.evaluation import EvaluationConfig
 from k2model.recipe.expectations import Severity, check_severity
 from k2model.recipe.fields import hardware, place
 
@@ -367,23 +368,6 @@ class TokenizerConfig:
     #: Folder or URI of a `tokenizer.json` to take instead of learning one. Its content bears identity, not its place;
     #: of the other fields `vocab_size` counts, as the most entries it may have.
     adopt: str = place()
-
-
-#: Families of items that a phase can be scored on (`k2model.evals.groups`).
-FAMILIES = ("facts", "arithmetic", "spelling", "knights", "countdown", "code", "retrieval", "tools")
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """What every phase is scored on beside its held-out losses: items of `families`, none where it names none."""
-
-    families: tuple[str, ...] = ()
-    items_per_family: int = 128
-    retrieval_documents: int = 32
-    retrieval_queries: int = 8
-    loss_tokens: int = 32_768  # held-out tokens per domain
-    batch_size: int = 128
-    workers: int = hardware(2)
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import fields
 
-from k2model.errors import K2Error, nearest
+from k2model.errors import K2Error
+from k2model.recipe.fields import places
 from k2model.recipe.mixture_problems import entries_problem, mixture_problem, short_problem
 from k2model.recipe.mixtures import known_sizes, plan_mixture
 from k2model.recipe.parallelism import layout_problem
-from k2model.recipe.schema import FAMILIES, PhaseConfig, PhaseKind, Recipe, SourceConfig, SourceFormat
+from k2model.recipe.schema import PhaseConfig, PhaseKind, Recipe, SourceConfig, SourceFormat
+from k2model.recipe.tasks import evaluation_problem, gate_problem
 from k2model.settings import holds_secret, masked
 
 _FORM = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.+-]{0,62}[A-Za-z0-9+])?")
@@ -173,11 +175,9 @@ def validate_recipe(recipe: Recipe) -> None:
     if problem := licence_problem(recipe.licence):
         raise RecipeError(f"recipe '{recipe.name}': {problem}")
     _check_model(recipe)
-    _check_evaluation(recipe)
-    for field, address in (
-        ("tokenizer.adopt", recipe.tokenizer.adopt),
-        ("validation.previous_statistics", recipe.validation.previous_statistics),
-    ):
+    if problem := evaluation_problem(recipe):
+        raise RecipeError(problem)
+    for field, address in places(recipe):
         if problem := secret_problem(field, address):
             raise RecipeError(problem)
     if problem := names_problem(recipe.corpus.sources):
@@ -188,8 +188,8 @@ def validate_recipe(recipe: Recipe) -> None:
     for position, phase in enumerate(recipe.phases):
         _check_phase(recipe, phase, names[:position])
     for gate in recipe.gates:
-        if gate.phase not in names:
-            raise RecipeError(f"gates.{gate.phase}: no such phase; there are {', '.join(names)}")
+        if problem := gate_problem(recipe, gate):
+            raise RecipeError(problem)
 
 
 def _check_model(recipe: Recipe) -> None:
@@ -210,31 +210,6 @@ def _check_model(recipe: Recipe) -> None:
         raise RecipeError(
             f"tokenizer.vocab_size={recipe.tokenizer.vocab_size} exceeds model.vocab_size={model.vocab_size}; "
             "tokens above it would have no embedding"
-        )
-
-
-def _check_evaluation(recipe: Recipe) -> None:
-    evaluation, corpus = recipe.evaluation, recipe.corpus
-    for name in ("items_per_family", "retrieval_documents", "retrieval_queries", "loss_tokens", "batch_size"):
-        if getattr(evaluation, name) < 1:
-            raise RecipeError(f"evaluation.{name}={getattr(evaluation, name)} must be at least 1")
-    for family in evaluation.families:
-        if family not in FAMILIES:
-            raise RecipeError(
-                f"evaluation.families names '{family}', which nothing scores; {nearest(family, FAMILIES)}"
-            )
-    if evaluation.items_per_family > corpus.heldout_items:
-        raise RecipeError(
-            f"evaluation.items_per_family={evaluation.items_per_family} exceeds the corpus.heldout_items="
-            f"{corpus.heldout_items} that are held out; raise the latter"
-        )
-    contexts = {source.context for source in corpus.sources if source.context}
-    asked = "retrieval" in evaluation.families
-    lacking = sorted({phase.sequence_length for phase in recipe.phases} - contexts) if asked else []
-    if lacking:
-        raise RecipeError(
-            f"retrieval is scored at every phase's sequence_length, but no corpus source has context {lacking[0]}; "
-            f"the sources have {sorted(contexts)}. Add a source 'retrieval/{lacking[0]}' or keep to those lengths"
         )
 
 

@@ -16,8 +16,8 @@ from k2model.artifacts.files import files_at
 from k2model.errors import K2Error, nearest
 from k2model.evals.scores import ScoreRow
 from k2model.recipe.schema import GateConfig, PhaseConfig, PhaseKind
+from k2model.recipe.tasks import CHANCE
 
-CHANCE = "chance"  # as a gate's `minus`: the chance level of its own score
 FOLDER = "_gates"  # of a store: the decisions, by registered model
 
 

@@ -15,12 +15,12 @@ from typing import Any
 from k2model.artifacts import ArtifactRef, Identity, MissingArtifact, Step, Store
 from k2model.artifacts.record import ref_of
 from k2model.artifacts.result import LifecycleResult
-from k2model.evals.scores import ScoreRow
-from k2model.recipe.fields import without_places
+from k2model.evals.scores import SAMPLES, ScoreRow
+from k2model.recipe.fields import stated_fields, without_places
 from k2model.recipe.schema import Recipe
 from k2model.release.card import composition_csv, model_card, readme, sources
 from k2model.release.manifest import ATTACHMENTS, LINEAGE, MODEL_FOLDER, phase_folder, write_manifests
-from k2model.reporting.content import SAMPLES, read_records, read_undone, scores_with_overlap
+from k2model.reporting.content import read_records, read_undone, scores_with_overlap
 from k2model.reporting.scores import scores_csv
 from k2model.tokens import read_composition
 from k2model.training.log import METRICS
@@ -64,11 +64,12 @@ def recipe_as_json(recipe: Recipe) -> dict[str, Any]:
     def plain(value: Any) -> Any:
         if isinstance(value, Enum):
             return value.value
-        if isinstance(value, dict):
-            return {name: plain(item) for name, item in value.items()}
+        if dataclasses.is_dataclass(value):
+            return {field.name: plain(getattr(value, field.name)) for field in stated_fields(value)}
         return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
-    return plain(dataclasses.asdict(without_places(recipe)))
+    made: dict[str, Any] = plain(without_places(recipe))
+    return made
 
 
 def _write_models(store: Store, result: LifecycleResult, folder: Path) -> None:
@@ -100,7 +101,7 @@ def _write_data(store: Store, result: LifecycleResult, folder: Path) -> tuple[li
 
 def _write_evaluation(store: Store, result: LifecycleResult, folder: Path) -> list[ScoreRow]:
     rows = scores_with_overlap(store, result)
-    _write_json(folder / "scores.json", [dataclasses.asdict(row) for row in rows])
+    _write_json(folder / "scores.json", [row.to_dict() for row in rows])
     (folder / "scores.csv").write_text(scores_csv(rows), encoding="utf-8")
     return rows
 

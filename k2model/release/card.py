@@ -114,7 +114,7 @@ def _score_table(rows: list[ScoreRow], phases: list[str]) -> list[tuple[str, lis
     """(score, cells in the order of `phases`), each cell `value [low, high]` or empty."""
     found = {(row.score, row.phase): row for row in rows}
     lines = []
-    for score in score_order(row.score for row in rows):
+    for score in score_order(rows):
         if not parse(score).variant:
             cells = [found.get((score, phase)) for phase in phases]
             lines.append((score, [f"{c.value:.2f} [{c.low:.2f}, {c.high:.2f}]" if c else "" for c in cells]))

@@ -10,24 +10,11 @@ from typing import Any
 
 from k2model.artifacts import ArtifactRef, Identity, Store
 from k2model.artifacts.result import LifecycleResult
-from k2model.evals.scores import ScoreRow, load_scores
+from k2model.evals.scores import SAMPLES, Sample, ScoreRow, load_scores, read_samples
 from k2model.reporting.kept import WarningLine, gate_warnings
 from k2model.reporting.scores import with_overlap
 from k2model.tokens import read_composition
 from k2model.training.log import METRICS, Intervention, StepMetrics, parse_row, read_interventions
-
-SAMPLES = "attachments/samples.jsonl"
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One evaluated item: what was asked, what the model wrote, whether it was right."""
-
-    score: str
-    prompt: str
-    generation: str
-    answer: str
-    right: bool
 
 
 @dataclass(frozen=True)
@@ -63,7 +50,7 @@ def read_content(store: Store, result: LifecycleResult, gates: Mapping[str, Iden
         metrics={name: read_metrics(store, one.checkpoint) for name, one in by_phase.items()},
         interventions={name: read_undone(store, one.checkpoint) for name, one in by_phase.items()},
         compositions={name: read_composition(store, one.sequences) for name, one in by_phase.items()},
-        samples={name: read_samples(store, one.scores) for name, one in by_phase.items()},
+        samples={name: read_samples(store.read(one.scores, SAMPLES)) for name, one in by_phase.items()},
         ingested=_ingested(store, result.artifacts["corpus_raw"]),
         curation=document("corpus", "curation.json"),
         validation=document("corpus_valid", "validation.json"),
@@ -93,15 +80,6 @@ def read_metrics(store: Store, checkpoint: ArtifactRef) -> list[StepMetrics]:
 def read_undone(store: Store, checkpoint: ArtifactRef) -> list[Intervention]:
     """The interventions of a phase."""
     return read_interventions(store.read(checkpoint, "final/state.json"))
-
-
-def read_samples(store: Store, scores: ArtifactRef) -> list[Sample]:
-    """Every evaluated item of a phase, in the order they were asked."""
-    rows = (json.loads(line) for line in store.read(scores, SAMPLES).splitlines())
-    return [
-        Sample(str(row["score"]), str(row["prompt"]), str(row["generation"]), str(row["answer"]), bool(row["verdict"]))
-        for row in rows
-    ]
 
 
 def _ingested(store: Store, raw: ArtifactRef) -> dict[str, Any]:

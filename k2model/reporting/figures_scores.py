@@ -40,11 +40,11 @@ def capability_panels(rows: Sequence[ScoreRow], timeline: Timeline) -> list[Pane
     """One panel per family of accuracies: accuracy after each phase over tokens seen."""
     plain = [row for row in rows if row.is_accuracy and not parse(row.score).variant and row.phase in timeline.spans]
     families: dict[str, list[ScoreRow]] = {}
-    for row in sorted(plain, key=lambda row: order_key(row.score)):
+    for row in sorted(plain, key=lambda row: order_key(row.score, row.group)):
         families.setdefault(parse(row.score).family, []).append(row)
     panels = []
     for members in families.values():
-        name = parse(members[0].score)
+        name = parse(members[0].score, members[0].group)
         title = name.group if name.family_title == name.group else f"{name.group} · {name.family_title}"
         phases = {row.phase for row in members}
         image = _dots(members) if len(phases) == 1 else _lines(_series(members), timeline, title)
@@ -129,7 +129,7 @@ def _series(members: Sequence[ScoreRow]) -> list[_Series]:
 
 
 def _label(name: ScoreName) -> str:
-    return f"{int(name.mode):,} tokens" if name.mode.isdigit() else name.mode_title
+    return f"{int(name.mode):,} tokens" if name.family == "retrieval" else name.mode_title or name.family_title
 
 
 def _lines(
@@ -172,8 +172,11 @@ def _marker(plot: svg.Plot, row: ScoreRow, x: float, y: float, class_: str) -> M
 
 
 def tooltip(row: ScoreRow) -> str:
-    length = f", {row.mean_tokens:.0f} tokens generated" if row.mean_tokens is not None else ""
-    return f"{row.score} after {row.phase}: {row.value:.3f} [{row.low:.3f}, {row.high:.3f}], n = {row.n}{length}"
+    more = f", {row.mean_tokens:.0f} tokens generated" if row.mean_tokens is not None else ""
+    more += "".join(
+        f", {count} {what}" for count, what in ((row.cut_off, "cut off"), (row.too_long, "too long")) if count
+    )
+    return f"{row.score} after {row.phase}: {row.value:.3f} [{row.low:.3f}, {row.high:.3f}], n = {row.n}{more}"
 
 
 def _dots(rows: Sequence[ScoreRow]) -> Markup:

@@ -1,8 +1,8 @@
 """Scores as a reader sees them: names in groups and their order, the overlap of their items, a table as CSV.
 
-Names are those of `k2model.evals` (`arithmetic/think`, `retrieval/256@new_theta`). A name of an unknown family is
-shown under its own name in the group "Other", never left out. Values are shown as measured; no score is averaged,
-weighted or left out.
+Names are those of `k2model.recipe.tasks` (`arithmetic/think`, `retrieval/256@new_theta`). A recipe's own benchmark is
+shown under its own name in the group that its row says. Values are shown as measured; no score is averaged, weighted
+or left out.
 """
 
 import csv
@@ -11,23 +11,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from k2model.evals.scores import ScoreRow
+from k2model.evals.scores import BENCHMARKS, ScoreRow
+from k2model.recipe.tasks import FAMILIES, LOSS, TASKS
 
-GROUPS = ("Knowledge", "Mathematics", "Logic", "Language", "Code", "Long context", "Tools", "Held-out loss", "Other")
-
-_GROUP_OF_FAMILY = {
-    "facts": "Knowledge",
-    "arithmetic": "Mathematics",
-    "countdown": "Mathematics",
-    "knights": "Logic",
-    "spelling": "Language",
-    "code": "Code",
-    "retrieval": "Long context",
-    "tools": "Tools",
-    "loss": "Held-out loss",
-}
-
-_FAMILY_TITLES = {"arithmetic": "Arithmetic", "countdown": "Countdown", "knights": "Knights & Knaves"}
+LOSSES = "Held-out loss"
+GROUPS = ("Knowledge", "Mathematics", "Logic", "Language", "Code", "Long context", "Tools", LOSSES, "Other")
 
 _MODE_TITLES = {
     "think": "with trace",
@@ -51,13 +39,8 @@ EFFORTS = ("low", "medium", "high")
 CONTINUES = {"high": "think", "low": "direct"}
 _MODE_ORDER = list(_MODE_TITLES)
 
-#: Where a score's items are not of the family that its name begins with.
-_FAMILY_OF_SCORE = {
-    "facts/seen_wording": "facts_seen",
-    "facts/heldout_wording": "facts_heldout",
-    "facts/chat_seen": "facts_chat_seen",
-    "facts/chat_heldout": "facts_chat_heldout",
-}
+#: The items that a score is measured on, as the tally of decontamination names them.
+_ITEMS = {score: task.items for task in TASKS for score in task.scores}
 
 
 @dataclass(frozen=True)
@@ -72,7 +55,7 @@ class ScoreName:
 
     @property
     def family_title(self) -> str:
-        return _FAMILY_TITLES.get(self.family, self.family.replace("_", " ").capitalize())
+        return FAMILIES[self.family].title if self.family in FAMILIES else self.family
 
     @property
     def mode_title(self) -> str:
@@ -85,30 +68,40 @@ class ScoreName:
         return f"{self.family_title}, {self.mode_title}" if self.mode else self.family_title
 
 
-def parse(name: str) -> ScoreName:
-    """`retrieval/256@new_theta` -> group Long context, family retrieval, mode 256, variant new_theta."""
+def parse(name: str, group: str | None = None) -> ScoreName:
+    """`retrieval/256@new_theta` -> group Long context, family retrieval, mode 256, variant new_theta.
+
+    `group`: what the row of the score says, for one that is not of the project's own families.
+    """
     plain, _, variant = name.partition("@")
     family, _, mode = plain.partition("/")
-    return ScoreName(name, _GROUP_OF_FAMILY.get(family, "Other"), family, mode, variant)
+    known = FAMILIES[family].group if family in FAMILIES else LOSSES if family == LOSS else "Other"
+    return ScoreName(name, group or known, family, mode, variant)
 
 
-def order_key(name: str) -> tuple[int, str, int, int, str]:
-    """Sorts scores by group, family, then mode in the order a reader expects (lengths by number)."""
-    parsed = parse(name)
+def order_key(name: str, group: str | None = None) -> tuple[float, str, str, int, int, str]:
+    """Sorts scores by group (a recipe's own before the losses), family, then mode in the order a reader expects
+    (lengths by number)."""
+    parsed = parse(name, group)
+    place = GROUPS.index(parsed.group) if parsed.group in GROUPS else GROUPS.index(LOSSES) - 0.5
     mode = _MODE_ORDER.index(parsed.mode) if parsed.mode in _MODE_ORDER else len(_MODE_ORDER)
     length = int(parsed.mode) if parsed.mode.isdigit() else 0
-    return GROUPS.index(parsed.group), parsed.family, length, mode, name
+    return place, parsed.group, parsed.family, length, mode, name
 
 
-def score_order(names: Iterable[str]) -> list[str]:
-    """The distinct score names in reading order."""
-    return sorted(set(names), key=order_key)
+def score_order(rows: Iterable[ScoreRow]) -> dict[str, str | None]:
+    """The scores of the rows in reading order, each with the group that its row says."""
+    groups = {row.score: row.group for row in rows}
+    return {score: groups[score] for score in sorted(groups, key=lambda score: order_key(score, groups[score]))}
 
 
 def scores_csv(rows: Iterable[ScoreRow]) -> str:
-    """The rows as CSV with a header, one line a measurement; empty cells for what does not apply."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=[f.name for f in fields(ScoreRow)], lineterminator="\n")
+    """The rows as CSV with a header, one line a measurement; empty cells for what does not apply, and no columns of
+    benchmarks where there are none."""
+    rows, out = list(rows), io.StringIO()
+    of_benchmarks = set() if any(row.group for row in rows) else set(BENCHMARKS)
+    names = [f.name for f in fields(ScoreRow) if f.name not in of_benchmarks]
+    writer = csv.DictWriter(out, fieldnames=names, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     for row in rows:
         writer.writerow({name: "" if value is None else value for name, value in asdict(row).items()})
@@ -123,5 +116,6 @@ def with_overlap(rows: Iterable[ScoreRow], curation: Mapping[str, Any]) -> list[
 
 def _overlap(score: str, families: Mapping[str, Mapping[str, Any]]) -> float | None:
     plain = score.partition("@")[0]
-    entry = families.get(_FAMILY_OF_SCORE.get(plain, plain.partition("/")[0]))
+    family = plain.partition("/")[0]
+    entry = families.get(_ITEMS.get(plain, family if family in FAMILIES else plain))
     return round(entry["overlapping"] / entry["items"], 4) if entry else None

@@ -1,17 +1,16 @@
 """The report's sections on scores: highlights, the headline table, context extension, effort, gates, samples."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from k2model.evals.scores import ScoreRow
+from k2model.evals.scores import Sample, ScoreRow
 from k2model.recipe.schema import PhaseConfig
+from k2model.recipe.tasks import LOSS
 from k2model.registry.gates import GateResult
 from k2model.reporting import svg
-from k2model.reporting.content import Sample
 from k2model.reporting.figures_scores import extension_curves
-from k2model.reporting.scores import CONTINUES, EFFORTS, GROUPS, order_key, parse, score_order
+from k2model.reporting.scores import CONTINUES, EFFORTS, order_key, parse, score_order
 
-SAMPLES_OF_EACH = 1
 _LONGEST_SHOWN = 900  # characters of a prompt or generation
 
 Rows = dict[tuple[str, str], ScoreRow]
@@ -216,42 +215,40 @@ def gate_lines(results: Iterable[GateResult]) -> list[GateLine]:
 class ShownSample:
     title: str
     right: bool
+    grade: str
     prompt: str
     generation: str
     answer: str
 
 
 def pick_samples(samples: Sequence[Sample]) -> list[ShownSample]:
-    """Per score the first right and the first wrong generation, in the order they were evaluated."""
-    kept: dict[tuple[str, bool], int] = {}
-    chosen: list[Sample] = []
+    """Per score the first right and the first other generation, in the order they were evaluated."""
+    first: dict[tuple[str, bool], Sample] = {}
     for sample in samples:
-        key = (sample.score, sample.right)
-        if kept.get(key, 0) < SAMPLES_OF_EACH and not parse(sample.score).variant:
-            kept[key] = kept.get(key, 0) + 1
-            chosen.append(sample)
-    order = score_order(sample.score for sample in chosen)
-    chosen.sort(key=lambda sample: (order.index(sample.score), not sample.right))
+        if not parse(sample.score).variant:
+            first.setdefault((sample.score, sample.right), sample)
+    chosen = sorted(first.values(), key=lambda sample: (order_key(sample.score), not sample.right))
     return [
         ShownSample(
-            parse(s.score).title, s.right, _shorten(s.prompt, keep_end=True), _shorten(s.generation), _shorten(s.answer)
+            parse(s.score).title, s.right, s.grade.value, _shorten(s.prompt, keep_end=True), _shorten(s.generation),
+            _shorten(s.answer),
         )
         for s in chosen
-    ]
+    ]  # fmt: skip
 
 
 def _groups(placed: Sequence[tuple[str, ScoreRow]], phases: Sequence[str]) -> list[ScoreGroup]:
     """`placed` pairs each row with the score whose line it stands in."""
     found = {(score, row.phase): row for score, row in placed}
     lines: dict[str, list[ScoreLine]] = {}
-    for score in sorted({score for score, _ in placed}, key=order_key):
+    for score, group in score_order(replace(row, score=score) for score, row in placed).items():
         cells = tuple(found.get((score, phase)) for phase in phases)
         chance = next((cell.chance for cell in cells if cell and cell.chance is not None), None)
-        name = parse(score)
-        title = name.mode.replace("_", " ") if name.family == "loss" else name.title
+        name = parse(score, group)
+        title = name.mode.replace("_", " ") if name.family == LOSS else name.title
         notes = tuple(parse(cell.score).mode_title if cell and cell.score != score else "" for cell in cells)
         lines.setdefault(name.group, []).append(ScoreLine(title, chance, cells, notes))
-    return [ScoreGroup(group, tuple(lines[group])) for group in GROUPS if group in lines]
+    return [ScoreGroup(group, tuple(found)) for group, found in lines.items()]
 
 
 def _clip(value: float) -> float:

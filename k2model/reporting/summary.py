@@ -12,7 +12,7 @@ from k2model.registry import Registration
 from k2model.registry.gates import GateResult, gate_results, unpromoted
 from k2model.reporting.kept import gate_warnings, kept_lines
 from k2model.reporting.report import PAGE
-from k2model.reporting.scores import order_key, score_order
+from k2model.reporting.scores import parse, score_order
 from k2model.settings import masked
 from k2model.units import readable_size
 
@@ -106,11 +106,12 @@ def _score_table(rows: Sequence[ScoreRow], phases: Sequence[str]) -> "Table":
     table.add_column("score")
     for phase in phases:
         table.add_column(phase, justify="right")
-    group = None
-    for score in score_order(row.score for row in rows if "@" not in row.score):
-        if group not in (None, order_key(score)[0]):
+    before = None
+    for score, group in score_order(row for row in rows if "@" not in row.score).items():
+        title = parse(score, group).group
+        if before not in (None, title):
             table.add_section()
-        group = order_key(score)[0]
+        before = title
         table.add_row(score, *(values.get((phase, score), "") for phase in phases))
     return table
 

@@ -154,7 +154,7 @@ def test_further_items_come_from_jsonl_and_parquet(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"prompt": "a"}\n{"question": "b"}\n', "row 1 has no text in 'prompt'; it has question"),
+        ('{"prompt": "a"}\n{"question": "b"}\n', "line 2 has no text in 'prompt'; it has question"),
         ('{"prompt": "a"}\nnot json\n', "line 2 is not JSON"),
         (json.dumps(["prompt"]) + "\n", "line 1 is a list; expected one object a line"),
     ],

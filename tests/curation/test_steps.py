@@ -1,14 +1,17 @@
 """Curation through a store, from parts of which each reads its own files alone."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from k2model.artifacts import ArtifactRef, Store, make, make_part
+from k2model.artifacts import ArtifactRef, PartedStep, Store, make, make_part
 from k2model.curation import clean_step, curated_step, decisions
+from k2model.documents.schema import part_path, read_documents, write_documents
 from k2model.documents.spans import segments_of
+from k2model.recipe.evaluation import AnswerCheck, BenchmarkConfig, Mode
 from tests.curation.chain import compare, curate
 from tests.curation.planted import CONFIG, GOOD, prose, sentences, tool_document, write_raw
 from tests.validation.gates import as_artifact
@@ -50,6 +53,36 @@ def test_what_is_compared_with_items_bears_the_identity(raw: Path, tmp_path: Pat
     assert again.digest == clean.digest
     keys = [curated_step(store, config, ref, clean, copies).identity.key for config in (CONFIG, free)]
     assert keys[0] != keys[1]
+
+
+def test_documents_that_hold_an_item_of_a_benchmark_go_and_are_counted_under_its_name(
+    raw: Path, tmp_path: Path
+) -> None:
+    leaked = sentences(Random(9), 4)
+    leaky = prose(f"{GOOD}{leaked} {sentences(Random(7), 12)}", "leak")
+    write_documents(part_path(raw, "train", "prose", 2), [*read_documents(part_path(raw, "train", "prose", 2)), leaky])
+    (tmp_path / "exam.jsonl").write_text(json.dumps({"q": {"text": leaked}, "choices": ["no", "yes"], "answer": "B"}))
+    exam = BenchmarkConfig("law/exam", str(tmp_path / "exam.jsonl"), AnswerCheck.CHOICE, prompt="q.text")
+    store = Store.open(tmp_path / "store")
+    ref = stored(store, raw)
+    clean = make(store, clean_step(store, CONFIG, ref))
+    copies = compare(store, CONFIG, clean)
+
+    def step(*benchmarks: BenchmarkConfig) -> PartedStep:
+        return curated_step(store, CONFIG, ref, clean, copies, benchmarks)
+
+    kept, made = make(store, step()), make(store, step(exam), workers=2)
+    assert made.stats["contaminated"] == 1.0 and made.stats["documents"] == kept.stats["documents"] - 1
+    account = json.loads(store.read(made, "curation.json"))["decontamination"]
+    assert account["families"]["law/exam"] | {"holds_out": 0} == {
+        "items": 1, "holds_out": 0, "touched": 1, "overlapping": 0, "removed": 1, "kept": 0,
+    }  # fmt: skip
+    assert [(match["family"], match["document_id"]) for match in account["matches"]] == [("law/exam", leaky["id"])]
+    # How it is asked is no matter of the corpus, and one that is not looked for is none at all.
+    asked_otherwise = replace(exam, mode=Mode.HIGH, shots=2, template="Q: {prompt}", licence="MIT", group="Law")
+    assert step(asked_otherwise).identity.key == made.identity
+    assert step(replace(exam, decontaminate=False)).identity.key == kept.identity
+    assert step(replace(exam, prompt="other")).identity.key != made.identity
 
 
 def test_a_part_needs_no_other_parts_files(raw: Path, tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from k2model.export.step import write_export
 from k2model.model.loss import IGNORED, shifted_targets
 from k2model.model.transformer import K2Model
 from k2model.recipe.laptop import laptop
-from k2model.recipe.schema import FAMILIES, EvaluationConfig, ModelConfig, PhaseConfig
+from k2model.recipe.schema import EvaluationConfig, ModelConfig, PhaseConfig
+from k2model.recipe.tasks import FAMILIES
 from k2model.tokens import K2Tokenizer
 from tests.model.conftest import byte_tokenizer
 from tests.tokens.folders import tokenize_folder
@@ -29,7 +30,12 @@ MODEL = ModelConfig(
     vocab_size=274, hidden_size=64, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=16, ffn_size=128, init_std=0.05
 )
 CONFIG = EvaluationConfig(
-    families=FAMILIES, items_per_family=4, retrieval_documents=2, retrieval_queries=2, loss_tokens=400, batch_size=3
+    families=tuple(FAMILIES),
+    items_per_family=4,
+    retrieval_documents=2,
+    retrieval_queries=2,
+    loss_tokens=400,
+    batch_size=3,
 )
 LENGTH = 96
 

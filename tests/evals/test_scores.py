@@ -7,14 +7,13 @@ from itertools import pairwise
 import pytest
 import torch
 
-from k2model.documents import FAMILIES
 from k2model.documents.schema import make_item, write_items
 from k2model.errors import EvaluationError
 from k2model.evals.generation import generate
 from k2model.evals.likelihood import (
     common_prefix,
     heldout_loss,
-    pick_next_lines,
+    pick_choices,
     tail_log_probabilities,
     window_losses,
     windows,
@@ -23,17 +22,18 @@ from k2model.evals.questions import answer_of, ask
 from k2model.evals.retrieval import likeliest_values, probes, recall
 from k2model.evals.scores import ScoreRow
 from k2model.model.transformer import K2Model
+from k2model.recipe.tasks import TASKS, Task
 from tests.evals.conftest import CALL, CODE, FACTS, LENGTH, LINES, World
 
 
-def check(family: str):
-    return {f"{family}/x": FAMILIES[family].check}
+def task(score: str) -> Task:
+    return next(one for one in TASKS if score in one.scores)
 
 
 def test_a_trace_is_followed_and_only_the_answer_is_judged(world: World) -> None:
-    outcome = ask(world.evaluated(), "arithmetic", "think", check("arithmetic"))
+    outcome = ask(world.evaluated(), task("arithmetic/think"))
     (row,) = outcome.rows
-    assert [sample.verdict for sample in outcome.samples] == [True, True, False, True]
+    assert [sample.right for sample in outcome.samples] == [True, True, False, True]
     assert (row.value, row.n, row.unit, row.chance) == (0.75, 4, "accuracy", None)
     # five characters of trace, the closing tag, one digit, end of text
     assert row.mean_tokens == 8.0
@@ -42,20 +42,18 @@ def test_a_trace_is_followed_and_only_the_answer_is_judged(world: World) -> None
 
 
 def test_effort_decides_how_much_is_written(world: World) -> None:
-    low, high = (ask(world.evaluated(), "arithmetic", effort, check("arithmetic")) for effort in ("low", "high"))
+    low, high = (ask(world.evaluated(), task(f"arithmetic/{effort}")) for effort in ("low", "high"))
     assert low.rows[0].value == high.rows[0].value == 0.75
     assert (low.rows[0].mean_tokens, high.rows[0].mean_tokens) == (3.0, 8.0)
 
 
 def test_facts_are_completed(world: World) -> None:
-    outcome = ask(world.evaluated(), "facts_seen", "plain", check("facts_seen"))
+    outcome = ask(world.evaluated(), task("facts/seen_wording"))
     assert outcome.rows[0].value == 1.0 and outcome.rows[0].n == len(FACTS)
 
 
 def test_a_tool_call_is_judged_three_ways(world: World) -> None:
-    tools = FAMILIES["tools"]
-    checks = {"w": tools.check_well_formed, "e": tools.check_exact, "r": tools.check_result}
-    outcome = ask(world.evaluated(), "tools", "high", checks)
+    outcome = ask(world.evaluated(), task("tools/exact"))
     assert [row.value for row in outcome.rows] == [1.0, 1.0, 1.0]
     assert outcome.samples[0].generation == f"</think><tool_calls>{CALL}</tool_calls><|im_end|>"
 
@@ -71,12 +69,12 @@ def test_an_answer_without_its_closing_tag_is_none(world: World) -> None:
 
 
 def test_chance_of_knights_is_the_commonest_answer(world: World) -> None:
-    row = ask(world.evaluated(), "knights", "direct", check("knights")).rows[0]
+    row = ask(world.evaluated(), task("knights/direct")).rows[0]
     assert row.chance == 0.5  # 01 twice among four
 
 
 def test_the_learnt_line_is_picked(world: World) -> None:
-    outcome = pick_next_lines(world.evaluated())
+    outcome = pick_choices(world.evaluated(), task("code/next_line"))
     expected = ScoreRow("mid_1", "code/next_line", 1.0, 1, 0, 0, "accuracy", mean_tokens=None, chance=0.25)
     assert replace(outcome.rows[0], low=0, high=0) == expected
     assert outcome.samples[0].generation == LINES[0]
@@ -104,8 +102,8 @@ def test_common_prefix_leaves_every_choice_a_token() -> None:
 
 def test_retrieval_by_teacher_forcing_equals_generation(world: World) -> None:
     evaluated = world.evaluated()
-    outcome = recall(evaluated, LENGTH)
-    assert [sample.verdict for sample in outcome.samples] == [True, False]
+    outcome = recall(evaluated, f"retrieval/{LENGTH}", LENGTH)
+    assert [sample.right for sample in outcome.samples] == [True, False]
     assert outcome.rows[0].score == f"retrieval/{LENGTH}" and outcome.rows[0].n == 2
     (probe,) = probes(evaluated, LENGTH)
     (written,) = likeliest_values(world.model, [probe])
@@ -119,7 +117,7 @@ def test_retrieval_by_teacher_forcing_equals_generation(world: World) -> None:
 
 def test_a_length_without_items_is_named(world: World) -> None:
     with pytest.raises(EvaluationError, match=rf"no items of context 64, only of \[{LENGTH}, {2 * LENGTH}\]"):
-        recall(world.evaluated(), 64)
+        recall(world.evaluated(), "retrieval/64", 64)
 
 
 def test_windows_predict_every_target_once() -> None:
@@ -163,11 +161,11 @@ def test_missing_items_are_named(world: World, tmp_path) -> None:
     evaluated = replace(world.evaluated(), corpus=tmp_path)
     for family in ("spelling", "knights"):
         with pytest.raises(EvaluationError, match=rf"{family}\.parquet has no items, which phase 'mid_1' is scored on"):
-            evaluated.items(family)
+            evaluated.asked(task(f"{family}/think"))
 
 
 def test_only_so_many_items_are_asked(world: World) -> None:
-    assert len(ask(world.evaluated(items_per_family=2), "arithmetic", "think", check("arithmetic")).samples) == 2
+    assert len(ask(world.evaluated(items_per_family=2), task("arithmetic/think")).samples) == 2
 
 
 def test_a_model_in_fp32_and_in_bf16_is_judged_alike(world: World) -> None:

@@ -60,7 +60,7 @@ def test_every_item_leaves_a_sample(evaluated: tuple[Store, dict, ArtifactRef]) 
     for score, row in rows.items():
         mine = [sample for sample in samples if sample["score"] == score]
         if row["unit"] == "accuracy":
-            assert len(mine) == row["n"] and sum(s["verdict"] for s in mine) / row["n"] == row["value"]
+            assert len(mine) == row["n"] and sum(s["grade"] == "right" for s in mine) / row["n"] == row["value"]
 
 
 def test_sft_is_asked_with_efforts() -> None:

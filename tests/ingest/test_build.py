@@ -12,9 +12,8 @@ import pytest
 
 from k2model.artifacts import make
 from k2model.documents import DOCUMENT_SCHEMA, FAMILIES, ITEM_SCHEMA, read_items
-from k2model.documents.families import next_line
 from k2model.documents.markup import plain
-from k2model.documents.schema import is_heldout, make_document, read_documents, source_file, sources_of
+from k2model.documents.schema import choices_of, is_heldout, make_document, read_documents, source_file, sources_of
 from k2model.documents.spans import segments_of
 from k2model.documents.standard_library import modules
 from k2model.errors import CorpusError
@@ -22,6 +21,7 @@ from k2model.ingest import raw_step
 from k2model.ingest.builtin import Material, build
 from k2model.recipe.laptop import SOURCES as LAPTOP_SOURCES
 from k2model.recipe.schema import CorpusConfig, SourceConfig
+from k2model.recipe.tasks import domain_of
 from tests import tiny_corpus as tiny
 
 ROOT = Path(__file__).parents[2]
@@ -108,10 +108,15 @@ def test_heldout_fact_wordings_appear_nowhere_in_training(tiny_corpus):
     assert all(statement in text for statement in seen)
 
 
+def test_a_recipe_knows_the_domains_that_its_sources_hold_out(tiny_corpus):
+    found = {document["source"]: document["domain"] for document in documents(tiny_corpus / "raw", "heldout")}
+    assert found == {source.name: domain_of(source) for source in tiny.CONFIG.sources}
+
+
 def test_code_items_offer_the_true_line_among_three_of_other_modules(tiny_corpus):
     texts = {module.name: module.text for module in modules()}
     for made in read_items(tiny_corpus / "raw", "code"):
-        choices, index = next_line.choices_of(made)
+        choices, index = choices_of(made)
         meta = json.loads(made["meta"])
         assert is_heldout(meta["module"]) and len(set(choices)) == 4
         assert choices[index] == made["answer"]

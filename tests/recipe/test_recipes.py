@@ -1,13 +1,17 @@
 """Every named recipe is complete, self-consistent and exactly typed."""
 
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass, replace
 from enum import Enum
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 
 from k2model.recipe import RECIPES, Recipe, RecipeError, UnknownRecipe, load_recipe
-from k2model.recipe.validate import hub_licence
+from k2model.recipe.evaluation import AnswerCheck, BenchmarkConfig, Mode
+from k2model.recipe.fields import identity_fields
+from k2model.recipe.schema import GateConfig, MixtureEntry, SourceConfig
+from k2model.recipe.tasks import score_names
+from k2model.recipe.validate import hub_licence, validate_recipe
 
 
 def exact_types(value: Any, expected: Any, path: str) -> list[str]:
@@ -76,6 +80,87 @@ def test_a_recipe_has_to_say_its_licence():
 def test_unknown_recipe_suggests_the_nearest():
     with pytest.raises(UnknownRecipe, match="did you mean 'laptop'"):
         load_recipe("laptp")
+
+
+EXAM = BenchmarkConfig("exam", "exam.jsonl", licence="CC0-1.0")
+
+
+def validated(**changes: Any) -> Recipe:
+    """The smoke recipe with other gates or another evaluation, checked."""
+    recipe = load_recipe("smoke")
+    evaluation = replace(recipe.evaluation, **{k: v for k, v in changes.items() if k != "gates"})
+    validate_recipe(changed := replace(recipe, evaluation=evaluation, gates=tuple(changes.get("gates", ()))))
+    return changed
+
+
+def test_a_benchmark_is_left_out_of_identity_where_there_is_none_and_is_gateable_where_it_is_asked() -> None:
+    recipe = load_recipe("smoke")
+    assert "benchmarks" not in [field.name for field in identity_fields(recipe.evaluation)]
+    gates = [GateConfig("sft", "exam", 0.5, minus="spelling/high"), GateConfig("mid_2", "retrieval/256@new_theta", 0.1)]
+    made = validated(benchmarks=(EXAM,), gates=gates)
+    assert "benchmarks" in [field.name for field in identity_fields(made.evaluation)]
+    assert "exam" in score_names(made, made.phases[0])
+    validated(benchmarks=(replace(EXAM, chance=0.25),), gates=[GateConfig("sft", "exam", 0.1, minus="chance")])
+    validated(gates=[GateConfig("pretrain", "code/next_line", 0.1, minus="chance"), GateConfig("sft", "loss/chat", 0)])
+
+
+@pytest.mark.parametrize(
+    ("gate", "message"),
+    [
+        (GateConfig("stf", "exam", 0.5), "gates.stf: no such phase; did you mean 'sft'"),
+        (
+            GateConfig("sft", "exma", 0.5),
+            "gates.sft.score='exma': the phase is not scored on that; did you mean 'exam'",
+        ),
+        (GateConfig("pretrain", "arithmetic/high", 0.5), "gates.pretrain.score='arithmetic/high': the phase is not"),
+        (GateConfig("sft", "arithmetic/think", 0.5), "gates.sft.score='arithmetic/think'"),
+        (GateConfig("sft", "loss/poems", 0.5), "gates.sft.score='loss/poems'.*loss/prose"),
+        (GateConfig("sft", "retrieval/512", 0.5), "did you mean 'retrieval/128'"),
+        (GateConfig("mid_1", "retrieval/128@new_theta", 0.5), "retrieval/128@new_theta"),  # theta is its parent's
+        (GateConfig("sft", "exam", 0.5, minus="exam/low"), "gates.sft.minus='exam/low'"),
+        (GateConfig("sft", "exam", 0.5, minus="chance"), "'exam' has no chance level"),
+        (GateConfig("pretrain", "talk", 0.5), "gates.pretrain.score='talk'"),  # a chat is asked after fine-tuning alone
+    ],
+)
+def test_a_gate_on_a_score_that_its_phase_has_not_is_refused(gate: GateConfig, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        validated(benchmarks=(EXAM, replace(EXAM, name="talk", mode=Mode.LOW)), gates=[gate])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "My Exam"}, "a benchmark is named 'My Exam'; expected lower-case letters"),
+        ({"name": "facts"}, "evaluation.benchmarks.facts: 'facts' means something else in scores"),
+        ({"name": "law/high"}, "evaluation.benchmarks.law/high: 'high' means something else"),
+        ({"location": ""}, "exam.location is empty; set it to a JSONL or Parquet file"),
+        ({"location": "https://u:p@host/x.jsonl"}, r"exam.location='.*' holds a user, password"),
+        ({"licence": ""}, "exam.licence is empty; set it to an SPDX id"),
+        ({"template": "Q: {question}"}, "has no {prompt}, where the item's prompt goes"),
+        ({"check": AnswerCheck.REGEX}, "exam.pattern is empty; check=regex needs one"),
+        ({"check": AnswerCheck.REGEX, "pattern": "("}, "is no regular expression of Python's"),
+        ({"pattern": "x"}, "exam.pattern has no effect with check=exact"),
+        ({"examples": "dev.jsonl"}, "exam.examples has no effect with shots=0"),
+        ({"check": AnswerCheck.CHOICE, "chance": 0.25}, "chance is derived from the number of choices"),
+        ({"max_new_tokens": 0}, "exam.max_new_tokens=0 must be at least 1"),
+        ({"chance": 1.0}, "chance=1.0 must be a share"),
+    ],
+)
+def test_a_benchmark_that_contradicts_itself_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        validated(benchmarks=(replace(EXAM, **changes),))
+    with pytest.raises(RecipeError, match=r"evaluation.benchmarks.exam stands there twice"):
+        validated(benchmarks=(EXAM, EXAM))
+
+
+def test_families_without_items_are_told_before_anything_runs() -> None:
+    recipe = load_recipe("smoke")
+    sources = tuple(source for source in recipe.corpus.sources if not source.name.startswith("retrieval/"))
+    read = SourceConfig("web", location="x", context=256, domain="prose", licence="CC0-1.0")
+    phases = tuple(replace(phase, mixture=(MixtureEntry("prose", 1.0),)) for phase in recipe.phases)
+    lacking = replace(recipe, corpus=replace(recipe.corpus, sources=(*sources, read)), phases=phases)
+    with pytest.raises(RecipeError, match=r"names retrieval.*no items of it; there is no source retrieval/\.\.\."):
+        validate_recipe(lacking)
 
 
 @pytest.mark.parametrize(

@@ -377,14 +377,14 @@ def _samples(phase: str) -> list[dict[str, Any]]:
     for score, (prompt, generation, answer) in _TEXTS.items():
         if score in asked:
             base = {"score": score, "prompt": prompt, "answer": answer}
-            lines.append(base | {"generation": generation, "verdict": True})
-            lines.append(base | {"generation": generation[:9] + "?", "verdict": False})
+            lines.append(base | {"generation": generation, "grade": "right"})
+            lines.append(base | {"generation": generation[:9] + "?", "grade": "wrong"})
     return lines
 
 
 def hostile_samples() -> list[dict[str, Any]]:
     """Samples whose texts try to leave their place in a page."""
-    base = {"score": "tools/exact", "verdict": False, "answer": HOSTILE}
+    base = {"score": "tools/exact", "grade": "wrong", "answer": HOSTILE}
     return [base | {"prompt": f"</span></pre>{HOSTILE}", "generation": f'"><svg onload=alert(1)>{HOSTILE}'}]
 
 

@@ -10,11 +10,13 @@ from k2model.artifacts import Identity, Store
 from k2model.artifacts.result import LifecycleResult
 from k2model.errors import EvaluationError
 from k2model.evals.scores import ScoreRow, load_scores, read_scores
+from k2model.recipe.evaluation import BenchmarkConfig
 from k2model.recipe.schema import GateConfig
 from k2model.registry.gates import gate_results
 from k2model.release.card import model_card
 from k2model.reporting.content import read_content
 from k2model.reporting.report import render
+from k2model.reporting.scores import scores_csv, with_overlap
 from k2model.reporting.summary import data_summary, lifecycle_summary, summary_table
 
 
@@ -70,6 +72,35 @@ def test_table_has_scores_by_phase_and_gates_below() -> None:
     assert ["arithmetic/think", "0.75"] in lines
     assert ["tools/exact", "0.90"] in lines
     assert lines[-1] == ["a", "arithmetic/think", "≥", "0.90", "✗", "0.75"]
+
+
+def test_a_benchmark_of_the_recipes_own_is_shown_in_its_group_everywhere(store: Store, result: LifecycleResult) -> None:
+    own = [
+        replace(row("sft", "law/civil", 0.4375), group="Law", cut_off=3, too_long=1, chance=0.25),
+        replace(row("sft", "anatomy", 0.5), group="Knowledge", cut_off=0, too_long=0),
+    ]
+    text = rendered(summary_table([*ROWS, *own], ["a", "b", "sft"], [GateConfig("sft", "law/civil", 0.1, "chance")]))
+    names = [line.split()[0] for line in text.splitlines() if line.strip()]
+    assert [name for name in names if name in ("anatomy", "arithmetic/think", "tools/exact", "law/civil")] == [
+        "anatomy", "arithmetic/think", "tools/exact", "law/civil",
+    ]  # fmt: skip
+    assert "✓ 0.19" in text
+    content = read_content(store, result)
+    assert scores_csv(content.scores).splitlines()[0].endswith(",overlap")
+    families = content.curation["decontamination"]["families"] | {"law/civil": {"overlapping": 1, "items": 4}}
+    shown = with_overlap([*content.scores, *own], {"decontamination": {"families": families}})
+    assert [one.overlap for one in shown[-2:]] == [0.25, None]
+    header, *lines = scores_csv(shown).splitlines()
+    assert header.endswith(",overlap,group,cut_off,too_long") and "0.25,0.25,Law,3,1" in lines[-2]
+    benchmark = BenchmarkConfig("law/civil", licence="CC0-1.0")
+    evaluation = replace(result.recipe.evaluation, benchmarks=(benchmark,))
+    owning = replace(result, recipe=replace(result.recipe, evaluation=evaluation))
+    page = render(replace(content, result=owning, scores=shown))
+    assert page.index(">Tools<") < page.index(">Law<") and "3 cut off, 1 too long" in page
+    assert 'data-score="law/civil"' in page and "law, civil" in page
+    card = model_card(owning, shown, [], {})
+    assert "| law/civil |  |" in card and "| law/civil | completion | exact | 0 | removed | CC0-1.0 |" in card
+    assert "recipe's own" not in model_card(result, content.scores, [], {})
 
 
 def test_table_leaves_variants_to_the_report(store: Store, result: LifecycleResult) -> None:

@@ -21,6 +21,7 @@ from k2model.errors import K2Error
 from k2model.lifecycle import LifecyclePlan
 from k2model.lifecycle.steps import DATA
 from k2model.recipe import Recipe, apply_overrides
+from k2model.recipe.evaluation import BenchmarkConfig
 from k2model.recipe.fields import is_place
 from k2model.recipe.laptop import smoke
 from k2model.recipe.schema import CorpusConfig, MixtureEntry, SourceConfig
@@ -95,6 +96,9 @@ CASES = {
     "corpus.decontamination.external": Case(
         "corpus.decontamination.external", "quiz.jsonl", "corpus", "curated", quiz
     ),
+    "evaluation.benchmarks.location": Case(
+        "evaluation.benchmarks.exam.location", "exam.jsonl", "corpus", "curated", quiz
+    ),
     "validation.previous_statistics": Case(
         "validation.previous_statistics", "statistics.json", "corpus_valid", "corpus", drifted
     ),
@@ -114,8 +118,12 @@ def place_fields(kind: Any) -> Iterator[str]:
                 yield from (f"{name}.{rest}" for rest in place_fields(below))
 
 
+#: Read by a step that needs a trained model: its case is in tests/evals/test_benchmarks.py.
+ELSEWHERE = ["evaluation.benchmarks.examples"]
+
+
 def test_every_field_that_names_a_place_has_a_case() -> None:
-    assert sorted(place_fields(Recipe)) == sorted(CASES)
+    assert sorted(place_fields(Recipe)) == sorted([*CASES, *ELSEWHERE])
 
 
 def put(file: Path, content: bytes) -> None:
@@ -134,6 +142,7 @@ def recipe(home: Path) -> Recipe:
         corpus=CorpusConfig(sources=(source,), heldout_items=8, part_bytes=2_000),
         validation=replace(base.validation, min_documents_per_source=1, drift_stop=1e6),
         phases=(replace(base.phases[0], mixture=(MixtureEntry("web", 1.0),)),),
+        evaluation=replace(base.evaluation, benchmarks=(BenchmarkConfig("exam", "set below", licence="CC0-1.0"),)),
     )
     named = {case.override: str(home / case.file.split("/")[0]) for case in CASES.values()}
     named["corpus.decontamination.external"] = [named["corpus.decontamination.external"]]

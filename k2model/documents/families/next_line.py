@@ -4,7 +4,6 @@ The three wrong lines come from other held-out modules and have the true line's 
 its length, so that neither gives it away. The model picks by likelihood; chance is 1 in 4.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from random import Random
@@ -85,9 +84,3 @@ def _is_usable(text: str) -> bool:
     stripped = text.strip()
     letters = sum(map(str.isalpha, stripped))
     return len(stripped) >= MIN_LINE and len(text) <= MAX_LINE and letters >= 8 and not stripped.startswith(("#", '"'))
-
-
-def choices_of(item: Item) -> tuple[list[str], int]:
-    """The candidate lines of an item and the index of the true one."""
-    meta = json.loads(item["meta"])
-    return meta["choices"], meta["index"]

@@ -1,0 +1,221 @@
+"""Every task that models are scored on, declared once: those of the project's families, and one of each benchmark.
+
+A task says which items are asked, how, how much may be written and which scores that gives; a family says under which
+group and title tables show them, what a guesser gets and how training documents are searched for its items. Curation,
+evaluation, reporting and the checks of a recipe read it here; what an item holds and when an answer to it is right is
+in `k2model.documents.families`, or for a benchmark in `k2model.evals.checks`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from k2model.errors import nearest
+from k2model.recipe.evaluation import AnswerCheck, BenchmarkConfig, EvaluationConfig, Mode, benchmarks_problem
+from k2model.recipe.schema import GateConfig, PhaseConfig, PhaseKind, Recipe, SourceConfig
+
+
+class Guess(str, Enum):
+    """What somebody gets right who does not read the items."""
+
+    NOTHING = "nothing"  # about 0
+    COMMONEST = "commonest"  # always the commonest answer
+    CHOICES = "choices"  # one of an item's choices, at random
+
+
+@dataclass(frozen=True)
+class Family:
+    """worded: whether training documents are searched for its items by shared words, or by content key alone, as where
+    a prompt is a formula."""
+
+    group: str
+    title: str
+    worded: bool = False
+    guess: Guess = Guess.NOTHING
+
+
+#: By the name that a recipe gives (`evaluation.families`); scores begin with it.
+FAMILIES = {
+    "facts": Family("Knowledge", "Facts", worded=True),
+    "arithmetic": Family("Mathematics", "Arithmetic"),
+    "spelling": Family("Language", "Spelling"),
+    "knights": Family("Logic", "Knights & Knaves", guess=Guess.COMMONEST),
+    "countdown": Family("Mathematics", "Countdown"),
+    "code": Family("Code", "Code", worded=True, guess=Guess.CHOICES),
+    "retrieval": Family("Long context", "Retrieval", worded=True),
+    "tools": Family("Tools", "Tools"),
+}
+#: Domain of a reasoning family's documents.
+REASONING = {"arithmetic": "mathematics", "spelling": "language", "knights": "logic", "countdown": "mathematics"}
+LOSS = "loss"  # begins the scores `loss/<domain>`
+CHANCE = "chance"  # as a gate's `minus`: the chance level of its own score
+DEFAULT_CONTEXT = 128  # of a retrieval source that names none
+
+
+class Method(str, Enum):
+    GENERATION = "generation"  # what the model writes is checked
+    LIKELIHOOD = "likelihood"  # the likeliest choice is its answer
+    RECALL = "recall"  # values in a context, by teacher forcing, at every length
+
+
+@dataclass(frozen=True)
+class Task:
+    """Items that are asked in one way. It gives one score, or several where one answer is checked in several ways.
+
+    scores: their names, each with what checks it: a function of the family's module, "" for a benchmark, whose
+    config says it. items: the file of items in a corpus, or the benchmark's name. max_new_tokens: a third more than the
+    longest honest answer of a family takes.
+    """
+
+    family: str
+    scores: dict[str, str]
+    items: str
+    mode: Mode = Mode.COMPLETION
+    max_new_tokens: int = 0
+    method: Method = Method.GENERATION
+    guess: Guess = Guess.NOTHING
+    benchmark: BenchmarkConfig | None = None
+
+    def fits(self, kind: PhaseKind) -> bool:
+        """Whether a phase of that kind is asked: chats after fine-tuning, K2's form of reasoning before it."""
+        if self.mode is Mode.COMPLETION:
+            return True
+        return (self.mode in (Mode.THINK, Mode.DIRECT)) is (kind is not PhaseKind.SFT)
+
+
+def _reasoning(family: str, traced: int, untraced: int) -> Iterator[Task]:
+    for mode in (Mode.THINK, Mode.DIRECT, Mode.LOW, Mode.MEDIUM, Mode.HIGH):
+        limit = untraced if mode in (Mode.DIRECT, Mode.LOW) else traced
+        yield Task(family, {f"{family}/{mode.value}": "check"}, family, mode, limit, guess=FAMILIES[family].guess)
+
+
+def _facts(score: str, items: str, mode: Mode, limit: int) -> Task:
+    return Task("facts", {f"facts/{score}": "check"}, items, mode, limit)
+
+
+_CALLS = {"tools/well_formed": "check_well_formed", "tools/exact": "check_exact", "tools/result": "check_result"}
+#: In the order of rows in `scores.json`. Items without a trace are asked at high effort, as the chat template does
+#: where none is named.
+TASKS = (
+    _facts("seen_wording", "facts_seen", Mode.COMPLETION, 16),
+    _facts("heldout_wording", "facts_heldout", Mode.COMPLETION, 16),
+    *_reasoning("arithmetic", 40, 12),
+    *_reasoning("spelling", 40, 20),
+    *_reasoning("knights", 40, 10),
+    *_reasoning("countdown", 128, 24),
+    _facts("chat_seen", "facts_chat_seen", Mode.HIGH, 24),
+    _facts("chat_heldout", "facts_chat_heldout", Mode.HIGH, 24),
+    Task("tools", _CALLS, "tools", Mode.HIGH, 80),
+    Task("code", {"code/next_line": "check"}, "code", method=Method.LIKELIHOOD, guess=Guess.CHOICES),
+    Task("retrieval", {"retrieval": "check"}, "retrieval", method=Method.RECALL),
+)
+#: Files of items that training documents are searched for by words.
+WORDED = frozenset(task.items for task in TASKS if FAMILIES[task.family].worded)
+
+
+def benchmark_task(config: BenchmarkConfig) -> Task:
+    """The task of a recipe's own benchmark; it may write what its config says."""
+    method = Method.LIKELIHOOD if config.by_likelihood else Method.GENERATION
+    guess = Guess.CHOICES if config.check is AnswerCheck.CHOICE else Guess.NOTHING
+    limit = config.max_new_tokens
+    return Task(config.name, {config.name: ""}, config.name, config.mode, limit, method, guess, config)
+
+
+def tasks_of(config: EvaluationConfig, kind: PhaseKind) -> list[Task]:
+    """What a phase of that kind is asked, in the order of its scores."""
+    own = [task for task in TASKS if task.family in config.families]
+    return [task for task in (*own, *map(benchmark_task, config.benchmarks)) if task.fits(kind)]
+
+
+def retrieval_scores(lengths: Sequence[int], extended_to: int | None) -> list[tuple[str, int, str]]:
+    """(Score, length, variant) of every retrieval score. `extended_to`: a phase's length, where its theta is not its
+    parent's: there the parent's weights are scored with both."""
+    found = [(f"retrieval/{length}", length, "") for length in lengths]
+    variants = () if extended_to is None else ("@parent_theta", "@new_theta")
+    return found + [(f"retrieval/{extended_to}{variant}", extended_to or 0, variant) for variant in variants]
+
+
+def score_names(recipe: Recipe, phase: PhaseConfig) -> dict[str, Guess | float]:
+    """The scores that a phase will have, each with what a guesser gets; losses of domains that only the data tell
+    (synthesis) are left out."""
+    extended = bool(phase.parent) and recipe.phase(phase.parent).rope_theta != phase.rope_theta
+    lengths = sorted({one.sequence_length for one in recipe.phases})
+    names: dict[str, Guess | float] = {
+        f"{LOSS}/{domain}": Guess.NOTHING
+        for domain in sorted({domain_of(source) for source in recipe.corpus.sources} - {""})
+    }
+    for task in tasks_of(recipe.evaluation, phase.kind):
+        if task.method is Method.RECALL:
+            scores = retrieval_scores(lengths, phase.sequence_length if extended else None)
+            names |= {name: task.guess for name, _, _ in scores}
+        else:
+            declared = task.benchmark.chance if task.benchmark else 0.0
+            names |= {name: declared or task.guess for name in task.scores}
+    return names
+
+
+def domain_of(source: SourceConfig) -> str:
+    """The domain of a source's held-out documents; "" where it holds none out, or its documents tell it."""
+    if source.location:
+        return source.domain if source.heldout else ""
+    first, _, rest = source.name.partition("/")
+    if first == "chat":
+        return "tools" if rest == "tools" else "chat"
+    return {"prose": "prose", "code": "code", "facts": "knowledge", "retrieval": "long_context", **REASONING}.get(
+        first, ""
+    )
+
+
+def evaluation_problem(recipe: Recipe) -> str | None:
+    """The first thing wrong with what a recipe is scored on, field and remedy named; None when nothing is."""
+    evaluation, corpus = recipe.evaluation, recipe.corpus
+    for name in ("items_per_family", "retrieval_documents", "retrieval_queries", "loss_tokens", "batch_size"):
+        if getattr(evaluation, name) < 1:
+            return f"evaluation.{name}={getattr(evaluation, name)} must be at least 1"
+    for family in evaluation.families:
+        if family not in FAMILIES:
+            return f"evaluation.families names '{family}', which nothing scores; {nearest(family, FAMILIES)}"
+    if evaluation.families and evaluation.items_per_family > corpus.heldout_items:
+        return (
+            f"evaluation.items_per_family={evaluation.items_per_family} exceeds the corpus.heldout_items="
+            f"{corpus.heldout_items} that are held out; raise the latter"
+        )
+    return _retrieval_problem(recipe) or benchmarks_problem(evaluation.benchmarks, (*FAMILIES, LOSS))
+
+
+def _retrieval_problem(recipe: Recipe) -> str | None:
+    """Retrieval alone has items where the corpus has a source of its kind; the other families' are always made."""
+    if "retrieval" not in recipe.evaluation.families:
+        return None
+    own = [source for source in recipe.corpus.sources if source.name.startswith("retrieval/")]
+    contexts = {source.context or DEFAULT_CONTEXT for source in own}
+    lacking = sorted({phase.sequence_length for phase in recipe.phases} - contexts)
+    if not lacking:
+        return None
+    had = f"the sources retrieval/... have {sorted(contexts)}" if contexts else "there is no source retrieval/..."
+    return (
+        "evaluation.families names retrieval, which is scored at every phase's sequence_length, but no corpus source "
+        f"has context {lacking[0]}, so that there are no items of it; {had}. Add a source 'retrieval/{lacking[0]}' "
+        "with that context, keep to those lengths, or leave retrieval out of the families"
+    )
+
+
+def gate_problem(recipe: Recipe, gate: GateConfig) -> str | None:
+    """What is wrong with a gate, field and remedy named; None when nothing is."""
+    phases = [phase.name for phase in recipe.phases]
+    if gate.phase not in phases:
+        return f"gates.{gate.phase}: no such phase; {nearest(gate.phase, phases)}"
+    scores = score_names(recipe, recipe.phase(gate.phase))
+    untold = any(not domain_of(source) and not source.location for source in recipe.corpus.sources)
+    for field, score in (("score", gate.score), ("minus", gate.minus)):
+        if not score or score in scores or (field == "minus" and score == CHANCE):
+            continue
+        if not (untold and score.startswith(f"{LOSS}/")):
+            return (
+                f"gates.{gate.phase}.{field}='{score}': the phase is not scored on that; "
+                f"{nearest(score, list(scores))}. Name one of its scores, or add what gives it to evaluation.families "
+                "or evaluation.benchmarks"
+            )
+    if gate.minus == CHANCE and scores.get(gate.score, Guess.NOTHING) is Guess.NOTHING:
+        return f"gates.{gate.phase}.minus='{CHANCE}': '{gate.score}' has no chance level; leave minus out"
+    return None

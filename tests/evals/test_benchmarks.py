@@ -1,0 +1,173 @@
+"""Benchmarks of a recipe's own, asked of a model whose right and wrong answers are known."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from k2model.artifacts import ArtifactRef, Store, make
+from k2model.documents.benchmarks import benchmark_files, read_benchmark
+from k2model.documents.markup import joined
+from k2model.evals import scores_step
+from k2model.evals.checks import chosen, is_right
+from k2model.evals.likelihood import pick_choices
+from k2model.evals.questions import ask, prompt_of
+from k2model.evals.scores import Grade, Outcome, read_samples, read_scores
+from k2model.recipe.evaluation import AnswerCheck, BenchmarkConfig, Mode
+from k2model.recipe.laptop import laptop
+from k2model.recipe.tasks import benchmark_task
+from tests.evals.conftest import CONFIG, LENGTH, SUMS, World
+from tests.evals.test_step import inputs
+
+CHOICE, NUMERIC, REGEX = AnswerCheck.CHOICE, AnswerCheck.NUMERIC, AnswerCheck.REGEX
+CAPITALS = [
+    {"prompt": f"The capital of {name} is", "answer": city} for name, city in (("Peru", "Lima"), ("Cuba", "Rome"))
+]
+COMPUTE = [{"prompt": prompt, "answer": true} for prompt, (_, _, true) in SUMS.items()]
+PICKED = [
+    {"prompt": "The capital of Cuba is", "choices": ["Lima", "Havana", "Bogota"], "answer": n} for n in ("B", "C")
+]
+
+
+@pytest.fixture
+def exam(tmp_path: Path) -> Callable[..., BenchmarkConfig]:
+    def written(rows: list[dict[str, Any]], name: str = "exam", **fields: Any) -> BenchmarkConfig:
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return BenchmarkConfig(name, str(path), licence="CC0-1.0", **fields)
+
+    return written
+
+
+def asked(world: World, config: BenchmarkConfig) -> Outcome:
+    benchmark = read_benchmark(config, benchmark_files(config))
+    evaluated = replace(world.evaluated(), benchmarks={config.name: benchmark})
+    return (pick_choices if config.by_likelihood else ask)(evaluated, benchmark_task(config))
+
+
+def test_every_check_is_scored_after_a_phase_and_told_in_its_row(
+    world: World, put: Callable[[Store, str, Path], ArtifactRef], exam: Callable[..., BenchmarkConfig], tmp_path: Path
+) -> None:
+    own = (
+        exam(CAPITALS, "exact", group="Medicine"),
+        exam(COMPUTE, "numeric", check=NUMERIC, mode=Mode.THINK, chance=0.1),
+        exam(PICKED, "choice", check=CHOICE),
+        exam(COMPUTE, "regex", check=REGEX, pattern=r"(\d)\D*$", mode=Mode.LOW),
+    )
+    store = Store.open(tmp_path / "store")
+    refs = inputs(store, world, put)
+    config = replace(CONFIG, families=(), benchmarks=own)
+
+    def rows(phase: Any) -> dict[str, Any]:
+        ref = make(store, scores_step(store, config, phase, **refs))
+        samples = read_samples(store.read(ref, "attachments/samples.jsonl"))
+        found = {row.score: row for row in read_scores(store.read(ref, "scores.json"), "")}
+        for row in (row for row in found.values() if row.is_accuracy):
+            assert [sample.right for sample in samples if sample.score == row.score].count(True) == row.value * row.n
+            assert row.low < row.value < row.high and (row.cut_off, row.too_long) == (0, 0)
+        return {name: (row.value, row.n, row.chance, row.group) for name, row in found.items() if row.is_accuracy}
+
+    completed = {"exact": (0.5, 2, None, "Medicine"), "choice": (0.5, 2, 0.333333, "Other")}
+    assert rows(world.phase) == completed | {"numeric": (0.75, 4, 0.1, "Other")}
+    chat = replace(laptop().phase("sft"), sequence_length=LENGTH, rope_theta=1e4, parent="")
+    assert rows(chat) == completed | {"regex": (0.75, 4, None, "Other")}
+
+
+def test_an_answer_without_an_end_is_counted_as_cut_off_and_never_right(world: World, exam: Any) -> None:
+    (row,) = (outcome := asked(world, exam(CAPITALS, max_new_tokens=5))).rows
+    assert outcome.samples[0].generation == " Lima" and (row.value, row.cut_off) == (0.0, 2)
+    assert {sample.grade for sample in outcome.samples} == {Grade.CUT_OFF}
+    assert asked(world, exam(CAPITALS, max_new_tokens=6)).rows[0].value == 0.5
+    stopped = asked(world, exam(CAPITALS, stop="m")).samples[0]  # the model is not let write on
+    assert stopped.generation == " Lim" and stopped.grade is Grade.WRONG
+
+
+@pytest.mark.parametrize("fields", [{}, {"check": CHOICE}])
+def test_an_item_that_there_is_no_room_for_is_counted_and_not_cut(world: World, exam: Any, fields: dict) -> None:
+    rows = [
+        *(PICKED[:1] if fields else CAPITALS[:1]),
+        {"prompt": "x" * 300, "answer": "Lima", "choices": ["Lima", "b"]},
+    ]
+    (row,) = (outcome := asked(world, exam(rows, **fields))).rows
+    assert (row.n, row.value, row.too_long) == (2, 0.5, 1)
+    last = next(sample for sample in outcome.samples if "xxx" in sample.prompt)
+    assert last.grade is Grade.TOO_LONG and last.generation == "" and "x" * 300 in last.prompt
+    alone = asked(world, exam(rows[1:], **fields)).rows[0]
+    assert (alone.n, alone.too_long, alone.mean_tokens) == (1, 1, None)
+
+
+def test_shots_stand_before_the_question_as_the_mode_writes_them(world: World, exam: Any) -> None:
+    def prompt(rows: list[dict[str, Any]], **fields: Any) -> str:
+        config = exam(rows, shots=1, **fields)
+        benchmark = read_benchmark(config, benchmark_files(config))
+        evaluated = replace(world.evaluated(), benchmarks={"exam": benchmark})
+        return joined(prompt_of(evaluated, benchmark_task(config), benchmark.items[0]))
+
+    peru, cuba = "The capital of Peru is", "The capital of Cuba is"
+    assert prompt(CAPITALS) == f"<|begin_of_text|>{peru} Lima\n\n{cuba}"
+    assert prompt(CAPITALS, template="Q: {prompt}?\n", mode=Mode.DIRECT) == (
+        f"<|begin_of_text|>Q: {peru}?\nLima\n\nQ: {cuba}?\n<think></think>"
+    )
+    assert prompt(PICKED, check=CHOICE) == f"<|begin_of_text|>{cuba} Havana\n\n{cuba}"
+    listed = f"{cuba}\n\nA. Lima\nB. Havana\nC. Bogota\n\nAnswer with the letter of the right choice."
+    assert prompt(PICKED, check=CHOICE, mode=Mode.HIGH) == (
+        f"<|begin_of_text|><|im_start|>user\n{listed}<|im_end|>\n<|im_start|>assistant\n<think></think>B<|im_end|>\n"
+        f"<|im_start|>user\n{listed}<|im_end|>\n<|im_start|>assistant\n<think>"
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "index"),
+    [
+        ("B", 1), ("(B)", 1), ("B. blue", 1), ("B\nsince", 1), (" blue ", 1), ("The answer is A.", 0),
+        ("answer: A, no, answer: (B)", 1), ("A cat", None), ("D", None), ("Bad", None), ("", None),
+    ],
+)  # fmt: skip
+def test_the_choice_that_an_answer_names(answer: str, index: int | None) -> None:
+    assert chosen(answer, ["red", "blue", "A cat is"]) == index
+
+
+@pytest.mark.parametrize(
+    ("fields", "accepted", "right", "wrong"),
+    [
+        ({}, ["Lima", "Callao"], [" Lima\n", "Callao"], ["lima", "Lima."]),
+        ({"check": NUMERIC}, ["so #### 1,200"], ["it is 1200.0.", "1 then 1,200"], ["1201", "none", "1200 or 3"]),
+        ({"check": REGEX, "pattern": r"#### (\S+)"}, ["6*7\n#### 42"], ["#### 1 #### 42"], ["42", "#### 43"]),
+        ({"check": REGEX, "pattern": r"\d+"}, ["x"], [], ["7", "x"]),
+    ],
+)
+def test_an_answer_is_right_as_the_check_says(fields: Any, accepted: Any, right: Any, wrong: Any) -> None:
+    config = BenchmarkConfig("exam", **fields)
+    item: Any = {"meta": json.dumps({"accepted": accepted})}
+    assert all(is_right(config, item, answer) for answer in right)
+    assert not any(is_right(config, item, answer) for answer in wrong)
+
+
+def test_content_bears_identity_and_place_and_unasked_benchmarks_do_not(
+    world: World, exam: Callable[..., BenchmarkConfig], tmp_path: Path
+) -> None:
+    store = Store.open(tmp_path / "store")
+    ref = ArtifactRef("corpus", "", "1", "1")
+    shown = exam(CAPITALS, "shown")
+
+    def step(*benchmarks: BenchmarkConfig, **changes: Any) -> Any:
+        config = replace(CONFIG, benchmarks=benchmarks, **changes)
+        return scores_step(store, config, world.phase, ref, ref, ref, ref)
+
+    config = replace(exam(CAPITALS), shots=1, examples=shown.location, decontaminate=False)
+    first = step(config).identity.key
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    moved = {name: shutil.copy(getattr(config, name), elsewhere) for name in ("location", "examples")}
+    assert step(replace(config, **moved)).identity.key == first != step().identity.key
+    assert step(config, replace(config, name="talk", mode=Mode.LOW)).identity.key == first
+    for place in (config.location, config.examples):
+        before = Path(place).read_text()
+        planned = step(config)
+        Path(place).write_text(before.replace("Lima", "Quito"))
+        assert step(config).identity.key != first == planned.identity.key
+        Path(place).write_text(before)
+    assert step(config).identity.key == first
