@@ -16,6 +16,8 @@ STEP_VERSIONS = {
     "tokenizer": "2",
     "tokens": "7",
     "tokens_checks": "2",
+    "adopted_checkpoint": "1",
+    "adopted_export": "1",
     "sequences": "7",
     "sequences_checks": "2",
     "checkpoint": "2",

@@ -57,8 +57,10 @@ def register(
     export: ArtifactRef,
     scores: ArtifactRef,
     parent: Registration | None = None,
+    adopted: ArtifactRef | None = None,
 ) -> Registration:
-    """A phase that the tracking store holds is left as it is."""
+    """A phase that the tracking store holds is left as it is. `adopted`: the checkpoint of the model from outside that
+    its weights descend from, if any."""
     from k2model.registry import register_phase
 
     return register_phase(
@@ -74,6 +76,8 @@ def register(
         export=export,
         scores=scores,
         parent=parent,
+        origin=plan.recipe.origin(phase),
+        adopted=adopted,
     )
 
 

@@ -27,7 +27,7 @@ from k2model.artifacts import (
 )
 from k2model.artifacts import make as make_step
 from k2model.lifecycle import LifecyclePlan
-from k2model.lifecycle.steps import RunsOn, StepRow, full_name, inputs_of, row_called
+from k2model.lifecycle.steps import Owner, RunsOn, StepRow, full_name, inputs_of, row_called
 from k2model.recipe import PhaseConfig
 from k2model.settings import home
 from tasks._platform import TRAIN_IMAGE, data_task, evaluation_task, show_deck
@@ -112,7 +112,7 @@ def evaluate(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, Artif
     return make_step(*plan.build(step, phase, inputs))
 
 
-def compose(row: StepRow, phase: PhaseConfig | None, plan: Any, made: Mapping[str, Any]) -> Any:
+def compose(row: StepRow, phase: Owner, plan: Any, made: Mapping[str, Any]) -> Any:
     """The promise of what `row` gives; `plan` is that of a `LifecyclePlan`, `made` those of the rows before.
 
     Nodes are named by their step, as Flyte's console shows them: `mid_1-export`, `tokens-parts`.
@@ -135,7 +135,8 @@ def compose(row: StepRow, phase: PhaseConfig | None, plan: Any, made: Mapping[st
         gathered = (gather_and_show if row.page else gather_parts)(**told, identity=listed.identity, made=pieces)
         return node(gathered)
     if row.runs_on in (RunsOn.TRAINING, RunsOn.EVALUATION):
-        job = train_task(phase) if row.runs_on is RunsOn.TRAINING and phase else evaluate
+        training = row.runs_on is RunsOn.TRAINING and isinstance(phase, PhaseConfig)
+        job = train_task(phase) if training else evaluate
         there = node(is_made(**told), "-ask")
         return conditional(name).if_(there.is_true()).then(make(**told)).else_().then(job(**told))
     if row.runs_on is RunsOn.MODEL:
@@ -143,7 +144,7 @@ def compose(row: StepRow, phase: PhaseConfig | None, plan: Any, made: Mapping[st
     return node((make_and_show if row.page else make)(**told))
 
 
-def compose_all(rows: Any, phase: PhaseConfig | None, plan: Any, made: dict[str, Any]) -> None:
+def compose_all(rows: Any, phase: Owner, plan: Any, made: dict[str, Any]) -> None:
     """Compose `rows` one after the other and enter their promises into `made`, by full name.
 
     What a gate guards is from then on what the gate hands on.

@@ -18,7 +18,7 @@ from k2model.artifacts import ArtifactRef, Identity, JobStep, Store
 from k2model.errors import EvaluationError
 from k2model.evals.scores import SAMPLES, SCORES, Outcome, write_scores
 from k2model.recipe.fields import without_places
-from k2model.recipe.schema import EvaluationConfig, PhaseConfig
+from k2model.recipe.schema import AdoptedModel, EvaluationConfig, PhaseConfig
 from k2model.recipe.tasks import benchmark_task
 from k2model.training.failures import prefixed_stderr, reported
 from k2model.training.world import World
@@ -65,7 +65,7 @@ def scores_step(
     tokenizer: ArtifactRef,
     export: ArtifactRef,
     parent_export: ArtifactRef | None = None,
-    parent_phase: PhaseConfig | None = None,
+    parent_phase: PhaseConfig | AdoptedModel | None = None,
     lengths: Sequence[int] = (),
 ) -> JobStep:
     """Score the exported model of `phase`; kind `scores` (`scores.json`, `attachments/samples.jsonl`).
@@ -225,7 +225,7 @@ def heldout_domains(tokens: Path) -> dict[str, list[str]]:
 
 
 def _extended_parent(
-    phase: PhaseConfig, parent: PhaseConfig | None, parent_export: ArtifactRef | None
+    phase: PhaseConfig, parent: PhaseConfig | AdoptedModel | None, parent_export: ArtifactRef | None
 ) -> Parent | None:
     """The parent where it is read: in a phase that changed theta."""
     if parent is None or parent.rope_theta == phase.rope_theta:

@@ -6,12 +6,13 @@ is `export`; tokenizer files are only copied there.
 """
 
 from collections.abc import Mapping
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from k2model.errors import K2Error
 from k2model.recipe.schema import ModelConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _OUTSIDE = {
     "embedding.weight": "model.embed_tokens.weight",
@@ -43,22 +44,27 @@ def llama_names(config: ModelConfig) -> dict[str, str]:
     return names
 
 
-def to_llama(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+def to_llama(state: Mapping[str, "Tensor"], config: ModelConfig) -> dict[str, "Tensor"]:
     """Our state dict in Llama's names, fp32, gains whole. Raises ExportError naming what is missing or extra."""
     names = llama_names(config)
     _require_same_names(set(state), set(names), "the checkpoint")
     return {theirs: _whole_gain(ours, state[ours].float(), 1.0) for ours, theirs in names.items()}
 
 
-def from_llama(tensors: Mapping[str, Tensor], config: ModelConfig, where: str) -> dict[str, Tensor]:
+def from_llama(tensors: Mapping[str, "Tensor"], config: ModelConfig, where: str) -> dict[str, "Tensor"]:
     """The reverse of `to_llama`; `where` names the file in messages."""
     names = llama_names(config)
     _require_same_names(set(tensors), set(names.values()), where)
-    return {ours: _whole_gain(ours, tensors[theirs].float(), -1.0) for ours, theirs in names.items()}
+    return {ours: from_llama_tensor(ours, tensors[theirs].float()) for ours, theirs in names.items()}
 
 
-def llama_config(config: ModelConfig, rope_theta: float, max_positions: int, ids: Mapping[str, int]) -> dict[str, Any]:
-    """`config.json` for LlamaForCausalLM; `ids` holds bos, eos and pad.
+def from_llama_tensor(name: str, tensor: "Tensor") -> "Tensor":
+    """One tensor of Llama's as ours, whose parameter `name` is."""
+    return _whole_gain(name, tensor, -1.0)
+
+
+def llama_config(config: ModelConfig, rope_theta: float, max_positions: int, ids: Mapping[str, Any]) -> dict[str, Any]:
+    """`config.json` for LlamaForCausalLM; `ids` holds bos, eos and pad, None for one that there is not.
 
     theta is written twice: transformers 5 reads `rope_parameters`, version 4 `rope_theta`.
     """
@@ -110,7 +116,7 @@ def model_config(values: Mapping[str, Any], where: str) -> tuple[ModelConfig, fl
         raise ExportError(f"{where} has no field {missing}; export the checkpoint again") from missing
 
 
-def _whole_gain(name: str, tensor: Tensor, offset: float) -> Tensor:
+def _whole_gain(name: str, tensor: "Tensor", offset: float) -> "Tensor":
     return tensor + offset if name.endswith("norm.weight") else tensor
 
 

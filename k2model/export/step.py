@@ -5,7 +5,7 @@ fp32 and one file: sharding by size is left out, it matters from tens of gigabyt
 
 import json
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,21 +77,16 @@ def write_export(
     `trained_length` as in `export_step`. With `efforts`, those that were trained, the chat template knows no
     other; without, it is the tokenizer's.
     """
-    from safetensors.torch import save_file
-
     from k2model.documents.markup import IM_END
-    from k2model.export.hugging_face import llama_config, to_llama
     from k2model.tokens import K2Tokenizer
     from k2model.tokens.bpe import chat_template
 
     length = max(trained_length, phase.sequence_length)
     loaded = K2Tokenizer.load(tokenizer)
     ids = {"bos": loaded.bos, "eos": loaded.eos, "pad": loaded.pad}
-    tensors = {name: tensor.contiguous() for name, tensor in to_llama(state, model).items()}
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    write_model(folder, state, model, phase.rope_theta, length, ids)
     # A chat turn ends with <|im_end|>, which generation has to stop at once the model has learned turns.
     stops: int | list[int] = [loaded.eos, loaded.special(IM_END)] if phase.kind is PhaseKind.SFT else loaded.eos
-    _write_json(folder / CONFIG, llama_config(model, phase.rope_theta, length, ids))
     generation = {"bos_token_id": loaded.bos, "eos_token_id": stops, "pad_token_id": loaded.pad, "do_sample": False}
     _write_json(folder / GENERATION_CONFIG, {**generation, "max_length": length})
     for file in sorted(tokenizer.iterdir()):
@@ -102,6 +97,19 @@ def write_export(
         _write_json(folder / TOKENIZER_CONFIG, {**stated, "model_max_length": length})
     if efforts:
         (folder / CHAT_TEMPLATE).write_text(chat_template(efforts), encoding="utf-8")
+
+
+def write_model(
+    folder: Path, state: dict[str, Any], model: ModelConfig, rope_theta: float, length: int, ids: Mapping[str, Any]
+) -> None:
+    """`model.safetensors` and `config.json`; the arguments are those of `llama_config`."""
+    from safetensors.torch import save_file
+
+    from k2model.export.hugging_face import llama_config, to_llama
+
+    tensors = {name: tensor.contiguous() for name, tensor in to_llama(state, model).items()}
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    _write_json(folder / CONFIG, llama_config(model, rope_theta, length, ids))
 
 
 def load_exported(folder: Path | str, rope_theta: float | None = None, max_positions: int | None = None) -> "K2Model":

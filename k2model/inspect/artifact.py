@@ -92,10 +92,16 @@ def _walk(
         yield (name, record["digest"][:12], "(see above)")
         return
     seen.add(content)
-    yield (name, record["digest"][:12], ", ".join(record["inputs"]))
+    yield (name, record["digest"][:12], ", ".join(record["inputs"]) or _outside(record))
     for source in record["inputs"].values():
         if found := by_digest.get((source["kind"], source["digest"])):
             yield from _walk(found, by_digest, depth + 1, seen)
+
+
+def _outside(record: dict[str, Any]) -> str:
+    """Where an adopted model is from; "" of any other artifact without inputs."""
+    adopted = record["config"].get("adopted") if record["step"] == "adopted_checkpoint" else None
+    return f"{adopted['source'] or adopted['name']} ({adopted['licence']})" if adopted else ""
 
 
 def _flatten(store: Store, record: dict[str, Any]) -> dict[str, Any]:

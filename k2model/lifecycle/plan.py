@@ -13,8 +13,8 @@ from typing import Any
 
 from k2model.artifacts import ArtifactRef, Difference, Identity, Store, differences, nearest_record
 from k2model.documents.benchmarks import benchmark_files, read_benchmark
-from k2model.lifecycle.steps import AnyStep, StepRow, Work, full_name, inputs_of, row_called, rows
-from k2model.recipe import PhaseConfig, Recipe, load_recipe
+from k2model.lifecycle.steps import AnyStep, Owner, StepRow, Work, full_name, inputs_of, row_called, rows
+from k2model.recipe import Recipe, load_recipe
 
 PENDING = "pending-"  # begins the digest of what is not there yet
 
@@ -37,10 +37,11 @@ class LifecyclePlan:
     store: str
 
     def build(self, step: str, phase: str, inputs: Mapping[str, ArtifactRef]) -> tuple[Store, AnyStep]:
-        """The store, and the row `step` of the table of steps on its inputs; `phase` is "" outside of phases."""
+        """The store, and the row `step` of the table of steps on its inputs; `phase`: name of its phase or adopted
+        model, "" of neither."""
         store = Store.open(self.store)
-        row = self.recipe.phase(phase) if phase else None
-        return store, row_called(step).build(Work(store, self.recipe, row, inputs))
+        owner = self.recipe.row(phase) if phase else None
+        return store, row_called(step, owner).build(Work(store, self.recipe, owner, inputs))
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,7 @@ class _Pending:
     earlier: str | None
 
 
-def decide(
-    store: Store, recipe: Recipe, steps: list[tuple[StepRow, PhaseConfig | None]]
-) -> list[tuple[Decision, ArtifactRef]]:
+def decide(store: Store, recipe: Recipe, steps: list[tuple[StepRow, Owner]]) -> list[tuple[Decision, ArtifactRef]]:
     """For each of `steps`, which hold what they read, the decision and a reference to what is or would be made."""
     made: dict[str, ArtifactRef] = {}
     pending: dict[str, _Pending] = {}  # by digest

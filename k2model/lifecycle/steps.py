@@ -4,9 +4,10 @@ A row says what a step is called (and so the kind of its artifact), what it read
 gate, and what it runs on. Everything that walks a lifecycle walks this table: the workflows, the dry run behind
 `k2 plan`, and the tasks. A row added here is in all of them.
 
-`DATA` is made once for all phases, `PHASE` once for each row of the recipe's phases, `END` from all of it. A row's
-inputs are the names of rows before it; `parent.` before a name means the same row of the phase's parent, which a
-phase without parent does not have.
+`ADOPTED` is made once for each model that the recipe adopts, before anything else, so that one that cannot be adopted
+costs nothing; `DATA` once for all phases, `PHASE` once for each row of the recipe's phases, `END` from all of it. A
+row's inputs are the names of rows before it; `parent.` before a name means the same row of the phase's parent, a phase
+or an adopted model; a phase without parent does not have it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -17,11 +18,13 @@ from typing import TypeVar
 from k2model.artifacts import ArtifactRef, Identity, JobStep, PartedStep, Step, Store
 from k2model.artifacts.result import LifecycleResult
 from k2model.recipe import PhaseConfig, Recipe
+from k2model.recipe.schema import AdoptedModel
 
 DECK = "attachments/deck.html"  # what a gate found
 
 AnyStep = Step | PartedStep | JobStep
 Inputs = Mapping[str, ArtifactRef]
+Owner = PhaseConfig | AdoptedModel | None  # of a row: what it is made once for each of
 Made = TypeVar("Made")  # a reference, or a promise of one
 
 
@@ -36,11 +39,12 @@ class RunsOn(Enum):
 
 @dataclass(frozen=True)
 class Work:
-    """What a row is made of: the recipe, the phase (None outside of phases), and its inputs by their names."""
+    """What a row is made of: the recipe, the phase or adopted model it is of (None for others), and its inputs by their
+    names."""
 
     store: Store
     recipe: Recipe
-    phase: PhaseConfig | None
+    phase: Owner
     inputs: Inputs
 
     def __getitem__(self, name: str) -> ArtifactRef:
@@ -49,7 +53,13 @@ class Work:
     @property
     def row(self) -> PhaseConfig:
         """The phase's row of the recipe."""
-        assert self.phase is not None, "a step of the data has no phase"
+        assert isinstance(self.phase, PhaseConfig), "a step of the data has no phase"
+        return self.phase
+
+    @property
+    def adopted(self) -> AdoptedModel:
+        """The adopted model's row of the recipe."""
+        assert isinstance(self.phase, AdoptedModel), "a step of a phase is none of an adopted model"
         return self.phase
 
 
@@ -73,6 +83,19 @@ class StepRow:
     def gate(self) -> bool:
         """Whether expectations are checked here: of what it guards, or of what it makes itself."""
         return self.page == DECK
+
+
+def _adopted_checkpoint(work: Work) -> Step:
+    from k2model.export import adopted_checkpoint_step
+    from k2model.release import released
+
+    return adopted_checkpoint_step(work.recipe.model, work.adopted, released(work.adopted.location))
+
+
+def _adopted_export(work: Work) -> Step:
+    from k2model.export import adopted_export_step
+
+    return adopted_export_step(work.store, work.recipe.model, work.adopted, work["checkpoint"])
 
 
 def _raw(work: Work) -> PartedStep:
@@ -137,7 +160,20 @@ def _valid(work: Work) -> PartedStep:
 def _tokenizer(work: Work) -> Step:
     from k2model.tokens import tokenizer_step
 
-    return tokenizer_step(work.store, work.recipe.tokenizer, work["corpus_valid"])
+    return tokenizer_step(work.store, work.recipe.tokenizer, work["corpus_valid"], _specifications(work.recipe))
+
+
+def _specifications(recipe: Recipe) -> dict[str, bytes]:
+    """The `tokenizer.json` of each adopted model, by the field that names the model."""
+    if not recipe.adopted:
+        return {}
+    from k2model.export import specification_of
+    from k2model.release import released
+
+    return {
+        f"adopted.{one.name}.location='{one.location}'": specification_of(one, released(one.location))
+        for one in recipe.adopted
+    }
 
 
 def _tokens(work: Work) -> PartedStep:
@@ -188,7 +224,7 @@ def _scores(work: Work) -> JobStep:
         work.store, recipe.evaluation, work.row,
         work["corpus_valid"], work["tokens"], work["tokenizer"], work["export"],
         parent_export=parent,
-        parent_phase=recipe.phase(work.row.parent) if parent else None,
+        parent_phase=recipe.row(work.row.parent) if parent else None,
         lengths=sorted({phase.sequence_length for phase in recipe.phases}),
     )  # fmt: skip
 
@@ -205,6 +241,11 @@ def _release(work: Work) -> Step:
 
     return release_step(work.store, LifecycleResult(work.recipe, dict(work.inputs)))
 
+
+ADOPTED = (
+    StepRow("checkpoint", (), _adopted_checkpoint, runs_on=RunsOn.MODEL),
+    StepRow("export", ("checkpoint",), _adopted_export, runs_on=RunsOn.MODEL),
+)
 
 DATA = (
     StepRow("corpus_raw", (), _raw, parted=True),
@@ -241,24 +282,26 @@ END = (
 )
 
 
-def rows(recipe: Recipe) -> Iterator[tuple[StepRow, PhaseConfig | None]]:
-    """Every step of a lifecycle, and of which phase it is."""
+def rows(recipe: Recipe) -> Iterator[tuple[StepRow, Owner]]:
+    """Every step of a lifecycle, and of which phase or adopted model it is."""
+    yield from ((row, model) for model in recipe.adopted for row in ADOPTED)
     yield from ((row, None) for row in DATA)
     yield from ((row, phase) for phase in recipe.phases for row in PHASE)
     yield from ((row, None) for row in END)
 
 
-def row_called(name: str) -> StepRow:
+def row_called(name: str, owner: Owner = None) -> StepRow:
     """The row of that name; a name that is none is an error of the caller's."""
-    return next(row for row in (*DATA, *PHASE, *END) if row.name == name)
+    table = ADOPTED if isinstance(owner, AdoptedModel) else (*DATA, *PHASE, *END)
+    return next(row for row in table if row.name == name)
 
 
-def full_name(row: StepRow, phase: PhaseConfig | None) -> str:
+def full_name(row: StepRow, phase: Owner) -> str:
     """The name of a step in a lifecycle: `corpus`, or `mid_1/checkpoint`."""
     return f"{phase.name}/{row.name}" if phase else row.name
 
 
-def inputs_of(row: StepRow, phase: PhaseConfig | None, made: Mapping[str, Made]) -> dict[str, Made]:
+def inputs_of(row: StepRow, phase: Owner, made: Mapping[str, Made]) -> dict[str, Made]:
     """What `row` reads of `made`, which is by full name: references, or promises of them."""
     if row.inputs == (ALL,):
         return dict(made)
@@ -266,7 +309,7 @@ def inputs_of(row: StepRow, phase: PhaseConfig | None, made: Mapping[str, Made])
     found = {}
     for name in row.inputs:
         own = name.removeprefix("parent.")
-        of = "" if phase is None else phase.name if own == name else phase.parent
+        of = "" if phase is None else phase.name if own == name else getattr(phase, "parent", "")
         place = own if own in data else f"{of}/{own}"
         if of or own == name:
             found[name] = made[place]

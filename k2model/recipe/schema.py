@@ -15,7 +15,7 @@ from enum import Enum
 from k2model.recipe.curation import STANDARD_PROFILES, CurationProfile, DecontaminationConfig
 from k2model.recipe.evaluation import EvaluationConfig
 from k2model.recipe.expectations import Severity, check_severity
-from k2model.recipe.fields import hardware, place
+from k2model.recipe.fields import hardware, place, when_set
 
 
 class PhaseKind(str, Enum):
@@ -217,7 +217,7 @@ class PhaseConfig:
 
     name: str
     kind: PhaseKind
-    parent: str  # name of the phase whose checkpoint starts this one; "" = random initialisation
+    parent: str  # name of the phase or adopted model that this one starts from; "" = random initialisation
     sequence_length: int
     rope_theta: float
     global_batch: int  # sequences per optimizer step
@@ -399,6 +399,28 @@ class ClusterConfig:
 
 
 @dataclass(frozen=True)
+class AdoptedModel:
+    """A model from outside that phases start from, where they name it as their `parent`: a folder in Hugging Face's
+    form, or a release of this project (`k2model.export.adoption`).
+
+    What the recipe says of it is compared with what lies there. `source` is what a model card says it is from.
+    """
+
+    name: str
+    licence: str  # of its weights: an SPDX id, or `other`, `unknown`
+    rope_theta: float  # of its config.json
+    sequence_length: int  # tokens, its config.json's `max_position_embeddings`
+    location: str = place()  # the folder: a path or `s3://`
+    source: str = ""  # where it is published, e.g. an address and a revision; "" = the location
+    training_state: bool = False  # take the optimizer state, too; only releases have one (`release_training_state`)
+
+    @property
+    def origin(self) -> str:
+        """Where it is from, as people are told."""
+        return self.source or self.location
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A complete lifecycle. `unknown` lists facts of the real run that are not public, `facts` those of its sources
     that are."""
@@ -417,6 +439,9 @@ class Recipe:
     unknown: tuple[str, ...] = field(default=(), metadata={"identity": False})
     facts: tuple[SourceFacts, ...] = field(default=(), metadata={"identity": False})
     cluster: ClusterConfig = hardware(ClusterConfig())
+    adopted: tuple[AdoptedModel, ...] = when_set(())
+    #: Whether the release has the optimizer state of the last phase, so that others can go on with it.
+    release_training_state: bool = when_set(False)
 
     def phase(self, name: str) -> PhaseConfig:
         for phase in self.phases:
@@ -424,7 +449,20 @@ class Recipe:
                 return phase
         raise KeyError(f"recipe '{self.name}' has no phase '{name}'; it has {', '.join(p.name for p in self.phases)}")
 
+    def row(self, name: str) -> PhaseConfig | AdoptedModel:
+        """The phase or adopted model of that name, as a `parent` names it. Raises KeyError, as `phase` does."""
+        return next((model for model in self.adopted if model.name == name), None) or self.phase(name)
+
+    def origin(self, name: str) -> AdoptedModel | None:
+        """The adopted model that the weights of phase `name` descend from; None where they began at random."""
+        row = self.row(name)
+        while isinstance(row, PhaseConfig) and row.parent:
+            row = self.row(row.parent)
+        return row if isinstance(row, AdoptedModel) else None
+
     def trained_length(self, name: str) -> int:
-        """The longest row, in tokens, that the weights of phase `name` were trained on: its own or an ancestor's."""
-        phase = self.phase(name)
-        return max(phase.sequence_length, self.trained_length(phase.parent) if phase.parent else 0)
+        """The longest row, in tokens, that the weights of phase `name` were trained on: its own or an ancestor's, of an
+        adopted model the length that it states."""
+        row = self.row(name)
+        parent = row.parent if isinstance(row, PhaseConfig) else ""
+        return max(row.sequence_length, self.trained_length(parent) if parent else 0)

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 
 from k2model.errors import K2Error
+from k2model.recipe.adopted_problems import adopted_problem, start_problem
 from k2model.recipe.fields import places
 from k2model.recipe.mixture_problems import entries_problem, mixture_problem, short_problem
 from k2model.recipe.mixtures import known_sizes, plan_mixture
@@ -164,12 +165,14 @@ class RecipeError(K2Error):
 def validate_recipe(recipe: Recipe) -> None:
     """Raise RecipeError for the first contradiction found in `recipe`."""
     names = [phase.name for phase in recipe.phases]
-    if len(set(names)) != len(names):
-        raise RecipeError(f"recipe '{recipe.name}': phase names must be unique, got {names}")
-    for name in names:
+    adopted = [model.name for model in recipe.adopted]
+    if len({*names, *adopted}) != len([*names, *adopted]):
+        also = f", and of adopted models {adopted}: a phase's parent names one of them" if adopted else ""
+        raise RecipeError(f"recipe '{recipe.name}': phase names must be unique, got {names}{also}")
+    for kind, name in (*(("a phase", name) for name in names), *(("an adopted model", name) for name in adopted)):
         if not PHASE_NAME.fullmatch(name):
             raise RecipeError(
-                f"recipe '{recipe.name}': a phase is named {name!r}; expected lower-case letters, digits and _, "
+                f"recipe '{recipe.name}': {kind} is named {name!r}; expected lower-case letters, digits and _, "
                 "beginning with a letter: it names a task, a folder of the release and an alias"
             )
     if problem := licence_problem(recipe.licence):
@@ -177,13 +180,23 @@ def validate_recipe(recipe: Recipe) -> None:
     _check_model(recipe)
     if problem := evaluation_problem(recipe):
         raise RecipeError(problem)
-    for field, address in places(recipe):
+    sources = [(f"adopted.{model.name}.source", model.source) for model in recipe.adopted]
+    for field, address in (*places(recipe), *sources):
         if problem := secret_problem(field, address):
             raise RecipeError(problem)
     if problem := names_problem(recipe.corpus.sources):
         raise RecipeError(problem)
     for source in recipe.corpus.sources:
         if problem := source_problem(source):
+            raise RecipeError(problem)
+    for model in recipe.adopted:
+        problem = adopted_problem(recipe, model)
+        if not problem and not _FORM.fullmatch(model.licence):
+            problem = (
+                f"adopted.{model.name}.licence={model.licence!r} is no licence id; name the one under which its "
+                "weights were published, such as apache-2.0 or llama3.1, or 'other' or 'unknown'"
+            )
+        if problem:
             raise RecipeError(problem)
     for position, phase in enumerate(recipe.phases):
         _check_phase(recipe, phase, names[:position])
@@ -215,8 +228,12 @@ def _check_model(recipe: Recipe) -> None:
 
 def _check_phase(recipe: Recipe, phase: PhaseConfig, earlier: list[str]) -> None:
     where = f"phases.{phase.name}"
-    if phase.parent and phase.parent not in earlier:
-        raise RecipeError(f"{where}.parent='{phase.parent}' must be an earlier phase; earlier are {earlier or 'none'}")
+    adopted = {model.name: model for model in recipe.adopted}
+    if phase.parent and phase.parent not in (*earlier, *adopted):
+        also = f" or an adopted model; earlier are {earlier or 'none'}, adopted are {[*adopted] or 'none'}"
+        raise RecipeError(f"{where}.parent='{phase.parent}' must be an earlier phase{also}")
+    if phase.parent in adopted and (problem := start_problem(phase, adopted[phase.parent])):
+        raise RecipeError(problem)
     for name in ("sequence_length", "global_batch", "steps"):
         if getattr(phase, name) < 1:
             raise RecipeError(f"{where}.{name}={getattr(phase, name)} must be at least 1")

@@ -14,8 +14,9 @@ from typing import Any
 from k2model.artifacts import ArtifactRef, Store, fingerprint
 from k2model.evals.scores import ScoreRow
 from k2model.recipe.fields import identity_fields
-from k2model.recipe.schema import MixtureEntry, ModelConfig, PhaseConfig, PhaseKind
+from k2model.recipe.schema import AdoptedModel, MixtureEntry, ModelConfig, PhaseConfig, PhaseKind
 from k2model.registry.gates import GateResult, Registration
+from k2model.settings import masked
 from k2model.training.log import METRICS, Intervention, StepMetrics, parse_row, read_interventions
 
 CHAMPION = "champion"
@@ -42,7 +43,8 @@ class TrainingHistory:
 class PhaseRecord:
     """The phase to register: its settings, artifacts, scores and gate results, and what its parent was registered as.
 
-    `references` are by role: checkpoint, export, scores, sequences, corpus. Tokens count from random initialisation.
+    `references` are by role: checkpoint, export, scores, sequences, corpus, and adopted where the weights descend from
+    the model `origin`. Tokens count from random initialisation, or from that model.
     """
 
     key: str
@@ -54,6 +56,7 @@ class PhaseRecord:
     training: TrainingHistory
     gates: tuple[GateResult, ...]
     parent: Registration | None
+    origin: AdoptedModel | None = None
 
     @property
     def experiment(self) -> str:
@@ -79,7 +82,8 @@ class PhaseRecord:
     @property
     def passed(self) -> bool:
         """No gate so far has failed; with a parent that was never registered, nobody knows."""
-        before = self.parent.passed if self.parent else not self.phase.parent
+        adopted = self.origin is not None and self.phase.parent == self.origin.name  # nothing was asked of it
+        before = self.parent.passed if self.parent else adopted or not self.phase.parent
         return before and all(result.passed for result in self.gates)
 
     @property
@@ -184,6 +188,9 @@ def model_tags(record: PhaseRecord) -> dict[str, str]:
         "k2.promotion": record.promotion,
         "k2.interventions": str(len(record.training.interventions)),
     }
+    if record.origin:
+        tags |= {"k2.adopted.name": record.origin.name, "k2.adopted.from": masked(record.origin.origin)}
+        tags |= {"k2.adopted.licence": record.origin.licence, "k2.adopted.digest": record.references["adopted"].digest}
     if record.parent:
         tags["k2.parent.version"] = str(record.parent.version)
     for result in record.gates:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from k2model.artifacts import ArtifactRef, Identity, Store
 from k2model.artifacts.steps import PATIENCE_SECONDS
 from k2model.evals.scores import load_scores
-from k2model.recipe.schema import GateConfig, ModelConfig, PhaseConfig, PhaseKind
+from k2model.recipe.schema import AdoptedModel, GateConfig, ModelConfig, PhaseConfig, PhaseKind
 from k2model.registry.gates import Registration, judge, record_decision
 from k2model.registry.phase_record import CHAMPION, KEY, PhaseRecord, model_tags, read_training, registration_key
 from k2model.registry.runs import log_description, log_lineage, log_metrics, score_metrics, training_metrics
@@ -41,6 +41,8 @@ def register_phase(
     export: ArtifactRef,
     scores: ArtifactRef,
     parent: Registration | None,
+    origin: AdoptedModel | None = None,
+    adopted: ArtifactRef | None = None,
 ) -> Registration:
     """Register a phase's checkpoint in MLflow; a second call with the same references does no work.
 
@@ -48,7 +50,8 @@ def register_phase(
     at the checkpoint in the store. Aliases: `candidate` is the line's newest version, `<phase>` the
     phase's newest, `champion` moves to a version of supervised fine-tuning which has a gate of its own,
     when all gates of it and of the phases before it were passed, and stays where it was otherwise.
-    Changed gates are judged anew.
+    Changed gates are judged anew. `origin` and `adopted` are the model from outside that the weights descend from, if
+    any, and its adopted checkpoint: tags say where it came from.
 
     Raises `RegistryError` when MLflow cannot be used or a gate names an unknown score, and the
     store's errors when an artifact is missing or damaged.
@@ -61,11 +64,13 @@ def register_phase(
         phase=phase,
         references={
             "checkpoint": checkpoint, "export": export, "scores": scores, "sequences": sequences, "corpus": corpus,
+            **({"adopted": adopted} if adopted else {}),
         },
         scores=rows,
         training=read_training(store, checkpoint),
         gates=judge(phase.name, gates, rows),
         parent=parent,
+        origin=origin if adopted else None,
     )  # fmt: skip
     with tracking(tracking_uri) as client:
         done = _finished(client, tracking_uri, record)

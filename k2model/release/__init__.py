@@ -5,8 +5,8 @@ something is built.
 """
 
 from k2model import lazy_exports
-from k2model.release.manifest import MANIFEST, ReleaseDamaged, Verification, verify_release
+from k2model.release.manifest import MANIFEST, ReleaseDamaged, Verification, released, verify_release
 
-__all__ = ["MANIFEST", "ReleaseDamaged", "Verification", "verify_release"]
+__all__ = ["MANIFEST", "ReleaseDamaged", "Verification", "released", "verify_release"]
 
 __getattr__ = lazy_exports(__name__, {"release_step": "bundle"})

@@ -16,11 +16,12 @@ from k2model.artifacts import ArtifactRef, Identity, MissingArtifact, Step, Stor
 from k2model.artifacts.record import ref_of
 from k2model.artifacts.result import LifecycleResult
 from k2model.evals.scores import SAMPLES, ScoreRow
+from k2model.export.architecture import TRAINING_STATE
 from k2model.recipe.fields import stated_fields, without_places
 from k2model.recipe.schema import Recipe
 from k2model.release.card import composition_csv, model_card, readme, sources
 from k2model.release.manifest import ATTACHMENTS, LINEAGE, MODEL_FOLDER, phase_folder, write_manifests
-from k2model.reporting.content import read_records, read_undone, scores_with_overlap
+from k2model.reporting.content import read_adopted, read_records, read_undone, scores_with_overlap
 from k2model.reporting.scores import scores_csv
 from k2model.tokens import read_composition
 from k2model.training.log import METRICS
@@ -40,6 +41,8 @@ def release_step(store: Store, result: LifecycleResult) -> Step:
         for name in ("recipe", "data", "evaluation", f"{ATTACHMENTS}/training", f"{ATTACHMENTS}/samples"):
             (folder / name).mkdir(parents=True)
         _write_models(store, result, folder)
+        if result.recipe.release_training_state:
+            _write_training_state(store, result.phases[-1].checkpoint, folder / TRAINING_STATE)
         _write_json(folder / "recipe" / "recipe.json", complete)
         origins, efforts = _write_data(store, result, folder / "data")
         rows = _write_evaluation(store, result, folder / "evaluation")
@@ -48,14 +51,20 @@ def release_step(store: Store, result: LifecycleResult) -> Step:
         provenance = {name: record["provenance"] for name, record in records.items()}
         _write_json(folder / ATTACHMENTS / "provenance.json", provenance)
         undone = {one.phase.name: read_undone(store, one.checkpoint) for one in result.phases}
-        text = model_card(result, rows, origins, undone, efforts)
+        # Where they were read is no part of what they are, and another copy may lie elsewhere.
+        adopted = [{k: v for k, v in one.items() if k != "location"} for one in read_adopted(store, result)]
+        if adopted:
+            _write_json(folder / "adopted.json", adopted)
+        text = model_card(result, rows, origins, undone, efforts, adopted)
         (folder / "MODEL_CARD.md").write_text(text, encoding="utf-8")
         (folder / "README.md").write_text(readme(result), encoding="utf-8")
         write_manifests(folder)
         files = [path for path in folder.rglob("*") if path.is_file()]
         return {"files": len(files), "bytes": sum(path.stat().st_size for path in files)}
 
-    return Step(Identity("release", STEP_VERSIONS["release"], {"recipe": complete}, inputs), produce)
+    # The card says where adopted models are from, so that is a part of what a release is.
+    origin = {"adopted_from": {one.name: one.origin for one in result.recipe.adopted}} if result.recipe.adopted else {}
+    return Step(Identity("release", STEP_VERSIONS["release"], {"recipe": complete, **origin}, inputs), produce)
 
 
 def recipe_as_json(recipe: Recipe) -> dict[str, Any]:
@@ -70,6 +79,16 @@ def recipe_as_json(recipe: Recipe) -> dict[str, Any]:
 
     made: dict[str, Any] = plain(without_places(recipe))
     return made
+
+
+def _write_training_state(store: Store, checkpoint: ArtifactRef, folder: Path) -> None:
+    """Weights and optimizer state of the last phase, so that others can go on where it ended."""
+    from k2model.training.checkpoint import FINAL
+
+    source = store.fetch(checkpoint, lambda path: path.startswith(f"{FINAL}/")) / FINAL
+    folder.mkdir()
+    for path in sorted(source.iterdir()):
+        shutil.copyfile(path, folder / path.name)
 
 
 def _write_models(store: Store, result: LifecycleResult, folder: Path) -> None:

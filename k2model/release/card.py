@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +18,7 @@ from k2model.reporting.scores import parse, score_order
 from k2model.reporting.sections_run import undone_lines
 from k2model.training.log import Intervention
 
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")  # of a model on the Hugging Face Hub
 CELL_CHARACTERS = 400  # of what a document says, in a table
 
 
@@ -71,11 +72,13 @@ def model_card(
     origins: list[dict[str, Any]],
     interventions: dict[str, list[Intervention]],
     efforts: Mapping[str, int] = MappingProxyType({}),
+    adopted: Sequence[dict[str, Any]] = (),
 ) -> str:
     """Markdown with the front matter of a model hub.
 
-    `origins` are the rows of `sources`, `interventions` by phase, `efforts` the replies that the last phase
-    learned by reasoning effort: where there are none, or it was no fine-tuning, the example is without chat.
+    `adopted` are the records of adopted models (`read_adopted`), `origins` the rows of `sources`, `interventions` by
+    phase, `efforts` the replies that the last phase learned by reasoning effort: where there are none, or it was no
+    fine-tuning, the example is without chat.
     """
     from k2model.model import count_parameters
     from k2model.tokens.bpe import default_effort
@@ -83,6 +86,7 @@ def model_card(
     recipe = result.recipe
     phases = [one.phase for one in result.phases]
     licence, licence_name = hub_licence(recipe.licence)
+    origin = recipe.origin(phases[-1].name)
     effort = default_effort(efforts) if phases[-1].kind is PhaseKind.SFT else ""
     return _render(
         "MODEL_CARD.md.j2",
@@ -91,6 +95,9 @@ def model_card(
         phases=phases,
         tokens=result.tokens_seen(),
         last=phases[-1],
+        origin=origin,
+        base_model=origin.source if origin and _HUB_NAME.fullmatch(origin.source) else "",
+        adopted=adopted,
         longest=recipe.trained_length(phases[-1].name),
         licence=licence,
         licence_name=licence_name,

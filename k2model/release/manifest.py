@@ -10,28 +10,34 @@ of files, its inputs are artifacts of the same lineage, and the released weights
 claim to be. Who made it is not covered: compare the manifest's sha256 with the one that was published.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from k2model.artifacts import FileEntry, Manifest, describe_file
+from k2model.artifacts.files import files_at
 from k2model.errors import K2Error
+from k2model.export.architecture import RELEASED, TRAINING_STATE
+from k2model.export.source import Released
 
 MANIFEST = "RELEASE_MANIFEST.json"
 ATTACHMENTS = "attachments"
 ATTACHED_MANIFEST = f"{ATTACHMENTS}/{MANIFEST}"
 _OF_THE_STORE = ("manifest.json", "artifact.json")  # present where the folder lies in a store
 LINEAGE = "lineage.json"
-MODEL_FOLDER = "model"  # the weights of the last phase
+RECIPE = "recipe/recipe.json"
+MODEL_FOLDER = RELEASED  # the weights of the last phase
 
 
 class ReleaseDamaged(K2Error):
     """A release is not what was released. `problems` has one line for each file or record."""
 
-    def __init__(self, folder: Path, problems: list[str]) -> None:
+    def __init__(self, folder: Path | str, problems: list[str]) -> None:
         self.folder = folder
         self.problems = tuple(problems)
         lines = "\n".join(f"- {problem}" for problem in problems)
@@ -40,7 +46,7 @@ class ReleaseDamaged(K2Error):
             "Get the named files again from where the release was published, or build the release again"
         )
 
-    def __reduce__(self) -> tuple[type, tuple[Path, list[str]]]:
+    def __reduce__(self) -> tuple[type, tuple[Path | str, list[str]]]:
         return (type(self), (self.folder, list(self.problems)))
 
 
@@ -99,8 +105,11 @@ def verify_release(folder: Path | str) -> Verification:
     if problems:  # without the lists nothing can be compared
         raise ReleaseDamaged(folder, problems)
     problems = compare(folder, entries)
-    artifacts, inconsistent = _check_lineage(folder)
-    problems += inconsistent
+    artifacts = 0
+    with contextlib.suppress(FileNotFoundError):  # named as missing already
+        content = (folder / LINEAGE).read_bytes()
+        artifacts, inconsistent = _check_lineage(content, lambda path: _sha256_if_there(folder / path))
+        problems += inconsistent
     if problems:
         raise ReleaseDamaged(folder, problems)
     return Verification(
@@ -108,14 +117,45 @@ def verify_release(folder: Path | str) -> Verification:
     )
 
 
-def _check_lineage(folder: Path) -> tuple[int, list[str]]:
-    """(number of artifacts, problems)."""
+def released(location: str) -> Released | None:
+    """What the release at a location, a path or `s3://`, says of the model in it; None where there is none.
+
+    Of its files only the small ones that say it are read: they are those of its manifest and agree with it. Whoever
+    reads another compares it with `Released.files`. Raises ReleaseDamaged.
+    """
+    files = files_at(location)
     try:
-        lineage = json.loads((folder / LINEAGE).read_text(encoding="utf-8"))["artifacts"]
-        problems = [problem for entry in lineage for problem in _check_entry(entry, lineage)]
-        return len(lineage), problems + _check_weights(folder, lineage)
+        manifest = files.read(MANIFEST)
     except FileNotFoundError:
-        return 0, []  # named as missing already
+        return None
+    try:
+        listed = {entry.path: entry.sha256 for entry in parse_entries(manifest)}
+        lineage, recipe = files.read(LINEAGE), files.read(RECIPE)
+        problems = [
+            f"{name}: altered, is not the file of {MANIFEST}"
+            for name, content in ((LINEAGE, lineage), (RECIPE, recipe))
+            if hashlib.sha256(content).hexdigest() != listed.get(name)
+        ]
+        problems += _check_lineage(lineage, listed.get)[1]
+        said = json.loads(recipe)
+        phase, licence = str(said["phases"][-1]["name"]), str(said["licence"])
+        sha256_of_all = hashlib.sha256(manifest).hexdigest()
+        found = Released(str(said["name"]), phase, licence, sha256_of_all, listed)
+    except FileNotFoundError as error:
+        raise ReleaseDamaged(location, [f"{LINEAGE} or {RECIPE}: missing ({error})"]) from error
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise ReleaseDamaged(location, [f"{MANIFEST} or {RECIPE}: {type(error).__name__}: {error}"]) from error
+    if problems:
+        raise ReleaseDamaged(location, problems)
+    return found
+
+
+def _check_lineage(content: bytes, sha256_of: Callable[[str], str | None]) -> tuple[int, list[str]]:
+    """(number of artifacts, problems); `sha256_of` a file of the release, None for one that is not there."""
+    try:
+        lineage = json.loads(content)["artifacts"]
+        problems = [problem for entry in lineage for problem in _check_entry(entry, lineage)]
+        return len(lineage), problems + _check_weights(lineage, sha256_of)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return 0, [f"{LINEAGE}: not a lineage ({type(error).__name__}: {error})"]
 
@@ -135,28 +175,37 @@ def _check_entry(entry: dict[str, Any], lineage: list[dict[str, Any]]) -> list[s
     return problems
 
 
-def _check_weights(folder: Path, lineage: list[dict[str, Any]]) -> list[str]:
-    """The model folders hold the files of the exports in the lineage, the top one the last of them."""
+def _check_weights(lineage: list[dict[str, Any]], sha256_of: Callable[[str], str | None]) -> list[str]:
+    """The model folders hold the files of the exports in the lineage, the top one the last of them, beside which a
+    training state is that phase's."""
     exports = [entry for entry in lineage if entry["name"].endswith("/export")]
-    expected = [(phase_folder(entry["name"].removesuffix("/export")), entry) for entry in exports]
-    expected += [(MODEL_FOLDER, exports[-1])] if exports else []
+    expected = [(phase_folder(entry["name"].removesuffix("/export")), entry, "") for entry in exports]
+    if exports:
+        expected.append((MODEL_FOLDER, exports[-1], ""))
+        trained = exports[-1]["name"].removesuffix("export") + "checkpoint"
+        expected += [(TRAINING_STATE, entry, "final/") for entry in lineage if entry["name"] == trained]
     problems = []
-    for place, entry in expected:
+    for place, entry, below in expected:
         for file in entry["files"]:
-            placed = FileEntry(f"{place}/{file['path']}", file["size"], file["sha256"])
-            path = folder / placed.path
-            if path.is_file() and sha256(path) != placed.sha256:
-                problems.append(f"{placed.path}: is not the file of {entry['name']} in {LINEAGE}")
+            if file["path"].startswith(below):
+                placed = FileEntry(f"{place}/{file['path'].removeprefix(below)}", file["size"], file["sha256"])
+                if sha256_of(placed.path) not in (None, placed.sha256):
+                    problems.append(f"{placed.path}: is not the file of {entry['name']} in {LINEAGE}")
     return problems
 
 
 def read_entries(path: Path) -> list[FileEntry]:
     """The entries of a manifest. Raises `ValueError` saying what is wrong with it."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return [FileEntry(e["path"], int(e["size"]), str(e["sha256"])) for e in content["files"]]
+        return parse_entries(path.read_bytes())
     except FileNotFoundError as error:
         raise ValueError("missing") from error
+
+
+def parse_entries(content: bytes) -> list[FileEntry]:
+    """The same of its content."""
+    try:
+        return [FileEntry(e["path"], int(e["size"]), str(e["sha256"])) for e in json.loads(content)["files"]]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"not a manifest ({type(error).__name__}: {error})") from error
 
@@ -198,6 +247,10 @@ def _contents(folder: Path) -> tuple[set[str], set[str]]:
             elif not path.is_dir():
                 files.add(name)
     return files, links
+
+
+def _sha256_if_there(path: Path) -> str | None:
+    return sha256(path) if path.is_file() else None
 
 
 def sha256(path: Path) -> str:

@@ -11,8 +11,10 @@ from typing import Any
 from k2model.artifacts import ArtifactRef, Identity, Store
 from k2model.artifacts.result import LifecycleResult
 from k2model.evals.scores import SAMPLES, Sample, ScoreRow, load_scores, read_samples
+from k2model.export import read_record
 from k2model.reporting.kept import WarningLine, gate_warnings
 from k2model.reporting.scores import with_overlap
+from k2model.settings import masked
 from k2model.tokens import read_composition
 from k2model.training.log import METRICS, Intervention, StepMetrics, parse_row, read_interventions
 
@@ -35,6 +37,7 @@ class ReportContent:
     on_mixtures: dict[str, Any]
     counts: dict[str, Any]
     records: dict[str, dict[str, Any]]
+    adopted: list[dict[str, Any]]
 
 
 def read_content(store: Store, result: LifecycleResult, gates: Mapping[str, Identity]) -> ReportContent:
@@ -58,7 +61,18 @@ def read_content(store: Store, result: LifecycleResult, gates: Mapping[str, Iden
         on_mixtures=document("corpus_valid", "attachments/mixtures.json"),
         counts=document("tokens", "counts.json"),
         records=read_records(store, result),
+        adopted=read_adopted(store, result),
     )
+
+
+def read_adopted(store: Store, result: LifecycleResult) -> list[dict[str, Any]]:
+    """The record (`k2model.export.adoption`) of each model that the recipe adopts, with `origin`, where it is from as
+    the recipe says; `location`, where it was read; and the `digest` of its checkpoint."""
+    found = []
+    for one in result.recipe.adopted:
+        ref = result.artifacts[f"{one.name}/checkpoint"]
+        found.append({**read_record(store, ref), "origin": masked(one.origin), "digest": ref.digest})
+    return found
 
 
 def scores_with_overlap(store: Store, result: LifecycleResult) -> list[ScoreRow]:

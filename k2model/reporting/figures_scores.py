@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from k2model.evals.scores import ScoreRow
-from k2model.recipe.schema import PhaseConfig
+from k2model.recipe.schema import AdoptedModel, PhaseConfig
 from k2model.reporting import svg
 from k2model.reporting.scores import CONTINUES, EFFORTS, ScoreName, order_key, parse
 from k2model.reporting.timeline import Panel, Timeline
@@ -66,9 +66,12 @@ def loss_panel(rows: Sequence[ScoreRow], timeline: Timeline, colours: dict[str, 
     return Panel("Held-out loss, nats per token", _lines(series, timeline, "held-out loss", high * 1.02, y_ticks))
 
 
-def extension_panels(rows: Sequence[ScoreRow], phases: Sequence[PhaseConfig]) -> list[Panel]:
+def extension_panels(
+    rows: Sequence[ScoreRow], phases: Sequence[PhaseConfig], adopted: Sequence[AdoptedModel] = ()
+) -> list[Panel]:
     """One panel per phase that raises RoPE theta: retrieval accuracy over length, before and after."""
-    by_name = {phase.name: phase for phase in phases}
+    by_name: dict[str, PhaseConfig | AdoptedModel] = {phase.name: phase for phase in phases}
+    by_name |= {model.name: model for model in adopted}
     panels = []
     for phase in phases:
         curves = extension_curves(rows, phase.name)

@@ -104,8 +104,8 @@ def _context(content: ReportContent) -> dict[str, Any]:
         "dynamics": dynamics_panels(content.metrics, timeline),
         "undone": sections_run.undone_lines(content.interventions),
         "training": [sections_run.phase_line(phase, content.metrics[phase.name], timeline) for phase in phases],
-        "extension": figures_scores.extension_panels(content.scores, phases),
-        "extension_lines": sections_scores.extension_lines(content.scores, phases),
+        "extension": figures_scores.extension_panels(content.scores, phases, recipe.adopted),
+        "extension_lines": sections_scores.extension_lines(content.scores, phases, recipe.adopted),
         "effort_lines": sections_scores.effort_lines(content.scores),
         "effort": figures_scores.effort_panels(content.scores),
         "compositions": compositions,
@@ -120,6 +120,7 @@ def _context(content: ReportContent) -> dict[str, Any]:
         "lineage": sections_run.lineage_lines(content),
         "timings": sections_run.timings(content),
         "total_seconds": sections_run.total_seconds(content),
+        "adopted": content.adopted,
         "provenance": sections_run.provenance_lines(content.records),
     }
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from k2model.evals.scores import Sample, ScoreRow
-from k2model.recipe.schema import PhaseConfig
+from k2model.recipe.schema import AdoptedModel, PhaseConfig
 from k2model.recipe.tasks import LOSS
 from k2model.registry.gates import GateResult
 from k2model.reporting import svg
@@ -169,8 +169,11 @@ class ExtensionLine:
     trained: ScoreRow | None
 
 
-def extension_lines(rows: Sequence[ScoreRow], phases: Sequence[PhaseConfig]) -> list[ExtensionLine]:
-    by_name = {phase.name: phase for phase in phases}
+def extension_lines(
+    rows: Sequence[ScoreRow], phases: Sequence[PhaseConfig], adopted: Sequence[AdoptedModel] = ()
+) -> list[ExtensionLine]:
+    by_name: dict[str, PhaseConfig | AdoptedModel] = {phase.name: phase for phase in phases}
+    by_name |= {model.name: model for model in adopted}
     lines = []
     for phase in phases:
         curves = extension_curves(rows, phase.name)

@@ -12,7 +12,7 @@ from its ids and has the file's; no text acts as markup; a chat that is rendered
 import hashlib
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,26 @@ def read_specification(place: str) -> bytes:
         ) from error
 
 
+def the_same(specifications: Mapping[str, bytes]) -> tuple[str, bytes]:
+    """The one `tokenizer.json` that all of `specifications` are, written whichever way, and what names it. Raises
+    TokensError, which names two that differ."""
+    (where, first), *others = specifications.items()
+    for other, specification in others:
+        if specification != first and _content(specification, other) != _content(first, where):
+            raise TokensError(
+                f"{where} and {other} are different tokenizers, and a recipe has one: an adopted model means the ids "
+                "of its own. Leave tokenizer.adopt empty to take the model's, or adopt models of one tokenizer"
+            )
+    return where, first
+
+
+def _content(specification: bytes, where: str) -> Any:
+    try:
+        return json.loads(specification)
+    except ValueError as error:
+        raise TokensError(f"{where}: {TOKENIZER_FILE} is no JSON ({error}); get it again") from error
+
+
 def content_digest(specification: bytes) -> str:
     """What bears the identity of an adopted tokenizer: what it says, not where it lies."""
     return hashlib.sha256(specification).hexdigest()
@@ -88,22 +108,44 @@ def adopt_folder(specification: bytes, vocab_size: int, folder: Path, where: str
 
 
 def adopted(specification: bytes, where: str) -> tuple["Tokenizer", int]:
-    """The tokenizer with K2's special tokens, and how many of them were appended. Raises TokensError."""
+    """The tokenizer with all bytes and K2's special tokens, and how many entries it got. Raises TokensError."""
     from tokenizers import AddedToken
 
     from k2model.tokens.bpe import begin_with_bos
 
+    before = _loaded(specification, where).get_vocab_size()
+    specification = with_all_bytes(specification)
     tokenizer, theirs = _loaded(specification, where), _loaded(specification, where)
     _check_ids(tokenizer, specification, where)
     if problem := next(_unsupported(json.loads(tokenizer.to_str())), None):
         raise TokensError(f"{where}: {problem}; {REMEDY}")
-    before = tokenizer.get_vocab_size()
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIAL_TOKENS])
     begin_with_bos(tokenizer)
     ours = K2Tokenizer(tokenizer.to_str(), where)
     _check_texts(ours, theirs, where)
     _check_chats(ours, tokenizer, where)
     return tokenizer, tokenizer.get_vocab_size() - before
+
+
+def with_all_bytes(specification: bytes) -> bytes:
+    """A `tokenizer.json` whose vocabulary has every byte of UTF-8, though some never occurred in what it was learned
+    from (SmolLM2's has six control characters less, and the first bytes of two planes), so that it loses them.
+
+    Each gets an entry behind the last. A vocabulary without letters or spaces is left to be refused, and so is one with
+    added tokens behind it: they would move.
+    """
+    content = json.loads(specification)
+    model = content.get("model") or {}
+    vocabulary = model.get("vocab")
+    if model.get("type") != "BPE" or not isinstance(vocabulary, dict):
+        return specification
+    missing = [written for _, written in _missing_bytes(vocabulary)]
+    usual = any(byte in b"\t\n\r" or 0x20 <= byte < 0x7F for byte, _ in _missing_bytes(vocabulary))
+    behind = any(token["content"] not in vocabulary for token in content.get("added_tokens") or [])
+    if not missing or usual or behind:
+        return specification
+    vocabulary |= {written: max(vocabulary.values()) + number for number, written in enumerate(missing, start=1)}
+    return json.dumps(content).encode()
 
 
 def fuzz_texts(pieces: Sequence[str] = ()) -> list[str]:
@@ -169,11 +211,18 @@ def _parts(part: dict[str, Any] | None, name: str) -> Iterator[dict[str, Any]]:
 
 
 def _without_bytes(vocabulary: dict[str, int]) -> Iterator[str]:
-    from tokenizers.pre_tokenizers import ByteLevel
-
-    never = {chr(byte) for byte in (0xC0, 0xC1, *range(0xF5, 0x100))}  # in UTF-8; written as themselves
-    if missing := sorted(set(ByteLevel.alphabet()) - never - set(vocabulary)):
+    if missing := sorted(written for _, written in _missing_bytes(vocabulary)):
         yield f"its vocabulary lacks {len(missing)} of the bytes of UTF-8, among them the one written {missing[0]!r}"
+
+
+def _missing_bytes(vocabulary: dict[str, int]) -> Iterator[tuple[int, str]]:
+    """Each byte of UTF-8 that has no entry, and how it is written in a byte-level vocabulary: visible ones as
+    themselves, the others in order from U+0100 on (GPT-2)."""
+    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    hidden = iter(range(0x100, 0x200))
+    written = {byte: chr(byte if byte in visible else next(hidden)) for byte in range(0x100)}
+    never = {0xC0, 0xC1, *range(0xF5, 0x100)}
+    yield from ((byte, name) for byte, name in written.items() if byte not in never and name not in vocabulary)
 
 
 def _unsupported_token(token: dict[str, Any]) -> Iterator[str]:

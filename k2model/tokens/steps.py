@@ -6,9 +6,10 @@ Heavy imports happen inside `produce`, so that a cached step costs a look-up and
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from k2model.artifacts import ArtifactRef, Identity, Part, PartedStep, PartRecord, Step, Store, totals
@@ -25,14 +26,18 @@ SPLITS = ("train", "heldout")
 MAX_EPOCHS = 60.0
 
 
-def tokenizer_step(store: Store, config: TokenizerConfig, corpus: ArtifactRef) -> Step:
+def tokenizer_step(
+    store: Store, config: TokenizerConfig, corpus: ArtifactRef, of_models: Mapping[str, bytes] = MappingProxyType({})
+) -> Step:
     """Learn the byte-level BPE from `corpus` (kind `corpus` or `corpus_valid`), or adopt one; kind `tokenizer`.
 
-    An adopted tokenizer is a function of its file and owes nothing to the corpus. Raises TokensError when the
-    vocabulary is too small for bytes and special tokens, or what is to be adopted is not usable.
+    An adopted tokenizer is a function of its file and owes nothing to the corpus. A model that is adopted comes with
+    its own: `of_models` holds their `tokenizer.json`s by what names them in messages. Raises TokensError when the
+    vocabulary is too small for bytes and special tokens, what is to be adopted is not usable, or the recipe means
+    several tokenizers.
     """
-    if config.adopt:
-        return _adopted_step(config)
+    if config.adopt or of_models:
+        return _adopted_step(config, of_models)
 
     def produce(folder: Path) -> dict[str, float]:
         from k2model.tokens.bpe import train_folder
@@ -43,15 +48,16 @@ def tokenizer_step(store: Store, config: TokenizerConfig, corpus: ArtifactRef) -
     return Step(Identity("tokenizer", STEP_VERSIONS["tokenizer"], settings, {"corpus": corpus}), produce)
 
 
-def _adopted_step(config: TokenizerConfig) -> Step:
-    from k2model.tokens.adoption import content_digest, read_specification
+def _adopted_step(config: TokenizerConfig, of_models: Mapping[str, bytes]) -> Step:
+    from k2model.tokens.adoption import content_digest, read_specification, the_same
 
-    specification = read_specification(config.adopt)
+    named = {f"tokenizer.adopt='{config.adopt}'": read_specification(config.adopt)} if config.adopt else {}
+    where, specification = the_same(named | dict(of_models))
 
     def produce(folder: Path) -> dict[str, float]:
         from k2model.tokens.adoption import adopt_folder
 
-        return adopt_folder(specification, config.vocab_size, folder, f"tokenizer.adopt='{config.adopt}'")
+        return adopt_folder(specification, config.vocab_size, folder, where)
 
     adopted = content_digest(specification)
     settings = {"adopted": adopted, "vocab_size": config.vocab_size, "special_tokens": SPECIAL_TOKENS}

@@ -32,7 +32,7 @@ def validate_phase(
         )
     if parent is not None and not phase.parent:
         raise InvalidPhase(f"{where}.parent is empty, so it starts from random weights, but {parent.name} was given")
-    if parent is not None and parent.kind != "checkpoint":
+    if parent is not None and parent.kind not in ("checkpoint", "adopted_checkpoint"):
         raise InvalidPhase(f"{where} can start from a checkpoint, not from {parent.name} of kind '{parent.kind}'")
     if sequences.sequence_length != phase.sequence_length:
         raise InvalidPhase(

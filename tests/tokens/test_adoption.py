@@ -147,6 +147,22 @@ def test_another_model_and_missing_bytes_are_refused_by_name() -> None:
     for unused in "Àÿ":  # what UTF-8 never has may be missing
         vocabulary[f"unused {unused}"] = vocabulary.pop(unused)
     assert adopted(json.dumps(content).encode(), "here")
+    vocabulary["rare"] = vocabulary.pop("ñ")
+    with pytest.raises(TokensError, match="lacks 1 of the bytes of UTF-8, among them the one written 'ñ'"):
+        adopted(json.dumps(content).encode(), "here")  # its added tokens stand behind the vocabulary
+    inside = {token["content"]: token["id"] for token in content["added_tokens"]}
+    whole, appended = adopted(
+        json.dumps(content | {"model": content["model"] | {"vocab": vocabulary | inside}}).encode(), "here"
+    )
+    assert (
+        K2Tokenizer(whole.to_str(), "here").decode(K2Tokenizer(whole.to_str(), "here").encode("\U00070000"))
+        == "\U00070000"
+    )
+    assert (
+        whole.token_to_id("ñ") == len(vocabulary | inside)
+        and whole.get_vocab_size() == whole.token_to_id("ñ") + appended
+    )
+    vocabulary["ñ"] = vocabulary.pop("rare")
     vocabulary["unused"] = vocabulary.pop("Ġ")
     content["model"]["merges"] = []
     with pytest.raises(TokensError, match="lacks 1 of the bytes of UTF-8, among them the one written 'Ġ'"):

@@ -118,8 +118,9 @@ def place_fields(kind: Any) -> Iterator[str]:
                 yield from (f"{name}.{rest}" for rest in place_fields(below))
 
 
-#: Read by a step that needs a trained model: its case is in tests/evals/test_benchmarks.py.
-ELSEWHERE = ["evaluation.benchmarks.examples"]
+#: Read by steps of models, not of data: their cases are in tests/evals/test_benchmarks.py and
+#: tests/export/test_adoption.py.
+ELSEWHERE = ["evaluation.benchmarks.examples", "adopted.location"]
 
 
 def test_every_field_that_names_a_place_has_a_case() -> None:

@@ -6,6 +6,7 @@ When to save and on which thread is left to `k2model.training.saver`, the engine
 from k2model.training.checkpoint.folder import (
     CHECKPOINTS,
     FINAL,
+    STATE,
     Checkpoint,
     Progress,
     describe_checkpoint,
@@ -23,7 +24,18 @@ from k2model.training.checkpoint.folder import (
     step_folder,
     write_file,
 )
-from k2model.training.checkpoint.shard import ALL, MODEL, OPTIMIZER, Columns, Piece, Place, ShardImage, share
+from k2model.training.checkpoint.shard import (
+    ALL,
+    MODEL,
+    OPTIMIZER,
+    SUFFIX,
+    Columns,
+    Piece,
+    Place,
+    ShardImage,
+    share,
+    write_whole,
+)
 from k2model.training.checkpoint.tensors import InMemory, NamedTensors, StoredTensors
 
 __all__ = [
@@ -32,6 +44,8 @@ __all__ = [
     "FINAL",
     "MODEL",
     "OPTIMIZER",
+    "STATE",
+    "SUFFIX",
     "Checkpoint",
     "Columns",
     "InMemory",
@@ -56,4 +70,5 @@ __all__ = [
     "share",
     "step_folder",
     "write_file",
+    "write_whole",
 ]

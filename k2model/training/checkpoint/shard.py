@@ -9,8 +9,9 @@ header is read as untrusted: every number in it is checked.
 import json
 import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import torch
 from torch import Tensor
@@ -138,6 +139,18 @@ class ShardImage:
         assert at == self._values.numel(), "the pieces are not those the image was made for"
         if torch.cuda.is_available():
             torch.cuda.synchronize()
+
+
+def write_whole(file: BinaryIO, shapes: Mapping[str, Shape], tensors: Iterable[tuple[str, Tensor]]) -> None:
+    """Write a file of whole tensors, `shapes` by name in the order in which `tensors` gives their fp32 values: one of
+    them in memory at a time."""
+    sizes = [Piece(n, tuple(s), ALL, 0, torch.empty(math.prod(s), device="meta")) for n, s in shapes.items()]
+    file.write(header_of(sizes))
+    left = [*shapes]
+    for name, tensor in tensors:
+        assert left and name == left.pop(0) and tensor.shape == shapes[name], f"{name} is not what was announced"
+        file.write(tensor.contiguous().numpy().data)
+    assert not left, f"{left[0]} was announced and not given"
 
 
 def header_of(pieces: Sequence[Piece]) -> bytes:
