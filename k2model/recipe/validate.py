@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import fields
 
-from k2model.errors import K2Error
+from k2model.errors import K2Error, nearest
 from k2model.recipe.fields import places
 from k2model.recipe.mixture_problems import entries_problem, mixture_problem, short_problem
 from k2model.recipe.mixtures import known_sizes, plan_mixture
@@ -164,6 +164,8 @@ class RecipeError(K2Error):
 def validate_recipe(recipe: Recipe) -> None:
     """Raise RecipeError for the first contradiction found in `recipe`."""
     names = [phase.name for phase in recipe.phases]
+    if not names:
+        raise RecipeError(f"recipe '{recipe.name}': phases has no rows, so nothing would be trained; give it one")
     if len(set(names)) != len(names):
         raise RecipeError(f"recipe '{recipe.name}': phase names must be unique, got {names}")
     for name in names:
@@ -186,7 +188,9 @@ def validate_recipe(recipe: Recipe) -> None:
         if problem := source_problem(source):
             raise RecipeError(problem)
     for position, phase in enumerate(recipe.phases):
-        _check_phase(recipe, phase, names[:position])
+        if problem := _parent_problem(phase, names[:position], names[position:]):
+            raise RecipeError(problem)
+        _check_phase(recipe, phase)
     for gate in recipe.gates:
         if problem := gate_problem(recipe, gate):
             raise RecipeError(problem)
@@ -213,10 +217,22 @@ def _check_model(recipe: Recipe) -> None:
         )
 
 
-def _check_phase(recipe: Recipe, phase: PhaseConfig, earlier: list[str]) -> None:
+def _parent_problem(phase: PhaseConfig, earlier: list[str], later: list[str]) -> str | None:
+    """A phase starts from one that stands above it, so that there are no circles."""
+    if not phase.parent or phase.parent in earlier:
+        return None
+    said = f"phases.{phase.name}.parent='{phase.parent}' must be an earlier phase; "
+    if phase.parent == phase.name:
+        return f'{said}a phase cannot start from itself: name another one, or "" to start from random weights'
+    if phase.parent in later:
+        return (
+            f"{said}that one stands below: move its row up, or name one of those above ({', '.join(earlier) or 'none'})"
+        )
+    return f"{said}{nearest(phase.parent, earlier) if earlier else 'there is none above it: make it empty'}"
+
+
+def _check_phase(recipe: Recipe, phase: PhaseConfig) -> None:
     where = f"phases.{phase.name}"
-    if phase.parent and phase.parent not in earlier:
-        raise RecipeError(f"{where}.parent='{phase.parent}' must be an earlier phase; earlier are {earlier or 'none'}")
     for name in ("sequence_length", "global_batch", "steps"):
         if getattr(phase, name) < 1:
             raise RecipeError(f"{where}.{name}={getattr(phase, name)} must be at least 1")
