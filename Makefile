@@ -6,12 +6,13 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PEERS  := .venv-peers
 RECIPE ?= $(or $(K2_RECIPE),laptop)
-OVERRIDES ?= {}
+OVERRIDES ?= $(K2_OVERRIDES)
 PORT   ?= 5000
 TRACKING = $(or $(MLFLOW_TRACKING_URI),sqlite:///$(K2_HOME)/mlflow.db)
 
 export K2_HOME ?= $(CURDIR)/outputs
 export K2_RECIPE := $(RECIPE)
+export K2_OVERRIDES := $(OVERRIDES)
 export PYTHONHASHSEED ?= 0
 export FLYTE_SDK_LOGGING_LEVEL ?= 50
 
@@ -38,7 +39,7 @@ $(READY): pyproject.toml requirements.lock
 
 lifecycle: $(READY) ## train, evaluate and release a small K2 through all its phases
 	@mkdir -p "$(K2_HOME)/tmp"
-	TMPDIR="$(K2_HOME)/tmp" $(BIN)/pyflyte run workflows/lifecycle.py full_lifecycle --overrides '$(OVERRIDES)'
+	TMPDIR="$(K2_HOME)/tmp" $(BIN)/pyflyte run workflows/lifecycle.py full_lifecycle
 
 # The address may hold a password, so it travels in the environment: not shown by make, nor by ps.
 ui: export MLFLOW_BACKEND_STORE_URI = $(TRACKING)
@@ -70,10 +71,8 @@ check: $(READY) ## lint, format, types, which way imports point, and files of an
 golden: $(READY) ## write tests/golden.json anew, after a change of what a step makes that is meant
 	$(BIN)/python -m tests.golden
 
-package: $(READY) ## serialize the workflows of RECIPE for registration on Flyte
-	@mkdir -p "$(K2_HOME)"
-	$(BIN)/pyflyte --pkgs workflows package -f -o "$(K2_HOME)/workflows-$(basename $(notdir $(RECIPE))).tgz" \
-	  --image data=k2-data:latest --image train=k2-train:latest
+package: $(READY) ## what Flyte is given to register: workflows, code and RECIPE, a file of your own as well
+	$(BIN)/python -m tasks.package --image data=k2-data:latest --image train=k2-train:latest
 
 clean: ## remove what runs have left (outputs/), not .venv
 	rm -rf "$(K2_HOME)"

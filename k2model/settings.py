@@ -3,6 +3,8 @@
 | variable | default | what it sets |
 |---|---|---|
 | `K2_RECIPE` | `laptop` | the recipe whose phases make the DAG; also `mine.py[:variant]`, `package.module:function` |
+| `K2_OVERRIDES` | | changes of that recipe, a JSON object of dotted fields (`k2model/recipe/overrides.py`) |
+| `K2_RECIPE_DIGEST` | | in a package: the digest of the recipe that was registered, which a pod compares with its own |
 | `K2_HOME` | `./outputs` | where everything a run leaves on this machine goes: store, cache, tracking, reports |
 | `K2_STORE` | `$K2_HOME/store` | the artifact store: a path, `file://` or `s3://bucket/prefix` |
 | `MLFLOW_TRACKING_URI` | `sqlite:///$K2_HOME/mlflow.db` | the MLflow tracking server or file |
@@ -37,6 +39,16 @@ _SECRET = re.compile(r"sig|token|secret|key|pass|pwd|cred|auth|jwt|session|user|
 def recipe_name() -> str:
     """The name of the recipe that runs."""
     return os.environ.get("K2_RECIPE") or "laptop"
+
+
+def recipe_changes() -> str:
+    """Overrides of the recipe that runs, as JSON text; "" where there are none."""
+    return os.environ.get("K2_OVERRIDES") or ""
+
+
+def registered_recipe() -> str:
+    """The digest of the recipe that the tasks were registered for; "" where nothing is registered."""
+    return os.environ.get("K2_RECIPE_DIGEST") or ""
 
 
 def home() -> Path:

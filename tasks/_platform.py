@@ -1,7 +1,7 @@
 """Where tasks run: images, resources, pod templates, local process defaults.
 
-A task's node count is fixed when it is registered, so the recipe is chosen here, at import, from
-`K2_RECIPE`; overrides arrive later and cannot change how many nodes a phase has.
+Which phases there are and how many nodes each has is fixed when tasks are registered, so the recipe is chosen here, at
+import, by `K2_RECIPE` and `K2_OVERRIDES`; a run's own overrides arrive later and cannot change that.
 """
 
 import functools
@@ -16,11 +16,29 @@ from flytekit import PodTemplate, current_context, task
 from flytekit.core.type_engine import TypeEngine
 from flytekit.deck import DeckField
 
-from k2model.recipe import PhaseConfig, Recipe, load_recipe
-from k2model.settings import recipe_name
+from k2model.errors import K2Error
+from k2model.recipe import PhaseConfig, Recipe, chosen_recipe, recipe_digest
+from k2model.settings import recipe_name, registered_recipe
 from tasks._elastic import TorchElastic
 
-RECIPE: Recipe = load_recipe(recipe_name())
+
+class RecipeChanged(K2Error):
+    """What a pod takes for its recipe is not what the tasks were registered for."""
+
+
+def registered(recipe: Recipe) -> Recipe:
+    """The recipe itself. Raises RecipeChanged in a pod that was registered for another one."""
+    wanted, found = registered_recipe(), recipe_digest(recipe)
+    if wanted and wanted != found:
+        raise RecipeChanged(
+            f"recipe '{recipe_name()}' is not what was registered ({found[:12]}, expected {wanted[:12]}): its file, "
+            "what that reads, or the project's code has changed since `make package`. Package and register it again, "
+            "or give the pods what was packaged"
+        )
+    return recipe
+
+
+RECIPE: Recipe = registered(chosen_recipe(recipe_name()))
 
 # The list of packages is left out of decks: it starts pip twice, which asks for git, and an artifact's record has it.
 DECK_FIELDS = tuple(field for field in DeckField if field != DeckField.DEPENDENCIES)

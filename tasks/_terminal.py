@@ -13,6 +13,7 @@ import traceback
 import click
 from flytekit.core.context_manager import FlyteContextManager
 from flytekit.exceptions.user import FlyteRecoverableException
+from flytekit.interaction.click_types import JsonParamType
 
 from k2model.cli.terminal import INTERRUPTED
 from k2model.errors import for_user
@@ -46,9 +47,22 @@ def _tell() -> None:
         return
     if isinstance(error, FlyteRecoverableException):  # here nobody tries again by himself
         text = f"{_ADDED.sub('', str(error))}. Run the same command again"
+    elif (problem := _no_object(error)) is not None:
+        text = problem
     elif (told := for_user(error)) is not None:
         text = f"{type(told).__name__}: {_ADDED.sub('', str(told))}"
     else:
         return
     click.echo(text, err=True)
     raise click.exceptions.Exit(1)
+
+
+def _no_object(error: BaseException) -> str | None:
+    """What to say of an option that takes a JSON object and was given other JSON, at which flytekit's parser fails."""
+    if isinstance(error, click.ClickException):
+        return None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code is JsonParamType.convert.__code__:
+            given = f"--{frame.f_locals['param'].name}={frame.f_locals['value']}"
+            return f'{given} is no JSON object; give dotted fields with their values, as {{"phases.sft.steps": 99}}'
+    return None

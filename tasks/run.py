@@ -1,6 +1,8 @@
 """The tasks of a run that make no artifact: its plan at the beginning, a phase's registration, what the person who
 started it is told at the end."""
 
+from dataclasses import asdict
+
 from flytekit import task
 
 from k2model.artifacts import ArtifactRef, Store
@@ -25,26 +27,34 @@ def resolve(overrides: dict) -> LifecyclePlan:
     """Raises FixedAtRegistration for an override of what the registered tasks have taken from the recipe, MissingData
     where it does not say where its data lie."""
     plan = resolve_plan(recipe_name(), overrides, store_uri())
-    for registered, asked in zip(_workers(RECIPE), _workers(plan.recipe), strict=True):
-        if registered != asked:
+    before, asked = _fixed(RECIPE), _fixed(plan.recipe)
+    for field in before:
+        if before[field] != asked[field]:
             raise FixedAtRegistration(
-                f"{asked[0]} cannot be overridden to {asked[1]}: tasks were sized by the recipe '{RECIPE.name}' when "
-                f"they were registered ({registered[1]}); change it in the recipe"
+                f"{field} cannot be overridden to {_told(asked[field])}: the workflow was made of the recipe "
+                f"'{RECIPE.name}' when it was registered ({_told(before[field])}). Change it in the recipe, or in "
+                "K2_OVERRIDES, which is read before the workflow is made (make lifecycle OVERRIDES=..., make package "
+                "OVERRIDES=...)"
             )
     if problem := missing_data(plan.recipe):
         raise MissingData(problem)
     return plan
 
 
-def _workers(recipe: Recipe) -> list[tuple[str, object]]:
-    """Every field that sizes a task, by its dotted name."""
-    layouts = [(f"phases.{phase.name}.parallelism", phase.parallelism) for phase in recipe.phases]
-    counts = [
-        (f"{name}.{field}", getattr(layout, field))
-        for name, layout in layouts
-        for field in ("nodes", "workers_per_node")
-    ]
-    return [*counts, ("evaluation.workers", recipe.evaluation.workers), ("cluster", recipe.cluster)]
+def _fixed(recipe: Recipe) -> dict[str, object]:
+    """Every field that decides which tasks there are, what they wait for and of which size they are, by its dotted
+    name; which phases there are comes first, so that two recipes of the same have the same fields."""
+    fixed: dict[str, object] = {"phases": [phase.name for phase in recipe.phases]}
+    for phase in recipe.phases:
+        fixed[f"phases.{phase.name}.parent"] = phase.parent
+        for name in ("nodes", "workers_per_node"):
+            fixed[f"phases.{phase.name}.parallelism.{name}"] = getattr(phase.parallelism, name)
+    cluster = {f"cluster.{name}": value for name, value in asdict(recipe.cluster).items()}
+    return fixed | {"evaluation.workers": recipe.evaluation.workers} | cluster
+
+
+def _told(value: object) -> str:
+    return ", ".join(value) if isinstance(value, list) else repr(value) if value == "" else str(value)
 
 
 @task(container_image=DATA_IMAGE, retries=2)

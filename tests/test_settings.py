@@ -10,13 +10,22 @@ from k2model.errors import K2Error, showable
 
 @pytest.fixture(autouse=True)
 def _unset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("K2_RECIPE", "K2_HOME", "K2_STORE", "MLFLOW_TRACKING_URI", "WORLD_SIZE", "K2_TRACEBACK"):
+    for name in (
+        "K2_RECIPE",
+        "K2_HOME",
+        "K2_STORE",
+        "MLFLOW_TRACKING_URI",
+        "WORLD_SIZE",
+        "K2_TRACEBACK",
+        "K2_OVERRIDES",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
 
 
 def test_defaults(tmp_path: Path) -> None:
     assert settings.recipe_name() == "laptop"
+    assert settings.recipe_changes() == settings.registered_recipe() == ""
     assert settings.home() == tmp_path / "outputs"
     assert settings.store_uri() == f"{tmp_path}/outputs/store"
     assert settings.tracking_uri() == f"sqlite:///{tmp_path}/outputs/mlflow.db"

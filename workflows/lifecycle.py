@@ -2,9 +2,9 @@
 
     pyflyte run workflows/lifecycle.py full_lifecycle
 
-The recipe is chosen at registration by `K2_RECIPE` (default `laptop`); single fields are changed with
-`--overrides '{"phases.sft.optimizer.lr": 1e-5}'`. What is made and in which order stands in
-`k2model/lifecycle/steps.py`.
+The recipe is chosen at registration by `K2_RECIPE` (default `laptop`) and changed by `K2_OVERRIDES`; a run changes
+fields that decide over no task with `--overrides '{"phases.sft.optimizer.lr": 1e-5}'`. What is made and in which order
+stands in `k2model/lifecycle/steps.py`.
 """
 
 from typing import Any

@@ -15,6 +15,7 @@ import click
 
 from k2model.cli.data import data
 from k2model.cli.mixture import mixture
+from k2model.cli.recipe import recipe
 from k2model.cli.sources import ingest, recheck
 from k2model.cli.synth import synth
 from k2model.cli.terminal import (
@@ -74,6 +75,7 @@ def plan(recipe: str, overrides: tuple[str, ...], store: str, as_json: bool, why
     k2 plan
     k2 plan laptop --set phases.sft.optimizer.lr=5e-4
     k2 plan k2_1b --why
+    k2 plan mine.py --set 'phases.+={"like": "sft", "name": "sft_b"}' --set gates=[]
     """
     from k2model.lifecycle.missing import missing_data
     from k2model.lifecycle.plan import dry_run, resolve
@@ -144,6 +146,7 @@ def verify(bundle: Path, as_json: bool) -> None:
     show(("checked", "value"), result.rows(), as_json)
 
 
+main.add_command(recipe)
 main.add_command(mixture)
 main.add_command(data)
 main.add_command(synth)

@@ -39,9 +39,9 @@ def mixture(recipe: str, phases: tuple[str, ...], overrides: tuple[str, ...], st
     k2 mixture laptop --set phases.mid_4.mixture.prose.weight=20
     """
     from k2model.lifecycle.mixtures import describe, source_sizes
-    from k2model.recipe import load_recipe
+    from k2model.recipe import chosen_recipe
 
-    loaded = load_recipe(recipe, pairs(overrides))
+    loaded = chosen_recipe(recipe, pairs(overrides))
     for name in phases:
         if name not in [phase.name for phase in loaded.phases]:
             raise click.BadParameter(

@@ -109,10 +109,10 @@ def recheck(
     """
     from k2model.curation import recheck
     from k2model.inspect.artifact import LookingError, view_of
-    from k2model.recipe import load_recipe
+    from k2model.recipe import chosen_recipe
 
     view = view_of(reference, store)
-    config = load_recipe(recipe, pairs(overrides)).corpus
+    config = chosen_recipe(recipe, pairs(overrides)).corpus
     found = recheck(view.folder(), files, config, processes)
     if not found.read:
         raise LookingError(

@@ -19,7 +19,11 @@ as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSO
 store_option = click.option("--store", default=store_uri, help="Root of the artifact store.", show_default="$K2_STORE")
 
 overrides_option = click.option(
-    "--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Override one field of the recipe."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Change the recipe. Lists and rows are JSON: 'TABLE.+={...}' adds a row, ROW=null removes one.",
 )
 
 

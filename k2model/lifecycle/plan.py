@@ -14,7 +14,7 @@ from typing import Any
 from k2model.artifacts import ArtifactRef, Difference, Identity, Store, differences, nearest_record
 from k2model.documents.benchmarks import benchmark_files, read_benchmark
 from k2model.lifecycle.steps import AnyStep, Owner, StepRow, Work, full_name, inputs_of, row_called, rows
-from k2model.recipe import Recipe, load_recipe
+from k2model.recipe import Recipe, chosen_recipe
 
 PENDING = "pending-"  # begins the digest of what is not there yet
 
@@ -60,7 +60,7 @@ def resolve(recipe_name: str, overrides: Mapping[str, Any], store_uri: str) -> L
 
     Raises K2Error for anything a user has to mend.
     """
-    recipe = load_recipe(recipe_name, overrides)
+    recipe = chosen_recipe(recipe_name, overrides)
     for benchmark in recipe.evaluation.benchmarks:
         read_benchmark(benchmark, benchmark_files(benchmark))
     return LifecyclePlan(recipe, Store.open(store_uri).uri)

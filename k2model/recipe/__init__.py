@@ -4,7 +4,15 @@
 Depends on nothing else of ours.
 """
 
-from k2model.recipe.catalog import RECIPES, BrokenRecipe, UnknownRecipe, load_recipe
+from k2model.recipe.catalog import (
+    RECIPES,
+    BrokenRecipe,
+    UnknownRecipe,
+    chosen_recipe,
+    load_recipe,
+    recipe_digest,
+    recipe_file,
+)
 from k2model.recipe.overrides import OverrideError, apply_overrides
 from k2model.recipe.schema import PhaseConfig, Recipe
 from k2model.recipe.validate import RecipeError
@@ -18,5 +26,8 @@ __all__ = [
     "RecipeError",
     "UnknownRecipe",
     "apply_overrides",
+    "chosen_recipe",
     "load_recipe",
+    "recipe_digest",
+    "recipe_file",
 ]

@@ -10,9 +10,11 @@ another.
 import importlib
 import importlib.util
 import inspect
+import json
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
@@ -22,9 +24,10 @@ from k2model.errors import K2Error, nearest
 from k2model.recipe.k2_70b import k2_70b
 from k2model.recipe.k2_sizes import k2_1b, k2_8b
 from k2model.recipe.laptop import laptop, smoke
-from k2model.recipe.overrides import apply_overrides
+from k2model.recipe.overrides import apply_overrides, parse_overrides
 from k2model.recipe.schema import Recipe
 from k2model.recipe.validate import validate_recipe
+from k2model.settings import recipe_changes, recipe_name
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "laptop": laptop,
@@ -48,14 +51,36 @@ class BrokenRecipe(K2Error):
     """The code of a user's recipe raised; the message has the lines of that code and nothing else."""
 
 
-def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe that `name` says (see this module) with dotted `overrides` applied, checked as a whole.
+def load_recipe(name: str, *overrides: Mapping[str, Any] | None) -> Recipe:
+    """The recipe that `name` says (see this module) with dotted `overrides` applied in turn, checked as a whole.
 
     Raises UnknownRecipe, BrokenRecipe, OverrideError or RecipeError.
     """
-    recipe = apply_overrides(_made(name), overrides or {})
+    recipe = _made(name)
+    for changes in overrides:
+        recipe = apply_overrides(recipe, changes or {})
     validate_recipe(recipe)
     return recipe
+
+
+def chosen_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """The same where a person has chosen `name`: with `K2_OVERRIDES` applied first, if that is what they change, the
+    recipe `K2_RECIPE`."""
+    text = recipe_changes() if name == recipe_name() else ""
+    return load_recipe(name, parse_overrides(text, "K2_OVERRIDES") if text else {}, overrides)
+
+
+def recipe_file(name: str) -> tuple[Path, str] | None:
+    """The file of a user's own recipe and the name of its function; None for a recipe that is imported."""
+    target, _, function = name.partition(":")
+    if name in RECIPES or not target.endswith(".py"):
+        return None
+    return Path(target).resolve(), _function(_from_file(target), function, name)[0]
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """sha256 (64 hex digits) over every field of a recipe, places and sizes of jobs as well: equal means the same."""
+    return sha256(json.dumps(asdict(recipe), sort_keys=True).encode()).hexdigest()
 
 
 def _made(name: str) -> Recipe:
@@ -69,7 +94,7 @@ def _made(name: str) -> Recipe:
         file = str(getattr(module, "__file__", target))
     else:
         raise UnknownRecipe(f"unknown recipe '{name}' (K2_RECIPE); {nearest(name, RECIPES)}. {HOW}")
-    made = _run(_function(module, function, name), name, file)
+    made = _run(_function(module, function, name)[1], name, file)
     if not isinstance(made, Recipe):
         raise UnknownRecipe(f"recipe '{name}' gave {made!r:.80} ({type(made).__name__}), expected a Recipe. {HOW}")
     return made
@@ -100,8 +125,8 @@ def _from_package(target: str, name: str) -> ModuleType:
     return module
 
 
-def _function(module: ModuleType, wanted: str, name: str) -> Callable[[], Any]:
-    """The function `wanted`, or the only one of a file that says it returns a Recipe, or is called as the file is."""
+def _function(module: ModuleType, wanted: str, name: str) -> tuple[str, Callable[[], Any]]:
+    """Name and function: the `wanted` one, or the only one that says it returns a Recipe, or is called as its file."""
     own = {
         key: value
         for key, value in vars(module).items()
@@ -110,7 +135,7 @@ def _function(module: ModuleType, wanted: str, name: str) -> Callable[[], Any]:
     if wanted:
         if not callable(found := getattr(module, wanted, None)):
             raise UnknownRecipe(f"recipe '{name}': there is no function '{wanted}'; there are {_listed(own)}. {HOW}")
-        return found
+        return wanted, found
     declared = [key for key, value in own.items() if value.__annotations__.get("return") in (Recipe, "Recipe")]
     stem = Path(str(module.__file__)).stem
     choice = declared if len(declared) == 1 else [key for key in own if key == stem] or list(own)
@@ -119,7 +144,7 @@ def _function(module: ModuleType, wanted: str, name: str) -> Callable[[], Any]:
             f"recipe '{name}': it is not said which function is meant; name one (`{name}:function`) of {_listed(own)}. "
             f"{HOW}"
         )
-    return own[choice[0]]
+    return choice[0], own[choice[0]]
 
 
 def _listed(own: Mapping[str, Any]) -> str:

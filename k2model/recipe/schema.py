@@ -90,11 +90,11 @@ class Precision(str, Enum):
 class ModelConfig:
     """A K2 transformer: Llama-shaped, untied embeddings, no biases, zero-centred RMSNorm gains."""
 
-    vocab_size: int
+    vocab_size: int  # rows of the embedding; the tokenizer may have fewer entries
     hidden_size: int
     n_layers: int
-    n_heads: int
-    n_kv_heads: int
+    n_heads: int  # of queries
+    n_kv_heads: int  # of keys and values, each shared by n_heads / n_kv_heads queries
     head_dim: int
     ffn_size: int
     rms_norm_eps: float = 1e-5
@@ -216,16 +216,16 @@ class PhaseConfig:
     """One row of the phase table: what a phase trains on, for how long and how."""
 
     name: str
-    kind: PhaseKind
+    kind: PhaseKind  # midtrain: part of the data must be short (mixing); sft: may become `champion`
     parent: str  # name of the phase or adopted model that this one starts from; "" = random initialisation
-    sequence_length: int
+    sequence_length: int  # tokens a row
     rope_theta: float
     global_batch: int  # sequences per optimizer step
-    steps: int
+    steps: int  # of the optimizer
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
     mixture: tuple[MixtureEntry, ...]
-    packing: Packing
+    packing: Packing  # concatenate: documents are cut where a row ends; best_fit: whole where they leave least room
     mixing: MixingConfig = MixingConfig()
     long_documents: LongDocuments = LongDocuments.SPLIT
     keep_optimizer_state: bool = True  # start from the parent's optimizer state, not only its weights
@@ -381,6 +381,11 @@ class GateConfig:
     minimum: float
     minus: str = ""
     maximum: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """How the gate is addressed: `mid_4/countdown/think`."""
+        return f"{self.phase}/{self.score}"
 
     @property
     def wanted(self) -> str:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import fields
 
-from k2model.errors import K2Error
+from k2model.errors import K2Error, nearest
 from k2model.recipe.adopted_problems import adopted_problem, start_problem
 from k2model.recipe.fields import places
 from k2model.recipe.mixture_problems import entries_problem, mixture_problem, short_problem
@@ -165,6 +165,8 @@ class RecipeError(K2Error):
 def validate_recipe(recipe: Recipe) -> None:
     """Raise RecipeError for the first contradiction found in `recipe`."""
     names = [phase.name for phase in recipe.phases]
+    if not names:
+        raise RecipeError(f"recipe '{recipe.name}': phases has no rows, so nothing would be trained; give it one")
     adopted = [model.name for model in recipe.adopted]
     if len({*names, *adopted}) != len([*names, *adopted]):
         also = f", and of adopted models {adopted}: a phase's parent names one of them" if adopted else ""
@@ -199,7 +201,9 @@ def validate_recipe(recipe: Recipe) -> None:
         if problem:
             raise RecipeError(problem)
     for position, phase in enumerate(recipe.phases):
-        _check_phase(recipe, phase, names[:position])
+        if problem := _parent_problem(phase, names[:position], names[position:], adopted):
+            raise RecipeError(problem)
+        _check_phase(recipe, phase)
     for gate in recipe.gates:
         if problem := gate_problem(recipe, gate):
             raise RecipeError(problem)
@@ -226,12 +230,25 @@ def _check_model(recipe: Recipe) -> None:
         )
 
 
-def _check_phase(recipe: Recipe, phase: PhaseConfig, earlier: list[str]) -> None:
+def _parent_problem(phase: PhaseConfig, earlier: list[str], later: list[str], adopted: list[str]) -> str | None:
+    """A phase starts from an adopted model or from a phase that stands above it, so that there are no circles."""
+    if not phase.parent or phase.parent in (*earlier, *adopted):
+        return None
+    also = f" or an adopted model ({', '.join(adopted)})" if adopted else ""
+    said = f"phases.{phase.name}.parent='{phase.parent}' must be an earlier phase{also}; "
+    if phase.parent == phase.name:
+        return f'{said}a phase cannot start from itself: name another one, or "" to start from random weights'
+    if phase.parent in later:
+        return (
+            f"{said}that one stands below: move its row up, or name one of those above ({', '.join(earlier) or 'none'})"
+        )
+    known = [*earlier, *adopted]
+    return f"{said}{nearest(phase.parent, known) if known else 'there is none above it: make it empty'}"
+
+
+def _check_phase(recipe: Recipe, phase: PhaseConfig) -> None:
     where = f"phases.{phase.name}"
     adopted = {model.name: model for model in recipe.adopted}
-    if phase.parent and phase.parent not in (*earlier, *adopted):
-        also = f" or an adopted model; earlier are {earlier or 'none'}, adopted are {[*adopted] or 'none'}"
-        raise RecipeError(f"{where}.parent='{phase.parent}' must be an earlier phase{also}")
     if phase.parent in adopted and (problem := start_problem(phase, adopted[phase.parent])):
         raise RecipeError(problem)
     for name in ("sequence_length", "global_batch", "steps"):

@@ -1,9 +1,12 @@
 """Dotted overrides are typed, reach every field, and never pass silently."""
 
+from dataclasses import replace
+
 import pytest
 
-from k2model.recipe import OverrideError, load_recipe
-from k2model.recipe.schema import Packing
+from k2model.recipe import OverrideError, RecipeError, chosen_recipe, load_recipe
+from k2model.recipe.overrides import parse_overrides, value_at
+from k2model.recipe.schema import GateConfig, MixtureEntry, OptimizerName, Packing, SourceConfig
 
 
 def test_overrides_reach_nested_fields_and_leave_the_rest_alone():
@@ -25,6 +28,7 @@ def test_overrides_reach_nested_fields_and_leave_the_rest_alone():
         ("phases.sft.keep_optimizer_state", "false", False),
         ("phases.sft.packing", "concatenate", Packing.CONCATENATE),
         ("notes", ["a", "b"], ("a", "b")),
+        ("notes", '["a", "b"]', ("a", "b")),
     ],
 )
 def test_values_are_converted_to_the_field_type(path, given, stored):
@@ -39,6 +43,87 @@ def test_values_are_converted_to_the_field_type(path, given, stored):
         )
     assert value == stored
     assert type(value) is type(stored)
+
+
+def test_a_group_or_a_row_takes_several_fields_and_keeps_the_others():
+    plain = load_recipe("laptop").phase("sft")
+    given = {"steps": 99, "optimizer": {"name": "adamw", "lr": 1e-5}, "schedule.warmup_steps": 3}
+    for value in (given, str(given).replace("'", '"')):
+        changed = load_recipe("laptop", {"phases.sft": value}).phase("sft")
+        assert changed == replace(
+            plain,
+            steps=99,
+            optimizer=replace(plain.optimizer, name=OptimizerName.ADAMW, lr=1e-5),
+            schedule=replace(plain.schedule, warmup_steps=3),
+        )
+
+
+def test_rows_are_added_at_the_end_or_behind_another_whole_or_as_a_copy():
+    changed = load_recipe(
+        "laptop",
+        {
+            "corpus.sources.+": [
+                {"name": "v1.0", "location": "/data", "domain": "chat", "licence": "CC0-1.0", "fields": {"id": "key"}}
+            ],
+            "corpus.sources.v1.0.heldout": 0.5,  # a name with a dot is one name
+            "phases.mid_4.+": [{"like": "mid_4", "name": "mid_5", "parent": "mid_4", "optimizer.lr": 5e-4}],
+            "phases.sft": {"parent": "mid_5"},
+            "phases.+": {"like": "sft", "name": "sft_b", "seed": 4, "mixture": [{"source": "v1.0", "weight": 1}]},
+            "gates.+": '{"phase": "sft_b", "score": "tools/well_formed", "minimum": 0.5}',
+        },
+    )
+    assert [phase.name for phase in changed.phases][-4:] == ["mid_4", "mid_5", "sft", "sft_b"]
+    assert (changed.phase("mid_5").optimizer.lr, changed.phase("mid_5").steps) == (5e-4, 334)
+    assert changed.phase("sft_b") == replace(
+        changed.phase("sft"), name="sft_b", seed=4, mixture=(MixtureEntry("v1.0", 1.0),)
+    )
+    source: SourceConfig = value_at(changed, "corpus.sources.v1.0")
+    assert (source.heldout, source.fields.id, source.fields.text) == (0.5, "key", "text")
+    assert changed.gates[-1] == GateConfig("sft_b", "tools/well_formed", 0.5)
+
+
+def test_rows_are_removed_by_null_and_what_that_breaks_is_said():
+    gone = {"gates.mid_4": None, "gates.sft/tools/well_formed": "null", "phases.mid_4": None}
+    with pytest.raises(RecipeError, match=r"phases.sft.parent='mid_4' must be an earlier phase; did you mean 'mid_3'"):
+        load_recipe("laptop", gone)
+    changed = load_recipe("laptop", gone | {"phases.sft.parent": "mid_3"})
+    assert "mid_4" not in {phase.name for phase in changed.phases} | {gate.phase for gate in changed.gates}
+    assert [gate.name for gate in changed.gates if gate.phase == "sft"] == ["sft/arithmetic/high", "sft/countdown/high"]
+    with pytest.raises(RecipeError, match=r"gates\.mid_4: no such phase"):
+        load_recipe("laptop", {"phases.mid_4": None, "phases.sft.parent": "mid_3"})
+    with pytest.raises(RecipeError, match="phases has no rows, so nothing would be trained"):
+        load_recipe("laptop", {"phases": []})
+
+
+def test_a_whole_table_is_a_list_of_rows():
+    assert load_recipe("laptop", {"gates": "[]"}).gates == ()
+    mixture = [{"source": "prose", "weight": 2}, {"source": "code", "weight": 1}]
+    changed = load_recipe("laptop", {"phases.sft.mixture": mixture}).phase("sft").mixture
+    assert changed == (MixtureEntry("prose", 2.0), MixtureEntry("code", 1.0))
+
+
+def test_those_of_the_environment_change_the_recipe_that_it_names_and_no_other(monkeypatch):
+    monkeypatch.setenv("K2_RECIPE", "smoke")
+    monkeypatch.setenv("K2_OVERRIDES", '{"gates": [], "phases.sft.steps":\n 3}')
+    changed = chosen_recipe("smoke", {"gates.+": {"phase": "sft", "score": "x", "minimum": 0}})
+    assert (changed.phase("sft").steps, len(changed.gates)) == (3, 1)
+    assert chosen_recipe("laptop") == load_recipe("laptop") and load_recipe("smoke").gates
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "[1]",
+            r"^K2_OVERRIDES must be a JSON object of dotted fields, such as {\"phases.sft.steps\": 99}, got \[1\]$",
+        ),
+        ('{"a": 1,}', 'got {"a": 1,}, which is no JSON: .*column 9'),
+        ('{"gates.+": {}, "gates.+": {}}', "'gates.[+]' is given twice; several rows of a table are one list"),
+    ],
+)
+def test_a_text_that_is_no_overrides_is_refused_by_where_it_is_from(text, message):
+    with pytest.raises(OverrideError, match=message):
+        parse_overrides(text, "K2_OVERRIDES")
 
 
 @pytest.mark.parametrize(
@@ -57,6 +142,18 @@ def test_values_are_converted_to_the_field_type(path, given, stored):
         ("gates.mid_4.minimum", 0.1, "rows are called 'mid_4'"),
         ("phases", 1, "names a group"),
         ("phases.sft.optimizer.lr.x", 1, "goes below a plain value"),
+        ("notes", "a, b", r'is a list, such as \["a", "b"\], got a, b, which is no JSON'),
+        ("phases.sft", "{", "names a whole row; .*got {, which is no JSON"),
+        ("phases.sft", {"stepz": 9}, "'phases.sft.stepz': unknown name 'stepz'; did you mean 'steps'"),
+        ("phases.mid_5", None, "unknown name 'mid_5'; did you mean"),
+        ("phases.sft.mixture.+", "prose", "adds a row; give an object of its fields .source, weight"),
+        ("phases.sft.mixture.+", {"source": "prose"}, "there is a row 'prose' already; give another name"),
+        ("phases.+", [{"like": "sft", "name": "a"}, {"like": "sft", "name": "a"}], "there is a row 'a' already"),
+        ("phases.+", {"like": "stf", "name": "a"}, "unknown name 'stf'; did you mean 'sft'"),
+        ("phases.+", {"name": "a", "parnt": "sft"}, "unknown name 'parnt'; did you mean 'parent'"),
+        ("phases.+", {"name": "a", "parent": "sft"}, 'a PhaseConfig needs kind, sequence_length, .*{"like": ROW}'),
+        ("gates.+", {"phase": "sft", "score": "x", "minimum": "high"}, "'gates.[+].minimum' = 'high' is str, expected"),
+        ("phases.sft.schedule", {"shape": "cosin"}, "did you mean 'cosine'"),
     ],
 )
 def test_wrong_overrides_are_refused(path, value, message):

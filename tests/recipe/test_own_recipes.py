@@ -29,6 +29,21 @@ def smaller():
 """
 
 
+def with_phases(*rows: str) -> str:
+    """A file whose phases are rows of name and parent."""
+    phases = ", ".join(f"row({row})" for row in rows)
+    row = 'row = lambda name, parent: replace(smoke().phase("pretrain"), name=name, parent=parent)\n'
+    return GOOD.replace("def mine", f"{row}\n\ndef mine").replace(
+        'name="mine",', f'name="mine", gates=(), phases=({phases},),'
+    )
+
+
+def with_sources(*names: str) -> str:
+    more = ", ".join(f"replace(base.corpus.sources[0], name={name!r})" for name in names)
+    changed = f"corpus=replace(base.corpus, sources=(*base.corpus.sources, {more}))"
+    return GOOD.replace('name="mine",', f'name="mine", {changed},')
+
+
 def write(path: Path, text: str) -> str:
     path.write_text(text)
     return str(path)
@@ -70,6 +85,14 @@ def test_a_module_is_found_as_python_finds_it(tmp_path, monkeypatch):
         ("X = 1\n", UnknownRecipe, "not said which function is meant.*of none"),
         ("def a():\n    pass\ndef b():\n    pass\n", UnknownRecipe, "not said which function is meant.*of a, b"),
         (GOOD.replace('name="mine"', 'name="mine", licence=""'), RecipeError, "licence is empty"),
+        (with_phases('"a", "b"', '"b", ""'), RecipeError, "parent='b' must be an earlier phase; that one stands below"),
+        (with_phases('"a", "b"', '"b", "a"'), RecipeError, "phases.a.parent='b' must be an earlier phase"),
+        (with_phases('"a", "a"'), RecipeError, "phases.a.parent='a' .* a phase cannot start from itself"),
+        (with_phases('"a", ""', '"b", "aa"'), RecipeError, "phases.b.parent='aa' .*; did you mean 'a'"),
+        (with_phases('"a", "aa"'), RecipeError, "phases.a.parent='aa' .*; there is none above it: make it empty"),
+        (with_phases('"a", ""', '"a", ""'), RecipeError, "phase names must be unique, got .'a', 'a'."),
+        (with_sources("web/cc", "web-cc"), RecipeError, "'web/cc' and 'web-cc' share the folder 'web-cc'"),
+        (with_sources("web", "web"), RecipeError, "'web' and 'web' are one name"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_file_is_told_in_its_own_lines(tmp_path, text, error, message):

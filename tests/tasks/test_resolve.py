@@ -19,9 +19,19 @@ def test_the_plan_holds_the_overridden_rows(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
-    [("phases.sft.parallelism.workers_per_node", 4), ("evaluation.workers", 4), ("cluster.gpus_per_node", 8)],
+    ("overrides", "message"),
+    [
+        ({"phases.sft.parallelism.workers_per_node": 4}, r"phases.sft.parallelism.workers_per_node .* to 4: .* .2."),
+        ({"evaluation.workers": 4}, r"evaluation.workers cannot be overridden to 4"),
+        ({"cluster.gpus_per_node": 8}, r"cluster.gpus_per_node cannot be overridden to 8"),
+        ({"phases.sft.parent": "mid_3"}, r"phases.sft.parent cannot be overridden to mid_3: .* .mid_4.\."),
+        (
+            {"phases.+": {"like": "sft", "name": "b"}},
+            r"phases cannot be overridden to pretrain, .*, sft, b: .*, sft.\.",
+        ),
+        ({"phases.sft": None, "gates.sft": None}, r"phases cannot be overridden to pretrain, .*, mid_4: .*, sft.\."),
+    ],
 )
-def test_what_was_fixed_at_registration_cannot_be_overridden(field, value):
-    with pytest.raises(FixedAtRegistration, match="change it in the recipe"):
-        resolve(overrides={field: value})
+def test_what_was_fixed_at_registration_cannot_be_overridden(overrides, message):
+    with pytest.raises(FixedAtRegistration, match=f"{message}.*Change it in the recipe, or in K2_OVERRIDES"):
+        resolve(overrides=overrides)

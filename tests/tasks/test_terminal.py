@@ -117,7 +117,16 @@ def test_a_mistyped_override_is_told_in_one_line_and_its_traceback_with_a_settin
     asked = environment(tmp_path) | {"K2_TRACEBACK": "1"}
     result = subprocess.run(run, cwd=ROOT, env=asked, capture_output=True, text=True, check=False)
     assert result.returncode == 1
-    assert "Traceback" in result.stdout and "_known(head" in result.stdout and "did you mean 'lr'?" in result.stdout
+    assert "Traceback" in result.stdout and "_known(parts" in result.stdout and "did you mean 'lr'?" in result.stdout
+
+
+def test_overrides_that_are_no_object_are_told_in_one_line(tmp_path: Path) -> None:
+    run = [*command()[:-1], "[1]"]
+    result = subprocess.run(run, cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
+        '--overrides=[1] is no JSON object; give dotted fields with their values, as {"phases.sft.steps": 99}\n'
+    )
 
 
 def test_a_failed_gate_is_told_alone(tmp_path: Path) -> None:

@@ -66,12 +66,20 @@ print(json.dumps({"lifecycle": above(full_lifecycle.nodes), "data": above(prepar
 """
 
 
-def serialized(recipe: str) -> dict:
-    return said(SERIALIZE, recipe)
+#: Five stages of mid-training, and a second fine-tuning from the same parent.
+MORE_PHASES = {
+    "phases.mid_4.+": {"like": "mid_4", "name": "mid_5", "parent": "mid_4"},
+    "phases.sft.parent": "mid_5",
+    "phases.+": {"like": "sft", "name": "sft_b", "seed": 3},
+}
 
 
-def said(script: str, recipe: str, *arguments: str) -> dict:
-    environment = os.environ | {"K2_RECIPE": recipe}
+def serialized(recipe: str, overrides: dict | None = None) -> dict:
+    return said(SERIALIZE, recipe, overrides=overrides)
+
+
+def said(script: str, recipe: str, *arguments: str, overrides: dict | None = None) -> dict:
+    environment = os.environ | {"K2_RECIPE": recipe, "K2_OVERRIDES": json.dumps(overrides or {})}
     result = subprocess.run(
         [sys.executable, "-c", script, *arguments],
         cwd=ROOT,
@@ -128,6 +136,14 @@ def test_smaller_sizes_are_jobs_of_eight_nodes_and_of_one_without_a_network(by_r
 def test_laptop_phases_are_plain_single_node_tasks(laptop):
     for phase in PHASES:
         assert laptop["tasks"][f"train_{phase}"]["type"] == "python-task"
+
+
+def test_any_phases_are_tasks_that_wait_for_their_parents():
+    found = serialized("smoke", MORE_PHASES)
+    assert {"train_mid_5", "train_sft_b"} <= found["tasks"].keys()
+    parents = {phase: found["nodes"][f"{phase}-checkpoint-ask"] for phase in ("mid-5", "sft", "sft-b")}
+    above = {phase: set(nodes) - {f"{phase}-sequences-checks"} for phase, nodes in parents.items()}
+    assert above["sft"] == above["sft-b"] != above["mid-5"]
 
 
 def test_the_store_is_the_only_cache(laptop):
