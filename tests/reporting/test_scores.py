@@ -85,7 +85,7 @@ def test_a_benchmark_of_the_recipes_own_is_shown_in_its_group_everywhere(store: 
         "anatomy", "arithmetic/think", "tools/exact", "law/civil",
     ]  # fmt: skip
     assert "✓ 0.19" in text
-    content = read_content(store, result)
+    content = read_content(store, result, {})
     assert scores_csv(content.scores).splitlines()[0].endswith(",overlap")
     families = content.curation["decontamination"]["families"] | {"law/civil": {"overlapping": 1, "items": 4}}
     shown = with_overlap([*content.scores, *own], {"decontamination": {"families": families}})
