@@ -38,13 +38,12 @@ SLICE_ROWS = 16_000_000  # hashes or keys in a slice: some 50 bytes each while t
 EXACT_PAIRS, NEAR_PAIRS, DUPLICATES = "exact_duplicate_pairs", "near_duplicate_pairs", "duplicates"
 EXACT, BANDS = "exact", "bands"  # folders of their pairs: two kinds never have equal files
 ITEMS = "items/"
-MINHASH = ("near_duplicate_threshold", "minhash_permutations")  # what near copies are looked for with
 
 
 def clean_step(store: Store, config: CorpusConfig, raw: ArtifactRef) -> PartedStep:
     """Every part of the raw corpus by itself."""
-    read = _fields(config, "min_characters", "max_characters", "shingle_words", *MINHASH)
-    settings = {"sources": _sources(config), "profiles": list(config.profiles), **read}
+    names = ("min_characters", "max_characters", "minhash_permutations", "near_duplicate_threshold", "shingle_words")
+    settings = {"sources": _sources(config), "profiles": list(config.profiles), **_fields(config, *names)}
     identity = Identity(CLEANED, STEP_VERSIONS[CLEANED], settings, {"raw": raw})
     produce = partial(_clean, store.uri, raw, config)
     return PartedStep(lambda: identity, lambda: _parts(store, raw, config), produce, partial(_number, _sources(config)))
@@ -65,7 +64,8 @@ def near_pairs_step(
 ) -> PartedStep:
     """Pairs of a document of natural text and an earlier one that is similar: slices of about `slice_rows` keys."""
     natural = natural_sources(config)
-    settings = {"natural": natural, "slice_rows": slice_rows} | _fields(config, *MINHASH)
+    read = _fields(config, "near_duplicate_threshold", "minhash_permutations")
+    settings = {"natural": natural, **read, "slice_rows": slice_rows}
     identity = Identity(NEAR_PAIRS, STEP_VERSIONS[NEAR_PAIRS], settings, {"clean": clean, "exact": exact})
 
     def parts() -> list[Part]:
