@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 def explain(name: str, overrides: Mapping[str, Any], as_json: bool) -> None:
     """Print the derivation of the recipe `name`. What an override set in place of a derived value says so."""
-    from k2model.recipe import RECIPES, load_recipe
+    from k2model.recipe import RECIPES, chosen_recipe
     from k2model.recipe.k2_sizes import derivation
 
-    recipe = load_recipe(name, overrides)
+    recipe = chosen_recipe(name, overrides)
     base, rows = derivation(recipe)
     if as_json:
         click.echo(json.dumps(_record(recipe, base, rows)))

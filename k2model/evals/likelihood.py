@@ -195,7 +195,9 @@ def tail_log_probabilities(model: K2Model, items: Sequence[Sequence[Sequence[int
     cache.set_lengths(head_lengths_B)
     cache.keep_rows(owners_C)
     # The token at place t is predicted from the one before; the first from the end of the beginning.
-    before_CTD = torch.cat((last_BD[owners_C][:, None], model.hidden(tail_CT[:, :-1], cache=cache)), dim=1)
+    before_CTD = last_BD[owners_C][:, None]
+    if tail_CT.shape[1] > 1:  # not where every choice is one token, as letters are
+        before_CTD = torch.cat((before_CTD, model.hidden(tail_CT[:, :-1], cache=cache)), dim=1)
     totals_C = _sum_log_probabilities(model.head(before_CTD), tail_CT, tail_lengths_C)
     sizes = [len(choices) for choices in items]
     return [part.tolist() for part in totals_C.split(sizes)]

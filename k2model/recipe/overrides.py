@@ -43,7 +43,7 @@ def apply_overrides(recipe: Any, overrides: Mapping[str, Any]) -> Any:
 
 
 def value_at(recipe: Any, path: str) -> Any:
-    """What lies at a dotted path: a field, a row, or the rows so called. Raises OverrideError with the nearest name."""
+    """What lies at a dotted path: a field, property or row, or the rows so called. Raises OverrideError."""
     node, rest = recipe, [part for part in path.split(".") if part]
     try:
         while rest:
@@ -51,8 +51,9 @@ def value_at(recipe: Any, path: str) -> Any:
                 at, rest = _found(node, rest, path)
                 node = node[at[0]] if len(at) == 1 else tuple(node[place] for place in at)
             else:
-                below = [f.name for f in fields(node)] if is_dataclass(node) else []
-                head, rest = _known(rest[0], below, path), rest[1:]
+                known = [f.name for f in fields(node)] if is_dataclass(node) else []
+                known += [name for name, one in vars(type(node)).items() if isinstance(one, property)]
+                head, rest = _known(rest[0], known, path), rest[1:]
                 node = getattr(node, head)
     except OverrideError as error:
         raise OverrideError(str(error).removeprefix("override ")) from None

@@ -44,11 +44,11 @@ def test_a_recipe_is_shown_field_by_field_with_what_the_schema_says(monkeypatch)
         ("phases.sft.steps", 6),
         ("phases.sft.mixture.prose", {"source": "prose", "weight": 4.0, "epochs": 0.0, "copies": 0, "bucket": ""}),
         ("gates.mid_1", {"phase": "mid_1", "score": "arithmetic/think", "minimum": 0.3, "minus": "arithmetic/direct"}),
-        ("evaluation.families", ["facts"]),
+        ("notes", ["a", "b"]),
     ],
 )
 def test_a_part_is_shown_by_its_path_with_changes(path, found):
-    shown = rows("show", "smoke", path, "--set", 'evaluation.families=["facts"]')
+    shown = rows("show", "smoke", path, "--set", 'notes=["a", "b"]')
     assert shown == found if not isinstance(found, dict) else found.items() <= shown.items()
     assert said("show", "smoke", path)
 

@@ -105,7 +105,7 @@ def test_a_whole_table_is_a_list_of_rows():
 def test_those_of_the_environment_change_the_recipe_that_it_names_and_no_other(monkeypatch):
     monkeypatch.setenv("K2_RECIPE", "smoke")
     monkeypatch.setenv("K2_OVERRIDES", '{"gates": [], "phases.sft.steps":\n 3}')
-    changed = chosen_recipe("smoke", {"gates.+": {"phase": "sft", "score": "x", "minimum": 0}})
+    changed = chosen_recipe("smoke", {"gates.+": {"phase": "sft", "score": "tools/exact", "minimum": 0}})
     assert (changed.phase("sft").steps, len(changed.gates)) == (3, 1)
     assert chosen_recipe("laptop") == load_recipe("laptop") and load_recipe("smoke").gates
 

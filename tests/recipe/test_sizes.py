@@ -11,7 +11,7 @@ from k2model.recipe.counts import count_parameters
 from k2model.recipe.k2_sizes import SIZES, derivation, sized
 from k2model.recipe.memory import training_memory
 from k2model.recipe.mixtures import known_sizes, plan_mixture
-from k2model.recipe.overrides import element_name, value_at
+from k2model.recipe.overrides import row_name, value_at
 from k2model.recipe.schema import Recipe
 
 BASE = load_recipe("k2_70b")
@@ -133,7 +133,7 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves(getattr(value, field.name), f"{path}.{field.name}".lstrip("."))
     elif isinstance(value, tuple):
         for position, element in enumerate(value):
-            name = element_name(element) if is_dataclass(element) else position
+            name = row_name(element) if is_dataclass(element) else position
             yield from leaves(element, f"{path}.{name}")
     else:
         yield path, value

@@ -88,7 +88,7 @@ def test_every_phase_is_trained_scored_and_registered_by_its_own_name(followed):
 def test_report_and_release_tell_of_the_phases_there_are(followed):
     pages = (followed.home / "outputs/store/report").glob("*/attachments/index.html")
     html = max(pages, key=lambda page: page.stat().st_mtime).read_text()
-    assert "fruit" in html and "mid_1" not in html and "notes" in html
+    assert "fruit" in html and "quiz" in html.lower() and "mid_1" not in html and "notes" in html
     for card in (followed.home / "outputs/store/release").glob("*/MODEL_CARD.md"):
         assert "flower" in card.read_text() and "pretrain" not in card.read_text().replace("from_pretrained", "")
 
@@ -124,6 +124,7 @@ def test_a_pod_has_the_recipe_and_the_code_of_the_package_alone(followed, packag
     }
     told = json.loads(in_pod(packaged).stdout)
     there = {f"corpus.sources.{name}.location": f"s3://bucket/{name}.jsonl" for name in ("notes", "talks")}
+    there["evaluation.benchmarks.quiz.location"] = "s3://bucket/quiz.jsonl"
     garden = load_recipe(str(followed.home / "own" / "garden.py"), there)
     assert told["recipe"] == json.loads(json.dumps(asdict(garden)))
     assert told["task"] == "tasks.training.train_flower" and told["code"].startswith(str(packaged.code))
