@@ -54,7 +54,7 @@ def test_what_is_wrong_is_named(changed: dict[str, Any], told: str) -> None:
 
 
 OVERRIDES: list[tuple[dict[str, Any], str]] = [
-    ({"phases.sft.parent": "their"}, r"parent='their' must be an earlier phase or an adopted model \(theirs\); did you mean 'theirs'"),
+    ({"phases.sft.parent": "their"}, r"an earlier phase or an adopted model \(theirs\); did you mean 'theirs'"),
     ({"phases.sft.keep_optimizer_state": True}, "gives its weights alone; set keep_optimizer_state=False"),
     ({"phases.sft.rope_theta": 1e4}, r"rope_theta=10000, but adopted\.theirs was trained with 300000"),
     ({"phases.sft.rope_theta": 1e6}, "It may be raised, by a phase that is no fine-tuning"),
