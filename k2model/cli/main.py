@@ -30,7 +30,7 @@ from k2model.cli.terminal import (
     table,
 )
 from k2model.cli.tokenizer import tokenizer
-from k2model.cli.why import explain
+from k2model.cli.why import explain, show_phases
 from k2model.errors import for_user
 from k2model.settings import recipe_name, traceback_wanted
 
@@ -69,7 +69,7 @@ def main() -> None:
 @as_json_option
 @click.option("--why", is_flag=True, help="Instead of the steps: where the recipe's values come from.")
 def plan(recipe: str, overrides: tuple[str, ...], store: str, as_json: bool, why: bool) -> None:
-    """Which steps of RECIPE are cached, which would run, and because of what.
+    """What RECIPE trains, which of its steps are cached, which would run, and because of what.
 
     \b
     k2 plan
@@ -85,6 +85,8 @@ def plan(recipe: str, overrides: tuple[str, ...], store: str, as_json: bool, why
         return
     resolved = resolve(recipe, pairs(overrides), store)
     rows = [(d.name, d.action, d.reason or d.uri) for d in dry_run(resolved)]
+    if not as_json:
+        show_phases(resolved.recipe)
     show(("step", "action", "why / where"), rows, as_json)
     if problem := missing_data(resolved.recipe):
         click.echo(f"\n{problem}", err=True)

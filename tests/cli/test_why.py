@@ -31,3 +31,13 @@ def test_why_of_a_recipe_that_is_not_derived_says_so(name, part):
     assert result.exit_code == 0, result.output
     assert f"Nothing of {name} is derived by rule" in result.output and part in result.output
     assert ("Not public of the real run" in result.output) == (name == "k2_70b")
+
+
+def test_a_plan_begins_with_what_is_trained_and_what_a_worker_holds(tmp_path, monkeypatch):
+    monkeypatch.setenv("K2_HOME", str(tmp_path))
+    lines = CliRunner().invoke(main, ["plan", "k2_70b"]).stdout.splitlines()
+    assert "72.55B parameters (72,548,360,192), 15.061T tokens" in lines[0]
+    pretrain = next(line.split() for line in lines if line.startswith("pretrain "))
+    # fp32 weights and gradients of an eighth of the matrices and the whole embedding, optimizer over 400 replicas
+    held = 250_000 * 8192 + (72_548_360_192 - 250_000 * 8192) / 8
+    assert pretrain[-4:] == ["8,192", "3,200", f"{held * (4 + 4 + 12 / 400) / 1e9:.1f}", "GB"]
