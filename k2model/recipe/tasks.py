@@ -138,7 +138,7 @@ def retrieval_scores(lengths: Sequence[int], extended_to: int | None) -> list[tu
 def score_names(recipe: Recipe, phase: PhaseConfig) -> dict[str, Guess | float]:
     """The scores that a phase will have, each with what a guesser gets; losses of domains that only the data tell
     (synthesis) are left out."""
-    extended = bool(phase.parent) and recipe.phase(phase.parent).rope_theta != phase.rope_theta
+    extended = bool(phase.parent) and recipe.row(phase.parent).rope_theta != phase.rope_theta
     lengths = sorted({one.sequence_length for one in recipe.phases})
     names: dict[str, Guess | float] = {
         f"{LOSS}/{domain}": Guess.NOTHING

