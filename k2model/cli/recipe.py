@@ -106,7 +106,7 @@ def _lines(value: Any, depth: int = 0) -> Iterator[Line]:
     if isinstance(value, tuple):
         for row in value:
             yield from _row(row, depth)
-    elif is_dataclass(value):
+    elif is_dataclass(value) and not isinstance(value, type):
         said = field_comments(type(value))
         for field in fields(value):
             one = getattr(value, field.name)

@@ -44,7 +44,7 @@ def apply_overrides(recipe: Any, overrides: Mapping[str, Any]) -> Any:
 
 def value_at(recipe: Any, path: str) -> Any:
     """What lies at a dotted path: a field, property or row, or the rows so called. Raises OverrideError."""
-    node = recipe
+    node: Any = recipe
     rest: Sequence[str] = [part for part in path.split(".") if part]
     try:
         while rest:

@@ -31,7 +31,7 @@ def test_a_file_of_each_recipe_gives_that_recipe_on_a_page_that_can_be_read(tmp_
     )
     names = [row.keywords[0].value.value for row in phases.value.elts]
     assert names == [phase.name for phase in load_recipe(base).phases], "the table of phases is written out"
-    assert "# name of the phase whose checkpoint starts this one" in text
+    assert f"# {field_comments(PhaseConfig)['parent'][:40]}" in text
     assert ("BASE = load_recipe" in text) is (base not in ("laptop", "smoke")), "what fits needs no other recipe"
 
 
@@ -44,9 +44,13 @@ def test_a_file_begun_from_a_file_or_changed_needs_neither(tmp_path):
 def test_texts_numbers_and_names_of_every_kind_come_back(tmp_path):
     odd = ('say "a"', "it's", "a\nb " * 60, " lead", "\\n {x} # no comment", "both ' and \"", "x" * 300)
     changes = {"notes": odd, "phases.sft.optimizer.lr": 1e-5, "corpus.seed": -12345, "phases.sft.rope_theta": 1e22}
+    changes["phases.pretrain"] = {"parent": "olmo", "keep_optimizer_state": False}
     more = {
         "corpus.sources.+": {"name": "a.b", "location": "/d/*.txt", "domain": "x", "licence": "mit", "sample": 0.25}
     }
+    more["adopted.+"] = {
+        "name": "olmo", "licence": "mit", "rope_theta": 1e4, "sequence_length": 128, "location": "/m"
+    }  # fmt: skip
     text, _ = written(tmp_path, "my-recipe.2", "smoke", changes, more)
     assert "def my_recipe_2() -> Recipe:" in text
 
