@@ -44,7 +44,7 @@ _SMALL = (
     CONFIG, "generation_config.json", TOKENIZER, "tokenizer_config.json", "special_tokens_map.json",
     "chat_template.jinja", README,
 )  # fmt: skip
-_STATED_LICENCE = re.compile(rb"\A---\s*\n(?:.*\n)*?license:[ \t]*['\"]?([\w.+-]+)")
+_STATED_LICENCE = re.compile(rb"^license:[ \t]*['\"]?([\w.+-]+)", re.MULTILINE)
 
 
 def adopted_checkpoint_step(model: ModelConfig, adopted: AdoptedModel, released: Released | None) -> Step:
@@ -111,9 +111,10 @@ class _Opened:
         if self.released is not None:
             stated, said_in = self.released.licence, "the release's recipe"
         else:
-            found = _STATED_LICENCE.search(self.source.read(README)) if README in self.source.entries else None
+            card = self.source.read(README) if README in self.source.entries else b""
+            found = _STATED_LICENCE.search(card.split(b"\n---")[0]) if card.startswith(b"---") else None
             stated, said_in = (found[1].decode() if found else ""), README
-        if stated and hub_licence(stated) != hub_licence(self.adopted.licence):
+        if stated and hub_licence(stated)[0] != hub_licence(self.adopted.licence)[0]:
             raise AdoptionError(
                 f"{self.where}: adopted.{self.adopted.name}.licence='{self.adopted.licence}', but {said_in} says "
                 f"'{stated}'. State the licence under which its weights were published"

@@ -233,6 +233,15 @@ def test_values_that_are_not_finite_are_refused_with_their_tensor(copied: Path, 
     assert store.records("adopted_checkpoint") == []
 
 
+def test_only_the_head_of_a_card_states_a_licence(copied: Path) -> None:
+    for card, licence in (
+        ("---\ntags: [a]\n---\nlicense: mit\n", "Apache-2.0"),
+        ("---\nlicense: other\n---\n", "Own-1.0"),
+    ):
+        (copied / "README.md").write_text(card)
+        assert adopted_checkpoint_step(SHAPE, row(copied, licence=licence), None).identity
+
+
 def test_a_tied_model_has_one_embedding(copied: Path, store: Store) -> None:
     set_in("config.json", tie_word_embeddings=True)(copied)
     with pytest.raises(AdoptionError, match=r"tie_word_embeddings, but lm_head\.weight is not model\.embed_tokens"):
