@@ -135,8 +135,8 @@ def compose(row: StepRow, phase: Owner, plan: Any, made: Mapping[str, Any]) -> A
         gathered = (gather_and_show if row.page else gather_parts)(**told, identity=listed.identity, made=pieces)
         return node(gathered)
     if row.runs_on in (RunsOn.TRAINING, RunsOn.EVALUATION):
-        training = row.runs_on is RunsOn.TRAINING and isinstance(phase, PhaseConfig)
-        job = train_task(phase) if training else evaluate
+        trained = phase if row.runs_on is RunsOn.TRAINING and isinstance(phase, PhaseConfig) else None
+        job = train_task(trained) if trained else evaluate
         there = node(is_made(**told), "-ask")
         return conditional(name).if_(there.is_true()).then(make(**told)).else_().then(job(**told))
     if row.runs_on is RunsOn.MODEL:
