@@ -24,8 +24,7 @@ PHASES = ("phase", "from", "tokens", "rows x length", "workers", "a worker holds
 
 def show_phases(recipe: "Recipe") -> None:
     """Print parameters, and of each phase its tokens, workers, and the weights, gradients and optimizer of one."""
-    from k2model.recipe.counts import count_parameters
-    from k2model.recipe.memory import state_bytes
+    from k2model.recipe.counts import count_parameters, state_bytes
 
     count = count_parameters(recipe.model)
     tokens = readable_count(sum(phase.tokens for phase in recipe.phases))

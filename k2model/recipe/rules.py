@@ -82,7 +82,7 @@ LAYOUT = Rule(
     "8,192), at least one; context parallelism as in k2_70b, doubled until the whole estimate is at most 80% of the "
     "memory",
     f"{OURS}; bytes a parameter: 4 weights, 4 gradients, 12 optimizer (ZeRO, arXiv:1910.02054, section 3.1), "
-    "activations by k2model/recipe/memory.py. An estimate: nothing of it was measured on a GPU",
+    "activations by k2model/recipe/counts.py. An estimate: nothing of it was measured on a GPU",
 )
 CHECKPOINTS = Rule(
     "Checkpoints",

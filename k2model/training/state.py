@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from k2model.errors import CheckpointMismatch
 from k2model.model.parallel import Shard
 from k2model.recipe.schema import OptimizerName
-from k2model.training.checkpoint import MODEL, OPTIMIZER, InMemory, NamedTensors, Piece, Place, share
+from k2model.training.checkpoint import MODEL, OPTIMIZER, InMemory, NamedTensors, Piece, Placement, share
 from k2model.training.layout import Layout
 from k2model.training.optimizers import slots_of
 
@@ -32,7 +32,7 @@ class TrainingState:
 
 def whole_shape(parameter: str, local: torch.Size, tensor: Shard) -> torch.Size:
     """The shape of a parameter of which this worker holds `local`, its tensor-parallel part."""
-    return torch.Size(Place.of(parameter, local, tensor).shape)
+    return torch.Size(Placement.of(parameter, local, tensor).shape)
 
 
 def tensor_shapes(parameters: Mapping[str, torch.Size], rule: OptimizerName) -> dict[str, torch.Size]:
@@ -87,7 +87,7 @@ class _Named:
     name: str
     parameter: nn.Parameter
     slot: str | None
-    place: Place
+    place: Placement
 
 
 class NamedState:
@@ -104,10 +104,10 @@ class NamedState:
         ]
         self._create_slots()
 
-    def _parameters(self) -> Iterator[tuple[str, nn.Parameter, Place]]:
+    def _parameters(self) -> Iterator[tuple[str, nn.Parameter, Placement]]:
         for name, parameter in self.engine.module.named_parameters():
             local = getattr(parameter, "ds_shape", parameter.shape)
-            yield name, parameter, Place.of(name, local, self.layout.tensor)
+            yield name, parameter, Placement.of(name, local, self.layout.tensor)
 
     def _create_slots(self) -> None:
         """Optimizer state exists before the first step, so that it can be filled from a checkpoint."""

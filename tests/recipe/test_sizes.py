@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from k2model.recipe import load_recipe
-from k2model.recipe.counts import count_parameters
+from k2model.recipe.counts import count_parameters, training_memory
 from k2model.recipe.k2_sizes import SIZES, derivation, sized
-from k2model.recipe.memory import training_memory
 from k2model.recipe.mixtures import known_sizes, plan_mixture
 from k2model.recipe.overrides import row_name, value_at
 from k2model.recipe.schema import Recipe

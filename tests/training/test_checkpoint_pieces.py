@@ -14,7 +14,7 @@ from k2model.training.checkpoint import (
     ALL,
     Columns,
     Piece,
-    Place,
+    Placement,
     ShardImage,
     StoredTensors,
     load_model_state,
@@ -38,7 +38,7 @@ def write(folder: Path, tensor: int, replicas: int) -> StoredTensors:
         for name, whole in WHOLE.items():
             dim = tensor_dim(name)
             local = whole if dim is None else Shard(t, tensor).cut(whole, dim)
-            place = Place.of(name, local.shape, Shard(t, tensor))
+            place = Placement.of(name, local.shape, Shard(t, tensor))
             piece = Piece(name, place.shape, place.columns, place.start, local.reshape(-1))
             (uncut if dim is None else cut).append(piece)
         pieces = [*share(cut, r, replicas), *share(uncut, r * tensor + t, replicas * tensor)]

@@ -41,7 +41,7 @@ ALL = Columns()
 
 
 @dataclass(frozen=True)
-class Place:
+class Placement:
     """Where a worker's whole tensor-parallel part of a tensor lies in it: `size` elements from flat position
     `start` of `columns` of the tensor of `shape`.
 
@@ -54,7 +54,7 @@ class Place:
     size: int
 
     @classmethod
-    def of(cls, parameter: str, local: Sequence[int], tensor: Shard) -> "Place":
+    def of(cls, parameter: str, local: Sequence[int], tensor: Shard) -> "Placement":
         """`parameter`: its name; `local`: its shape on this worker, a place in the tensor-parallel group `tensor`."""
         size, dim = math.prod(local), tensor_dim(parameter)
         if tensor.size == 1 or dim is None:
@@ -77,7 +77,7 @@ class Piece:
     start: int
     tensor: Tensor
 
-    def narrow(self, begin: int, end: int) -> "Piece":
+    def between(self, begin: int, end: int) -> "Piece":
         """Its elements `begin`..`end`, a view."""
         return Piece(self.name, self.shape, self.columns, self.start + begin, self.tensor[begin:end])
 
@@ -95,7 +95,7 @@ def share(pieces: Sequence[Piece], index: int, count: int) -> Iterator[Piece]:
         size = piece.tensor.numel()
         begin, end = max(first - at, 0), min(last - at, size)
         if begin < end:
-            yield piece.narrow(begin, end)
+            yield piece.between(begin, end)
         at += size
 
 

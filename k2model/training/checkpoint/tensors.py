@@ -17,7 +17,7 @@ from k2model.artifacts import CorruptArtifact
 from k2model.artifacts.files import Files
 from k2model.artifacts.manifest import remedy
 from k2model.model.parallel import Shard, tensor_dim
-from k2model.training.checkpoint.shard import ALL, Columns, Place, StoredPiece, read_values
+from k2model.training.checkpoint.shard import ALL, Columns, Placement, StoredPiece, read_values
 
 
 class NamedTensors(Mapping[str, Tensor]):
@@ -36,7 +36,7 @@ class NamedTensors(Mapping[str, Tensor]):
         """A worker's tensor-parallel part of the tensor `name`, which is cut as the parameter `parameter` is."""
         dim = tensor_dim(parameter)
         local = [n // tensor.size if d == dim else n for d, n in enumerate(self.shapes[name])]
-        place = Place.of(parameter, local, tensor)
+        place = Placement.of(parameter, local, tensor)
         return self.read(name, place.start, place.size, place.columns).view(local)
 
     def __getitem__(self, name: str) -> Tensor:
