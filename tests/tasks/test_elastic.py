@@ -40,7 +40,7 @@ def work(fails: str) -> str:
         raise ZeroDivisionError("a bug")
     world = World.from_environment()
     with world.joined():
-        sys.stderr.write(f"hello from {rank}\n")  # in one piece: lines of two workers do not mix
+        sys.stderr.write(f"hello from {rank}\\n")  # in one piece: lines of two workers do not mix
         if fails.startswith("late"):
             import torch
             import torch.distributed as dist
