@@ -13,6 +13,8 @@ import pytest
 from k2model.artifacts import Identity, MissingArtifact, Store, make
 from k2model.artifacts.result import LifecycleResult
 from k2model.reporting import report_step
+from k2model.reporting.content import read_content
+from k2model.reporting.report import render
 from tests.reporting.lifecycle_fixture import HOSTILE, PHASES, build_lifecycle, score_rows, short_recipe
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -243,3 +245,14 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingArtifact, match=r"has no file attachments/metrics\.jsonl"):
         make(store, report_step(store, result, {}))
     assert not list(Path(store.uri).glob("report/*"))
+
+
+def test_a_recipe_that_asks_nothing_shows_no_empty_tables(store: Store, result: LifecycleResult) -> None:
+    content = read_content(store, result, {})
+    quiet = replace(
+        content, scores=[row for row in content.scores if not row.is_accuracy], samples={name: [] for name in PHASES}
+    )
+    recipe = replace(result.recipe, gates=())
+    page = render(replace(quiet, result=replace(result, recipe=recipe)))
+    assert "No phase was asked anything" in page and 'id="headline"' not in page and 'id="samples"' not in page
+    assert Page(page).unbalanced == []
