@@ -82,7 +82,7 @@ class StepRow:
     @property
     def gate(self) -> bool:
         """Whether expectations are checked here: of what it guards, or of what it makes itself."""
-        return self.page == DECK
+        return bool(self.guards) or self.page == DECK
 
 
 def _adopted_checkpoint(work: Work) -> Step:
