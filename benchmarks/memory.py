@@ -88,23 +88,23 @@ def _heads():
 
 
 def recomputed_model() -> Step:
-    return _model(recompute=True)
+    return _model("full")
 
 
 def plain_model() -> Step:
-    return _model(recompute=False)
+    return _model("none")
 
 
-def _model(recompute: bool) -> Step:
+def _model(recompute: str) -> Step:
     import torch
 
     from k2model.model import K2Model
-    from k2model.recipe.schema import ModelConfig
+    from k2model.recipe.schema import ModelConfig, Recompute
 
     config = ModelConfig(
         vocab_size=1024, hidden_size=128, n_layers=4, n_heads=4, n_kv_heads=2, head_dim=HEAD_DIM, ffn_size=384
     )
-    model = K2Model(config, 1e6, CONTEXT, recompute=recompute)
+    model = K2Model(config, 1e6, CONTEXT, recompute=Recompute(recompute))
     tokens = torch.randint(0, config.vocab_size, (1, CONTEXT))
     document = torch.arange(CONTEXT)[None] // DOCUMENT
     return lambda: model.loss(tokens, tokens.roll(-1, dims=1), document)[0].backward()

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from k2model.model.parallel import Shard, copy_to_group, gather_from_group
+from k2model.model.parallel import Shard, gather_positions, gather_vocabulary
 from k2model.model.products import Linear, Products, without_autocast
 
 IGNORED = -100
@@ -49,7 +49,7 @@ class LinearCrossEntropy(torch.autograd.Function):
     """(sum over targets of cross-entropy + z_loss * log-partition^2, cross-entropy [P] without gradient), fp32.
 
     Positions whose target is `IGNORED` cost nothing and have 0 in the second. The gradient of the
-    hidden states is this worker's part of the vocabulary's; the caller sums it.
+    hidden states is that of this worker's part of the vocabulary; the caller sums it.
     """
 
     @staticmethod
@@ -130,10 +130,11 @@ class Head(Linear):
     def forward(
         self, hidden: Tensor, targets: Tensor | None = None, z_loss: float = 0.0
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Logits [..., V] of hidden states [..., D]; with targets [...] what `K2Model.loss` returns."""
-        hidden = copy_to_group(hidden, self.tensor)
+        """Logits [..., V] of hidden states [..., D]; with targets [...] what `K2Model.loss` returns. Over `tensor`
+        hidden states [B, t, D] are slices, logits and targets of all positions, [B, T]."""
+        hidden = gather_positions(hidden, self.tensor)
         if targets is None:
-            return gather_from_group(super().forward(hidden), self.tensor)
+            return gather_vocabulary(super().forward(hidden), self.tensor)
         products = Products.of(hidden, self.weight)
         settings = LossSettings(z_loss, products, self.tensor, train=torch.is_grad_enabled())
         with without_autocast(hidden.device.type):

@@ -1,12 +1,18 @@
-"""How one model is cut over workers: which parameters and rows where, and the collectives in between.
+"""How one model is cut over workers: which parameters and positions where, and the collectives in between.
 
-Tensor parallelism cuts every matrix (Megatron-LM, arXiv:1909.08053), sequence parallelism cuts every row of tokens
-(DeepSpeed Ulysses, arXiv:2309.14509). The groups are formed by `k2model.training.layout`. The collectives are functions
-autograd can go back through, each the identity when its group is one worker; the copy/reduce pair is Megatron-LM's
-"f and g" (section 3). All workers of a group must call in the same order. Nothing overlaps with computation.
+Context parallelism cuts every row of tokens (DeepSpeed Ulysses, arXiv:2309.14509). Tensor parallelism cuts every matrix
+(Megatron-LM, arXiv:1909.08053) and, between the matrices, the positions of a context worker's slice: the residual
+stream, the norms and what is kept of them for backward are on each worker 1/tensor (Megatron's sequence parallelism,
+arXiv:2205.05198, section 4.2.2). Into a matrix that is cut by rows lead all positions, gathered; out of one that is cut
+by columns come sums over the workers, of which each takes its positions. A gain is whole on each worker and sees its
+positions alone, so its gradient is summed over the workers.
 
-Shape suffixes: W workers of the group, B batch, T whole row, t a worker's slice of it, H heads, K kv heads, h and k one
-worker's share of them, E head dim.
+The groups are formed by `k2model.training.layout`. The collectives are functions autograd can go back through, each the
+identity when its group is one worker. All workers of a group must call in the same order. Nothing overlaps with
+computation.
+
+Shape suffixes: W workers of the group, B batch, T whole row, t a worker's slice of it, D hidden, H heads, K kv heads,
+h and k one worker's share of them, E head dim.
 """
 
 import math
@@ -23,7 +29,9 @@ from k2model.recipe.schema import ModelConfig
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-_CUT_ROWS = ("query.weight", "key.weight", "value.weight", "gate.weight", "up.weight", "head.weight")
+_CUT_ROWS = (
+    "embedding.weight", "query.weight", "key.weight", "value.weight", "gate.weight", "up.weight", "head.weight",
+)  # fmt: skip
 _CUT_COLUMNS = ("attention.output.weight", "mlp.down.weight")
 
 
@@ -49,7 +57,7 @@ def tensor_dim(name: str) -> int | None:
     """The dimension along which tensor parallelism cuts the parameter `name`; None: every worker has it whole.
 
     `name` may carry a prefix (`model.blocks.0.mlp.up.weight`). Rows (0) of the matrices that read the
-    residual stream and of the head; columns (1) of those that write to it.
+    residual stream, of the embedding and of the head; columns (1) of those that write to the stream.
     """
     if name.endswith(_CUT_ROWS):
         return 0
@@ -67,24 +75,31 @@ def check_divides(config: ModelConfig, tensor: Shard, context: Shard) -> None:
     heads = config.n_heads // tensor.size
     if heads % context.size:
         raise ValueError(
-            f"sequence parallelism over {context.size} workers cannot share out {heads} query heads evenly "
+            f"context parallelism over {context.size} workers cannot share out {heads} query heads evenly "
             f"(n_heads={config.n_heads} over tensor={tensor.size}): choose a degree that divides them"
         )
 
 
 def copy_to_group(x: Tensor, shard: Shard) -> Tensor:
-    """Before a matrix cut by rows: forward nothing, backward the sum of what the workers send back."""
+    """Of what all workers hold alike: forward nothing, backward the sum of what they send back."""
     return _collective(x, shard, _same, _sum)
 
 
-def reduce_from_group(x: Tensor, shard: Shard) -> Tensor:
-    """Behind a matrix cut by columns: the sum of the workers' parts; backward nothing."""
-    return _collective(x, shard, _sum, _same)
+def gather_positions(x_BtD: Tensor, shard: Shard) -> Tensor:
+    """[B, T, D]: the workers' slices, before a matrix cut by rows; backward the sum of what they send back to mine."""
+    return _collective(x_BtD, shard, all_gather, reduce_scatter)
 
 
-def gather_from_group(x: Tensor, shard: Shard) -> Tensor:
+def sum_to_slices(x_BTD: Tensor, shard: Shard) -> Tensor:
+    """[B, t, D]: of the sum over workers my slice, behind a matrix cut by columns; backward everybody's gradients."""
+    return _collective(x_BTD, shard, reduce_scatter, all_gather)
+
+
+def gather_vocabulary(logits_BTV: Tensor, shard: Shard) -> Tensor:
     """The workers' parts side by side in the last dimension; backward each takes the gradient of its own."""
-    return _collective(x, shard, _gather, lambda grad, shard: shard.cut(grad, grad.dim() - 1))
+    return _collective(
+        logits_BTV, shard, lambda x, s: _parts(x, s).movedim(0, -2).flatten(-2), lambda grad, s: s.cut(grad, 2)
+    )
 
 
 def all_to_all(parts: Tensor, shard: Shard) -> Tensor:
@@ -120,10 +135,26 @@ def _sum(x: Tensor, shard: Shard) -> Tensor:
     return total
 
 
-def _gather(x: Tensor, shard: Shard) -> Tensor:
-    parts = [torch.empty(x.shape, dtype=x.dtype, device=x.device) for _ in range(shard.size)]
-    dist.all_gather(parts, x.contiguous(), group=shard.group)
-    return torch.cat(parts, dim=-1)
+def all_gather(x_BtD: Tensor, shard: Shard) -> Tensor:
+    """[B, T, D]: all workers' slices in the order of the row. Without history; no copy of the gathered for one row."""
+    return x_BtD if shard.size == 1 else _parts(x_BtD, shard).movedim(0, 1).flatten(1, 2)
+
+
+def reduce_scatter(x_BTD: Tensor, shard: Shard) -> Tensor:
+    """[B, t, D]: my slice of the workers' sum, in the type of `x_BTD`. Without history."""
+    if shard.size == 1:
+        return x_BTD
+    parts_WBtD = x_BTD.unflatten(1, (shard.size, -1)).movedim(1, 0).contiguous()
+    mine_BtD = torch.empty(parts_WBtD.shape[1:], dtype=x_BTD.dtype, device=x_BTD.device)
+    dist.reduce_scatter_single(mine_BtD, parts_WBtD.flatten(0, 1), group=shard.group)
+    return mine_BtD
+
+
+def _parts(x: Tensor, shard: Shard) -> Tensor:
+    """[W, ...]: everybody's `x`."""
+    parts = torch.empty((shard.size, *x.shape), dtype=x.dtype, device=x.device)
+    dist.all_gather_single(parts.flatten(0, 1), x.contiguous(), group=shard.group)
+    return parts
 
 
 def _exchange(parts: Tensor, shard: Shard) -> Tensor:
@@ -133,7 +164,7 @@ def _exchange(parts: Tensor, shard: Shard) -> Tensor:
 
 
 @dataclass(frozen=True)
-class SequenceParallelAttention:
+class ContextParallelAttention:
     """`attend` over whole rows, for a worker that has the slice `context.rank` of each.
 
     Outside attention a worker has a slice of every row and all heads, inside it whole rows and its share of the heads,

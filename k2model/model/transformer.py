@@ -3,14 +3,18 @@
 Pre-norm blocks with zero-centred RMSNorm gains, grouped-query attention with rotary positions,
 SwiGLU, untied embeddings, no biases (Megatron flags of K2-V2's pre-training). Every matrix of a
 block is a parameter of its own, so that an optimizer can treat each by itself. Parameters stay in
-fp32; under bf16 autocast only matrix products run in bf16. A model may be cut over workers: every
-matrix (tensor parallelism) and every row of tokens (sequence parallelism), see `parallel`.
+fp32; under bf16 autocast only matrix products run in bf16. A model may be
+cut over workers: every matrix with the residual stream between them (tensor parallelism) and every row of tokens
+(context parallelism), see `parallel`.
 
-Shape suffixes: B batch, T sequence, S keys, D hidden, H heads, K kv heads, E head dim, F ffn, V vocab.
+Shape suffixes: B batch, T sequence (a context worker's slice), t a tensor worker's slice of that, S keys, D hidden,
+H heads, K kv heads, E head dim, F ffn, V vocab.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -20,33 +24,35 @@ from k2model.model.fused import recomputed, rms_norm, split_and_rotate, swiglu
 from k2model.model.loss import Head
 from k2model.model.parallel import (
     WHOLE,
-    SequenceParallelAttention,
+    ContextParallelAttention,
     Shard,
     check_divides,
     copy_to_group,
-    reduce_from_group,
+    sum_to_slices,
     tensor_dim,
 )
 from k2model.model.products import Embedding, Linear, Products, linear
-from k2model.recipe.schema import ModelConfig
+from k2model.recipe.schema import ModelConfig, Recompute
 
-Attend = BlockAttention | DocumentAttention | SequenceParallelAttention
+Attend = BlockAttention | DocumentAttention | ContextParallelAttention
+Again = Callable[[], Tensor] | None  # makes a product's operand once more in backward
 
 
 class ZeroCentredRMSNorm(nn.Module):
     """RMSNorm in fp32 whose stored weight is the gain minus one (Megatron's `--apply-layernorm-1p`).
 
     Weight decay then pulls the gain to one instead of zero. What it gives is read by matrix products alone, so
-    it is in their type.
+    it is in their type. Each worker of `tensor` has the whole gain and norms its slice of the positions.
     """
 
-    def __init__(self, size: int, eps: float) -> None:
+    def __init__(self, size: int, eps: float, tensor: Shard = WHOLE) -> None:
         super().__init__()
-        self.eps = eps
+        self.eps, self.tensor = eps, tensor
         self.weight = nn.Parameter(torch.zeros(size))
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        return rms_norm(x_BTD, self.weight, self.eps, Products.of(x_BTD, self.weight).dtype)
+    def forward(self, x_BtD: Tensor) -> Tensor:
+        gain_D = copy_to_group(self.weight, self.tensor)
+        return rms_norm(x_BtD, gain_D, self.eps, Products.of(x_BtD, self.weight).dtype)
 
 
 def rope_tables(theta: float, head_dim: int, positions: int) -> tuple[Tensor, Tensor]:
@@ -82,19 +88,16 @@ class Attention(nn.Module):
         self.value = Linear(config.hidden_size, self.n_kv_heads * config.head_dim)
         self.output = Linear(self.n_heads * config.head_dim, config.hidden_size)
 
-    def forward(self, x_BTD: Tensor, context: Context, layer: int) -> Tensor:
-        batch, length, _ = x_BTD.shape
-        x_BTD = copy_to_group(x_BTD, self.tensor)
-        heads_BTNE = linear(x_BTD, self.query.weight, self.key.weight, self.value.weight).unflatten(
-            -1, (-1, self.head_dim)
-        )
+    def forward(self, x_BtD: Tensor, context: Context, layer: int, again: Again) -> Tensor:
+        weights = (self.query.weight, self.key.weight, self.value.weight)
+        heads_BTNE = linear(x_BtD, *weights, tensor=self.tensor, again=again).unflatten(-1, (-1, self.head_dim))
         query_BHTE, key_BKTE, value_BKTE = split_and_rotate(
             heads_BTNE, context.cos, context.sin, self.n_heads, self.n_kv_heads
         )
         if context.cache is not None:
             key_BKTE, value_BKTE = context.cache.write(layer, key_BKTE, value_BKTE)
         attended_BHTE = context.attend(query_BHTE, key_BKTE, value_BKTE)
-        return reduce_from_group(self.output(attended_BHTE.transpose(1, 2).reshape(batch, length, -1)), self.tensor)
+        return sum_to_slices(self.output(attended_BHTE.transpose(1, 2).flatten(2)), self.tensor)
 
 
 class FeedForward(nn.Module):
@@ -107,25 +110,35 @@ class FeedForward(nn.Module):
         self.up = Linear(config.hidden_size, ffn_size)
         self.down = Linear(ffn_size, config.hidden_size)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        x_BTD = copy_to_group(x_BTD, self.tensor)
-        gate_and_up = linear(x_BTD, self.gate.weight, self.up.weight)
-        return reduce_from_group(self.down(swiglu(gate_and_up)), self.tensor)
+    def forward(self, x_BtD: Tensor, again: Again) -> Tensor:
+        gate_and_up = linear(x_BtD, self.gate.weight, self.up.weight, tensor=self.tensor, again=again)
+        product_again = partial(swiglu, gate_and_up.detach()) if again else None
+        return sum_to_slices(self.down(swiglu(gate_and_up), product_again), self.tensor)
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each on the normed residual stream [B, T, D] and added to it."""
+    """Attention and feed-forward, each on the normed residual stream [B, t, D] and added to it.
 
-    def __init__(self, config: ModelConfig, tensor: Shard) -> None:
+    `selective`: keep the stream, heads, gate and up for backward, and compute the norms' results and SwiGLU's product
+    again, which takes no matrix product.
+    """
+
+    def __init__(self, config: ModelConfig, tensor: Shard, selective: bool) -> None:
         super().__init__()
-        self.attention_norm = ZeroCentredRMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.selective = selective
+        self.attention_norm = ZeroCentredRMSNorm(config.hidden_size, config.rms_norm_eps, tensor)
         self.attention = Attention(config, tensor)
-        self.mlp_norm = ZeroCentredRMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp_norm = ZeroCentredRMSNorm(config.hidden_size, config.rms_norm_eps, tensor)
         self.mlp = FeedForward(config, tensor)
 
-    def forward(self, x_BTD: Tensor, context: Context, layer: int) -> Tensor:
-        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), context, layer)
-        return x_BTD + self.mlp(self.mlp_norm(x_BTD))
+    def forward(self, x_BtD: Tensor, context: Context, layer: int) -> Tensor:
+        again = self._again(self.attention_norm, x_BtD)
+        x_BtD = x_BtD + self.attention(self.attention_norm(x_BtD), context, layer, again)
+        again = self._again(self.mlp_norm, x_BtD)
+        return x_BtD + self.mlp(self.mlp_norm(x_BtD), again)
+
+    def _again(self, norm: ZeroCentredRMSNorm, x_BtD: Tensor) -> Again:
+        return partial(norm, x_BtD.detach()) if self.selective else None
 
 
 class K2Model(nn.Module):
@@ -139,7 +152,7 @@ class K2Model(nn.Module):
         *,
         tensor: Shard = WHOLE,
         context: Shard = WHOLE,
-        recompute: bool = False,
+        recompute: Recompute = Recompute.NONE,
     ) -> None:
         """Draws initial weights from torch's global generator: seed it before.
 
@@ -147,7 +160,7 @@ class K2Model(nn.Module):
             tensor: over whom every matrix is cut; this worker holds `tensor.cut(whole, tensor_dim(name))`
                 of each parameter that is cut, initially of what one worker alone would draw.
             context: over whom every row of tokens is cut.
-            recompute: keep only each block's input for backward and compute the block again.
+            recompute: what of a block is computed again in backward instead of kept.
 
         Raises:
             ValueError: heads, ffn_size or vocab_size cannot be shared out evenly.
@@ -156,9 +169,10 @@ class K2Model(nn.Module):
         check_divides(config, tensor, context)
         self.config, self.rope_theta, self.max_positions = config, rope_theta, max_positions
         self.tensor, self.context, self.recompute = tensor, context, recompute
-        self.embedding = Embedding(config.vocab_size, config.hidden_size)
-        self.blocks = nn.ModuleList(Block(config, tensor) for _ in range(config.n_layers))
-        self.norm = ZeroCentredRMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.embedding = Embedding(config.vocab_size, config.hidden_size, tensor)
+        selective = recompute is Recompute.SELECTIVE
+        self.blocks = nn.ModuleList(Block(config, tensor, selective) for _ in range(config.n_layers))
+        self.norm = ZeroCentredRMSNorm(config.hidden_size, config.rms_norm_eps, tensor)
         self.head = Head(config.hidden_size, config.vocab_size, tensor)
         cos, sin = rope_tables(rope_theta, config.head_dim, max_positions)
         self.register_buffer("cos", cos, persistent=False)
@@ -191,13 +205,15 @@ class K2Model(nn.Module):
         """Logits [B, T, V] of the token after each position.
 
         Args:
-            tokens_BT: token ids; under sequence parallelism this worker's part of each row.
+            tokens_BT: token ids; under context parallelism this worker's slice of each row. All workers of a
+                tensor-parallel group are given the same; T must be a multiple of their number.
             document_BT: document number of each token, -1 for padding; documents do not see each
                 other. None: the row is one document. Always of whole rows.
             cache: appends the tokens behind those already cached and advances its lengths by T.
 
         Raises:
-            ValueError: a position beyond `max_positions`, or documents or sequence parallelism together with a cache.
+            ValueError: a position beyond `max_positions`, a length that cannot be shared out over `tensor`, or
+                documents or a cut model together with a cache.
         """
         return self.head(self.hidden(tokens_BT, document_BT, cache))
 
@@ -215,17 +231,18 @@ class K2Model(nn.Module):
         return self.head(self.hidden(tokens_BT, document_BT), targets_BT, z_loss)
 
     def hidden(self, tokens_BT: Tensor, document_BT: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
-        """The normed last hidden states [B, T, D] that `head` turns into logits; arguments as `forward`."""
+        """The normed last hidden states [B, t, D] that `head` turns into logits, over `tensor` this worker's slice of
+        them; arguments as `forward`."""
         context = self._context(tokens_BT, document_BT, cache)
-        x_BTD = self.embedding(tokens_BT.long())
+        x_BtD = self.embedding(tokens_BT.long())
         for layer, block in enumerate(self.blocks):
-            if self.recompute and cache is None:
-                x_BTD = recomputed(block, x_BTD, context, layer)
+            if self.recompute is Recompute.FULL and cache is None:
+                x_BtD = recomputed(block, x_BtD, context, layer)
             else:
-                x_BTD = block(x_BTD, context, layer)
+                x_BtD = block(x_BtD, context, layer)
         if cache is not None:
             cache.advance(tokens_BT.shape[1])
-        return self.norm(x_BTD)
+        return self.norm(x_BtD)
 
     def _context(self, tokens_BT: Tensor, document_BT: Tensor | None, cache: KVCache | None) -> Context:
         length = tokens_BT.shape[1]
@@ -233,17 +250,25 @@ class K2Model(nn.Module):
             return self._cached_context(length, document_BT, cache)
         whole_length = length * self.context.size
         self._check_positions(whole_length)
+        if length % self.tensor.size:
+            raise ValueError(
+                f"{length} positions a worker cannot be shared out evenly over {self.tensor.size} tensor-parallel "
+                "workers: feed rows whose length is a multiple of context x tensor"
+            )
         kind = BlockAttention if tokens_BT.device.type == "cpu" else DocumentAttention
         whole_rows = kind.causal(whole_length, document_BT)
-        attend = whole_rows if self.context.size == 1 else SequenceParallelAttention(whole_rows, self.context)
+        attend = whole_rows if self.context.size == 1 else ContextParallelAttention(whole_rows, self.context)
         cos, sin = (self.context.cut(table[:whole_length], 0) for table in (self.cos, self.sin))
         return Context(cos, sin, attend)
 
     def _cached_context(self, length: int, document_BT: Tensor | None, cache: KVCache) -> Context:
         if document_BT is not None:
             raise ValueError("a cache holds one document a row: pass document_BT=None with a cache")
-        if self.context.size > 1:
-            raise ValueError("generation does not cut rows: build K2Model without `context` to use a cache")
+        if self.context.size > 1 or self.tensor.size > 1:
+            raise ValueError(
+                "generation feeds single positions, which cannot be cut: build K2Model without `context` and `tensor` "
+                "to use a cache"
+            )
         positions_BT = cache.next_positions(length)
         self._check_positions(int(positions_BT.max()) + 1)
         cos, sin = self.cos[positions_BT][:, None], self.sin[positions_BT][:, None]

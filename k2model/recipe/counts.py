@@ -5,8 +5,8 @@ arithmetic, communication, optimizer and recomputation are left out.
 
 Memory is an estimate to choose layouts with: weights, gradients, optimizer, and activations under recomputation;
 nothing of it has been measured on a GPU. It follows the model and the engine: everything that stays is fp32, products
-take and give bf16, a block keeps its input alone (`activation_checkpointing`), tensor parallelism cuts every matrix but
-the embedding, context parallelism every row.
+take and give bf16, a block keeps its input alone (`Recompute.FULL`), tensor parallelism cuts every matrix, context
+parallelism every row.
 """
 
 from dataclasses import dataclass
@@ -68,8 +68,7 @@ class Memory:
 def state_bytes(model: ModelConfig, layout: Parallelism) -> float:
     """Of weights, gradients and optimizer; ZeRO shares out the last (1), the last two (2) or all (3) over the workers
     of one tensor rank."""
-    embedding = model.vocab_size * model.hidden_size
-    held = embedding + (count_parameters(model) - embedding) / layout.tensor
+    held = count_parameters(model) / layout.tensor  # but for the gains, which are few
     replicas = layout.nodes * layout.workers_per_node / layout.tensor
     shared_from = ((OPTIMIZER, 1), (GRADIENTS, 2), (WEIGHTS, 3))  # the first ZeRO stage that shares it out
     return held * sum(size / (replicas if layout.zero_stage >= stage else 1) for size, stage in shared_from)

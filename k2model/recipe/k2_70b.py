@@ -32,6 +32,7 @@ from k2model.recipe.schema import (
     PhaseKind,
     PreTokens,
     Recipe,
+    Recompute,
     ScheduleConfig,
     ScheduleShape,
     SourceConfig,
@@ -260,7 +261,7 @@ def _layout(nodes: int, tensor: int, context: int, micro_batch: int = 1) -> Para
         tensor=tensor,
         context=context,
         micro_batch=micro_batch,
-        activation_checkpointing=True,
+        recompute=Recompute.FULL,
     )
 
 

@@ -63,10 +63,10 @@ def _context(model: ModelConfig, phase: PhaseConfig) -> str | None:
             f"{where}.parallelism.context={layout.context} must divide the {heads} query heads of a worker (model."
             f"n_heads={model.n_heads} / tensor {layout.tensor}): workers of a sequence attend with a share of them each"
         )
-    if phase.sequence_length % layout.context:
+    if phase.sequence_length % (layout.context * layout.tensor):
         return (
-            f"{where}.sequence_length={phase.sequence_length} must be a multiple of parallelism.context="
-            f"{layout.context}: workers hold equal parts of a sequence"
+            f"{where}.sequence_length={phase.sequence_length} must be a multiple of parallelism.context x tensor = "
+            f"{layout.context} x {layout.tensor}: workers hold equal parts of a sequence. Change one of them"
         )
     return None
 

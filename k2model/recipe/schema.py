@@ -86,6 +86,14 @@ class Precision(str, Enum):
     BF16 = "bf16"  # fp32 parameters and optimizer state, matrix products in bfloat16
 
 
+class Recompute(str, Enum):
+    """What of a block is computed again in the backward pass instead of kept: memory for time."""
+
+    NONE = "none"
+    SELECTIVE = "selective"  # what takes no matrix product: the norms' results and SwiGLU's product
+    FULL = "full"  # all but the block's input
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """A K2 transformer: Llama-shaped, untied embeddings, no biases, zero-centred RMSNorm gains."""
@@ -175,7 +183,7 @@ class Parallelism:
     tensor: int = 1  # workers that share every matrix
     context: int = 1  # workers that share every sequence (Ulysses)
     micro_batch: int = 0  # sequences per worker and backward pass; 0 = all that the worker has
-    activation_checkpointing: bool = False  # keep each block's input alone and compute the rest again backward
+    recompute: Recompute = Recompute.NONE
     offload: bool = False  # optimizer state and step in the host's memory
     loader_workers: int = 1  # threads that read batches ahead
     loader_cache_gb: float = 8.0  # of this machine's disk, at most, for rows that come from an object store

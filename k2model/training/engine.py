@@ -108,7 +108,7 @@ class Engine:
         torch.manual_seed(phase.seed)
         model = K2Model(
             model_config, phase.rope_theta, phase.sequence_length, tensor=layout.tensor, context=layout.context,
-            recompute=phase.parallelism.activation_checkpointing,
+            recompute=phase.parallelism.recompute,
         )  # fmt: skip
         objective = Objective(model, phase.precision, phase.z_loss)
         whole = {name: whole_shape(name, p.shape, layout.tensor) for name, p in objective.named_parameters()}

@@ -1,5 +1,6 @@
 """A model small enough for exact tests, with grouped heads and gains that are not at their start."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,23 @@ def random_model(config: ModelConfig = SMALL, theta: float = 1e4, positions: int
 @pytest.fixture
 def model() -> K2Model:
     return random_model()
+
+
+def kept_for_backward(model: K2Model, loss_of: Callable[[K2Model], torch.Tensor]) -> int:
+    """Bytes that autograd keeps for the backward pass of `loss_of(model)`, parameters and tables aside."""
+    own = {x.untyped_storage().data_ptr() for x in (*model.parameters(), model.cos, model.sin)}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        memory = tensor.untyped_storage()
+        if memory.data_ptr() not in own:
+            kept[memory.data_ptr()] = memory.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = loss_of(model)
+    assert loss.requires_grad
+    return sum(kept.values())
 
 
 def packed(lengths: list[int], total: int) -> torch.Tensor:

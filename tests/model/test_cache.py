@@ -1,5 +1,7 @@
 """Feeding a row in pieces through the cache gives what feeding it at once gives."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -50,7 +52,8 @@ def test_documents_and_cache_together_are_refused(model: K2Model) -> None:
         model(tokens, document_BT=tokens, cache=KVCache(SMALL, batch=1, slots=4))
 
 
-def test_generation_over_cut_rows_is_refused() -> None:
-    model = K2Model(SMALL, 1e4, 8, context=Shard(0, 2))
-    with pytest.raises(ValueError, match="without `context`"):
+@pytest.mark.parametrize("cut", ["context", "tensor"])
+def test_generation_by_a_cut_model_is_refused(cut: str) -> None:
+    model = K2Model(replace(SMALL, vocab_size=98), 1e4, 8, **{cut: Shard(0, 2)})
+    with pytest.raises(ValueError, match="without `context` and `tensor`"):
         model(torch.zeros(1, 2, dtype=torch.int64), cache=KVCache(SMALL, batch=1, slots=4))

@@ -1,4 +1,4 @@
-"""A model cut over real processes against the same model on one: losses and every gradient."""
+"""A model cut over real processes against the same model on one: losses, every gradient, and what is kept for them."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +11,8 @@ from torch import Tensor
 from k2model.model import shifted_targets
 from k2model.model.parallel import WHOLE, Shard, tensor_dim
 from k2model.model.transformer import K2Model
-from k2model.recipe.schema import ModelConfig
+from k2model.recipe.schema import ModelConfig, Recompute
+from tests.model.conftest import kept_for_backward
 from tests.model.workers import together
 
 CONFIG = ModelConfig(
@@ -27,7 +28,7 @@ class Case:
     tensor: int = 1
     context: int = 1
     heads: tuple[int, int] = (8, 2)  # query, kv
-    recompute: bool = False
+    recompute: Recompute = Recompute.NONE
     bf16: bool = False
     documents: bool = True
 
@@ -38,11 +39,13 @@ class Case:
 
 CASES = {
     "tensor 2": Case(tensor=2),
-    "tensor 2, recomputed": Case(tensor=2, recompute=True),
+    "tensor 2, selectively recomputed": Case(tensor=2, recompute=Recompute.SELECTIVE),
+    "tensor 4 of 4 kv heads": Case(tensor=4, heads=(8, 4)),
+    "tensor 4 of 4 kv heads, recomputed": Case(tensor=4, heads=(8, 4), recompute=Recompute.FULL),
     "context 2": Case(context=2),
     "context 2, one document": Case(context=2, documents=False),
     "tensor 2 x context 2": Case(tensor=2, context=2),
-    "tensor 2 x context 2, recomputed": Case(tensor=2, context=2, recompute=True),
+    "tensor 2 x context 2, recomputed": Case(tensor=2, context=2, recompute=Recompute.FULL),
     "context 4 of 4 heads, 1 kv": Case(context=4, heads=(4, 1)),
     "context 4 of 4 heads, 2 kv": Case(context=4, heads=(4, 2)),
     "context 4 of 8 heads, 8 kv": Case(context=4, heads=(8, 8)),
@@ -110,7 +113,7 @@ def test_workers_together_equal_one(tmp_path: Path, name: str) -> None:
     case = CASES[name]
     flat = together(tmp_path, case.tensor * case.context, work, case)
     grid = [flat[c * case.tensor : (c + 1) * case.tensor] for c in range(case.context)]
-    alone = step(replace(case, recompute=False), WHOLE, WHOLE)
+    alone = step(replace(case, recompute=Recompute.NONE), WHOLE, WHOLE)
     tolerance = 1e-6 if not case.bf16 else 2e-2
 
     def close(found: Tensor, wanted: Tensor, what: str) -> None:
@@ -128,6 +131,27 @@ def test_workers_together_equal_one(tmp_path: Path, name: str) -> None:
     assert all(worker["marked"] == (cut if case.tensor > 1 else []) for worker in flat)
 
 
+def kept_by_a_block(rank: int, size: int) -> dict[str, int]:
+    """Bytes that a block keeps for backward on this worker, by what is recomputed."""
+    import torch.distributed as dist
+
+    tensor = Shard(rank, size, dist.group.WORLD) if size > 1 else WHOLE
+    tokens, targets, document = batch()
+
+    def kept(layers: int, recompute: Recompute) -> int:
+        config = replace(CONFIG, n_kv_heads=4, n_layers=layers)
+        model = K2Model(config, 1e4, LENGTH, tensor=tensor, recompute=recompute)
+        return kept_for_backward(model, lambda model: model.loss(tokens, targets, document)[0])
+
+    return {recompute.value: kept(3, recompute) - kept(2, recompute) for recompute in Recompute}
+
+
+def test_each_worker_keeps_its_share_for_backward(tmp_path: Path) -> None:
+    alone = kept_by_a_block(0, 1)
+    for worker in together(tmp_path, 4, kept_by_a_block, 4):
+        assert {name: 4 * kept for name, kept in worker.items()} == alone
+
+
 @pytest.mark.parametrize(
     ("tensor", "context", "message"),
     [
@@ -140,6 +164,12 @@ def test_workers_together_equal_one(tmp_path: Path, name: str) -> None:
 def test_what_cannot_be_shared_out_is_refused(tensor: int, context: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         K2Model(CONFIG, 1e4, LENGTH, tensor=Shard(0, tensor), context=Shard(0, context))
+
+
+def test_positions_that_cannot_be_shared_out_are_refused() -> None:
+    model = K2Model(CONFIG, 1e4, LENGTH, tensor=Shard(0, 2))
+    with pytest.raises(ValueError, match="3 positions a worker cannot be shared out evenly over 2"):
+        model(torch.zeros(1, 3, dtype=torch.int64))
 
 
 def test_every_parameter_knows_how_it_is_cut() -> None:

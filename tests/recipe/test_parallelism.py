@@ -6,6 +6,7 @@ import pytest
 
 from k2model.recipe import RecipeError, load_recipe
 from k2model.recipe.parallelism import layout_problem
+from k2model.recipe.schema import OptimizerName
 
 
 @pytest.mark.parametrize(
@@ -38,10 +39,19 @@ def test_impossible_layouts_are_refused_by_name(overrides, message):
         load_recipe("laptop", overrides)
 
 
-def test_a_sequence_that_cannot_be_cut_evenly_is_refused():
+@pytest.mark.parametrize(("tensor", "context", "length"), [(1, 3, 128), (3, 1, 128), (3, 3, 129)])
+def test_a_sequence_that_cannot_be_cut_evenly_is_refused(tensor, context, length):
+    """Tensor parallelism cuts the slice that context parallelism leaves."""
+    model = replace(load_recipe("laptop").model, n_heads=9, n_kv_heads=3, ffn_size=300, vocab_size=300)
     phase = load_recipe("laptop").phase("sft")
-    phase = replace(phase, sequence_length=128, parallelism=replace(phase.parallelism, context=3, workers_per_node=3))
-    assert "must be a multiple of parallelism.context=3" in layout_problem(load_recipe("laptop").model, phase)
+    phase = replace(
+        phase,
+        sequence_length=length,
+        optimizer=replace(phase.optimizer, name=OptimizerName.ADAMW),
+        parallelism=replace(phase.parallelism, tensor=tensor, context=context, workers_per_node=tensor * context),
+    )
+    assert f"must be a multiple of parallelism.context x tensor = {context} x {tensor}" in layout_problem(model, phase)
+    assert layout_problem(model, replace(phase, sequence_length=9 * length)) is None
 
 
 def test_an_elastic_job_is_measured_by_the_workers_it_has():

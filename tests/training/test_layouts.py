@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 
 from k2model.artifacts import ArtifactRef, Store
+from k2model.recipe.schema import Recompute
 from k2model.training import load_model_state
 from tests.training.job import Job, metrics, phase, run, sequences
 
 STEPS = 20
 MODEL = {"n_heads": 4, "n_kv_heads": 2}
+FOUR_KEY_HEADS = {"n_heads": 4, "n_kv_heads": 4}
 ONE_KEY_HEAD = {"n_heads": 4, "n_kv_heads": 1}
 ADAMW = {"optimizer_name": "adamw", "precision": "fp32", "steps": STEPS, "z_loss": 1e-3}
 MUON = {"optimizer_name": "muon", "precision": "fp32", "steps": STEPS}
@@ -18,20 +20,21 @@ MUON = {"optimizer_name": "muon", "precision": "fp32", "steps": STEPS}
 TWO: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "data": (ADAMW, MODEL, {}),
     "data in micro-batches": (ADAMW, MODEL, {"micro_batch": 1}),
-    "data with recomputation": (ADAMW, MODEL, {"activation_checkpointing": True}),
+    "data with recomputation": (ADAMW, MODEL, {"recompute": Recompute.FULL}),
     "zero 1": (ADAMW, MODEL, {"zero_stage": 1}),
     "zero 2 in micro-batches": (ADAMW, MODEL, {"zero_stage": 2, "micro_batch": 1}),
-    "zero 3 with recomputation": (ADAMW, MODEL, {"zero_stage": 3, "activation_checkpointing": True}),
+    "zero 3 with recomputation": (ADAMW, MODEL, {"zero_stage": 3, "recompute": Recompute.FULL}),
     "zero 1 offloaded": (ADAMW, MODEL, {"zero_stage": 1, "offload": True}),
     "zero 2 offloaded": (ADAMW, MODEL, {"zero_stage": 2, "offload": True}),
     "zero 3 offloaded": (ADAMW, MODEL, {"zero_stage": 3, "offload": True}),
     "context": (ADAMW, MODEL, {"context": 2}),
-    "context, one key head": (ADAMW, ONE_KEY_HEAD, {"context": 2, "activation_checkpointing": True}),
+    "context, one key head": (ADAMW, ONE_KEY_HEAD, {"context": 2, "recompute": Recompute.FULL}),
     "context and zero 1": (ADAMW, MODEL, {"context": 2, "zero_stage": 1}),
     "context and zero 3": (ADAMW, MODEL, {"context": 2, "zero_stage": 3}),
     "context with Muon": (MUON, MODEL, {"context": 2}),
     "tensor": (ADAMW, MODEL, {"tensor": 2}),
-    "tensor, zero 1, recomputation": (ADAMW, MODEL, {"tensor": 2, "zero_stage": 1, "activation_checkpointing": True}),
+    "tensor and zero 3": (ADAMW, MODEL, {"tensor": 2, "zero_stage": 3, "recompute": Recompute.SELECTIVE}),
+    "tensor, zero 1, recomputation": (ADAMW, MODEL, {"tensor": 2, "zero_stage": 1, "recompute": Recompute.FULL}),
 }
 FOUR: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "data": (ADAMW, MODEL, {}),
@@ -44,8 +47,9 @@ FOUR: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "tensor 2 x context 2, zero 1, recomputation": (
         ADAMW,
         MODEL,
-        {"tensor": 2, "context": 2, "zero_stage": 1, "activation_checkpointing": True},
+        {"tensor": 2, "context": 2, "zero_stage": 1, "recompute": Recompute.FULL},
     ),
+    "tensor 4": (ADAMW, FOUR_KEY_HEADS, {"tensor": 4, "micro_batch": 1}),
     "data 2 x context 2 with Muon": (MUON, MODEL, {"context": 2}),
 }
 
@@ -85,13 +89,15 @@ def four(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ArtifactRef]:
 
 
 def check(made: ArtifactRef, reference: ArtifactRef, norms: float) -> None:
-    """`norms`: tolerance of gradient norms (relative) and weights, coarser under Muon, whose products are in bf16."""
+    """`norms`: tolerance of gradient norms (relative) and weights, coarser under Muon, whose products are in bf16; a
+    tenth of it is that of losses."""
     ours, theirs = metrics(made), metrics(reference)
     assert len(ours) == STEPS and made.identity == reference.identity, "the layout bears no identity"
-    assert [row["loss"] for row in ours] == pytest.approx([row["loss"] for row in theirs], rel=1e-5)
+    losses = 0.1 * norms
+    assert [row["loss"] for row in ours] == pytest.approx([row["loss"] for row in theirs], rel=losses)
     assert [row["grad_norm"] for row in ours] == pytest.approx([row["grad_norm"] for row in theirs], rel=norms)
     for mine, other in zip(ours, theirs, strict=True):
-        assert mine["targets"] == other["targets"] and mine["domains"] == pytest.approx(other["domains"], rel=1e-5)
+        assert mine["targets"] == other["targets"] and mine["domains"] == pytest.approx(other["domains"], rel=losses)
         if other["parameter_norm"] is not None:
             assert mine["parameter_norm"] == pytest.approx(other["parameter_norm"], rel=0.1 * norms)
             assert mine["update_ratio"] == pytest.approx(other["update_ratio"], rel=1e-3)
