@@ -144,13 +144,13 @@ class Embedding(nn.Embedding):
         self.tensor = tensor
         super().__init__(vocab_size // tensor.size, hidden_size)
 
-    def forward(self, tokens_BT: Tensor) -> Tensor:
-        """[B, t, D]: this worker's slice of the tokens' rows, of tokens that all of `tensor` are given."""
+    def forward(self, tokens_BT: Tensor, dtype: torch.dtype) -> Tensor:
+        """[B, t, D] of `dtype`: this worker's slice of the tokens' rows, of tokens that all of `tensor` are given."""
         if self.tensor.size == 1:
-            return super().forward(tokens_BT)
+            return super().forward(tokens_BT).to(dtype)
         local_BT = tokens_BT - self.tensor.rank * self.num_embeddings
         elsewhere_BT = (local_BT < 0) | (local_BT >= self.num_embeddings)
-        rows_BTD = super().forward(local_BT.masked_fill(elsewhere_BT, 0))
+        rows_BTD = super().forward(local_BT.masked_fill(elsewhere_BT, 0)).to(dtype)
         # One worker has a token's row and the others zeros: their sum is exact in any type.
         return sum_to_slices(rows_BTD.masked_fill(elsewhere_BT[..., None], 0.0), self.tensor)
 

@@ -3,7 +3,7 @@
 Pre-norm blocks with zero-centred RMSNorm gains, grouped-query attention with rotary positions,
 SwiGLU, untied embeddings, no biases (Megatron flags of K2-V2's pre-training). Every matrix of a
 block is a parameter of its own, so that an optimizer can treat each by itself. Parameters stay in
-fp32; under bf16 autocast only matrix products run in bf16. A model may be
+fp32; under bf16 autocast matrix products run in bf16 and, where a phase says so, the residual stream. A model may be
 cut over workers: every matrix with the residual stream between them (tensor parallelism) and every row of tokens
 (context parallelism), see `parallel`.
 
@@ -117,7 +117,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each on the normed residual stream [B, t, D] and added to it.
+    """Attention and feed-forward, each on the normed residual stream [B, t, D] and added to it, in its type.
 
     `selective`: keep the stream, heads, gate and up for backward, and compute the norms' results and SwiGLU's product
     again, which takes no matrix product.
@@ -133,9 +133,9 @@ class Block(nn.Module):
 
     def forward(self, x_BtD: Tensor, context: Context, layer: int) -> Tensor:
         again = self._again(self.attention_norm, x_BtD)
-        x_BtD = x_BtD + self.attention(self.attention_norm(x_BtD), context, layer, again)
+        x_BtD = (x_BtD + self.attention(self.attention_norm(x_BtD), context, layer, again)).to(x_BtD.dtype)
         again = self._again(self.mlp_norm, x_BtD)
-        return x_BtD + self.mlp(self.mlp_norm(x_BtD), again)
+        return (x_BtD + self.mlp(self.mlp_norm(x_BtD), again)).to(x_BtD.dtype)
 
     def _again(self, norm: ZeroCentredRMSNorm, x_BtD: Tensor) -> Again:
         return partial(norm, x_BtD.detach()) if self.selective else None
@@ -153,6 +153,7 @@ class K2Model(nn.Module):
         tensor: Shard = WHOLE,
         context: Shard = WHOLE,
         recompute: Recompute = Recompute.NONE,
+        residual: torch.dtype = torch.float32,
     ) -> None:
         """Draws initial weights from torch's global generator: seed it before.
 
@@ -161,6 +162,7 @@ class K2Model(nn.Module):
                 of each parameter that is cut, initially of what one worker alone would draw.
             context: over whom every row of tokens is cut.
             recompute: what of a block is computed again in backward instead of kept.
+            residual: type of the stream between blocks.
 
         Raises:
             ValueError: heads, ffn_size or vocab_size cannot be shared out evenly.
@@ -168,7 +170,7 @@ class K2Model(nn.Module):
         super().__init__()
         check_divides(config, tensor, context)
         self.config, self.rope_theta, self.max_positions = config, rope_theta, max_positions
-        self.tensor, self.context, self.recompute = tensor, context, recompute
+        self.tensor, self.context, self.recompute, self.residual = tensor, context, recompute, residual
         self.embedding = Embedding(config.vocab_size, config.hidden_size, tensor)
         selective = recompute is Recompute.SELECTIVE
         self.blocks = nn.ModuleList(Block(config, tensor, selective) for _ in range(config.n_layers))
@@ -234,7 +236,7 @@ class K2Model(nn.Module):
         """The normed last hidden states [B, t, D] that `head` turns into logits, over `tensor` this worker's slice of
         them; arguments as `forward`."""
         context = self._context(tokens_BT, document_BT, cache)
-        x_BtD = self.embedding(tokens_BT.long())
+        x_BtD = self.embedding(tokens_BT.long(), self.residual)
         for layer, block in enumerate(self.blocks):
             if self.recompute is Recompute.FULL and cache is None:
                 x_BtD = recomputed(block, x_BtD, context, layer)

@@ -95,6 +95,8 @@ SHORT = MixingConfig(short_tokens=8_192)  # a pre-training sequence; K2 kept 30%
 NOTES = (
     "pretrain: the learning rate ends at the report's floor of 1% of peak (1.5e-6); the released script says 0.",
     "pretrain: 50 warm-up steps stand in the released script, marked there as a test run.",
+    "bf16_residual: K2 trained in bf16 under Megatron, whose stream between blocks is then bf16 as well, unless "
+    "--fp32-residual-connection is given.",
     "mid_2 starts from mid_1's last step, as the release labels it; the released script loads step 130,000 of 135,000.",
     "sft follows the report (65,536 tokens, batch 128, 3 epochs), which matches the released step 6,300; "
     "the released script differs (32,768 tokens, batch 1,024, 2 epochs).",
@@ -296,6 +298,7 @@ def _phase(
         packing=packing,
         mixing=mixing,
         long_documents=long_documents,
+        bf16_residual=True,
         parallelism=parallelism,
         checkpoints=checkpoints,
         seed=seed,

@@ -238,6 +238,7 @@ class PhaseConfig:
     long_documents: LongDocuments = LongDocuments.SPLIT
     keep_optimizer_state: bool = True  # start from the parent's optimizer state, not only its weights
     precision: Precision = Precision.BF16
+    bf16_residual: bool = when_set(False)  # under bf16 the stream between blocks too; else it is fp32
     z_loss: float = 0.0  # weight of the mean squared log-partition in the loss; K2 has none
     spikes: SpikePolicy = SpikePolicy()
     seed: int = 0

@@ -20,7 +20,7 @@ from k2model.recipe.fields import places
 from k2model.recipe.mixture_problems import entries_problem, mixture_problem, short_problem
 from k2model.recipe.mixtures import known_sizes, plan_mixture
 from k2model.recipe.parallelism import layout_problem
-from k2model.recipe.schema import PhaseConfig, PhaseKind, Recipe, SourceConfig, SourceFormat
+from k2model.recipe.schema import PhaseConfig, PhaseKind, Precision, Recipe, SourceConfig, SourceFormat
 from k2model.recipe.tasks import evaluation_problem, gate_problem
 from k2model.settings import holds_secret, masked
 
@@ -317,5 +317,10 @@ def _check_checkpoints(phase: PhaseConfig, where: str) -> None:
             raise RecipeError(f"{where}.spikes.{name}={getattr(spikes, name)} must be at least {least}")
     if not (spikes.threshold > 0 and math.isfinite(spikes.threshold)):
         raise RecipeError(f"{where}.spikes.threshold={spikes.threshold} must be positive and finite")
+    if phase.bf16_residual and phase.precision is not Precision.BF16:
+        raise RecipeError(
+            f"{where}.bf16_residual=true rounds the stream between blocks, and precision={phase.precision.value} "
+            "rounds nothing: set precision to bf16, or bf16_residual to false"
+        )
     if not (phase.z_loss >= 0 and math.isfinite(phase.z_loss)):
         raise RecipeError(f"{where}.z_loss={phase.z_loss} must be a number, 0 or above")

@@ -29,6 +29,7 @@ class Case:
     context: int = 1
     heads: tuple[int, int] = (8, 2)  # query, kv
     recompute: Recompute = Recompute.NONE
+    bf16_residual: bool = False
     bf16: bool = False
     documents: bool = True
 
@@ -50,6 +51,9 @@ CASES = {
     "context 4 of 4 heads, 2 kv": Case(context=4, heads=(4, 2)),
     "context 4 of 8 heads, 8 kv": Case(context=4, heads=(8, 8)),
     "tensor 2 x context 2, bf16": Case(tensor=2, context=2, bf16=True),
+    "tensor 2 x context 2, bf16 residual, selectively recomputed": Case(
+        tensor=2, context=2, bf16=True, bf16_residual=True, recompute=Recompute.SELECTIVE
+    ),
 }
 
 
@@ -70,7 +74,10 @@ def batch() -> tuple[Tensor, Tensor, Tensor]:
 def step(case: Case, tensor: Shard, context: Shard) -> dict[str, Any]:
     """Loss, logits and gradients of this worker's part."""
     torch.manual_seed(11)
-    model = K2Model(case.config, 1e4, LENGTH, tensor=tensor, context=context, recompute=case.recompute)
+    residual = torch.bfloat16 if case.bf16_residual else torch.float32
+    model = K2Model(
+        case.config, 1e4, LENGTH, tensor=tensor, context=context, recompute=case.recompute, residual=residual
+    )
     for name, parameter in model.named_parameters():
         if parameter.dim() == 1:  # gains that are not at their start
             torch.nn.init.normal_(parameter, 0.0, 0.3, torch.Generator().manual_seed(len(name)))

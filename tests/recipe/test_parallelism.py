@@ -31,6 +31,7 @@ from k2model.recipe.schema import OptimizerName
         ({"phases.sft.checkpoints.keep_last": 0}, "keep_last=0 must be at least 1"),
         ({"phases.sft.spikes.threshold": 0}, "threshold=0.0 must be positive"),
         ({"phases.sft.spikes.window": 1}, "spikes.window=1 must be at least 8"),
+        ({"phases.sft.bf16_residual": True, "phases.sft.precision": "fp32"}, "bf16_residual=true rounds the stream"),
         ({"phases.sft.z_loss": -1}, "z_loss=-1.0 must be a number, 0 or above"),
     ],
 )

@@ -1,6 +1,7 @@
 """One step through DeepSpeed against the same step written out in plain torch."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from k2model.training.batch import Batch, read_batch
 from k2model.training.engine import Engine, StepOutcome
 from k2model.training.layout import Layout
 from k2model.training.world import World
-from tests.training.job import MODEL, phase, sequences
+from tests.training.job import MODEL, metrics, phase, run, sequences
 
 STEPS = 3
 
@@ -99,6 +100,19 @@ def test_bf16_really_rounds_and_keeps_fp32_parameters(layout: Layout, rows: Pack
         losses[precision] = nats(take(engine, batch_of(rows, 0, layout), lr=0.0))
     assert losses["fp32"] != losses["bf16"]
     assert losses["fp32"] == pytest.approx(losses["bf16"], rel=1e-2)
+
+
+def test_a_bf16_residual_stream_trains_as_one_in_fp32_does(tmp_path: Path) -> None:
+    """40 steps, 4 blocks. Measured: losses at most 0.07% apart, where bf16 products themselves make 0.05%."""
+    losses, identities = [], []
+    for residual in (False, True):
+        phase = {"optimizer_name": "adamw", "steps": 40, "bf16_residual": residual}
+        made = run({"store": str(tmp_path / str(residual)), "phase": phase, "model": {"n_layers": 4}})
+        losses.append([row["loss"] for row in metrics(made)])
+        identities.append(made.identity)
+    assert losses[0] != losses[1] and identities[0] != identities[1]
+    assert losses[1] == pytest.approx(losses[0], rel=2e-3)
+    assert losses[0][-1] < 0.8 * losses[0][0]
 
 
 @pytest.mark.parametrize(("stage", "name"), [(0, "muon"), (0, "adamw"), (1, "adamw"), (2, "adamw"), (3, "adamw")])
