@@ -1,4 +1,4 @@
-"""How the workers of a job share a phase: data-parallel, sequence-parallel and tensor-parallel groups.
+"""How the workers of a job share a phase: data-parallel, context-parallel and tensor-parallel groups.
 
 Ranks count tensor first, then context, then data, so that the workers that talk most are neighbours on
 one node. The replicas of a parameter's gradient are all workers of one tensor rank: a piece of a
