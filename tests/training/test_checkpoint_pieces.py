@@ -30,12 +30,15 @@ WHOLE = {
 }
 
 
-def write(folder: Path, tensor: int, replicas: int) -> StoredTensors:
-    """As `tensor` x `replicas` workers write without ZeRO."""
+def write(folder: Path, tensor: int, replicas: int, held_whole: str = "") -> StoredTensors:
+    """As `tensor` x `replicas` workers write without ZeRO; of `held_whole` each worker has all."""
     files = LocalFiles(folder)
     for t, r in product(range(tensor), range(replicas)):
         cut, uncut = [], []
         for name, whole in WHOLE.items():
+            if name == held_whole:
+                uncut.append(Piece(name, tuple(whole.shape), ALL, 0, whole.reshape(-1)))
+                continue
             dim = tensor_dim(name)
             local = whole if dim is None else Shard(t, tensor).cut(whole, dim)
             place = Placement.of(name, local.shape, Shard(t, tensor))
@@ -50,8 +53,12 @@ def write(folder: Path, tensor: int, replicas: int) -> StoredTensors:
 
 @pytest.mark.parametrize("stored", [1, 2, 4])
 @pytest.mark.parametrize("replicas", [1, 3])
-def test_any_tensor_size_reads_what_any_tensor_size_wrote(tmp_path: Path, stored: int, replicas: int) -> None:
-    tensors = write(tmp_path, stored, replicas)
+@pytest.mark.parametrize("held_whole", ["", "model.embedding.weight"], ids=["all cut", "embedding whole"])
+def test_any_tensor_size_reads_what_any_tensor_size_wrote(
+    tmp_path: Path, stored: int, replicas: int, held_whole: str
+) -> None:
+    """Also what was written where each worker had a whole embedding, as the pieces themselves say."""
+    tensors = write(tmp_path, stored, replicas, held_whole)
     assert set(tensors) == set(WHOLE)
     for name, whole in WHOLE.items():
         assert torch.equal(tensors[name], whole)
