@@ -102,6 +102,7 @@ def load_or_choose(where: Path, new_ports: bool = False) -> Config:
 
 def client_environment(config: Config) -> dict[str, str]:
     """What a lifecycle on this stack runs with. In S3 it may use the store's bucket alone."""
+    direct = filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), LOOPBACK])
     return {
         "K2_STORE": f"s3://{STORE_BUCKET}/store",
         "AWS_ENDPOINT_URL": config.s3,
@@ -112,7 +113,7 @@ def client_environment(config: Config) -> dict[str, str]:
         "MLFLOW_TRACKING_URI": config.mlflow,
         "MLFLOW_TRACKING_USERNAME": "admin",
         "MLFLOW_TRACKING_PASSWORD": config.secrets["mlflow"],
-        "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), LOOPBACK])),
+        **dict.fromkeys(("no_proxy", "NO_PROXY"), ",".join(direct)),  # programs differ in which of the two they prefer
     }
 
 
