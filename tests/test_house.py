@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = (
     "k2model", "settings", "errors", "units", "versions", "recipe", "artifacts", "documents", "synthesis", "ingest",
     "curation", "tokens", "validation", "model", "training", "export", "evals", "registry", "reporting", "release",
-    "lifecycle", "inspect", "cli", "tasks", "workflows",
+    "lifecycle", "inspect", "cli", "tasks", "workflows", "infra",
 )  # fmt: skip
 
 SMALLEST, LARGEST = 40, 350  # lines of a file, but for packages' `__init__.py`
@@ -38,7 +38,7 @@ SIZED = {
 def modules() -> dict[str, Path]:
     """Every module of the pipeline by its dotted name."""
     found = {}
-    for top in ("k2model", "tasks", "workflows"):
+    for top in ("k2model", "tasks", "workflows", "infra"):
         for path in (ROOT / top).rglob("*.py"):
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
             found[name.removesuffix(".__init__")] = path

@@ -3,6 +3,7 @@ installed: `make setup` takes the lock without its dependencies, so that pip its
 
 import tomllib
 from importlib.metadata import distribution
+from itertools import chain
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -28,7 +29,8 @@ def test_nothing_in_the_lock_was_compiled_on_this_machine():
 def test_the_lock_holds_all_that_the_project_needs():
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     versions = locked()
-    wanted = [("the project", r) for r in (*project["dependencies"], *project["optional-dependencies"]["dev"])]
+    asked = chain(project["dependencies"], *project["optional-dependencies"].values())
+    wanted = [("the project", requirement) for requirement in asked]
     seen, missing = set(), []
     while wanted:
         by, text = wanted.pop()

@@ -1,0 +1,1 @@
+"""What the lifecycle runs on: the servers of one machine (`infra.stack`)."""
