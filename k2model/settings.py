@@ -8,6 +8,7 @@
 | `K2_HOME` | `./outputs` | where everything a run leaves on this machine goes: store, cache, tracking, reports |
 | `K2_STORE` | `$K2_HOME/store` | the artifact store: a path, `file://` or `s3://bucket/prefix` |
 | `MLFLOW_TRACKING_URI` | `sqlite:///$K2_HOME/mlflow.db` | the MLflow tracking server or file |
+| `K2_DETERMINISTIC` | | any value but `0`: training takes no kernel whose result varies from run to run (`docs/gpu.md`) |
 | `K2_TRACEBACK` | | any value but `0`: an error meant for a user shows its traceback too |
 | `WORLD_SIZE` | `1` | set by torchrun for its workers: how many processes train together |
 
@@ -69,6 +70,11 @@ def tracking_uri() -> str:
 def traceback_wanted() -> bool:
     """Whether errors meant for a user are to show where in the code they were raised."""
     return os.environ.get("K2_TRACEBACK", "") not in ("", "0")
+
+
+def deterministic_kernels() -> bool:
+    """Whether training is to take only kernels that give the same bits each time, at their price."""
+    return os.environ.get("K2_DETERMINISTIC", "") not in ("", "0")
 
 
 def world_size() -> int:
