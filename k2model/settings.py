@@ -8,7 +8,7 @@
 | `K2_HOME` | `./outputs` | where everything a run leaves on this machine goes: store, cache, tracking, reports |
 | `K2_STORE` | `$K2_HOME/store` | the artifact store: a path, `file://` or `s3://bucket/prefix` |
 | `MLFLOW_TRACKING_URI` | `sqlite:///$K2_HOME/mlflow.db` | the MLflow tracking server or file |
-| `K2_DETERMINISTIC` | | any value but `0`: training takes no kernel whose result varies from run to run (`docs/gpu.md`) |
+| `K2_DETERMINISTIC` | | any value but `0`: training takes only kernels that give the same bits each time (`docs/gpu.md`) |
 | `K2_TRACEBACK` | | any value but `0`: an error meant for a user shows its traceback too |
 | `WORLD_SIZE` | `1` | set by torchrun for its workers: how many processes train together |
 

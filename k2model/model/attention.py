@@ -160,8 +160,8 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 
 @dataclass(frozen=True)
 class DocumentAttention:
-    """torch's causal kernel, which needs no mask, called once for each document of each row; with `ends`, its kernel for
-    documents of different lengths (`torch.nn.attention.varlen`, CUDA and half precision alone), called once for all."""
+    """torch's causal kernel, which needs no mask, called once for each document of each row; with `ends` its kernel for
+    many documents (`torch.nn.attention.varlen`, on CUDA and in half precision alone), called once for all."""
 
     lengths: Sequence[Sequence[int]] | None  # of each row's documents, runs of padding included; None: rows are whole
     ends: Tensor | None = None  # [documents + 1] int32: where each ends in all rows laid end to end, behind a 0

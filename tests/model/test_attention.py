@@ -56,8 +56,8 @@ def test_both_equal_the_whole_square(monkeypatch: pytest.MonkeyPatch, heads: tup
 def varlen_as_documented(
     query: Tensor, key: Tensor, value: Tensor, ends_q: Tensor, ends_k: Tensor, max_q: int, max_k: int, **options: object
 ) -> Tensor:
-    """torch.nn.attention.varlen's contract in plain torch, since its kernel needs CUDA: sequences end to end [positions,
-    heads, size], delimited by cumulative int32 positions of which none is longer than the maxima."""
+    """torch.nn.attention.varlen's contract in plain torch, since its kernel needs CUDA: sequences end to end
+    [positions, heads, size], delimited by cumulative int32 positions of which none is longer than the maxima."""
     assert options == {"window_size": (-1, 0), "enable_gqa": query.shape[1] != key.shape[1]}
     assert ends_q.dtype is ends_k.dtype is torch.int32 and torch.equal(ends_q, ends_k) and len(query) == ends_q[-1]
     sizes = ends_q.diff().tolist()
