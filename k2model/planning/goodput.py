@@ -2,8 +2,8 @@
 
 A job of many nodes is as frail as all of them together: with the rate that Llama 3 reports (419 unexpected
 interruptions in 54 days on 16,384 GPUs, arXiv:2407.21783, section 3.3.4) 3,200 GPUs are interrupted every 16 hours.
-What that costs depends on the interval between saves. `goodput` says how much, in closed form; `simulate` plays the same job event
-by event, and the tests hold the two together.
+What that costs depends on the interval between saves. `goodput` says how much, in closed form; `simulate` plays the
+same job event by event, and the tests hold the two together.
 
 Times are seconds, rates are per second.
 """
