@@ -410,6 +410,13 @@ class ClusterConfig:
     cpus_per_node: int = 0
     infiniband_devices_per_node: int = 0
     shared_memory: str = "64Gi"  # /dev/shm of a training pod, for NCCL and data loaders
+    #: What the plan reckons with. `gpu`: a row of `k2model.recipe.gpus`; "" = neither memory nor time is estimated.
+    gpu: str = ""
+    utilisation: float = 0.4  # of the GPUs' peak, by the model's own arithmetic (MFU)
+    failures_per_gpu_day: float = 4.74e-4  # Llama 3: 419 in 54 days on 16,384 GPUs (arXiv:2407.21783, section 3.3.4)
+    restart_seconds: float = 600.0  # from a failure to the next step: noticed, scheduled, met, loaded
+    store_gb_per_second: float = 50.0  # that the store takes from all nodes together
+    price_per_gpu_hour: float = 0.0  # of whatever currency; 0 = no price is told
 
 
 @dataclass(frozen=True)
