@@ -14,10 +14,10 @@ copies. Those of mid_2 to mid_4 are not public and stay empty. Where the sources
 import csv
 from importlib import resources
 
+from k2model.recipe.cluster import ClusterConfig, PodSize
 from k2model.recipe.curation import K2_PROFILES
 from k2model.recipe.schema import (
     CheckpointConfig,
-    ClusterConfig,
     CorpusConfig,
     EvaluationConfig,
     LongDocuments,
@@ -89,6 +89,29 @@ def _rows(file: str) -> list[dict[str, str]]:
 
 
 GPUS_PER_NODE = 8
+#: What K2's nodes were besides 8 GPUs is not public; these are those of the clouds that rent 8 such GPUs with InfiniBand
+#: (Azure's ND H100 v5 and ND H200 v5: 96 CPUs, 1,850 GiB or more, 28 TB of NVMe). A part takes at most 2.1 GB of memory a
+#: process (docs/data_platform.md; a million rows in one frame of Great Expectations), so 4 GiB a core. `whole` and
+#: `model` hold on their disk what they read and write: for 72.5B parameters in fp32 290 GB of weights, 580 GB of
+#: optimizer and 290 GB of export.
+CLUSTER = ClusterConfig(
+    gpus_per_node=GPUS_PER_NODE,
+    cpus_per_node=96,
+    memory_gib_per_node=1_850,
+    gpu_disk_gib=1_500,
+    infiniband_devices_per_node=8,
+    ask=PodSize(cpus=1, memory_gib=8, disk_gib=16),
+    part=PodSize(cpus=8, memory_gib=32, disk_gib=64),
+    whole=PodSize(cpus=16, memory_gib=128, disk_gib=1_500),
+    model=PodSize(cpus=16, memory_gib=128, disk_gib=1_500),
+    data_hours=72.0,
+    join_seconds=3_600,  # a pull of an image of some 20 GB on 400 nodes, and a node that is replaced meanwhile
+    queue="k2",
+    training_priority="k2-training",
+    evaluation_priority="k2-evaluation",
+    data_priority="k2-data",
+    gpu_nodes=("nvidia.com/gpu.present=true",),
+)
 SHORT = MixingConfig(short_tokens=8_192)  # a pre-training sequence; K2 kept 30% short data in every mid stage
 
 NOTES = (
@@ -248,7 +271,7 @@ def k2_70b() -> Recipe:
         notes=NOTES,
         unknown=UNKNOWN,
         facts=pretrain_facts(),
-        cluster=ClusterConfig(gpus_per_node=GPUS_PER_NODE, cpus_per_node=96, infiniband_devices_per_node=8),
+        cluster=CLUSTER,
     )
 
 
