@@ -16,7 +16,6 @@ from tasks.pods import pods
 
 IMAGES = ("data", "train", "eval")
 VALUES = Path(__file__).parents[1] / "infra" / "flyte"  # of both charts of Flyte
-DIGEST = re.compile(r"(?P<registry>[^/@]+)/(?P<repository>[^@]+)@sha256:[0-9a-f]{64}")
 #: The words of Flyte's `task_resources` for Kubernetes' names.
 LIMITED = {"cpu": "cpu", "memory": "memory", "ephemeral-storage": "ephemeralStorage", "nvidia.com/gpu": "gpu"}
 
@@ -57,15 +56,15 @@ def refuse(recipe: Recipe, images: Mapping[str, str], settings: Mapping[str, str
 def _image_problems(images: Mapping[str, str]) -> Iterator[str]:
     for name, address in images.items():
         wanted = f"set cluster.{name}_image (or --image {name}=...) to registry/repository@sha256:..."
-        found = DIGEST.fullmatch(address)
-        registry = found["registry"] if found else address.partition("/")[0]
+        repository, _, digest = address.rpartition("@sha256:")
+        registry, below, _ = repository.partition("/")
         if not address:
             yield f"there is no {name} image; {wanted}"
-        elif holds_secret(f"docker://{address}"):
-            yield f"the {name} image's address holds a secret; {wanted}, and credentials into an imagePullSecret"
-        elif "@sha256:" not in address or not found and "/" in address and "." in registry:
+        elif address.count("@") > 1:
+            yield f"the {name} image's address holds a user or password; {wanted}, and these into an imagePullSecret"
+        elif not re.fullmatch("[0-9a-f]{64}", digest) or not repository:
             yield f"the {name} image '{address}' has no digest, so that two pods of a job may get two images; {wanted}"
-        elif not found or not re.search(r"[.:]|^localhost$", registry):
+        elif not below or not re.search(r"[.:]|^localhost$", registry):
             yield f"the {name} image '{address}' names no registry, so that each node asks its own default; {wanted}"
 
 

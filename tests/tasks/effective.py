@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from k2model.recipe import Recipe
+from k2model.recipe import Recipe, recipe_digest
 from tests.smoke import ROOT
 from tests.tasks.flyte_rules import Platform, made_of, pod_of
 
@@ -26,7 +26,7 @@ DIGEST = "sha256:" + "0123456789abcdef" * 4
 #: One process for all recipes, which a recipe must be chosen for before the tasks are imported: each in a fork of what
 #: has imported all else. Writes `RECIPE.json` for each into the folder it is told.
 SERIALIZE = """
-import json, os, sys
+import functools, json, os, sys
 from collections import OrderedDict
 from pathlib import Path
 import flytekitplugins.kfpytorch
@@ -35,6 +35,13 @@ from flytekit.configuration import Image, ImageConfig, SerializationSettings
 from flytekit.models.task import TaskSpec
 from flytekit.tools.translator import get_serializable
 from google.protobuf.json_format import MessageToDict
+from flytekit.core.type_engine import TypeEngine
+from k2model.lifecycle import LifecyclePlan
+
+# The schema of a recipe's type is the same for all of them, and takes seconds.
+plain = TypeEngine._DATACLASS_TRANSFORMER
+plain.get_literal_type = functools.cache(plain.get_literal_type)
+TypeEngine.to_literal_type(LifecyclePlan)
 
 def serialize(recipe, digest):
     os.environ["K2_RECIPE"] = recipe
@@ -100,6 +107,7 @@ class Effective:
     task: Mapping[str, Any]
     on: Platform
     kind: str  # of the pod, as it was meant
+    digest: str  # of the recipe
     waits: Mapping[str, Any]  # rendezvous by phase
 
     @cached_property
@@ -153,5 +161,6 @@ def kind_of(task: Mapping[str, Any]) -> str:
 
 
 def all_effective(found: Mapping[str, Any], recipe: Recipe, on: Platform) -> Iterator[Effective]:
+    digest = recipe_digest(recipe)
     for name, task in found["tasks"].items():
-        yield Effective(name, recipe, task, on, kind_of(task), found["waits"])
+        yield Effective(name, recipe, task, on, kind_of(task), digest, found["waits"])
