@@ -89,7 +89,7 @@ def handed_on() -> dict[str, str]:
 
 
 def secret_name(variable: str) -> bool:
-    """Whether an environment variable is a secret by its name: `AWS_SECRET_ACCESS_KEY`, not `TOKENIZERS_PARALLELISM`."""
+    """Whether a variable is a secret by its name: `AWS_SECRET_ACCESS_KEY`, not `TOKENIZERS_PARALLELISM`."""
     return variable in SECRETS or bool(_SECRET_VARIABLE.search(variable))
 
 

@@ -4,13 +4,13 @@ or registered with Flyte (`make register`).
     python -m tasks.package --image data=registry/k2-data@sha256:... --image train=... --image eval=...
     python -m tasks.package --register --project k2 --domain production
 
-What could not run is refused before anything is serialized (`tasks.preflight`). On board are `k2model`, `tasks`, `workflows` and, of a recipe of one's own (`K2_RECIPE=mine.py`), that file alone, as
-the module `own_recipe`; images hold only what the project installs. Each pod has in its environment which recipe it
-loads (`K2_RECIPE`, with `K2_OVERRIDES`), the digest of what was registered, which `tasks._platform` compares, and where
-store, tracking server and S3 are (`k2model.settings.HANDED_ON`). What
-is serialized is the copy on board, so a recipe that needs more than its file is refused here: one that imports or
-reads something beside it, or names places by where the file lies. A recipe named `package.module:function`
-is not on board: the images must have that package.
+What could not run is refused before anything is serialized (`tasks.preflight`). On board are `k2model`, `tasks`,
+`workflows` and, of a recipe of one's own (`K2_RECIPE=mine.py`), that file alone, as the module `own_recipe`; images
+hold only what the project installs. Each pod has in its environment which recipe it loads (`K2_RECIPE`, with
+`K2_OVERRIDES`), the digest of what was registered, which `tasks._platform` compares, and where store, tracking server
+and S3 are (`k2model.settings.HANDED_ON`). What is serialized is the copy on board, so a recipe that needs more than its
+file is refused here: one that imports or reads something beside it, or names places by where the file lies. A recipe
+named `package.module:function` is not on board: the images must have that package.
 """
 
 import argparse
@@ -142,7 +142,7 @@ def _run(command: list[str], board: Path, environment: dict[str, str]) -> subpro
 
 def main() -> int:
     """The command line; see this module."""
-    options = argparse.ArgumentParser(prog="tasks.package", description="Package or register the workflows of K2_RECIPE.")
+    options = argparse.ArgumentParser(prog="tasks.package", description="Package or register K2_RECIPE's workflows.")
     options.add_argument("--image", action="append", default=[], metavar="NAME=ADDRESS", help="data, train and eval")
     options.add_argument("--out", type=Path, help="default: $K2_HOME/workflows-RECIPE.tgz")
     options.add_argument("--register", action="store_true", help="with Flyte, which FLYTECTL_CONFIG names")

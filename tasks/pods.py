@@ -1,13 +1,13 @@
 """What the pod of each task gets: every pod of the project is made here, from the recipe's `ClusterConfig`.
 
 Flyte changes a pod before Kubernetes sees it, by rules of its own (tests/tasks/flyte_rules.py has them): a container
-without memory gets the platform's default, a task's `requests` replace the template's resources as a whole, and what is
-above the platform's limits is cut down to them without a word. So everything stands in the pod template, each request is
-its limit, and `make package` refuses what our Flyte values would cut.
+without memory gets the platform's default, a task's `requests` replace the template's resources as a whole, and what
+is above the platform's limits is cut down to them without a word. So everything stands in the pod template, each
+request is its limit, and `make package` refuses what our Flyte values would cut.
 
-A pod runs as nobody in particular: no root, no capability (but IPC_LOCK, where InfiniBand pins memory), no token for the
-cluster's API, a root file system that cannot be written. /scratch (K2_HOME, HOME, the shipped code) and /tmp can; both
-count as its ephemeral storage.
+A pod runs as nobody in particular: no root, no capability (but IPC_LOCK, where InfiniBand pins memory), no token for
+the cluster's API, a root file system that cannot be written. /scratch (K2_HOME, HOME, the shipped code) and /tmp can;
+both count as its ephemeral storage.
 """
 
 import math

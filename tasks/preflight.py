@@ -1,7 +1,7 @@
 """What would not run in a cluster, told before anything is packaged: the setting, what it is, what is wanted.
 
-Images and store that no pod can reach, secrets where everyone reads them, and pods that Flyte would cut down: it does so
-without a word, and what asked for eight GPUs waits for a peer on one.
+Images and store that no pod can reach, secrets where everyone reads them, and pods that Flyte would cut down: it does
+so without a word, and what asked for eight GPUs runs on one.
 """
 
 import re

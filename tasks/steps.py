@@ -35,8 +35,8 @@ from tasks.training import train_task
 
 #: Pods of one step at the same time; more wait.
 CONCURRENCY = 256
-#: Items of a map task: propeller keeps the state of each in the object of its workflow, and those who map over more than
-#: 5,000 report trouble (flyteorg/flyte#3709, #4514).
+#: Items of a map task: propeller keeps the state of each in the object of its workflow, and those who map over more
+#: than 5,000 report trouble (flyteorg/flyte#3709, #4514).
 MOST_ITEMS = 4_000
 #: Parts that a pod makes at a time, and takes at least.
 PART_WORKERS = RECIPE.cluster.part.cpus

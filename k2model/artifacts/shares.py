@@ -2,9 +2,9 @@
 
 An orchestrator carries every item of a map in its own state: some thousands are what it bears, while a corpus of
 trillions of tokens has hundreds of thousands of parts. So parts are shared out, and a share is a small file beside the
-artifacts (`_listed/<step>/<key[:16]>/<share>.json`), called by the digest of what it lists: who shares out the same parts
-again finds it there, and two runs that found different parts missing do not disturb each other. They go when the artifact
-is gathered.
+artifacts (`_listed/<step>/<key[:16]>/<share>.json`), called by the digest of what it lists: who shares out the same
+parts again finds it there, and two runs that found different parts missing do not disturb each other. They go when the
+artifact is gathered.
 """
 
 import json

@@ -101,8 +101,8 @@ def _environment_problem(cluster: ClusterConfig) -> str | None:
             return f"cluster.environment has {entry!r}, expected NAME=value"
         if secret_name(name) or holds_secret(value):
             return (
-                f"cluster.environment sets {name}, which is or holds a secret: everyone who may look at a pod, a recipe "
-                f"or a release would read it. Put it into the Secret that cluster.secret names ('{cluster.secret}')"
+                f"cluster.environment sets {name}, which is or holds a secret: everyone who may look at a pod or a "
+                f"release would read it. Put it into the Secret that cluster.secret names ('{cluster.secret}')"
             )
     return None
 
@@ -118,7 +118,7 @@ def _node_problem(cluster: ClusterConfig) -> str | None:
             )
     if cluster.shared_memory_gib >= pod.memory_gib:
         return (
-            f"cluster.shared_memory_gib={cluster.shared_memory_gib} is as much as a pod's memory ({pod.memory_gib} GiB), "
-            "of which it is a part; lower it"
+            f"cluster.shared_memory_gib={cluster.shared_memory_gib} is as much as a pod's memory "
+            f"({pod.memory_gib} GiB), of which it is a part; lower it"
         )
     return None

@@ -89,11 +89,11 @@ def _rows(file: str) -> list[dict[str, str]]:
 
 
 GPUS_PER_NODE = 8
-#: What K2's nodes were besides 8 GPUs is not public; these are those of the clouds that rent 8 such GPUs with InfiniBand
-#: (Azure's ND H100 v5 and ND H200 v5: 96 CPUs, 1,850 GiB or more, 28 TB of NVMe). A part takes at most 2.1 GB of memory a
-#: process (docs/data_platform.md; a million rows in one frame of Great Expectations), so 4 GiB a core. `whole` and
-#: `model` hold on their disk what they read and write: for 72.5B parameters in fp32 290 GB of weights, 580 GB of
-#: optimizer and 290 GB of export.
+#: What K2's nodes were besides 8 GPUs is not public; these are those that Azure rents with 8 GPUs and InfiniBand (ND
+#: H100 v5, ND H200 v5: 96 CPUs, 1,850 GiB or more, 28 TB of NVMe). A part takes 1 to 2 GB of memory a process (a slice
+#: of signatures, docs/data_platform.md; a frame of Great Expectations), so 4 GiB a core. `whole` and `model` hold on
+#: their disk what they read and write: for 72.5B parameters in fp32 290 GB of weights, 580 GB of optimizer,
+#: 290 GB of export.
 CLUSTER = ClusterConfig(
     gpus_per_node=GPUS_PER_NODE,
     cpus_per_node=96,

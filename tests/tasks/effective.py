@@ -84,7 +84,7 @@ while children:
 
 
 def serialized(folder: Path, recipes: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """By recipe: `tasks` by name (JSON of the `TaskTemplate`), `waits` (rendezvous by phase), `nodes` and before them."""
+    """By recipe: `tasks` by name (JSON of `TaskTemplate`), `waits` (rendezvous by phase), `nodes` with those before."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("K2_", "AWS_", "MLFLOW_"))}
     done = subprocess.run(
         [sys.executable, "-c", SERIALIZE, str(folder), DIGEST, *recipes],

@@ -1,7 +1,7 @@
 """What Flyte 1.16.8 makes of a serialized task: its rules, ported from its sources, joined with our Helm values.
 
-Only what bears on K2's tasks is here: pods from a template (`k8s_pod`) and PyTorchJobs of task type version 1. Sources, all
-in https://github.com/flyteorg/flyte (Apache-2.0):
+Only what bears on K2's tasks is here: pods from a template (`k8s_pod`) and PyTorchJobs of task type version 1. Sources,
+all in https://github.com/flyteorg/flyte (Apache-2.0):
 
     flyteplugins/go/tasks/pluginmachinery/flytek8s/container_helper.go    resources: defaults, merging, cutting down
     flyteplugins/go/tasks/pluginmachinery/flytek8s/pod_helper.go          UpdatePod, ApplyFlytePodConfiguration
@@ -236,4 +236,8 @@ def _amount(text: str) -> Any:
 
 def _whole_numbers(value: Any) -> Any:
     """As Go reads the JSON of a protobuf Struct, all of whose numbers are floats."""
-    return json.loads(json.dumps(value), parse_float=lambda text: int(float(text)) if float(text).is_integer() else float(text))
+
+    def number(text: str) -> float:
+        return int(float(text)) if float(text).is_integer() else float(text)
+
+    return json.loads(json.dumps(value), parse_float=number)

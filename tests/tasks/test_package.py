@@ -100,7 +100,7 @@ def test_what_could_not_run_in_a_cluster_is_refused_by_name(tmp_path, monkeypatc
 
 
 def test_a_secret_in_a_plain_variable_of_the_recipe_is_refused(monkeypatch):
-    for entry in ("AWS_SECRET_ACCESS_KEY=hunter2", "HTTPS_PROXY=http://bob:hunter2@proxy:3128", "WANDB_API_KEY=hunter2"):
+    for entry in ("AWS_SECRET_ACCESS_KEY=hunter2", "HTTPS_PROXY=http://bob:hunter2@proxy:3", "WANDB_API_KEY=hunter2"):
         with pytest.raises(Exception, match=r"cluster.environment sets .*secret.*cluster.secret") as raised:
             load_recipe("smoke", {"cluster.environment": [entry]})
         assert "hunter2" not in str(raised.value)
@@ -118,12 +118,12 @@ def test_what_flyte_would_cut_down_is_refused(tmp_path, monkeypatch):
     for resource in ("nvidia.com/gpu=8", "cpu=88", "memory=1650Gi"):
         assert f"asks for {resource} (cluster.cpus_per_node, memory_gib_per_node, gpu_disk_gib)" in cut
     monkeypatch.setenv("K2_OVERRIDES", json.dumps({"cluster.whole.memory_gib": 4096}))
-    with pytest.raises(PackageError, match=r"memory=4096Gi \(cluster.whole\), which Flyte cuts to 2Ti .*flyte-core.yaml"):
+    with pytest.raises(PackageError, match=r"memory=4096Gi \(cluster.whole\), which Flyte cuts to 2Ti .*-core.yaml"):
         package(tmp_path / "package.tgz", ADDRESSES)
 
 
 def test_an_unknown_image_is_told(monkeypatch):
-    with pytest.raises(PackageError, match="--image trane=x: expected NAME=ADDRESS; .*train"):
+    with pytest.raises(PackageError, match=r"--image trane=x: expected NAME=ADDRESS; .*train"):
         named_images(["trane=x"])
 
 

@@ -37,7 +37,7 @@ class Followed(NamedTuple):
 
 def project(home: Path) -> Path:
     """The project as after `make setup`: its files, and an environment that need not be made."""
-    for name in ("Makefile", "k2model", "tasks", "workflows", "pyproject.toml", "requirements.lock"):
+    for name in ("Makefile", "infra", "k2model", "tasks", "workflows", "pyproject.toml", "requirements.lock"):
         (home / name).symlink_to(ROOT / name)
     (home / ".venv").mkdir()
     for entry in Path(sys.prefix).iterdir():
