@@ -91,9 +91,9 @@ def _rows(file: str) -> list[dict[str, str]]:
 GPUS_PER_NODE = 8
 #: What K2's nodes were besides 8 GPUs is not public; these are those that Azure rents with 8 GPUs and InfiniBand (ND
 #: H100 v5, ND H200 v5: 96 CPUs, 1,850 GiB or more, 28 TB of NVMe). A part takes 1 to 2 GB of memory a process (a slice
-#: of signatures, docs/data_platform.md; a frame of Great Expectations), so 4 GiB a core. `whole` and `model` hold on
-#: their disk what they read and write: for 72.5B parameters in fp32 290 GB of weights, 580 GB of optimizer,
-#: 290 GB of export.
+#: of keys that is sorted, a frame of Great Expectations), so 4 GiB a core, and on disk at most what a slice of near
+#: duplicates reads, 60 GB for 250 million documents (docs/data_platform.md). `whole` and `model` hold on their disk
+#: what they read and write: for 72.5B parameters in fp32 290 GB of weights, 580 GB of optimizer, 290 GB of export.
 CLUSTER = ClusterConfig(
     gpus_per_node=GPUS_PER_NODE,
     cpus_per_node=96,
@@ -101,7 +101,7 @@ CLUSTER = ClusterConfig(
     gpu_disk_gib=1_500,
     infiniband_devices_per_node=8,
     ask=PodSize(cpus=1, memory_gib=8, disk_gib=16),
-    part=PodSize(cpus=8, memory_gib=32, disk_gib=64),
+    part=PodSize(cpus=8, memory_gib=32, disk_gib=512),
     whole=PodSize(cpus=16, memory_gib=128, disk_gib=1_500),
     model=PodSize(cpus=16, memory_gib=128, disk_gib=1_500),
     data_hours=72.0,
