@@ -12,7 +12,7 @@ both count as its ephemeral storage.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 from flytekit import PodTemplate
 
 from k2model.recipe import PhaseConfig, Recipe
-from k2model.recipe.cluster import PodSize
+from k2model.recipe.cluster import ClusterConfig, PodSize
 from k2model.settings import SECRETS
 
 PRIMARY = "primary"  # the container; Flyte calls that of a PyTorchJob `pytorch`, as its operator wants it
@@ -55,7 +55,7 @@ class Pod:
     """What one pod gets. `setting` names the fields of the recipe that say its size, for messages."""
 
     kind: Kind
-    recipe: Recipe
+    cluster: ClusterConfig
     size: PodSize
     setting: str
     gpus: int = 0
@@ -66,14 +66,14 @@ class Pod:
     @property
     def infiniband(self) -> int:
         """Devices: only where nodes talk to each other."""
-        return self.recipe.cluster.infiniband_devices_per_node if self.gpus and self.nodes > 1 else 0
+        return self.cluster.infiniband_devices_per_node if self.gpus and self.nodes > 1 else 0
 
     @property
     def shared_memory_gib(self) -> int:
         """Of /dev/shm, a part of its memory; 0 where no workers share tensors."""
         if self.kind not in (Kind.EVALUATION, Kind.TRAINING):
             return 0
-        return self.recipe.cluster.shared_memory_gib if self.gpus else max(1, self.size.memory_gib // 4)
+        return self.cluster.shared_memory_gib if self.gpus else max(1, self.size.memory_gib // 4)
 
     @property
     def resources(self) -> dict[str, str]:
@@ -86,13 +86,13 @@ class Pod:
         if self.gpus:
             amounts["nvidia.com/gpu"] = str(self.gpus)
         if self.infiniband:
-            amounts[self.recipe.cluster.infiniband_resource] = str(self.infiniband)
+            amounts[self.cluster.infiniband_resource] = str(self.infiniband)
         return amounts
 
     @property
     def environment(self) -> dict[str, str]:
         """Plain variables, those of the recipe last."""
-        cluster = self.recipe.cluster
+        cluster = self.cluster
         own = {"K2_HOME": f"{SCRATCH}/k2", "HOME": SCRATCH, "TMPDIR": TEMPORARY, **DEFAULTS}
         own["OMP_NUM_THREADS"] = str(max(1, self.size.cpus // self.workers))
         if self.gpus:
@@ -113,7 +113,7 @@ class Pod:
     @property
     def priority(self) -> str:
         """Its PriorityClass; "" = the cluster's default."""
-        cluster = self.recipe.cluster
+        cluster = self.cluster
         named = {Kind.TRAINING: cluster.training_priority, Kind.EVALUATION: cluster.evaluation_priority}
         return named.get(self.kind, cluster.data_priority)
 
@@ -121,7 +121,7 @@ class Pod:
     def options(self) -> dict[str, Any]:
         """What `@task` is told. Labels given there reach the object that is queued, a PyTorchJob or a pod; those of a
         template reach pods alone."""
-        cluster = self.recipe.cluster
+        cluster = self.cluster
         hours = {Kind.TRAINING: 24 * cluster.training_days, Kind.EVALUATION: cluster.evaluation_hours}
         told: dict[str, Any] = {
             "retries": cluster.training_retries if self.kind is Kind.TRAINING else RETRIES,
@@ -142,7 +142,7 @@ def template(pod: Pod) -> PodTemplate:
 def _spec(pod: Pod) -> Any:
     from kubernetes import client as k8s
 
-    cluster = pod.recipe.cluster
+    cluster = pod.cluster
     volumes = {"scratch": (SCRATCH, k8s.V1EmptyDirVolumeSource()), "tmp": (TEMPORARY, k8s.V1EmptyDirVolumeSource())}
     if pod.shared_memory_gib:
         memory = k8s.V1EmptyDirVolumeSource(medium="Memory", size_limit=f"{pod.shared_memory_gib}Gi")
@@ -154,7 +154,7 @@ def _spec(pod: Pod) -> Any:
                 secret_key_ref=k8s.V1SecretKeySelector(name=cluster.secret, key=name, optional=True)
             ),
         )
-        for name in SECRETS  # one by one: Flyte before 1.16 drops a template's `envFrom`
+        for name in SECRETS  # one by one: older releases of Flyte drop a template's `envFrom`
     ]
     container = k8s.V1Container(
         name=PRIMARY,
@@ -205,8 +205,9 @@ def cpu_pod(recipe: Recipe, kind: Kind) -> Pod:
     if kind is Kind.PART:
         part_bytes = max(recipe.corpus.part_bytes, recipe.validation.part_bytes)
         disk = max(size.disk_gib, math.ceil(size.cpus * COPIES * part_bytes / GIB))
-        return Pod(kind, recipe, PodSize(size.cpus, size.memory_gib, disk), "cluster.part", workers=size.cpus)
-    return Pod(kind, recipe, size, f"cluster.{kind.value}")
+        size = replace(size, disk_gib=disk)
+    workers = size.cpus if kind is Kind.PART else 1
+    return Pod(kind, recipe.cluster, size, f"cluster.{kind.value}", workers=workers)
 
 
 def training_pod(recipe: Recipe, phase: PhaseConfig) -> Pod:
@@ -214,7 +215,7 @@ def training_pod(recipe: Recipe, phase: PhaseConfig) -> Pod:
     layout = phase.parallelism
     size, setting = _job_size(recipe, layout.workers_per_node)
     return Pod(
-        Kind.TRAINING, recipe, size, setting,
+        Kind.TRAINING, recipe.cluster, size, setting,
         gpus=recipe.cluster.gpus_per_node,
         workers=layout.workers_per_node,
         nodes=layout.nodes,
@@ -226,7 +227,7 @@ def evaluation_pod(recipe: Recipe) -> Pod:
     """One node whose workers share an evaluation."""
     workers = recipe.cluster.gpus_per_node or recipe.evaluation.workers
     size, setting = _job_size(recipe, workers)
-    return Pod(Kind.EVALUATION, recipe, size, setting, gpus=recipe.cluster.gpus_per_node, workers=workers)
+    return Pod(Kind.EVALUATION, recipe.cluster, size, setting, gpus=recipe.cluster.gpus_per_node, workers=workers)
 
 
 def _job_size(recipe: Recipe, workers: int) -> tuple[PodSize, str]:
