@@ -19,7 +19,7 @@ export PYTHONHASHSEED ?= 0
 export FLYTE_SDK_LOGGING_LEVEL ?= 50
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lifecycle ui stack-up stack-status stack-down test bench check golden package clean
+.PHONY: help setup lifecycle ui stack-up stack-status stack-down test bench check golden package register clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 14
@@ -86,8 +86,13 @@ check: $(READY) ## lint, format, types, which way imports point, and files of an
 golden: $(READY) ## write tests/golden.json anew, after a change of what a step makes that is meant
 	$(BIN)/python -m tests.golden
 
-package: $(READY) ## what Flyte is given to register: workflows, code and RECIPE, a file of your own as well
-	$(BIN)/python -m tasks.package --image data=k2-data:latest --image train=k2-train:latest
+# Images come from the recipe (cluster.data_image, ...), or e.g. IMAGES="--image data=registry/k2-data@sha256:...".
+package: $(READY) ## what Flyte is given: workflows, code and RECIPE (a file of your own as well), in one file
+	$(BIN)/python -m tasks.package $(IMAGES)
+
+register: $(READY) ## the same, registered with the Flyte that FLYTECTL_CONFIG names (PROJECT=, DOMAIN=, VERSION=)
+	$(BIN)/python -m tasks.package --register --project $(or $(PROJECT),k2) --domain $(or $(DOMAIN),development) \
+	  $(if $(VERSION),--version $(VERSION)) $(IMAGES)
 
 clean: ## remove what runs have left (outputs/), not .venv; ends the stack
 	@if [ -e "$(K2_HOME)/stack" ]; then $(BIN)/python -m infra.stack down; fi

@@ -16,6 +16,9 @@ An S3 store is reached with the usual settings of its client, which this project
 `AWS_REGION`, `AWS_PROFILE`. A tracking server with a login takes `MLFLOW_TRACKING_USERNAME` and
 `MLFLOW_TRACKING_PASSWORD`, or `MLFLOW_TRACKING_TOKEN`, which MLflow reads itself.
 
+A pod gets `HANDED_ON` from the environment of whoever packages the workflows, as plain variables that anyone who may
+look at the pod reads, and `SECRETS` from a Secret of the cluster (`tasks/pods.py`).
+
 Secrets stay in the environment. Addresses of stores and data may hold none, since they are recorded;
 `MLFLOW_TRACKING_URI` may, for a database such as `postgresql://user:password@host/db`: tasks read it where
 they run, and what is passed on, recorded or shown is `masked`.
@@ -29,7 +32,21 @@ import re
 from pathlib import Path
 from urllib.parse import unquote_plus
 
+#: Keys of the Secret that pods take their credentials from.
+SECRETS = (
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
+    "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN",
+)  # fmt: skip
+#: What is the same in every pod as where the workflows are packaged, where it is set.
+HANDED_ON = (
+    "K2_STORE", "MLFLOW_TRACKING_URI",
+    "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "FSSPEC_S3_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION",
+)  # fmt: skip
+
 MASK = "***"
+_SECRET_VARIABLE = re.compile(
+    r"(?:^|_)(?:SECRET|PASSWORD|PASSWD|PASS|TOKEN|CREDENTIALS?|KEY|COOKIE|AUTH)(?:_|$)", re.IGNORECASE
+)
 # User and password, up to the last @: passwords are found with an @, : or / in them, too. Rather too much is masked.
 _USER = re.compile(r"(?<=://)(?:[^\s/?#:]*:\S*@|[^\s/?#]*@)")
 _PARAMETER = re.compile(r"(?<=[?&;#])([^=&;#?/\s]+)=([^&\s]*)")
@@ -64,6 +81,16 @@ def store_uri() -> str:
 def tracking_uri() -> str:
     """Where MLflow keeps runs and models."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow.db'}"
+
+
+def handed_on() -> dict[str, str]:
+    """Those of `HANDED_ON` that are set here."""
+    return {name: value for name in HANDED_ON if (value := os.environ.get(name))}
+
+
+def secret_name(variable: str) -> bool:
+    """Whether a variable is a secret by its name: `AWS_SECRET_ACCESS_KEY`, not `TOKENIZERS_PARALLELISM`."""
+    return variable in SECRETS or bool(_SECRET_VARIABLE.search(variable))
 
 
 def traceback_wanted() -> bool:

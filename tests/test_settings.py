@@ -106,3 +106,22 @@ def test_secrets_of_an_address_are_masked(address: str, shown: str) -> None:
 )  # fmt: skip
 def test_an_address_without_secrets_is_shown_as_it_is(address: str) -> None:
     assert settings.masked(address) == address and not settings.holds_secret(address)
+
+
+def test_pods_are_handed_on_what_is_set_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in settings.HANDED_ON:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("K2_STORE", "s3://bucket/store")
+    monkeypatch.setenv("AWS_REGION", "")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+    assert settings.handed_on() == {"K2_STORE": "s3://bucket/store"}
+    assert not [name for name in settings.HANDED_ON if settings.secret_name(name)]
+
+
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [(name, True) for name in (*settings.SECRETS, "HF_TOKEN", "DB_PASSWORD", "SSH_PRIVATE_KEY", "github_token")]
+    + [(name, False) for name in ("TOKENIZERS_PARALLELISM", "NCCL_DEBUG", "K2_HOME", "OMP_NUM_THREADS", "KEYBOARD")],
+)
+def test_a_secret_is_known_by_its_name(name: str, secret: bool) -> None:
+    assert settings.secret_name(name) is secret

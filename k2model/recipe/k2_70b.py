@@ -14,10 +14,10 @@ copies. Those of mid_2 to mid_4 are not public and stay empty. Where the sources
 import csv
 from importlib import resources
 
+from k2model.recipe.cluster import ClusterConfig, PodSize
 from k2model.recipe.curation import K2_PROFILES
 from k2model.recipe.schema import (
     CheckpointConfig,
-    ClusterConfig,
     CorpusConfig,
     EvaluationConfig,
     LongDocuments,
@@ -90,6 +90,30 @@ def _rows(file: str) -> list[dict[str, str]]:
 
 
 GPUS_PER_NODE = 8
+#: What K2's nodes were besides 8 GPUs is not public; these are those that Azure rents with 8 GPUs and InfiniBand (ND
+#: H100 v5, ND H200 v5: 96 CPUs, 1,850 GiB or more, 28 TB of NVMe). A part takes 1 to 2 GB of memory a process (a slice
+#: of keys that is sorted, a frame of Great Expectations), so 4 GiB a core, and on disk at most what a slice of near
+#: duplicates reads, 60 GB for 250 million documents (docs/data_platform.md). `whole` and `model` hold on their disk
+#: what they read and write: for 72.5B parameters in fp32 290 GB of weights, 580 GB of optimizer, 290 GB of export.
+CLUSTER = ClusterConfig(
+    gpus_per_node=GPUS_PER_NODE,
+    gpu="H200",
+    cpus_per_node=96,
+    memory_gib_per_node=1_850,
+    gpu_disk_gib=1_500,
+    infiniband_devices_per_node=8,
+    ask=PodSize(cpus=1, memory_gib=8, disk_gib=16),
+    part=PodSize(cpus=8, memory_gib=32, disk_gib=512),
+    whole=PodSize(cpus=16, memory_gib=128, disk_gib=1_500),
+    model=PodSize(cpus=16, memory_gib=128, disk_gib=1_500),
+    data_hours=72.0,
+    join_seconds=3_600,  # a pull of an image of some 20 GB on 400 nodes, and a node that is replaced meanwhile
+    queue="k2",
+    training_priority="k2-training",
+    evaluation_priority="k2-evaluation",
+    data_priority="k2-data",
+    gpu_nodes=("nvidia.com/gpu.present=true",),
+)
 SHORT = MixingConfig(short_tokens=8_192)  # a pre-training sequence; K2 kept 30% short data in every mid stage
 
 NOTES = (
@@ -252,7 +276,7 @@ def k2_70b() -> Recipe:
         notes=NOTES,
         unknown=UNKNOWN,
         facts=pretrain_facts(),
-        cluster=ClusterConfig(gpus_per_node=GPUS_PER_NODE, cpus_per_node=96, infiniband_devices_per_node=8, gpu="H200"),
+        cluster=CLUSTER,
     )
 
 

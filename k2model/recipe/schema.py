@@ -12,6 +12,7 @@ whole makes sense.
 from dataclasses import dataclass, field
 from enum import Enum
 
+from k2model.recipe.cluster import ClusterConfig
 from k2model.recipe.curation import STANDARD_PROFILES, CurationProfile, DecontaminationConfig
 from k2model.recipe.evaluation import EvaluationConfig
 from k2model.recipe.expectations import Severity, check_severity
@@ -400,23 +401,6 @@ class GateConfig:
     def wanted(self) -> str:
         """`≥ 0.70`, or `≤ 0.05` for a gate from above."""
         return f"≤ {self.maximum:.2f}" if self.maximum < 1.0 else f"≥ {self.minimum:.2f}"
-
-
-@dataclass(frozen=True)
-class ClusterConfig:
-    """The nodes a recipe's training pods ask for. 0 = ask for nothing (a laptop). Never bears identity."""
-
-    gpus_per_node: int = 0
-    cpus_per_node: int = 0
-    infiniband_devices_per_node: int = 0
-    shared_memory: str = "64Gi"  # /dev/shm of a training pod, for NCCL and data loaders
-    #: What the plan reckons with. `gpu`: a row of `k2model.recipe.gpus`; "" = neither memory nor time is estimated.
-    gpu: str = ""
-    utilisation: float = 0.4  # of the GPUs' peak, by the model's own arithmetic (MFU)
-    failures_per_gpu_day: float = 4.74e-4  # Llama 3: 419 in 54 days on 16,384 GPUs (arXiv:2407.21783, section 3.3.4)
-    restart_seconds: float = 600.0  # from a failure to the next step: noticed, scheduled, met, loaded
-    store_gb_per_second: float = 50.0  # that the store takes from all nodes together
-    price_per_gpu_hour: float = 0.0  # of whatever currency; 0 = no price is told
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,14 @@ from dataclasses import fields
 
 from k2model.errors import K2Error, nearest
 from k2model.recipe.adopted_problems import adopted_problem, start_problem
+from k2model.recipe.cluster import cluster_problem
 from k2model.recipe.fields import places
-from k2model.recipe.gpus import GPUS, gpu_problem
+from k2model.recipe.gpus import GPUS
 from k2model.recipe.layouts import fit_problem
 from k2model.recipe.mixture_problems import entries_problem, mixture_problem, short_problem
 from k2model.recipe.mixtures import known_sizes, plan_mixture
 from k2model.recipe.parallelism import layout_problem
-from k2model.recipe.schema import ClusterConfig, PhaseConfig, PhaseKind, Precision, Recipe, SourceConfig, SourceFormat
+from k2model.recipe.schema import PhaseConfig, PhaseKind, Precision, Recipe, SourceConfig, SourceFormat
 from k2model.recipe.tasks import evaluation_problem, gate_problem
 from k2model.settings import holds_secret, masked
 
@@ -182,7 +183,8 @@ def validate_recipe(recipe: Recipe) -> None:
     if problem := licence_problem(recipe.licence):
         raise RecipeError(f"recipe '{recipe.name}': {problem}")
     _check_model(recipe)
-    _check_cluster(recipe.cluster)
+    if problem := cluster_problem(recipe.cluster):
+        raise RecipeError(problem)
     if problem := evaluation_problem(recipe):
         raise RecipeError(problem)
     sources = [(f"adopted.{model.name}.source", model.source) for model in recipe.adopted]
@@ -210,18 +212,6 @@ def validate_recipe(recipe: Recipe) -> None:
     for gate in recipe.gates:
         if problem := gate_problem(recipe, gate):
             raise RecipeError(problem)
-
-
-def _check_cluster(cluster: ClusterConfig) -> None:
-    if problem := gpu_problem(cluster.gpu):
-        raise RecipeError(problem)
-    if not 0 < cluster.utilisation <= 1:
-        raise RecipeError(f"cluster.utilisation={cluster.utilisation} must be a share of the GPUs' peak, above 0 to 1")
-    for name in ("failures_per_gpu_day", "restart_seconds", "price_per_gpu_hour"):
-        if not (getattr(cluster, name) >= 0 and math.isfinite(getattr(cluster, name))):
-            raise RecipeError(f"cluster.{name}={getattr(cluster, name)} must be a number, 0 or above")
-    if not cluster.store_gb_per_second > 0:
-        raise RecipeError(f"cluster.store_gb_per_second={cluster.store_gb_per_second} must be above 0")
 
 
 def _check_model(recipe: Recipe) -> None:

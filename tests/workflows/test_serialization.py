@@ -22,7 +22,7 @@ from flytekit.models.task import TaskSpec
 from google.protobuf.json_format import MessageToDict
 from workflows.lifecycle import full_lifecycle
 
-images = [Image(name, f"registry/{name}", "1") for name in ("data", "train")]
+images = [Image(name, f"registry/{name}", "1") for name in ("data", "train", "eval")]
 settings = SerializationSettings(image_config=ImageConfig(default_image=images[0], images=images))
 entities = OrderedDict()
 workflow = get_serializable(entities, settings, full_lifecycle)
