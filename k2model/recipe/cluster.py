@@ -103,7 +103,11 @@ def cluster_problem(cluster: ClusterConfig) -> str | None:
         for label in getattr(cluster, name):
             if not _LABEL.fullmatch(label):
                 return f"cluster.{name} has {label!r}, expected label=value, e.g. nvidia.com/gpu.present=true"
-    return gpu_problem(cluster.gpu) or _environment_problem(cluster) or (_node_problem(cluster) if cluster.gpus_per_node else None)
+    return (
+        gpu_problem(cluster.gpu)
+        or _environment_problem(cluster)
+        or (_node_problem(cluster) if cluster.gpus_per_node else None)
+    )
 
 
 def _environment_problem(cluster: ClusterConfig) -> str | None:

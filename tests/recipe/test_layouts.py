@@ -37,7 +37,7 @@ def test_a_layout_that_does_not_fit_is_refused_when_the_recipe_is_resolved() -> 
 
 def test_the_nearest_that_is_offered_resolves() -> None:
     sft = {"cluster.gpu": "H100-80GB"}
-    with pytest.raises(RecipeError, match="phases.sft.*: zero_stage=2"):
+    with pytest.raises(RecipeError, match=r"phases.sft.*: zero_stage=2"):
         load_recipe("k2_70b", sft)
     assert load_recipe("k2_70b", {**sft, "phases.sft.parallelism.zero_stage": "2"})
 
