@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 #: From the bottom up, as in docs/architecture.md: a room imports itself and those before it.
 ROOMS = (
     "k2model", "settings", "errors", "units", "versions", "recipe", "artifacts", "documents", "synthesis", "ingest",
-    "curation", "tokens", "validation", "model", "training", "export", "evals", "registry", "reporting", "release",
+    "curation", "tokens", "validation", "model", "training", "export", "evals", "registry", "monitoring", "reporting", "release",
     "lifecycle", "inspect", "cli", "tasks", "workflows",
 )  # fmt: skip
 
