@@ -18,18 +18,23 @@ import time
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    start_http_server,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from k2model.artifacts import ArtifactRef
 from k2model.training.background import say
 from k2model.training.log import StepMetrics, TrainingRun
 from k2model.training.observer import Observer
 from k2model.training.world import World
-
-if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
-    from prometheus_client.metrics import MetricWrapperBase
-    from prometheus_client.registry import Collector
 
 LABELS = ("recipe", "phase")
 INFO = ("kind", "rank", "workers", "tensor", "context", "zero_stage", "precision", "device")
@@ -62,18 +67,13 @@ def read_progress(folder: Path) -> Iterator[tuple[int, float, float, float]]:
             yield int(file.name.removeprefix("rank-")), *_RECORD.unpack(content)
 
 
-class _RankCollector:
+class _RankCollector(Collector):
     """The series of a node's workers, made from their files when they are asked for."""
 
     def __init__(self, folder: Path | None, labels: tuple[str, ...]) -> None:
         self.folder, self.labels = folder, labels
 
-    def describe(self) -> "Iterable[MetricWrapperBase]":
-        return self.collect()
-
-    def collect(self) -> "Iterable[MetricWrapperBase]":
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-
+    def collect(self) -> Iterable[Metric]:
         names = [*LABELS, "rank"]
         step = GaugeMetricFamily("k2_rank_step", "The step that this worker has come to", labels=names)
         moment = GaugeMetricFamily(
@@ -91,9 +91,7 @@ class _RankCollector:
 class _Metrics:
     """The series of the whole job; each has `LABELS`."""
 
-    def __init__(self, registry: "CollectorRegistry") -> None:
-        from prometheus_client import Counter, Gauge, Histogram
-
+    def __init__(self, registry: CollectorRegistry) -> None:
         def gauge(name: str, what: str, labels: tuple[str, ...] = ()) -> Gauge:
             return Gauge(name, what, (*LABELS, *labels), registry=registry)
 
@@ -128,19 +126,11 @@ class _Metrics:
 
 def metric_names() -> dict[str, str]:
     """The type of every series that is exported, by its name as PromQL has it."""
-    from prometheus_client import CollectorRegistry
-
     registry = CollectorRegistry()
     _Metrics(registry)
-    registry.register(_collector(None, ("", "")))
+    registry.register(_RankCollector(None, ("", "")))
     endings = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
     return {f"{family.name}{ending}": family.type for family in registry.collect() for ending in endings[family.type]}
-
-
-def _collector(folder: Path | None, labels: tuple[str, ...]) -> "Collector":
-    from prometheus_client.registry import Collector
-
-    return type("RankCollector", (_RankCollector, Collector), {})(folder, labels)
 
 
 class Exporter(Observer):
@@ -223,11 +213,9 @@ class Exporter(Observer):
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _serve(self) -> None:
-        from prometheus_client import CollectorRegistry, disable_created_metrics, start_http_server
-
         disable_created_metrics()  # a second series for each counter, which nobody asks for
         registry = CollectorRegistry()
-        registry.register(_collector(self.folder, self.labels))
+        registry.register(_RankCollector(self.folder, self.labels))
         try:
             self._server, self._listening = start_http_server(self.port, self.address, registry)
         except OSError as error:

@@ -33,7 +33,8 @@ from k2model.training.observer import Observer
 PERIOD = 5.0  # seconds between two looks at the log
 ROWS = 1000  # of the log at a time
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds between attempts while MLflow does not answer, doubled each time
-LAST_SECONDS = 15.0  # for what is left when the training has ended; what is late is logged when it is registered
+LAST_SECONDS = 15.0  # for what is left when the phase is trained; what is late is logged when it is registered
+LEAVE_SECONDS = 5.0  # the same when the training was stopped or failed, and an orchestrator counts
 KILL_SECONDS = 2.0
 
 
@@ -66,9 +67,12 @@ class Shipper(Observer):
         process, self._process = self._process, None
         with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # type: ignore[union-attr]
             pipe.write(json.dumps({"finished": self._finished}).encode() + b"\n")
-        for stop in (process.terminate, process.kill):
+        for seconds, stop in (
+            (LAST_SECONDS if self._finished else LEAVE_SECONDS, process.terminate),
+            (KILL_SECONDS, process.kill),
+        ):
             try:
-                process.wait(LAST_SECONDS if stop == process.terminate else KILL_SECONDS)
+                process.wait(seconds)
             except subprocess.TimeoutExpired:
                 stop()
         process.wait()
