@@ -1,21 +1,21 @@
 """What being watched costs a training: shown to Prometheus, shipped to MLflow, and through an outage of MLflow.
 
-    python -m benchmarks.monitoring [--steps 300] [--rounds 3]
+    python -m benchmarks.monitoring [--steps 600]
 
-One process trains a small model for real; every round takes the ways in another order, and what counts is the ratio
-within a round: of median step times by the clock, and of processor time a step (all threads of the training's process),
-which is much the same on a machine that others use as well. The peer logs to the same MLflow server from the loop, a
-request a step, as callbacks usually do. The server runs on the same machine, so what it takes of two cores is in the
-clock. In `outage` it is killed after a third of the steps and started again after two thirds; behind each training
-MLflow is asked whether it has every step once. Then the calls of one step alone, in microseconds.
+One process trains a small model for real, and every ten steps it is watched in another way, so that what else the
+machine does hits all ways alike; a way's time is the median of its steps, the first of each ten left out. Where points
+are not to be shipped, the process that ships them stands still (SIGSTOP). The peer logs to the same MLflow server from
+the loop, a request a step, as callbacks usually do. The server is killed after half of the steps, and started again
+when the last one is taken: then MLflow is asked whether it has every step once. It runs on the same machine, so what it
+takes of two cores is in the numbers. At the end the calls of one step alone, in microseconds of a processor.
 """
 
 import argparse
 import json
 import os
 import platform
+import signal
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,122 +23,119 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from k2model.artifacts import ArtifactRef, Store, make
-from k2model.monitoring import watch_training
+from k2model.monitoring import shipper, watch_training
+from k2model.monitoring.exporter import Exporter
+from k2model.monitoring.shipper import Shipper
 from k2model.recipe.laptop import smoke
 from k2model.registry.live import TRAINING, LiveRun, begin_run, log_steps, training_tag
 from k2model.registry.tracking import tracking
 from k2model.training import checkpoint_step
 from k2model.training.log import StepMetrics, TrainingRun
-from k2model.training.observer import Observer, Observers
+from k2model.training.observer import Observer
 from k2model.training.world import World
 from tests.monitoring.mlflow_server import MlflowServer
 from tests.training.job import MODEL, metrics, phase, sequences
 
-WAYS = ("unwatched", "exporter", "MLflow", "outage", "in the loop")
-PORT = 9464
+BLOCK, PORT = 10, 9464
+UP, DOWN = ("unwatched", "exporter", "MLflow", "in the loop"), ("unwatched", "outage")
 
 
-class Busy(Observer):
-    """Processor time of this process from the first tenth of the steps on."""
+class Turns(Observer):
+    """Watches in one way for a block of steps, then in the next."""
 
-    def __init__(self, steps: int) -> None:
-        self.steps, self.begin, self.seconds = steps, 0.0, 0.0
-
-    def stepped(self, row: StepMetrics) -> None:
-        if row.step == self.steps // 10:
-            self.begin = time.process_time()
-        self.seconds = (time.process_time() - self.begin) / max(row.step - self.steps // 10, 1)
-
-
-class InTheLoop(Observer):
-    """The peer."""
-
-    def __init__(self, live: LiveRun) -> None:
-        self.live = live
+    def __init__(self, server: MlflowServer, steps: int, live: LiveRun, exporter: Exporter) -> None:
+        self.server, self.steps, self.exporter, self.shipper = server, steps, exporter, Shipper(live)
+        self.way, self.ways = "unwatched", dict[int, str]()  # of each step that counts
+        self.tracking = tracking(server.uri)
+        self.client: Any = self.tracking.__enter__()
+        peer = begin_run(self.client, server.uri, replace(live, training="in-the-loop"))
+        assert peer is not None
+        self.peer: str = peer.info.run_id
 
     def began(self, run: TrainingRun, start: int, log: Path | None) -> None:
-        self.tracking = tracking(os.environ["MLFLOW_TRACKING_URI"])
-        self.client = self.tracking.__enter__()
-        found = begin_run(self.client, os.environ["MLFLOW_TRACKING_URI"], self.live)
-        assert found is not None
-        self.run_id = found.info.run_id
+        self.exporter.began(run, start, log)
+        self.shipper.began(run, start, log)
+
+    def reached(self, step: int, waited: float) -> None:
+        if self.way == "exporter":
+            self.exporter.reached(step, waited)
+
+    def save_going(self, failing: bool) -> None:
+        if self.way == "exporter":
+            self.exporter.save_going(failing)
 
     def stepped(self, row: StepMetrics) -> None:
-        log_steps(self.client, self.run_id, [row], 0)
-
-    def close(self) -> None:
-        self.tracking.__exit__(None, None, None)
-
-
-class Outage(Observer):
-    """Kills the server after a third of the steps, and has it started again after two thirds, beside the training."""
-
-    def __init__(self, server: MlflowServer, steps: int) -> None:
-        self.server, self.steps = server, steps
-        self.starting = threading.Thread(target=server.start)
-
-    def stepped(self, row: StepMetrics) -> None:
-        if row.step == self.steps // 3:
+        if row.step % BLOCK:
+            self.ways[row.step] = self.way
+        if self.way == "exporter":
+            self.exporter.stepped(row)
+        if self.way == "in the loop":
+            log_steps(self.client, self.peer, [row], 0)
+        if row.step == self.steps // 2:
             self.server.kill()
-        if row.step == 2 * self.steps // 3:
-            self.starting.start()
+        if row.step % BLOCK == BLOCK - 1:
+            ways = UP if row.step < self.steps // 2 else DOWN
+            self.way = ways[(row.step // BLOCK) % len(ways)]
+            self._signal(signal.SIGCONT if self.way in ("MLflow", "outage") else signal.SIGSTOP)
 
     def finished(self) -> None:
-        self.starting.join()
+        self._signal(signal.SIGCONT)
+        self.server.start()
+        self.shipper.finished()
+
+    def close(self) -> None:
+        self.shipper.close()
+        self.exporter.close()
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self.shipper._process is not None
+        os.kill(self.shipper._process.pid, number)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=600)
     options = parser.parse_args()
-    seconds: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory(prefix="k2-benchmark-") as name:
-        folder = Path(name)
-        os.environ["K2_HOME"] = str(folder / "home")
-        server = MlflowServer(folder)
+        os.environ["K2_HOME"] = f"{name}/home"
+        server = MlflowServer(Path(name))
         server.start()
-        os.environ["MLFLOW_TRACKING_URI"] = server.uri
+        os.environ |= {"MLFLOW_TRACKING_URI": server.uri}
         try:
-            _train(folder / "warm", "unwatched", server, 20)
-            for number in range(options.rounds):
-                turn = number % len(WAYS)
-                for way in (*WAYS[turn:], *WAYS[:turn]):
-                    seconds[way].append(_train(folder / f"{number}-{way}", way, server, options.steps))
-                    clock, busy = (1e3 * one for one in seconds[way][-1])
-                    print(f"round {number} {way:12} {clock:8.2f} ms a step, {busy:8.2f} ms of a processor", flush=True)
+            shipper.LAST_SECONDS = 120.0  # until all of it has arrived, to be looked at
+            seconds = _train(Path(name, "store"), server, options.steps)
         finally:
             server.kill()
     _print(seconds)
     print(f"calls of one step: {_calls():.1f} us")
 
 
-def _train(folder: Path, way: str, server: MlflowServer, steps: int) -> tuple[float, float]:
-    """Median seconds of a step by the clock, and its seconds of a processor."""
-    os.environ["K2_METRICS_PORT"] = str(PORT) if way in ("exporter", "MLflow", "outage") else ""
-    os.environ["K2_LIVE_METRICS"] = "1" if way in ("MLflow", "outage") else "0"
+def _train(folder: Path, server: MlflowServer, steps: int) -> dict[str, list[float]]:
+    """Seconds of the steps of each way; those of `unwatched (down)` while the server is."""
     config = phase(
         name="pretrain", steps=steps, workers_per_node=1, precision="fp32", sequence_length=64, global_batch=4,
         checkpoints={"save_every": 0},
     )  # fmt: skip
-    recipe = replace(smoke(), phases=(config,))
-    store = Store.open(folder)
-
-    busy = Busy(steps)
+    recipe, store, turns = replace(smoke(), phases=(config,)), Store.open(folder), list[Turns]()
 
     def observe(place: ArtifactRef, world: World) -> Observer:
-        watching = watch_training(recipe, config, place, world)  # nobody, where no setting asks for it
-        more = {"in the loop": [InTheLoop(LiveRun.of(recipe, config, place))], "outage": [Outage(server, steps)]}
-        return Observers([busy, watching, *more.get(way, [])])
+        exporter = Exporter(recipe.name, place, world, PORT, "127.0.0.1")
+        turns.append(Turns(server, steps, LiveRun.of(recipe, config, place), exporter))
+        return turns[0]
 
     model = replace(MODEL, hidden_size=64, head_dim=32, ffn_size=256)
     made = make(store, checkpoint_step(store, model, config, sequences(store, config), None, observe))
     rows = metrics(made)
-    if way in ("MLflow", "outage", "in the loop"):
-        _check(server, recipe.name, made, rows)
-    return median(row["seconds"] for row in rows[len(rows) // 10 :]), busy.seconds
+    _check(server, recipe.name, made, rows)
+    seconds: dict[str, list[float]] = {}
+    for row in rows[steps // 10 :]:
+        if way := turns[0].ways.get(row["step"]):
+            down = way == "unwatched" and row["step"] > steps // 2
+            seconds.setdefault("unwatched (down)" if down else way, []).append(row["seconds"])
+    return seconds
 
 
 def _check(server: MlflowServer, recipe: str, made: ArtifactRef, rows: list[dict]) -> None:
@@ -148,10 +145,11 @@ def _check(server: MlflowServer, recipe: str, made: ArtifactRef, rows: list[dict
         [run] = client.search_runs([experiment.experiment_id], f"tags.`{TRAINING}` = '{training_tag(made)}'")
         points = [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, "train/loss")]
     assert sorted(points) == [(row["step"], row["loss"]) for row in rows], f"{len(points)} points of {len(rows)}"
+    print(f"MLflow has each of {len(points)} steps once, after an outage of half of them")
 
 
 def _calls() -> float:
-    """Microseconds of what a step tells an exporter that nobody asks meanwhile."""
+    """Microseconds of a processor for what a step tells an exporter that nobody asks meanwhile."""
     recipe, times = smoke(), 20_000
     os.environ |= {"K2_METRICS_PORT": str(PORT), "K2_LIVE_METRICS": "0"}
     place = ArtifactRef("checkpoint", "/store/checkpoint/0", "", "0" * 64, {})
@@ -162,24 +160,22 @@ def _calls() -> float:
     tell: tuple[Callable[[], None], ...] = (
         partial(watching.reached, 1, 0.0), partial(watching.save_going, failing=False), partial(watching.stepped, row),
     )  # fmt: skip
-    began = time.perf_counter()
+    began = time.process_time()
     for _ in range(times):
         for one in tell:
             one()
-    taken = time.perf_counter() - began
+    taken = time.process_time() - began
     watching.close()
     return 1e6 * taken / times
 
 
-def _print(seconds: dict[str, list[tuple[float, float]]]) -> None:
+def _print(seconds: dict[str, list[float]]) -> None:
     versions = {name: version(name) for name in ("mlflow", "prometheus-client", "torch")}
     versions["python"] = platform.python_version()
-    for way in WAYS[1:]:
-        for place, unit in enumerate(("s a step", "s of a processor a step")):
-            ours, peer = ([one[place] for one in seconds[name]] for name in (way, "unwatched"))
-            ratio = median(other / own for own, other in zip(ours, peer, strict=True))
-            row = {"name": f"watched_{way.replace(' ', '_')}", "ours": median(ours), "peer": median(peer)}
-            print(json.dumps({**row, "ratio": round(ratio, 3), "unit": unit, "versions": versions}))
+    for way in ("exporter", "MLflow", "in the loop", "outage"):
+        ours, peer = (median(seconds[name]) for name in (way, "unwatched (down)" if way == "outage" else "unwatched"))
+        row = {"name": f"watched_{way.replace(' ', '_')}", "ours": ours, "peer": peer, "ratio": round(ours / peer, 3)}
+        print(json.dumps({**row, "unit": "s a step", "steps": len(seconds[way]), "versions": versions}))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -144,6 +145,7 @@ class Exporter(Observer):
         self.labels: tuple[str, ...] = ()
         self._progress: Progress | None = None
         self._metrics: _Metrics | None = None
+        self._series: dict[str, Any] = {}
         self._listening: threading.Thread | None = None
         self._failing = False
         self._tokens = 0  # a step
@@ -155,19 +157,19 @@ class Exporter(Observer):
             if self.world.local_rank == 0:
                 self._serve()
         self._progress.note(start)
-        self._tokens = run.tokens_per_step
+        self._tokens, self._failing = run.tokens_per_step, False
         if self._metrics is not None:
             layout = (run.workers, run.tensor, run.context, run.zero_stage, run.precision, run.device)
             self._metrics.info.labels(*self.labels, run.kind, str(self.world.rank), *map(str, layout)).set(1)
             if self.world.first:
-                self._metrics.steps.labels(*self.labels).set(run.steps)
-                self._metrics.rollbacks.labels(*self.labels).set(len(run.interventions))
-                self._metrics.save_every.labels(*self.labels).set(run.save_every)
-                self._metrics.saved_step.labels(*self.labels).set(start)
-                self._metrics.failing.labels(*self.labels).set(0)
+                self._of("steps").set(run.steps)
+                self._of("rollbacks").set(len(run.interventions))
+                self._of("save_every").set(run.save_every)
+                self._of("saved_step").set(start)
+                self._of("failing").set(0)
                 for outcome in ("published", "failed"):
                     self._metrics.saves.labels(*self.labels, outcome)
-                self._metrics.not_finite.labels(*self.labels)
+                self._of("not_finite")
 
     def reached(self, step: int, waited: float) -> None:
         if self._progress is not None:
@@ -176,22 +178,21 @@ class Exporter(Observer):
     def stepped(self, row: StepMetrics) -> None:
         if self._metrics is None or not self.world.first:
             return
-        metrics, labels = self._metrics, self.labels
-        metrics.step.labels(*labels).set(row.step)
-        metrics.timestamp.labels(*labels).set(time.time())
-        metrics.loss.labels(*labels).set(row.loss)
-        metrics.norm.labels(*labels).set(row.grad_norm)
-        metrics.rate.labels(*labels).set(row.lr)
-        metrics.speed.labels(*labels).set(row.tokens_per_second)
-        metrics.mfu.labels(*labels).set(row.mfu)
-        metrics.tokens.labels(*labels).inc(self._tokens)
-        metrics.seconds.labels(*labels).observe(row.seconds)
+        self._of("step").set(row.step)
+        self._of("timestamp").set(time.time())
+        self._of("loss").set(row.loss)
+        self._of("norm").set(row.grad_norm)
+        self._of("rate").set(row.lr)
+        self._of("speed").set(row.tokens_per_second)
+        self._of("mfu").set(row.mfu)
+        self._of("tokens").inc(self._tokens)
+        self._of("seconds").observe(row.seconds)
         if not (math.isfinite(row.loss) and math.isfinite(row.grad_norm)):
-            metrics.not_finite.labels(*labels).inc()
+            self._of("not_finite").inc()
 
     def save_going(self, failing: bool) -> None:
         if failing != self._failing and self._metrics is not None and self.world.first:
-            self._metrics.failing.labels(*self.labels).set(failing)
+            self._of("failing").set(failing)
             self._failing = failing
 
     def save_ended(self, step: int, seconds: float, published: bool) -> None:
@@ -199,9 +200,9 @@ class Exporter(Observer):
             return
         self._metrics.saves.labels(*self.labels, "published" if published else "failed").inc()
         if published:
-            self._metrics.save_seconds.labels(*self.labels).observe(seconds)
-            self._metrics.saved_step.labels(*self.labels).set(step)
-            self._metrics.saved_at.labels(*self.labels).set(time.time())
+            self._of("save_seconds").observe(seconds)
+            self._of("saved_step").set(step)
+            self._of("saved_at").set(time.time())
 
     def close(self) -> None:
         if self._listening is not None:
@@ -211,6 +212,12 @@ class Exporter(Observer):
             self._listening = None
         if self.world.local_rank == 0:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _of(self, name: str) -> Any:
+        """A series of this phase, which is there from here on; looked up once, which takes most of the time."""
+        if name not in self._series:
+            self._series[name] = getattr(self._metrics, name).labels(*self.labels)
+        return self._series[name]
 
     def _serve(self) -> None:
         disable_created_metrics()  # a second series for each counter, which nobody asks for

@@ -33,8 +33,7 @@ from k2model.training.observer import Observer
 PERIOD = 5.0  # seconds between two looks at the log
 ROWS = 1000  # of the log at a time
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds between attempts while MLflow does not answer, doubled each time
-LAST_SECONDS = 15.0  # for what is left when the phase is trained; what is late is logged when it is registered
-LEAVE_SECONDS = 5.0  # the same when the training was stopped or failed, and an orchestrator counts
+LAST_SECONDS = 3.0  # for what is left when the training has ended; what is late is logged when it is registered
 KILL_SECONDS = 2.0
 
 
@@ -67,10 +66,7 @@ class Shipper(Observer):
         process, self._process = self._process, None
         with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # type: ignore[union-attr]
             pipe.write(json.dumps({"finished": self._finished}).encode() + b"\n")
-        for seconds, stop in (
-            (LAST_SECONDS if self._finished else LEAVE_SECONDS, process.terminate),
-            (KILL_SECONDS, process.kill),
-        ):
+        for seconds, stop in ((LAST_SECONDS, process.terminate), (KILL_SECONDS, process.kill)):
             try:
                 process.wait(seconds)
             except subprocess.TimeoutExpired:
@@ -169,7 +165,11 @@ def ship(orders: Orders) -> None:
             if orders.over:
                 return say("MLflow lacks the last points of this training; they are logged when it is registered")
             if pause == FIRST_PAUSE:
-                say(f"points of this training wait for MLflow, and training goes on: {error}")
+                why = settings.masked_text(str(error.__cause__ or error))[:300]
+                say(
+                    f"MLflow at {settings.masked(settings.tracking_uri())} does not take the points of this training, "
+                    f"which wait in its log; training goes on. {why}"
+                )
             orders.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 

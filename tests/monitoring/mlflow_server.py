@@ -10,7 +10,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-START_SECONDS = 90
+START_SECONDS = 180
 
 
 class MlflowServer:

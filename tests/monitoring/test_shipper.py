@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from k2model.artifacts import ArtifactRef, Store
-from k2model.monitoring import watch_training
+from k2model.monitoring import shipper, watch_training
 from k2model.monitoring.shipper import Shipper
 from k2model.recipe.laptop import laptop
 from k2model.registry.live import LiveRun, begin_run, tokens_before
@@ -34,6 +34,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, mlflow_server: MlflowServer, tmp_path
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(shipper, "LAST_SECONDS", 60.0)  # a process loads MLflow first, which may take long here
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def points(client, experiment: str, name: str = "train/loss") -> list[tuple[int,
     return sorted(((one.step, one.value) for one in history), key=lambda one: one[0])
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
+def wait_for(what: Callable[[], bool], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline, "it did not come"
