@@ -3,11 +3,12 @@
     python -m benchmarks.monitoring [--steps 600]
 
 One process trains a small model for real, and every ten steps it is watched in another way, so that what else the
-machine does hits all ways alike; a way's time is the median of its steps, the first of each ten left out. Where points
-are not to be shipped, the process that ships them stands still (SIGSTOP). The peer logs to the same MLflow server from
-the loop, a request a step, as callbacks usually do. The server is killed after half of the steps, and started again
-when the last one is taken: then MLflow is asked whether it has every step once. It runs on the same machine, so what it
-takes of two cores is in the numbers. At the end the calls of one step alone, in microseconds of a processor.
+machine does hits all ways alike; a way's time is the median of its steps, the first of each ten left out: by the clock,
+and of a processor, which a busy machine leaves comparable. Where points are not to be shipped, the process that ships
+them stands still (SIGSTOP). The peer logs to the same MLflow server from the loop, a request a step, as callbacks
+usually do. The server is killed after half of the steps, and started again when the last one is taken: then MLflow is
+asked whether it has every step once. It runs on the same machine, so what it takes of two cores is in the clock. At the
+end the calls of one step alone, in microseconds of a processor.
 """
 
 import argparse
@@ -50,6 +51,7 @@ class Turns(Observer):
     def __init__(self, server: MlflowServer, steps: int, live: LiveRun, exporter: Exporter) -> None:
         self.server, self.steps, self.exporter, self.shipper = server, steps, exporter, Shipper(live)
         self.way, self.ways = "unwatched", dict[int, str]()  # of each step that counts
+        self.busy, self.before = dict[int, float](), 0.0  # processor seconds of each step, all threads
         self.random = random.Random(0)
         self.tracking = tracking(server.uri)
         self.client: Any = self.tracking.__enter__()
@@ -70,6 +72,8 @@ class Turns(Observer):
             self.exporter.save_going(failing)
 
     def stepped(self, row: StepMetrics) -> None:
+        now = time.process_time()
+        self.busy[row.step], self.before = now - self.before, now
         if row.step % BLOCK:
             self.ways[row.step] = self.way
         if self.way == "exporter":
@@ -115,8 +119,8 @@ def main() -> None:
     print(f"calls of one step: {_calls():.1f} us")
 
 
-def _train(folder: Path, server: MlflowServer, steps: int) -> dict[str, list[float]]:
-    """Seconds of the steps of each way; those of `unwatched (down)` while the server is."""
+def _train(folder: Path, server: MlflowServer, steps: int) -> dict[str, list[tuple[float, float]]]:
+    """Seconds of the steps of each way, by the clock and of a processor; `unwatched (down)`: while the server is."""
     config = phase(
         name="pretrain", steps=steps, workers_per_node=1, precision="fp32", sequence_length=64, global_batch=4,
         checkpoints={"save_every": 0},
@@ -132,11 +136,12 @@ def _train(folder: Path, server: MlflowServer, steps: int) -> dict[str, list[flo
     made = make(store, checkpoint_step(store, model, config, sequences(store, config), None, observe))
     rows = metrics(made)
     _check(server, recipe.name, made, rows)
-    seconds: dict[str, list[float]] = {}
+    seconds: dict[str, list[tuple[float, float]]] = {}
     for row in rows[steps // 10 :]:
         if way := turns[0].ways.get(row["step"]):
             down = way == "unwatched" and row["step"] > steps // 2
-            seconds.setdefault("unwatched (down)" if down else way, []).append(row["seconds"])
+            took = row["seconds"], turns[0].busy[row["step"]]
+            seconds.setdefault("unwatched (down)" if down else way, []).append(took)
     return seconds
 
 
@@ -171,13 +176,16 @@ def _calls() -> float:
     return 1e6 * taken / times
 
 
-def _print(seconds: dict[str, list[float]]) -> None:
+def _print(seconds: dict[str, list[tuple[float, float]]]) -> None:
     versions = {name: version(name) for name in ("mlflow", "prometheus-client", "torch")}
     versions["python"] = platform.python_version()
     for way in ("exporter", "MLflow", "in the loop", "outage"):
-        ours, peer = (median(seconds[name]) for name in (way, "unwatched (down)" if way == "outage" else "unwatched"))
-        row = {"name": f"watched_{way.replace(' ', '_')}", "ours": ours, "peer": peer, "ratio": round(ours / peer, 3)}
-        print(json.dumps({**row, "unit": "s a step", "steps": len(seconds[way]), "versions": versions}))
+        unwatched = "unwatched (down)" if way == "outage" else "unwatched"
+        for place, unit in enumerate(("s a step", "s of a processor a step")):
+            ours, peer = (median(step[place] for step in seconds[name]) for name in (way, unwatched))
+            row = {"name": f"watched_{way.replace(' ', '_')}", "ours": ours, "peer": peer}
+            row |= {"ratio": round(ours / peer, 3), "unit": unit, "steps": len(seconds[way])}
+            print(json.dumps({**row, "versions": versions}))
 
 
 if __name__ == "__main__":
