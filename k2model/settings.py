@@ -9,6 +9,9 @@
 | `K2_STORE` | `$K2_HOME/store` | the artifact store: a path, `file://` or `s3://bucket/prefix` |
 | `MLFLOW_TRACKING_URI` | `sqlite:///$K2_HOME/mlflow.db` | the MLflow tracking server or file |
 | `K2_TRACEBACK` | | any value but `0`: an error meant for a user shows its traceback too |
+| `K2_LIVE_METRICS` | `1` | `0`: points of a training go to an MLflow server when it is registered, not as they come |
+| `K2_METRICS_PORT` | | where a node at training shows Prometheus its metrics; without a port it listens nowhere |
+| `K2_METRICS_ADDRESS` | `127.0.0.1` | the address of that port; in a pod its own or `0.0.0.0` |
 | `WORLD_SIZE` | `1` | set by torchrun for its workers: how many processes train together |
 
 An S3 store is reached with the usual settings of its client, which this project does not read:
@@ -91,6 +94,24 @@ def handed_on() -> dict[str, str]:
 def secret_name(variable: str) -> bool:
     """Whether a variable is a secret by its name: `AWS_SECRET_ACCESS_KEY`, not `TOKENIZERS_PARALLELISM`."""
     return variable in SECRETS or bool(_SECRET_VARIABLE.search(variable))
+
+
+def live_metrics() -> bool:
+    """Whether points of a training go to an MLflow server as they come."""
+    return os.environ.get("K2_LIVE_METRICS", "") != "0"
+
+
+def metrics_port() -> int | None:
+    """Where a node at training shows its metrics; None: nowhere. Raises ValueError for what is no port."""
+    value = os.environ.get("K2_METRICS_PORT") or ""
+    if value and not (value.isdecimal() and 0 < int(value) < 65536):
+        raise ValueError(f"K2_METRICS_PORT={value!r} is no port: expected a number from 1 to 65535, or nothing")
+    return int(value) if value else None
+
+
+def metrics_address() -> str:
+    """The address that port is on."""
+    return os.environ.get("K2_METRICS_ADDRESS") or "127.0.0.1"
 
 
 def traceback_wanted() -> bool:

@@ -18,6 +18,9 @@ def _unset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "WORLD_SIZE",
         "K2_TRACEBACK",
         "K2_OVERRIDES",
+        "K2_LIVE_METRICS",
+        "K2_METRICS_PORT",
+        "K2_METRICS_ADDRESS",
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -31,6 +34,8 @@ def test_defaults(tmp_path: Path) -> None:
     assert settings.tracking_uri() == f"sqlite:///{tmp_path}/outputs/mlflow.db"
     assert settings.world_size() == 1
     assert not settings.traceback_wanted()
+    assert settings.live_metrics() and settings.metrics_port() is None
+    assert settings.metrics_address() == "127.0.0.1"
 
 
 def test_home_moves_what_is_below_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,6 +55,14 @@ def test_each_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.tracking_uri() == "http://127.0.0.1:5000"
     assert settings.world_size() == 4
     assert settings.traceback_wanted()
+    monkeypatch.setenv("K2_METRICS_PORT", "9464")
+    monkeypatch.setenv("K2_METRICS_ADDRESS", "0.0.0.0")
+    monkeypatch.setenv("K2_LIVE_METRICS", "0")
+    assert (settings.metrics_port(), settings.metrics_address()) == (9464, "0.0.0.0")
+    assert not settings.live_metrics()
+    monkeypatch.setenv("K2_METRICS_PORT", "http")
+    with pytest.raises(ValueError, match="K2_METRICS_PORT='http' is no port"):
+        settings.metrics_port()
     monkeypatch.setenv("K2_TRACEBACK", "0")
     assert not settings.traceback_wanted()
 
