@@ -5,6 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PEERS  := .venv-peers
+TOOLS  := .venv-tools
 RECIPE ?= $(or $(K2_RECIPE),laptop)
 OVERRIDES ?= $(K2_OVERRIDES)
 PORT   ?= 5000
@@ -17,7 +18,7 @@ export PYTHONHASHSEED ?= 0
 export FLYTE_SDK_LOGGING_LEVEL ?= 50
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lifecycle ui test bench check golden package clean
+.PHONY: help setup lifecycle ui test bench check golden package images clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 14
@@ -48,7 +49,13 @@ ui: $(READY) ## MLflow UI on 127.0.0.1:5000
 	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui \
 	  --host 127.0.0.1 --port $(PORT) --workers 1
 
-test: $(READY) ## the whole test suite
+# checkov has dependencies of its own that the project has in other versions.
+$(TOOLS)/.ready: infra/tools.txt
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet -r $<
+	@touch $@
+
+test: $(READY) $(TOOLS)/.ready ## the whole test suite
 	$(BIN)/python -m pytest
 
 # datatrove and datasets cap versions that the project has higher, so they stand apart.
@@ -73,6 +80,10 @@ golden: $(READY) ## write tests/golden.json anew, after a change of what a step 
 
 package: $(READY) ## what Flyte is given to register: workflows, code and RECIPE, a file of your own as well
 	$(BIN)/python -m tasks.package --image data=k2-data:latest --image train=k2-train:latest
+
+# BASE=python:3.11-slim-bookworm@sha256:... with docker, podman or buildah; without it, buildah and Debian's packages.
+images: ## build the container images and let each check itself
+	$(PYTHON) images/build.py $(if $(BASE),--base $(BASE),--debootstrap) $(IMAGES_ARGS)
 
 clean: ## remove what runs have left (outputs/), not .venv
 	rm -rf "$(K2_HOME)"
