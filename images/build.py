@@ -159,4 +159,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"images/build.py: '{' '.join(map(str, error.cmd))}' ended with {error.returncode}")

