@@ -74,7 +74,9 @@ def contents(overlay: str, known: dict[str, str]) -> dict[tuple[str, str], dict[
     flyte = {
         "database": {"postgres": {"password": known["POSTGRES_FLYTE_PASSWORD"]}},
         "storage": {"stow": {"config": {
-            "access_key_id": known["S3_FLYTE_ACCESS_KEY"], "secret_key": known["S3_FLYTE_SECRET_KEY"],
+            "auth_type": "accesskey",
+            "access_key_id": known["S3_FLYTE_ACCESS_KEY"],
+            "secret_key": known["S3_FLYTE_SECRET_KEY"],
         }}},
     }  # fmt: skip
     made = {

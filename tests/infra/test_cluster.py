@@ -7,6 +7,7 @@ from importlib.metadata import version
 import pytest
 import yaml
 
+from infra import make_secrets
 from k2model.recipe import chosen_recipe
 from tests.infra.manifests import INFRA, JOB_LABEL, OVERLAYS, built, named, quantity, reaches, versions
 
@@ -193,4 +194,11 @@ def test_flyte_is_pointed_at_this_clusters_services(overlay: str) -> None:
     values = yaml.safe_load((INFRA / "overlays" / overlay / "flyte.yaml").read_text())["configuration"]
     assert values["inline"]["namespace_mapping"] == {"template": JOB}
     assert values["inlineSecretRef"] == "flyte-config"
+    # The chart wants the keys in its values where they say `accesskey`; the Secret's file, read later, says so instead.
+    assert values["storage"]["providerConfig"]["s3"]["authType"] == "iam"
+    known = dict.fromkeys((*make_secrets.OWN, *make_secrets.OUTSIDE), "x")
+    (file,) = make_secrets.contents(overlay, known)["flyte", "flyte-config"].values()
+    told = yaml.safe_load(file)
+    assert told["storage"]["stow"]["config"] == {"auth_type": "accesskey", "access_key_id": "x", "secret_key": "x"}
+    assert told["database"] == {"postgres": {"password": "x"}}
     assert values["storage"]["metadataContainer"] == values["storage"]["userDataContainer"] == "k2-flyte"
