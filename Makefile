@@ -5,6 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PEERS  := .venv-peers
+TOOLS  := .venv-tools
 RECIPE ?= $(or $(K2_RECIPE),laptop)
 OVERRIDES ?= $(K2_OVERRIDES)
 PORT   ?= 5000
@@ -19,7 +20,7 @@ export PYTHONHASHSEED ?= 0
 export FLYTE_SDK_LOGGING_LEVEL ?= 50
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lifecycle ui stack-up stack-status stack-down test bench check golden package register clean
+.PHONY: help setup lifecycle ui stack-up stack-status stack-down test bench check golden package register images clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 14
@@ -63,7 +64,13 @@ stack-status: $(READY) ## what of the stack runs, where, and whether it answers
 stack-down: $(READY) ## end the stack; its data stay (PURGE=1: they go)
 	@$(BIN)/python -m infra.stack down $(if $(PURGE),--purge)
 
-test: $(READY) ## the whole test suite
+# checkov has dependencies of its own that the project has in other versions.
+$(TOOLS)/.ready: infra/tools.txt
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet -r $<
+	@touch $@
+
+test: $(READY) $(TOOLS)/.ready ## the whole test suite
 	$(BIN)/python -m pytest
 
 # datatrove and datasets cap versions that the project has higher, so they stand apart.
@@ -93,6 +100,10 @@ package: $(READY) ## what Flyte is given: workflows, code and RECIPE (a file of 
 register: $(READY) ## the same, registered with the Flyte that FLYTECTL_CONFIG names (PROJECT=, DOMAIN=, VERSION=)
 	$(BIN)/python -m tasks.package --register --project $(or $(PROJECT),k2) --domain $(or $(DOMAIN),development) \
 	  $(if $(VERSION),--version $(VERSION)) $(IMAGES)
+
+# BASE=python:3.11-slim-bookworm@sha256:... with docker, podman or buildah; without it, buildah and Debian's packages.
+images: ## build the container images and let each check itself
+	$(PYTHON) images/build.py $(if $(BASE),--base $(BASE),--debootstrap) $(IMAGES_ARGS)
 
 clean: ## remove what runs have left (outputs/), not .venv; ends the stack
 	@if [ -e "$(K2_HOME)/stack" ]; then $(BIN)/python -m infra.stack down; fi
