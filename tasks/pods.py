@@ -26,6 +26,7 @@ from k2model.settings import SECRETS
 PRIMARY = "primary"  # the container; Flyte calls that of a PyTorchJob `pytorch`, as its operator wants it
 SCRATCH, TEMPORARY = "/scratch", "/tmp"
 RETRIES = 8  # of what is not training: nodes are lost there too, and a step that is at fault fails the first time
+METRICS_PORT = 9464  # of a node at training, called `metrics`; infra/ lets Prometheus in and nobody else
 COPIES = 8  # of a part on its pod's disk: fetched, unpacked, cleaned, written, and as much again
 GIB = 2**30
 
@@ -104,6 +105,8 @@ class Pod:
                 "TORCH_NCCL_DUMP_ON_TIMEOUT": "1",
                 "TORCH_NCCL_DEBUG_INFO_TEMP_FILE": f"{SCRATCH}/nccl_rank_",
             }
+        if self.kind is Kind.TRAINING:
+            own |= {"K2_METRICS_PORT": str(METRICS_PORT), "K2_METRICS_ADDRESS": "0.0.0.0"}
         if self.nodes > 1:
             own |= {"NCCL_SOCKET_IFNAME": cluster.network_interface, "GLOO_SOCKET_IFNAME": cluster.network_interface}
         if self.infiniband:
@@ -118,6 +121,13 @@ class Pod:
         return named.get(self.kind, cluster.data_priority)
 
     @property
+    def queue(self) -> str:
+        """Its LocalQueue; "" = it is not queued."""
+        cluster = self.cluster
+        named = {Kind.TRAINING: cluster.training_queue, Kind.EVALUATION: cluster.evaluation_queue}
+        return named.get(self.kind, cluster.data_queue)
+
+    @property
     def options(self) -> dict[str, Any]:
         """What `@task` is told. Labels given there reach the object that is queued, a PyTorchJob or a pod; those of a
         template reach pods alone."""
@@ -128,8 +138,8 @@ class Pod:
             "timeout": timedelta(hours=hours.get(self.kind, cluster.data_hours)),
             "pod_template": template(self),
         }
-        if self.gpus and cluster.queue:
-            told["labels"] = {"kueue.x-k8s.io/queue-name": cluster.queue}
+        if self.queue:
+            told["labels"] = {"kueue.x-k8s.io/queue-name": self.queue}
         return told
 
 
@@ -161,6 +171,7 @@ def _spec(pod: Pod) -> Any:
         working_dir=SCRATCH,  # where Flyte unpacks the shipped code
         resources=k8s.V1ResourceRequirements(requests=pod.resources, limits=pod.resources),
         volume_mounts=[k8s.V1VolumeMount(name=name, mount_path=path) for name, (path, _) in volumes.items()],
+        ports=[k8s.V1ContainerPort(name="metrics", container_port=METRICS_PORT)] if pod.kind is Kind.TRAINING else None,
         env=[*(k8s.V1EnvVar(name=name, value=value) for name, value in pod.environment.items()), *secrets],
         security_context=k8s.V1SecurityContext(
             allow_privilege_escalation=False,

@@ -59,9 +59,11 @@ class ClusterConfig:
     data_image: str = ""  # registry/repository@sha256:...; or `--image data=...` of `make package`
     train_image: str = ""
     eval_image: str = ""
-    service_account: str = "k2"
-    secret: str = "k2-credentials"  # a Secret whose keys are `k2model.settings.SECRETS`
-    queue: str = ""  # Kueue's LocalQueue for pods with GPUs; "" = they are not queued
+    service_account: str = "k2-jobs"
+    secret: str = "k2-secrets"  # a Secret whose keys are `k2model.settings.SECRETS`
+    training_queue: str = ""  # Kueue's LocalQueues; "" = not queued
+    evaluation_queue: str = ""
+    data_queue: str = ""
     training_priority: str = ""  # PriorityClasses; "" = the cluster's default
     evaluation_priority: str = ""
     data_priority: str = ""

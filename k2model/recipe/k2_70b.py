@@ -108,7 +108,9 @@ CLUSTER = ClusterConfig(
     model=PodSize(cpus=16, memory_gib=128, disk_gib=1_500),
     data_hours=72.0,
     join_seconds=3_600,  # a pull of an image of some 20 GB on 400 nodes, and a node that is replaced meanwhile
-    queue="k2",
+    training_queue="k2-training",
+    evaluation_queue="k2-evaluation",
+    data_queue="k2-data",
     training_priority="k2-training",
     evaluation_priority="k2-evaluation",
     data_priority="k2-data",

@@ -33,7 +33,7 @@ def test_only_workers_of_jobs_reach_a_workers_ports(overlay: str) -> None:
             assert not reaches(overlay, other, WORKER, port), other
             assert not reaches(overlay, WORKER, other, port), other
     assert not reaches(overlay, DATA, DATA, 29400)
-    assert reaches(overlay, PROMETHEUS, WORKER, 9090) and not reaches(overlay, PROMETHEUS, WORKER, 9091)
+    assert reaches(overlay, PROMETHEUS, WORKER, 9464) and not reaches(overlay, PROMETHEUS, WORKER, 9465)
 
 
 @BOTH

@@ -162,7 +162,21 @@ CHECKS: dict[str, Check] = {
         ),
         lambda e: bool(e.recipe.cluster.gpus_per_node),
     ),
-    "queue of the object": Check(lambda e: e.made["metadata"]["labels"].get("kueue.x-k8s.io/queue-name") == "k2", gpus),
+    "queue of the object": Check(
+        lambda e: (
+            e.made["metadata"]["labels"].get("kueue.x-k8s.io/queue-name")
+            == {"training": "k2-training", "evaluation": "k2-evaluation"}.get(e.kind, "k2-data")
+        ),
+        lambda e: bool(e.recipe.cluster.gpus_per_node),
+    ),
+    "port of its metrics": Check(
+        lambda e: (
+            {"name": "metrics", "containerPort": int(e.environment["K2_METRICS_PORT"])}.items()
+            <= next(port for port in e.container["ports"] if port["name"] == "metrics").items()
+            and e.environment["K2_METRICS_ADDRESS"] == "0.0.0.0"
+        ),
+        lambda e: e.kind == "training",
+    ),
     "timeout": Check(
         lambda e: (
             12 * 3600

@@ -209,5 +209,5 @@ def test_a_registration_sends_the_tasks_as_packaged_and_the_code(tmp_path: Path,
     assert container["args"][:3] == ["pyflyte-fast-execute", "--additional-distribution", container["args"][2]]
     assert flyte.code[:2] == b"\x1f\x8b", "the code, packed"
     plan = flyte.received["plan workflows.lifecycle.full_lifecycle"]
-    assert plan["spec"]["securityContext"]["runAs"]["k8sServiceAccount"] == "k2"
+    assert plan["spec"]["securityContext"]["runAs"]["k8sServiceAccount"] == "k2-jobs"
     assert "workflow workflows.lifecycle.full_lifecycle" in flyte.received

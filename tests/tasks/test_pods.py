@@ -171,6 +171,9 @@ TAKEN: list[tuple[str, str, Mutation]] = [
     # A label of the template is not one of the job.
     ("queue of the object", TRAIN, lambda task: task["k8sPod"]["metadata"]["labels"].update(
         task["metadata"]["metadata"].pop("labels"))),
+    ("port of its metrics", TRAIN, drop(*CONTAINER, "ports")),
+    ("port of its metrics", TRAIN, no_variable("K2_METRICS_PORT")),
+    ("port of its metrics", TRAIN, no_variable("K2_METRICS_ADDRESS")),
     ("timeout", TRAIN, drop("metadata", "timeout")),
     ("timeout", PART, drop("metadata", "timeout")),
     ("retries", PART, drop("metadata", "retries", "retries")),
