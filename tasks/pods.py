@@ -146,7 +146,13 @@ class Pod:
 def template(pod: Pod) -> PodTemplate:
     """A pod as Flyte takes it; its labels are for selectors of policies and monitors."""
     labels = {"app.kubernetes.io/part-of": "k2", "app.kubernetes.io/component": pod.kind.value}
-    return PodTemplate(pod_spec=_spec(pod), primary_container_name=PRIMARY, labels=labels)
+    near = {"kueue.x-k8s.io/podset-preferred-topology": pod.cluster.topology}
+    return PodTemplate(
+        pod_spec=_spec(pod),
+        primary_container_name=PRIMARY,
+        labels=labels,
+        annotations=near if pod.nodes > 1 and pod.queue and pod.cluster.topology else None,
+    )
 
 
 def _spec(pod: Pod) -> Any:

@@ -64,6 +64,7 @@ class ClusterConfig:
     training_queue: str = ""  # Kueue's LocalQueues; "" = not queued
     evaluation_queue: str = ""
     data_queue: str = ""
+    topology: str = ""  # a level of Kueue's Topology: the nodes of a training lie in one such place where they can
     training_priority: str = ""  # PriorityClasses; "" = the cluster's default
     evaluation_priority: str = ""
     data_priority: str = ""

@@ -111,6 +111,7 @@ CLUSTER = ClusterConfig(
     training_queue="k2-training",
     evaluation_queue="k2-evaluation",
     data_queue="k2-data",
+    topology="k2-rack",
     training_priority="k2-training",
     evaluation_priority="k2-evaluation",
     data_priority="k2-data",

@@ -118,12 +118,14 @@ def made_of(task: Mapping[str, Any], on: Platform, account: str = "default") -> 
     spec, labels = _pod_spec(task, on, account), task["k8sPod"].get("metadata", {}).get("labels", {})
     own = task["metadata"].get("metadata", {}).get("labels", {})  # of `@task(labels=)`
     labels = {**on.k8s.get("default-labels", {}), **labels, **own}
+    annotations = task["k8sPod"].get("metadata", {}).get("annotations", {})  # of a template, as its labels
+    on_pods = {"labels": labels, "annotations": annotations}
     meta = {"name": "f1a2b3c4", "namespace": "k2-production"}
     plugin = on.plugin_of.get(task["type"], "container")  # the plugin that takes what no other does
     if plugin not in on.plugins or (task["type"] == "pytorch") != (plugin == "pytorch"):
         raise LookupError(f"no plugin takes tasks of type {task['type']}")
     if task["type"] != "pytorch":
-        return {"apiVersion": "v1", "kind": "Pod", "metadata": {**meta, "labels": labels}, "spec": spec}
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": {**meta, **on_pods}, "spec": spec}
     custom = _whole_numbers(task["custom"])
     for container in spec["containers"]:
         if container["name"] == task["config"]["primary_container_name"]:
@@ -135,7 +137,7 @@ def made_of(task: Mapping[str, Any], on: Platform, account: str = "default") -> 
             "Worker": {
                 "replicas": workers["replicas"],
                 "restartPolicy": restart.get(workers.get("restartPolicy", ""), "Never"),
-                "template": {"metadata": {"labels": labels}, "spec": spec},
+                "template": {"metadata": on_pods, "spec": spec},
             }
         },
         "runPolicy": _run_policy(custom.get("runPolicy")),

@@ -169,6 +169,9 @@ CHECKS: dict[str, Check] = {
         ),
         lambda e: bool(e.recipe.cluster.gpus_per_node),
     ),
+    "nodes near each other": Check(
+        lambda e: e.pod["metadata"]["annotations"].get("kueue.x-k8s.io/podset-preferred-topology") == "k2-rack", fast
+    ),
     "port of its metrics": Check(
         lambda e: (
             {"name": "metrics", "containerPort": int(e.environment["K2_METRICS_PORT"])}.items()

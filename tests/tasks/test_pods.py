@@ -171,6 +171,7 @@ TAKEN: list[tuple[str, str, Mutation]] = [
     # A label of the template is not one of the job.
     ("queue of the object", TRAIN, lambda task: task["k8sPod"]["metadata"]["labels"].update(
         task["metadata"]["metadata"].pop("labels"))),
+    ("nodes near each other", TRAIN, drop("k8sPod", "metadata", "annotations")),
     ("port of its metrics", TRAIN, drop(*CONTAINER, "ports")),
     ("port of its metrics", TRAIN, no_variable("K2_METRICS_PORT")),
     ("port of its metrics", TRAIN, no_variable("K2_METRICS_ADDRESS")),
