@@ -4,6 +4,7 @@ import copy
 import json
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ MADE_BY_HAND = {
 BOTH = pytest.mark.parametrize("overlay", OVERLAYS)
 
 
+@cache
 def schemas() -> dict[str, Draft202012Validator]:
     """Strict schemas of custom resources by apiVersion and kind."""
     found = {}
