@@ -83,10 +83,11 @@ class _RankCollector(Collector):
         waited = CounterMetricFamily(
             "k2_rank_data_wait_seconds", "Time this worker has waited for its batches", labels=names
         )
+        families: tuple[GaugeMetricFamily | CounterMetricFamily, ...] = (step, moment, waited)
         for rank, *values in read_progress(self.folder) if self.folder else ():
-            for family, value in zip((step, moment, waited), values, strict=True):
+            for family, value in zip(families, values, strict=True):
                 family.add_metric([*self.labels, str(rank)], value)
-        return (step, moment, waited)
+        return families
 
 
 class _Metrics:

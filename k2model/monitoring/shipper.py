@@ -117,7 +117,7 @@ class LogReader:
     def rows(self) -> list[StepMetrics]:
         """The next ones behind those that have arrived; a line that is being written is left for later."""
         place, elapsed = self._arrived
-        found = []
+        found: list[StepMetrics] = []
         with self.path.open("rb") as file:
             file.seek(place)
             for line in file:
