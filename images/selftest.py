@@ -5,6 +5,7 @@ from its sources to validated tokens, `train` takes optimizer steps through Deep
 a run to a client. Ends with an exception where anything is not as it should be.
 """
 
+import ctypes
 import importlib
 import os
 import subprocess
@@ -95,6 +96,8 @@ def train() -> str:
         for _ in range(20):
             outcome = engine.step(batch, lr=1e-2, targets=batch.targets, sources=1)
             losses.append(float(outcome.loss.nats_S.sum()) / batch.targets)
+    if Path("/opt/venv").exists():
+        ctypes.CDLL("libibverbs.so.1")  # without it NCCL takes TCP for InfiniBand, and says nothing
     assert losses[-1] < losses[0] / 2, f"the loss does not fall: {losses}"
     return f"loss {losses[0]:.2f} -> {losses[-1]:.2f} in {len(losses)} steps"
 

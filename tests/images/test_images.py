@@ -87,10 +87,11 @@ def test_what_an_image_leaves_out_is_what_its_check_expects_to_be_absent() -> No
     assert lock.WITHOUT | {"mlflow": set()} == selftest.ABSENT
 
 
-def test_the_code_of_the_data_tasks_imports_without_what_their_image_leaves_out() -> None:
+@pytest.mark.parametrize("image", ["data", "eval"])
+def test_the_code_of_an_images_tasks_imports_without_what_it_leaves_out(image: str) -> None:
     script = (
         "import sys\n"
-        f"absent = {sorted(lock.WITHOUT['data'])}\n"
+        f"absent = {sorted(name.replace('-', '_') for name in lock.WITHOUT[image])}\n"
         "class Absent:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name.partition('.')[0] in absent: raise ModuleNotFoundError(name)\n"
