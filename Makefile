@@ -5,6 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PEERS  := .venv-peers
+TOOLS  := .venv-tools
 RECIPE ?= $(or $(K2_RECIPE),laptop)
 OVERRIDES ?= $(K2_OVERRIDES)
 PORT   ?= 5000
@@ -19,7 +20,7 @@ export PYTHONHASHSEED ?= 0
 export FLYTE_SDK_LOGGING_LEVEL ?= 50
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lifecycle ui stack-up stack-status stack-down test bench check golden package clean
+.PHONY: help setup lifecycle ui stack-up stack-status stack-down test bench bench-gpu check golden package register images clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 14
@@ -63,7 +64,13 @@ stack-status: $(READY) ## what of the stack runs, where, and whether it answers
 stack-down: $(READY) ## end the stack; its data stay (PURGE=1: they go)
 	@$(BIN)/python -m infra.stack down $(if $(PURGE),--purge)
 
-test: $(READY) ## the whole test suite
+# checkov has dependencies of its own that the project has in other versions.
+$(TOOLS)/.ready: infra/tools.txt
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet -r $<
+	@touch $@
+
+test: $(READY) $(TOOLS)/.ready ## the whole test suite
 	$(BIN)/python -m pytest
 
 # datatrove and datasets cap versions that the project has higher, so they stand apart.
@@ -73,9 +80,12 @@ $(PEERS)/.ready: benchmarks/peers/tokenise.txt
 	@touch $@
 
 bench: $(READY) $(PEERS)/.ready ## measure every speed claim (benchmarks/), ours against the others
-	@for script in benchmarks/[!_]*.py; do \
+	@for script in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/[!_]*.py)); do \
 	  echo "== $$script"; $(BIN)/python -m "benchmarks.$$(basename $$script .py)" || exit 1; \
 	done
+
+bench-gpu: $(READY) ## one GPU: what it computes, how fast, and what it takes of its memory (docs/gpu.md)
+	$(BIN)/python -m benchmarks.gpu
 
 check: $(READY) ## lint, format, types, which way imports point, and files of an odd size
 	$(BIN)/ruff check .
@@ -86,8 +96,17 @@ check: $(READY) ## lint, format, types, which way imports point, and files of an
 golden: $(READY) ## write tests/golden.json anew, after a change of what a step makes that is meant
 	$(BIN)/python -m tests.golden
 
-package: $(READY) ## what Flyte is given to register: workflows, code and RECIPE, a file of your own as well
-	$(BIN)/python -m tasks.package --image data=k2-data:latest --image train=k2-train:latest
+# Images come from the recipe (cluster.data_image, ...), or e.g. IMAGES="--image data=registry/k2-data@sha256:...".
+package: $(READY) ## what Flyte is given: workflows, code and RECIPE (a file of your own as well), in one file
+	$(BIN)/python -m tasks.package $(IMAGES)
+
+register: $(READY) ## the same, registered with the Flyte that FLYTECTL_CONFIG names (PROJECT=, DOMAIN=, VERSION=)
+	$(BIN)/python -m tasks.package --register --project $(or $(PROJECT),k2) --domain $(or $(DOMAIN),development) \
+	  $(if $(VERSION),--version $(VERSION)) $(IMAGES)
+
+# BASE=python:3.11-slim-bookworm@sha256:... with docker, podman or buildah; without it, buildah and Debian's packages.
+images: ## build the container images and let each check itself
+	$(PYTHON) images/build.py $(if $(BASE),--base $(BASE),--debootstrap) $(IMAGES_ARGS)
 
 clean: ## remove what runs have left (outputs/), not .venv; ends the stack
 	@if [ -e "$(K2_HOME)/stack" ]; then $(BIN)/python -m infra.stack down; fi

@@ -10,12 +10,18 @@
 | `MLFLOW_TRACKING_URI` | `sqlite:///$K2_HOME/mlflow.db` | the MLflow tracking server or file |
 | `K2_DETERMINISTIC` | | any value but `0`: training takes only kernels that give the same bits each time (`docs/gpu.md`) |
 | `K2_TRACEBACK` | | any value but `0`: an error meant for a user shows its traceback too |
+| `K2_LIVE_METRICS` | `1` | `0`: points of a training go to an MLflow server when it is registered, not as they come |
+| `K2_METRICS_PORT` | | where a node at training shows Prometheus its metrics; without a port it listens nowhere |
+| `K2_METRICS_ADDRESS` | `127.0.0.1` | the address of that port; in a pod its own or `0.0.0.0` |
 | `WORLD_SIZE` | `1` | set by torchrun for its workers: how many processes train together |
 
 An S3 store is reached with the usual settings of its client, which this project does not read:
 `AWS_ENDPOINT_URL` (or `FSSPEC_S3_ENDPOINT_URL`), `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
 `AWS_REGION`, `AWS_PROFILE`. A tracking server with a login takes `MLFLOW_TRACKING_USERNAME` and
 `MLFLOW_TRACKING_PASSWORD`, or `MLFLOW_TRACKING_TOKEN`, which MLflow reads itself.
+
+A pod gets `HANDED_ON` from the environment of whoever packages the workflows, as plain variables that anyone who may
+look at the pod reads, and `SECRETS` from a Secret of the cluster (`tasks/pods.py`).
 
 Secrets stay in the environment. Addresses of stores and data may hold none, since they are recorded;
 `MLFLOW_TRACKING_URI` may, for a database such as `postgresql://user:password@host/db`: tasks read it where
@@ -30,7 +36,21 @@ import re
 from pathlib import Path
 from urllib.parse import unquote_plus
 
+#: Keys of the Secret that pods take their credentials from.
+SECRETS = (
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
+    "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN",
+)  # fmt: skip
+#: What is the same in every pod as where the workflows are packaged, where it is set.
+HANDED_ON = (
+    "K2_STORE", "MLFLOW_TRACKING_URI",
+    "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "FSSPEC_S3_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION",
+)  # fmt: skip
+
 MASK = "***"
+_SECRET_VARIABLE = re.compile(
+    r"(?:^|_)(?:SECRET|PASSWORD|PASSWD|PASS|TOKEN|CREDENTIALS?|KEY|COOKIE|AUTH)(?:_|$)", re.IGNORECASE
+)
 # User and password, up to the last @: passwords are found with an @, : or / in them, too. Rather too much is masked.
 _USER = re.compile(r"(?<=://)(?:[^\s/?#:]*:\S*@|[^\s/?#]*@)")
 _PARAMETER = re.compile(r"(?<=[?&;#])([^=&;#?/\s]+)=([^&\s]*)")
@@ -65,6 +85,34 @@ def store_uri() -> str:
 def tracking_uri() -> str:
     """Where MLflow keeps runs and models."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow.db'}"
+
+
+def handed_on() -> dict[str, str]:
+    """Those of `HANDED_ON` that are set here."""
+    return {name: value for name in HANDED_ON if (value := os.environ.get(name))}
+
+
+def secret_name(variable: str) -> bool:
+    """Whether a variable is a secret by its name: `AWS_SECRET_ACCESS_KEY`, not `TOKENIZERS_PARALLELISM`."""
+    return variable in SECRETS or bool(_SECRET_VARIABLE.search(variable))
+
+
+def live_metrics() -> bool:
+    """Whether points of a training go to an MLflow server as they come."""
+    return os.environ.get("K2_LIVE_METRICS", "") != "0"
+
+
+def metrics_port() -> int | None:
+    """Where a node at training shows its metrics; None: nowhere. Raises ValueError for what is no port."""
+    value = os.environ.get("K2_METRICS_PORT") or ""
+    if value and not (value.isdecimal() and 0 < int(value) < 65536):
+        raise ValueError(f"K2_METRICS_PORT={value!r} is no port: expected a number from 1 to 65535, or nothing")
+    return int(value) if value else None
+
+
+def metrics_address() -> str:
+    """The address that port is on."""
+    return os.environ.get("K2_METRICS_ADDRESS") or "127.0.0.1"
 
 
 def traceback_wanted() -> bool:

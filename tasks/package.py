@@ -1,13 +1,16 @@
-"""What a cluster is given, `make package`: the workflows of `K2_RECIPE`, the code they run and the recipe, in one file.
+"""What a cluster is given: the workflows of `K2_RECIPE`, the code they run and the recipe, in one file (`make package`)
+or registered with Flyte (`make register`).
 
-    python -m tasks.package --image data=registry/k2-data:1 --image train=registry/k2-train:1
+    python -m tasks.package --image data=registry/k2-data@sha256:... --image train=... --image eval=...
+    python -m tasks.package --register --project k2 --domain production
 
-On board are `k2model`, `tasks`, `workflows` and, of a recipe of one's own (`K2_RECIPE=mine.py`), that file alone, as
-the module `own_recipe`; images hold only what the project installs. Each pod has in its environment which recipe it
-loads (`K2_RECIPE`, with `K2_OVERRIDES`) and the digest of what was registered, which `tasks._platform` compares. What
-is serialized is the copy on board, so a recipe that needs more than its file is refused here: one that imports or
-reads something beside it, or names places by where the file lies. A recipe named `package.module:function`
-is not on board: the images must have that package.
+What could not run is refused before anything is serialized (`tasks.preflight`). On board are `k2model`, `tasks`,
+`workflows` and, of a recipe of one's own (`K2_RECIPE=mine.py`), that file alone, as the module `own_recipe`; images
+hold only what the project installs. Each pod has in its environment which recipe it loads (`K2_RECIPE`, with
+`K2_OVERRIDES`), the digest of what was registered, which `tasks._platform` compares, and where store, tracking server
+and S3 are (`k2model.settings.HANDED_ON`). What is serialized is the copy on board, so a recipe that needs more than its
+file is refused here: one that imports or reads something beside it, or names places by where the file lies. A recipe
+named `package.module:function` is not on board: the images must have that package.
 """
 
 import argparse
@@ -18,15 +21,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from k2model.errors import K2Error, for_user
+from k2model.errors import for_user
 from k2model.recipe import Recipe, chosen_recipe, recipe_digest, recipe_file
 from k2model.recipe.fields import places
-from k2model.settings import home, recipe_changes, recipe_name
+from k2model.settings import handed_on, home, recipe_changes, recipe_name
+from tasks.preflight import PackageError, chosen_images, named_images, refuse
 
 ROOT = Path(__file__).parents[1]
 CODE = ("k2model", "tasks", "workflows")
@@ -34,33 +38,46 @@ OWN = "own_recipe"  # the module that a user's file is in a package
 SHOWN = 6  # fields in a message
 
 
-class PackageError(K2Error):
-    """A recipe that would not be the same in a pod, or workflows that cannot be serialized."""
-
-
-def package(out: Path, images: list[str]) -> Recipe:
-    """Write the package of the chosen recipe to `out` (.tgz); `images` are `name=address`, of the names in `_platform`.
+def package(out: Path, images: Mapping[str, str], register: Sequence[str] = ()) -> Recipe:
+    """Write the package of the chosen recipe to `out` (.tgz), or register what would be in it where `register` has the
+    options of `pyflyte register`; `images` are addresses by the names in `_platform`, in place of the recipe's.
 
     Raises PackageError.
     """
     recipe = chosen_recipe(recipe_name())
+    images = chosen_images(recipe, images)
+    settings = handed_on()
+    refuse(recipe, images, settings)
     with tempfile.TemporaryDirectory(prefix="k2-package-") as folder:
         board = Path(folder)
         for part in CODE:
             shutil.copytree(ROOT / part, board / part, ignore=shutil.ignore_patterns("__pycache__"))
-        environment = {"K2_RECIPE": _taken_on_board(recipe_name(), board), "K2_RECIPE_DIGEST": recipe_digest(recipe)}
-        if changes := recipe_changes():
-            environment["K2_OVERRIDES"] = json.dumps(json.loads(changes))  # on one line
+        environment = chosen_in_pods(recipe, _taken_on_board(recipe_name(), board))
         _check_same(recipe, board, environment)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        told = [word for name, value in environment.items() for word in ("--env", f"{name}={value}")]
-        asked = [word for image in images for word in ("--image", image)]
-        pyflyte = Path(sys.executable).with_name("pyflyte")
-        command = [str(pyflyte), "--pkgs", "workflows", "package", "--copy", "all", "--force", "--output", str(out)]
-        done = _run([*command, "--source", str(board), *told, *asked], board, environment)
-        if done.returncode or not out.exists():
-            raise PackageError(f"pyflyte cannot serialize the workflows:\n{done.stdout}{done.stderr}")
+        pods = environment | settings
+        told = [word for name, value in pods.items() for word in ("--env", f"{name}={value}")]
+        told += [word for name, image in images.items() for word in ("--image", f"{name}={image}")]
+        pyflyte = str(Path(sys.executable).with_name("pyflyte"))
+        if register:
+            account = ["--service-account", recipe.cluster.service_account]
+            command = [pyflyte, "register", *register, *account, "--copy", "all", *told, str(board / "workflows")]
+        else:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            command = [pyflyte, "--pkgs", "workflows", "package", "--copy", "all", "--force", "--output", str(out)]
+            command += ["--source", str(board), *told]
+        done = _run(command, board, environment)
+        if done.returncode or not (register or out.exists()):
+            doing = "register" if register else "serialize"
+            raise PackageError(f"pyflyte cannot {doing} the workflows:\n{done.stdout}{done.stderr}")
     return recipe
+
+
+def chosen_in_pods(recipe: Recipe, called: str) -> dict[str, str]:
+    """What tells a pod which recipe it loads; it is `called` so on board."""
+    chosen = {"K2_RECIPE": called, "K2_RECIPE_DIGEST": recipe_digest(recipe)}
+    if changes := recipe_changes():
+        chosen["K2_OVERRIDES"] = json.dumps(json.loads(changes))  # on one line
+    return chosen
 
 
 def _taken_on_board(name: str, board: Path) -> str:
@@ -125,22 +142,29 @@ def _run(command: list[str], board: Path, environment: dict[str, str]) -> subpro
 
 def main() -> int:
     """The command line; see this module."""
-    options = argparse.ArgumentParser(prog="tasks.package", description="Serialize the workflows of K2_RECIPE.")
-    options.add_argument("--image", action="append", default=[], metavar="NAME=ADDRESS", help="data and train")
+    options = argparse.ArgumentParser(prog="tasks.package", description="Package or register K2_RECIPE's workflows.")
+    options.add_argument("--image", action="append", default=[], metavar="NAME=ADDRESS", help="data, train and eval")
     options.add_argument("--out", type=Path, help="default: $K2_HOME/workflows-RECIPE.tgz")
+    options.add_argument("--register", action="store_true", help="with Flyte, which FLYTECTL_CONFIG names")
+    options.add_argument("--project", default="k2")
+    options.add_argument("--domain", default="development")
+    options.add_argument("--version", help="default: of what is registered")
     given = options.parse_args()
+    register = ["--project", given.project, "--domain", given.domain] if given.register else []
+    register += ["--version", given.version] if given.register and given.version else []
     try:
+        images = named_images(given.image)
         name = chosen_recipe(recipe_name()).name
         out = given.out or home() / f"workflows-{re.sub(r'[^A-Za-z0-9_.-]', '-', name)}.tgz"
-        recipe = package(out.absolute(), given.image)
+        recipe = package(out.absolute(), images, register)
     except Exception as error:
         if (told := for_user(error)) is None:
             raise
         print(f"{type(told).__name__}: {told}", file=sys.stderr)
         return 1
-    print(
-        f"{out}  recipe {recipe.name}, {recipe_digest(recipe)[:12]}; to register it: flytectl register files --archive"
-    )
+    called = f"recipe {recipe.name}, {recipe_digest(recipe)[:12]}"
+    where = f"registered in {given.project}-{given.domain}" if register else out
+    print(f"{where}  {called}" + ("" if register else "; to register it: make register"))
     if ":" in recipe_name() and recipe_file(recipe_name()) is None:
         print(f"{recipe_name()} is not on board: the images must have that package")
     local = [f"{field} = {place}" for field, place in places(recipe) if "://" not in place]

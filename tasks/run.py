@@ -3,8 +3,6 @@ started it is told at the end."""
 
 from dataclasses import asdict
 
-from flytekit import task
-
 from k2model.artifacts import ArtifactRef, Store
 from k2model.artifacts.result import LifecycleResult
 from k2model.errors import K2Error
@@ -15,14 +13,15 @@ from k2model.lifecycle.steps import gate_identities
 from k2model.recipe import Recipe
 from k2model.registry import Registration
 from k2model.settings import recipe_name, store_uri, tracking_uri
-from tasks._platform import DATA_IMAGE, RECIPE
+from tasks._platform import RECIPE, data_task
+from tasks.pods import Kind
 
 
 class FixedAtRegistration(K2Error):
     """An override names a field that was fixed when the workflow was registered."""
 
 
-@task(container_image=DATA_IMAGE)
+@data_task(Kind.ASK)
 def resolve(overrides: dict) -> LifecyclePlan:
     """Raises FixedAtRegistration for an override of what the registered tasks have taken from the recipe, MissingData
     where it does not say where its data lie."""
@@ -49,15 +48,18 @@ def _fixed(recipe: Recipe) -> dict[str, object]:
         fixed[f"phases.{phase.name}.parent"] = phase.parent
         for name in ("nodes", "workers_per_node"):
             fixed[f"phases.{phase.name}.parallelism.{name}"] = getattr(phase.parallelism, name)
-    cluster = {f"cluster.{name}": value for name, value in asdict(recipe.cluster).items()}
-    return fixed | {"evaluation.workers": recipe.evaluation.workers} | cluster
+    fixed["evaluation.workers"] = recipe.evaluation.workers
+    for name, value in asdict(recipe.cluster).items():
+        sizes = value.items() if isinstance(value, dict) else ()
+        fixed |= {f"cluster.{name}.{of}": one for of, one in sizes} or {f"cluster.{name}": value}
+    return fixed
 
 
 def _told(value: object) -> str:
     return ", ".join(value) if isinstance(value, list) else repr(value) if value == "" else str(value)
 
 
-@task(container_image=DATA_IMAGE, retries=2)
+@data_task(Kind.ASK)
 def register(
     plan: LifecyclePlan,
     phase: str,
@@ -91,7 +93,7 @@ def register(
     )
 
 
-@task(container_image=DATA_IMAGE)
+@data_task(Kind.ASK)
 def summarize(plan: LifecyclePlan, made: dict[str, ArtifactRef], registrations: list[Registration]) -> str:
     """Print what was kept of the data and the scores, say where everything is and what was promoted."""
     from k2model.reporting import print_summary
@@ -101,7 +103,7 @@ def summarize(plan: LifecyclePlan, made: dict[str, ArtifactRef], registrations: 
     return print_summary(store, tracking_uri(), result, registrations, gates)
 
 
-@task(container_image=DATA_IMAGE)
+@data_task(Kind.ASK)
 def summarize_data(made: dict[str, ArtifactRef]) -> str:
     """What a data run ends with: each artifact's counts and place."""
     return "\n".join(f"{name:14} {_counts(ref)}  {ref.uri}" for name, ref in made.items())

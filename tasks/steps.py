@@ -1,9 +1,9 @@
 """The rows of the table of steps (`k2model.lifecycle.steps`) as Flyte tasks, and how a workflow composes them.
 
-A few tasks serve all rows: they are told which row, and of which phase. A step that is made part by part is a map
-task between one that lists what is missing and one that gathers; a step that takes accelerators starts only after a
-small task has asked the store whether it is there already. Only trainings have a task for each phase
-(`tasks.training`), since their nodes are fixed when a workflow is registered.
+A few tasks serve all rows: they are told which row, and of which phase. A step that is made part by part is a map task
+over shares of its parts, between one that shares out what is missing and one that gathers; a step that takes
+accelerators starts only after a small task has asked the store whether it is there already. Only trainings have a task
+for each phase (`tasks.training`), since their nodes are fixed when a workflow is registered.
 
 Flyte caches nothing: the store knows by identity what is there, whole and of which content, and a second cache could
 only differ from it.
@@ -17,80 +17,86 @@ from flytekit import conditional, map_task
 
 from k2model.artifacts import (
     ArtifactRef,
-    Part,
     PartedStep,
     Store,
     artifact_name,
     gather,
-    make_part,
-    missing_parts,
+    make_share,
+    shared_out,
 )
 from k2model.artifacts import make as make_step
 from k2model.lifecycle import LifecyclePlan
 from k2model.lifecycle.steps import Owner, RunsOn, StepRow, full_name, inputs_of, row_called
 from k2model.recipe import PhaseConfig
 from k2model.settings import home
-from tasks._platform import TRAIN_IMAGE, data_task, evaluation_task, show_deck
+from tasks._platform import RECIPE, TRAIN_IMAGE, data_task, evaluation_task, show_deck
+from tasks.pods import Kind
 from tasks.training import train_task
 
-#: Pods of one step at the same time; more parts wait.
+#: Pods of one step at the same time; more wait.
 CONCURRENCY = 256
+#: Items of a map task: propeller keeps the state of each in the object of its workflow, and those who map over more
+#: than 5,000 report trouble (flyteorg/flyte#3709, #4514).
+MOST_ITEMS = 4_000
+#: Parts that a pod makes at a time, and takes at least.
+PART_WORKERS = RECIPE.cluster.part.cpus
 
 
-@data_task()
+@data_task(Kind.WHOLE)
 def make(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef]) -> ArtifactRef:
     """Makes a step as a whole, unless it is there."""
     return make_step(*plan.build(step, phase, inputs))
 
 
-@data_task(enable_deck=True)
+@data_task(Kind.WHOLE, enable_deck=True)
 def make_and_show(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef]) -> ArtifactRef:
     """Makes a step that has something to show; a gate gives back what it guards, so that what needs it waits."""
     store, built = plan.build(step, phase, inputs)
     return _shown(row_called(step), store, inputs, lambda: make_step(store, built))
 
 
-@data_task(container_image=TRAIN_IMAGE)
+@data_task(Kind.MODEL, container_image=TRAIN_IMAGE)
 def make_with_model(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef]) -> ArtifactRef:
     """Makes a step that needs torch and room for the weights, and no accelerator."""
     return make_step(*plan.build(step, phase, inputs))
 
 
 class Listed(NamedTuple):
-    """The key of a step's identity (64 hex digits), and its parts that are to be made."""
+    """The key of a step's identity (64 hex digits), and the names of shares of its parts that are to be made."""
 
     identity: str
-    parts: list[Part]
+    shares: list[str]
 
 
-@data_task()
+@data_task(Kind.ASK)
 def list_parts(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef]) -> Listed:
-    """The parts that are to be made; none when the step's artifact is there."""
+    """Shares out the parts that are to be made; none when the step's artifact is there."""
     store, built = _parted(step, phase, plan, inputs)
-    return Listed(built.identity.key, missing_parts(store, built))
+    return Listed(built.identity.key, shared_out(store, built, PART_WORKERS, MOST_ITEMS))
 
 
-@data_task()
-def make_one(
-    step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef], identity: str, part: Part
+@data_task(Kind.PART)
+def make_parts(
+    step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef], identity: str, share: str
 ) -> str:
-    """Makes one part where it will stay, and returns its name. The identity is not asked for anew by every part: that
-    may mean to read all that the step is made from."""
-    return make_part(*_parted(step, phase, plan, inputs), part, artifact_name(step, identity)).name
+    """Makes the parts of a share where they will stay, and returns its name. The identity is not asked for anew by
+    every pod: that may mean to read all that the step is made from."""
+    make_share(*_parted(step, phase, plan, inputs), artifact_name(step, identity), share, PART_WORKERS)
+    return share
 
 
-@data_task()
+@data_task(Kind.WHOLE)
 def gather_parts(
     step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef], identity: str, made: list[str]
 ) -> ArtifactRef:
-    """Finishes the artifact from its parts; `made` are those that it waits for.
+    """Finishes the artifact from its parts; `made` are the shares that it waits for.
 
     Raises InputsChanged when the step is not any more what was listed: nothing is finished under another identity.
     """
     return gather(*_parted(step, phase, plan, inputs), identity)
 
 
-@data_task(enable_deck=True)
+@data_task(Kind.WHOLE, enable_deck=True)
 def gather_and_show(
     step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef], identity: str, made: list[str]
 ) -> ArtifactRef:
@@ -99,7 +105,7 @@ def gather_and_show(
     return _shown(row_called(step), store, inputs, lambda: gather(store, built, identity))
 
 
-@data_task()
+@data_task(Kind.ASK)
 def is_made(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef]) -> bool:
     """Whether the store has the step's artifact: asked before accelerators are."""
     store, built = plan.build(step, phase, inputs)
@@ -130,8 +136,8 @@ def compose(row: StepRow, phase: Owner, plan: Any, made: Mapping[str, Any]) -> A
 
     if row.parted:
         listed = node(list_parts(**told), "-list")
-        one = functools.partial(make_one, **told, identity=listed.identity)
-        pieces = node(map_task(one, concurrency=CONCURRENCY)(part=listed.parts), "-parts")
+        one = functools.partial(make_parts, **told, identity=listed.identity)
+        pieces = node(map_task(one, concurrency=CONCURRENCY)(share=listed.shares), "-parts")
         gathered = (gather_and_show if row.page else gather_parts)(**told, identity=listed.identity, made=pieces)
         return node(gathered)
     if row.runs_on in (RunsOn.TRAINING, RunsOn.EVALUATION):

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 #: From the bottom up, as in docs/architecture.md: a room imports itself and those before it.
 ROOMS = (
     "k2model", "settings", "errors", "units", "versions", "recipe", "artifacts", "documents", "synthesis", "ingest",
-    "curation", "tokens", "validation", "model", "training", "export", "evals", "registry", "reporting", "release",
-    "lifecycle", "inspect", "cli", "tasks", "workflows", "infra",
+    "curation", "tokens", "planning", "validation", "model", "training", "export", "evals", "registry", "monitoring",
+    "reporting", "release", "lifecycle", "inspect", "cli", "tasks", "workflows", "infra",
 )  # fmt: skip
 
 SMALLEST, LARGEST = 40, 350  # lines of a file, but for packages' `__init__.py`

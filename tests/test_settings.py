@@ -19,6 +19,9 @@ def _unset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "K2_DETERMINISTIC",
         "K2_TRACEBACK",
         "K2_OVERRIDES",
+        "K2_LIVE_METRICS",
+        "K2_METRICS_PORT",
+        "K2_METRICS_ADDRESS",
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -32,6 +35,8 @@ def test_defaults(tmp_path: Path) -> None:
     assert settings.tracking_uri() == f"sqlite:///{tmp_path}/outputs/mlflow.db"
     assert settings.world_size() == 1
     assert not settings.traceback_wanted() and not settings.deterministic_kernels()
+    assert settings.live_metrics() and settings.metrics_port() is None
+    assert settings.metrics_address() == "127.0.0.1"
 
 
 def test_home_moves_what_is_below_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,6 +57,14 @@ def test_each_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.tracking_uri() == "http://127.0.0.1:5000"
     assert settings.world_size() == 4
     assert settings.traceback_wanted() and settings.deterministic_kernels()
+    monkeypatch.setenv("K2_METRICS_PORT", "9464")
+    monkeypatch.setenv("K2_METRICS_ADDRESS", "0.0.0.0")
+    monkeypatch.setenv("K2_LIVE_METRICS", "0")
+    assert (settings.metrics_port(), settings.metrics_address()) == (9464, "0.0.0.0")
+    assert not settings.live_metrics()
+    monkeypatch.setenv("K2_METRICS_PORT", "http")
+    with pytest.raises(ValueError, match="K2_METRICS_PORT='http' is no port"):
+        settings.metrics_port()
     monkeypatch.setenv("K2_TRACEBACK", "0")
     monkeypatch.setenv("K2_DETERMINISTIC", "0")
     assert not settings.traceback_wanted() and not settings.deterministic_kernels()
@@ -109,3 +122,22 @@ def test_secrets_of_an_address_are_masked(address: str, shown: str) -> None:
 )  # fmt: skip
 def test_an_address_without_secrets_is_shown_as_it_is(address: str) -> None:
     assert settings.masked(address) == address and not settings.holds_secret(address)
+
+
+def test_pods_are_handed_on_what_is_set_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in settings.HANDED_ON:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("K2_STORE", "s3://bucket/store")
+    monkeypatch.setenv("AWS_REGION", "")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+    assert settings.handed_on() == {"K2_STORE": "s3://bucket/store"}
+    assert not [name for name in settings.HANDED_ON if settings.secret_name(name)]
+
+
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [(name, True) for name in (*settings.SECRETS, "HF_TOKEN", "DB_PASSWORD", "SSH_PRIVATE_KEY", "github_token")]
+    + [(name, False) for name in ("TOKENIZERS_PARALLELISM", "NCCL_DEBUG", "K2_HOME", "OMP_NUM_THREADS", "KEYBOARD")],
+)
+def test_a_secret_is_known_by_its_name(name: str, secret: bool) -> None:
+    assert settings.secret_name(name) is secret

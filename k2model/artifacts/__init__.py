@@ -17,6 +17,7 @@ from k2model.artifacts.manifest import (
     read_manifest,
     verify,
 )
+from k2model.artifacts.shares import make_share, shared_out
 from k2model.artifacts.steps import (
     JobStep,
     Part,
@@ -74,10 +75,12 @@ __all__ = [
     "local_parts",
     "make",
     "make_part",
+    "make_share",
     "map_in_processes",
     "missing_parts",
     "nearest_record",
     "read_manifest",
+    "shared_out",
     "totals",
     "verify",
 ]

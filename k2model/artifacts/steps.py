@@ -254,7 +254,7 @@ def _finish(store: Store, step: PartedStep, parts: Sequence[Part] | None = None,
             return found
         if parts is None:
             parts = step.parts()
-            map_in_processes(partial(_one_part, store.uri, step.identity.name, step.produce), parts, workers)
+            map_in_processes(partial(make_part_at, store.uri, step.identity.name, step.produce), parts, workers)
         return _gather(store, step.identity, [part.name for part in parts], step.finish)
 
 
@@ -280,7 +280,8 @@ def _gather(store: Store, identity: Identity, names: Sequence[str], finish: Fini
     for path in files.sizes().keys() - {entry.path for entry in manifest.files}:
         files.remove(path)  # of an attempt that had cut the work into other parts
     store.sweep_parts(identity.name)
-    store.files_of(LISTED).remove(f"{identity.name}.json")
+    for note in (f"{identity.name}.json", identity.name):  # what was listed, and its shares
+        store.files_of(LISTED).remove(note)
     before = sum(record.seconds for record in there)
     work = readable_seconds(before + time.time() - started)
     _log.info("%s: gathered %d parts, %s of work, %.1f MB", identity.step, len(there), work, manifest.size / 1e6)
@@ -302,5 +303,6 @@ def map_in_processes(function: Callable[[Any], Any], items: Sequence[Any], worke
             raise
 
 
-def _one_part(uri: str, artifact: str, produce: ProducePart, part: Part) -> PartRecord:
+def make_part_at(uri: str, artifact: str, produce: ProducePart, part: Part) -> PartRecord:
+    """Finds or makes a part of `artifact` in the store at `uri`; for another process."""
     return _make_part(Store.open(uri), artifact, part, produce)

@@ -6,7 +6,8 @@ Layout below the root, all of it a function of identity:
     <step>/<key[:16]>/               an artifact: its files, artifact.json, manifest.json
     _ledger/<step>/<key>.json        records of all that was ever made; outlives the artifacts
     _leases/<step>/<key[:16]>/       who is making it
-    _listed/<step>/<key[:16]>.json   what parts of an unfinished artifact were listed for
+    _listed/<step>/<key[:16]>.json   what parts of an unfinished artifact were listed for; beside it, in a folder of
+                                     that name, shares of them (`k2model.artifacts.shares`)
     _scratch/<step>/<key[:16]>/      where it is being made (for an object store: on this machine,
                                      see `k2model.artifacts.transfer`)
 

@@ -15,6 +15,7 @@ import click
 
 from k2model.cli.data import data
 from k2model.cli.mixture import mixture
+from k2model.cli.plan import plan
 from k2model.cli.recipe import recipe
 from k2model.cli.sources import ingest, recheck
 from k2model.cli.synth import synth
@@ -22,17 +23,14 @@ from k2model.cli.terminal import (
     INTERRUPTED,
     as_json_option,
     console,
-    overrides_option,
-    pairs,
     records,
     show,
     store_option,
     table,
 )
 from k2model.cli.tokenizer import tokenizer
-from k2model.cli.why import explain, show_phases
 from k2model.errors import for_user
-from k2model.settings import recipe_name, traceback_wanted
+from k2model.settings import traceback_wanted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -60,36 +58,6 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """The K2 lifecycle: what would run, what has run, where it came from, and whether a release is whole."""
-
-
-@main.command()
-@click.argument("recipe", default=recipe_name)
-@overrides_option
-@store_option
-@as_json_option
-@click.option("--why", is_flag=True, help="Instead of the steps: where the recipe's values come from.")
-def plan(recipe: str, overrides: tuple[str, ...], store: str, as_json: bool, why: bool) -> None:
-    """What RECIPE trains, which of its steps are cached, which would run, and because of what.
-
-    \b
-    k2 plan
-    k2 plan laptop --set phases.sft.optimizer.lr=5e-4
-    k2 plan k2_1b --why
-    k2 plan mine.py --set 'phases.+={"like": "sft", "name": "sft_b"}' --set gates=[]
-    """
-    from k2model.lifecycle.missing import missing_data
-    from k2model.lifecycle.plan import dry_run, resolve
-
-    if why:
-        explain(recipe, pairs(overrides), as_json)
-        return
-    resolved = resolve(recipe, pairs(overrides), store)
-    rows = [(d.name, d.action, d.reason or d.uri) for d in dry_run(resolved)]
-    if not as_json:
-        show_phases(resolved.recipe)
-    show(("step", "action", "why / where"), rows, as_json)
-    if problem := missing_data(resolved.recipe):
-        click.echo(f"\n{problem}", err=True)
 
 
 @main.command()
@@ -148,6 +116,7 @@ def verify(bundle: Path, as_json: bool) -> None:
     show(("checked", "value"), result.rows(), as_json)
 
 
+main.add_command(plan)
 main.add_command(recipe)
 main.add_command(mixture)
 main.add_command(data)

@@ -1,4 +1,4 @@
-"""What `k2 plan` says of a recipe itself: what each phase trains and holds, and by `--why` where its values come from.
+"""What `k2 plan --why` says of a recipe: where its values come from.
 
 Of a derived recipe rule by rule, with the arithmetic; of another there are its notes, and what it lists as not public.
 """
@@ -12,36 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from k2model.cli.terminal import console, table
-from k2model.units import readable_count, readable_size
 
 if TYPE_CHECKING:
     from k2model.recipe import Recipe
     from k2model.recipe.derive import Derived
-
-
-PHASES = ("phase", "from", "tokens", "rows x length", "workers", "a worker holds")
-
-
-def show_phases(recipe: "Recipe") -> None:
-    """Print parameters, and of each phase its tokens, workers, and the weights, gradients and optimizer of one."""
-    from k2model.recipe.counts import count_parameters, state_bytes
-
-    count = count_parameters(recipe.model)
-    tokens = readable_count(sum(phase.tokens for phase in recipe.phases))
-    out = console()
-    out.print(
-        f"[bold]{recipe.name}[/]  {readable_count(count)} parameters ({count:,}), {tokens} tokens", highlight=False
-    )
-    rows = [
-        (
-            phase.name, phase.parent or "random weights", readable_count(phase.tokens),
-            f"{phase.global_batch:,} x {phase.sequence_length:,}",
-            f"{phase.parallelism.nodes * phase.parallelism.workers_per_node:,}",
-            readable_size(state_bytes(recipe.model, phase.parallelism)),
-        )
-        for phase in recipe.phases
-    ]  # fmt: skip
-    out.print(table(PHASES, rows), "Weights, gradients and optimizer; what a step keeps of its rows comes on top.\n")
 
 
 def explain(name: str, overrides: Mapping[str, Any], as_json: bool) -> None:

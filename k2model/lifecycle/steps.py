@@ -13,6 +13,7 @@ or an adopted model; a phase without parent does not have it.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import TypeVar
 
 from k2model.artifacts import ArtifactRef, Identity, JobStep, PartedStep, Step, Store
@@ -201,10 +202,11 @@ def _sequences_checks(work: Work) -> Step:
 
 
 def _checkpoint(work: Work) -> JobStep:
+    from k2model.monitoring import watch_training
     from k2model.training import checkpoint_step
 
-    parent = work.inputs.get("parent.checkpoint")
-    return checkpoint_step(work.store, work.recipe.model, work.row, work["sequences"], parent)
+    parent, observe = work.inputs.get("parent.checkpoint"), partial(watch_training, work.recipe, work.row)
+    return checkpoint_step(work.store, work.recipe.model, work.row, work["sequences"], parent, observe)
 
 
 def _export(work: Work) -> Step:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from k2model.model.products import in_own_types
+from k2model.model.products import in_own_types, without_autocast
 
 
 def rms_norm(x: Tensor, centred_gain_D: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
@@ -137,15 +137,19 @@ class _Recomputed(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, run: Callable[..., Tensor], arguments: tuple[Any, ...]) -> Tensor:
         ctx.save_for_backward(x)
         ctx.run, ctx.arguments, ctx.device = run, arguments, x.device.type
-        ctx.autocast = torch.is_autocast_enabled(ctx.device)
-        ctx.dtype = torch.get_autocast_dtype(ctx.device)
+        # The meta device, on which sizes are counted, knows no autocast.
+        ctx.autocast = torch.amp.is_autocast_available(ctx.device) and torch.is_autocast_enabled(ctx.device)
         return run(x, *arguments)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None]:
         x = ctx.saved_tensors[0].detach().requires_grad_()
         # No cache: it may hold casts of the weights made in the first pass, which have no gradient.
-        autocast = torch.autocast(ctx.device, ctx.dtype, enabled=ctx.autocast, cache_enabled=False)
+        autocast = (
+            torch.autocast(ctx.device, torch.get_autocast_dtype(ctx.device), cache_enabled=False)
+            if ctx.autocast
+            else without_autocast(ctx.device)
+        )
         with torch.enable_grad(), autocast:
             y = ctx.run(x, *ctx.arguments)
         torch.autograd.backward(y, grad)

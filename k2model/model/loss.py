@@ -121,7 +121,7 @@ class Head(Linear):
         super().__init__(hidden_size, vocab_size // tensor.size)
         self.tensor = tensor
 
-    @overload
+    @overload  # type: ignore[override]  # nobody calls it as the layer it is made of
     def forward(self, hidden: Tensor) -> Tensor: ...
 
     @overload

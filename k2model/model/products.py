@@ -144,7 +144,7 @@ class Embedding(nn.Embedding):
         self.tensor = tensor
         super().__init__(vocab_size // tensor.size, hidden_size)
 
-    def forward(self, tokens_BT: Tensor, dtype: torch.dtype) -> Tensor:
+    def forward(self, tokens_BT: Tensor, dtype: torch.dtype) -> Tensor:  # type: ignore[override]
         """[B, t, D] of `dtype`: this worker's slice of the tokens' rows, of tokens that all of `tensor` are given."""
         if self.tensor.size == 1:
             return super().forward(tokens_BT).to(dtype)

@@ -1,24 +1,10 @@
-"""How large a model is: parameters, arithmetic a token, and roughly what training takes of a GPU. Formulas, no tensors.
+"""How large a model is: parameters and arithmetic a token. Formulas, no tensors; memory is in `memory`.
 
 The plan, the report and the model card need these for the 70B model on machines that could never hold it. Of
 arithmetic, communication, optimizer and recomputation are left out.
-
-Memory is an estimate to choose layouts with: weights, gradients, optimizer, and activations under recomputation;
-nothing of it has been measured on a GPU. It follows the model and the engine: everything that stays is fp32, products
-take and give bf16, a block keeps its input alone (`Recompute.FULL`), tensor parallelism cuts every matrix, context
-parallelism every row.
 """
 
-from dataclasses import dataclass
-
-from k2model.recipe.schema import ModelConfig, Parallelism
-
-WEIGHTS, GRADIENTS = 4, 4  # bytes a parameter, fp32
-OPTIMIZER = 12  # AdamW's two moments and, under ZeRO, a copy of the weights (ZeRO, arXiv:1910.02054, section 3.1)
-RESIDUAL = 4  # bytes: the stream between blocks is fp32
-# At its peak the backward pass of one block holds these at once, in bytes for each position: of its width, normed
-# inputs, heads, and sums and their gradients in fp32; of its ffn, gate and up, their product and both gradients.
-OF_WIDTH, OF_FFN = 36, 14
+from k2model.recipe.schema import ModelConfig
 
 
 def count_parameters(config: ModelConfig) -> int:
@@ -44,39 +30,3 @@ def training_flops(config: ModelConfig, tokens: int, attended: int) -> int:
     """
     multiplied = count_parameters(config) - config.vocab_size * config.hidden_size
     return 6 * multiplied * tokens + 12 * config.n_layers * config.n_heads * config.head_dim * attended
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes on one worker. `states`: weights, gradients, optimizer; `inputs`: what all blocks keep; `block`: one
-    block's backward pass."""
-
-    states: float
-    inputs: float
-    block: float
-
-    @property
-    def total(self) -> float:
-        return self.states + self.inputs + self.block
-
-    def __str__(self) -> str:
-        parts = (self.states, self.inputs, self.block)
-        named = zip(("weights, gradients, optimizer", "inputs of blocks", "one block backward"), parts, strict=True)
-        return " + ".join(f"{size / 1e9:.1f} GB {name}" for name, size in named) + f" = {self.total / 1e9:.0f} GB"
-
-
-def state_bytes(model: ModelConfig, layout: Parallelism) -> float:
-    """Of weights, gradients and optimizer; ZeRO shares out the last (1), the last two (2) or all (3) over the workers
-    of one tensor rank."""
-    held = count_parameters(model) / layout.tensor  # but for the gains, which are few
-    replicas = layout.nodes * layout.workers_per_node / layout.tensor
-    shared_from = ((OPTIMIZER, 1), (GRADIENTS, 2), (WEIGHTS, 3))  # the first ZeRO stage that shares it out
-    return held * sum(size / (replicas if layout.zero_stage >= stage else 1) for size, stage in shared_from)
-
-
-def training_memory(model: ModelConfig, layout: Parallelism, sequence_length: int) -> Memory:
-    """Of a phase with rows of `sequence_length`, `layout.micro_batch` of them at a time."""
-    positions = layout.micro_batch * sequence_length / layout.context
-    kept = model.n_layers * positions * model.hidden_size * RESIDUAL
-    block = positions * (OF_WIDTH * model.hidden_size + OF_FFN * model.ffn_size / layout.tensor)
-    return Memory(state_bytes(model, layout), kept, block)

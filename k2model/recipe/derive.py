@@ -13,7 +13,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from k2model.recipe.counts import count_non_embedding_parameters, count_parameters, state_bytes, training_memory
+from k2model.recipe.counts import count_non_embedding_parameters, count_parameters
+from k2model.recipe.gpus import GPUS
+from k2model.recipe.memory import training_memory
 from k2model.recipe.mixtures import known_sizes, plan_mixture
 from k2model.recipe.overrides import apply_overrides
 from k2model.recipe.rules import (
@@ -63,12 +65,17 @@ class Derived:
 
 @dataclass(frozen=True)
 class Size:
-    """What a person chooses; all else follows. `memory`: bytes of one GPU."""
+    """What a person chooses; all else follows. `gpu`: a row of `GPUS`."""
 
     name: str
     parameters: float
     nodes: int
-    memory: float = 80e9
+    gpu: str = "H100-80GB"
+
+    @property
+    def memory(self) -> float:
+        """Bytes of one GPU."""
+        return GPUS[self.gpu].memory
 
 
 def derive(base: Recipe, size: Size) -> tuple[Recipe, tuple[Derived, ...]]:
@@ -135,9 +142,9 @@ def _model(old: ModelConfig, width: int) -> ModelConfig:
 def _layout(model: ModelConfig, phase: PhaseConfig, size: Size) -> Parallelism:
     old = phase.parallelism
     layout = replace(old, nodes=size.nodes, tensor=1, micro_batch=max(1, POSITIONS // phase.sequence_length))
-    while layout.zero_stage < 3 and state_bytes(model, layout) > FOR_STATES * size.memory:
+    while layout.zero_stage < 3 and training_memory(model, phase, layout).states > FOR_STATES * size.memory:
         layout = replace(layout, zero_stage=layout.zero_stage + 1)
-    while training_memory(model, layout, phase.sequence_length).total > FOR_ALL * size.memory:
+    while training_memory(model, phase, layout).peak > FOR_ALL * size.memory:
         if layout.context == model.n_heads:
             break  # no more workers can share a row; the estimate in the derivation says what it would take
         layout = replace(layout, context=2 * layout.context)
@@ -167,7 +174,7 @@ def _phase(base: Recipe, phase: PhaseConfig, model: ModelConfig, layouts: dict[s
     how = f"1 / (tau {tau:.4g} x {rate:g} x {steps:,})"
     yield Derived(f"{where}.optimizer.weight_decay", phase.optimizer.weight_decay, decay, DECAY, how)
     yield Derived(f"{where}.schedule.warmup_steps", phase.schedule.warmup_steps, warmup, WARMUP)
-    memory = training_memory(model, layout, phase.sequence_length)
+    memory = training_memory(model, phase, layout)
     yield Derived(f"{where}.parallelism.nodes", phase.parallelism.nodes, layout.nodes, LAYOUT, str(memory))
     for name in ("zero_stage", "tensor", "context", "micro_batch"):
         # What they come to together stands beside the nodes.
@@ -208,6 +215,7 @@ def _cluster(base: Recipe, size: Size) -> Iterator[Derived]:
     devices = base.cluster.infiniband_devices_per_node
     needed = devices if size.nodes > 1 else 0
     yield Derived("cluster.infiniband_devices_per_node", devices, needed, CLUSTER)
+    yield Derived("cluster.gpu", base.cluster.gpu, size.gpu, CLUSTER)
 
 
 def _mixtures(base: Recipe) -> dict[str, tuple[MixtureEntry, ...]]:

@@ -14,10 +14,10 @@ copies. Those of mid_2 to mid_4 are not public and stay empty. Where the sources
 import csv
 from importlib import resources
 
+from k2model.recipe.cluster import ClusterConfig, PodSize
 from k2model.recipe.curation import K2_PROFILES
 from k2model.recipe.schema import (
     CheckpointConfig,
-    ClusterConfig,
     CorpusConfig,
     EvaluationConfig,
     LongDocuments,
@@ -90,6 +90,33 @@ def _rows(file: str) -> list[dict[str, str]]:
 
 
 GPUS_PER_NODE = 8
+#: What K2's nodes were besides 8 GPUs is not public; these are those that Azure rents with 8 GPUs and InfiniBand (ND
+#: H100 v5, ND H200 v5: 96 CPUs, 1,850 GiB or more, 28 TB of NVMe). A part takes 1 to 2 GB of memory a process (a slice
+#: of keys that is sorted, a frame of Great Expectations), so 4 GiB a core, and on disk at most what a slice of near
+#: duplicates reads, 60 GB for 250 million documents (docs/data_platform.md). `whole` and `model` hold on their disk
+#: what they read and write: for 72.5B parameters in fp32 290 GB of weights, 580 GB of optimizer, 290 GB of export.
+CLUSTER = ClusterConfig(
+    gpus_per_node=GPUS_PER_NODE,
+    gpu="H200",
+    cpus_per_node=96,
+    memory_gib_per_node=1_850,
+    gpu_disk_gib=1_500,
+    infiniband_devices_per_node=8,
+    ask=PodSize(cpus=1, memory_gib=8, disk_gib=16),
+    part=PodSize(cpus=8, memory_gib=32, disk_gib=512),
+    whole=PodSize(cpus=16, memory_gib=128, disk_gib=1_500),
+    model=PodSize(cpus=16, memory_gib=128, disk_gib=1_500),
+    data_hours=72.0,
+    join_seconds=3_600,  # a pull of an image of some 20 GB on 400 nodes, and a node that is replaced meanwhile
+    training_queue="k2-training",
+    evaluation_queue="k2-evaluation",
+    data_queue="k2-data",
+    topology="k2-rack",
+    training_priority="k2-training",
+    evaluation_priority="k2-evaluation",
+    data_priority="k2-data",
+    gpu_nodes=("nvidia.com/gpu.present=true",),
+)
 SHORT = MixingConfig(short_tokens=8_192)  # a pre-training sequence; K2 kept 30% short data in every mid stage
 
 NOTES = (
@@ -100,8 +127,9 @@ NOTES = (
     "mid_2 starts from mid_1's last step, as the release labels it; the released script loads step 130,000 of 135,000.",
     "sft follows the report (65,536 tokens, batch 128, 3 epochs), which matches the released step 6,300; "
     "the released script differs (32,768 tokens, batch 1,024, 2 epochs).",
-    "checkpoints: saved as often as in the released scripts; every 5,000th is kept in pretrain and mid_1, and in "
-    "mid_2 to mid_4 those at which K2 evaluated.",
+    "checkpoints: every 5,000th is kept in pretrain and mid_1, and in mid_2 to mid_4 those at which K2 evaluated, as "
+    "in the released scripts. They are saved two to five times as often as there (500, 500, 500, 250 and 50 steps; in "
+    "sft once an epoch), so that at least 97% of the time trains at the failure rate that Llama 3 reports (`k2 plan`).",
     "sft mixture: fractions of the target tokens (thought and answer) and, outside of them, whole copies. K2 drew it "
     "once and went over it three times in order; here the three passes are shuffled together.",
     "seed of sft: the mixing script's; the seed of training is not public.",
@@ -162,7 +190,7 @@ def k2_70b() -> Recipe:
                 concatenate,
                 MixingConfig(),
                 _layout(400, 8, 1, micro_batch=3),
-                CheckpointConfig(save_every=500, keep_every=5_000),
+                CheckpointConfig(save_every=250, keep_every=5_000),
                 seed=42,
             ),
             _phase(
@@ -178,7 +206,7 @@ def k2_70b() -> Recipe:
                 concatenate,
                 SHORT,
                 _layout(400, 8, 1, micro_batch=4),
-                CheckpointConfig(save_every=500, keep_every=5_000),
+                CheckpointConfig(save_every=250, keep_every=5_000),
                 seed=2,
             ),
             _phase(
@@ -194,7 +222,7 @@ def k2_70b() -> Recipe:
                 best,
                 SHORT,
                 _layout(200, 8, 1),
-                CheckpointConfig(save_every=500, keep_every=2_500),
+                CheckpointConfig(save_every=100, keep_every=2_500),
                 seed=2,
             ),
             _phase(
@@ -210,7 +238,7 @@ def k2_70b() -> Recipe:
                 best,
                 SHORT,
                 _layout(200, 8, 2),
-                CheckpointConfig(save_every=250, keep_every=2_500),
+                CheckpointConfig(save_every=50, keep_every=2_500),
                 seed=2,
             ),
             _phase(
@@ -226,7 +254,7 @@ def k2_70b() -> Recipe:
                 best,
                 SHORT,
                 _layout(200, 8, 8),
-                CheckpointConfig(save_every=50, keep_every=500),
+                CheckpointConfig(save_every=20, keep_every=500),
                 seed=2,
             ),
             _phase(
@@ -242,7 +270,7 @@ def k2_70b() -> Recipe:
                 best,
                 MixingConfig(Weigh.TARGETS, passes=3),
                 _layout(64, 8, 1),
-                CheckpointConfig(save_every=2_100, keep_every=2_100),
+                CheckpointConfig(save_every=100, keep_every=2_100),
                 seed=17,
                 long_documents=LongDocuments.SKIP,
             ),
@@ -251,7 +279,7 @@ def k2_70b() -> Recipe:
         notes=NOTES,
         unknown=UNKNOWN,
         facts=pretrain_facts(),
-        cluster=ClusterConfig(gpus_per_node=GPUS_PER_NODE, cpus_per_node=96, infiniband_devices_per_node=8),
+        cluster=CLUSTER,
     )
 
 

@@ -82,7 +82,7 @@ LAYOUT = Rule(
     "8,192), at least one; context parallelism as in k2_70b, doubled until the whole estimate is at most 80% of the "
     "memory",
     f"{OURS}; bytes a parameter: 4 weights, 4 gradients, 12 optimizer (ZeRO, arXiv:1910.02054, section 3.1), "
-    "activations by k2model/recipe/counts.py. An estimate: nothing of it was measured on a GPU",
+    "activations by k2model/recipe/memory.py. An estimate: nothing of it was measured on a GPU",
 )
 CHECKPOINTS = Rule(
     "Checkpoints",
@@ -95,7 +95,7 @@ MIXTURES = Rule(
     "there. mid_1 and sft keep theirs. K2's weights of mid_2 to mid_4 are not public; here these go on with mid_1's",
     f"shares: k2v2_train's data bank (tokens x epochs); mid_2 to mid_4: {OURS}",
 )
-CLUSTER = Rule("Nodes", "As many as were asked for; a node alone needs no InfiniBand", OURS)
+CLUSTER = Rule("Nodes", "As many, of the GPUs, as were asked for; a node alone needs no InfiniBand", OURS)
 
 #: In the order in which they are told.
 RULES = (SHAPE, VOCABULARY, INITIAL, TOKENS, BATCH, RATE, DECAY, WARMUP, LAYOUT, CHECKPOINTS, MIXTURES, CLUSTER)

@@ -12,6 +12,7 @@ whole makes sense.
 from dataclasses import dataclass, field
 from enum import Enum
 
+from k2model.recipe.cluster import ClusterConfig
 from k2model.recipe.curation import STANDARD_PROFILES, CurationProfile, DecontaminationConfig
 from k2model.recipe.evaluation import EvaluationConfig
 from k2model.recipe.expectations import Severity, check_severity
@@ -400,16 +401,6 @@ class GateConfig:
     def wanted(self) -> str:
         """`≥ 0.70`, or `≤ 0.05` for a gate from above."""
         return f"≤ {self.maximum:.2f}" if self.maximum < 1.0 else f"≥ {self.minimum:.2f}"
-
-
-@dataclass(frozen=True)
-class ClusterConfig:
-    """The nodes a recipe's training pods ask for. 0 = ask for nothing (a laptop). Never bears identity."""
-
-    gpus_per_node: int = 0
-    cpus_per_node: int = 0
-    infiniband_devices_per_node: int = 0
-    shared_memory: str = "64Gi"  # /dev/shm of a training pod, for NCCL and data loaders
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,10 @@ from dataclasses import fields
 
 from k2model.errors import K2Error, nearest
 from k2model.recipe.adopted_problems import adopted_problem, start_problem
+from k2model.recipe.cluster import cluster_problem
 from k2model.recipe.fields import places
+from k2model.recipe.gpus import GPUS
+from k2model.recipe.layouts import fit_problem
 from k2model.recipe.mixture_problems import entries_problem, mixture_problem, short_problem
 from k2model.recipe.mixtures import known_sizes, plan_mixture
 from k2model.recipe.parallelism import layout_problem
@@ -180,6 +183,8 @@ def validate_recipe(recipe: Recipe) -> None:
     if problem := licence_problem(recipe.licence):
         raise RecipeError(f"recipe '{recipe.name}': {problem}")
     _check_model(recipe)
+    if problem := cluster_problem(recipe.cluster):
+        raise RecipeError(problem)
     if problem := evaluation_problem(recipe):
         raise RecipeError(problem)
     sources = [(f"adopted.{model.name}.source", model.source) for model in recipe.adopted]
@@ -273,6 +278,9 @@ def _check_phase(recipe: Recipe, phase: PhaseConfig) -> None:
     _check_mixing(recipe, phase, where)
     _check_checkpoints(phase, where)
     if problem := layout_problem(recipe.model, phase):
+        raise RecipeError(problem)
+    gpu = GPUS.get(recipe.cluster.gpu)
+    if gpu and (problem := fit_problem(recipe.model, phase, gpu)):
         raise RecipeError(problem)
 
 

@@ -17,7 +17,7 @@ from k2model.recipe.fields import identity_fields
 from k2model.recipe.schema import AdoptedModel, MixtureEntry, ModelConfig, PhaseConfig, PhaseKind
 from k2model.registry.gates import GateResult, Registration
 from k2model.settings import masked
-from k2model.training.log import METRICS, Intervention, StepMetrics, parse_row, read_interventions
+from k2model.training.log import METRICS, Intervention, StepMetrics, parse_row, read_interventions, with_timestamps
 
 CHAMPION = "champion"
 KEY = "k2.key"  # tag of runs and logged models: what they register
@@ -28,7 +28,8 @@ STATE = "final/state.json"
 class TrainingHistory:
     """How a checkpoint came to be: its log, what was undone on the way, the commit of the code.
 
-    `dirty`: whether the code differed from that commit. `started` and `ended` are milliseconds since the epoch.
+    Each of `rows` has a timestamp. `dirty`: whether the code differed from that commit. `started` and `ended` are
+    milliseconds since the epoch.
     """
 
     rows: list[StepMetrics]
@@ -114,12 +115,14 @@ def read_training(store: Store, checkpoint: ArtifactRef) -> TrainingHistory:
     """
     provenance = store.record(checkpoint)["provenance"]
     git = provenance.get("git") or {}
+    started = _milliseconds(provenance["started"])
+    rows = map(parse_row, store.read(checkpoint, METRICS).decode().splitlines())
     return TrainingHistory(
-        rows=[parse_row(line) for line in store.read(checkpoint, METRICS).decode().splitlines()],
+        rows=list(with_timestamps(rows, started / 1000)),
         interventions=read_interventions(store.read(checkpoint, STATE)),
         commit=git.get("commit", ""),
         dirty=git.get("dirty", False),
-        started=_milliseconds(provenance["started"]),
+        started=started,
         ended=_milliseconds(provenance["ended"]),
     )
 

@@ -13,9 +13,19 @@ from k2model.artifacts.steps import PATIENCE_SECONDS
 from k2model.evals.scores import load_scores
 from k2model.recipe.schema import AdoptedModel, GateConfig, ModelConfig, PhaseConfig, PhaseKind
 from k2model.registry.gates import Registration, judge, record_decision
-from k2model.registry.phase_record import CHAMPION, KEY, PhaseRecord, model_tags, read_training, registration_key
-from k2model.registry.runs import log_description, log_lineage, log_metrics, score_metrics, training_metrics
-from k2model.registry.tracking import artifact_location, ensured, tracking
+from k2model.registry.live import BATCH, TRAINING, claim_run, ensured_experiment, last_step, log_steps, training_tag
+from k2model.registry.phase_record import (
+    CHAMPION,
+    KEY,
+    PhaseRecord,
+    model_tags,
+    parameters,
+    read_training,
+    registration_key,
+    run_tags,
+)
+from k2model.registry.runs import log_description, log_lineage, score_metrics
+from k2model.registry.tracking import ensured, tracking
 from k2model.settings import masked
 
 if TYPE_CHECKING:
@@ -109,25 +119,32 @@ def _find_run(client: "MlflowClient", experiment_id: str, record: PhaseRecord) -
 
 
 def _start_run(client: "MlflowClient", tracking_uri: str, record: PhaseRecord) -> "Run":
-    """The run of this registration, found where an earlier attempt was cut short."""
-    experiment_id = ensured(
-        lambda: client.get_experiment_by_name(record.experiment),
-        lambda: client.create_experiment(
-            record.experiment, artifact_location=artifact_location(tracking_uri, record.experiment)
-        ),
-    ).experiment_id
-    return _find_run(client, experiment_id, record) or client.create_run(
-        experiment_id, start_time=record.training.started, tags={KEY: record.key}, run_name=record.phase.name
+    """The run of this registration: where an earlier attempt was cut short that one, else the one that was filled
+    while the phase was trained."""
+    experiment_id = ensured_experiment(client, tracking_uri, record.experiment)
+    checkpoint = record.references["checkpoint"]
+    return (
+        _find_run(client, experiment_id, record)
+        or claim_run(client, experiment_id, checkpoint, record.key)
+        or client.create_run(
+            experiment_id,
+            start_time=record.training.started,
+            tags={KEY: record.key, TRAINING: training_tag(checkpoint)},
+            run_name=record.phase.name,
+        )
     )
 
 
 def _complete(client: "MlflowClient", tracking_uri: str, store: Store, record: PhaseRecord) -> Registration:
     run = _start_run(client, tracking_uri, record)
     run_id, training = run.info.run_id, record.training
-    log_description(client, run_id, record)
-    log_metrics(client, run_id, training_metrics(training, record.tokens_before))
+    log_description(client, run_id, parameters(record.model, record.phase), run_tags(record))
+    there = last_step(run)
+    log_steps(client, run_id, [row for row in training.rows if row.step > there], record.tokens_before)
     model_id = _logged_model(client, run, record)
-    log_metrics(client, run_id, score_metrics(record.scores, model_id, training.ended, record.phase.steps))
+    measured = score_metrics(record.scores, model_id, training.ended, record.phase.steps)
+    for start in range(0, len(measured), BATCH):
+        client.log_batch(run_id, metrics=measured[start : start + BATCH], synchronous=True)
     log_lineage(client, run_id, model_id, record)
     version = _model_version(client, tracking_uri, run_id, model_id, record)
     registration = Registration(

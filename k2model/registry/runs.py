@@ -1,34 +1,35 @@
 """What a phase's run holds in MLflow: parameters and tags, metrics of every step, scores, data sets and models.
 
 Metrics are sent in batches as large as MLflow takes: its one-at-a-time and asynchronous ways are many times slower.
-Time stamps follow from the log, so that sending it twice changes nothing.
+Those of steps are sent while a training goes on (`k2model.registry.live`); time stamps are the log's.
 """
 
-import itertools
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from k2model.artifacts import ArtifactRef
 from k2model.evals.scores import ScoreRow
-from k2model.registry.phase_record import PhaseRecord, TrainingHistory, allowed, parameters, run_tags
+from k2model.registry.phase_record import PhaseRecord, allowed
+from k2model.training.log import StepMetrics
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import DatasetInput, Metric
 
-BATCH = 1000  # metrics a request: MLflow's own limit
 LOGGED = ("loss", "lr", "grad_norm", "tokens_per_second", "mfu", "parameter_norm", "update_ratio")
 MAX_BATCH = 100  # parameters or tags a request
 MAX_DIGEST = 36  # characters of a data set's digest that MLflow keeps
 
 
-def log_description(client: "MlflowClient", run_id: str, record: PhaseRecord) -> None:
+def log_description(
+    client: "MlflowClient", run_id: str, parameters: Mapping[str, str], described: Mapping[str, str]
+) -> None:
     """Parameters and tags of the run; the same ones may be sent again."""
     from mlflow.entities import Param, RunTag
 
-    params = [Param(name, value) for name, value in parameters(record.model, record.phase).items()]
-    tags = [RunTag(name, value) for name, value in run_tags(record).items()]
+    params = [Param(name, value) for name, value in parameters.items()]
+    tags = [RunTag(name, value) for name, value in described.items()]
     for start in range(0, max(len(params), len(tags)), MAX_BATCH):
         end = start + MAX_BATCH
         client.log_batch(run_id, params=params[start:end])
@@ -40,39 +41,31 @@ def metric_name(score: str) -> str:
     return allowed(f"score/{score}")
 
 
-def training_metrics(training: TrainingHistory, tokens_before: int) -> Iterator["Metric"]:
-    """`train/<field>` and `train/domain/<domain>` (loss) of every step that has them, and `train/tokens_seen`
+def training_metrics(row: StepMetrics, tokens_before: int) -> Iterator["Metric"]:
+    """`train/<field>` and `train/domain/<domain>` (loss) of a step, as far as it has them, and `train/tokens_seen`
     counted from random initialisation.
 
-    MLflow's step is the phase's own; plot over `train/tokens_seen` to see phases one after the other.
+    MLflow's step is the phase's own; plot over `train/tokens_seen` to see phases one after the other. The row has a
+    timestamp (`k2model.training.log.with_timestamps`).
     """
     from mlflow.entities import Metric
 
-    elapsed = 0.0
-    for row in training.rows:
-        elapsed += row.seconds
-        moment = training.started + round(elapsed * 1000)
-        values = {field: getattr(row, field) for field in LOGGED}
-        values |= {allowed(f"domain/{domain}"): loss for domain, loss in row.domains.items()}
-        values["tokens_seen"] = tokens_before + row.tokens
-        for name, value in values.items():
-            if value is not None:
-                yield Metric(f"train/{name}", float(value), moment, row.step)
+    assert row.timestamp is not None
+    moment = round(row.timestamp * 1000)
+    values = {field: getattr(row, field) for field in LOGGED}
+    values |= {allowed(f"domain/{domain}"): loss for domain, loss in row.domains.items()}
+    values["tokens_seen"] = tokens_before + row.tokens
+    for name, value in values.items():
+        if value is not None:
+            yield Metric(f"train/{name}", float(value), moment, row.step)
 
 
-def score_metrics(scores: Sequence[ScoreRow], model_id: str, moment: int, step: int) -> "Iterator[Metric]":
+def score_metrics(scores: Sequence[ScoreRow], model_id: str, moment: int, step: int) -> "list[Metric]":
     """`score/<name>` of the run and of its logged model, in the scores' own units, at the phase's last `step`; `moment`
     in milliseconds since the epoch."""
     from mlflow.entities import Metric
 
-    for row in scores:
-        yield Metric(metric_name(row.score), row.value, moment, step, model_id=model_id)
-
-
-def log_metrics(client: "MlflowClient", run_id: str, metrics: Iterator["Metric"]) -> None:
-    """Send them in batches, each of which is there when it returns."""
-    while batch := list(itertools.islice(metrics, BATCH)):
-        client.log_batch(run_id, metrics=batch, synchronous=True)
+    return [Metric(metric_name(row.score), row.value, moment, step, model_id=model_id) for row in scores]
 
 
 def log_lineage(client: "MlflowClient", run_id: str, model_id: str, record: PhaseRecord) -> None:

@@ -30,6 +30,7 @@ from k2model.training.engine import Engine
 from k2model.training.layout import Layout
 from k2model.training.log import Intervention, MetricsLog, StepMetrics, TrainingRun
 from k2model.training.loop import Preemption, TrainingLoop
+from k2model.training.observer import Observer
 from k2model.training.progress import ProgressLine, machine_peak
 from k2model.training.saver import Saver
 from k2model.training.spikes import RolledBack, Spike, SpikeWatch
@@ -44,12 +45,13 @@ class Attempt:
 
     def __init__(
         self, store: Store, identity: Identity, model: ModelConfig, phase: PhaseConfig, sequences: PackedSequences,
-        world: World, lease: Lease | None,
+        world: World, lease: Lease | None, observer: Observer,
     ) -> None:  # fmt: skip
         self.store, self.identity, self.model, self.phase = store, identity, model, phase
         self.sequences, self.world, self.lease = sequences, world, lease
+        self.observer = observer
         self.files: Files = files_at(store.location(identity))
-        self.saver = Saver(self.files, world, phase.checkpoints, self._guard, self._publish_log)
+        self.saver = Saver(self.files, world, phase.checkpoints, self._guard, self._publish_log, observer.save_ended)
         self.preemption = Preemption()
         self.interventions: list[Intervention] = []
         self.log: MetricsLog | None = None
@@ -66,8 +68,10 @@ class Attempt:
             try:
                 while (spike := self._train_from(found, parent)) is not None:
                     found = self._go_back(spike)
+                self.observer.finished()
             finally:
                 self.saver.close()
+                self.observer.close()
         return self.world.broadcast(lambda: self._adopt(parent))
 
     def _train_from(self, found: Checkpoint | None, parent: ArtifactRef | None) -> Spike | None:
@@ -75,6 +79,7 @@ class Attempt:
         start = found.progress.step if found is not None else 0
         run = TrainingRun.of(self.model, self.phase, self.layout, self.peak, self.interventions)
         self.log = self.world.on_rank_0(lambda: MetricsLog(self.files, start, run))
+        self.observer.began(run, start, self.log.path if self.log is not None else None)
         if found is not None and start == self.phase.steps:
             return None
         self.line = self.world.on_rank_0(lambda: ProgressLine(run, start))
@@ -162,13 +167,18 @@ class Attempt:
 
     # What the loop asks of its `Callbacks`.
 
+    def reached(self, step: int, waited: float) -> None:
+        self.observer.reached(step, waited)
+
     def report(self) -> list[int]:
         return self.saver.report()
 
     def act_on(self, totals: list[int]) -> None:
+        self.observer.save_going(failing=totals[2] > 0)
         self.saver.act_on(totals)
 
     def add(self, row: StepMetrics) -> None:
+        self.observer.stepped(row)
         if self.log is not None and self.line is not None:
             self.log.add(row)
             self.line.update(row)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from k2model.model import K2Model
 from k2model.model.loss import IGNORED
 from k2model.model.products import multiplies_bf16
+from k2model.recipe.memory import reduce_bucket
 from k2model.recipe.schema import ModelConfig, PhaseConfig, Precision
 from k2model.training.batch import Batch, LocalLoss
 from k2model.training.checkpoint import MODEL
@@ -135,7 +136,8 @@ class Engine:
 
     def _config(self, clip: float) -> dict[str, Any]:
         stage = self.parallelism.zero_stage
-        zero: dict[str, Any] = {"stage": stage}
+        held = sum(parameter.numel() for group in self.optimizer.param_groups for parameter in group["params"])
+        zero: dict[str, Any] = {"stage": stage, "reduce_bucket_size": reduce_bucket(held)}
         if self.parallelism.offload:
             zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
         return {

@@ -11,8 +11,8 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,7 +148,8 @@ class StepMetrics:
     """`step` from 0; `tokens` seen in this phase after the step, padding included; `targets`: tokens the
     step's loss counts; `loss` in nats per target; `lr` used; `grad_norm` before clipping; `seconds` of the step;
     `mfu`: model-FLOPs utilisation, a fraction of the measured peak; `domains`: loss by domain, of those that had
-    targets; `parameter_norm`, `update_ratio` (update norm / parameter norm): None where not measured."""
+    targets; `parameter_norm`, `update_ratio` (update norm / parameter norm): None where not measured; `timestamp`: when
+    the step's loss was known, seconds since the epoch, None in logs that do not tell."""
 
     step: int
     tokens: int
@@ -162,6 +163,7 @@ class StepMetrics:
     domains: dict[str, float] = field(default_factory=dict)
     parameter_norm: float | None = None
     update_ratio: float | None = None
+    timestamp: float | None = None
 
 
 def parse_row(line: str) -> StepMetrics:
@@ -178,6 +180,15 @@ def rows_until_cut(lines: Iterable[str]) -> list[StepMetrics]:
         except (ValueError, TypeError):
             break
     return rows
+
+
+def with_timestamps(rows: Iterable[StepMetrics], started: float) -> Iterator[StepMetrics]:
+    """`rows` with a time for each that has none: `started`, in seconds since the epoch, and how long all since then
+    took."""
+    elapsed = 0.0
+    for row in rows:
+        elapsed += row.seconds
+        yield row if row.timestamp is not None else replace(row, timestamp=started + elapsed)
 
 
 class MetricsLog:

@@ -82,6 +82,10 @@ class Callbacks(Protocol):
         """How this worker's part of the save in flight gets on, to be summed over workers."""
         ...
 
+    def reached(self, step: int, waited: float) -> None:
+        """This worker is about to meet the others before `step`, after `waited` seconds for its batch."""
+        ...
+
     def act_on(self, totals: list[int]) -> None:
         """Act on the sums of all reports."""
         ...
@@ -131,13 +135,17 @@ class TrainingLoop:
         steps = [step for step in range(start, phase.steps) if not self._left_out(step)]
         self.taken = sum(not self._left_out(step) for step in range(start))
         with closing(read_ahead(self._read, steps, phase.parallelism.loader_workers)) as batches:
+            asked = time.perf_counter()
             for step, batch in batches:
+                self.callbacks.reached(step, time.perf_counter() - asked)
                 totals = self._all_reduce(batch)
                 with self.clock.stopped():
                     self.callbacks.act_on(totals.report)
                     if step > start:
                         self._stop_or_save(step, totals)
                 self._take(step, batch, totals)
+                asked = time.perf_counter()
+        self.callbacks.reached(phase.steps, 0.0)
         self._all_reduce(None)
 
     def _read(self, step: int) -> Batch:
@@ -200,6 +208,7 @@ class TrainingLoop:
             domains=self._by_domain(totals),
             parameter_norm=norms.parameters if norms else None,
             update_ratio=norms.update_ratio if norms else None,
+            timestamp=round(time.time(), 3),
         )
 
     def _by_domain(self, totals: StepTotals) -> dict[str, float]:

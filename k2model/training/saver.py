@@ -55,6 +55,7 @@ class _Save:
 
     def __init__(self, folder: str, progress: Progress, kept: bool, writing: Background[FileEntry]) -> None:
         self.folder, self.progress, self.kept, self.writing = folder, progress, kept, writing
+        self.began = time.monotonic()
         self.published = False  # the entries of all workers are gathered
         self.publishing: Background[None] | None = None  # rank 0 alone
 
@@ -71,16 +72,18 @@ class Saver:
     """Of one worker. `files`: at the artifact. At most one save is in flight.
 
     `guard` is called on rank 0's thread before anything is written or published and raises when this job may
-    not write any more; `published` after each manifest. `rollback_before`: set by the training loop while it
+    not write any more; `published` after each manifest. `ended` is told on every worker how each save came out: its
+    step, seconds since it was begun, whether it is in the store. `rollback_before`: set by the training loop while it
     may have to go back to a checkpoint of that step or less, so that it is not pruned.
     """
 
     def __init__(
         self, files: Files, world: World, config: CheckpointConfig,
         guard: Callable[[], None] = lambda: None, published: Callable[[], None] = lambda: None,
+        ended: Callable[[int, float, bool], None] = lambda step, seconds, published: None,
     ) -> None:  # fmt: skip
         self.files, self.world, self.config = files, world, config
-        self.guard, self.published = guard, published
+        self.guard, self.published, self.ended = guard, published, ended
         self.rollback_before: int | None = None
         self._save: _Save | None = None
         self._image: ShardImage | None = None
@@ -145,6 +148,7 @@ class Saver:
             self._raise_broken(save)
         if published == self.world.size:
             self._save, self._failures = None, 0
+            self._tell(save, published=True)
         elif written == self.world.size and not save.published:
             self.publish()
 
@@ -228,12 +232,14 @@ class Saver:
         if self.world.first:
             say(f"checkpoint {save.folder} of {self.files.uri} is dropped for a newer one: {trouble}")
         self.close()
+        self._tell(save, published=False)
 
     def _fail(self, seconds: float) -> None:
         save = self._save
         assert save is not None
         trouble = self._trouble()
         self.close()
+        self._tell(save, published=False)
         raise StoreWriteError(
             f"checkpoint {save.folder} of {self.files.uri} could not be written within {seconds:g} s and may not "
             f"be dropped ({self._failures} saves before it failed, checkpoints.keep_last={self.config.keep_last}): "
@@ -257,6 +263,10 @@ class Saver:
             self.world.all_gather(raise_own)
         finally:
             self.close()
+            self._tell(save, published=False)
+
+    def _tell(self, save: _Save, published: bool) -> None:
+        self.ended(save.progress.step, time.monotonic() - save.began, published)
 
     def _sum(self, numbers: Sequence[int]) -> list[int]:
         if self.world.size == 1:

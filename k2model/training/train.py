@@ -1,6 +1,7 @@
 """The step that trains one phase: check it, find it, or resume, warm-start or begin it, and finish it in the store."""
 
 import contextlib
+from collections.abc import Callable
 from functools import partial
 
 from k2model.artifacts import ArtifactRef, Identity, JobStep, Lease, Store
@@ -10,6 +11,7 @@ from k2model.recipe.fields import identity_fields
 from k2model.recipe.parallelism import layout_problem
 from k2model.recipe.schema import ModelConfig, PhaseConfig
 from k2model.tokens import PackedSequences
+from k2model.training.observer import Observer, unobserved
 from k2model.training.world import World
 from k2model.versions import STEP_VERSIONS
 
@@ -58,12 +60,19 @@ def checkpoint_identity(
 
 
 def checkpoint_step(
-    store: Store, model: ModelConfig, phase: PhaseConfig, sequences: ArtifactRef, parent: ArtifactRef | None = None
+    store: Store,
+    model: ModelConfig,
+    phase: PhaseConfig,
+    sequences: ArtifactRef,
+    parent: ArtifactRef | None = None,
+    observe: Callable[[ArtifactRef, World], Observer] = unobserved,
 ) -> JobStep:
     """Train a phase, or go on where a killed attempt saved last; kind `checkpoint`.
 
     It is run by every worker of a torch-elastic job, or by one process alone; all get the same answer.
     `parent` gives the weights and, with `keep_optimizer_state`, the optimizer state to start from.
+    `observe` gives each worker whoever is told how the training goes, once there is something to train: it is given a
+    reference to what is to be made (without digest and stats) and the worker's place among the others.
 
     To run it raises:
         InvalidPhase: the phase cannot be trained as laid out; nothing was written.
@@ -74,7 +83,7 @@ def checkpoint_step(
         ArtifactError: an input is damaged, or the store cannot be written.
     """
     identity = checkpoint_identity(model, phase, sequences, parent)
-    return JobStep(identity, partial(_train, store, identity, model, phase, sequences, parent))
+    return JobStep(identity, partial(_train, store, identity, model, phase, sequences, parent, observe))
 
 
 def _train(
@@ -84,6 +93,7 @@ def _train(
     phase: PhaseConfig,
     sequences: ArtifactRef,
     parent: ArtifactRef | None,
+    observe: Callable[[ArtifactRef, World], Observer],
 ) -> ArtifactRef:
     world = World.from_environment()
     if world.size == 1 and (found := store.find(identity)) is not None:
@@ -104,4 +114,6 @@ def _train(
             return found
         from k2model.training.attempt import Attempt
 
-        return Attempt(store, identity, model, phase, rows, world, leases[0] if leases else None).complete(parent)
+        observer = observe(ArtifactRef(identity.step, store.location(identity), "", identity.key, {}), world)
+        lease = leases[0] if leases else None
+        return Attempt(store, identity, model, phase, rows, world, lease, observer).complete(parent)

@@ -31,7 +31,7 @@ def status(store: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def actions(*arguments: str) -> dict[str, str]:
-    return {row["step"]: row["action"] for row in rows("plan", "smoke", *arguments)}
+    return {row["step"]: row["action"] for row in rows("plan", "smoke", *arguments)["steps"]}
 
 
 def test_plan_finds_everything_the_dag_made(store):
@@ -47,7 +47,7 @@ def test_plan_says_what_a_changed_setting_runs_and_why(store):
     assert [step for step, action in actions(*changed).items() if action == "run"] == [
         "sft/checkpoint", "sft/export", "sft/scores", "report", "release",
     ]  # fmt: skip
-    why = {row["step"]: row["why / where"] for row in rows("plan", "smoke", *changed)}
+    why = {row["step"]: row["why / where"] for row in rows("plan", "smoke", *changed)["steps"]}
     assert re.fullmatch(r"because phase.optimizer.lr 0\.\d+ -> 0.0003", why["sft/checkpoint"])
 
 
@@ -59,7 +59,7 @@ def test_plan_of_a_changed_mixture_leaves_the_other_phases_alone(store):
 
 
 def test_plan_on_another_recipes_store_compares_no_fields(store):
-    why = {row["step"]: row["why / where"] for row in rows("plan", "laptop", "--store", store)}
+    why = {row["step"]: row["why / where"] for row in rows("plan", "laptop", "--store", store)["steps"]}
     assert re.fullmatch(r"nothing of this recipe is here \(\d+ fields differ from corpus_raw/\w+\)", why["corpus_raw"])
     assert why["mid_1/sequences"] == "because tokens is made anew"
     assert why["mid_1/checkpoint"] == "because mid_1/sequences, pretrain/checkpoint are made anew"
@@ -68,7 +68,7 @@ def test_plan_on_another_recipes_store_compares_no_fields(store):
 
 def test_plan_of_changed_sources_still_names_what_else_has_changed(store):
     changed = ["--set", "corpus.seed=9", "--set", "phases.mid_4.mixture.prose.weight=9"]
-    why = {row["step"]: row["why / where"] for row in rows("plan", "smoke", "--store", store, *changed)}
+    why = {row["step"]: row["why / where"] for row in rows("plan", "smoke", "--store", store, *changed)["steps"]}
     assert why["corpus_raw"] == "because corpus.seed 0 -> 9"
     assert why["mid_3/sequences"] == "because tokens is made anew"
     assert re.fullmatch(r"because tokens is made anew, mixture\.prose\.weight [\d.]+ -> 9.0", why["mid_4/sequences"])

@@ -90,6 +90,6 @@ def test_any_phases_can_be_planned(tmp_path, change, parents):
     changes = ["--set", "gates=[]", "--set", change]
     assert parents.items() <= {row["name"]: row["parent"] for row in rows("show", "smoke", "phases", *changes)}.items()
     result = CliRunner().invoke(main, ["plan", "smoke", *changes, "--store", str(tmp_path), "--json"])
-    planned = {row["step"]: row["why / where"] for row in json.loads(result.output)}
+    planned = {row["step"]: row["why / where"] for row in json.loads(result.output)["steps"]}
     for name, parent in parents.items():
         assert (f"{parent}/checkpoint" in planned[f"{name}/checkpoint"]) is bool(parent)

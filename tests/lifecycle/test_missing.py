@@ -42,7 +42,7 @@ def test_a_slip_of_the_pen_is_told_as_one():
 def test_a_plan_shows_what_it_can_and_what_is_missing(tmp_path):
     result = CliRunner(mix_stderr=False).invoke(main, ["plan", "k2_1b", "--json", "--store", str(tmp_path / "store")])
     assert result.exit_code == 0, result.output
-    steps = [row["step"] for row in json.loads(result.stdout)]
+    steps = [row["step"] for row in json.loads(result.stdout)["steps"]]
     assert steps[0] == "corpus_raw" and steps[-1] == "release" and "mid_4/checkpoint" in steps
     assert result.stderr.strip() == missing_data(load_recipe("k2_1b"))
 

@@ -11,7 +11,7 @@ from k2model.artifacts import ArtifactRef, Store
 from k2model.lifecycle import LifecyclePlan
 from k2model.recipe.laptop import smoke
 from k2model.validation import ValidationFailed
-from tasks.steps import gather_and_show, list_parts, make_one
+from tasks.steps import gather_and_show, list_parts, make_parts
 from tests.validation.gates import as_artifact
 from tests.validation.tokens.conftest import clean_shards, tokens_of
 
@@ -31,8 +31,8 @@ def told(store: Store, tokens: ArtifactRef) -> dict[str, Any]:
 def gate(store: Store, tokens: ArtifactRef) -> ArtifactRef:
     """The three tasks as the workflow composes them."""
     where = told(store, tokens)
-    identity, parts = list_parts.task_function(**where)
-    made = [make_one.task_function(**where, identity=identity, part=part) for part in parts]
+    identity, shares = list_parts.task_function(**where)
+    made = [make_parts.task_function(**where, identity=identity, share=share) for share in shares]
     return gather_and_show.task_function(**where, identity=identity, made=made)
 
 
@@ -57,11 +57,10 @@ def test_a_part_that_is_gone_is_made_again(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "store")
     where = told(store, as_artifact(store, "tokens", tokens_of(clean_shards(), tmp_path / "good")))
     for _ in range(2):
-        identity, parts = list_parts(**where)
-        assert len(parts) > 1
-        made = [make_one(**where, identity=identity, part=part) for part in parts]
-        assert made == [part.name for part in parts]
+        identity, shares = list_parts(**where)
+        assert len(shares) > 1
+        assert [make_parts(**where, identity=identity, share=share) for share in shares] == shares
         (checks,) = (tmp_path / "store" / "tokens_checks").iterdir()
-        assert all((checks / "attachments" / "parts" / f"{name}.json").exists() for name in made)
-        assert list_parts(**where).parts == []
+        assert len([*(checks / "attachments" / "parts").rglob("*.json")]) == len(shares)
+        assert list_parts(**where).shares == []
         shutil.rmtree(checks)

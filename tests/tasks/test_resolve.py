@@ -23,7 +23,8 @@ def test_the_plan_holds_the_overridden_rows(tmp_path):
     [
         ({"phases.sft.parallelism.workers_per_node": 4}, r"phases.sft.parallelism.workers_per_node .* to 4: .* .2."),
         ({"evaluation.workers": 4}, r"evaluation.workers cannot be overridden to 4"),
-        ({"cluster.gpus_per_node": 8}, r"cluster.gpus_per_node cannot be overridden to 8"),
+        ({"cluster.part.cpus": 8}, r"cluster.part.cpus cannot be overridden to 8"),
+        ({"cluster.training_queue": "own"}, r"cluster.training_queue cannot be overridden to own"),
         ({"phases.sft.parent": "mid_3"}, r"phases.sft.parent cannot be overridden to mid_3: .* .mid_4.\."),
         (
             {"phases.+": {"like": "sft", "name": "b"}},

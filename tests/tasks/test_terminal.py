@@ -59,7 +59,7 @@ GATE = """
 from flytekit import workflow
 from k2model.artifacts import ArtifactRef, Store
 from k2model.settings import home
-from tasks.steps import gather_and_show, list_parts, make_one
+from tasks.steps import gather_and_show, list_parts, make_parts
 from tests.tasks.test_gates import told
 from tests.validation.gates import as_artifact
 from tests.validation.tokens.conftest import clean_shards, tokens_of
@@ -68,8 +68,8 @@ shards = clean_shards()
 shards["train/prose/00001"][7]["id"] = shards["heldout/prose/00000"][2]["id"]
 store = Store.open(home() / "store")
 where = told(store, as_artifact(store, "tokens", tokens_of(shards, home() / "bad")))
-identity, parts = list_parts.task_function(**where)
-made = [make_one.task_function(**where, identity=identity, part=part) for part in parts]
+identity, shares = list_parts.task_function(**where)
+made = [make_parts.task_function(**where, identity=identity, share=share) for share in shares]
 
 @workflow
 def gate() -> ArtifactRef:

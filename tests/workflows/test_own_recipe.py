@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 from flyteidl.admin import task_pb2
+from google.protobuf.json_format import MessageToDict
 
 from k2model.recipe import load_recipe
 from tests.smoke import ROOT, environment, made
@@ -36,7 +37,7 @@ class Followed(NamedTuple):
 
 def project(home: Path) -> Path:
     """The project as after `make setup`: its files, and an environment that need not be made."""
-    for name in ("Makefile", "k2model", "tasks", "workflows", "pyproject.toml", "requirements.lock"):
+    for name in ("Makefile", "infra", "k2model", "tasks", "workflows", "pyproject.toml", "requirements.lock"):
         (home / name).symlink_to(ROOT / name)
     (home / ".venv").mkdir()
     for entry in Path(sys.prefix).iterdir():
@@ -107,27 +108,29 @@ def packaged(followed, tmp_path_factory) -> Package:
     with tarfile.open(code) as archive:
         archive.extractall(home / "code", filter="data")
     specs = [task_pb2.TaskSpec.FromString(path.read_bytes()).template for path in home.glob("*_1.pb")]
-    tasks = {spec.id.name: {one.key: one.value for one in spec.container.env} for spec in specs}
+    pods = {spec.id.name: MessageToDict(spec.k8s_pod)["podSpec"]["containers"][0]["env"] for spec in specs}
+    tasks = {name: {one["name"]: one.get("value", "") for one in variables} for name, variables in pods.items()}
     return Package(tasks, home / "code")
 
 
 def in_pod(packaged: Package) -> subprocess.CompletedProcess[str]:
     """A process with what is unpacked and with the environment of a task of the package, and nothing else."""
     own = {"PYTHONPATH": str(packaged.code), "PATH": os.environ["PATH"], "HOME": str(packaged.code)}
-    own |= packaged.tasks["tasks.training.train_flower"]
+    told = packaged.tasks["tasks.training.train_flower"]
+    own |= {name: value for name, value in told.items() if name.startswith(("K2_RECIPE", "K2_OVERRIDES"))}
     return subprocess.run([sys.executable, "-c", POD], cwd="/", env=own, capture_output=True, text=True, check=False)
 
 
 def test_a_pod_has_the_recipe_and_the_code_of_the_package_alone(followed, packaged):
-    assert {tuple(sorted(environment)) for environment in packaged.tasks.values()} == {
-        ("K2_OVERRIDES", "K2_RECIPE", "K2_RECIPE_DIGEST")
-    }
-    told = json.loads(in_pod(packaged).stdout)
+    for told in packaged.tasks.values():
+        assert told["K2_RECIPE"] == "own_recipe:garden" and {"K2_OVERRIDES", "K2_RECIPE_DIGEST"} < told.keys()
+        assert told["K2_STORE"] == "s3://bucket/store" and told["MLFLOW_TRACKING_URI"].startswith("http://mlflow")
+    there_is = json.loads(in_pod(packaged).stdout)
     there = {f"corpus.sources.{name}.location": f"s3://bucket/{name}.jsonl" for name in ("notes", "talks")}
     there["evaluation.benchmarks.quiz.location"] = "s3://bucket/quiz.jsonl"
     garden = load_recipe(str(followed.home / "own" / "garden.py"), there)
-    assert told["recipe"] == json.loads(json.dumps(asdict(garden)))
-    assert told["task"] == "tasks.training.train_flower" and told["code"].startswith(str(packaged.code))
+    assert there_is["recipe"] == json.loads(json.dumps(asdict(garden)))
+    assert there_is["task"] == "tasks.training.train_flower" and there_is["code"].startswith(str(packaged.code))
     on_board = {str(file.relative_to(packaged.code)) for file in packaged.code.rglob("*") if file.is_file()}
     assert {"own_recipe.py", "k2model/recipe/k2_data/pretrain_mixture.csv", "workflows/lifecycle.py"} <= on_board
     assert not [file for file in on_board if file.startswith(("tests", "outputs", "own/"))]

@@ -22,7 +22,7 @@ from flytekit.models.task import TaskSpec
 from google.protobuf.json_format import MessageToDict
 from workflows.lifecycle import full_lifecycle
 
-images = [Image(name, f"registry/{name}", "1") for name in ("data", "train")]
+images = [Image(name, f"registry/{name}", "1") for name in ("data", "train", "eval")]
 settings = SerializationSettings(image_config=ImageConfig(default_image=images[0], images=images))
 entities = OrderedDict()
 workflow = get_serializable(entities, settings, full_lifecycle)
@@ -62,7 +62,7 @@ called = lambda node: "/".join(part for part in (told(node, "phase"), told(node,
 above = lambda nodes: {called(node): [called(up) for up in node.upstream_nodes] for node in nodes}
 plan = CliRunner().invoke(main, ["plan", "smoke", "--json", "--store", sys.argv[1]], catch_exceptions=False)
 print(json.dumps({"lifecycle": above(full_lifecycle.nodes), "data": above(prepare_data.nodes),
-                  "plan": [row["step"] for row in json.loads(plan.output)]}))
+                  "plan": [row["step"] for row in json.loads(plan.output)["steps"]]}))
 """
 
 

@@ -1,0 +1,67 @@
+"""Many parts, shared out among few workers, without their descriptions passing through whoever starts the workers.
+
+An orchestrator carries every item of a map in its own state: some thousands are what it bears, while a corpus of
+trillions of tokens has hundreds of thousands of parts. So parts are shared out, and a share is a small file beside the
+artifacts (`_listed/<step>/<key[:16]>/<share>.json`), called by the digest of what it lists: who shares out the same
+parts again finds it there, and two runs that found different parts missing do not disturb each other. They go when the
+artifact is gathered.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from hashlib import sha256
+
+from k2model.artifacts.files import Files
+from k2model.artifacts.manifest import MANIFEST
+from k2model.artifacts.steps import LISTED, Part, PartedStep, make_part_at, map_in_processes, missing_parts
+from k2model.artifacts.store import Store
+from k2model.errors import InputsChanged
+
+WRITERS = 16  # threads
+
+
+def shared_out(store: Store, step: PartedStep, size: int, most: int) -> list[str]:
+    """The names of at most `most` shares of the parts that are to be made, of `size` parts each, or more where these
+    would be too many shares; none when the artifact is there."""
+    parts = missing_parts(store, step)
+    size = max(size, math.ceil(len(parts) / most), 1)
+    texts = [_written(parts[start : start + size]) for start in range(0, len(parts), size)]
+    folder = _folder(store, step.identity.name)
+    with ThreadPoolExecutor(WRITERS) as pool:
+        return list(pool.map(partial(_keep, folder), texts))
+
+
+def make_share(store: Store, step: PartedStep, artifact: str, share: str, workers: int) -> None:
+    """Makes the parts of a share of `artifact` (`<step>/<key[:16]>`) that are not there yet, in `workers` processes.
+
+    Nothing is left to do when another run has gathered the artifact meanwhile. Raises what making a part raises, and
+    InputsChanged when the share is gone and the artifact is not there.
+    """
+    try:
+        listed = json.loads(_folder(store, artifact).read(f"{share}.json"))
+    except FileNotFoundError:
+        if store.files_of(artifact).exists(MANIFEST):
+            return
+        raise InputsChanged(
+            f"{artifact}: its list of parts {share} is gone, and the artifact is not there either. Run again: what is "
+            "missing is listed anew"
+        ) from None
+    parts = [Part(*one) for one in listed]
+    map_in_processes(partial(make_part_at, store.uri, artifact, step.produce), parts, workers)
+
+
+def _written(parts: Sequence[Part]) -> bytes:
+    return json.dumps([[part.name, part.task] for part in parts]).encode()
+
+
+def _keep(folder: Files, text: bytes) -> str:
+    name = sha256(text).hexdigest()[:16]
+    folder.write(f"{name}.json", text)
+    return name
+
+
+def _folder(store: Store, artifact: str) -> Files:
+    return store.files_of(f"{LISTED}/{artifact}")

@@ -1,0 +1,368 @@
+"""What every pod of every recipe really gets, after Flyte's own rules, on both of its charts; and that each of these
+checks fails when what it checks is taken away."""
+
+import copy
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from k2model.recipe import load_recipe
+from k2model.recipe.catalog import RECIPES
+from k2model.settings import SECRETS
+from tests.smoke import ROOT
+from tests.tasks.effective import Effective, all_effective, serialized
+from tests.tasks.flyte_rules import CHARTS, our_values, platform
+from tests.tasks.pod_checks import CHECKS, passes
+
+
+@pytest.fixture(scope="module")
+def by_recipe(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return serialized(tmp_path_factory.mktemp("serialized"), tuple(RECIPES))
+
+
+@pytest.fixture(scope="module")
+def everything(by_recipe: dict[str, Any]) -> list[Effective]:
+    platforms = [platform(chart, our_values(chart)) for chart in CHARTS]
+    recipes = {name: load_recipe(name) for name in RECIPES}
+    return [e for on in platforms for name in RECIPES for e in all_effective(by_recipe[name], recipes[name], on)]
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_every_pod_gets(everything: list[Effective], name: str) -> None:
+    check = CHECKS[name]
+    asked = [e for e in everything if check.on(e)]
+    assert {(e.recipe.name, e.name) for e in asked}, "there is a pod that it is about"
+    assert not [(e.recipe.name, e.name, e.on.k8s) for e in asked if not passes(check, e)]
+
+
+# What is taken away, of the serialized task or of the values, and which check has to see it.
+
+Mutation = Callable[[dict[str, Any]], None]
+
+
+def drop(*path: Any) -> Mutation:
+    def mutate(of: dict[str, Any]) -> None:
+        for key in path[:-1]:
+            of = of[key]
+        del of[path[-1]]
+
+    return mutate
+
+
+def put(value: Any, *path: Any) -> Mutation:
+    def mutate(of: dict[str, Any]) -> None:
+        for key in path[:-1]:
+            of = of.setdefault(key, {}) if isinstance(of, dict) else of[key]
+        of[path[-1]] = value
+
+    return mutate
+
+
+POD = ("k8sPod", "podSpec")
+CONTAINER = (*POD, "containers", 0)
+
+
+def no_variable(name: str) -> Mutation:
+    def mutate(task: dict[str, Any]) -> None:
+        container = task["k8sPod"]["podSpec"]["containers"][0]
+        left = [one for one in container["env"] if one["name"] != name]
+        assert len(left) < len(container["env"]), f"{name} is set"
+        container["env"] = left
+
+    return mutate
+
+
+def no_resource(name: str) -> Mutation:
+    def mutate(task: dict[str, Any]) -> None:
+        for half in ("requests", "limits"):
+            del task["k8sPod"]["podSpec"]["containers"][0]["resources"][half][name]
+
+    return mutate
+
+
+def resource(name: str, amount: str) -> Mutation:
+    def mutate(task: dict[str, Any]) -> None:
+        for half in ("requests", "limits"):
+            task["k8sPod"]["podSpec"]["containers"][0]["resources"][half][name] = amount
+
+    return mutate
+
+
+def variable(name: str, value: str) -> Mutation:
+    return lambda task: task["k8sPod"]["podSpec"]["containers"][0]["env"].append({"name": name, "value": value})
+
+
+def no_toleration(key: str) -> Mutation:
+    def mutate(task: dict[str, Any]) -> None:
+        pod = task["k8sPod"]["podSpec"]
+        pod["tolerations"] = [one for one in pod["tolerations"] if one["key"] != key]
+
+    return mutate
+
+
+def no_volume(name: str) -> Mutation:
+    def mutate(task: dict[str, Any]) -> None:
+        pod = task["k8sPod"]["podSpec"]
+        pod["volumes"] = [one for one in pod["volumes"] if one["name"] != name]
+
+    return mutate
+
+
+TRAIN, PART, EVALUATE = "training.train_pretrain", "map_make_parts", "steps.evaluate"
+TAKEN: list[tuple[str, str, Mutation]] = [
+    ("recipe", TRAIN, no_variable("K2_RECIPE")),
+    ("recipe", PART, no_variable("K2_RECIPE")),
+    ("recipe's digest", TRAIN, no_variable("K2_RECIPE_DIGEST")),
+    ("store", TRAIN, no_variable("K2_STORE")),
+    ("tracking server", TRAIN, no_variable("MLFLOW_TRACKING_URI")),
+    ("S3 endpoint", TRAIN, no_variable("AWS_ENDPOINT_URL")),
+    ("S3 region", TRAIN, no_variable("AWS_REGION")),
+    *(("secrets from a Secret", TRAIN, no_variable(name)) for name in SECRETS),
+    ("no secret in a plain variable", TRAIN, variable("AWS_SECRET_ACCESS_KEY", "hunter2")),
+    ("image with digest", TRAIN, put("registry.example/k2/train:latest", *CONTAINER, "image")),
+    ("cpus", TRAIN, no_resource("cpu")),
+    ("cpus", PART, no_resource("cpu")),
+    ("cpus below the node's", TRAIN, resource("cpu", "96")),
+    ("memory", TRAIN, no_resource("memory")),
+    ("memory", PART, no_resource("memory")),
+    ("memory", TRAIN, drop(*CONTAINER, "resources")),
+    ("memory below the node's", TRAIN, resource("memory", "1850Gi")),
+    ("ephemeral storage", PART, no_resource("ephemeral-storage")),
+    ("room for a process's part", PART, resource("ephemeral-storage", "8Gi")),
+    ("gpus", TRAIN, no_resource("nvidia.com/gpu")),
+    ("no gpus without need", PART, resource("nvidia.com/gpu", "1")),
+    ("rdma", TRAIN, no_resource("rdma/ib")),
+    ("rdma only where nodes talk", EVALUATE, resource("rdma/ib", "8")),
+    ("shared memory", TRAIN, no_volume("shared-memory")),
+    ("shared memory", TRAIN, resource("memory", "64Gi")),
+    ("writable K2_HOME", PART, no_variable("K2_HOME")),
+    ("writable K2_HOME", PART, no_volume("scratch")),
+    ("writable HOME", PART, no_variable("HOME")),
+    ("writable TMPDIR", PART, no_volume("tmp")),
+    ("writable TMPDIR", PART, no_variable("TMPDIR")),
+    ("writable place for the code", PART, drop(*CONTAINER, "workingDir")),
+    ("service account", TRAIN, drop(*POD, "serviceAccountName")),
+    ("no token of the API", TRAIN, drop(*POD, "automountServiceAccountToken")),
+    ("no service variables", TRAIN, drop(*POD, "enableServiceLinks")),
+    ("not root", TRAIN, drop(*POD, "securityContext", "runAsNonRoot")),
+    ("not root", TRAIN, drop(*POD, "securityContext", "runAsUser")),
+    ("not root", TRAIN, drop(*POD, "securityContext", "runAsGroup")),
+    ("not root", TRAIN, drop(*POD, "securityContext")),
+    ("owner of its volumes", TRAIN, drop(*POD, "securityContext", "fsGroup")),
+    ("seccomp", TRAIN, drop(*POD, "securityContext", "seccompProfile")),
+    ("no escalation", TRAIN, drop(*CONTAINER, "securityContext", "allowPrivilegeEscalation")),
+    ("root file system read-only", TRAIN, drop(*CONTAINER, "securityContext", "readOnlyRootFilesystem")),
+    ("no capabilities", TRAIN, drop(*CONTAINER, "securityContext", "capabilities", "drop")),
+    ("IPC_LOCK", TRAIN, drop(*CONTAINER, "securityContext", "capabilities", "add")),
+    ("tolerates the taint of GPUs", TRAIN, no_toleration("nvidia.com/gpu")),
+    ("no GPU node without need", PART, lambda task: task["k8sPod"]["podSpec"]["tolerations"].append(
+        {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"})),
+    ("leaves a node that is gone", TRAIN, no_toleration("node.kubernetes.io/unreachable")),
+    ("leaves a node that is not ready", TRAIN, no_toleration("node.kubernetes.io/not-ready")),
+    ("node selector", TRAIN, drop(*POD, "nodeSelector")),
+    ("priority", TRAIN, drop(*POD, "priorityClassName")),
+    ("priority", PART, drop(*POD, "priorityClassName")),
+    ("queue of the object", TRAIN, drop("metadata", "metadata", "labels")),
+    # A label of the template is not one of the job.
+    ("queue of the object", TRAIN, lambda task: task["k8sPod"]["metadata"]["labels"].update(
+        task["metadata"]["metadata"].pop("labels"))),
+    ("nodes near each other", TRAIN, drop("k8sPod", "metadata", "annotations")),
+    ("port of its metrics", TRAIN, drop(*CONTAINER, "ports")),
+    ("port of its metrics", TRAIN, no_variable("K2_METRICS_PORT")),
+    ("port of its metrics", TRAIN, no_variable("K2_METRICS_ADDRESS")),
+    ("timeout", TRAIN, drop("metadata", "timeout")),
+    ("timeout", PART, drop("metadata", "timeout")),
+    ("retries", PART, drop("metadata", "retries", "retries")),
+    ("retries", "run.resolve", drop("metadata", "retries", "retries")),
+    ("plentiful retries", TRAIN, put(3, "metadata", "retries", "retries")),
+    ("never restarted in place", TRAIN, put("RESTART_POLICY_ON_FAILURE", "custom", "workerReplicas", "restartPolicy")),
+    ("grace", TRAIN, drop(*POD, "terminationGracePeriodSeconds")),
+    ("labels for policies", TRAIN, drop("k8sPod", "metadata", "labels")),
+    ("job", TRAIN, put("python-task", "type")),
+    ("name of the container", TRAIN, put("python-task", "type")),
+    ("all nodes or none", TRAIN, put(1, "custom", "elasticConfig", "minReplicas")),
+    ("all nodes or none", TRAIN, put(399, "custom", "workerReplicas", "replicas")),
+    ("workers", TRAIN, put(1, "custom", "elasticConfig", "nprocPerNode")),
+    ("clean pod policy", TRAIN, drop("custom", "runPolicy")),
+    ("clean pod policy", TRAIN, drop("custom", "runPolicy", "cleanPodPolicy")),
+    ("time to live", TRAIN, drop("custom", "runPolicy", "ttlSecondsAfterFinished")),
+    ("NCCL's devices", TRAIN, no_variable("NCCL_IB_HCA")),
+    ("NCCL's interface", TRAIN, no_variable("NCCL_SOCKET_IFNAME")),
+    ("Gloo's interface", TRAIN, no_variable("GLOO_SOCKET_IFNAME")),
+    ("NCCL heartbeat", TRAIN, no_variable("TORCH_NCCL_HEARTBEAT_TIMEOUT_SEC")),
+    ("flight recorder", TRAIN, no_variable("TORCH_NCCL_TRACE_BUFFER_SIZE")),
+    ("flight recorder's dump", TRAIN, no_variable("TORCH_NCCL_DUMP_ON_TIMEOUT")),
+    ("place of the dump", TRAIN, no_variable("TORCH_NCCL_DEBUG_INFO_TEMP_FILE")),
+    ("threads", TRAIN, no_variable("OMP_NUM_THREADS")),
+    ("one thread a process", PART, no_variable("OMP_NUM_THREADS")),
+    ("no tokenizer threads", PART, no_variable("TOKENIZERS_PARALLELISM")),
+    ("no telemetry of MLflow", PART, no_variable("MLFLOW_DISABLE_TELEMETRY")),
+    ("no telemetry of Great Expectations", PART, no_variable("GX_ANALYTICS_ENABLED")),
+]  # fmt: skip
+
+#: By check: what is taken of the values, by its path below what both charts have (`_place`).
+NODES, K8S = ("propeller", "node-config"), ("plugins", "k8s")
+TAKEN_VALUES: list[tuple[str, tuple[str, ...]]] = [
+    ("cpus", ("resources", "limits", "cpu")),
+    ("memory", ("resources", "limits", "memory")),
+    ("gpus", ("resources", "limits", "gpu")),
+    ("job", ("tasks", "enabled-plugins", "pytorch")),
+    ("job", ("tasks", "default-for-task-types", "pytorch")),
+    ("retries of the system", (*NODES, "max-node-retries-system-failures")),
+    ("no deadline of a node's execution", (*NODES, "default-deadlines", "node-execution-deadline")),
+    ("no deadline of a node", (*NODES, "default-deadlines", "node-active-deadline")),
+    ("parallelism", ("admin", "maxParallelism")),
+    ("no quotas of Flyte's", ("quotas",)),
+    ("patience with a registry", (*K8S, "image-pull-backoff-grace-period")),
+    ("patience with a container", (*K8S, "create-container-error-grace-period")),
+    ("finalizer", (*K8S, "inject-finalizer")),
+    ("patience with the operator", ("plugins", "kf-operator", "timeout")),
+]
+PLACES = {
+    "flyte-core": {
+        "resources": ("configmap", "task_resource_defaults", "task_resources"),
+        "tasks": ("configmap", "enabled_plugins", "tasks", "task-plugins"),
+        "propeller": ("configmap", "core", "propeller"),
+        "plugins": ("configmap", "k8s", "plugins"),
+        "admin": ("configmap", "adminServer", "flyteadmin"),
+        "quotas": ("cluster_resource_manager", "enabled"),
+    },
+    "flyte-binary": {
+        "resources": ("configuration", "inline", "task_resources"),
+        "tasks": ("enabled_plugins", "tasks", "task-plugins"),
+        "propeller": ("configuration", "inline", "propeller"),
+        "plugins": ("configuration", "inline", "plugins"),
+        "admin": ("configuration", "inline", "flyteadmin"),
+        "quotas": ("flyte-core-components", "admin", "disableClusterResourceManager"),
+    },
+}
+
+
+def values_without(chart: str, path: tuple[str, ...]) -> dict[str, Any]:
+    values: Any = our_values(chart)
+    of = values
+    *way, last = (*PLACES[chart][path[0]], *path[1:])
+    for key in way:
+        of = of[key]
+    if isinstance(of, list):
+        of.remove(last)
+    else:
+        del of[last]
+    return values  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def full_size(everything: list[Effective]) -> Mapping[str, Effective]:
+    """The tasks of k2_70b, on the first chart."""
+    found = [e for e in everything if e.recipe.name == "k2_70b"]
+    return {"map_make_parts" if "map_make_parts" in e.name else e.name: e for e in reversed(found)}
+
+
+@pytest.mark.parametrize(("name", "task", "mutate"), TAKEN, ids=[f"{name}-{n}" for n, (name, *_) in enumerate(TAKEN)])
+def test_a_setting_that_is_missing_is_seen(
+    full_size: Mapping[str, Effective], name: str, task: str, mutate: Mutation
+) -> None:
+    e, check = full_size[task], CHECKS[name]
+    assert check.on(e) and passes(check, e)
+    mutated = copy.deepcopy(dict(e.task))
+    mutate(mutated)
+    assert not passes(check, replace(e, task=mutated))
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+@pytest.mark.parametrize(("name", "path"), TAKEN_VALUES, ids=["/".join(path) for _, path in TAKEN_VALUES])
+def test_a_value_that_is_missing_is_seen(
+    full_size: Mapping[str, Effective], name: str, path: tuple[str, ...], chart: str
+) -> None:
+    e, check = full_size[TRAIN], CHECKS[name]
+    assert passes(check, e) and not passes(check, replace(e, on=platform(chart, values_without(chart, path))))
+
+
+def test_a_short_rendezvous_is_seen(full_size: Mapping[str, Effective]) -> None:
+    e, check = full_size[TRAIN], CHECKS["rendezvous"]
+    short = {"pretrain": {"timeout": 900, "join_timeout": 900, "read_timeout": 900}}
+    assert passes(check, e) and not passes(check, replace(e, waits=short))
+
+
+def test_every_check_has_been_seen_to_fail() -> None:
+    seen = {name for name, *_ in TAKEN} | {name for name, _ in TAKEN_VALUES} | {"rendezvous"}
+    assert seen == CHECKS.keys()
+
+
+def test_both_charts_are_told_the_same() -> None:
+    core, binary = (platform(chart, our_values(chart)) for chart in CHARTS)
+    assert core == binary
+
+
+def distinct(everything: list[Effective]) -> Iterator[Effective]:
+    """Of tasks that differ in name and arguments alone, one."""
+    seen = set()
+    for e in everything:
+        made = copy.deepcopy(e.made)
+        for container in pod_spec(made)["containers"]:
+            container["args"] = []
+        if (text := json.dumps(made, sort_keys=True)) not in seen:
+            seen.add(text)
+            yield e
+
+
+def pod_spec(made: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = (
+        made["spec"] if made["kind"] == "Pod" else made["spec"]["pytorchReplicaSpecs"]["Worker"]["template"]["spec"]
+    )
+    return found
+
+
+def test_what_is_made_is_what_kubernetes_takes(everything: list[Effective]) -> None:
+    """No field that the API or the operator does not know, and none of another type."""
+    import kubernetes_validate
+
+    schema = json.loads((ROOT / "infra" / "schemas" / "pytorchjob.json").read_text(encoding="utf-8"))
+    job = Draft202012Validator(schema)
+    kinds = set()
+    for e in distinct(everything):
+        kinds.add(e.made["kind"])
+        if e.made["kind"] == "PyTorchJob":
+            assert not [f"{e.name}: {error.json_path} {error.message:.200}" for error in job.iter_errors(e.made)]
+        pod = {"apiVersion": "v1", "kind": "Pod", **e.pod, "metadata": {"name": "x", **e.pod["metadata"]}}
+        kubernetes_validate.validate(pod, "1.37", strict=True)
+    assert kinds == {"Pod", "PyTorchJob"}
+    misspelled = copy.deepcopy(next(e.made for e in everything if e.made["kind"] == "PyTorchJob"))
+    misspelled["spec"]["runPolicy"]["cleanPodsPolicy"] = "Running"
+    assert [*job.iter_errors(misspelled)]
+
+
+def test_no_accelerator_starts_before_the_store_was_asked(everything: list[Effective], by_recipe: dict) -> None:
+    """A finished phase would otherwise start all its nodes only to find its checkpoint."""
+    asks = {e.kind for e in everything if e.name == "steps.is_made"}
+    assert asks == {"ask"}
+    for name, found in by_recipe.items():
+        for phase in load_recipe(name).phases:
+            called = phase.name.replace("_", "-")
+            assert found["nodes"][f"{called}-checkpoint-ask"]
+            assert [n for n, before in found["nodes"].items() if before == [f"{called}-checkpoint-ask"]]
+
+
+def test_a_map_over_any_number_of_parts_is_bounded(tmp_path: Path) -> None:
+    """12.3T tokens are 384,000 parts of 128 MB."""
+    from k2model.artifacts import Identity, Part, PartedStep, Store, shared_out
+    from tasks.steps import MOST_ITEMS
+
+    def parted(count: int) -> PartedStep:
+        identity = Identity("corpus_raw", "1", {"count": count}, {})
+        parts = [Part(f"train/prose/{index:06d}", "{}") for index in range(count)]
+        return PartedStep(lambda: identity, lambda: parts, lambda part, folder: {}, lambda records, folder: {})
+
+    assert MOST_ITEMS == 4_000
+    store = Store.open(tmp_path)
+    shares = shared_out(store, parted(3_840), 8, MOST_ITEMS // 100)
+    assert len(set(shares)) == len(shares) == 40
+    files = [*(tmp_path / "_listed" / "corpus_raw").glob("*/*.json")]
+    listed = [name for file in files for name, _ in json.loads(file.read_text())]
+    assert sorted(listed) == [f"train/prose/{index:06d}" for index in range(3_840)]
+    assert len(shared_out(store, parted(17), 8, MOST_ITEMS)) == 3, "a pod's processes have a part each"
