@@ -43,7 +43,7 @@ SECRETS = (
 )  # fmt: skip
 #: What is the same in every pod as where the workflows are packaged, where it is set.
 HANDED_ON = (
-    "K2_STORE", "MLFLOW_TRACKING_URI",
+    "K2_STORE", "MLFLOW_TRACKING_URI", "K2_DETERMINISTIC",
     "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "FSSPEC_S3_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION",
 )  # fmt: skip
 
