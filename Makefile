@@ -20,7 +20,7 @@ export PYTHONHASHSEED ?= 0
 export FLYTE_SDK_LOGGING_LEVEL ?= 50
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lifecycle ui stack-up stack-status stack-down test bench check golden package register images clean
+.PHONY: help setup lifecycle ui stack-up stack-status stack-down test bench bench-gpu check golden package register images clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 14
@@ -80,9 +80,12 @@ $(PEERS)/.ready: benchmarks/peers/tokenise.txt
 	@touch $@
 
 bench: $(READY) $(PEERS)/.ready ## measure every speed claim (benchmarks/), ours against the others
-	@for script in benchmarks/[!_]*.py; do \
+	@for script in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/[!_]*.py)); do \
 	  echo "== $$script"; $(BIN)/python -m "benchmarks.$$(basename $$script .py)" || exit 1; \
 	done
+
+bench-gpu: $(READY) ## one GPU: what it computes, how fast, and what it takes of its memory (docs/gpu.md)
+	$(BIN)/python -m benchmarks.gpu
 
 check: $(READY) ## lint, format, types, which way imports point, and files of an odd size
 	$(BIN)/ruff check .

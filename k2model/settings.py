@@ -8,6 +8,7 @@
 | `K2_HOME` | `./outputs` | where everything a run leaves on this machine goes: store, cache, tracking, reports |
 | `K2_STORE` | `$K2_HOME/store` | the artifact store: a path, `file://` or `s3://bucket/prefix` |
 | `MLFLOW_TRACKING_URI` | `sqlite:///$K2_HOME/mlflow.db` | the MLflow tracking server or file |
+| `K2_DETERMINISTIC` | | any value but `0`: training takes only kernels that give the same bits each time (`docs/gpu.md`) |
 | `K2_TRACEBACK` | | any value but `0`: an error meant for a user shows its traceback too |
 | `K2_LIVE_METRICS` | `1` | `0`: points of a training go to an MLflow server when it is registered, not as they come |
 | `K2_METRICS_PORT` | | where a node at training shows Prometheus its metrics; without a port it listens nowhere |
@@ -117,6 +118,11 @@ def metrics_address() -> str:
 def traceback_wanted() -> bool:
     """Whether errors meant for a user are to show where in the code they were raised."""
     return os.environ.get("K2_TRACEBACK", "") not in ("", "0")
+
+
+def deterministic_kernels() -> bool:
+    """Whether training is to take only kernels that give the same bits each time, at their price."""
+    return os.environ.get("K2_DETERMINISTIC", "") not in ("", "0")
 
 
 def world_size() -> int:

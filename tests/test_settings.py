@@ -16,6 +16,7 @@ def _unset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "K2_STORE",
         "MLFLOW_TRACKING_URI",
         "WORLD_SIZE",
+        "K2_DETERMINISTIC",
         "K2_TRACEBACK",
         "K2_OVERRIDES",
         "K2_LIVE_METRICS",
@@ -33,7 +34,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert settings.store_uri() == f"{tmp_path}/outputs/store"
     assert settings.tracking_uri() == f"sqlite:///{tmp_path}/outputs/mlflow.db"
     assert settings.world_size() == 1
-    assert not settings.traceback_wanted()
+    assert not settings.traceback_wanted() and not settings.deterministic_kernels()
     assert settings.live_metrics() and settings.metrics_port() is None
     assert settings.metrics_address() == "127.0.0.1"
 
@@ -50,11 +51,12 @@ def test_each_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("K2_TRACEBACK", "1")
+    monkeypatch.setenv("K2_DETERMINISTIC", "1")
     assert settings.recipe_name() == "smoke"
     assert settings.store_uri() == "s3://bucket/store"
     assert settings.tracking_uri() == "http://127.0.0.1:5000"
     assert settings.world_size() == 4
-    assert settings.traceback_wanted()
+    assert settings.traceback_wanted() and settings.deterministic_kernels()
     monkeypatch.setenv("K2_METRICS_PORT", "9464")
     monkeypatch.setenv("K2_METRICS_ADDRESS", "0.0.0.0")
     monkeypatch.setenv("K2_LIVE_METRICS", "0")
@@ -64,7 +66,8 @@ def test_each_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="K2_METRICS_PORT='http' is no port"):
         settings.metrics_port()
     monkeypatch.setenv("K2_TRACEBACK", "0")
-    assert not settings.traceback_wanted()
+    monkeypatch.setenv("K2_DETERMINISTIC", "0")
+    assert not settings.traceback_wanted() and not settings.deterministic_kernels()
 
 
 def test_empty_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,14 +4,15 @@ Two formulations of one function. `BlockAttention` is for the CPU: it cuts the q
 and multiplies each with only the keys any of its queries may see, from the start of the earliest
 document still open to the block itself. The square of a long row of short documents is never
 touched. Backward computes a block's weights again instead of keeping them (as FlashAttention does,
-arXiv:2205.14135). `DocumentAttention` is for accelerators: torch's causal kernel, document by document.
+arXiv:2205.14135). `DocumentAttention` is for accelerators: torch's causal kernel, document by document, or its kernel
+for documents of different lengths, all of them in one call.
 
 Which keys a block reads depends on the document borders alone, never on tokens, and masked weights
 are exactly zero: a document's output cannot change with its neighbours' content.
 
-`KVCache` holds the keys and values of a generation, on the CPU. Rows are right-padded: row b holds `lengths_B[b]`
-positions, and whatever lies behind is overwritten by the row's next tokens and masked until then. So a batch of prompts
-of different lengths generates what each prompt alone would.
+`KVCache` holds the keys and values of a generation, on any device; `BlockAttention.cached` reads them there. Rows are
+right-padded: row b holds `lengths_B[b]` positions, and whatever lies behind is overwritten by the row's next tokens and
+masked until then. So a batch of prompts of different lengths generates what each prompt alone would.
 
 Shape suffixes: B batch, T queries, S keys or cache slots, L layers, H heads, K kv heads, G = H / K, E head dim,
 N = B * K, Q = G * n for the n queries of a block.
@@ -19,7 +20,7 @@ N = B * K, Q = G * n for the n queries of a block.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise, zip_longest
+from itertools import accumulate, chain, pairwise, zip_longest
 from typing import Any
 
 import torch
@@ -59,8 +60,9 @@ class Block:
 
     def bias_BTS(self, dtype: torch.dtype) -> Tensor:
         """MASKED where a query must not see a key, else 0. Made when needed: all of them are the square of the row."""
-        keys_S = torch.arange(self.lowest, self.highest, dtype=self.starts_BT.dtype)
-        hidden_BTS = (keys_S >= self.ends_BT[:, :, None]) | (keys_S < self.starts_BT[:, :, None])
+        starts_BT = self.starts_BT
+        keys_S = torch.arange(self.lowest, self.highest, dtype=starts_BT.dtype, device=starts_BT.device)
+        hidden_BTS = (keys_S >= self.ends_BT[:, :, None]) | (keys_S < starts_BT[:, :, None])
         return hidden_BTS.to(dtype).mul_(MASKED)
 
 
@@ -74,7 +76,7 @@ class BlockAttention:
     def causal(cls, length: int, document_BT: Tensor | None = None) -> "BlockAttention":
         """For rows of `length` positions, kept apart by document where documents are given."""
         starts_BT = torch.zeros(1, length, dtype=torch.int64) if document_BT is None else document_starts(document_BT)
-        ends_BT = torch.arange(1, length + 1)[None]
+        ends_BT = torch.arange(1, length + 1, device=starts_BT.device)[None]
         lowest = starts_BT[:, ::BLOCK].amin(dim=0).tolist()
         firsts = [*range(0, length, BLOCK), length]
         return cls(
@@ -108,7 +110,7 @@ class _BlockAttention(torch.autograd.Function):
     ) -> Tensor:
         ctx.blocks, ctx.n_kv = blocks, n_kv
         kept, room = [], KEPT_WEIGHTS
-        out_NGTE = torch.empty(query_NGTE.shape, dtype=query_NGTE.dtype)
+        out_NGTE = torch.empty(query_NGTE.shape, dtype=query_NGTE.dtype, device=query_NGTE.device)
         for block in blocks:
             out = out_NGTE[:, :, block.first : block.last]
             weights_NQS = _weights(block, query_NGTE, key_NSE, n_kv)
@@ -123,8 +125,10 @@ class _BlockAttention(torch.autograd.Function):
     @in_own_types
     def backward(ctx: Any, grad_NGTE: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         query_NGTE, key_NSE, value_NSE, *kept = ctx.saved_tensors
-        query_grad = torch.empty(query_NGTE.shape, dtype=query_NGTE.dtype)
-        key_grad, value_grad = (torch.zeros(x.shape, dtype=_wide(x.dtype)) for x in (key_NSE, value_NSE))
+        query_grad = torch.empty(query_NGTE.shape, dtype=query_NGTE.dtype, device=query_NGTE.device)
+        key_grad, value_grad = (
+            torch.zeros(x.shape, dtype=_wide(x.dtype), device=x.device) for x in (key_NSE, value_NSE)
+        )
         for block, weights_NQS in zip_longest(ctx.blocks, kept):
             queries, keys = slice(block.first, block.last), slice(block.lowest, block.highest)
             if weights_NQS is None:
@@ -156,25 +160,45 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 
 @dataclass(frozen=True)
 class DocumentAttention:
-    """torch's causal kernel, which needs no mask, called once for each document of each row."""
+    """torch's causal kernel, which needs no mask, called once for each document of each row; with `ends` its kernel for
+    many documents (`torch.nn.attention.varlen`, on CUDA and in half precision alone), called once for all."""
 
     lengths: Sequence[Sequence[int]] | None  # of each row's documents, runs of padding included; None: rows are whole
+    ends: Tensor | None = None  # [documents + 1] int32: where each ends in all rows laid end to end, behind a 0
 
     @classmethod
-    def causal(cls, length: int, document_BT: Tensor | None = None) -> "DocumentAttention":
+    def causal(cls, length: int, document_BT: Tensor | None = None, in_one_call: bool = False) -> "DocumentAttention":
         """Reads the document borders, so an accelerator is waited for: once a forward pass."""
         if document_BT is None:
             return cls(None)
         starts_BT = document_starts(document_BT).tolist()
         borders = [[*sorted(set(starts)), len(starts)] for starts in starts_BT]
-        return cls([[last - first for first, last in pairwise(row)] for row in borders])
+        lengths = [[last - first for first, last in pairwise(row)] for row in borders]
+        if not in_one_call:
+            return cls(lengths)
+        ends = [0, *accumulate(chain.from_iterable(lengths))]
+        return cls(lengths, torch.tensor(ends, dtype=torch.int32, device=document_BT.device))
 
     def __call__(self, query_BHTE: Tensor, key_BKSE: Tensor, value_BKSE: Tensor) -> Tensor:
         """[B, H, T, E]."""
         if self.lengths is None:
             return _causal(query_BHTE, key_BKSE, value_BKSE)
+        if self.ends is not None:
+            longest = max(chain.from_iterable(self.lengths))
+            return _in_one_call(query_BHTE, key_BKSE, value_BKSE, self.ends, longest)
         rows = zip(query_BHTE.split(1), key_BKSE.split(1), value_BKSE.split(1), self.lengths, strict=True)
         return torch.cat([_by_document(*row) for row in rows])
+
+
+def _in_one_call(query_BHTE: Tensor, key_BKSE: Tensor, value_BKSE: Tensor, ends: Tensor, longest: int) -> Tensor:
+    """The kernel takes positions before heads, [B T, H, E]: of one row a view, of several a copy."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    query, key, value = (x.transpose(1, 2).flatten(0, 1) for x in (query_BHTE, key_BKSE, value_BKSE))
+    grouped = query.shape[1] != key.shape[1]
+    causal = (-1, 0)  # as a window: everything before, nothing behind
+    out = varlen_attn(query, key, value, ends, ends, longest, longest, window_size=causal, enable_gqa=grouped)
+    return out.unflatten(0, (len(query_BHTE), -1)).transpose(1, 2)
 
 
 def _by_document(query_1HTE: Tensor, key_1KSE: Tensor, value_1KSE: Tensor, lengths: Sequence[int]) -> Tensor:
@@ -190,12 +214,19 @@ def _causal(query_BHTE: Tensor, key_BKSE: Tensor, value_BKSE: Tensor) -> Tensor:
 class KVCache:
     """Preallocated for `batch` rows of at most `slots` positions."""
 
-    def __init__(self, config: ModelConfig, batch: int, slots: int, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        batch: int,
+        slots: int,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
         shape = (config.n_layers, batch, config.n_kv_heads, slots, config.head_dim)
         # Zeros, not garbage: a masked slot still enters a product with weight 0, and 0 * NaN is NaN.
-        self.keys_LBKSE = torch.zeros(shape, dtype=dtype)
-        self.values_LBKSE = torch.zeros(shape, dtype=dtype)
-        self.lengths_B = torch.zeros(batch, dtype=torch.int64)
+        self.keys_LBKSE = torch.zeros(shape, dtype=dtype, device=device)
+        self.values_LBKSE = torch.zeros(shape, dtype=dtype, device=device)
+        self.lengths_B = torch.zeros(batch, dtype=torch.int64, device=device)
 
     @property
     def slots(self) -> int:
@@ -204,12 +235,12 @@ class KVCache:
 
     def next_positions(self, n_tokens: int) -> Tensor:
         """[B, T]: where the next `n_tokens` tokens of each row go."""
-        return self.lengths_B[:, None] + torch.arange(n_tokens)
+        return self.lengths_B[:, None] + torch.arange(n_tokens, device=self.lengths_B.device)
 
     def write(self, layer: int, key_BKTE: Tensor, value_BKTE: Tensor) -> tuple[Tensor, Tensor]:
         """Store one layer's keys and values at the next positions; returns all cached ones, [B, K, S', E]."""
         positions_BT = self.next_positions(key_BKTE.shape[2])
-        rows_B1 = torch.arange(positions_BT.shape[0])[:, None]
+        rows_B1 = torch.arange(positions_BT.shape[0], device=positions_BT.device)[:, None]
         keys_BKSE, values_BKSE = self.keys_LBKSE[layer], self.values_LBKSE[layer]
         keys_BKSE[rows_B1, :, positions_BT] = key_BKTE.transpose(1, 2).to(keys_BKSE.dtype)
         values_BKSE[rows_B1, :, positions_BT] = value_BKTE.transpose(1, 2).to(values_BKSE.dtype)
@@ -221,7 +252,7 @@ class KVCache:
 
     def set_lengths(self, lengths_B: Tensor) -> None:
         """Declare how many positions of each row are real, dropping padding that was fed behind them."""
-        self.lengths_B = lengths_B.to(torch.int64)
+        self.lengths_B = lengths_B.to(self.lengths_B.device, torch.int64)
 
     def keep_rows(self, rows: Tensor) -> None:
         """Drop every row that is not in `rows` (int64 indices): finished ones cost nothing more."""

@@ -45,10 +45,11 @@ def measured_step(state: NamedState, step: Callable[[], Any]) -> Norms:
     """Take `step` and measure it, over the pieces of all workers, in fp64. Collective."""
     before = [values.clone() for values in _parameters(state)]
     step()
-    squares = torch.zeros(2, dtype=torch.float64)
+    sums = [torch.zeros(2, dtype=torch.float64)]
     for old, values in zip(before, _parameters(state), strict=True):
         both = torch.stack([values.double().square().sum(), (values - old).double().square().sum()])
-        squares += both.to("cpu")
+        sums.append(both + sums.pop().to(both.device))  # waits for no device
+    squares = sums.pop().to("cpu")
     if dist.get_world_size() > 1:
         dist.all_reduce(squares)
     parameters, update = squares.sqrt().tolist()
@@ -147,6 +148,7 @@ class Engine:
             "zero_allow_untested_optimizer": True,
             "zero_force_ds_cpu_optimizer": False,
             "steps_per_print": None,
+            "timers": {"throughput": {"enabled": False}},  # it would wait for the device twice a micro-batch
         }
 
     def step(self, batch: Batch, lr: float, targets: int, sources: int, with_norms: bool = False) -> StepOutcome:

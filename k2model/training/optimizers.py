@@ -113,7 +113,7 @@ class K2Optimizer(torch.optim.Optimizer):
         """One pass over each parameter and its state; torch's own kernel, called past the class that would keep
         its step counts in tensors and import torch.compile."""
         states = [self.state[p] for p in parameters]
-        step = torch.tensor(float(_advance(states)), device=parameters[0].device)
+        step = torch.full((), float(_advance(states)), device=parameters[0].device)  # a copy would wait for the device
         gradients = [p.grad for p in parameters if p.grad is not None]
         first, second = ([s[slot] for s in states] for slot in ADAM_SLOTS)
         torch._fused_adamw_(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
+from k2model.settings import deterministic_kernels
 from k2model.training.failures import prefixed_stderr, reported
 
 T = TypeVar("T")
@@ -53,6 +54,8 @@ class World:
         from k2model.training.rendezvous import form_group
 
         joining = not dist.is_initialized()
+        if deterministic_kernels():
+            _take_deterministic_kernels()
         if torch.cuda.is_available():
             torch.cuda.set_device(self.local_rank)
         elif self.size > 1:
@@ -125,6 +128,16 @@ def _hidden(module: str) -> Iterator[None]:
     finally:
         if hide:
             del sys.modules[module]
+
+
+def _take_deterministic_kernels() -> None:
+    """For the rest of the process. On a GPU the backward pass of attention sums in any order otherwise; an operation
+    that has no such kernel raises RuntimeError. Before the first matrix product, whose workspace it fixes."""
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # of what is written next anyway
+    torch.use_deterministic_algorithms(True)
 
 
 def _configure_deepspeed() -> None:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.attention import varlen
 
 from k2model.model import attention
 from k2model.model.attention import BLOCK, BlockAttention, DocumentAttention, document_starts
@@ -49,6 +51,45 @@ def test_both_equal_the_whole_square(monkeypatch: pytest.MonkeyPatch, heads: tup
     for kind in (BlockAttention, DocumentAttention):
         for found, wanted in zip(with_gradients(kind.causal(300, document), tensors), expected, strict=True):
             torch.testing.assert_close(found, wanted, atol=1e-10, rtol=0)
+
+
+def varlen_as_documented(
+    query: Tensor, key: Tensor, value: Tensor, ends_q: Tensor, ends_k: Tensor, max_q: int, max_k: int, **options: object
+) -> Tensor:
+    """torch.nn.attention.varlen's contract in plain torch, since its kernel needs CUDA: sequences end to end
+    [positions, heads, size], delimited by cumulative int32 positions of which none is longer than the maxima."""
+    assert options == {"window_size": (-1, 0), "enable_gqa": query.shape[1] != key.shape[1]}
+    assert ends_q.dtype is ends_k.dtype is torch.int32 and torch.equal(ends_q, ends_k) and len(query) == ends_q[-1]
+    sizes = ends_q.diff().tolist()
+    assert max_q == max_k == max(sizes)
+    parts = zip(*(x.transpose(0, 1)[None].split(sizes, dim=2) for x in (query, key, value)), strict=True)
+    outs = [F.scaled_dot_product_attention(*part, is_causal=True, enable_gqa=True) for part in parts]
+    return torch.cat(outs, dim=2)[0].transpose(0, 1)
+
+
+@pytest.mark.parametrize("heads", [(6, 2), (4, 4)])
+def test_all_documents_in_one_call_equal_the_whole_square(
+    monkeypatch: pytest.MonkeyPatch, heads: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(varlen, "varlen_attn", varlen_as_documented)
+    document = torch.cat([packed([140, 5, 90], 300), packed([300], 300)])
+    attend = DocumentAttention.causal(300, document, in_one_call=True)
+    tensors = inputs(heads, 300)
+    expected = with_gradients(lambda q, k, v: written_out(q, k, v, document), tensors)
+    for found, wanted in zip(with_gradients(attend, tensors), expected, strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-10, rtol=0)
+
+
+def test_torchs_own_kernel_takes_what_one_call_gives_it() -> None:
+    """Shapes alone, forward and backward: the kernel itself needs CUDA."""
+    on_cpu = DocumentAttention.causal(300, packed([140, 5, 90], 300), in_one_call=True)
+    assert on_cpu.ends is not None
+    attend = DocumentAttention(on_cpu.lengths, on_cpu.ends.to("meta"))
+    tensors = [torch.empty(1, n, 300, SIZE, device="meta", requires_grad=True) for n in (6, 2, 2)]
+    out = attend(*tensors)
+    out.sum().backward()
+    assert out.shape == tensors[0].shape and out.device.type == "meta"
+    assert all(x.grad is not None and x.grad.shape == x.shape for x in tensors)
 
 
 @pytest.mark.parametrize("kind", [BlockAttention, DocumentAttention])
