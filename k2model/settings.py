@@ -8,7 +8,7 @@
 | `K2_HOME` | `./outputs` | where everything a run leaves on this machine goes: store, cache, tracking, reports |
 | `K2_STORE` | `$K2_HOME/store` | the artifact store: a path, `file://` or `s3://bucket/prefix` |
 | `MLFLOW_TRACKING_URI` | `sqlite:///$K2_HOME/mlflow.db` | the MLflow tracking server or file |
-| `K2_DETERMINISTIC` | | any value but `0`: training takes only kernels that give the same bits each time (`docs/gpu.md`) |
+| `K2_DETERMINISTIC` | | any value but `0`: training takes kernels that give the same bits each time (`docs/gpu.md`) |
 | `K2_TRACEBACK` | | any value but `0`: an error meant for a user shows its traceback too |
 | `K2_LIVE_METRICS` | `1` | `0`: points of a training go to an MLflow server when it is registered, not as they come |
 | `K2_METRICS_PORT` | | where a node at training shows Prometheus its metrics; without a port it listens nowhere |
@@ -43,7 +43,7 @@ SECRETS = (
 )  # fmt: skip
 #: What is the same in every pod as where the workflows are packaged, where it is set.
 HANDED_ON = (
-    "K2_STORE", "MLFLOW_TRACKING_URI",
+    "K2_STORE", "MLFLOW_TRACKING_URI", "K2_DETERMINISTIC",
     "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "FSSPEC_S3_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION",
 )  # fmt: skip
 

@@ -239,6 +239,7 @@ def speed(sizes: Sizes, limit: float) -> dict[str, Any]:
 
     from k2model.export.hugging_face import to_llama
     from k2model.model import training_flops
+    from k2model.recipe.memory import training_memory
     from k2model.training.engine import Engine
     from k2model.training.layout import Layout
     from k2model.training.progress import machine_peak
@@ -282,7 +283,7 @@ def speed(sizes: Sizes, limit: float) -> dict[str, Any]:
             for workload, found in batches.items()
         }
         return {
-            "memory": (memory, _planned(model, phase)), "peak": peak, "flops": flops, "rates": rates,
+            "memory": (memory, training_memory(model, phase).peak), "peak": peak, "flops": flops, "rates": rates,
             "missing": missing, "first": first, "attention": used,
         }  # fmt: skip
 
@@ -325,15 +326,6 @@ def _deterministic(step: Step, batch: Any) -> float:
         return step(batch)
     finally:
         torch.use_deterministic_algorithms(False)
-
-
-def _planned(model: ModelConfig, phase: PhaseConfig) -> float | None:
-    """Bytes the planner says; None where the tree has no such planner."""
-    try:
-        from k2model.recipe.memory import training_memory
-    except ImportError:
-        return None
-    return float(training_memory(model, phase).peak)
 
 
 def _llama(model: ModelConfig, phase: PhaseConfig, on: str) -> tuple[Any, Step, str]:

@@ -197,7 +197,7 @@ def _in_one_call(query_BHTE: Tensor, key_BKSE: Tensor, value_BKSE: Tensor, ends:
     query, key, value = (x.transpose(1, 2).flatten(0, 1) for x in (query_BHTE, key_BKSE, value_BKSE))
     grouped = query.shape[1] != key.shape[1]
     causal = (-1, 0)  # as a window: everything before, nothing behind
-    out = varlen_attn(query, key, value, ends, ends, longest, longest, window_size=causal, enable_gqa=grouped)
+    out: Any = varlen_attn(query, key, value, ends, ends, longest, longest, window_size=causal, enable_gqa=grouped)
     return out.unflatten(0, (len(query_BHTE), -1)).transpose(1, 2)
 
 

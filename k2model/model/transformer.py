@@ -154,6 +154,7 @@ class K2Model(nn.Module):
         context: Shard = WHOLE,
         recompute: Recompute = Recompute.NONE,
         residual: torch.dtype = torch.float32,
+        draw: bool = True,
     ) -> None:
         """Draws initial weights from torch's global generator: seed it before.
 
@@ -163,6 +164,8 @@ class K2Model(nn.Module):
             context: over whom every row of tokens is cut.
             recompute: what of a block is computed again in backward instead of kept.
             residual: type of the stream between blocks.
+            draw: False where all weights are about to be loaded: until then matrices hold anything. Drawing is the work
+                of one thread.
 
         Raises:
             ValueError: heads, ffn_size or vocab_size cannot be shared out evenly.
@@ -181,10 +184,10 @@ class K2Model(nn.Module):
         self.register_buffer("sin", sin, persistent=False)
         self.cos: Tensor
         self.sin: Tensor
-        self.initialise()
+        self.initialise(draw)
 
     @torch.no_grad()
-    def initialise(self) -> None:
+    def initialise(self, draw: bool = True) -> None:
         """Normal(0, init_std); matrices that write to the residual stream scaled by 1/sqrt(2 L) (Megatron).
 
         Each is drawn whole, one at a time, and cut.
@@ -196,12 +199,15 @@ class K2Model(nn.Module):
             dim = tensor_dim(name)
             scale = math.sqrt(2 * self.config.n_layers) if dim == 1 else 1.0
             if dim is None or self.tensor.size == 1:
-                parameter.normal_(0.0, std / scale)
+                if draw:
+                    parameter.normal_(0.0, std / scale)
+                continue
+            parameter.tensor_model_parallel = True  # type: ignore[attr-defined]  # DeepSpeed's gradient norm asks
+            if not draw:
                 continue
             shape = [size * self.tensor.size if i == dim else size for i, size in enumerate(parameter.shape)]
             whole = torch.empty(shape, dtype=parameter.dtype, device=parameter.device).normal_(0.0, std / scale)
             parameter.copy_(self.tensor.cut(whole, dim))
-            parameter.tensor_model_parallel = True  # type: ignore[attr-defined]  # DeepSpeed's gradient norm asks
 
     def forward(self, tokens_BT: Tensor, document_BT: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
         """Logits [B, T, V] of the token after each position.

@@ -111,7 +111,7 @@ class Engine:
         model = K2Model(
             model_config, phase.rope_theta, phase.sequence_length, tensor=layout.tensor, context=layout.context,
             recompute=phase.parallelism.recompute,
-            residual=torch.bfloat16 if phase.bf16_residual else torch.float32,
+            residual=torch.bfloat16 if phase.bf16_residual else torch.float32, draw=start is None,
         )  # fmt: skip
         objective = Objective(model, phase.precision, phase.z_loss)
         whole = {name: whole_shape(name, p.shape, layout.tensor) for name, p in objective.named_parameters()}

@@ -132,6 +132,10 @@ def test_state_by_name_round_trips(layout: Layout, rows: PackedSequences, stage:
     for step in range(2, 4):
         batch = batch_of(rows, step, layout)
         assert nats(take(engine, batch, lr=1e-2)) == nats(take(other, batch, lr=1e-2))
+    torch.manual_seed(9)
+    before = torch.get_rng_state()
+    Engine(MODEL, replace(config, seed=9), layout, TrainingState(tensors, None, "memory"))
+    assert torch.equal(torch.get_rng_state(), before), "weights that are loaded are drawn first, by one thread"
     one, two = (whole(e) for e in (engine, other))
     assert all(torch.equal(one[key], two[key]) for key in one)
     slot = "momentum_buffer" if OptimizerName(name) is OptimizerName.MUON else "exp_avg"
