@@ -4,8 +4,8 @@ The plugin's own task class imports torch when a task is decorated, which would 
 `pyflyte` command, `--help` included; this one defers that to execution. Where workers fail it tells of the
 first failure first and of the others behind it, where torch elastic knows one of them, not always the first; an
 interrupt by hand ends the run and SIGTERM (preemption) asks the orchestrator for a retry, where the plugin takes
-both for a worker without outputs. The workers of one node meet without a network (`k2model.training.rendezvous`).
-All else is the plugin's.
+both for a worker without outputs. The workers of one node meet without a network, several nodes watch each other
+(`k2model.training.rendezvous`), and one that is lost asks for a retry. All else is the plugin's.
 """
 
 import contextlib
@@ -69,11 +69,10 @@ class TorchElasticTask(PytorchElasticFunctionTask):
         self.rdzv_backend = "c10d"
 
     def execute(self, **kwargs: Any) -> Any:
-        if self.max_nodes == 1:
-            from k2model.training.rendezvous import one_node_backend
+        from k2model.training.rendezvous import one_node_backend, several_nodes_backend
 
-            self.rdzv_backend = one_node_backend()
-        elif "PET_NNODES" not in os.environ:  # which the training operator sets
+        self.rdzv_backend = one_node_backend() if self.max_nodes == 1 else several_nodes_backend()
+        if self.max_nodes > 1 and "PET_NNODES" not in os.environ:  # which the training operator sets
             raise K2Error(
                 f"{self.name} is a job of {self.max_nodes} nodes, which meet over the network of a cluster; this is "
                 "a single machine: register the workflow there, or choose a recipe of one node (K2_RECIPE)"
@@ -86,9 +85,7 @@ class TorchElasticTask(PytorchElasticFunctionTask):
                 told = _tell(error.value, Path(failures, str(self.task_config.max_restarts)))
                 if told is None:
                     raise
-                if told.passing:
-                    raise FlyteRecoverableException(f"{self.name}: {told.text}") from None
-                raise WorkerFailed(f"{self.name}: {told.text}") from None
+                raise told.error(self.name) from None
             except IgnoreOutputs as ignored:
                 if _signal_behind(ignored) == signal.SIGTERM:
                     stopped = "was told to stop (SIGTERM) and has saved what it had time for; a retry goes on there"
@@ -96,6 +93,10 @@ class TorchElasticTask(PytorchElasticFunctionTask):
                 if self.min_nodes == 1:  # a lone node always has rank 0: no outputs means that it was stopped
                     raise KeyboardInterrupt from None
                 raise
+            except Exception as error:
+                if (told := _tell_of_nodes(error, Path(failures, str(self.task_config.max_restarts)))) is None:
+                    raise
+                raise told.error(self.name) from None
 
 
 @contextlib.contextmanager
@@ -161,6 +162,26 @@ class _Told:
     text: str
     passing: bool
 
+    def error(self, task: str) -> Exception:
+        """What the orchestrator gets."""
+        text = f"{task}: {self.text}"
+        return FlyteRecoverableException(text) if self.passing else WorkerFailed(text)
+
+
+def _tell_of_nodes(error: Exception, attempt: Path) -> _Told | None:
+    """Why the agents of several nodes do not meet any more; None for any other error. A failure of this node's own
+    workers comes first, since the others may only have seen it sooner than this node's agent."""
+    from torch.distributed import DistError
+    from torch.distributed.elastic.rendezvous import RendezvousError
+
+    if not isinstance(error, (RendezvousError, DistError)):
+        return None
+    told = _tell_of_workers(read_failures(attempt))
+    what = f"{type(error).__name__}: {error}"
+    if told is None:
+        return _Told(f"{what}. A retry goes on at the newest checkpoint", True)
+    return _Told(f"{told.text}\n{what}", told.passing)
+
 
 def _tell(error: BaseException, attempt: Path) -> _Told | None:
     """What happened to the workers in their last attempt, first failure first; None when all that is known is what
@@ -178,6 +199,11 @@ def _tell(error: BaseException, attempt: Path) -> _Told | None:
     failures = read_failures(attempt)
     if full_disks() and (not failures or failures[0].lost_another):  # who failed first could not write it down
         return _Told(f"rank {rank}: {disk_full(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))}", False)
+    return _tell_of_workers(failures)
+
+
+def _tell_of_workers(failures: list[Failure]) -> _Told | None:
+    """Of what workers wrote down, oldest first; None where they did not."""
     if not failures:
         return None
     first, others = failures[0], failures[1:]
