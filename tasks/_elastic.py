@@ -29,6 +29,7 @@ from flytekitplugins.kfpytorch.task import PytorchElasticFunctionTask
 
 from k2model.errors import K2Error, Preempted, disk_full, full_disks
 from k2model.settings import traceback_wanted
+from k2model.training.crash_loop import Ending, note_for_workers
 from k2model.training.failures import FOLDER, Failure, read_failures, reported
 from k2model.training.world import World
 
@@ -77,25 +78,33 @@ class TorchElasticTask(PytorchElasticFunctionTask):
                 f"{self.name} is a job of {self.max_nodes} nodes, which meet over the network of a cluster; this is "
                 "a single machine: register the workflow there, or choose a recipe of one node (K2_RECIPE)"
             )
-        with tempfile.TemporaryDirectory(prefix="k2-failures-", ignore_cleanup_errors=True) as failures:
+        with tempfile.TemporaryDirectory(prefix="k2-failures-", ignore_cleanup_errors=True) as folder:
+            failures = Path(folder)
+            attempt = failures / str(self.task_config.max_restarts)
             try:
-                with _silent(), _handlers_restored(), _worker_of(self, Path(failures)):
+                with _silent(), _handlers_restored(), _worker_of(self, failures):
                     return super().execute(**kwargs)
             except FlyteUserRuntimeException as error:
-                told = _tell(error.value, Path(failures, str(self.task_config.max_restarts)))
-                if told is None:
+                if (told := _tell(error.value, attempt)) is None:
+                    note_for_workers(failures, Ending.FINAL, str(error.value))
                     raise
+                note_for_workers(failures, told.ending, told.text)
                 raise told.error(self.name) from None
             except IgnoreOutputs as ignored:
-                if _signal_behind(ignored) == signal.SIGTERM:
+                if (number := _signal_behind(ignored)) is not None:
+                    stopped_by = _Told(signal.Signals(number).name, Ending.STOPPED)
+                    told = _tell_of_workers(read_failures(attempt)) or stopped_by  # what went wrong before the signal
+                    note_for_workers(failures, told.ending, told.text)
+                if number == signal.SIGTERM:
                     stopped = "was told to stop (SIGTERM) and has saved what it had time for; a retry goes on there"
                     raise FlyteRecoverableException(f"{self.name} {stopped}") from None
                 if self.min_nodes == 1:  # a lone node always has rank 0: no outputs means that it was stopped
                     raise KeyboardInterrupt from None
                 raise
             except Exception as error:
-                if (told := _tell_of_nodes(error, Path(failures, str(self.task_config.max_restarts)))) is None:
+                if (told := _tell_of_nodes(error, attempt)) is None:
                     raise
+                note_for_workers(failures, told.ending, told.text)
                 raise told.error(self.name) from None
 
 
@@ -157,15 +166,15 @@ def _handlers_restored() -> Iterator[None]:
 
 @dataclass
 class _Told:
-    """`passing`: not the work's own fault, so that a retry may go on where the last checkpoint is."""
+    """`ending`: final where it is the work's own fault; else a retry may go on where the last checkpoint is."""
 
     text: str
-    passing: bool
+    ending: Ending
 
     def error(self, task: str) -> Exception:
         """What the orchestrator gets."""
         text = f"{task}: {self.text}"
-        return FlyteRecoverableException(text) if self.passing else WorkerFailed(text)
+        return WorkerFailed(text) if self.ending is Ending.FINAL else FlyteRecoverableException(text)
 
 
 def _tell_of_nodes(error: Exception, attempt: Path) -> _Told | None:
@@ -179,8 +188,8 @@ def _tell_of_nodes(error: Exception, attempt: Path) -> _Told | None:
     told = _tell_of_workers(read_failures(attempt))
     what = f"{type(error).__name__}: {error}"
     if told is None:
-        return _Told(f"{what}. A retry goes on at the newest checkpoint", True)
-    return _Told(f"{told.text}\n{what}", told.passing)
+        return _Told(f"{what}. A retry goes on at the newest checkpoint", Ending.FAILED)
+    return _Told(f"{told.text}\n{what}", told.ending)
 
 
 def _tell(error: BaseException, attempt: Path) -> _Told | None:
@@ -194,11 +203,11 @@ def _tell(error: BaseException, attempt: Path) -> _Told | None:
     if seen.exitcode < 0:
         return _Told(
             f"rank {rank}: killed by {seen.signal_name()}; a retry goes on at the newest checkpoint",
-            True,
+            Ending.FAILED,
         )
     failures = read_failures(attempt)
     if full_disks() and (not failures or failures[0].lost_another):  # who failed first could not write it down
-        return _Told(f"rank {rank}: {disk_full(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))}", False)
+        return _Told(f"rank {rank}: {disk_full(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))}", Ending.FINAL)
     return _tell_of_workers(failures)
 
 
@@ -212,11 +221,12 @@ def _tell_of_workers(failures: list[Failure]) -> _Told | None:
         return _Told(
             f"rank {first.rank} lost its connection to a worker that left no word: it was killed (out of memory?) or "
             f"its machine is gone. A retry goes on at the newest checkpoint. {first.type}: {first.message}{after}",
-            True,
+            Ending.FAILED,
         )
     brief = first.ours and not traceback_wanted()
     what = f"{first.type}: {first.message}" if brief else f"failed first\n{first.traceback.rstrip()}"
-    return _Told(f"rank {first.rank}: {what}{after}", first.type == Preempted.__name__)
+    stopped = first.type == Preempted.__name__
+    return _Told(f"rank {first.rank}: {what}{after}", Ending.STOPPED if stopped else Ending.FINAL)
 
 
 def _after(first: Failure, other: Failure) -> str:

@@ -7,8 +7,8 @@ of several, in MASTER_ADDR. What then connects the workers (gloo, NCCL) listens 
 
 Several nodes meet over torch's c10d, and from then on tell each other that they are alive (`SeveralNodes`): a node that
 is gone without a word (power, network, kernel) leaves the others' connections open, so that gloo waits half an hour for
-it and NCCL ten minutes, and torch's own agents wait in a store that does not answer until the kernel gives up, a quarter
-of an hour. Here it ends the job in `LOST_SECONDS`, and a node that ended with an error in two beats.
+it, NCCL ten minutes, and torch's own agents until the kernel gives up a store that does not answer, some fifteen. Here
+it ends the job after `LOST_SECONDS`, and a node that ended with an error after two beats.
 """
 
 import contextlib

@@ -4,7 +4,6 @@ on a machine of its own (`tests.netns`)."""
 import json
 import multiprocessing
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +40,8 @@ class Node:
 def _run(net: Network, node: int, nodes: int, folder: str, spec: Spec, settings: dict[str, Any]) -> None:
     os.setsid()
     net.enter(node)
-    sys.stderr = Path(folder, "stderr.txt").open("w", buffering=1)
-    os.dup2(sys.stderr.fileno(), 2)
+    said = os.open(Path(folder, "stderr.txt"), os.O_CREAT | os.O_WRONLY)
+    os.dup2(said, 2)
     home = Path(folder, "home")
     home.mkdir()
     for name in [name for name in os.environ if name.startswith(("K2_", "MLFLOW_"))]:

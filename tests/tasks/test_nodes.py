@@ -1,8 +1,9 @@
-"""Jobs of several nodes for real, small: each a machine of its own on a network of its own, as agents of the Flyte task.
+"""Jobs of several nodes for real, small: each a machine of its own on a network, its agent that of the Flyte task.
 
 Nodes are killed, cut off and held up; what comes out is what one process trains.
 """
 
+import json
 import os
 import signal
 import time
@@ -59,6 +60,10 @@ class Cluster:
             assert not said, said
             assert time.monotonic() < deadline, f"no checkpoint of step {step}"
             time.sleep(0.02)
+
+    def notes(self) -> list[dict[str, str]]:
+        """Why attempts failed, as their agents have left it in the store."""
+        return [json.loads(path.read_text()) for path in (self.folder / "store").rglob("attempts/*.failed.json")]
 
     def nothing_is_left(self) -> bool:
         return not any(self.net.processes(node) for node in range(self.count))
@@ -132,6 +137,8 @@ def test_a_node_that_dies_and_one_that_is_cut_off_end_the_attempt_and_the_next_g
             told = node.outcome(NOTICED)
             assert told["recoverable"] and "A retry goes on at the newest checkpoint" in told["error"]
         assert job.nothing_is_left()
+        [said] = job.notes()
+        assert "lost its connection to a worker" in said["text"]
 
         nodes = job.start()
         begun = job.saved()
@@ -141,11 +148,13 @@ def test_a_node_that_dies_and_one_that_is_cut_off_end_the_attempt_and_the_next_g
             told = node.outcome(NOTICED)
             assert told["recoverable"] and "NodeLost" in told["error"]
         assert job.nothing_is_left()
+        [said] = job.notes()
+        assert "NodeLost" in said["text"], "the attempt before it had got on, and is forgotten"
         assert job.saved() < STEPS - 4
 
         job.net.mend(0)
         made = made_by(job.start(pause=0.0))
-        assert job.nothing_is_left()
+        assert job.nothing_is_left() and job.notes() == []
         said = [(job.folder / f"{attempt}-0" / "stderr.txt").read_text() for attempt in (2, 3)]
     assert all("going on from step" in text for text in said)
     assert losses(made) == pytest.approx(alone, rel=1e-5)
