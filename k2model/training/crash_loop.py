@@ -141,8 +141,8 @@ def _crash_loop(phase: PhaseConfig, step: int, fruitless: list[dict[str, Any]]) 
     return CrashLoop(
         f"phase '{phase.name}': {len(fruitless)} attempts in a row since {first} began at step {step} of {phase.steps} "
         f"and ended before they had saved another one (checkpoints.save_every={phase.checkpoints.save_every}):\n"
-        f"{said}\nOne more would end alike, so nothing tries again. Look at the log of one of them and mend what ends it; where "
-        "nodes are lost sooner than a checkpoint comes, lower checkpoints.save_every. Then run the same command again: "
-        "it goes on from the newest checkpoint, and counting begins anew "
+        f"{said}\nOne more would end alike, so nothing tries again. Look at the log of one and mend what ends it; "
+        "where nodes are lost sooner than a checkpoint comes, lower checkpoints.save_every. Then run the same command "
+        "again: it goes on from the newest checkpoint, and counting begins anew "
         "(checkpoints.attempts_without_progress; 0 = never end for that)"
     )

@@ -39,11 +39,13 @@ class Cluster:
         self.rows = sequences(self.store, phase(**self.changes))
         self.attempts = 0
 
-    def start(self, pause: float = PAUSE) -> list[Node]:
+    def start(self, pause: float = PAUSE, misled: int | None = None) -> list[Node]:
+        """`misled`: a node that takes its rows for damaged."""
         self.attempts += 1
         spec = {"store": self.store.uri, "phase": self.changes, "rows": vars(self.rows), "pause": pause}
+        wrong = spec | {"rows": vars(self.rows) | {"digest": "0" * 64}}
         return [
-            Node(self.net, node, self.count, self.folder / f"{self.attempts}-{node}", spec,
+            Node(self.net, node, self.count, self.folder / f"{self.attempts}-{node}", wrong if node == misled else spec,
                  LOST_SECONDS=LOST, BEAT_SECONDS=0.5)
             for node in range(self.count)
         ]  # fmt: skip
@@ -158,3 +160,11 @@ def test_a_node_that_dies_and_one_that_is_cut_off_end_the_attempt_and_the_next_g
         said = [(job.folder / f"{attempt}-0" / "stderr.txt").read_text() for attempt in (2, 3)]
     assert all("going on from step" in text for text in said)
     assert losses(made) == pytest.approx(alone, rel=1e-5)
+
+
+def test_a_node_that_fails_before_all_have_met_leaves_none_waiting(tmp_path: Path) -> None:
+    with cluster(2, tmp_path) as job:
+        waiting, wrong = [node.outcome(NOTICED + 60) for node in job.start(misled=1)]
+        assert job.nothing_is_left()
+    assert not wrong["recoverable"] and "CorruptArtifact" in wrong["error"]
+    assert waiting["recoverable"] and "node 1 of 2 has ended; its own log tells why" in waiting["error"]
