@@ -117,6 +117,10 @@ class Preempted(TrainingError):
     """The job was told to end (SIGTERM) and left a checkpoint: run it again to go on."""
 
 
+class CrashLoop(TrainingError):
+    """Attempts at a phase ended one after the other before any of them had saved anything."""
+
+
 class CheckpointMismatch(TrainingError):
     """A checkpoint's tensors do not fit the model or optimizer that should start from them."""
 

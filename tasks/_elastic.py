@@ -4,8 +4,8 @@ The plugin's own task class imports torch when a task is decorated, which would 
 `pyflyte` command, `--help` included; this one defers that to execution. Where workers fail it tells of the
 first failure first and of the others behind it, where torch elastic knows one of them, not always the first; an
 interrupt by hand ends the run and SIGTERM (preemption) asks the orchestrator for a retry, where the plugin takes
-both for a worker without outputs. The workers of one node meet without a network (`k2model.training.rendezvous`).
-All else is the plugin's.
+both for a worker without outputs. The workers of one node meet without a network, several nodes watch each other
+(`k2model.training.rendezvous`), and one that is lost asks for a retry. All else is the plugin's.
 """
 
 import contextlib
@@ -29,6 +29,7 @@ from flytekitplugins.kfpytorch.task import PytorchElasticFunctionTask
 
 from k2model.errors import K2Error, Preempted, disk_full, full_disks
 from k2model.settings import traceback_wanted
+from k2model.training.crash_loop import Ending, note_for_workers
 from k2model.training.failures import FOLDER, Failure, read_failures, reported
 from k2model.training.world import World
 
@@ -69,33 +70,42 @@ class TorchElasticTask(PytorchElasticFunctionTask):
         self.rdzv_backend = "c10d"
 
     def execute(self, **kwargs: Any) -> Any:
-        if self.max_nodes == 1:
-            from k2model.training.rendezvous import one_node_backend
+        from k2model.training.rendezvous import one_node_backend, several_nodes_backend
 
-            self.rdzv_backend = one_node_backend()
-        elif "PET_NNODES" not in os.environ:  # which the training operator sets
+        self.rdzv_backend = one_node_backend() if self.max_nodes == 1 else several_nodes_backend()
+        if self.max_nodes > 1 and "PET_NNODES" not in os.environ:  # which the training operator sets
             raise K2Error(
                 f"{self.name} is a job of {self.max_nodes} nodes, which meet over the network of a cluster; this is "
                 "a single machine: register the workflow there, or choose a recipe of one node (K2_RECIPE)"
             )
-        with tempfile.TemporaryDirectory(prefix="k2-failures-", ignore_cleanup_errors=True) as failures:
+        with tempfile.TemporaryDirectory(prefix="k2-failures-", ignore_cleanup_errors=True) as folder:
+            failures = Path(folder)
+            attempt = failures / str(self.task_config.max_restarts)
             try:
-                with _silent(), _handlers_restored(), _worker_of(self, Path(failures)):
+                with _silent(), _handlers_restored(), _worker_of(self, failures):
                     return super().execute(**kwargs)
             except FlyteUserRuntimeException as error:
-                told = _tell(error.value, Path(failures, str(self.task_config.max_restarts)))
-                if told is None:
+                if (told := _tell(error.value, attempt)) is None:
+                    note_for_workers(failures, Ending.FINAL, str(error.value))
                     raise
-                if told.passing:
-                    raise FlyteRecoverableException(f"{self.name}: {told.text}") from None
-                raise WorkerFailed(f"{self.name}: {told.text}") from None
+                note_for_workers(failures, told.ending, told.text)
+                raise told.error(self.name) from None
             except IgnoreOutputs as ignored:
-                if _signal_behind(ignored) == signal.SIGTERM:
+                if (number := _signal_behind(ignored)) is not None:
+                    stopped_by = _Told(signal.Signals(number).name, Ending.STOPPED)
+                    told = _tell_of_workers(read_failures(attempt)) or stopped_by  # what went wrong before the signal
+                    note_for_workers(failures, told.ending, told.text)
+                if number == signal.SIGTERM:
                     stopped = "was told to stop (SIGTERM) and has saved what it had time for; a retry goes on there"
                     raise FlyteRecoverableException(f"{self.name} {stopped}") from None
                 if self.min_nodes == 1:  # a lone node always has rank 0: no outputs means that it was stopped
                     raise KeyboardInterrupt from None
                 raise
+            except Exception as error:
+                if (told := _tell_of_nodes(error, attempt)) is None:
+                    raise
+                note_for_workers(failures, told.ending, told.text)
+                raise told.error(self.name) from None
 
 
 @contextlib.contextmanager
@@ -156,10 +166,30 @@ def _handlers_restored() -> Iterator[None]:
 
 @dataclass
 class _Told:
-    """`passing`: not the work's own fault, so that a retry may go on where the last checkpoint is."""
+    """`ending`: final where it is the work's own fault; else a retry may go on where the last checkpoint is."""
 
     text: str
-    passing: bool
+    ending: Ending
+
+    def error(self, task: str) -> Exception:
+        """What the orchestrator gets."""
+        text = f"{task}: {self.text}"
+        return WorkerFailed(text) if self.ending is Ending.FINAL else FlyteRecoverableException(text)
+
+
+def _tell_of_nodes(error: Exception, attempt: Path) -> _Told | None:
+    """Why the agents of several nodes do not meet any more; None for any other error. A failure of this node's own
+    workers comes first, since the others may only have seen it sooner than this node's agent."""
+    from torch.distributed import DistError
+    from torch.distributed.elastic.rendezvous import RendezvousError
+
+    if not isinstance(error, (RendezvousError, DistError)):
+        return None
+    told = _tell_of_workers(read_failures(attempt))
+    what = f"{type(error).__name__}: {error}"
+    if told is None:
+        return _Told(f"{what}. A retry goes on at the newest checkpoint", Ending.FAILED)
+    return _Told(f"{told.text}\n{what}", told.ending)
 
 
 def _tell(error: BaseException, attempt: Path) -> _Told | None:
@@ -173,11 +203,16 @@ def _tell(error: BaseException, attempt: Path) -> _Told | None:
     if seen.exitcode < 0:
         return _Told(
             f"rank {rank}: killed by {seen.signal_name()}; a retry goes on at the newest checkpoint",
-            True,
+            Ending.FAILED,
         )
     failures = read_failures(attempt)
     if full_disks() and (not failures or failures[0].lost_another):  # who failed first could not write it down
-        return _Told(f"rank {rank}: {disk_full(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))}", False)
+        return _Told(f"rank {rank}: {disk_full(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))}", Ending.FINAL)
+    return _tell_of_workers(failures)
+
+
+def _tell_of_workers(failures: list[Failure]) -> _Told | None:
+    """Of what workers wrote down, oldest first; None where they did not."""
     if not failures:
         return None
     first, others = failures[0], failures[1:]
@@ -186,11 +221,12 @@ def _tell(error: BaseException, attempt: Path) -> _Told | None:
         return _Told(
             f"rank {first.rank} lost its connection to a worker that left no word: it was killed (out of memory?) or "
             f"its machine is gone. A retry goes on at the newest checkpoint. {first.type}: {first.message}{after}",
-            True,
+            Ending.FAILED,
         )
     brief = first.ours and not traceback_wanted()
     what = f"{first.type}: {first.message}" if brief else f"failed first\n{first.traceback.rstrip()}"
-    return _Told(f"rank {first.rank}: {what}{after}", first.type == Preempted.__name__)
+    stopped = first.type == Preempted.__name__
+    return _Told(f"rank {first.rank}: {what}{after}", Ending.STOPPED if stopped else Ending.FINAL)
 
 
 def _after(first: Failure, other: Failure) -> str:

@@ -200,6 +200,7 @@ class CheckpointConfig:
     keep_every: int = 0  # every checkpoint at a multiple of this is kept for good (longitudinal study); 0 = none
     save_deadline_seconds: float = 600.0  # how long training waits for a store that does not take a checkpoint
     preemption_seconds: float = 25.0  # from SIGTERM to the last checkpoint's end
+    attempts_without_progress: int = 5  # in a row, after which a crash loop is ended; 0 = never
 
 
 @dataclass(frozen=True)

@@ -310,7 +310,9 @@ def _check_mixing(recipe: Recipe, phase: PhaseConfig, where: str) -> None:
 
 def _check_checkpoints(phase: PhaseConfig, where: str) -> None:
     checkpoints, spikes = phase.checkpoints, phase.spikes
-    for name, least in (("save_every", 0), ("keep_last", 1), ("keep_every", 0)):
+    for name, least in (
+        ("save_every", 0), ("keep_last", 1), ("keep_every", 0), ("attempts_without_progress", 0),
+    ):  # fmt: skip
         if getattr(checkpoints, name) < least:
             raise RecipeError(f"{where}.checkpoints.{name}={getattr(checkpoints, name)} must be at least {least}")
     if checkpoints.keep_every and (not checkpoints.save_every or checkpoints.keep_every % checkpoints.save_every):

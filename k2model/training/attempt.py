@@ -26,6 +26,7 @@ from k2model.training.checkpoint import (
     read_checkpoint,
     step_folder,
 )
+from k2model.training.crash_loop import begin, forget, noted
 from k2model.training.engine import Engine
 from k2model.training.layout import Layout
 from k2model.training.log import Intervention, MetricsLog, StepMetrics, TrainingRun
@@ -63,16 +64,23 @@ class Attempt:
         self.layout = Layout.of(self.world, self.phase.parallelism)
         with self.preemption.watched():
             found = newest_checkpoint(self.files, self.identity.key, self.world)
-            self.interventions = [Intervention(**record) for record in found.progress.interventions] if found else []
-            self.peak = sum(self.world.all_gather(lambda: machine_peak(self.world, self.phase.precision)))
-            try:
-                while (spike := self._train_from(found, parent)) is not None:
-                    found = self._go_back(spike)
-                self.observer.finished()
-            finally:
-                self.saver.close()
-                self.observer.close()
-        return self.world.broadcast(lambda: self._adopt(parent))
+            start = found.progress.step if found is not None else 0
+            number = self.world.broadcast(lambda: begin(self.files, self.phase, start))
+            with noted(self.files, number, self.world):
+                self._train(found, parent)
+                return self.world.broadcast(lambda: self._adopt(parent))
+
+    def _train(self, found: Checkpoint | None, parent: ArtifactRef | None) -> None:
+        """Take what is left of the steps, going back where a spike has to be undone."""
+        self.interventions = [Intervention(**record) for record in found.progress.interventions] if found else []
+        self.peak = sum(self.world.all_gather(lambda: machine_peak(self.world, self.phase.precision)))
+        try:
+            while (spike := self._train_from(found, parent)) is not None:
+                found = self._go_back(spike)
+            self.observer.finished()
+        finally:
+            self.saver.close()
+            self.observer.close()
 
     def _train_from(self, found: Checkpoint | None, parent: ArtifactRef | None) -> Spike | None:
         """Take the steps behind `found`, or all of them, and write `final/`; or the spike that has to be undone."""
@@ -226,6 +234,7 @@ class Attempt:
         entries = [*describe_checkpoint(self.files, FINAL), *self.log.close()]
         made = self.store.adopt(self.identity, Manifest(tuple(entries)), self._stats(parent), self.began)
         keep_for_good_only(self.files, self.phase.checkpoints)
+        forget(self.files)
         return made
 
     def _stats(self, parent: ArtifactRef | None) -> dict[str, float]:

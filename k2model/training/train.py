@@ -79,6 +79,7 @@ def checkpoint_step(
         CheckpointMismatch: the parent is of another phase or its tensors do not fit.
         TrainingDiverged: spikes came back more often than the phase's policy undoes.
         Preempted: SIGTERM; what was done is saved.
+        CrashLoop: attempts before this one ended again and again without a checkpoint of their own.
         LeaseHeld: another live job trains the same phase.
         ArtifactError: an input is damaged, or the store cannot be written.
     """

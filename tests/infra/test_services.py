@@ -23,8 +23,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from infra import make_secrets
+from infra.stack.config import free_ports
 from tests.infra.manifests import INFRA, containers, named, versions
-from tests.servers import _free_ports
 
 SERVICES = INFRA / "base" / "services"
 MAJOR = versions()["POSTGRES_IMAGE"].partition(":")[2].partition(".")[0]
@@ -135,7 +135,7 @@ def endpoint(known: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("seaweedfs")
     (folder / "s3.json").write_text(make_secrets.contents("local", known)["k2-services", "seaweedfs"]["s3.json"])
     (container,) = containers(named("local", "StatefulSet", "seaweedfs")["spec"]["template"])
-    master, volume, filer, s3, admin = _free_ports(5)
+    master, volume, filer, s3, admin = free_ports(5)
     ours = {"-dir=/data": f"-dir={folder}", "-ip.bind=0.0.0.0": "-ip.bind=127.0.0.1", "-s3.port=8333": f"-s3.port={s3}",
             "-s3.config=/etc/seaweedfs/s3.json": f"-s3.config={folder / 's3.json'}"}  # fmt: skip
     assert ours.keys() <= set(container["args"]) and "-master.telemetry=false" in container["args"]
@@ -211,7 +211,7 @@ def database(known: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
         init = [PROGRAMS / "initdb", "-D", data, "--username=postgres", f"--pwfile={folder / 'password'}"]
         init += ["--auth-host=scram-sha-256", "--auth-local=reject", "--data-checksums", "--no-sync", "--encoding=UTF8"]
         subprocess.run(init, check=True, capture_output=True, cwd=folder, **user)  # type: ignore[call-overload]
-        (port,) = _free_ports(1)
+        (port,) = free_ports(1)
         command = [str(PROGRAMS / "postgres"), "-D", str(data), "-p", str(port), "-k", "", "-h", "127.0.0.1"]
         command += ["-c", "fsync=off"]
         with running(command, log, signal.SIGINT, cwd=folder, **user):  # SIGTERM waits for clients
@@ -320,7 +320,7 @@ def test_mlflow_serves_as_its_manifest_starts_it(
     from mlflow.exceptions import MlflowException
 
     (container,) = containers(named("local", "Deployment", "mlflow")["spec"]["template"])
-    (port,) = _free_ports(1)
+    (port,) = free_ports(1)
     here = {"postgres.k2-services.svc.cluster.local:5432": f"127.0.0.1:{database.port}",
             "http://seaweedfs.k2-services.svc.cluster.local:8333": endpoint,
             "/etc/mlflow/auth.ini": str(tmp_path / "auth.ini"), "localhost:5000": f"localhost:{port}"}  # fmt: skip

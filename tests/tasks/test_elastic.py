@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from k2model.errors import K2Error
+from k2model.training.crash_loop import Ending
 from tasks._elastic import TorchElastic, _tell
 from tests.servers import listeners
 from tests.training.test_failures import fail
@@ -205,9 +206,9 @@ def test_a_connection_lost_to_a_worker_without_a_word_asks_for_a_retry(tmp_path,
         return ChildFailedError("work", {0: ProcessFailure(local_rank=0, pid=1, exitcode=1, error_file="<N/A>")})
 
     lost = _tell(seen_by_agent(tmp_path / "0"), tmp_path / "0")
-    assert lost is not None and lost.passing and "a worker that left no word" in lost.text
+    assert lost is not None and lost.ending is Ending.FAILED and "a worker that left no word" in lost.text
     fail(monkeypatch, tmp_path / "1", 1, ZeroDivisionError("a bug"))
     pulled_down = _tell(seen_by_agent(tmp_path / "1"), tmp_path / "1")
-    assert pulled_down is not None and not pulled_down.passing
+    assert pulled_down is not None and pulled_down.ending is Ending.FINAL
     assert pulled_down.text.startswith("rank 1: failed first\nTraceback")
     assert pulled_down.text.splitlines()[-1].startswith("[rank 0] 0.")
