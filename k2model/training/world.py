@@ -136,7 +136,7 @@ def _take_deterministic_kernels() -> None:
     import torch
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.utils.deterministic.fill_uninitialized_memory = False  # of what is written next anyway
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # of what is written next anyway
     torch.use_deterministic_algorithms(True)
 
 
