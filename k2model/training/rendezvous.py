@@ -40,7 +40,7 @@ BEAT_SECONDS = 5.0  # between two signs of life
 _FILE = "file://"
 _BACKEND = "one_node"
 _BACKEND_OF_SEVERAL = "several_nodes"
-_LEFT = b"left"  # instead of the last sign of life
+_SILENT, _LEFT = b"-", b"left"  # before the first sign of life, and behind the last
 _LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
 _groups = itertools.count()  # workers form their groups in one order, so they count alike
 
@@ -178,7 +178,7 @@ class _SignsOfLife:
         own = dist.TCPStore(store.host, store.port, is_master=False, timeout=timedelta(seconds=LOST_SECONDS))
         self._store = dist.PrefixStore(prefix, own)
         self._watched = [str(other) for other in range(size) if other != rank] if rank == 0 else ["0"]
-        self._seen = dict.fromkeys(self._watched, (b"", time.monotonic()))
+        self._seen = dict.fromkeys(self._watched, (_SILENT, time.monotonic()))
         self._trouble = ""
         self._leaving = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="signs of life", daemon=True)
@@ -205,6 +205,9 @@ class _SignsOfLife:
     def _beat(self) -> None:
         for count in itertools.count():
             try:
+                if count == 0:
+                    for node in self._watched:  # to read what nobody has written yet would wait for it
+                        self._store.compare_set(node, "", _SILENT.decode())
                 self._store.set(str(self._rank), str(count))
                 for node, value in zip(self._watched, self._store.multi_get(self._watched), strict=True):
                     if value == _LEFT:
@@ -212,8 +215,10 @@ class _SignsOfLife:
                     elif value != self._seen[node][0]:
                         self._seen[node] = (value, time.monotonic())
             except Exception as error:  # whatever the store's client raises
-                self._trouble = "the first node, where the nodes of the job met, has ended or cannot be reached: " + (
-                    str(error).splitlines()[0] if str(error) else type(error).__name__
+                said = str(error).partition("\n")[0][:200]
+                self._trouble = (
+                    "the node where the nodes of the job met has ended or cannot be reached: "
+                    f"{type(error).__name__}: {said}"
                 )
                 return
             if self._trouble or self._leaving.wait(BEAT_SECONDS):
