@@ -53,6 +53,13 @@ class Run:
         folder = self.folder(phase)
         return (folder / "attachments/metrics.jsonl").read_bytes().count(b"\n") if folder else 0
 
+    def note(self, phase: str, ending: str) -> str:
+        """How the attempt at a phase ended, as its agent has left it in the store."""
+        folder = self.folder(phase)
+        assert folder is not None
+        [path] = folder.glob(f"attempts/*.{ending}.json")
+        return str(json.loads(path.read_text())["text"])
+
     def workers(self) -> list[int]:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return [int(pid) for pid in children]
@@ -88,6 +95,7 @@ def test_kills_at_any_moment_of_every_phase_change_nothing(calm: dict[str, str],
         else:
             os.kill(random.Random(seed).choice(run.workers()), signal.SIGKILL)
             assert run.process.wait(60) != 0
+            assert "killed" in run.note(name, "failed"), "for whoever counts attempts that come to nothing"
     if not seed:
         said = " ".join((tmp_path / "home/stderr.txt").read_text().split())
         assert said.count("retry goes on at the newest checkpoint") >= len(PHASES) and "Recoverable" in said
@@ -107,6 +115,7 @@ def test_sigterm_saves_where_it_was_and_asks_for_a_retry(calm: dict[str, str], t
         folder = run.folder(name)
         assert folder is not None
         saved = max(int(path.parent.name.removeprefix("step-")) for path in folder.glob("checkpoints/*/manifest.json"))
+        assert run.note(name, "stopped")
         assert saved >= step, "a checkpoint of its own: the regular ones are every 7 steps"
     assert Run(tmp_path / "home").digests() == calm
     said = (tmp_path / "home/stderr.txt").read_text()
