@@ -189,6 +189,12 @@ def test_one_file_says_which_versions_are_meant() -> None:
     assert f"Kueue {pinned['KUEUE_VERSION']}," in schema
 
 
+def test_both_charts_of_flyte_make_pods_where_the_queues_are() -> None:
+    """flyte-core takes it under `configmap.namespace_config`, flyte-binary inline."""
+    core = yaml.safe_load((INFRA / "flyte" / "flyte-core.yaml").read_text())["configmap"]
+    assert core["namespace_config"] == {"namespace_mapping": {"template": JOB}}
+
+
 @BOTH
 def test_flyte_is_pointed_at_this_clusters_services(overlay: str) -> None:
     values = yaml.safe_load((INFRA / "overlays" / overlay / "flyte.yaml").read_text())["configuration"]
