@@ -195,6 +195,13 @@ def test_both_charts_of_flyte_make_pods_where_the_queues_are() -> None:
     assert core["namespace_config"] == {"namespace_mapping": {"template": JOB}}
 
 
+def test_both_charts_of_flyte_make_the_project_that_is_registered_in() -> None:
+    default = re.search(r'"--project", default="(\w+)"', (INFRA.parent / "tasks" / "package.py").read_text())
+    core, binary = (yaml.safe_load((INFRA / "flyte" / f"flyte-{name}.yaml").read_text()) for name in ("core", "binary"))
+    assert default and core["flyteadmin"]["initialProjects"] == [default[1]]
+    assert binary["flyte-core-components"]["admin"]["seedProjects"] == [default[1]]
+
+
 @BOTH
 def test_flyte_is_pointed_at_this_clusters_services(overlay: str) -> None:
     values = yaml.safe_load((INFRA / "overlays" / overlay / "flyte.yaml").read_text())["configuration"]
