@@ -19,6 +19,7 @@ from typing import Any
 
 from flytekit import PodTemplate
 
+from k2model.errors import K2Error
 from k2model.recipe import PhaseConfig, Recipe
 from k2model.recipe.cluster import ClusterConfig, PodSize
 from k2model.settings import SECRETS
@@ -257,6 +258,20 @@ def _job_size(recipe: Recipe, workers: int) -> tuple[PodSize, str]:
 def shutdown_seconds(recipe: Recipe) -> int:
     """What workers have between SIGTERM and SIGKILL: their last checkpoint's time, and a little to end in."""
     return math.ceil(max(phase.checkpoints.preemption_seconds for phase in recipe.phases)) + 5
+
+
+def check_gpus(pod: Pod) -> None:
+    """Raises K2Error in a pod whose torch does not see the GPUs it asked for: it would train on its CPUs, for years."""
+    if not pod.gpus:
+        return
+    import torch
+
+    if (seen := torch.cuda.device_count()) < pod.gpus:
+        raise K2Error(
+            f"torch {torch.__version__} sees {seen} of the {pod.gpus} GPUs that a node has. In a pod: is torch a build "
+            "for CUDA (`images/build.py --torch-args`; the CPU's by default), are the node's driver and device plugin "
+            "at work? On a machine without them: choose a recipe for CPUs, or set cluster.gpus_per_node to 0"
+        )
 
 
 def pods(recipe: Recipe) -> Iterator[Pod]:

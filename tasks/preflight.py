@@ -15,6 +15,7 @@ from k2model.settings import holds_secret, masked, recipe_changes, secret_name
 from tasks.pods import pods
 
 IMAGES = ("data", "train", "eval")
+MLFLOW = "http://mlflow.k2-services.svc.cluster.local:5000"  # as infra/ names it
 VALUES = Path(__file__).parents[1] / "infra" / "flyte"  # of both charts of Flyte
 #: The words of Flyte's `task_resources` for Kubernetes' names.
 LIMITED = {"cpu": "cpu", "memory": "memory", "ephemeral-storage": "ephemeralStorage", "nvidia.com/gpu": "gpu"}
@@ -74,7 +75,7 @@ def _setting_problems(settings: Mapping[str, str]) -> Iterator[str]:
         was = f"K2_STORE='{store}' is a place on one machine" if store else "K2_STORE is not set"
         yield f"{was}; set it to a store that all pods reach, e.g. s3://bucket/prefix"
     if not tracking:
-        yield "MLFLOW_TRACKING_URI is not set; set it to the tracking server, e.g. http://mlflow.mlflow.svc:5000"
+        yield f"MLFLOW_TRACKING_URI is not set; set it to the tracking server, e.g. {MLFLOW}"
     elif tracking.startswith("sqlite:") or "://" not in tracking:
         yield f"MLFLOW_TRACKING_URI='{masked(tracking)}' is a file on one machine; set it to the tracking server"
     for name, value in settings.items():

@@ -13,13 +13,15 @@ from k2model.artifacts import make as make_step
 from k2model.lifecycle import LifecyclePlan
 from k2model.recipe import PhaseConfig
 from tasks._platform import RECIPE, training_task
-from tasks.pods import training_pod
+from tasks.pods import check_gpus, training_pod
 from tasks.pytorch_job import check_pinned_memory
 
 
 def _train(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef]) -> ArtifactRef:
     """Trains a phase in all workers of the job."""
-    check_pinned_memory(training_pod(RECIPE, RECIPE.phase(phase)))
+    pod = training_pod(RECIPE, RECIPE.phase(phase))
+    check_gpus(pod)
+    check_pinned_memory(pod)
     return make_step(*plan.build(step, phase, inputs))
 
 

@@ -29,7 +29,6 @@ SIZED = {
     "k2model/artifacts/files.py": "the border to storage: the same operations on a folder and an object store",
     "k2model/artifacts/store.py": "one class",
     "k2model/documents/families/spelling.py": "a task family is one file",
-    "tasks/training.py": "tasks that are made from the recipe, which Flyte finds by their module",
     "workflows/data.py": "a workflow is a file that people run",
 }
 

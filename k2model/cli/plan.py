@@ -25,7 +25,7 @@ MEMORY = ("phase", "weights", "gradients", "optimizer", "kept", "block", "head",
 LAYOUTS = ("phase", "tensor", "context", "ZeRO", "micro-batch", "recompute", "memory", "step", "arithmetic")
 STEPS = ("step", "action", "why / where")
 SHOWN = 5  # layouts of a phase
-_SIZE = re.compile(r"([0-9.]+) ?(GB|GiB)", re.IGNORECASE)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(GB|GiB)", re.IGNORECASE)
 
 
 class MemorySize(click.ParamType):
@@ -37,8 +37,8 @@ class MemorySize(click.ParamType):
         if isinstance(value, float):
             return value
         found = _SIZE.fullmatch(value)
-        if not found:
-            self.fail(f"'{value}' is no size; write 80GB or 80GiB", param, ctx)
+        if not found or not float(found[1]):
+            self.fail(f"'{value}' is no size of memory; write 80GB or 80GiB", param, ctx)
         return float(found[1]) * (2**30 if found[2].lower() == "gib" else 1e9)
 
 
@@ -49,7 +49,9 @@ class MemorySize(click.ParamType):
 @as_json_option
 @click.option("--why", is_flag=True, help="Instead of the steps: where the recipe's values come from.")
 @click.option("--layouts", is_flag=True, help="Instead of the steps: the fastest layouts of each phase that fit.")
-@click.option("--gpus", type=int, help="With --layouts: over how many GPUs, instead of each phase's own.")
+@click.option(
+    "--gpus", type=click.IntRange(min=1), help="With --layouts: over how many GPUs, instead of each phase's own."
+)
 @click.option("--memory", type=MemorySize(), help="With --layouts: of a GPU (80GB, 80GiB), instead of the recipe's.")
 def plan(
     recipe: str,
@@ -188,7 +190,12 @@ def record_of(recipe: "Recipe", attended: "dict[str, float] | None" = None) -> l
     from k2model.recipe.memory import training_memory
 
     if gpu := gpu_of(recipe):
-        return [asdict(one) | {"days": one.days, "gpu_hours": one.gpu_hours} for one in estimate(recipe, gpu, attended)]
+        found = [(asdict(one), one) for one in estimate(recipe, gpu, attended)]
+        price = recipe.cluster.price_per_gpu_hour
+        return [
+            told | {"days": one.days, "gpu_hours": one.gpu_hours} | ({"price": price * one.gpu_hours} if price else {})
+            for told, one in found
+        ]
     return [
         {"phase": phase.name, "tokens": phase.tokens, "memory": asdict(training_memory(recipe.model, phase))}
         for phase in recipe.phases

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from k2model.errors import K2Error
 from k2model.planning.goodput import DAY, Interruptions, goodput, recommended_interval
 from k2model.recipe.counts import count_parameters, training_flops
 from k2model.recipe.gpus import GPUS, Gpu
@@ -104,8 +105,15 @@ def _of_phase(recipe: Recipe, phase: PhaseConfig, gpu: Gpu, attended: float | No
     gpus = layout.nodes * layout.workers_per_node
     flops = step_flops(recipe, phase, attended)
     seconds = flops / (gpus * gpu.peak * cluster.utilisation)
-    met, every = interruptions_of(recipe, phase), phase.checkpoints.save_every
-    share = goodput(min(every, phase.steps) * seconds, met)
+    met = interruptions_of(recipe, phase)
+    every = min(phase.checkpoints.save_every or phase.steps, phase.steps)  # the last step is saved in any case
+    share = goodput(every * seconds, met)
+    if not share:
+        raise K2Error(
+            f"phases.{phase.name} would not come from one save to the next in any time worth telling: "
+            f"{met.failure_rate * DAY:.3g} interruptions a day (cluster.failures_per_gpu_day x {gpus:,} GPUs), and "
+            f"{every * seconds / DAY:.3g} days between saves (checkpoints.save_every)"
+        )
     kept = 1 + ((phase.steps - 1) // phase.checkpoints.keep_every if phase.checkpoints.keep_every else 0)
     best = recommended_interval(met)
     # Data workers of one node; where a row is shared over nodes each of them reads it.

@@ -19,6 +19,7 @@ DAY = 86_400.0
 LLAMA_3_FAILURES = 419 / (54 * DAY * 16_384)
 #: ByteRobust (arXiv:2509.16293): the share of time that trained over three months on 9,600 GPUs.
 BYTE_ROBUST = 0.97
+LOST = 50.0  # failures between two saves, by the mean: a save would be reached once in exp(50) attempts
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,14 @@ def goodput(interval: float, met: Interruptions) -> float:
     A segment between two saves takes E = (exp(rate x (interval + save_blocks)) - 1) / rate, and each failure in it the
     restart and what had not landed, in which it may fail again (Daly, Future Generation Computer Systems 22(3), 2006,
     with the time a save is under way added to the restart). Stragglers stretch the interval by their mean over time.
+    0 where more than `LOST` failures fall between two saves.
     """
     stretched = interval / _speed(met) + met.save_blocks
     if not met.failure_rate:
         return interval / stretched
     down = met.restart + met.new_node * met.image_pull + met.save_lands
+    if met.failure_rate * (down + stretched) > LOST:
+        return 0.0
     wall = math.exp(met.failure_rate * down) * math.expm1(met.failure_rate * stretched) / met.failure_rate
     return interval / wall
 

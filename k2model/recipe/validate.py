@@ -279,6 +279,13 @@ def _check_phase(recipe: Recipe, phase: PhaseConfig) -> None:
     _check_checkpoints(phase, where)
     if problem := layout_problem(recipe.model, phase):
         raise RecipeError(problem)
+    gpus, workers = recipe.cluster.gpus_per_node, phase.parallelism.workers_per_node
+    if gpus and workers != gpus:
+        raise RecipeError(
+            f"{where}.parallelism.workers_per_node={workers}, and a node has cluster.gpus_per_node={gpus}: each worker "
+            "has a GPU of its own, and a pod is given all of a node's. Set one to the other, or gpus_per_node to 0 to "
+            "train on CPUs"
+        )
     gpu = GPUS.get(recipe.cluster.gpu)
     if gpu and (problem := fit_problem(recipe.model, phase, gpu)):
         raise RecipeError(problem)

@@ -143,3 +143,26 @@ def test_verify_accepts_a_release_and_names_an_altered_file(finished, tmp_path):
     result = CliRunner().invoke(main, ["verify", str(copy)])
     assert result.exit_code == 1
     assert "model/model.safetensors" in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--memory", "junk"], "'junk' is no size of memory; write 80GB or 80GiB"),
+        (["--memory", "1.2.3GB"], "'1.2.3GB' is no size"),
+        (["--memory", ".GB"], "'.GB' is no size"),
+        (["--memory", "0GB"], "'0GB' is no size"),
+        (["--gpus", "0"], "0 is not in the range"),
+        (["--gpus", "-8"], "-8 is not in the range"),
+        (["--gpus", "7"], "--gpus 7 is no multiple of the 8 workers of a node"),
+    ],
+)
+def test_layouts_of_no_machine_are_refused(options: list[str], message: str):
+    result = CliRunner().invoke(main, ["plan", "k2_1b", "--layouts", *options])
+    assert result.exit_code == 2 and message in result.output, result.output
+
+
+def test_a_price_is_in_the_record_as_in_the_table(tmp_path: Path):
+    priced = ["plan", "k2_1b", "--set", "cluster.price_per_gpu_hour=2.5", "--store", str(tmp_path), "--json"]
+    for phase in json.loads(CliRunner(mix_stderr=False).invoke(main, priced).stdout)["phases"]:
+        assert phase["price"] == pytest.approx(2.5 * phase["gpu_hours"])

@@ -189,6 +189,28 @@ def test_one_file_says_which_versions_are_meant() -> None:
     assert f"Kueue {pinned['KUEUE_VERSION']}," in schema
 
 
+def test_both_charts_of_flyte_make_pods_where_the_queues_are() -> None:
+    """flyte-core takes it under `configmap.namespace_config`, flyte-binary inline."""
+    core = yaml.safe_load((INFRA / "flyte" / "flyte-core.yaml").read_text())["configmap"]
+    assert core["namespace_config"] == {"namespace_mapping": {"template": JOB}}
+
+
+def test_flyte_may_make_what_its_plugins_make() -> None:
+    """The role in the chart flyte-binary 1.16 has pods, and of other groups flyte.lyft.com alone."""
+    values = yaml.safe_load((INFRA / "flyte" / "flyte-binary.yaml").read_text())
+    assert "pytorch" in values["enabled_plugins"]["tasks"]["task-plugins"]["enabled-plugins"]
+    (rule,) = [one for one in values["rbac"]["extraRules"] if "pytorchjobs" in one["resources"]]
+    assert rule["apiGroups"] == ["kubeflow.org"]
+    assert {"create", "delete", "get", "list", "patch", "update", "watch"} == set(rule["verbs"])
+
+
+def test_both_charts_of_flyte_make_the_project_that_is_registered_in() -> None:
+    default = re.search(r'"--project", default="(\w+)"', (INFRA.parent / "tasks" / "package.py").read_text())
+    core, binary = (yaml.safe_load((INFRA / "flyte" / f"flyte-{name}.yaml").read_text()) for name in ("core", "binary"))
+    assert default and core["flyteadmin"]["initialProjects"] == [default[1]]
+    assert binary["flyte-core-components"]["admin"]["seedProjects"] == [default[1]]
+
+
 @BOTH
 def test_flyte_is_pointed_at_this_clusters_services(overlay: str) -> None:
     values = yaml.safe_load((INFRA / "overlays" / overlay / "flyte.yaml").read_text())["configuration"]

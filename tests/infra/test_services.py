@@ -400,6 +400,15 @@ def test_installing_uses_the_pinned_versions_in_an_order_that_works() -> None:
     assert [place(one) for one in order] == sorted(place(one) for one in order)
 
 
+def test_files_are_those_of_where_the_caller_stands(tmp_path: Path) -> None:
+    """Not of infra/, where new secrets would come to lie in the checkout, and those there are would not be found."""
+    command = ["bash", INFRA / "install", "local", "values.json", "--print"]
+    own = os.environ | {"K2_FLYTE_VALUES": "mine.yaml"}
+    done = subprocess.run(command, cwd=tmp_path, env=own, capture_output=True, text=True, check=False)
+    assert f"--file {tmp_path}/values.json " in done.stdout, done.stderr
+    assert f"--values {tmp_path}/mine.yaml" in done.stdout
+
+
 def test_a_cloud_is_refused_images_by_tag_and_places_of_nobody() -> None:
     by_tag = install("cloud", "values.json", "--print")
     assert by_tag.returncode == 2 and "is not by digest" in by_tag.stderr

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from k2model.artifacts import Store
+from k2model.errors import K2Error
 from k2model.planning.attention import attended_pairs
 from k2model.planning.estimate import estimate, gpu_of, interruptions_of
 from k2model.planning.goodput import BYTE_ROBUST, simulate
@@ -51,3 +52,15 @@ def test_a_price_and_a_calm_cluster() -> None:
     one = estimate(calm, gpu_of(calm))[0]
     assert one.recommended_steps is None and one.interruptions == 0 and one.goodput > 0.999
     assert np.isfinite(one.days)
+
+
+def test_a_phase_without_saves_counts_as_one_interval_to_its_end() -> None:
+    unsaved = load_recipe("k2_1b", {f"phases.sft.checkpoints.{name}": "0" for name in ("save_every", "keep_every")})
+    one = estimate(unsaved, gpu_of(unsaved))[-1]
+    assert one.save_every == one.steps and 0.9 < one.goodput < 1
+
+
+def test_a_phase_that_would_never_reach_its_next_save_says_so() -> None:
+    never = load_recipe("k2_70b", {"cluster.failures_per_gpu_day": "1e6"})
+    with pytest.raises(K2Error, match=r"phases.pretrain would not come .* x 3,200 GPUs\), and 0.011 days"):
+        estimate(never, gpu_of(never))

@@ -16,6 +16,11 @@ from k2model.recipe.validate import RecipeError
         ({"cluster.environment": ["NCCL_DEBUG"]}, r"cluster.environment has 'NCCL_DEBUG', expected NAME=value"),
         ({"cluster.system_cpus": 96}, r"cluster.cpus_per_node=96 less cluster.system_cpus=96 leaves nothing for a pod"),
         ({"cluster.memory_gib_per_node": 0}, r"cluster.memory_gib_per_node=0 less .*; say what a node with GPUs has"),
+        (
+            {"phases.sft.parallelism.workers_per_node": 16},
+            r"phases.sft.parallelism.workers_per_node=16, .* a GPU of",
+        ),
+        ({"phases.sft.parallelism.workers_per_node": 4}, r"workers_per_node=4, and a node has cluster.gpus_per_node=8"),
         ({"cluster.shared_memory_gib": 1_650}, r"cluster.shared_memory_gib=1650 is as much as a pod's memory"),
     ],
 )

@@ -17,7 +17,7 @@ from tests.tasks.flyte_rules import Platform, made_of, pod_of
 #: What whoever packages has in the environment.
 SETTINGS = {
     "K2_STORE": "s3://k2/store",
-    "MLFLOW_TRACKING_URI": "http://mlflow.mlflow.svc:5000",
+    "MLFLOW_TRACKING_URI": "http://mlflow.k2-services.svc.cluster.local:5000",
     "AWS_ENDPOINT_URL": "http://s3.storage.svc:8333",
     "AWS_REGION": "us-east-1",
 }

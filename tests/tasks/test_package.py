@@ -81,7 +81,7 @@ def test_a_recipe_that_would_be_another_one_there_is_refused(tmp_path, monkeypat
         ({"K2_STORE": "/data/store"}, "K2_STORE='/data/store' is a place on one machine"),
         ({"K2_STORE": "file:///data/store"}, "K2_STORE='file:///data/store' is a place on one machine"),
         ({"K2_STORE": "s3://AKIA:hunter2@bucket/store"}, r"K2_STORE='s3://\*\*\*@bucket/store' holds a user or passw"),
-        ({"MLFLOW_TRACKING_URI": ""}, "MLFLOW_TRACKING_URI is not set"),
+        ({"MLFLOW_TRACKING_URI": ""}, "MLFLOW_TRACKING_URI is not set.* e.g. http://mlflow.k2-services.svc"),
         ({"MLFLOW_TRACKING_URI": "sqlite:////data/mlflow.db"}, "MLFLOW_TRACKING_URI='.*' is a file on one machine"),
         ({"MLFLOW_TRACKING_URI": "postgresql://k2:hunter2@db/mlflow"}, "MLFLOW_TRACKING_URI='.*' holds a user or pass"),
         ({"MLFLOW_TRACKING_URI": "http://k2:hunter2@mlflow:5000"}, "MLFLOW_TRACKING_URI='.*' holds a user or password"),

@@ -1,12 +1,15 @@
 """What a node checks before it joins, and how long it waits for the others."""
 
+import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
+from k2model.errors import K2Error
 from k2model.recipe import load_recipe
-from tasks.pods import training_pod
+from tasks.pods import check_gpus, training_pod
 from tasks.pytorch_job import rendezvous
 from tests.smoke import ROOT
 
@@ -46,6 +49,26 @@ def test_a_node_without_a_limit_joins() -> None:
     if "may not raise" in done.stderr:
         pytest.skip("only root may raise the limit on the memory that a process pins")
     assert done.stdout == "fine\n", done.stderr
+
+
+def test_a_pod_that_asked_for_gpus_never_trains_without_them() -> None:
+    import torch
+
+    recipe = load_recipe("k2_1b")
+    asked = training_pod(recipe, recipe.phase("sft"))
+    seen = torch.cuda.device_count()
+    with pytest.raises(K2Error, match=rf"sees {seen} of the {seen + 1} GPUs .*--torch-args"):
+        check_gpus(replace(asked, gpus=seen + 1))
+    check_gpus(replace(asked, gpus=0))
+
+
+def test_the_task_itself_refuses_cpus_for_gpus() -> None:
+    """Before it asks the store or the plan for anything."""
+    told = {name: value for name, value in os.environ.items() if not name.startswith("K2_")}
+    task = "from tasks.training import TRAIN_TASKS; TRAIN_TASKS['sft'].task_function('checkpoint', 'sft', None, {})"
+    own = told | {"K2_RECIPE": "k2_1b", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", task], cwd=ROOT, env=own, capture_output=True, text=True, check=False)
+    assert "K2Error: torch" in done.stderr and "sees 0 of the 8 GPUs" in done.stderr, done.stderr
 
 
 def test_nodes_wait_as_long_as_the_recipe_says() -> None:
