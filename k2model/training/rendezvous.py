@@ -224,4 +224,4 @@ class _SignsOfLife:
             if self._trouble or self._leaving.wait(BEAT_SECONDS):
                 break
         with contextlib.suppress(Exception):  # there may be nobody to tell
-            self._store.set(str(self._rank), _LEFT)
+            self._store.set(str(self._rank), _LEFT.decode())
