@@ -33,7 +33,9 @@ def test_each_command_says_what_runs_it() -> None:
             shown = next(text for name, text in SHOWN.items() if command.startswith(name))
             assert shown in (ROOT / by).read_text(), f"{by} does not run `{command}`"
         elif by != "here":
-            assert by == "not run: no cluster" and re.match(r"kubectl|pyflyte run --remote|infra/install", command), by
+            assert by == "not run: no cluster" and re.match(
+                r"kubectl|pyflyte run .*remote-launchplan|infra/install", command
+            ), by
 
 
 @pytest.mark.parametrize("command", dict.fromkeys(command for command, by in parsed() if by == "here"))
@@ -52,6 +54,14 @@ def test_a_command_of_the_runbook_runs(command: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.strip()
     assert not (ROOT / "k2-secrets.json").exists()
+
+
+def test_what_it_starts_is_what_was_registered() -> None:
+    """`pyflyte run --remote` would register the workflows anew, for the laptop recipe and without a store."""
+    (start,) = [command for command, _ in parsed() if command.startswith("pyflyte")]
+    module, _, workflow = start.split()[-1].rpartition(".")
+    assert f"def {workflow}(" in (ROOT / f"{module.replace('.', '/')}.py").read_text()
+    assert "--remote" not in start.split() and "remote-launchplan" in start.split()
 
 
 def test_the_alerts_it_names_are_there() -> None:

@@ -4,6 +4,7 @@ Nothing of it bears identity. What a pod of each kind gets is made from it by `t
 `infra/`. Sizes are of one pod: cpus in cores, memory and disk (Kubernetes' ephemeral storage) in GiB.
 """
 
+import math
 import re
 from dataclasses import dataclass, fields
 
@@ -94,8 +95,8 @@ def cluster_problem(cluster: ClusterConfig) -> str | None:
         for name in ("cpus", "memory_gib", "disk_gib") if named else ():
             if getattr(named, name) < 1:
                 return f"cluster.{field.name}.{name}={getattr(named, name)} must be at least 1: every pod says its size"
-        if isinstance(value, int | float) and value < 0:
-            return f"cluster.{field.name}={value} must be at least 0"
+        if isinstance(value, int | float) and not (value >= 0 and math.isfinite(value)):
+            return f"cluster.{field.name}={value} must be a number, 0 or above"
     if cluster.user < 1:
         return f"cluster.user={cluster.user} is root, which no pod runs as; name another uid, e.g. 10001"
     if not 0 < cluster.utilisation <= 1:

@@ -106,7 +106,9 @@ class _Step:
         optimizer = 0.0 if self.layout.offload else (2 * MOMENT + master) * held * share
         buffers = float(GRADIENT * reduce_bucket(held)) if stage else 0.0
         kept, block, head = self._kept(), self._block(), self._head()
-        fetched = WEIGHT * min(held, LIVE_PARAMETERS) if stage >= 3 and self.replicas > 1 else 0.0
+        # A single matrix is gathered whole, however large: without tensor parallelism the head can pass the bound.
+        gathered = max(min(held, LIVE_PARAMETERS), self.vocabulary)
+        fetched = WEIGHT * gathered if stage >= 3 and self.replicas > 1 else 0.0
         always, later = weights + optimizer, self.micro_batches > 1
         if shared:  # a bucket full at a time
             begun = buffers + (gradients if later or stage >= 3 else 0.0)

@@ -9,6 +9,7 @@ import yaml
 
 from infra import make_secrets
 from k2model.recipe import chosen_recipe
+from tasks.pods import pods
 from tests.infra.manifests import INFRA, JOB_LABEL, OVERLAYS, built, named, quantity, reaches, versions
 
 JOB, OTHER = "k2", "k2-services"
@@ -98,6 +99,19 @@ def test_the_training_queue_gives_out_what_the_recipes_nodes_have(overlay: str) 
     assert given["cpu"] >= nodes * cluster.cpus_per_node
     if nodes > 1:
         assert given["rdma/ib"] == nodes * cluster.infiniband_devices_per_node
+
+
+@pytest.mark.parametrize(
+    ("overlay", "recipe"), [("local", "k2_1b"), ("cloud", "k2_1b"), ("cloud", "k2_8b"), ("cloud", "k2_70b")]
+)
+def test_every_job_fits_the_queue_it_waits_in(overlay: str, recipe: str) -> None:
+    """By every resource that it asks for, all its nodes together; an evaluation may borrow what training has."""
+    for pod in pods(chosen_recipe(recipe)):
+        given = quota(overlay, pod.queue)
+        if pod.queue == "k2-evaluation":
+            given = {name: amount + quota(overlay, "k2-training")[name] for name, amount in given.items()}
+        for resource, amount in pod.resources.items():
+            assert pod.nodes * quantity(amount) <= given[resource], (pod.kind, resource)
 
 
 @BOTH

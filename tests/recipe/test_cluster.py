@@ -10,7 +10,9 @@ from k2model.recipe.validate import RecipeError
     ("changed", "message"),
     [
         ({"cluster.part.memory_gib": 0}, r"cluster.part.memory_gib=0 must be at least 1"),
-        ({"cluster.training_retries": -1}, r"cluster.training_retries=-1 must be at least 0"),
+        ({"cluster.training_retries": -1}, r"cluster.training_retries=-1 must be a number, 0 or above"),
+        ({"cluster.failures_per_gpu_day": "nan"}, r"cluster.failures_per_gpu_day=nan must be a number, 0 or above"),
+        ({"cluster.price_per_gpu_hour": "inf"}, r"cluster.price_per_gpu_hour=inf must be a number, 0 or above"),
         ({"cluster.user": 0}, r"cluster.user=0 is root"),
         ({"cluster.gpu_nodes": ["h200"]}, r"cluster.gpu_nodes has 'h200', expected label=value"),
         ({"cluster.environment": ["NCCL_DEBUG"]}, r"cluster.environment has 'NCCL_DEBUG', expected NAME=value"),

@@ -79,3 +79,13 @@ def test_memory_by_hand() -> None:
         for how in (Recompute.FULL, Recompute.SELECTIVE, Recompute.NONE)
     ]
     assert kept == sorted(kept) and kept[2] > 8 * kept[0]
+
+
+def test_zero_3_gathers_a_head_that_is_larger_than_its_bound() -> None:
+    """250,000 x 8,192 values of fp32, where DeepSpeed would hold 1e9 of smaller ones."""
+    phase = K2.phase("pretrain")
+    layout = replace(phase.parallelism, tensor=1, zero_stage=3)
+    memory = training_memory(K2.model, phase, layout)
+    assert memory.moment == "loss"
+    there = memory.weights + memory.optimizer + memory.kept + memory.head + memory.gradients
+    assert memory.peak - there == pytest.approx(4 * 250_000 * 8_192)
