@@ -76,7 +76,7 @@ def plan(
     from k2model.lifecycle.missing import missing_data
     from k2model.lifecycle.plan import decide, resolve
     from k2model.lifecycle.steps import rows
-    from k2model.planning.attention import attended_pairs
+    from k2model.planning.estimate import attended_pairs
 
     if (gpus or memory) and not layouts:
         raise click.UsageError("--gpus and --memory are for --layouts")
@@ -208,7 +208,7 @@ def _show_layouts(name: str, overrides: dict[str, str], gpus: int | None, memory
 
     from k2model.planning.estimate import gpu_of
     from k2model.recipe import chosen_recipe
-    from k2model.recipe.gpus import GPUS
+    from k2model.recipe.cluster import GPUS
     from k2model.recipe.layouts import candidate, ranked_layouts
 
     recipe = chosen_recipe(name, overrides)

@@ -9,10 +9,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from k2model.artifacts import ArtifactRef, Store
 from k2model.errors import K2Error
 from k2model.planning.goodput import DAY, Interruptions, goodput, recommended_interval
+from k2model.recipe.cluster import GPUS, Gpu
 from k2model.recipe.counts import count_parameters, training_flops
-from k2model.recipe.gpus import GPUS, Gpu
 from k2model.recipe.memory import Memory, training_memory
 from k2model.recipe.schema import PhaseConfig, Recipe
 
@@ -27,6 +28,7 @@ PUBLISHED = (
 STATE_BYTES = 12  # a parameter in a checkpoint: weights and AdamW's two moments, fp32
 EXPORT_BYTES = 4  # and in the exported model
 ROW_BYTES = 4 + 1 / 8  # a packed token: its id and whether it is a target
+SAMPLED = 64  # rows, of which the mean is taken for all
 SNAPSHOT = 5e9  # bytes/s from a GPU to its host's memory: what a save stops training for
 
 
@@ -137,3 +139,19 @@ def _of_phase(recipe: Recipe, phase: PhaseConfig, gpu: Gpu, attended: float | No
         interruptions=met.failure_rate * phase.steps * seconds / share,
         goodput=share,
     )
+
+
+def attended_pairs(store: Store, sequences: ArtifactRef) -> float:
+    """The mean over rows of the sum of squared lengths of their documents, from rows spread evenly over the phase;
+    padding attends to nothing worth counting."""
+    import numpy as np
+
+    from k2model.tokens import PackedSequences
+
+    packed = PackedSequences.open(store, sequences)
+    found = []
+    for row in np.unique(np.linspace(0, packed.rows - 1, SAMPLED).astype(int)):
+        document = packed.batch(int(row), 1)["document"].numpy()
+        _, lengths = np.unique(document[document >= 0], return_counts=True)
+        found.append(int(np.square(lengths.astype(np.int64)).sum()))
+    return float(np.mean(found))

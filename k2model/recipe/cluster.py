@@ -1,15 +1,46 @@
 """What a recipe asks of a cluster: nodes, the sizes of pods, and the names under which the cluster knows things.
 
 Nothing of it bears identity. What a pod of each kind gets is made from it by `tasks/pods.py`; names are those of
-`infra/`. Sizes are of one pod: cpus in cores, memory and disk (Kubernetes' ephemeral storage) in GiB.
+`infra/`. Figures of GPUs are from their makers' data sheets. Sizes are of one pod: cpus in cores, memory and disk
+(Kubernetes' ephemeral storage) in GiB.
 """
 
 import math
 import re
 from dataclasses import dataclass, fields
 
-from k2model.recipe.gpus import gpu_problem
+from k2model.errors import nearest
 from k2model.settings import holds_secret, secret_name
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """`memory`: bytes, as the data sheet counts them; `peak`: dense bf16 FLOP/s; `link`: bytes/s each way to the GPUs
+    of its node; `network`: bytes/s each way to other nodes, of the adapter usually beside each GPU."""
+
+    name: str
+    memory: float
+    peak: float
+    link: float
+    network: float
+
+
+GPUS = {
+    gpu.name: gpu
+    for gpu in (
+        Gpu("A100-80GB", 80e9, 312e12, 300e9, 25e9),  # SXM4; NVLink 600 GB/s both ways, HDR InfiniBand
+        Gpu("H100-80GB", 80e9, 989e12, 450e9, 50e9),  # SXM5; NVLink 900 GB/s both ways, NDR InfiniBand
+        Gpu("H200", 141e9, 989e12, 450e9, 50e9),  # SXM
+        Gpu("B200", 180e9, 2_250e12, 900e9, 50e9),  # SXM; NVLink 1,800 GB/s both ways
+    )
+}
+
+
+def gpu_problem(name: str) -> str | None:
+    """What is wrong with `cluster.gpu`, None when nothing is."""
+    if not name or name in GPUS:
+        return None
+    return f"cluster.gpu='{name}' is no GPU whose figures are known: {nearest(name, GPUS)}"
 
 
 @dataclass(frozen=True)
@@ -49,7 +80,7 @@ class ClusterConfig:
     evaluation_hours: float = 48.0
     data_hours: float = 48.0
     join_seconds: int = 900  # from a job's first node that is up to its last
-    # What the plan reckons with. `gpu`: a row of `k2model.recipe.gpus`; "" = neither memory nor time is estimated.
+    # What the plan reckons with. `gpu`: a row of `GPUS`; "" = neither memory nor time is estimated.
     gpu: str = ""
     utilisation: float = 0.4  # of the GPUs' peak, by the model's own arithmetic (MFU)
     failures_per_gpu_day: float = 4.74e-4  # Llama 3: 419 in 54 days on 16,384 GPUs (arXiv:2407.21783, section 3.3.4)

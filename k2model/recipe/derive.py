@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from k2model.recipe.cluster import GPUS
 from k2model.recipe.counts import count_non_embedding_parameters, count_parameters
-from k2model.recipe.gpus import GPUS
 from k2model.recipe.memory import training_memory
 from k2model.recipe.mixtures import known_sizes, plan_mixture
 from k2model.recipe.overrides import apply_overrides

@@ -8,8 +8,8 @@ leave out the loader, the optimizer's pass and stragglers: they say which layout
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from k2model.recipe.cluster import Gpu
 from k2model.recipe.counts import training_flops
-from k2model.recipe.gpus import Gpu
 from k2model.recipe.memory import FITS, Memory, held_parameters, training_memory
 from k2model.recipe.parallelism import layout_problem
 from k2model.recipe.schema import ModelConfig, Parallelism, PhaseConfig, Recompute

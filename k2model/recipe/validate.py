@@ -16,9 +16,8 @@ from dataclasses import fields
 
 from k2model.errors import K2Error, nearest
 from k2model.recipe.adopted_problems import adopted_problem, start_problem
-from k2model.recipe.cluster import cluster_problem
+from k2model.recipe.cluster import GPUS, cluster_problem
 from k2model.recipe.fields import places
-from k2model.recipe.gpus import GPUS
 from k2model.recipe.layouts import fit_problem
 from k2model.recipe.mixture_problems import entries_problem, mixture_problem, short_problem
 from k2model.recipe.mixtures import known_sizes, plan_mixture

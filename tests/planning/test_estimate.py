@@ -7,8 +7,7 @@ import pytest
 
 from k2model.artifacts import Store
 from k2model.errors import K2Error
-from k2model.planning.attention import attended_pairs
-from k2model.planning.estimate import estimate, gpu_of, interruptions_of
+from k2model.planning.estimate import attended_pairs, estimate, gpu_of, interruptions_of
 from k2model.planning.goodput import BYTE_ROBUST, simulate
 from k2model.recipe import load_recipe
 from tests.training.job import PHASE, sequences

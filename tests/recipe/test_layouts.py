@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from k2model.recipe import RecipeError, load_recipe
-from k2model.recipe.gpus import GPUS
+from k2model.recipe.cluster import GPUS
 from k2model.recipe.layouts import candidate, fit_problem, ranked_layouts
 from k2model.recipe.memory import FITS, held_parameters, training_memory
 from k2model.recipe.parallelism import layout_problem
