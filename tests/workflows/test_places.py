@@ -25,7 +25,7 @@ from k2model.recipe.evaluation import BenchmarkConfig
 from k2model.recipe.fields import is_place
 from k2model.recipe.laptop import smoke
 from k2model.recipe.schema import CorpusConfig, MixtureEntry, SourceConfig
-from tasks.steps import compose_all, gather_parts, list_parts, make_one
+from tasks.steps import compose_all, gather_parts, list_parts, make_parts
 
 
 class Prepared(NamedTuple):
@@ -217,8 +217,8 @@ def test_the_same_content_elsewhere_makes_nothing(world: World, tmp_path: Path) 
 
 def make(given: dict[str, Any]) -> ArtifactRef:
     """A step by its three tasks."""
-    identity, parts = list_parts(**given)
-    made = [make_one(**given, identity=identity, part=part) for part in parts]
+    identity, shares = list_parts(**given)
+    made = [make_parts(**given, identity=identity, share=share) for share in shares]
     return gather_parts.task_function(**given, identity=identity, made=made)
 
 
@@ -230,11 +230,11 @@ def test_what_changes_after_it_was_listed_is_named_and_gets_into_nothing(world: 
     old = file.read_bytes()
     given = {"step": case.step, "phase": "", "plan": plan, "inputs": world.inputs_of(case.step)}
     put(file, case.content(wanted))
-    identity, parts = list_parts(**given)
-    assert parts
+    identity, shares = list_parts(**given)
+    assert shares
     file.unlink() if gone else put(file, case.content(4))
     with pytest.raises(K2Error, match="previous from" if case.step == "corpus_valid" and not gone else file.name):
-        made = [make_one(**given, identity=identity, part=part) for part in parts]
+        made = [make_parts(**given, identity=identity, share=share) for share in shares]
         gather_parts.task_function(**given, identity=identity, made=made)
     put(file, case.content(wanted))
     elsewhere = replace(plan, store=str(world.home / field / str(gone)))
