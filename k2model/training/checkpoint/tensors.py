@@ -52,6 +52,9 @@ class NamedTensors(Mapping[str, Tensor]):
         shape = self.shapes[name]
         return self.read(name, 0, shape.numel()).view(shape)
 
+    def __contains__(self, name: object) -> bool:  # a Mapping's own would read the tensor
+        return name in self.shapes
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.shapes)
 
