@@ -55,9 +55,8 @@ def convert(
                 if one.derived:
                     _pass_over(file, one.end - one.begin)
                     continue
-                digest = _convert(file, one, f"{source.where}: {weights.path}", names[one.name], model.vocab_size, out)
-                if len(names[one.name]) != 1:
-                    tied.add(digest)
+                where, ours = f"{source.where}: {weights.path}", names[one.name]
+                tied |= _convert(file, one, where, ours, model.vocab_size, out)
         read[weights.path] = file.sha256
     if len(tied) > 1:
         raise AdoptionError(
@@ -67,13 +66,14 @@ def convert(
     return written
 
 
-def _convert(file: HashedFile, one: StoredTensor, where: str, ours: list[str], rows: int, out: BinaryIO) -> str:
-    """Write a tensor under each of our names, as many as there are; the sha256 of its fp32 values."""
-    begin, digest = out.tell(), hashlib.sha256()
+def _convert(file: HashedFile, one: StoredTensor, where: str, ours: list[str], rows: int, out: BinaryIO) -> set[str]:
+    """Write a tensor under each of our names; where that is not one name, the sha256 of its fp32 values."""
+    begin, digest = out.tell(), hashlib.sha256() if len(ours) != 1 else None
     missing = rows - one.shape[0] if ours and ours[0] in ROWS else 0
     mean = _Mean(one.shape) if missing else None
     for block in blocks(file, one, where):
-        digest.update(block.numpy().data)
+        if digest is not None:
+            digest.update(block.numpy().data)
         if mean is not None:
             mean.add(block)
         if ours:
@@ -83,7 +83,7 @@ def _convert(file: HashedFile, one: StoredTensor, where: str, ours: list[str], r
     end = out.tell()
     for _ in ours[1:]:
         _append(out, begin, end)
-    return digest.hexdigest()
+    return {digest.hexdigest()} if digest is not None else set()
 
 
 def blocks(file: HashedFile, one: StoredTensor, where: str) -> Iterator[Tensor]:
