@@ -177,20 +177,22 @@ import sys
 from pathlib import Path
 
 from benchmarks.export_memory import Forms, resident
-from k2model.export import conversion, shards
+from k2model.export import conversion, shards, source
 from k2model.recipe.counts import count_parameters
 from k2model.recipe.schema import ExportConfig, ModelConfig
 from k2model.training.checkpoint import shard, tensors
 
 for module in (shard, tensors, shards, conversion):
-    module.BLOCK = 2**20
+    module.BLOCK = 2**18
+for module in (source, conversion):
+    module.PIECE = 2**20
 small, large = (
     ModelConfig(
         vocab_size=rows, hidden_size=512, n_layers=1, n_heads=4, n_kv_heads=1, head_dim=128, ffn_size=512, init_std=0.02
     )
-    for rows in (300, 60_000)
+    for rows in (300, 30_000)
 )
-form = ExportConfig(bf16=True, shard_bytes=50_000_000)
+form = ExportConfig(bf16=True, shard_bytes=20_000_000)
 for model in (small, large):  # the first imports what is imported
     forms = Forms(Path(sys.argv[1], str(model.vocab_size)), model, form)
     before = resident("VmRSS")
@@ -204,7 +206,7 @@ print(4 * large.vocab_size * large.hidden_size, written, loaded)
 
 
 def test_no_tensor_is_held_while_a_model_is_exported_adopted_or_loaded(tmp_path: Path) -> None:
-    """Of 250 MB, in a process of its own."""
+    """Of 130 MB, in a process of its own."""
     command = [sys.executable, "-c", MEMORY, str(tmp_path)]
     told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout
     tensor, written, loaded = (int(number) for number in told.split()[-3:])
