@@ -23,6 +23,7 @@ from k2model.export.architecture import (
     read_architecture,
 )
 from k2model.export.source import Released, Source
+from k2model.export.step import form_identity, write_model
 from k2model.export.weights import (
     INDEX,
     WeightsFile,
@@ -33,7 +34,7 @@ from k2model.export.weights import (
 from k2model.ingest.inputs import is_licence
 from k2model.model import count_parameters
 from k2model.recipe.fields import without_places
-from k2model.recipe.schema import AdoptedModel, ModelConfig
+from k2model.recipe.schema import AdoptedModel, ExportConfig, ModelConfig
 from k2model.recipe.validate import hub_licence
 from k2model.versions import STEP_VERSIONS
 
@@ -248,24 +249,27 @@ class _Opened:
         }  # fmt: skip
 
 
-def adopted_export_step(store: Store, model: ModelConfig, adopted: AdoptedModel, checkpoint: ArtifactRef) -> Step:
+def adopted_export_step(
+    store: Store, model: ModelConfig, adopted: AdoptedModel, checkpoint: ArtifactRef,
+    form: ExportConfig = ExportConfig(),
+) -> Step:  # fmt: skip
     """The adopted weights as transformers loads them, with the tokenizer and template that came with them; kind
-    `adopted_export`. In fp32, the head beside the embedding, rows added: what a phase starts from."""
+    `adopted_export`. As `form` says, the head beside the embedding, rows added: what a phase starts from."""
     stated = {"model": model, "rope_theta": adopted.rope_theta, "sequence_length": adopted.sequence_length}
+    stated |= form_identity(form, model)
     identity = Identity("adopted_export", STEP_VERSIONS["adopted_export"], stated, {"checkpoint": checkpoint})
 
     def produce(folder: Path) -> dict[str, float]:
-        from k2model.export.step import write_model
-        from k2model.training.checkpoint import load_model_state
+        from k2model.training import open_model_state
 
-        source = store.fetch(checkpoint)
-        config = json.loads((source / WITH_IT / CONFIG).read_bytes())
-        for path in sorted((source / WITH_IT).iterdir()):
+        source = store.fetch(checkpoint, lambda path: path.startswith(f"{WITH_IT}/")) / WITH_IT
+        config = json.loads((source / CONFIG).read_bytes())
+        for path in sorted(source.iterdir()):
             if path.name not in (CONFIG, README):
                 (folder / path.name).write_bytes(path.read_bytes())
         ids = {name: config.get(f"{name}_token_id") for name in ("bos", "eos", "pad")}
-        state = load_model_state(source)
-        write_model(folder, state, model, adopted.rope_theta, adopted.sequence_length, ids)
-        return {"parameters": float(sum(tensor.numel() for tensor in state.values()))}
+        state = open_model_state(store, checkpoint)
+        write_model(folder, state, model, adopted.rope_theta, adopted.sequence_length, ids, form)
+        return {"parameters": float(count_parameters(model))}
 
     return Step(identity, produce)

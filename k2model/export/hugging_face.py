@@ -1,8 +1,8 @@
 """K2's weights in Hugging Face's Llama form and back: names, the norms' +1, and the config files.
 
 A Llama gain is stored whole, ours as gain minus one; forgetting the one is the classic way to break
-such an export. Heads need no permutation: both sides rotate halves. Writing the files of an artifact
-is `export`; tokenizer files are only copied there.
+such an export. Heads need no permutation: both sides rotate halves. The files of weights are `shards`', those of an
+artifact `step`'s; tokenizer files are only copied there.
 """
 
 from collections.abc import Mapping
@@ -44,36 +44,31 @@ def llama_names(config: ModelConfig) -> dict[str, str]:
     return names
 
 
-def to_llama(state: Mapping[str, "Tensor"], config: ModelConfig) -> dict[str, "Tensor"]:
-    """Our state dict in Llama's names, fp32, gains whole. Raises ExportError naming what is missing or extra."""
-    names = llama_names(config)
-    _require_same_names(set(state), set(names), "the checkpoint")
-    return {theirs: _whole_gain(ours, state[ours].float(), 1.0) for ours, theirs in names.items()}
-
-
-def from_llama(tensors: Mapping[str, "Tensor"], config: ModelConfig, where: str) -> dict[str, "Tensor"]:
-    """The reverse of `to_llama`; `where` names the file in messages."""
-    names = llama_names(config)
-    _require_same_names(set(tensors), set(names.values()), where)
-    return {ours: from_llama_tensor(ours, tensors[theirs].float()) for ours, theirs in names.items()}
+def to_llama_tensor(name: str, tensor: "Tensor") -> "Tensor":
+    """Our parameter `name`, or a part of it, as Llama's: gains whole."""
+    return _whole_gain(name, tensor, 1.0)
 
 
 def from_llama_tensor(name: str, tensor: "Tensor") -> "Tensor":
-    """One tensor of Llama's as ours, whose parameter `name` is."""
+    """A tensor of Llama's, or a part of it, as ours, whose parameter `name` is."""
     return _whole_gain(name, tensor, -1.0)
 
 
-def llama_config(config: ModelConfig, rope_theta: float, max_positions: int, ids: Mapping[str, Any]) -> dict[str, Any]:
-    """`config.json` for LlamaForCausalLM; `ids` holds bos, eos and pad, None for one that there is not.
+def llama_config(
+    config: ModelConfig, rope_theta: float, max_positions: int, ids: Mapping[str, Any], dtype: str = "float32"
+) -> dict[str, Any]:
+    """`config.json` for LlamaForCausalLM; `ids` holds bos, eos and pad, None for one that there is not. `dtype` is
+    what the weights are stored in.
 
-    theta is written twice: transformers 5 reads `rope_parameters`, version 4 `rope_theta`.
+    Two fields are written twice: transformers 5 reads `rope_parameters` and `dtype`, version 4 `rope_theta` and
+    `torch_dtype`.
     """
     return {
         "architectures": ["LlamaForCausalLM"],
         "attention_bias": False,
         "attention_dropout": 0.0,
         "bos_token_id": ids["bos"],
-        "dtype": "float32",
+        "dtype": dtype,
         "eos_token_id": ids["eos"],
         "head_dim": config.head_dim,
         "hidden_act": "silu",
@@ -91,7 +86,7 @@ def llama_config(config: ModelConfig, rope_theta: float, max_positions: int, ids
         "rope_parameters": {"rope_theta": rope_theta, "rope_type": "default"},
         "rope_theta": rope_theta,
         "tie_word_embeddings": False,
-        "torch_dtype": "float32",
+        "torch_dtype": dtype,
         "use_cache": True,
         "vocab_size": config.vocab_size,
     }
@@ -118,12 +113,3 @@ def model_config(values: Mapping[str, Any], where: str) -> tuple[ModelConfig, fl
 
 def _whole_gain(name: str, tensor: "Tensor", offset: float) -> "Tensor":
     return tensor + offset if name.endswith("norm.weight") else tensor
-
-
-def _require_same_names(found: set[str], expected: set[str], where: str) -> None:
-    missing, extra = sorted(expected - found), sorted(found - expected)
-    if missing or extra:
-        raise ExportError(
-            f"{where} does not hold this recipe's model: missing {missing[:3]} ({len(missing)} in all), "
-            f"not expected {extra[:3]} ({len(extra)} in all). Was it made with another `model` row?"
-        )

@@ -1,6 +1,6 @@
-"""The export step: a checkpoint's weights as a folder that Hugging Face's LlamaForCausalLM loads.
+"""The export step: a checkpoint's weights as a folder that Hugging Face's LlamaForCausalLM loads, and the way back.
 
-fp32 and one file: sharding by size is left out, it matters from tens of gigabytes on.
+Weights go from the checkpoint, where it lies, into the files of the export block by block; `shards` says how.
 """
 
 import json
@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from k2model.artifacts import ArtifactRef, Identity, Step, Store
-from k2model.recipe.schema import ModelConfig, PhaseConfig, PhaseKind
+from k2model.recipe.counts import count_parameters
+from k2model.recipe.schema import ExportConfig, ModelConfig, PhaseConfig, PhaseKind
 from k2model.versions import STEP_VERSIONS
 
 if TYPE_CHECKING:
-    from k2model.model.transformer import K2Model
+    import torch
 
-WEIGHTS, CONFIG, GENERATION_CONFIG = "model.safetensors", "config.json", "generation_config.json"
+    from k2model.model.transformer import K2Model
+    from k2model.training.checkpoint import NamedTensors
+
+CONFIG, GENERATION_CONFIG = "config.json", "generation_config.json"
 TOKENIZER_CONFIG, CHAT_TEMPLATE = "tokenizer_config.json", "chat_template.jinja"
 
 
@@ -29,8 +33,10 @@ def export_step(
     *,
     trained_length: int = 0,
     sequences: ArtifactRef | None = None,
+    form: ExportConfig = ExportConfig(),
 ) -> Step:
-    """`model.safetensors`, `config.json`, `generation_config.json` and the tokenizer's files; kind `export`.
+    """The weights (`k2model.export.shards`), `config.json`, `generation_config.json` and the tokenizer's files; kind
+    `export`.
 
     Args:
         trained_length: the longest row, in tokens, of the phases that `phase` descends from
@@ -38,12 +44,14 @@ def export_step(
             is the context that is stated: a shorter last phase takes nothing away.
         sequences: the phase's packed rows. After supervised fine-tuning they tell which reasoning efforts were
             trained; the chat template asks for no other.
+        form: type of the weights, and how large their files are.
 
     Raises:
         ExportError: the checkpoint holds another model than `model` describes.
     """
     length = max(trained_length, phase.sequence_length)
     config = {"model": model, "kind": phase.kind, "trained_length": length, "rope_theta": phase.rope_theta}
+    config |= form_identity(form, model)
     inputs = {"checkpoint": checkpoint, "tokenizer": tokenizer}
     chats = sequences if phase.kind is PhaseKind.SFT else None
     if chats is not None:
@@ -52,25 +60,35 @@ def export_step(
 
     def produce(folder: Path) -> dict[str, float]:
         from k2model.tokens import read_composition
-        from k2model.training import load_model_state
+        from k2model.training import open_model_state
 
-        state = load_model_state(store.fetch(checkpoint) / "final")
+        state = open_model_state(store, checkpoint)
         efforts = read_composition(store, chats)["efforts"] if chats is not None else ()
-        write_export(folder, state, model, phase, store.fetch(tokenizer), trained_length=length, efforts=efforts)
-        return {"parameters": float(sum(tensor.numel() for tensor in state.values()))}
+        write_export(
+            folder, state, model, phase, store.fetch(tokenizer), trained_length=length, efforts=efforts, form=form
+        )
+        return {"parameters": float(count_parameters(model))}
 
     return Step(identity, produce)
 
 
+def form_identity(form: ExportConfig, model: ModelConfig) -> dict[str, Any]:
+    """What of `form` changes the files of an export of `model`: nothing for fp32 weights that fit one file."""
+    size = count_parameters(model) * (2 if form.bf16 else 4)
+    sharded = {"shard_bytes": form.shard_bytes} if size > form.shard_bytes else {}
+    return ({"bf16": True} if form.bf16 else {}) | sharded
+
+
 def write_export(
     folder: Path,
-    state: dict[str, Any],
+    state: "NamedTensors",
     model: ModelConfig,
     phase: PhaseConfig,
     tokenizer: Path,
     *,
     trained_length: int = 0,
     efforts: Collection[str] = (),
+    form: ExportConfig = ExportConfig(),
 ) -> None:
     """Write all files of an export of `state` (our parameter names) into `folder`; `tokenizer` is the folder of one.
 
@@ -84,7 +102,7 @@ def write_export(
     length = max(trained_length, phase.sequence_length)
     loaded = K2Tokenizer.load(tokenizer)
     ids = {"bos": loaded.bos, "eos": loaded.eos, "pad": loaded.pad}
-    write_model(folder, state, model, phase.rope_theta, length, ids)
+    write_model(folder, state, model, phase.rope_theta, length, ids, form)
     # A chat turn ends with <|im_end|>, which generation has to stop at once the model has learned turns.
     stops: int | list[int] = [loaded.eos, loaded.special(IM_END)] if phase.kind is PhaseKind.SFT else loaded.eos
     generation = {"bos_token_id": loaded.bos, "eos_token_id": stops, "pad_token_id": loaded.pad, "do_sample": False}
@@ -100,42 +118,52 @@ def write_export(
 
 
 def write_model(
-    folder: Path, state: dict[str, Any], model: ModelConfig, rope_theta: float, length: int, ids: Mapping[str, Any]
-) -> None:
-    """`model.safetensors` and `config.json`; the arguments are those of `llama_config`."""
-    from safetensors.torch import save_file
+    folder: Path, state: "NamedTensors", model: ModelConfig, rope_theta: float, length: int, ids: Mapping[str, Any],
+    form: ExportConfig,
+) -> None:  # fmt: skip
+    """The weights and `config.json`; the arguments are those of `llama_config` and `write_weights`."""
+    from k2model.export.hugging_face import llama_config
+    from k2model.export.shards import write_weights
 
-    from k2model.export.hugging_face import llama_config, to_llama
-
-    tensors = {name: tensor.contiguous() for name, tensor in to_llama(state, model).items()}
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    _write_json(folder / CONFIG, llama_config(model, rope_theta, length, ids))
+    write_weights(folder, state, model, form)
+    dtype = "bfloat16" if form.bf16 else "float32"
+    _write_json(folder / CONFIG, llama_config(model, rope_theta, length, ids, dtype))
 
 
-def load_exported(folder: Path | str, rope_theta: float | None = None, max_positions: int | None = None) -> "K2Model":
-    """The model of an export folder, fp32, in evaluation mode.
+def load_exported(
+    folder: Path | str,
+    rope_theta: float | None = None,
+    max_positions: int | None = None,
+    dtype: "torch.dtype | None" = None,
+) -> "K2Model":
+    """The model of an export folder, in evaluation mode. Its weights are read into place, so that nothing beside it is
+    held.
 
     Args:
         rope_theta: base to use instead of the exported one, to see what a change of theta alone does.
         max_positions: longest row to be fed (default: what `config.json` states).
+        dtype: of its parameters (default: fp32, whatever the files hold).
 
     Raises:
-        ExportError: files are missing, or do not fit each other.
+        ExportError: files are missing or damaged, or do not fit each other.
     """
     import torch
-    from safetensors.torch import load_file
 
-    from k2model.export.hugging_face import ExportError, from_llama, model_config
-    from k2model.model.transformer import K2Model
+    from k2model.export.architecture import Architecture
+    from k2model.export.hugging_face import ExportError, model_config
+    from k2model.export.shards import read_weights
+    from k2model.model.transformer import K2Model, rope_tables
 
     folder = Path(folder)
-    for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
-            raise ExportError(f"{folder / name} is missing; expected the folder of an exported model")
+    if not (folder / CONFIG).is_file():
+        raise ExportError(f"{folder / CONFIG} is missing; expected the folder of an exported model")
     config, theta, positions = model_config(json.loads((folder / CONFIG).read_text()), str(folder / CONFIG))
-    with torch.random.fork_rng(devices=[]):  # building a model draws its initial weights
-        model = K2Model(config, rope_theta or theta, max_positions or positions)
-    model.load_state_dict(from_llama(load_file(folder / WEIGHTS), config, str(folder / WEIGHTS)))
+    theta, positions = rope_theta or theta, max_positions or positions
+    with torch.device("meta"):  # without memory, and without drawing the weights that are about to be read
+        model = K2Model(config, theta, positions)
+    weights = read_weights(folder, Architecture(config, theta, positions, tied=False), dtype or torch.float32)
+    model.load_state_dict(weights, assign=True)
+    model.cos, model.sin = rope_tables(theta, config.head_dim, positions)
     return model.eval()
 
 

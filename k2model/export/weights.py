@@ -1,24 +1,20 @@
-"""Foreign safetensors files: which tensors lie where in them, whether they are those of the model, and their values.
+"""Safetensors files of weights: which tensors lie where in them, and whether they are those of the model.
 
-Headers are read before anything else, so that what is missing, too many or of another shape is told at once. Values are
-read front to back, one tensor in memory at a time, and hashed on the way: the file of an object store is neither kept
-nor read twice. Everything a file says is checked; pickled weights are never read, since loading a pickle runs code.
+Headers are read before any values, so that what is missing, too many or of another shape is told at once. Everything a
+file says is checked; pickled weights are never read, since loading a pickle runs code.
 """
 
 import json
 import math
 import re
 import struct
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from k2model.export.architecture import AdoptionError, Architecture
 from k2model.export.hugging_face import llama_names
-from k2model.export.source import HashedFile
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from k2model.recipe.schema import ModelConfig
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -117,9 +113,8 @@ def _tensor(name: str, told: Mapping[str, Any]) -> StoredTensor:
     return StoredTensor(name, str(told["dtype"]), shape, begin, end)
 
 
-def llama_shapes(found: Architecture) -> dict[str, tuple[int, ...]]:
+def llama_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Llama's name -> shape of every tensor of the model, the head included where it is tied."""
-    model = found.model
     hidden, ffn = model.hidden_size, model.ffn_size
     queries, keys = model.n_heads * model.head_dim, model.n_kv_heads * model.head_dim
     sizes = {
@@ -133,7 +128,7 @@ def llama_shapes(found: Architecture) -> dict[str, tuple[int, ...]]:
 def check_tensors(files: Collection[WeightsFile], listed: Mapping[str, set[str] | None], found: Architecture,
                   where: str) -> None:  # fmt: skip
     """Raises AdoptionError naming what is missing, too many, of another shape or of a type that is not read."""
-    expected = llama_shapes(found)
+    expected = llama_shapes(found.model)
     there = {one.name: (file.path, one) for file in files for one in file.tensors if not one.derived}
     twice = [one.name for file in files for one in file.tensors if not one.derived and there[one.name][0] != file.path]
     missing = sorted(expected.keys() - there.keys() - ({HEAD} if found.tied else set()))
@@ -158,21 +153,3 @@ def check_tensors(files: Collection[WeightsFile], listed: Mapping[str, set[str] 
     ):  # fmt: skip
         if names:
             raise AdoptionError(f"{where} {problem}: {', '.join(names[:3])} ({len(names)} in all)")
-
-
-def values(file: HashedFile, tensors: Collection[StoredTensor], where: str) -> Iterator[tuple[StoredTensor, "Tensor"]]:
-    """Each tensor in fp32, derived ones left out. Raises AdoptionError for one that is not finite everywhere."""
-    import torch
-
-    dtypes = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-    for one in tensors:
-        data = file.read(one.end - one.begin)
-        if one.derived:
-            continue
-        tensor = torch.frombuffer(data, dtype=dtypes[one.dtype]).view(one.shape)
-        if bad := tensor.numel() - int(torch.isfinite(tensor).sum()):
-            raise AdoptionError(
-                f"{where}: {one.name} has {bad} values that are NaN or infinite, of {tensor.numel()}; get the file "
-                "again, or adopt an earlier checkpoint of the model"
-            )
-        yield one, tensor.float()

@@ -96,7 +96,7 @@ def _adopted_checkpoint(work: Work) -> Step:
 def _adopted_export(work: Work) -> Step:
     from k2model.export import adopted_export_step
 
-    return adopted_export_step(work.store, work.recipe.model, work.adopted, work["checkpoint"])
+    return adopted_export_step(work.store, work.recipe.model, work.adopted, work["checkpoint"], work.recipe.export)
 
 
 def _raw(work: Work) -> PartedStep:
@@ -215,6 +215,7 @@ def _export(work: Work) -> Step:
     return export_step(
         work.store, work.recipe.model, work.row, work["checkpoint"], work["tokenizer"],
         trained_length=work.recipe.trained_length(work.row.name), sequences=work["sequences"],
+        form=work.recipe.export,
     )  # fmt: skip
 
 

@@ -26,7 +26,6 @@ PUBLISHED = (
 )
 
 STATE_BYTES = 12  # a parameter in a checkpoint: weights and AdamW's two moments, fp32
-EXPORT_BYTES = 4  # and in the exported model
 ROW_BYTES = 4 + 1 / 8  # a packed token: its id and whether it is a target
 SAMPLED = 64  # rows, of which the mean is taken for all
 SNAPSHOT = 5e9  # bytes/s from a GPU to its host's memory: what a save stops training for
@@ -132,7 +131,7 @@ def _of_phase(recipe: Recipe, phase: PhaseConfig, gpu: Gpu, attended: float | No
         memory=training_memory(recipe.model, phase),
         checkpoint=STATE_BYTES * parameters,
         kept=kept,
-        stored=kept * STATE_BYTES * parameters + EXPORT_BYTES * parameters,
+        stored=kept * STATE_BYTES * parameters + (2 if recipe.export.bf16 else 4) * parameters,
         reads=readers * phase.tokens_per_step / data * ROW_BYTES / seconds,
         save_every=every,
         recommended_steps=max(1, min(phase.steps, round(best / seconds))) if math.isfinite(best) else None,

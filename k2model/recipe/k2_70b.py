@@ -20,6 +20,7 @@ from k2model.recipe.schema import (
     CheckpointConfig,
     CorpusConfig,
     EvaluationConfig,
+    ExportConfig,
     LongDocuments,
     MixingConfig,
     MixtureEntry,
@@ -94,7 +95,8 @@ GPUS_PER_NODE = 8
 #: H100 v5, ND H200 v5: 96 CPUs, 1,850 GiB or more, 28 TB of NVMe). A part takes 1 to 2 GB of memory a process (a slice
 #: of keys that is sorted, a frame of Great Expectations), so 4 GiB a core, and on disk at most what a slice of near
 #: duplicates reads, 60 GB for 250 million documents (docs/data_platform.md). `whole` and `model` hold on their disk
-#: what they read and write: for 72.5B parameters in fp32 290 GB of weights, 580 GB of optimizer, 290 GB of export.
+#: what they write and, but for checkpoints, which are read where they lie, what they read: for 72.5B parameters an
+#: export takes 145 GB in bf16, the training state of an adopted model 290 GB.
 CLUSTER = ClusterConfig(
     gpus_per_node=GPUS_PER_NODE,
     gpu="H200",
@@ -124,6 +126,7 @@ NOTES = (
     "pretrain: 50 warm-up steps stand in the released script, marked there as a test run.",
     "bf16_residual: K2 trained in bf16 under Megatron, whose stream between blocks is then bf16 as well, unless "
     "--fp32-residual-connection is given.",
+    "export: bf16, as K2's weights are published.",
     "mid_2 starts from mid_1's last step, as the release labels it; the released script loads step 130,000 of 135,000.",
     "sft follows the report (65,536 tokens, batch 128, 3 epochs), which matches the released step 6,300; "
     "the released script differs (32,768 tokens, batch 1,024, 2 epochs).",
@@ -280,6 +283,7 @@ def k2_70b() -> Recipe:
         unknown=UNKNOWN,
         facts=pretrain_facts(),
         cluster=CLUSTER,
+        export=ExportConfig(bf16=True),
     )
 
 

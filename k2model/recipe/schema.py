@@ -427,6 +427,17 @@ class AdoptedModel:
 
 
 @dataclass(frozen=True)
+class ExportConfig:
+    """How exported weights are stored. False where nothing is changed."""
+
+    bf16: bool = False  # rounded to nearest, ties to even; else fp32
+    shard_bytes: int = 5_000_000_000  # of tensors in a file, unless one alone is larger; as transformers cuts
+
+    def __bool__(self) -> bool:
+        return self != ExportConfig()
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A complete lifecycle. `unknown` lists facts of the real run that are not public, `facts` those of its sources
     that are."""
@@ -448,6 +459,7 @@ class Recipe:
     adopted: tuple[AdoptedModel, ...] = when_set(())
     #: Whether the release has the optimizer state of the last phase, so that others can go on with it.
     release_training_state: bool = when_set(False)
+    export: ExportConfig = when_set(ExportConfig())
 
     def phase(self, name: str) -> PhaseConfig:
         for phase in self.phases:

@@ -182,6 +182,11 @@ def validate_recipe(recipe: Recipe) -> None:
     if problem := licence_problem(recipe.licence):
         raise RecipeError(f"recipe '{recipe.name}': {problem}")
     _check_model(recipe)
+    if recipe.export.shard_bytes < 1:
+        raise RecipeError(
+            f"export.shard_bytes={recipe.export.shard_bytes} must be at least 1: what a file of an export may hold, "
+            "e.g. 5000000000"
+        )
     if problem := cluster_problem(recipe.cluster):
         raise RecipeError(problem)
     if problem := evaluation_problem(recipe):

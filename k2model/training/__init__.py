@@ -1,6 +1,6 @@
 """Training one phase of the table on one or many workers, with checkpoints that survive a kill.
 
-`checkpoint_step` is the step; `load_model_state` gives exporters the weights of a finished checkpoint.
+`checkpoint_step` is the step; `open_model_state` gives exporters the weights of a finished checkpoint.
 Torch and DeepSpeed are loaded when first needed.
 """
 
@@ -14,6 +14,7 @@ __getattr__ = lazy_exports(
     {
         "list_checkpoints": "checkpoint",
         "load_model_state": "checkpoint",
+        "open_model_state": "checkpoint",
         "learning_rate": "loop",
         "checkpoint_step": "train",
         "validate_phase": "train",

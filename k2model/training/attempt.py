@@ -11,7 +11,6 @@ from statistics import fmean
 
 from k2model.artifacts import ArtifactRef, Identity, Lease, Manifest, Store
 from k2model.artifacts.files import Files, files_at
-from k2model.artifacts.manifest import MANIFEST, read_verified
 from k2model.errors import CheckpointMismatch, TrainingDiverged, TrainingError
 from k2model.model import count_parameters
 from k2model.recipe.schema import ModelConfig, PhaseConfig
@@ -21,6 +20,7 @@ from k2model.training.checkpoint import (
     Checkpoint,
     Progress,
     describe_checkpoint,
+    finished,
     keep_for_good_only,
     newest_checkpoint,
     read_checkpoint,
@@ -156,12 +156,7 @@ class Attempt:
         if parent is None:
             return None
 
-        def look_up() -> Files:
-            files, manifest = self.store.look_up(parent)
-            read_verified(files, manifest, f"{FINAL}/{MANIFEST}")
-            return files.at(FINAL)
-
-        checkpoint = read_checkpoint(self.world.broadcast(look_up), self.world)
+        checkpoint = read_checkpoint(self.world.broadcast(lambda: finished(self.store, parent)), self.world)
         progress = checkpoint.progress
         if progress.phase != self.phase.parent:
             raise CheckpointMismatch(

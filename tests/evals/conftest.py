@@ -23,6 +23,7 @@ from k2model.recipe.laptop import laptop
 from k2model.recipe.schema import EvaluationConfig, ModelConfig, PhaseConfig
 from k2model.recipe.tasks import FAMILIES
 from k2model.tokens import K2Tokenizer
+from k2model.training.checkpoint import InMemory
 from tests.model.conftest import byte_tokenizer
 from tests.tokens.folders import tokenize_folder
 
@@ -152,7 +153,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     tokenize_folder(folders["corpus"], tokenizer, folders["tokens"])
     phase = replace(laptop().phase("mid_1"), sequence_length=LENGTH, rope_theta=1e4)
     model = learn(learnt_documents(), tokenizer, phase.rope_theta)
-    write_export(folders["export"], model.state_dict(), MODEL, phase, folders["tokenizer"])
+    write_export(folders["export"], InMemory(model.state_dict()), MODEL, phase, folders["tokenizer"])
     return World(**folders, phase=phase, model=model)
 
 

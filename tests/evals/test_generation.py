@@ -9,6 +9,7 @@ from k2model.evals.generation import generate
 from k2model.export.step import write_export
 from k2model.model.transformer import K2Model
 from k2model.recipe.laptop import laptop
+from k2model.training.checkpoint import InMemory
 from tests.model.conftest import SMALL, byte_tokenizer, random_model
 
 STOPS = {5, 9, 13}
@@ -30,7 +31,7 @@ def test_greedy_equals_hugging_face(model: K2Model, prompts: list[list[int]], tm
 
     phase = laptop().phase("pretrain")
     (tmp_path / "tokenizer").mkdir()
-    write_export(tmp_path, model.state_dict(), SMALL, phase, byte_tokenizer(tmp_path / "tokenizer"))
+    write_export(tmp_path, InMemory(model.state_dict()), SMALL, phase, byte_tokenizer(tmp_path / "tokenizer"))
     reference = LlamaForCausalLM.from_pretrained(tmp_path)
     ours = generate(model, prompts, 24, STOPS, batch_size=6)
     for prompt, written in zip(prompts[:8], ours, strict=False):

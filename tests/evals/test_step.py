@@ -17,6 +17,7 @@ from k2model.evals.groups import groups_of, share
 from k2model.export.step import write_export
 from k2model.recipe.laptop import laptop
 from k2model.recipe.schema import PhaseKind
+from k2model.training.checkpoint import InMemory
 from tests.evals.conftest import CONFIG, LENGTH, MODEL, World
 
 LENGTHS = (2 * LENGTH, LENGTH)
@@ -212,7 +213,7 @@ def test_write_export_is_what_is_evaluated(world: World, put: Put, tmp_path: Pat
     """Other weights give other scores: the export is read, not some cached model."""
     folder = tmp_path / "export"
     folder.mkdir()
-    state = {name: tensor * 0 for name, tensor in world.model.state_dict().items()}
+    state = InMemory({name: tensor * 0 for name, tensor in world.model.state_dict().items()})
     write_export(folder, state, MODEL, world.phase, world.tokenizer)
     store = Store.open(tmp_path / "store")
     refs = inputs(store, replace(world, export=folder), put)

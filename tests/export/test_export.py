@@ -4,17 +4,34 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from k2model.artifacts import ArtifactRef, Identity, Store, make
+from k2model.artifacts.files import LocalFiles
 from k2model.documents.markup import SPECIAL_TOKENS
 from k2model.export import load_exported
-from k2model.export.hugging_face import ExportError, to_llama
+from k2model.export.hugging_face import ExportError
+from k2model.export.shards import write_weights
 from k2model.export.step import export_step, write_export
+from k2model.recipe.counts import count_parameters
 from k2model.recipe.laptop import laptop
-from k2model.recipe.schema import PhaseKind
+from k2model.recipe.schema import ExportConfig, PhaseKind
+from k2model.training.checkpoint import (
+    ALL,
+    FINAL,
+    MODEL,
+    OPTIMIZER,
+    InMemory,
+    Piece,
+    Progress,
+    ShardImage,
+    publish,
+    share,
+    write_file,
+)
 from tests.model.conftest import SMALL, byte_tokenizer, random_model
 
 PHASE = replace(laptop().phase("mid_4"), sequence_length=1024, rope_theta=3e5)
@@ -27,7 +44,7 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def export_of(folder: Path, tokenizer: Path, phase=PHASE, config=SMALL) -> torch.nn.Module:
     model = random_model(config, theta=phase.rope_theta, positions=phase.sequence_length)
-    write_export(folder, model.state_dict(), config, phase, tokenizer)
+    write_export(folder, InMemory(model.state_dict()), config, phase, tokenizer)
     return model
 
 
@@ -86,7 +103,7 @@ def test_a_shorter_last_phase_takes_no_context_away(tmp_path: Path) -> None:
     sft = recipe.phase("sft")
     assert sft.sequence_length == 128
     write_tokenizer(tmp_path / "tokenizer")
-    state, length = random_model().state_dict(), recipe.trained_length("sft")
+    state, length = InMemory(random_model().state_dict()), recipe.trained_length("sft")
     (tmp_path / "export").mkdir()
     write_export(
         tmp_path / "export", state, SMALL, sft, tmp_path / "tokenizer", trained_length=length, efforts=["low", "medium"]
@@ -107,9 +124,12 @@ def test_a_base_model_stops_at_the_end_of_text_alone(tmp_path: Path, tokenizer_f
     assert json.loads((tmp_path / "generation_config.json").read_text())["eos_token_id"] == 1
 
 
-def test_another_models_checkpoint_is_refused() -> None:
+def test_another_models_checkpoint_is_refused(tmp_path: Path) -> None:
+    state = InMemory(random_model().state_dict())
     with pytest.raises(ExportError, match=r"missing \['blocks.3.attention.key.weight'"):
-        to_llama(random_model().state_dict(), replace(SMALL, n_layers=4))
+        write_weights(tmp_path, state, replace(SMALL, n_layers=4), ExportConfig())
+    with pytest.raises(ExportError, match=r"'blocks\.0\.mlp\.down\.weight is \[48, 80\] instead of \[48, 96\]'"):
+        write_weights(tmp_path, state, replace(SMALL, ffn_size=96), ExportConfig())
 
 
 def test_a_folder_without_weights_is_named(tmp_path: Path, tokenizer_folder: Path) -> None:
@@ -119,25 +139,14 @@ def test_a_folder_without_weights_is_named(tmp_path: Path, tokenizer_folder: Pat
         load_exported(tmp_path)
 
 
-def test_the_step_reads_a_checkpoint_and_is_not_redone(
-    tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import k2model.training
-
-    store = Store.open(tmp_path)
+def test_the_step_reads_a_checkpoint_and_is_not_redone(tmp_path: Path, tokenizer_folder: Path) -> None:
+    store = Store.open(tmp_path / "store")
     model = random_model(theta=PHASE.rope_theta)
-    read: list[Path] = []
-
-    def load_model_state(folder: Path) -> dict[str, torch.Tensor]:
-        read.append(folder)
-        return model.state_dict()
-
-    monkeypatch.setattr(k2model.training, "load_model_state", load_model_state, raising=False)
-    checkpoint = _artifact(store, "checkpoint", {"final/state.json": b"{}"})
+    checkpoint = _checkpoint(store, model)
     tokenizer = _artifact(store, "tokenizer", {"tokenizer.json": (tokenizer_folder / "tokenizer.json").read_bytes()})
     first = make(store, export_step(store, SMALL, PHASE, checkpoint, tokenizer))
     assert make(store, export_step(store, SMALL, PHASE, checkpoint, tokenizer)) == first
-    assert len(read) == 1 and read[0].name == "final" and first.kind == "export"
+    assert len(store.records("export")) == 1 and first.kind == "export"
     tokens = torch.randint(0, SMALL.vocab_size, (1, 30))
     with torch.no_grad():
         assert torch.equal(load_exported(store.fetch(first))(tokens), model(tokens))
@@ -148,6 +157,42 @@ def test_the_step_reads_a_checkpoint_and_is_not_redone(
     sft = replace(PHASE, kind=PhaseKind.SFT)
     chatty = make(store, export_step(store, SMALL, sft, checkpoint, tokenizer, sequences=rows))
     assert '{"low": "think_faster"}' in (store.fetch(chatty) / "chat_template.jinja").read_text()
+
+
+def test_only_a_form_that_changes_the_files_bears_identity(tmp_path: Path, tokenizer_folder: Path) -> None:
+    store = Store.open(tmp_path / "store")
+    checkpoint = _checkpoint(store, random_model(theta=PHASE.rope_theta))
+    tokenizer = _artifact(store, "tokenizer", {"tokenizer.json": (tokenizer_folder / "tokenizer.json").read_bytes()})
+
+    def made(**form: Any) -> ArtifactRef:
+        return make(store, export_step(store, SMALL, PHASE, checkpoint, tokenizer, form=ExportConfig(**form)))
+
+    first, size = made(), 4 * count_parameters(SMALL)
+    assert (store.fetch(first) / "model.safetensors").is_file()
+    assert made(shard_bytes=size) == first
+    smaller, rounded = made(shard_bytes=size - 1), made(bf16=True)
+    assert len({first.identity, smaller.identity, rounded.identity}) == 3
+    assert made(bf16=True, shard_bytes=size // 2) == rounded
+    assert len(list(store.fetch(smaller).glob("model-0000?-of-00002.safetensors"))) == 2
+
+
+def _checkpoint(store: Store, model: torch.nn.Module) -> ArtifactRef:
+    """One that three workers have written."""
+
+    def produce(folder: Path) -> dict[str, float]:
+        files = LocalFiles(folder)
+        tensors = {**model.state_dict(prefix=MODEL), f"{OPTIMIZER}norm.weight.exp_avg": torch.zeros(48)}
+        whole = [Piece(name, tuple(t.shape), ALL, 0, t.reshape(-1)) for name, t in tensors.items()]
+        entries = []
+        for rank in range(3):
+            pieces = list(share(whole, rank, 3))
+            image = ShardImage(pieces)
+            image.fill(pieces)
+            entries.append(write_file(files, f"{FINAL}/rank-0000{rank}-of-00003.safetensors", image.data))
+        publish(files, FINAL, entries, Progress("mid_4", 1, 1, 3, 1, "", ""))
+        return {}
+
+    return store.build(Identity("checkpoint", "1", {}), produce)
 
 
 def _artifact(store: Store, step: str, files: dict[str, bytes]) -> ArtifactRef:

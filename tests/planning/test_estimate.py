@@ -23,7 +23,7 @@ def test_pretraining_by_hand() -> None:
     assert one.flops == pytest.approx(flops)
     assert one.step_seconds * one.steps == pytest.approx(flops / (3_200 * 989e12 * 0.4))
     assert one.checkpoint == 12 * 72_548_360_192
-    assert one.kept == 250 and one.stored == pytest.approx(250 * one.checkpoint + 4 * 72_548_360_192)
+    assert one.kept == 250 and one.stored == pytest.approx(250 * one.checkpoint + 2 * 72_548_360_192)
     assert one.reads == pytest.approx(9_830_400 / 400 * 4.125 / one.step_seconds)
     assert one.gpu_hours == pytest.approx(flops / (989e12 * 0.4) / 3600 / one.goodput)
 

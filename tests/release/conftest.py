@@ -30,6 +30,7 @@ def tiny_lifecycle(store: Store, tokenizer: Path) -> LifecycleResult:
 
     from k2model.export.step import write_export
     from k2model.model.transformer import K2Model
+    from k2model.training.checkpoint import InMemory
 
     recipe = replace(short_recipe(), model=TINY)
 
@@ -39,7 +40,8 @@ def tiny_lifecycle(store: Store, tokenizer: Path) -> LifecycleResult:
             model = K2Model(TINY, phase.rope_theta, phase.sequence_length)
         efforts = EFFORTS if phase.name == "sft" else ()
         length = recipe.trained_length(phase.name)
-        write_export(folder, model.state_dict(), TINY, phase, tokenizer, trained_length=length, efforts=efforts)
+        state = InMemory(model.state_dict())
+        write_export(folder, state, TINY, phase, tokenizer, trained_length=length, efforts=efforts)
 
     return build_lifecycle(store, recipe, export, write_tokenizer)
 

@@ -18,8 +18,10 @@ from k2model.training.checkpoint import (
     ShardImage,
     StoredTensors,
     load_model_state,
+    shard,
     share,
 )
+from k2model.training.checkpoint import tensors as stored
 from k2model.training.checkpoint.shard import read_header
 
 WHOLE = {
@@ -78,6 +80,28 @@ def test_any_range_of_columns_can_be_read(tmp_path: Path, count: int) -> None:
     for start in range(flat.numel()):
         for length in range(1, flat.numel() - start + 1):
             assert torch.equal(tensors.read(name, start, length, columns), flat[start : start + length])
+
+
+def test_asking_for_a_name_reads_nothing_and_ranges_read_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors = write(tmp_path, 2, 1)
+    read: list[int] = []
+
+    def read_range(self: LocalFiles, path: str, start: int, length: int) -> bytes:
+        read.append(length)
+        return (self.root / path).read_bytes()[start : start + length]
+
+    monkeypatch.setattr(LocalFiles, "read_range", read_range)
+    below = tensors.below("model.")
+    assert "norm.weight" in below and "model.norm.weight" not in below and "model.norm.weight" in tensors
+    assert set(below) == {name.removeprefix("model.") for name in WHOLE} and read == []
+    for module in (shard, stored):
+        monkeypatch.setattr(module, "BLOCK", 16)
+    for name, whole in WHOLE.items():
+        assert torch.equal(torch.cat(list(below.blocks(name.removeprefix("model.")))), whole.reshape(-1))
+    # A block of columns is read by its rows, which are begun anew in the next.
+    assert max(read) <= 4 * 16 and sum(read) <= 4 * (sum(whole.numel() for whole in WHOLE.values()) + 2 * 8)
 
 
 def test_shares_are_equal_and_complete() -> None:

@@ -11,11 +11,13 @@ from k2model.training.checkpoint.folder import (
     Progress,
     describe_checkpoint,
     discard_after,
+    finished,
     is_kept_for_good,
     keep_for_good_only,
     list_checkpoints,
     load_model_state,
     newest_checkpoint,
+    open_model_state,
     prune,
     publish,
     read_checkpoint,
@@ -26,6 +28,7 @@ from k2model.training.checkpoint.folder import (
 )
 from k2model.training.checkpoint.shard import (
     ALL,
+    BLOCK,
     MODEL,
     OPTIMIZER,
     SUFFIX,
@@ -33,13 +36,14 @@ from k2model.training.checkpoint.shard import (
     Piece,
     Placement,
     ShardImage,
+    header_of_whole,
     share,
-    write_whole,
 )
 from k2model.training.checkpoint.tensors import InMemory, NamedTensors, StoredTensors
 
 __all__ = [
     "ALL",
+    "BLOCK",
     "CHECKPOINTS",
     "FINAL",
     "MODEL",
@@ -57,11 +61,14 @@ __all__ = [
     "StoredTensors",
     "describe_checkpoint",
     "discard_after",
+    "finished",
+    "header_of_whole",
     "is_kept_for_good",
     "keep_for_good_only",
     "list_checkpoints",
     "load_model_state",
     "newest_checkpoint",
+    "open_model_state",
     "prune",
     "publish",
     "read_checkpoint",
@@ -70,5 +77,4 @@ __all__ = [
     "share",
     "step_folder",
     "write_file",
-    "write_whole",
 ]

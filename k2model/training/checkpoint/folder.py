@@ -18,7 +18,15 @@ from typing import Any
 
 from torch import Tensor
 
-from k2model.artifacts import CorruptArtifact, FileEntry, Manifest, MissingArtifact, read_manifest
+from k2model.artifacts import (
+    ArtifactRef,
+    CorruptArtifact,
+    FileEntry,
+    Manifest,
+    MissingArtifact,
+    Store,
+    read_manifest,
+)
 from k2model.artifacts.files import Files, LocalFiles
 from k2model.artifacts.manifest import MANIFEST, check_listing, read_verified, remedy, verify_files
 from k2model.recipe.schema import CheckpointConfig
@@ -119,8 +127,22 @@ def newest_checkpoint(files: Files, identity: str, world: World, before: int | N
     return None
 
 
+def finished(store: Store, ref: ArtifactRef) -> Files:
+    """Where the last checkpoint of a finished artifact lies, for `read_checkpoint`. Raises MissingArtifact or
+    CorruptArtifact when that is not the one of the reference."""
+    files, manifest = store.look_up(ref)
+    read_verified(files, manifest, f"{FINAL}/{MANIFEST}")
+    return files.at(FINAL)
+
+
+def open_model_state(store: Store, ref: ArtifactRef) -> NamedTensors:
+    """The model's tensors of a finished checkpoint, as `load_model_state` gives them, each read when it is asked for:
+    every byte is verified where it lies, and nothing is fetched or held. Raises as `finished` and `read_checkpoint`."""
+    return read_checkpoint(finished(store, ref)).tensors.below(MODEL)
+
+
 def load_model_state(folder: Path | str) -> dict[str, Tensor]:
-    """The model's tensors (fp32, named as in `K2Model.state_dict()`) of a checkpoint.
+    """The model's tensors (fp32, named as in `K2Model.state_dict()`) of a checkpoint, all in memory.
 
     `folder`: of a checkpoint, or of a checkpoint artifact, whose `final/` is read. Hashes are left to
     `store.fetch`. Raises CorruptArtifact when a tensor file is missing or unreadable.
@@ -133,8 +155,8 @@ def load_model_state(folder: Path | str) -> dict[str, Tensor]:
             f"{files.uri} holds no rank-*{SUFFIX}; expected the folder of a checkpoint or a checkpoint artifact"
         )
     pieces = [piece for path, size in sorted(shards.items()) for piece in read_header(files, path, size)]
-    tensors = StoredTensors(files, (piece for piece in pieces if piece.name.startswith(MODEL)))
-    return {name.removeprefix(MODEL): tensors[name] for name in sorted(tensors)}
+    tensors = StoredTensors(files, (piece for piece in pieces if piece.name.startswith(MODEL))).below(MODEL)
+    return {name: tensors[name] for name in sorted(tensors)}
 
 
 def _newest_first(files: Files) -> list[str]:

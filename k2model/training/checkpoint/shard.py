@@ -9,10 +9,10 @@ header is read as untrusted: every number in it is checked.
 import json
 import math
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,6 +24,7 @@ from k2model.model.parallel import Shard, tensor_dim
 MODEL, OPTIMIZER = "model.", "optimizer."  # first words of a tensor's name
 FORMAT = "k2-pieces-1"
 SUFFIX = ".safetensors"
+BLOCK = 2**23  # elements, 32 MiB in fp32: what is read, converted or written at once of a tensor of any size
 _ITEM = 4  # bytes of an fp32 element
 _LONGEST_HEADER = 100_000_000  # as in safetensors itself
 Shape = tuple[int, ...]
@@ -141,16 +142,9 @@ class ShardImage:
             torch.cuda.synchronize()
 
 
-def write_whole(file: BinaryIO, shapes: Mapping[str, Shape], tensors: Iterable[tuple[str, Tensor]]) -> None:
-    """Write a file of whole tensors, `shapes` by name in the order in which `tensors` gives their fp32 values: one of
-    them in memory at a time."""
-    sizes = [Piece(n, tuple(s), ALL, 0, torch.empty(math.prod(s), device="meta")) for n, s in shapes.items()]
-    file.write(header_of(sizes))
-    left = [*shapes]
-    for name, tensor in tensors:
-        assert left and name == left.pop(0) and tensor.shape == shapes[name], f"{name} is not what was announced"
-        file.write(tensor.contiguous().numpy().data)
-    assert not left, f"{left[0]} was announced and not given"
+def header_of_whole(shapes: Mapping[str, Shape]) -> bytes:
+    """The header of a file of whole tensors, whose fp32 values follow it in the order of `shapes`."""
+    return header_of([Piece(n, tuple(s), ALL, 0, torch.empty(math.prod(s), device="meta")) for n, s in shapes.items()])
 
 
 def header_of(pieces: Sequence[Piece]) -> bytes:
@@ -208,12 +202,15 @@ def _piece(name: str, place: str, tensor: dict, path: str, body: int, size: int)
 
 
 def read_values(files: Files, piece: StoredPiece, begin: int, into: Tensor) -> None:
-    """Fill `into` [n] with the elements `begin`..`begin + n` of a stored piece. Raises CorruptArtifact."""
-    wanted = into.numel() * _ITEM
-    data = files.read_range(piece.path, piece.offset + begin * _ITEM, wanted)
-    if len(data) != wanted:
-        raise CorruptArtifact(
-            f"{files.uri}/{piece.path} ends within {piece.name}: {len(data)} bytes, expected {wanted}. "
-            + remedy(files.uri)
-        )
-    into.copy_(torch.frombuffer(bytearray(data), dtype=torch.float32))
+    """Fill `into` [n] with the elements `begin`..`begin + n` of a stored piece, a block at a time: nothing beside it is
+    as large. Raises CorruptArtifact."""
+    for at in range(0, into.numel(), BLOCK):
+        block = into[at : at + BLOCK]
+        wanted = block.numel() * _ITEM
+        data = files.read_range(piece.path, piece.offset + (begin + at) * _ITEM, wanted)
+        if len(data) != wanted:
+            raise CorruptArtifact(
+                f"{files.uri}/{piece.path} ends within {piece.name}: {len(data)} bytes, expected {wanted}. "
+                + remedy(files.uri)
+            )
+        block.numpy()[:] = np.frombuffer(data, np.float32)

@@ -17,7 +17,7 @@ from k2model.artifacts import CorruptArtifact
 from k2model.artifacts.files import Files
 from k2model.artifacts.manifest import remedy
 from k2model.model.parallel import Shard, tensor_dim
-from k2model.training.checkpoint.shard import ALL, Columns, Placement, StoredPiece, read_values
+from k2model.training.checkpoint.shard import ALL, BLOCK, Columns, Placement, StoredPiece, read_values
 
 
 class NamedTensors(Mapping[str, Tensor]):
@@ -39,15 +39,37 @@ class NamedTensors(Mapping[str, Tensor]):
         place = Placement.of(parameter, local, tensor)
         return self.read(name, place.start, place.size, place.columns).view(local)
 
+    def blocks(self, name: str) -> Iterator[Tensor]:
+        """The flattened tensor in order, `BLOCK` elements or fewer at a time, so that one of any size can be copied."""
+        size = self.shapes[name].numel()
+        yield from (self.read(name, start, min(BLOCK, size - start)) for start in range(0, size, BLOCK))
+
+    def below(self, prefix: str) -> "NamedTensors":
+        """Those whose names begin with `prefix`, without it."""
+        return _Below(self, prefix)
+
     def __getitem__(self, name: str) -> Tensor:
         shape = self.shapes[name]
         return self.read(name, 0, shape.numel()).view(shape)
+
+    def __contains__(self, name: object) -> bool:  # a Mapping's own would read the tensor
+        return name in self.shapes
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.shapes)
 
     def __len__(self) -> int:
         return len(self.shapes)
+
+
+class _Below(NamedTensors):
+    def __init__(self, tensors: NamedTensors, prefix: str) -> None:
+        self.tensors, self.prefix = tensors, prefix
+        named = ((name, shape) for name, shape in tensors.shapes.items() if name.startswith(prefix))
+        self.shapes = {name.removeprefix(prefix): shape for name, shape in named}
+
+    def read(self, name: str, start: int, length: int, columns: Columns = ALL) -> Tensor:
+        return self.tensors.read(self.prefix + name, start, length, columns)
 
 
 class InMemory(NamedTensors):
@@ -118,13 +140,21 @@ class StoredTensors(NamedTensors):
         return values
 
     def _other_columns(self, name: str, start: int, length: int, columns: Columns) -> Tensor:
-        """The same of a tensor that was cut in another number of columns: by way of the rows concerned."""
+        """The same of a tensor that was cut in another number of columns: by way of the rows concerned, some at a
+        time."""
         count, width = self._counts[name], self.shapes[name][1]
         stored, wanted = width // count, width // columns.count
-        first, last = start // wanted, math.ceil((start + length) / wanted)
-        parts = [
-            self._range(name, index, first * stored, (last - first) * stored).view(last - first, stored)
-            for index in range(count)
-        ]
-        rows = torch.cat(parts, dim=1)
-        return Shard(columns.index, columns.count).cut(rows, 1).reshape(-1)[start - first * wanted :][:length]
+        last = math.ceil((start + length) / wanted)
+        values = torch.empty(length)
+        done = 0
+        while done < length:
+            first = (start + done) // wanted
+            rows = min(last - first, max(BLOCK // width, 1))
+            parts = [
+                self._range(name, index, first * stored, rows * stored).view(rows, stored) for index in range(count)
+            ]
+            cut = Shard(columns.index, columns.count).cut(torch.cat(parts, dim=1), 1).reshape(-1)
+            found = cut[start + done - first * wanted :][: length - done]
+            values[done : done + len(found)] = found
+            done += len(found)
+        return values
