@@ -4,7 +4,7 @@ Weights are zeros; each form runs in a process of its own, on files that were ma
 resident memory above what it held before, pages of files that are mapped included; a loaded model is there in both
 forms, so its own size is taken off. Time is printed as an aside, not compared.
 
-    python -m benchmarks.export_memory                          # a model of 2 GB in fp32, against the others
+    python -m benchmarks.export_memory                          # a model of some 1 GB in fp32, against others
     python -m benchmarks.export_memory --gigabytes 8 --alone    # ours only
 
 It needs five times the model's size on the disk of the temporary folder.
@@ -105,12 +105,11 @@ class Forms:
     def hold_and_save(self) -> None:
         from safetensors.torch import save_file
 
-        from k2model.export.hugging_face import llama_names, to_llama_tensor
+        from k2model.export.hugging_face import to_llama
         from k2model.training import load_model_state
 
         state = load_model_state(self.store.fetch(self.checkpoint))
-        names = llama_names(self.model)
-        save_file({names[name]: to_llama_tensor(name, state[name]) for name in names}, self.home / "peer")
+        save_file(to_llama(state, self.model), self.home / "peer")
 
     def hold_and_load(self) -> None:
         from k2model.export.hugging_face import from_llama_tensor, llama_names
@@ -184,7 +183,7 @@ def resident(line: str) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--gigabytes", type=float, default=2.0, help="size of the model in fp32")
+    parser.add_argument("--gigabytes", type=float, default=1.0, help="size of the model in fp32")
     parser.add_argument("--alone", action="store_true", help="ours only")
     parser.add_argument("--form", nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args()

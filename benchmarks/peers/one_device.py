@@ -237,7 +237,7 @@ def speed(sizes: Sizes, limit: float) -> dict[str, Any]:
     process so that all see the same card. At least one round each, and up to ROUNDS while `limit` seconds last."""
     import torch
 
-    from k2model.export.hugging_face import llama_names, to_llama_tensor
+    from k2model.export.hugging_face import to_llama
     from k2model.model import training_flops
     from k2model.recipe.memory import training_memory
     from k2model.training.engine import Engine
@@ -275,8 +275,7 @@ def speed(sizes: Sizes, limit: float) -> dict[str, Any]:
         rates = {}
         for workload in Workload:
             if llama is not None:  # so that both have the same loss to begin with, if they do the same work
-                state, names = engine.deepspeed.module.model.state_dict(), llama_names(model)
-                llama.load_state_dict({names[name]: to_llama_tensor(name, state[name]) for name in names})
+                llama.load_state_dict(to_llama(engine.deepspeed.module.model.state_dict(), model))
             told = missing, first[workload.value]
             rates[workload.value] = _rates(contestants, batches[workload], sizes, ends, *told)
         flops = {

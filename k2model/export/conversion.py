@@ -7,6 +7,7 @@ what they were (Hewitt 2021, https://nlp.stanford.edu/~johnhew/vocab-expansion.h
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import BinaryIO
 
@@ -79,7 +80,7 @@ def _convert(file: HashedFile, one: StoredTensor, where: str, ours: list[str], r
         if ours:
             out.write(from_llama_tensor(ours[0], block).contiguous().numpy().data)
     if mean is not None:
-        out.writelines(mean.row for _ in range(missing))
+        out.writelines(repeat(mean.row, missing))
     end = out.tell()
     for _ in ours[1:]:
         _append(out, begin, end)

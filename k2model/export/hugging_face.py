@@ -44,6 +44,11 @@ def llama_names(config: ModelConfig) -> dict[str, str]:
     return names
 
 
+def to_llama(state: Mapping[str, "Tensor"], config: ModelConfig) -> dict[str, "Tensor"]:
+    """A state dict of ours in Llama's names, gains whole: of a model that is in memory as it is."""
+    return {theirs: to_llama_tensor(ours, state[ours]) for ours, theirs in llama_names(config).items()}
+
+
 def to_llama_tensor(name: str, tensor: "Tensor") -> "Tensor":
     """Our parameter `name`, or a part of it, as Llama's: gains whole."""
     return _whole_gain(name, tensor, 1.0)
