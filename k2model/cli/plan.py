@@ -218,6 +218,7 @@ def _show_layouts(name: str, overrides: dict[str, str], gpus: int | None, memory
     if memory:
         gpu = replace(gpu, memory=memory)
     rows: list[tuple[Any, ...]] = []
+    found: list[dict[str, Any]] = []
     for phase in recipe.phases:
         per_node = phase.parallelism.workers_per_node
         if gpus and gpus % per_node:
@@ -227,17 +228,21 @@ def _show_layouts(name: str, overrides: dict[str, str], gpus: int | None, memory
         if nodes == phase.parallelism.nodes:
             rows.append(_layout(f"{phase.name}, as it is" + ("" if own.fits(gpu) else " (does not fit)"), own))
         best = ranked_layouts(recipe.model, phase, gpu, nodes)[:SHOWN]
+        found += [{"phase": phase.name, **asdict(one)} for one in best]
         rows += [_layout(phase.name, one) for one in best] or [
             (f"{phase.name}: none works and fits ({phase.global_batch:,} rows a step)", *[""] * 8)
         ]
-    show(LAYOUTS, rows, as_json)
-    if not as_json:
-        console().print(
-            "Steps are for ranking: the arithmetic, again where blocks are recomputed, and what workers send each "
-            "other, at rates of data sheets and nothing overlapping.",
-            style="dim",
-            highlight=False,
-        )  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    out = console()
+    out.print(table(LAYOUTS, rows))
+    out.print(
+        "Steps are for ranking: the arithmetic, again where blocks are recomputed, and what workers send each other, "
+        "at rates of data sheets and nothing overlapping.",
+        style="dim",
+        highlight=False,
+    )
 
 
 def _layout(name: str, one: Any) -> tuple[Any, ...]:

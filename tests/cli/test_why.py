@@ -41,3 +41,11 @@ def test_a_plan_begins_with_what_is_trained_and_what_a_worker_holds(tmp_path, mo
     assert pretrain[-4:-2] == ["8,192", "3,200"] and pretrain[-1] == "GB" and float(pretrain[-2]) > 36
     assert any(line.split()[:2] == ["pretrain", "36.3"] for line in lines)  # fp32 weights of an eighth: 72.55e9 x 4 / 8
     assert any("98.1%" in line for line in lines) and "arXiv:2407.21783" in " ".join(lines)
+
+
+def test_layouts_as_json_are_numbers_the_fastest_first():
+    options = ["plan", "k2_70b", "--layouts", "--gpus", "256", "--memory", "80GiB", "--json"]
+    rows = json.loads(CliRunner().invoke(main, options).stdout)
+    seconds = [row["seconds"] for row in rows if row["phase"] == "pretrain"]
+    assert seconds == sorted(seconds) and len(seconds) == 5
+    assert all(row["memory"]["peak"] <= 0.9 * 80 * 2**30 and row["layout"]["nodes"] == 32 for row in rows)
