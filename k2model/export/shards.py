@@ -16,7 +16,7 @@ from torch import Tensor
 
 from k2model.export.architecture import AdoptionError, Architecture
 from k2model.export.hugging_face import ExportError, from_llama_tensor, llama_names, to_llama_tensor
-from k2model.export.weights import INDEX, SINGLE, check_tensors, llama_shapes, read_header, weights_files
+from k2model.export.weights import EMBEDDING, INDEX, SINGLE, check_tensors, llama_shapes, read_header, weights_files
 from k2model.recipe.schema import ExportConfig, ModelConfig
 from k2model.training.checkpoint import BLOCK, NamedTensors
 
@@ -63,9 +63,12 @@ def share_out(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
     return shards
 
 
-def read_weights(folder: Path, found: Architecture, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The weights of an export folder under our names, converted to `dtype` on the way. Raises ExportError when files
-    are missing, damaged, or not of the model `found`."""
+def read_weights(
+    folder: Path, found: Architecture, dtype: torch.dtype, device: torch.device | str = "cpu"
+) -> dict[str, Tensor]:
+    """The weights of an export folder under our names, on `device`: those of matrix products in `dtype`, converted on
+    the way, embedding and gains, which no product rounds, in fp32. Raises ExportError when files are missing, damaged,
+    or not of the model `found`."""
     names = {theirs: ours for ours, theirs in llama_names(found.model).items()}
     index = (folder / INDEX).read_bytes() if (folder / INDEX).is_file() else None
     if index is None and not (folder / SINGLE).is_file():
@@ -84,7 +87,8 @@ def read_weights(folder: Path, found: Architecture, dtype: torch.dtype) -> dict[
         with (folder / weights.path).open("rb") as file:
             file.seek(len(weights.header))
             for one in weights.tensors:
-                tensor = torch.empty(one.shape, dtype=dtype)
+                multiplied = len(one.shape) > 1 and one.name != EMBEDDING
+                tensor = torch.empty(one.shape, dtype=dtype if multiplied else torch.float32, device=device)
                 flat, source = tensor.view(-1), DTYPES[one.dtype]
                 for start in range(0, flat.numel(), BLOCK):
                     into = flat[start : start + BLOCK]

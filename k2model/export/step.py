@@ -135,14 +135,17 @@ def load_exported(
     rope_theta: float | None = None,
     max_positions: int | None = None,
     dtype: "torch.dtype | None" = None,
+    device: "torch.device | str" = "cpu",
 ) -> "K2Model":
-    """The model of an export folder, in evaluation mode. Its weights are read into place, so that nothing beside it is
-    held.
+    """The model of an export folder, in evaluation mode. Its weights are read into place, a block of a tensor at a
+    time, so that nothing beside it is held, on an accelerator nor on the host.
 
     Args:
         rope_theta: base to use instead of the exported one, to see what a change of theta alone does.
         max_positions: longest row to be fed (default: what `config.json` states).
-        dtype: of its parameters (default: fp32, whatever the files hold).
+        dtype: of what products multiply (default: fp32, whatever the files hold); embedding and gains are fp32. So
+            bf16 gives the bits that fp32 gives under bf16 autocast, in half the memory.
+        device: where it is to lie.
 
     Raises:
         ExportError: files are missing or damaged, or do not fit each other.
@@ -161,9 +164,10 @@ def load_exported(
     theta, positions = rope_theta or theta, max_positions or positions
     with torch.device("meta"):  # without memory, and without drawing the weights that are about to be read
         model = K2Model(config, theta, positions)
-    weights = read_weights(folder, Architecture(config, theta, positions, tied=False), dtype or torch.float32)
+    weights = read_weights(folder, Architecture(config, theta, positions, tied=False), dtype or torch.float32, device)
     model.load_state_dict(weights, assign=True)
-    model.cos, model.sin = rope_tables(theta, config.head_dim, positions)
+    # Made on the CPU, whose cosines other devices need not share.
+    model.cos, model.sin = (table.to(device) for table in rope_tables(theta, config.head_dim, positions))
     return model.eval()
 
 
