@@ -261,7 +261,7 @@ def shutdown_seconds(recipe: Recipe) -> int:
 
 
 def check_gpus(pod: Pod) -> None:
-    """Raises K2Error in a pod whose torch does not see the GPUs it asked for: it would train on its CPUs, for years."""
+    """Raises K2Error in a pod whose torch does not see the GPUs it asked for: it would work on its CPUs, for years."""
     if not pod.gpus:
         return
     import torch

@@ -30,7 +30,7 @@ from k2model.lifecycle.steps import Owner, RunsOn, StepRow, full_name, inputs_of
 from k2model.recipe import PhaseConfig
 from k2model.settings import home
 from tasks._platform import RECIPE, TRAIN_IMAGE, data_task, evaluation_task, show_deck
-from tasks.pods import Kind
+from tasks.pods import Kind, check_gpus, evaluation_pod
 from tasks.training import train_task
 
 #: Pods of one step at the same time; more wait.
@@ -115,6 +115,7 @@ def is_made(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, Artifa
 @evaluation_task()
 def evaluate(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef]) -> ArtifactRef:
     """A step that all workers of one node make together."""
+    check_gpus(evaluation_pod(RECIPE))
     return make_step(*plan.build(step, phase, inputs))
 
 

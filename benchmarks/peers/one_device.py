@@ -390,7 +390,8 @@ def evaluation(sizes: Sizes) -> dict[str, Any]:
     import torch
 
     from k2model.evals.generation import generate
-    from k2model.evals.likelihood import Window, window_losses
+    from k2model.evals.likelihood import Window, tail_log_probabilities, window_losses
+    from k2model.evals.retrieval import Probe, likeliest_values
     from k2model.model import K2Model, KVCache
 
     length = sizes.short.sequence_length
@@ -411,9 +412,20 @@ def evaluation(sizes: Sizes) -> dict[str, Any]:
         nats, counts = window_losses(model, parts, len(parts))
         return sum(nats) / sum(counts)
 
+    def choices() -> float:
+        (head, other), tails = ids, (2, 3, 7)
+        nats = tail_log_probabilities(model, [[head + other[:n] for n in tails], [other + head[:n] for n in tails]])
+        return sum(map(sum, nats)) / (2 * sum(tails))
+
+    def recalled() -> list[list[int]]:
+        spans = [range(9, 12), range(20, 22)]
+        return [value for row in likeliest_values(model, [Probe(row, [], spans) for row in ids]) for value in row]
+
     return {
         "log-likelihood through the cache": _or_said(cached),
         "held-out loss of k2model.evals": _or_said(heldout),
+        "likelihood of choices of k2model.evals": _or_said(choices),
+        "retrieval of k2model.evals": _or_said(recalled),
         "generation of k2model.evals": _or_said(lambda: generate(model, ids, 8, stops=set())),
     }
 

@@ -56,7 +56,7 @@ def heldout_loss(evaluated: EvaluatedModel, domain: str, sources: Sequence[str])
             "raise `documents` of these sources in the recipe's corpus"
         )
     parts = [w for i, (ids, targets) in enumerate(documents) for w in windows(i, ids, targets, evaluated.window)]
-    with matrix_products():
+    with matrix_products(evaluated.model):
         nats, counts = window_losses(evaluated.model, parts, len(documents))
     scored = [(n, c) for n, c in zip(nats, counts, strict=True) if c]
     return Outcome([loss(evaluated.phase, f"{LOSS}/{domain}", [n for n, _ in scored], [c for _, c in scored])])
@@ -79,13 +79,13 @@ def window_losses(model: K2Model, parts: Sequence[Window], documents: int) -> tu
     """
     nats, counts = np.zeros(documents), np.zeros(documents, dtype=np.int64)
     for batch in _batches(parts):
-        tokens_BT, _ = padded([window.ids for window in batch])
-        marks_BT, _ = padded([window.targets for window in batch])
+        tokens_BT, _ = padded([window.ids for window in batch], model.device)
+        marks_BT, _ = padded([window.targets for window in batch], model.device)
         places = marks_BT[:, 1:].nonzero(as_tuple=True)
         logits_NV = model.head(model.hidden(tokens_BT)[:, :-1][places]).float()
         each_N = F.cross_entropy(logits_NV, tokens_BT[:, 1:][places], ignore_index=IGNORED, reduction="none")
-        owners_N = np.array([window.document for window in batch])[places[0].numpy()]
-        np.add.at(nats, owners_N, each_N.double().numpy())
+        owners_N = np.array([window.document for window in batch])[places[0].cpu().numpy()]
+        np.add.at(nats, owners_N, each_N.cpu().double().numpy())
         np.add.at(counts, owners_N, 1)
     return nats.tolist(), counts.tolist()
 
@@ -126,7 +126,7 @@ def pick_choices(evaluated: EvaluatedModel, task: Task) -> Outcome:
     for batch in _that_fit_together(evaluated, candidates):
         picked: list[int | None] = [None] * len(batch)
         if batch[0].head + batch[0].tail <= evaluated.model.max_positions:
-            with matrix_products():
+            with matrix_products(evaluated.model):
                 nats = tail_log_probabilities(evaluated.model, [one.encoded for one in batch])
             picked = [one.likeliest(own) for one, own in zip(batch, nats, strict=True)]
         for one, chosen in zip(batch, picked, strict=True):
@@ -187,11 +187,12 @@ def tail_log_probabilities(model: K2Model, items: Sequence[Sequence[Sequence[int
     """
     heads = [common_prefix(choices) for choices in items]
     tails = [list(ids[len(head) :]) for head, choices in zip(heads, items, strict=True) for ids in choices]
-    owners_C = torch.tensor([i for i, choices in enumerate(items) for _ in choices])
-    head_BT, head_lengths_B = padded(heads)
-    tail_CT, tail_lengths_C = padded(tails)
-    cache = KVCache(model.config, len(items), head_BT.shape[1] + tail_CT.shape[1], model.compute_dtype())
-    last_BD = model.hidden(head_BT, cache=cache)[torch.arange(len(items)), head_lengths_B - 1]
+    device = model.device
+    owners_C = torch.tensor([i for i, choices in enumerate(items) for _ in choices], device=device)
+    head_BT, head_lengths_B = padded(heads, device)
+    tail_CT, tail_lengths_C = padded(tails, device)
+    cache = KVCache(model.config, len(items), head_BT.shape[1] + tail_CT.shape[1], model.compute_dtype(), device)
+    last_BD = model.hidden(head_BT, cache=cache)[torch.arange(len(items), device=device), head_lengths_B - 1]
     cache.set_lengths(head_lengths_B)
     cache.keep_rows(owners_C)
     # The token at place t is predicted from the one before; the first from the end of the beginning.
@@ -211,5 +212,5 @@ def common_prefix(choices: Sequence[Sequence[int]]) -> list[int]:
 
 def _sum_log_probabilities(logits_CTV: Tensor, tokens_CT: Tensor, lengths_C: Tensor) -> Tensor:
     log_CT = logits_CTV.float().log_softmax(dim=-1).gather(-1, tokens_CT[:, :, None])[:, :, 0]
-    real_CT = torch.arange(tokens_CT.shape[1]) < lengths_C[:, None]
+    real_CT = torch.arange(tokens_CT.shape[1], device=tokens_CT.device) < lengths_C[:, None]
     return torch.where(real_CT, log_CT, 0.0).sum(dim=1, dtype=torch.float64)

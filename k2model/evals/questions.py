@@ -61,7 +61,7 @@ def ask(evaluated: EvaluatedModel, task: Task) -> Outcome:
     room = evaluated.model.max_positions - task.max_new_tokens
     fitting = [number for number, ids in enumerate(encoded) if len(ids) <= room]
     reader = _Reader(task, tokenizer)
-    with matrix_products():
+    with matrix_products(evaluated.model):
         generated = generate(
             evaluated.model,
             [encoded[number] for number in fitting],

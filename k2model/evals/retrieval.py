@@ -34,7 +34,7 @@ def recall(evaluated: EvaluatedModel, score: str, length: int) -> Outcome:
     """`score` at a context of `length` tokens. Raises EvaluationError when the corpus has no items of this length."""
     samples = []
     for batch in _batches(probes(evaluated, length)):
-        with matrix_products():
+        with matrix_products(evaluated.model):
             written = likeliest_values(evaluated.model, batch)
         for probe, values in zip(batch, written, strict=True):
             for (key, value), span, ids in zip(probe.queries, probe.spans, values, strict=True):
@@ -67,11 +67,11 @@ def probes(evaluated: EvaluatedModel, length: int) -> list[Probe]:
 @torch.no_grad()
 def likeliest_values(model: K2Model, batch: Sequence[Probe]) -> list[list[list[int]]]:
     """Per document and query the likeliest tokens at the places of the value."""
-    tokens_BT, _ = padded([probe.ids for probe in batch])
+    tokens_BT, _ = padded([probe.ids for probe in batch], model.device)
     hidden_BTD = model.hidden(tokens_BT)
     written = []
     for row, probe in enumerate(batch):
-        before = torch.tensor([place - 1 for span in probe.spans for place in span])
+        before = torch.tensor([place - 1 for span in probe.spans for place in span], device=model.device)
         ids = model.head(hidden_BTD[row, before]).argmax(dim=-1)
         written.append([part.tolist() for part in ids.split([len(span) for span in probe.spans])])
     return written

@@ -25,14 +25,18 @@ from k2model.training.world import World
 from k2model.versions import STEP_VERSIONS
 
 if TYPE_CHECKING:
+    import torch
+
     from k2model.documents.benchmarks import Benchmark, ItemFile
+    from k2model.model.transformer import K2Model
 
 _log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
 def joined_workers() -> Iterator[World]:
-    """The world of this job, with a gloo process group inside the block when it has several workers.
+    """The world of this job, with a gloo process group inside the block when it has several workers, each on its GPU
+    where there are any. What workers tell each other is Python objects, which no GPU need send.
 
     Not `World.joined`, which loads DeepSpeed. The group is taken down again: a process that ends with gloo's threads
     alive may abort.
@@ -45,6 +49,8 @@ def joined_workers() -> Iterator[World]:
     # One thread a worker: they share the cores, and sums in one order give the same numbers everywhere.
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     world = World.from_environment()
+    if (device := world.device).type == "cuda":
+        torch.cuda.set_device(device)  # what no tensor decides goes to the first GPU otherwise
     if world.size == 1 or dist.is_initialized():
         yield world
         return
@@ -152,7 +158,7 @@ class _Work:
         sizes = {name: len(benchmark.items) for name, benchmark in own.items()}
         domains = heldout_domains(folders["tokens"])
         groups = groups_of(self.phase.kind, self.config, self.lengths, domains, extended_to, sizes)
-        models = _Models(self, folders, own)
+        models = _Models(self, folders, own, world.device)
 
         def measure_share() -> dict[int, Outcome]:
             measured = {}
@@ -166,10 +172,12 @@ class _Work:
 
 
 class _Models:
-    """The models under evaluation, loaded once each."""
+    """The models under evaluation, loaded once each to the worker's device."""
 
-    def __init__(self, work: _Work, folders: dict[str, Path], benchmarks: "dict[str, Benchmark]") -> None:
-        self.work, self.folders, self.benchmarks = work, folders, benchmarks
+    def __init__(
+        self, work: _Work, folders: dict[str, Path], benchmarks: "dict[str, Benchmark]", device: "torch.device"
+    ) -> None:
+        self.work, self.folders, self.benchmarks, self.device = work, folders, benchmarks, device
         self.loaded: dict[str, Any] = {}
 
     def of(self, kind: str) -> Any:
@@ -180,13 +188,11 @@ class _Models:
     def _load(self, kind: str) -> Any:
         from k2model.evals.generation import EvaluatedModel
         from k2model.evals.groups import OWN, RAISED
-        from k2model.export import load_exported
         from k2model.tokens import K2Tokenizer
 
         if kind != OWN:
             theta = self.work.phase.rope_theta if kind == RAISED else self.work.parent.rope_theta  # type: ignore[union-attr]
-            model = load_exported(self.folders["parent_export"], theta, self._positions())
-            return replace(self.of(OWN), model=model)
+            return replace(self.of(OWN), model=self._model("parent_export", theta))
         return EvaluatedModel(
             phase=self.work.phase.name,
             window=self.work.phase.sequence_length,
@@ -194,9 +200,18 @@ class _Models:
             corpus=self.folders["corpus"],
             tokens=self.folders["tokens"],
             tokenizer=K2Tokenizer.load(self.folders["tokenizer"]),
-            model=load_exported(self.folders["export"], max_positions=self._positions()),
+            model=self._model("export"),
             benchmarks=self.benchmarks,
         )
+
+    def _model(self, export: str, theta: float | None = None) -> "K2Model":
+        """In half the memory on an accelerator: fp32 would be rounded again for every product there."""
+        import torch
+
+        from k2model.export import load_exported
+
+        dtype = torch.float32 if self.device.type == "cpu" else torch.bfloat16
+        return load_exported(self.folders[export], theta, self._positions(), dtype, self.device)
 
     def _positions(self) -> int:
         """Room for documents that a poor tokenizer makes longer than they aim at, and for chats."""

@@ -282,6 +282,11 @@ class K2Model(nn.Module):
         cos, sin = self.cos[positions_BT][:, None], self.sin[positions_BT][:, None]
         return Context(cos, sin, BlockAttention.cached(positions_BT), cache)
 
+    @property
+    def device(self) -> torch.device:
+        """Where its parameters lie, and what is fed to it has to."""
+        return self.head.weight.device
+
     def compute_dtype(self) -> torch.dtype:
         """What matrix products run in: bf16 where autocast wants it and the device has it, else fp32."""
         return Products.of(self.head.weight, self.head.weight).dtype

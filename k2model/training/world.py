@@ -10,10 +10,14 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from k2model.errors import TrainingError
 from k2model.settings import deterministic_kernels
 from k2model.training.failures import prefixed_stderr, reported
+
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")
@@ -39,6 +43,23 @@ class World:
             return World()
         return World(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
 
+    @property
+    def device(self) -> "torch.device":
+        """Where this worker computes: the GPU of its number on this machine where torch sees GPUs, else the CPU.
+
+        Raises TrainingError when the machine has GPUs and this worker none.
+        """
+        import torch
+
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        if self.local_rank >= (seen := torch.cuda.device_count()):
+            raise TrainingError(
+                f"worker {self.local_rank} of this machine has no GPU: torch sees {seen}, and each worker takes one. "
+                f"Start {seen} workers here at most, or none on GPUs (CUDA_VISIBLE_DEVICES empty)"
+            )
+        return torch.device("cuda", self.local_rank)
+
     @contextlib.contextmanager
     def joined(self) -> Iterator[None]:
         """Inside, a process group over all workers, with DeepSpeed quiet and no compiled operators.
@@ -56,8 +77,8 @@ class World:
         joining = not dist.is_initialized()
         if deterministic_kernels():
             _take_deterministic_kernels()
-        if torch.cuda.is_available():
-            torch.cuda.set_device(self.local_rank)
+        if (device := self.device).type == "cuda":
+            torch.cuda.set_device(device)
         elif self.size > 1:
             # Two threads each on shared cores are slower than one, and forked threads can deadlock.
             torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))

@@ -16,7 +16,7 @@ from k2model.evals import scores_step
 from k2model.evals.groups import groups_of, share
 from k2model.export.step import write_export
 from k2model.recipe.laptop import laptop
-from k2model.recipe.schema import PhaseKind
+from k2model.recipe.schema import PhaseConfig, PhaseKind
 from k2model.training.checkpoint import InMemory
 from tests.evals.conftest import CONFIG, LENGTH, MODEL, World
 
@@ -176,8 +176,8 @@ print(ref.digest)
 """
 
 
-def phase_from(length: int):
-    return replace(laptop().phase("mid_1"), sequence_length=length, rope_theta=1e4)
+def phase_from(length: int, rope_theta: float = 1e4) -> PhaseConfig:
+    return replace(laptop().phase("mid_1"), sequence_length=length, rope_theta=rope_theta)
 
 
 def test_two_workers_give_what_one_gives(
