@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -19,30 +18,12 @@ from infra.stack.config import Config, StackError
 from infra.stack.control import bring_up, end, problem
 from infra.stack.processes import log_file, running
 from infra.stack.services import services
-from k2model.cli.terminal import INTERRUPTED, as_json_option, show
-from k2model.errors import for_user
-from k2model.settings import traceback_wanted
+from k2model.cli.terminal import CommandGroup, as_json_option, show
 
 COLUMNS = ("service", "pid", "address", "health", "log")
 
 
-class _Group(click.Group):
-    """Prints errors meant for a user as one message instead of a traceback."""
-
-    def invoke(self, context: click.Context) -> Any:
-        try:
-            return super().invoke(context)
-        except KeyboardInterrupt:
-            sys.exit(INTERRUPTED)
-        except Exception as error:
-            told = for_user(error)
-            if told is None or traceback_wanted():
-                raise
-            click.echo(f"{type(told).__name__}: {told}", err=True)
-            sys.exit(1)
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """S3, PostgreSQL and MLflow on this machine, on loopback addresses."""
 

@@ -5,11 +5,10 @@ Commands import what they need when they run, so that `k2 --help` answers at onc
 
 import contextlib
 import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,7 +19,7 @@ from k2model.cli.recipe import recipe
 from k2model.cli.sources import ingest, recheck
 from k2model.cli.synth import synth
 from k2model.cli.terminal import (
-    INTERRUPTED,
+    CommandGroup,
     as_json_option,
     console,
     records,
@@ -29,8 +28,6 @@ from k2model.cli.terminal import (
     table,
 )
 from k2model.cli.tokenizer import tokenizer
-from k2model.errors import for_user
-from k2model.settings import traceback_wanted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,23 +36,7 @@ ARTIFACTS = ("artifact", "state", "made", "seconds", "MB")
 WATCH_SECONDS = 2.0
 
 
-class _Group(click.Group):
-    """Prints errors meant for a user as one message instead of a traceback."""
-
-    def invoke(self, context: click.Context) -> Any:
-        try:
-            return super().invoke(context)
-        except KeyboardInterrupt:
-            sys.exit(INTERRUPTED)
-        except Exception as error:
-            told = for_user(error)
-            if told is None or traceback_wanted():
-                raise
-            click.echo(f"{type(told).__name__}: {told}", err=True)
-            sys.exit(1)
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """The K2 lifecycle: what would run, what has run, where it came from, and whether a release is whole."""
 

@@ -1,4 +1,4 @@
-"""What the `k2` commands share: their common options, and how tables reach a terminal; the exit status after Ctrl-C."""
+"""What commands share: their common options, how errors are told and tables shown, the exit status after Ctrl-C."""
 
 import json
 import sys
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from k2model.settings import store_uri
+from k2model.errors import for_user
+from k2model.settings import store_uri, traceback_wanted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,6 +26,22 @@ overrides_option = click.option(
     metavar="FIELD=VALUE",
     help="Change the recipe. Lists and rows are JSON: 'TABLE.+={...}' adds a row, ROW=null removes one.",
 )
+
+
+class CommandGroup(click.Group):
+    """Prints errors meant for a user as one message instead of a traceback."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+        except Exception as error:
+            told = for_user(error)
+            if told is None or traceback_wanted():
+                raise
+            click.echo(f"{type(told).__name__}: {told}", err=True)
+            sys.exit(1)
 
 
 def pairs(overrides: tuple[str, ...]) -> dict[str, str]:
