@@ -18,10 +18,9 @@ from torch import Tensor
 
 from k2model.model.parallel import Shard, gather_positions, gather_vocabulary
 from k2model.model.products import Linear, Products, without_autocast
+from k2model.recipe.memory import CHUNK_LOGITS, MIN_CHUNK
 
 IGNORED = -100
-CHUNK_LOGITS = 2**25  # of one chunk, so 128 MB in fp32
-MIN_CHUNK = 128  # positions; fewer would make a narrow product
 
 
 def shifted_targets(tokens_BT: Tensor, loss_BT: Tensor) -> Tensor:

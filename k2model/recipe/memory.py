@@ -22,7 +22,8 @@ from k2model.recipe.schema import ModelConfig, Parallelism, PhaseConfig, Precisi
 
 FITS = 0.9  # of a GPU's memory, at most
 WEIGHT = GRADIENT = MOMENT = 4  # bytes a value, fp32
-CHUNK_LOGITS, MIN_CHUNK = 2**25, 128  # of the head: logits made at a time, and positions at least
+CHUNK_LOGITS = 2**25  # that the head makes at a time, 128 MB in fp32
+MIN_CHUNK = 128  # positions at a time, at least: fewer would make a narrow product
 REDUCE_BUCKET = 500_000_000  # gradients reduced at a time under ZeRO, at most
 LIVE_PARAMETERS = 1_000_000_000  # that ZeRO 3 holds gathered, at most (DeepSpeed's `stage3_max_live_parameters`)
 
