@@ -1,5 +1,6 @@
 """Shared fixtures. The environment is fixed before any heavy import: one thread a process, loopback only."""
 
+import multiprocessing
 import os
 import subprocess
 from pathlib import Path
@@ -14,6 +15,12 @@ os.environ.setdefault("DS_ACCELERATOR", "cpu")
 os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+
+
+def pytest_unconfigure() -> None:
+    """No process that a test left behind is waited for: a hanging one would keep the whole run from its end."""
+    for child in multiprocessing.active_children():
+        child.kill()
 
 
 @pytest.fixture(scope="session")

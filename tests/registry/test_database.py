@@ -18,7 +18,8 @@ from k2model.registry import RegistryError, database, read_decisions
 from k2model.registry.tracking import tracking
 from tests.registry.conftest import Phase, make_phase
 
-FORK = get_context("fork")  # a process of its own in no time, with MLflow imported already
+# Not forked from here: threads of MLflow's may hold a lock just then, which nobody in the child would release.
+CONTEXT = get_context("forkserver")
 
 
 def register(phase: Phase, uri: str, store: Store, start: object = None, said: Path | None = None) -> None:
@@ -111,7 +112,7 @@ def test_made_by_one_when_killed_before_and_asked_for_by_two(spoil, store: Store
     shutil.move(file, f"{file}.old")
     Path(f"{file}-journal").write_bytes(b"of the file that was moved away")
 
-    killed = FORK.Process(target=register, args=(phase, uri, store))
+    killed = CONTEXT.Process(target=register, args=(phase, uri, store), daemon=True)
     killed.start()
     partial = tmp_path / ".mlflow.db.partial"
     deadline = time.monotonic() + 60
@@ -121,8 +122,8 @@ def test_made_by_one_when_killed_before_and_asked_for_by_two(spoil, store: Store
     killed.join()
     assert partial.exists() and not file.exists(), "it was killed in the midst of the migrations"
 
-    start, said = FORK.Barrier(2), [tmp_path / "first", tmp_path / "second"]
-    two = [FORK.Process(target=register, args=(phase, uri, store, start, place)) for place in said]
+    start, said = CONTEXT.Barrier(2), [tmp_path / "first", tmp_path / "second"]
+    two = [CONTEXT.Process(target=register, args=(phase, uri, store, start, place), daemon=True) for place in said]
     for process in two:
         process.start()
     for process in two:
