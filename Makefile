@@ -29,7 +29,7 @@ setup: $(READY) ## create .venv and install (done by the others when needed)
 
 # torch stands apart: its version is pinned, while the build (CPU or CUDA) is the machine's choice (TORCH_ARGS). The lock
 # is complete and installed without dependencies, since reasoning-gym's would bring pycosat, which needs a C compiler:
-# `pip check` misses it, the project does not. --use-pep517: old and new pip build the sources of three packages alike.
+# `pip check` misses it, the project does not. --use-pep517: old and new pip build the sources of some packages alike.
 $(READY): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
 	  echo "Python 3.11 with venv is needed, which '$(PYTHON)' is not. Debian 12: apt install python3.11-venv;" \

@@ -46,7 +46,8 @@ def roots(image: str) -> list[str]:
     """The requirements an image is made from."""
     if image == "mlflow":
         return project()["optional-dependencies"]["server"]
-    return [text for text in project()["dependencies"] if Requirement(text).name not in WITHOUT[image]]
+    own = project()["optional-dependencies"]["evaluation"] if image == "eval" else []
+    return [text for text in project()["dependencies"] if Requirement(text).name not in WITHOUT[image]] + own
 
 
 def closure(wanted: list[str]) -> set[str]:
