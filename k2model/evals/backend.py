@@ -80,8 +80,8 @@ class Generation:
     """What a model wrote.
 
     text: all of it, tags included, without the end token and the text that stopped it. trace: its thinking, without
-    tags; None where the prompt opens none. answer: what stands behind the trace; None where a trace was not closed: such
-    a text is never read as an answer. tokens: that were generated, `thinking_tokens` of them in the trace.
+    tags; None where the prompt opens none. answer: what stands behind the trace; None where a trace was not closed:
+    such a text is never read as an answer. tokens: that were generated, `thinking_tokens` of them in the trace.
     """
 
     text: str
@@ -98,8 +98,8 @@ class Generation:
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Of a text behind a prompt: the sum of its tokens' log-probabilities in nats, their number, and whether each of them
-    was the likeliest."""
+    """Of a text behind a prompt: the sum of its tokens' log-probabilities in nats, their number, and whether each of
+    them was the likeliest."""
 
     nats: float
     tokens: int
