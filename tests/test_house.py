@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 #: From the bottom up, as in docs/architecture.md: a room imports itself and those before it.
 ROOMS = (
     "k2model", "settings", "errors", "units", "versions", "recipe", "artifacts", "documents", "synthesis", "ingest",
-    "curation", "tokens", "planning", "validation", "model", "training", "export", "evals", "registry", "monitoring",
+    "curation", "tokens", "planning", "validation", "model", "training", "export", "generation", "evals", "registry", "monitoring",
     "reporting", "release", "lifecycle", "inspect", "cli", "tasks", "workflows", "infra",
 )  # fmt: skip
 

@@ -150,6 +150,22 @@ def reduce_scatter(x_BTD: Tensor, shard: Shard) -> Tensor:
     return mine_BtD
 
 
+def all_reduce(x: Tensor, shard: Shard) -> Tensor:
+    """The workers' sum, in the memory of `x`. Without history."""
+    if shard.size > 1:
+        dist.all_reduce(x, group=shard.group)
+    return x
+
+
+def smallest(number: int, shard: Shard, device: torch.device) -> int:
+    """The least of the workers' numbers; `device`: where the group's tensors lie."""
+    if shard.size == 1:
+        return number
+    found = torch.tensor([number], device=device)
+    dist.all_reduce(found, dist.ReduceOp.MIN, group=shard.group)
+    return int(found)
+
+
 def _parts(x: Tensor, shard: Shard) -> Tensor:
     """[W, ...]: everybody's `x`."""
     parts = torch.empty((shard.size, *x.shape), dtype=x.dtype, device=x.device)

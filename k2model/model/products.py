@@ -39,9 +39,13 @@ class Products:
         device = x.device.type
         if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
             return cls(weight.dtype)
-        wanted = torch.get_autocast_dtype(device)
-        rounding = wanted is torch.bfloat16 and not multiplies_bf16(device)
-        return cls(torch.float32, rounding=True) if rounding else cls(wanted)
+        return cls.wanted(torch.get_autocast_dtype(device), device)
+
+    @classmethod
+    def wanted(cls, dtype: torch.dtype, device: str) -> "Products":
+        """In `dtype`, on a kind of device."""
+        rounding = dtype is torch.bfloat16 and not multiplies_bf16(device)
+        return cls(torch.float32, rounding=True) if rounding else cls(dtype)
 
     def kept(self, x: Tensor) -> Tensor:
         """`x` as an operand in its smallest form: what is worth saving for backward."""
