@@ -21,21 +21,22 @@ Shape suffixes: P tokens of a step, R those whose logits are wanted, B single on
 heads, G = H / K, E head dim, S keys, F ffn, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from k2model.generation.slots import KEYS, Slots
+from k2model.generation.slots import Slots, filled
 from k2model.model.fused import rms_norm, split_and_rotate, swiglu
-from k2model.model.parallel import Shard, all_reduce, gather_vocabulary
+from k2model.model.parallel import all_reduce, gather_vocabulary
 from k2model.model.products import Products
 from k2model.model.transformer import Block, K2Model
 
 ROWS = 8  # rows of a product come in multiples of it
 CHUNK = 128  # positions of a prompt that attend together
+CALL_KEYS, MANY = {"cpu": 128}, 16_384  # keys that take as long to read as a call of the kernel, by kind of device
 
 
 @dataclass(frozen=True)
@@ -151,29 +152,37 @@ class _Attention:
     """Of one step's queries to what their slots hold, the step's own keys included."""
 
     def __init__(self, slots: Slots, singles: Sequence[Chunk], chunks: Sequence[Chunk], n_kv_heads: int) -> None:
-        self.slots, self.chunks, self.n_kv_heads, self.n_singles = slots, chunks, n_kv_heads, len(singles)
-        owners = [one.slot for one in singles]
-        self.owners = slots.rows(owners)
-        lengths = torch.tensor([one.start + 1 for one in singles], device="cpu").to(slots.device)
-        self.keys = _filled(max((one.start + 1 for one in singles), default=0))
-        self.mask = self._mask(lengths, self.keys)[:, None, None]
-        ends = (torch.arange(one.start + 1, one.start + len(one.tokens) + 1, device=slots.device) for one in chunks)
-        self.masks = [self._mask(end_n, _filled(one.start + len(one.tokens))) for one, end_n in zip(chunks, ends, strict=True)]
+        self.slots, self.chunks, self.n_kv_heads = slots, chunks, n_kv_heads
+        lengths = {one.slot: one.start + 1 for one in singles}
+        order = [one.slot for one in singles]
+        self.rows = torch.tensor(order, dtype=torch.int64, device="cpu").to(slots.device)
+        self.spans = [
+            (span, self._mask([lengths.get(slot, 1) for slot in span], n_keys)[:, None, None])
+            for span, n_keys in spans(lengths, CALL_KEYS.get(slots.device.type, MANY))
+        ]
+        ends = [range(one.start + 1, one.start + len(one.tokens) + 1) for one in chunks]
+        self.masks = [self._mask(end, filled(end[-1])) for end in ends]
 
-    def _mask(self, ends: Tensor, n_keys: int) -> Tensor:
+    def _mask(self, ends: Sequence[int], n_keys: int) -> Tensor:
         """[queries, n_keys]: what is added to scores, for queries that see the first `ends` keys."""
-        behind = torch.arange(n_keys, device=ends.device) >= ends[:, None]
-        return torch.zeros(behind.shape, dtype=self.slots.dtype, device=ends.device).masked_fill_(behind, -torch.inf)
+        ends_n1 = torch.tensor(ends, device="cpu")[:, None].to(self.slots.device)
+        behind = torch.arange(n_keys, device=self.slots.device) >= ends_n1
+        return torch.zeros(behind.shape, dtype=self.slots.dtype, device=behind.device).masked_fill_(behind, -torch.inf)
 
     def __call__(self, layer: int, query_PHE: Tensor) -> Tensor:
         """[P, H E]; zeros in the rows that fill the step up."""
         n_rows, n_heads, size = query_PHE.shape
         out_PD = torch.zeros(n_rows, n_heads * size, dtype=query_PHE.dtype, device=query_PHE.device)
-        at = self.n_singles
+        at = len(self.rows)
         if at:
-            query_BKGE = query_PHE[:at].view(at, self.n_kv_heads, -1, size)
-            keys, values = (x[self.owners, :, : self.keys] for x in self.slots.layer(layer))
-            out_PD[:at] = F.scaled_dot_product_attention(query_BKGE, keys, values, attn_mask=self.mask).flatten(1)
+            # By slot, so that a span of slots is a view. Those that have no query here answer one of zeros.
+            query_NKGE = query_PHE.new_zeros(self.slots.number, self.n_kv_heads, n_heads // self.n_kv_heads, size)
+            query_NKGE[self.rows] = query_PHE[:at].view(at, *query_NKGE.shape[1:])
+            for span, mask in self.spans:
+                own = slice(span.start, span.stop)
+                keys, values = (x[own, :, : mask.shape[-1]] for x in self.slots.layer(layer))
+                query_NKGE[own] = F.scaled_dot_product_attention(query_NKGE[own], keys, values, attn_mask=mask)
+            out_PD[:at] = query_NKGE[self.rows].flatten(1)
         for chunk, mask in zip(self.chunks, self.masks, strict=True):
             n = len(chunk.tokens)
             # As many batches as kv heads, each of the heads that share one: keys are not repeated.
@@ -186,5 +195,19 @@ class _Attention:
         return out_PD
 
 
-def _filled(n_keys: int) -> int:
-    return -(-n_keys // KEYS) * KEYS
+def spans(lengths: Mapping[int, int], call: int) -> list[tuple[range, int]]:
+    """Neighbouring slots that are attended to in one call, and the keys each of them reads: as many as the longest.
+
+    lengths: of the text in each slot that has a query. call: keys that cost as much to read as a call does.
+    """
+    found: list[tuple[range, int]] = []
+    for slot, length in sorted(lengths.items()):
+        n_keys = filled(length)
+        if found:
+            before, most = found[-1]
+            together = range(before.start, slot + 1)
+            if len(together) * max(most, n_keys) <= len(before) * most + n_keys + call:
+                found[-1] = (together, max(most, n_keys))
+                continue
+        found.append((range(slot, slot + 1), n_keys))
+    return found

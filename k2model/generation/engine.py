@@ -9,13 +9,14 @@ results: each chooses from the same gathered logits, by the same streams.
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+
 import torch
 from torch import Tensor
 
 from k2model.generation.choice import drawn, likeliest, log_probabilities
 from k2model.generation.decoder import Chunk, Decoder, chunks_of
 from k2model.generation.reading import Score, scored
-from k2model.generation.slots import Slots, positions_for
+from k2model.generation.slots import Slots, filled
 from k2model.generation.writing import Request, Writing, Written
 from k2model.model.parallel import smallest
 from k2model.model.transformer import K2Model
@@ -43,7 +44,8 @@ class Engine:
     ) -> None:
         if slots < 1:
             raise ValueError(f"slots={slots} must be at least 1")
-        self.decoder, self.n_slots, self.decode, self.cache_bytes = Decoder(model, precision), slots, decode, cache_bytes
+        self.decoder = Decoder(model, precision)
+        self.n_slots, self.decode, self.cache_bytes = slots, decode, cache_bytes
 
     def run(self, requests: Sequence[Request]) -> Iterator[tuple[int, Written]]:
         """(Number of the request, what was written), each as it ends.
@@ -108,7 +110,7 @@ class Engine:
         """Memory for `wanted` texts of `longest` positions: as it is, unless it can become more slots."""
         if slots is None:
             return self.decoder.slots(self._number(longest, wanted), longest)
-        if slots.number < min(wanted, self.n_slots) and 2 * positions_for(longest) <= slots.positions:
+        if slots.number < min(wanted, self.n_slots) and 2 * filled(longest) <= slots.positions:
             moved = slots.recut(self._number(longest, wanted), longest, [row.slot for row in rows])
             for row in rows:
                 row.slot = moved[row.slot]
@@ -117,7 +119,7 @@ class Engine:
     def _number(self, longest: int, wanted: int) -> int:
         """Of slots with `longest` positions."""
         decoder, device = self.decoder, self.decoder.device
-        each = 2 * decoder.config.n_layers * decoder.n_kv_heads * decoder.config.head_dim * positions_for(longest)
+        each = 2 * decoder.config.n_layers * decoder.n_kv_heads * decoder.config.head_dim * filled(longest)
         each *= decoder.products.dtype.itemsize
         allowed = self.cache_bytes
         if allowed is None:

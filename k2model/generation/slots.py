@@ -14,9 +14,9 @@ from torch import Tensor
 KEYS = 16  # keys are read in multiples of it
 
 
-def positions_for(room: int) -> int:
-    """Of a slot for `room` tokens."""
-    return -(-room // KEYS) * KEYS
+def filled(n_keys: int) -> int:
+    """Keys that are read for so many, and the positions of a slot that has room for them."""
+    return -(-n_keys // KEYS) * KEYS
 
 
 class Slots:
@@ -27,7 +27,7 @@ class Slots:
         self, shape: tuple[int, int, int], number: int, room: int, dtype: torch.dtype, device: torch.device
     ) -> None:
         self.shape, self.dtype, self.device = shape, dtype, device
-        self.memory = [self._empty(number, positions_for(room)) for _ in range(shape[0])]
+        self.memory = [self._empty(number, filled(room)) for _ in range(shape[0])]
         self.free = list(range(number))[::-1]
 
     def _empty(self, number: int, positions: int) -> tuple[Tensor, Tensor]:
@@ -54,15 +54,9 @@ class Slots:
         keys_NKCE[owners_P, :, places_P] = key_PKE
         values_NKCE[owners_P, :, places_P] = value_PKE
 
-    def rows(self, slots: Sequence[int]) -> slice | Tensor:
-        """An index of these slots: a view where they are neighbours, else a copy of what is read."""
-        if slots and list(slots) == list(range(slots[0], slots[0] + len(slots))):
-            return slice(slots[0], slots[0] + len(slots))
-        return torch.tensor(slots, dtype=torch.int64, device="cpu").to(self.device)
-
     def recut(self, number: int, room: int, taken: Sequence[int]) -> dict[int, int]:
         """`number` slots of `room` positions; what `taken` slots hold moves to the first ones. Where to, by slot."""
-        positions = positions_for(room)
+        positions = filled(room)
         kept = torch.tensor(taken, dtype=torch.int64, device="cpu").to(self.device)
         for layer, old in enumerate(self.memory):
             new = self._empty(number, positions)
