@@ -135,5 +135,12 @@ class Backend(Protocol):
         likelihoods.
         """
 
-    def rolling(self, texts: Sequence[str]) -> list[Likelihood]:
-        """Of whole texts from their first token on, in windows of `max_length`, each token predicted once."""
+    def rolling(self, texts: Sequence[str | Sequence[Segment]], window: int | None = None) -> list[Likelihood]:
+        """Of whole texts, each target predicted once, with as much before it as a window has.
+
+        texts: a string is all targets, from its first token on; of a document in K2's markup the tokens of segments
+        with `loss_mask` are, and `tokens` counts those. window: tokens of a window, `max_length` where None. Windows
+        overlap by one token.
+
+        Raises EvaluationError where the backend tells no likelihoods.
+        """

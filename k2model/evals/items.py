@@ -36,7 +36,8 @@ class Grade(str, Enum):
     WRONG = "wrong"
     CUT_OFF = "cut off"  # the model had not come to an end when it had written as much as it may
     TOO_LONG = "too long"  # not asked: the model has no room for prompt and answer
-    UNSCORED = "unscored"  # there is no verdict: a judge was down, or said nothing that can be read
+    UNSCORED = "unscored"  # there is no verdict: a judge said nothing that can be read
+    MEASURED = "measured"  # neither right nor wrong: `value` is a mark between 0 and 1, or of a text its nats
 
 
 @dataclass(frozen=True)
