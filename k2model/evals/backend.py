@@ -139,8 +139,8 @@ class Backend(Protocol):
         """Of whole texts, each target predicted once, with as much before it as a window has.
 
         texts: a string is all targets, from its first token on; of a document in K2's markup the tokens of segments
-        with `loss_mask` are, and `tokens` counts those. window: tokens of a window, `max_length` where None. Windows
-        overlap by one token.
+        with `loss_mask` are, and `tokens` counts those. window: how many tokens are read at most and predicted, the
+        last window reaching back as far as the others; `max_length` where None.
 
         Raises EvaluationError where the backend tells no likelihoods.
         """

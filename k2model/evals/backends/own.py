@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import takewhile
+from itertools import compress, takewhile
 
 import torch
 
-from k2model.documents.markup import IM_END, text
+from k2model.documents.markup import BOS, IM_END, Segment, special, text
 from k2model.evals.backend import Finish, Generation, Likelihood, Prompt, Sampling
 from k2model.generation import Engine, Request, Score, Written
 from k2model.model.transformer import K2Model
@@ -69,21 +69,25 @@ class OwnModel:
             pairs.append((ids[:shared], ids[shared:]))
         return [_likelihood([score]) for score in self.engine.score(pairs)]
 
-    def rolling(self, texts: Sequence[str]) -> list[Likelihood]:
-        """Behind a begin-of-text token. The last window reaches back as far as the others, so that it predicts with as
-        much before it."""
-        pairs, owners = [], []
+    def rolling(self, texts: Sequence[str | Sequence[Segment]], window: int | None = None) -> list[Likelihood]:
+        """A string behind a begin-of-text token. The last window reaches back as far as the others, so that it predicts
+        with as much before it."""
+        length = min(window or self.max_length, self.max_length)
+        pairs: list[tuple[list[int], list[int]]] = []
+        owners: list[tuple[int, list[bool]]] = []  # of each pair: its text, and which of its tokens are targets
         for owner, one in enumerate(texts):
-            ids = [self.tokenizer.bos, *self.tokenizer.encode(one)]
-            for first in range(1, len(ids), self.max_length):
-                last = min(first + self.max_length, len(ids))
-                pairs.append((ids[max(0, last - 1 - self.max_length) : first], ids[first:last]))
-                owners.append(owner)
-        scores = self.engine.score(pairs)
-        return [
-            _likelihood([score for score, owner in zip(scores, owners, strict=True) if owner == number])
-            for number in range(len(texts))
-        ]
+            document = [special(BOS), text(one, loss_mask=True)] if isinstance(one, str) else one
+            ids, targets = self.tokenizer.encode_segments(document)
+            for first in range(1, len(ids), length):
+                last = min(first + length, len(ids))
+                if any(targets[first:last]):
+                    pairs.append((ids[max(0, last - 1 - length) : first], ids[first:last]))
+                    owners.append((owner, targets[first:last]))
+        found: list[list[Score]] = [[] for _ in texts]
+        for score, (owner, targets) in zip(self.engine.score(pairs), owners, strict=True):
+            nats, greedy = (list(compress(each, targets)) for each in (score.log_probabilities, score.greedy))
+            found[owner].append(Score(nats, greedy))
+        return [_likelihood(scores) for scores in found]
 
     def _encoded(self, prompt: Prompt) -> list[int]:
         return self.tokenizer.encode_segments(prompt.segments())[0]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from k2model.documents.markup import plain_prompt
+from k2model.documents.markup import plain_prompt, reasoning
 from k2model.evals.backend import Finish, Prompt, Sampling
 from k2model.evals.backends import OwnModel
 from k2model.recipe.evaluation import Mode
@@ -71,6 +71,20 @@ def test_rolling_predicts_each_token_once(own: OwnModel) -> None:
         nats += float(log.gather(-1, torch.tensor(ids[first:last])[:, None]).sum())
     assert rolled.tokens == len(text)
     assert rolled.nats == pytest.approx(nats, abs=1e-2)
+
+
+def test_of_a_document_the_targets_alone_are_counted_in_windows_of_a_length(own: OwnModel) -> None:
+    document = reasoning("Compute 1+2=", "1+2=3", "3")
+    ids, targets = own.tokenizer.encode_segments(document)
+    with torch.no_grad():
+        log = own.model(torch.tensor([ids]))[0].log_softmax(-1)
+    (whole,) = own.rolling([document])
+    assert whole.tokens == sum(targets) == 8
+    assert whole.nats == pytest.approx(
+        sum(float(log[i - 1, ids[i]]) for i in range(1, len(ids)) if targets[i]), abs=1e-4
+    )
+    (cut,) = own.rolling([document], window=5)
+    assert cut.tokens == 8 and cut.nats != pytest.approx(whole.nats, abs=1e-4)
 
 
 def test_what_exceeds_the_model_is_refused(own: OwnModel) -> None:
