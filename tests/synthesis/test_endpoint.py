@@ -182,7 +182,7 @@ def test_an_interrupted_call_is_recorded_as_perhaps_billed(tmp_path):
 
 def test_everyone_waits_as_long_as_a_response_asks(tmp_path, monkeypatch):
     clock = Time()
-    monkeypatch.setattr("k2model.synthesis.teachers.endpoint.Pause", lambda: Pause(clock, clock.sleep))
+    monkeypatch.setattr("k2model.synthesis.teachers.client.Pause", lambda: Pause(clock, clock.sleep))
     with serving(Answers(lambda n, _: "too_many" if n == 0 else None)) as server:
         run(job(server.url, concurrency=1), tmp_path / "out")
     assert clock.now == pytest.approx(100.05)  # slept on once, for the 0.05 s of `Retry-After`

@@ -6,30 +6,30 @@ import pytest
 
 from k2model.errors import RecordError
 from k2model.synthesis.config import EndpointConfig
-from k2model.synthesis.conversation import Completion, Reply, Request, ToolCall, Turn, Usage
+from k2model.synthesis.conversation import Reply, Request, ToolCall, Turn, Usage
 from k2model.synthesis.teachers import wire
 from k2model.synthesis.teachers.record import Record
 
-FIRST = Completion(Reply("Tür \ud800", "why", (ToolCall("calculate", '{"a": 1}'),)), Usage(3, 4))
-SECOND = Completion(Reply("two"), Usage(5, 6))
+FIRST = {"content": "Tür \ud800", "calls": [{"name": "calculate", "arguments": '{"a": 1}'}]}, Usage(3, 4)
+SECOND = {"content": "two"}, Usage(5, 6)
 
 
 @pytest.fixture
 def path(tmp_path):
     with Record.opened(tmp_path / "deep" / "calls.jsonl") as record:
-        record.add_answer("one", FIRST, {"request": {"a": 1}})
+        record.add_answer("one", *FIRST, {"request": {"a": 1}})
         record.add_failure("two", Usage(7, 0), {"failure": "status 500"})
-        record.add_answer("two", SECOND, {})
+        record.add_answer("two", *SECOND, {})
     return tmp_path / "deep" / "calls.jsonl"
 
 
 def test_answers_are_found_again(path):
     with Record.opened(path) as record:
         assert "one" in record and "three" not in record and len(record) == 2
-        assert record.answer("two") == SECOND and record.answer("one").reply.calls == FIRST.reply.calls
+        assert record.answer("two") == SECOND and record.answer("one")[0]["calls"] == FIRST[0]["calls"]
         assert sum(map(sum, record.spent)) == 3 + 4 + 7 + 5 + 6
-        record.add_answer("three", SECOND, {})
-        assert record.answer("three") == SECOND and record.answer("one").usage == Usage(3, 4)
+        record.add_answer("three", *SECOND, {})
+        assert record.answer("three") == SECOND and record.answer("one")[1] == Usage(3, 4)
 
 
 def test_a_torn_line_is_cut_and_told(path):
@@ -37,7 +37,7 @@ def test_a_torn_line_is_cut_and_told(path):
     path.write_bytes(whole + b'{"fingerprint": "thr')
     with Record.opened(path) as record:
         assert record.torn_bytes == 20 and len(record) == 2
-        record.add_answer("three", SECOND, {})
+        record.add_answer("three", *SECOND, {})
     assert path.read_bytes().startswith(whole)
     assert [json.loads(line)["fingerprint"] for line in path.read_text().splitlines()] == ["one", "two", "two", "three"]
 
@@ -46,7 +46,7 @@ def test_a_whole_last_line_without_its_end_is_kept(path):
     path.write_bytes(path.read_bytes()[:-1])
     with Record.opened(path) as record:
         assert record.torn_bytes == 0 and record.answer("two") == SECOND
-        record.add_answer("three", SECOND, {})
+        record.add_answer("three", *SECOND, {})
     assert len(path.read_text().splitlines()) == 4
 
 
@@ -56,6 +56,12 @@ def test_a_broken_line_in_the_middle_is_an_error_with_its_number(path):
     with pytest.raises(RecordError, match=r"calls.jsonl, line 2: not a recorded call"):
         with Record.opened(path):
             pass
+
+
+def test_without_a_file_answers_are_found_again_within_the_run():
+    with Record.opened(None) as record:
+        record.add_answer("one", *FIRST, {})
+        assert "one" in record and record.answer("one")[1] == FIRST[1]
 
 
 def test_one_run_writes_at_a_time(path):
@@ -95,9 +101,9 @@ def test_thinking_and_calls_are_read_from_every_place():
         {"content": "A", "reasoning": "T"},
         {"content": "<think>\nT\n</think>\nA"},
     ):
-        assert wire.parse(response(message), sent).completion.reply == Reply("A", "T")
+        assert wire.reply_of(wire.read(response(message), sent).reply) == Reply("A", "T")
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
-    reply = wire.parse(response({"content": None, "tool_calls": [call]}), sent).completion.reply
+    reply = wire.reply_of(wire.read(response({"content": None, "tool_calls": [call]}), sent).reply)
     assert reply.calls == (ToolCall("f", '{"a": 1}'),) and reply.content == ""
 
 
@@ -106,7 +112,7 @@ def test_thinking_and_calls_are_read_from_every_place():
 )
 def test_what_is_no_completion_is_told(content):
     with pytest.raises(wire.BadResponse):
-        wire.parse(content, wire.body(CONFIG, REQUEST))
+        wire.read(content, wire.body(CONFIG, REQUEST))
 
 
 @pytest.mark.parametrize(
@@ -123,8 +129,8 @@ def test_what_is_no_completion_is_told(content):
     ],
 )
 def test_an_impossible_usage_is_estimated(usage):
-    answer = wire.parse(response({"content": "a" * 40}, usage), wire.body(CONFIG, REQUEST))
-    assert answer.usage_wrong and answer.completion.usage.completion_tokens == 10
+    answer = wire.read(response({"content": "a" * 40}, usage), wire.body(CONFIG, REQUEST))
+    assert answer.usage_wrong and answer.usage.completion_tokens == 10
 
 
 def test_tool_turns_are_sent_as_the_protocol_has_them():

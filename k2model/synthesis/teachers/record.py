@@ -10,13 +10,14 @@ import contextlib
 import fcntl
 import json
 import os
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from k2model.errors import RecordError
-from k2model.synthesis.conversation import Completion, Reply, ToolCall, Usage
+from k2model.synthesis.conversation import Usage
 
 SYNC_SECONDS = 1.0
 
@@ -37,8 +38,13 @@ class Record:
 
     @classmethod
     @contextlib.contextmanager
-    def opened(cls, path: Path) -> Iterator["Record"]:
-        """Read what is there, which may be nothing, and hold the file. Raises `RecordError` when another run does."""
+    def opened(cls, path: Path | None) -> Iterator["Record"]:
+        """Read what is there, which may be nothing, and hold the file; None = one that nobody sees and that ends with
+        the run. Raises `RecordError` when another run does."""
+        if path is None:
+            with tempfile.TemporaryFile() as file:
+                yield cls(Path(), file)
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b") as file:
             try:
@@ -57,17 +63,14 @@ class Record:
     def __len__(self) -> int:
         return len(self._places)
 
-    def answer(self, fingerprint: str) -> Completion:
-        """The recorded answer to a request. Raises `KeyError` when there is none."""
+    def answer(self, fingerprint: str) -> tuple[dict[str, Any], Usage]:
+        """The recorded reply to a request, and what it took. Raises `KeyError` when there is none."""
         self._file.seek(self._places[fingerprint])
         row = json.loads(self._file.readline())
-        reply = row["reply"]
-        calls = tuple(ToolCall(**call) for call in reply["calls"])
-        return Completion(Reply(reply["content"], reply["trace"], calls), Usage(**row["usage"]))
+        return row["reply"], Usage(**row["usage"])
 
-    def add_answer(self, fingerprint: str, completion: Completion, details: Mapping[str, Any]) -> None:
-        reply = completion.reply._asdict() | {"calls": [call._asdict() for call in completion.reply.calls]}
-        row = {"fingerprint": fingerprint, "reply": reply, "usage": completion.usage._asdict(), **details}
+    def add_answer(self, fingerprint: str, reply: Mapping[str, Any], usage: Usage, details: Mapping[str, Any]) -> None:
+        row = {"fingerprint": fingerprint, "reply": reply, "usage": usage._asdict(), **details}
         self._places[fingerprint] = self._append(row)
 
     def add_failure(self, fingerprint: str, charged: Usage, details: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from k2model.synthesis.config import EndpointConfig
-from k2model.synthesis.conversation import Completion, Reply, Request, ToolCall, Turn, Usage
+from k2model.synthesis.conversation import Reply, Request, ToolCall, Turn, Usage
 
 BYTES_PER_TOKEN = 4  # an estimate, for rates and for responses without a usable usage
 MESSAGE_TOKENS = 8  # that a chat template may add to a turn
@@ -18,16 +18,20 @@ _THINKING = re.compile(r"\s*<think>(.*?)</think>\s*", re.DOTALL)
 
 
 class BadResponse(ValueError):
-    """A response of status 200 that is not a chat completion."""
+    """A response of status 200 that is not a completion."""
 
 
 class Answer(NamedTuple):
-    completion: Completion
-    usage_wrong: bool  # missing or impossible, so that it was estimated
+    """What a response says: `reply` is kept in the record, as JSON. `usage_wrong`: what it says of tokens is missing or
+    impossible, so that `usage` is an estimate."""
+
+    reply: dict[str, Any]
+    usage: Usage
+    usage_wrong: bool = False
 
 
 def body(config: EndpointConfig, request: Request) -> dict[str, Any]:
-    """What is sent, but for the headers. `request.exact` is not in it."""
+    """A teacher's request, but for the headers. `request.exact` is not in it."""
     sent: dict[str, Any] = {
         "model": config.model,
         "messages": _messages(request.turns),
@@ -49,8 +53,9 @@ def fingerprint(sent: Mapping[str, Any], sample: int) -> str:
 
 def most_usage(sent: Mapping[str, Any]) -> Usage:
     """No call can use more: a token of a byte-level vocabulary is a byte at least."""
-    content = json.dumps([sent["messages"], sent.get("tools", [])], ensure_ascii=False)
-    return Usage(len(content.encode("utf-8", "replace")) + MESSAGE_TOKENS * len(sent["messages"]), sent["max_tokens"])
+    asked, turns = (sent["prompt"], 1) if "prompt" in sent else (sent["messages"], len(sent["messages"]))
+    content = json.dumps([asked, sent.get("tools", [])], ensure_ascii=False)
+    return Usage(len(content.encode("utf-8", "replace")) + MESSAGE_TOKENS * turns, sent["max_tokens"])
 
 
 def likely_tokens(sent: Mapping[str, Any]) -> int:
@@ -59,22 +64,46 @@ def likely_tokens(sent: Mapping[str, Any]) -> int:
     return prompt // BYTES_PER_TOKEN + answer // 2
 
 
-def parse(content: str, sent: Mapping[str, Any]) -> Answer:
-    """The answer in a response's text. Raises `BadResponse` with what is wrong."""
+def first_choice(content: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(Response, its first choice). Raises `BadResponse` with what is wrong."""
     try:
         response = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise BadResponse(f"not JSON: {content[:80]!r}") from error
     try:
-        reply = _reply(response["choices"][0]["message"])
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-        raise BadResponse(f"no choices[0].message in {content[:80]!r}") from error
+        choice = response["choices"][0]
+        if not isinstance(choice, dict):
+            raise TypeError
+    except (KeyError, IndexError, TypeError) as error:
+        raise BadResponse(f"no choices[0] in {content[:80]!r}") from error
+    return response, choice
+
+
+def usage_of(response: Mapping[str, Any], sent: Mapping[str, Any], written: str) -> tuple[Usage, bool]:
+    """What a call took, and whether that is an estimate from what was `written`, since the response does not say it or
+    says what cannot be."""
     most, reported = most_usage(sent), _usage(response.get("usage"))
     if reported and all(0 <= count <= limit for count, limit in zip(reported, most, strict=True)):
-        return Answer(Completion(reply, reported), usage_wrong=False)
-    written = "".join([reply.content, reply.trace, *(call.text for call in reply.calls)]).encode("utf-8", "replace")
-    estimate = Usage(most.prompt_tokens // BYTES_PER_TOKEN, -(-len(written) // BYTES_PER_TOKEN))
-    return Answer(Completion(reply, estimate), usage_wrong=True)
+        return reported, False
+    size = len(written.encode("utf-8", "replace"))
+    return Usage(most.prompt_tokens // BYTES_PER_TOKEN, -(-size // BYTES_PER_TOKEN)), True
+
+
+def read(content: str, sent: Mapping[str, Any]) -> Answer:
+    """The reply in a response's text. Raises `BadResponse` with what is wrong."""
+    response, choice = first_choice(content)
+    try:
+        reply = reply_in(choice["message"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise BadResponse(f"no choices[0].message in {content[:80]!r}") from error
+    written = "".join([reply.content, reply.trace, *(call.text for call in reply.calls)])
+    kept = reply._asdict() | {"calls": [call._asdict() for call in reply.calls]}
+    return Answer(kept, *usage_of(response, sent, written))
+
+
+def reply_of(kept: Mapping[str, Any]) -> Reply:
+    """A reply as a record keeps it."""
+    return Reply(kept["content"], kept["trace"], tuple(ToolCall(**call) for call in kept["calls"]))
 
 
 def _messages(turns: tuple[Turn, ...]) -> list[dict[str, Any]]:
@@ -100,7 +129,8 @@ def _tool(definition: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "function", "function": function | {"parameters": definition["inputSchema"]}}
 
 
-def _reply(message: Mapping[str, Any]) -> Reply:
+def reply_in(message: Mapping[str, Any]) -> Reply:
+    """What a message says. Raises KeyError, TypeError or ValueError for one that is none."""
     content = message.get("content") or ""
     trace = message.get("reasoning_content") or message.get("reasoning") or ""
     if not isinstance(content, str) or not isinstance(trace, str):
