@@ -2,4 +2,6 @@
 
 from k2model import lazy_exports
 
-__getattr__ = lazy_exports(__name__, {"OwnModel": "own"})
+__getattr__ = lazy_exports(
+    __name__, {"OwnModel": "own", "TransformersModel": "transformers", "EndpointModel": "endpoint"}
+)
