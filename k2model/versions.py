@@ -22,7 +22,8 @@ STEP_VERSIONS = {
     "sequences_checks": "2",
     "checkpoint": "2",
     "export": "2",
-    "scores": "1",
+    "score": "1",
+    "scores": "2",
     "report": "5",
     "release": "3",
 }

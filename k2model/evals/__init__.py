@@ -1,8 +1,8 @@
-"""Evaluation of a phase's model on held-out items and documents.
+"""Evaluation: what is asked of a model, what came of each item, and scores with their intervals.
 
-`scores_step` is the step. A score is measured by free generation that is verified (`questions`), by
-likelihood (`likelihood`) or by teacher forcing (`retrieval`); `groups` says which phase has which, and
-`scores` writes and reads the rows. Loads torch when a name is first used.
+A `Measure` is a task with its items (`measures`), a `Subject` a model that can be asked (`references`), and a cell the
+scores of one on the other, an artifact (`cells`). `scores_step` is the step of a phase, which makes the cells it lacks
+and gathers them; `matrix` shows those of all checkpoints. Loads torch when a name is first used.
 """
 
 from k2model import lazy_exports
@@ -12,7 +12,7 @@ __getattr__ = lazy_exports(
     {
         "scores_step": "step",
         "generate": "generation",
-        "mean_interval": "scores",
-        "wilson": "scores",
+        "mean_interval": "statistics",
+        "wilson": "statistics",
     },
 )

@@ -14,7 +14,8 @@ from k2model.documents.schema import Item, choices_of
 from k2model.recipe.evaluation import LETTERS, AnswerCheck, BenchmarkConfig
 from k2model.recipe.tasks import Guess, Task
 
-Check = Callable[[Item, str], bool]
+#: Whether an answer is right, or its mark between 0 and 1; None where there is no verdict.
+Check = Callable[[Item, str], bool | float | None]
 _FIRST_LETTER = re.compile(r"\(?([A-Z])(?:[.:,)]|\s*$|\s*\n)")
 _SAID_LETTER = re.compile(r"(?i:answer(?: is)?):?\s*\(?([A-Z])\b")
 

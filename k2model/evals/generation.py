@@ -1,4 +1,4 @@
-"""The model under evaluation with what it is asked, and batched generation with a key-value cache.
+"""Batched generation with a key-value cache.
 
 Generation is greedy or sampled, in plain torch. Prompts of similar length share a batch, and rows that have finished
 leave it, so a few long answers do not cost as much as a batch of them. Beam search and top-p are left out.
@@ -6,76 +6,15 @@ leave it, so a few long answers do not cost as much as a batch of them. Beam sea
 Shape suffixes: B rows of a batch, T their longest length, V vocabulary, D hidden.
 """
 
-from collections.abc import Mapping, Sequence, Set
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Sequence, Set
 
 import torch
 from torch import Tensor
 
-from k2model.errors import EvaluationError
 from k2model.model.attention import KVCache
 from k2model.model.transformer import K2Model
-from k2model.recipe.schema import EvaluationConfig
-from k2model.recipe.tasks import Task
-from k2model.tokens import K2Tokenizer
-
-if TYPE_CHECKING:
-    from k2model.documents.benchmarks import Benchmark
-    from k2model.documents.schema import Item
 
 COMPACT_BELOW = 0.75  # share of a batch's rows still generating at which the others are dropped
-
-
-@dataclass(frozen=True)
-class EvaluatedModel:
-    """A model with its tokenizer and the artifacts it is asked from.
-
-    `window`: tokens of context it was trained with in this phase; `corpus`, `tokens`: folders of the held-out data;
-    `benchmarks`: the recipe's own, by name.
-    """
-
-    phase: str
-    window: int
-    config: EvaluationConfig
-    corpus: Path
-    tokens: Path
-    tokenizer: K2Tokenizer
-    model: K2Model
-    benchmarks: "Mapping[str, Benchmark]" = field(default_factory=dict)
-
-    def asked(self, task: Task) -> "list[Item]":
-        """The items of `task`: all of a benchmark, the first `items_per_family` of a family of the project's.
-
-        Raises EvaluationError when the corpus has none.
-        """
-        if task.benchmark:
-            return self.benchmarks[task.items].items
-        return self.all_items(task.items)[: self.config.items_per_family]
-
-    def all_items(self, family: str) -> "list[Item]":
-        """All items of `family` that the corpus holds. Raises EvaluationError when there are none."""
-        from k2model.documents import read_items
-
-        path = self.corpus / "items" / f"{family}.parquet"
-        found = read_items(self.corpus, family) if path.is_file() else []
-        if not found:
-            raise EvaluationError(
-                f"{path} has no items, which phase '{self.phase}' is scored on; "
-                "add a source of this family to the recipe's corpus, or raise corpus.heldout_items"
-            )
-        return found
-
-
-def matrix_products(model: K2Model) -> AbstractContextManager[None]:
-    """The precision evaluation runs in, wherever the model lies: matrix products in bf16, as in training, norms and the
-    stream between blocks in fp32.
-
-    On CPUs with bf16 units this is several times faster than fp32 and moves a loss by about 0.001.
-    """
-    return torch.autocast(model.device.type, torch.bfloat16)
 
 
 @torch.no_grad()

@@ -1,48 +1,34 @@
-"""Scores by generation: items are asked in a task's mode, and the greedy answer is checked.
+"""Scores by generation: items are asked in a task's mode, and the answer is checked.
 
 The mode says how an item is put (completion, with or without a trace, chat with an effort) and where in what the model
-wrote the answer starts. An answer whose trace was never closed is wrong. The closing tag is looked for among token ids:
-the same letters as plain text do not count.
+wrote the answer starts. What had not come to an end when the model had written as much as it may is never read as an
+answer: it is cut off, whatever stands in it.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 
-from k2model.documents.markup import (
-    EFFORTS,
-    IM_END,
-    THINK_END,
-    Message,
-    Segment,
-    chat_prompt,
-    joined,
-    plain_prompt,
-    reasoning_prompt,
-)
-from k2model.evals.checks import chance, checks_of, question, solution
-from k2model.evals.generation import EvaluatedModel, generate, matrix_products
-from k2model.evals.scores import Grade, Outcome, Sample, accuracy
-from k2model.recipe.evaluation import Mode
+from k2model.documents.markup import Message, joined
+from k2model.documents.schema import Item
+from k2model.evals.answers import Answers
+from k2model.evals.backend import Backend, Finish, Generation, Prompt, Sampling
+from k2model.evals.checks import Check, checks_of, question, solution
+from k2model.evals.items import Grade, ItemResult
 from k2model.recipe.tasks import Task
-from k2model.tokens import K2Tokenizer
-
-if TYPE_CHECKING:
-    from k2model.documents.schema import Item
 
 
-def prompt_of(evaluated: EvaluatedModel, task: Task, item: "Item") -> list[Segment]:
+def prompt_of(task: Task, item: Item, shots: Sequence[Item] = ()) -> Prompt:
     """What the model goes on from, the shots of a benchmark first."""
-    shots: list[tuple[str, str]] = []
-    if config := task.benchmark:
-        shots = [(question(task, shot), solution(config, shot)) for shot in evaluated.benchmarks[config.name].shots]
     asked = question(task, item)
-    if task.mode.value in EFFORTS:
+    shown = [(question(task, shot), solution(task.benchmark, shot)) for shot in shots] if task.benchmark else []
+    if Prompt.of("", task.mode).chat:
         turns: list[Message] = []
-        for said, reply in shots:
+        for said, reply in shown:
             turns += [{"role": "user", "content": said}, {"role": "assistant", "content": reply}]
-        return chat_prompt([*turns, {"role": "user", "content": asked}], task.mode.value)
-    text = "".join(f"{said}{gap(said)}{reply}\n\n" for said, reply in shots) + asked
-    return plain_prompt(text) if task.mode is Mode.COMPLETION else reasoning_prompt(text, think=task.mode is Mode.THINK)
+        return Prompt(task.mode, (*turns, {"role": "user", "content": asked}))
+    return Prompt.of("".join(f"{said}{gap(said)}{reply}\n\n" for said, reply in shown) + asked, task.mode)
 
 
 def gap(asked: str) -> str:
@@ -50,77 +36,91 @@ def gap(asked: str) -> str:
     return "" if asked[-1:].isspace() else " "
 
 
-def ask(evaluated: EvaluatedModel, task: Task) -> Outcome:
-    """Ask the items of `task` once; a row for each of its scores, and a sample for each score and item.
+def seed_of(seed: int, item: str, repeat: int) -> int:
+    """The seed of one request: of the task's, the item and the repeat alone, so that it depends on no other item."""
+    digest = hashlib.sha256(f"{seed}\0{item}\0{repeat}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:4], "big")
 
-    Raises EvaluationError when there are no items.
+
+def ask(
+    task: Task, items: Sequence[Item], shots: Sequence[Item], backend: Backend, answers: Answers, max_length: int
+) -> list[ItemResult]:
+    """Ask every item `task.repeats` times; a result for each of the task's scores, item and repeat.
+
+    max_length: tokens of a prompt and what may be written behind it; an item that does not fit is not asked.
     """
-    items, tokenizer = evaluated.asked(task), evaluated.tokenizer
-    prompts = [prompt_of(evaluated, task, item) for item in items]
-    encoded = [tokenizer.encode_segments(prompt)[0] for prompt in prompts]
-    room = evaluated.model.max_positions - task.max_new_tokens
-    fitting = [number for number, ids in enumerate(encoded) if len(ids) <= room]
-    reader = _Reader(task, tokenizer)
-    with matrix_products(evaluated.model):
-        generated = generate(
-            evaluated.model,
-            [encoded[number] for number in fitting],
-            task.max_new_tokens,
-            reader.stops | reader.ends,
-            evaluated.config.batch_size,
-        )
-    written = dict(zip(fitting, generated, strict=True))
-    mean_tokens = sum(map(len, generated)) / len(generated) if generated else None
-    guessed, group = chance(task, items), task.benchmark.group if task.benchmark else None
-    outcome = Outcome()
-    for score, check in checks_of(task).items():
-        samples = []
-        for number, (item, prompt) in enumerate(zip(items, prompts, strict=True)):
-            ids, grade = written.get(number, []), Grade.TOO_LONG
-            if number in written:
-                answer, ended = reader.answer(ids)
-                right = answer is not None and (ended or not task.benchmark) and check(item, answer)
-                grade = Grade.RIGHT if right else Grade.WRONG if ended else Grade.CUT_OFF
-            samples.append(Sample(score, joined(prompt), tokenizer.decode(ids), item["answer"], grade))
-        outcome.rows.append(accuracy(evaluated.phase, samples, mean_tokens, guessed, group))
-        outcome.samples.extend(samples)
-    return outcome
+    prompts = {item["id"]: prompt_of(task, item, shots) for item in items}
+    room = min(max_length, backend.max_length) - task.max_new_tokens
+    fitting = {name for name, prompt in prompts.items() if backend.tokens(prompt) <= room}
+    requests = {
+        f"{item['id']}#{repeat}": (prompts[item["id"]], sampling_of(task, item["id"], repeat))
+        for item in items
+        for repeat in range(task.repeats)
+        if item["id"] in fitting
+    }
+    written = generations(backend, requests, answers)
+    return [
+        _result(score, check, item, prompts[item["id"]], task, repeat, written.get(f"{item['id']}#{repeat}"))
+        for score, check in checks_of(task).items()
+        for item in items
+        for repeat in range(task.repeats)
+    ]
 
 
-class _Reader:
-    """Where the answer stands in what a model wrote.
-
-    stops: ids that end every answer. ends: ids whose text holds what ends a benchmark's completion, so that it is not
-    written on; an end that is made of several tokens is found in the text alone.
-    """
-
-    def __init__(self, task: Task, tokenizer: K2Tokenizer) -> None:
-        self.tokenizer = tokenizer
-        self.stops = frozenset((tokenizer.eos, tokenizer.special(IM_END)))
-        self.closing = {Mode.THINK: THINK_END, Mode.COMPLETION: "", Mode.DIRECT: ""}.get(task.mode)
-        if self.closing is None:
-            self.closing = EFFORTS[task.mode.value][1]
-        self.end = task.benchmark.stop if task.benchmark and task.mode is Mode.COMPLETION else ""
-        every = range(tokenizer.vocab_size) if self.end else ()
-        self.ends = frozenset(number for number in every if self.end in tokenizer.decode([number]))
-
-    def answer(self, ids: Sequence[int]) -> tuple[str | None, bool]:
-        """(The text of the answer, None when the trace was not closed; whether it came to an end)."""
-        ended = bool(ids) and ids[-1] in self.stops
-        text = answer_of(list(ids), self.closing or "", self.stops, self.tokenizer)
-        if not self.end or text is None:
-            return text, ended
-        before, found, _ = text.partition(self.end)
-        return before, ended or bool(found)
+def sampling_of(task: Task, item: str, repeat: int) -> Sampling:
+    return Sampling(
+        task.max_new_tokens, task.temperature, task.top_p, seed_of(task.seed, item, repeat), task.stop,
+        task.thinking_budget or None,
+    )  # fmt: skip
 
 
-def answer_of(ids: list[int], closing: str, stops: frozenset[int], tokenizer: K2Tokenizer) -> str | None:
-    """The text after the closing tag and before the stop token; None when the trace was not closed."""
-    if ids and ids[-1] in stops:
-        ids = ids[:-1]
-    if closing:
-        tag = tokenizer.special(closing)
-        if tag not in ids:
-            return None
-        ids = ids[ids.index(tag) + 1 :]
-    return tokenizer.decode(ids)
+def generations(
+    backend: Backend, requests: Mapping[str, tuple[Prompt, Sampling]], answers: Answers
+) -> dict[str, Generation]:
+    """What was written to each request, by its key: of those that `answers` lacks by asking, kept as each comes."""
+    answers.expect(len(requests))
+    missing = [key for key in requests if key not in answers]
+    for index, generation in backend.generate([requests[key] for key in missing]):
+        answers.put(missing[index], asdict(generation))
+    return {key: Generation(**answers[key] | {"finish": Finish(answers[key]["finish"])}) for key in requests}
+
+
+def _result(
+    score: str, check: Check, item: Item, prompt: Prompt, task: Task, repeat: int, said: Generation | None
+) -> ItemResult:
+    answer = said.answer if said is not None and said.complete else None
+    if said is None:
+        grade, value = Grade.TOO_LONG, 0.0
+    elif answer is None:
+        grade, value = Grade.CUT_OFF, 0.0
+    else:
+        grade, value = graded(check(item, answer))
+    return ItemResult(
+        score=score,
+        item=item["id"],
+        cluster=item["id"],
+        prompt=joined(prompt.segments()),
+        generation=said.text if said else "",
+        answer=answer,
+        wanted=item["answer"],
+        grade=grade,
+        value=value,
+        trace=said.trace if said else None,
+        repeat=repeat,
+        seed=seed_of(task.seed, item["id"], repeat) if task.temperature else None,
+        tokens=said.tokens if said else 0,
+        thinking_tokens=said.thinking_tokens if said else 0,
+    )
+
+
+def graded(verdict: bool | float | None) -> tuple[Grade, float]:
+    """The grade and value of what a check says; without a verdict an item is unscored, never right or wrong."""
+    if verdict is None:
+        return Grade.UNSCORED, math.nan
+    value = float(verdict)
+    return {1.0: Grade.RIGHT, 0.0: Grade.WRONG}.get(value, Grade.MEASURED), value
+
+
+def in_parts(keys: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    """Keys in order, `size` at a time: what is asked at once is kept at once."""
+    return (keys[first : first + size] for first in range(0, len(keys), size))

@@ -1,36 +1,40 @@
-"""The evaluation step: every worker measures its share of the score groups, rank 0 writes them down.
+"""The evaluation step of a phase: its workers make the cells that are missing, rank 0 gathers them in one artifact.
 
-Scores do not depend on the number of workers. Which numbers count as good enough is the gates' business.
+Cells (`k2model.evals.cells`) are artifacts of their own: what a matrix, another recipe or a killed attempt has measured
+is found and not asked again. Scores do not depend on the number of workers. Which numbers count as good enough is the
+gates' business.
 """
 
 import contextlib
 import json
-import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from k2model.artifacts import ArtifactRef, Identity, JobStep, Store
 from k2model.errors import EvaluationError
-from k2model.evals.scores import SAMPLES, SCORES, Outcome, write_scores
+from k2model.evals.answers import Progress
+from k2model.evals.cells import Cell, Opened, make_cell, missing, results_of, rows_of, share
+from k2model.evals.items import ITEMS, write_items
+from k2model.evals.material import Material
+from k2model.evals.measures import measures_of, retrieval
+from k2model.evals.references import exported
+from k2model.evals.scores import SCORES, write_scores
 from k2model.recipe.fields import without_places
 from k2model.recipe.schema import AdoptedModel, EvaluationConfig, PhaseConfig
-from k2model.recipe.tasks import benchmark_task
+from k2model.recipe.tasks import Method, benchmark_task, tasks_of
 from k2model.training.failures import prefixed_stderr, reported
 from k2model.training.world import World
 from k2model.versions import STEP_VERSIONS
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
-    from k2model.documents.benchmarks import Benchmark, ItemFile
-    from k2model.model.transformer import K2Model
-
-_log = logging.getLogger(__name__)
+CELLS = "cells.json"  # of an artifact of kind `scores`: the cells it was gathered from
 
 
 @contextlib.contextmanager
@@ -74,7 +78,7 @@ def scores_step(
     parent_phase: PhaseConfig | AdoptedModel | None = None,
     lengths: Sequence[int] = (),
 ) -> JobStep:
-    """Score the exported model of `phase`; kind `scores` (`scores.json`, `attachments/samples.jsonl`).
+    """Score the exported model of `phase`; kind `scores`: `scores.json`, `items.parquet`, `cells.json`.
 
     It is run by every worker of a torch-elastic job, or by one process alone; all get the same
     reference. `lengths` are those retrieval is scored at. The parent is read where this phase raised
@@ -95,9 +99,10 @@ def scores_step(
 
 @dataclass(frozen=True)
 class Parent:
-    """The model a phase started from, where its RoPE theta was another one."""
+    """The model a phase started from, where its RoPE theta was another one: trained with rows of `window` tokens."""
 
     rope_theta: float
+    window: int
     export: ArtifactRef
 
 
@@ -111,11 +116,12 @@ class _Work:
     parent: Parent | None
 
     @cached_property
-    def benchmark_files(self) -> "dict[str, tuple[ItemFile, ...]]":
-        """The files of every benchmark, as they are when the step is planned."""
-        from k2model.documents.benchmarks import benchmark_files
-
-        return {one.name: benchmark_files(one) for one in self.config.benchmarks}
+    def material(self) -> Material:
+        """With the files of every benchmark as they are when the step is planned."""
+        material = Material(self.store, self.inputs["corpus"], self.inputs["tokens"])
+        for one in self.config.benchmarks:
+            material.benchmark_files(one)
+        return material
 
     @cached_property
     def identity(self) -> Identity:
@@ -130,113 +136,66 @@ class _Work:
             },
             "parent_rope_theta": self.parent.rope_theta if self.parent else None,
             "lengths": self.lengths,
+            "cells": STEP_VERSIONS["score"],
         }
-        if files := self.benchmark_files:
+        if files := self.material.files:
             read["benchmarks"] = {name: [file.digest for file in own] for name, own in files.items()}
         return Identity("scores", STEP_VERSIONS["scores"], read, self.inputs)
 
     def run(self) -> ArtifactRef:
-        """Finds the scores or measures them, together with the other workers of this job."""
+        """Finds the scores, or has the workers of this job make the cells that are missing and gathers them."""
         with joined_workers() as world:
             found = world.broadcast(lambda: self.store.find(self.identity))
             if found is not None:
                 return found
             began = time.time()
-            outcomes = self.measure(world)
-            return world.broadcast(
-                lambda: self.store.build(self.identity, lambda folder: write_outcomes(folder, outcomes), started=began)
-            )
+            cells = [cell for cell, _ in self.cells()]
+            lacking = world.broadcast(lambda: [cell.identity.key for cell in missing(self.store, cells)])
+            by_key = {cell.identity.key: cell for cell in cells}
+            mine = share([by_key[key] for key in lacking], world.size)[world.rank]
+            world.all_gather(lambda: make_all(self.store, mine))
+            return world.broadcast(lambda: self.store.build(self.identity, self.gather, started=began))
 
-    def measure(self, world: World) -> list[Outcome]:
-        """The outcomes of all groups in their order, on every worker; a worker's error reaches all."""
-        from k2model.documents.benchmarks import read_benchmark
-        from k2model.evals.groups import groups_of, share
+    def cells(self) -> list[tuple[Cell, str]]:
+        """Every cell of the phase in the order of its rows, and what goes behind the names of its scores: `@new_theta`
+        and `@parent_theta` where the weights are the parent's, before training."""
+        phase, inputs = self.phase, self.inputs
+        own = exported(inputs["export"], inputs["tokenizer"], self.store, phase.name, phase.sequence_length)
+        found = [
+            (Cell(own, measure), "")
+            for measure in measures_of(self.config, self.material, phase.kind, own.bounds, self.lengths)
+        ]
+        if self.parent and any(task.method is Method.RECALL for task in tasks_of(self.config, phase.kind)):
+            length = phase.sequence_length
+            for variant, theta in (("@parent_theta", None), ("@new_theta", phase.rope_theta)):
+                subject = exported(
+                    self.parent.export, inputs["tokenizer"], self.store, phase.parent, self.parent.window, theta
+                )
+                measure = retrieval(self.config, self.material, subject.bounds, length)
+                found.append((Cell(subject, measure), variant))
+        return found
 
-        folders = {name: self.store.fetch(ref) for name, ref in self.inputs.items()}
-        extended_to = self.phase.sequence_length if self.parent else None
-        own = {one.name: read_benchmark(one, self.benchmark_files[one.name]) for one in self.config.benchmarks}
-        sizes = {name: len(benchmark.items) for name, benchmark in own.items()}
-        domains = heldout_domains(folders["tokens"])
-        groups = groups_of(self.phase.kind, self.config, self.lengths, domains, extended_to, sizes)
-        models = _Models(self, folders, own, world.device)
-
-        def measure_share() -> dict[int, Outcome]:
-            measured = {}
-            for index in share(groups, world.size)[world.rank]:
-                measured[index] = groups[index].run(models.of(groups[index].model))
-                _log.debug("%s: measured %s", self.phase.name, groups[index].name)
-            return measured
-
-        everything = {i: outcome for part in world.all_gather(measure_share) for i, outcome in part.items()}
-        return [everything[index] for index in range(len(groups))]
-
-
-class _Models:
-    """The models under evaluation, loaded once each to the worker's device."""
-
-    def __init__(
-        self, work: _Work, folders: dict[str, Path], benchmarks: "dict[str, Benchmark]", device: "torch.device"
-    ) -> None:
-        self.work, self.folders, self.benchmarks, self.device = work, folders, benchmarks, device
-        self.loaded: dict[str, Any] = {}
-
-    def of(self, kind: str) -> Any:
-        if kind not in self.loaded:
-            self.loaded[kind] = self._load(kind)
-        return self.loaded[kind]
-
-    def _load(self, kind: str) -> Any:
-        from k2model.evals.generation import EvaluatedModel
-        from k2model.evals.groups import OWN, RAISED
-        from k2model.tokens import K2Tokenizer
-
-        if kind != OWN:
-            theta = self.work.phase.rope_theta if kind == RAISED else self.work.parent.rope_theta  # type: ignore[union-attr]
-            return replace(self.of(OWN), model=self._model("parent_export", theta))
-        return EvaluatedModel(
-            phase=self.work.phase.name,
-            window=self.work.phase.sequence_length,
-            config=self.work.config,
-            corpus=self.folders["corpus"],
-            tokens=self.folders["tokens"],
-            tokenizer=K2Tokenizer.load(self.folders["tokenizer"]),
-            model=self._model("export"),
-            benchmarks=self.benchmarks,
-        )
-
-    def _model(self, export: str, theta: float | None = None) -> "K2Model":
-        """In half the memory on an accelerator: fp32 would be rounded again for every product there."""
-        import torch
-
-        from k2model.export import load_exported
-
-        dtype = torch.float32 if self.device.type == "cpu" else torch.bfloat16
-        return load_exported(self.folders[export], theta, self._positions(), dtype, self.device)
-
-    def _positions(self) -> int:
-        """Room for documents that a poor tokenizer makes longer than they aim at, and for chats."""
-        return 2 * max(512, self.work.phase.sequence_length, *self.work.lengths, 0)
+    def gather(self, folder: Path) -> dict[str, float]:
+        """The files of the scores, from cells that are all there; the stats are the scores by name."""
+        refs = [(cell, variant, self.store.build(cell.identity, _lost)) for cell, variant in self.cells()]
+        rows = [row for _, variant, ref in refs for row in rows_of(self.store, ref, self.phase.name, variant)]
+        write_scores(folder / SCORES, rows)
+        write_items(folder / ITEMS, [one for _, variant, ref in refs for one in results_of(self.store, ref, variant)])
+        told = {
+            f"{cell.measure.name}{variant}": {"cell": ref.name, "digest": ref.digest} for cell, variant, ref in refs
+        }
+        (folder / CELLS).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        return {row.score: row.value for row in rows}
 
 
-def write_outcomes(folder: Path, outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """`scores.json` and `attachments/samples.jsonl`; the stats are the scores by name."""
-    rows = [row for outcome in outcomes for row in outcome.rows]
-    write_scores(folder / SCORES, rows)
-    lines = [json.dumps(asdict(sample), ensure_ascii=False) for outcome in outcomes for sample in outcome.samples]
-    (folder / SAMPLES).parent.mkdir()
-    (folder / SAMPLES).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return {row.score: row.value for row in rows}
+def make_all(store: Store, cells: Sequence[Cell]) -> list[ArtifactRef]:
+    """Makes cells one after the other, each model loaded once, with a line of progress."""
+    opened = Opened()
+    return [make_cell(store, cell, opened, Progress(f"{cell.subject.name} {cell.measure.name}")) for cell in cells]
 
 
-def heldout_domains(tokens: Path) -> dict[str, list[str]]:
-    """Domain -> its sources that hold documents out, in order."""
-    from k2model.tokens.shards import read_counts
-
-    domains: dict[str, list[str]] = {}
-    for source, counts in sorted(read_counts(tokens)["heldout"].items()):
-        if counts["targets"]:
-            domains.setdefault(counts["domain"], []).append(source)
-    return domains
+def _lost(_: Path) -> dict[str, float]:
+    raise EvaluationError("a cell of these scores was removed while they were gathered; run again")
 
 
 def _extended_parent(
@@ -250,4 +209,4 @@ def _extended_parent(
             f"phase '{phase.name}' has theta {phase.rope_theta:g} where its parent '{parent.name}' has "
             f"{parent.rope_theta:g}: scoring needs parent_export to show what theta alone does"
         )
-    return Parent(parent.rope_theta, parent_export)
+    return Parent(parent.rope_theta, parent.sequence_length, parent_export)

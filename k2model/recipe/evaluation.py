@@ -57,6 +57,11 @@ class BenchmarkConfig:
     examples: str = place()  # a file of these; "" = the first rows of `location`, which are not asked then
     max_new_tokens: int = 32
     stop: str = "\n"  # ends the answer of a completion; "" = nothing but the end of the text does
+    temperature: float = 0.0  # 0 takes the likeliest token each time
+    top_p: float = 1.0  # share of probability that is drawn from, where temperature is not 0
+    seed: int = 0  # of what is drawn; each item and repeat has a random stream of its own
+    repeats: int = 1  # how often each item is asked; the score is the mean over all of it
+    thinking_budget: int = 0  # tokens of a trace after which it is closed for the model; 0 = never
     chance: float = 0.0  # what a guesser gets, where it is not 0; of choices it is derived
     licence: str = ""  # of the items: an SPDX id, or `unknown`
     group: str = "Other"  # under which tables show it
@@ -77,7 +82,7 @@ class EvaluationConfig:
     items_per_family: int = 128
     retrieval_documents: int = 32
     retrieval_queries: int = 8
-    loss_tokens: int = 32_768  # held-out tokens per domain
+    loss_tokens: int = 32_768  # of held-out text per domain, at four characters a token
     batch_size: int = 128
     workers: int = hardware(2)
     benchmarks: tuple[BenchmarkConfig, ...] = when_set(())
@@ -137,7 +142,7 @@ def _idle(benchmark: BenchmarkConfig) -> str | None:
 
 
 def _out_of_range(benchmark: BenchmarkConfig) -> str | None:
-    for name, least in (("shots", 0), ("max_new_tokens", 1)):
+    for name, least in (("shots", 0), ("max_new_tokens", 1), ("repeats", 1), ("thinking_budget", 0), ("seed", 0)):
         if getattr(benchmark, name) < least:
             return f"{name}={getattr(benchmark, name)} must be at least {least}"
     return None if 0 <= benchmark.chance < 1 else f"chance={benchmark.chance} must be a share from 0 to below 1"

@@ -7,11 +7,13 @@ in `k2model.documents.families`, or for a benchmark in `k2model.evals.checks`.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
+from typing import Any
 
 from k2model.errors import nearest
 from k2model.recipe.evaluation import AnswerCheck, BenchmarkConfig, EvaluationConfig, Mode, benchmarks_problem
+from k2model.recipe.fields import without_places
 from k2model.recipe.schema import GateConfig, PhaseConfig, PhaseKind, Recipe, SourceConfig
 
 
@@ -56,6 +58,7 @@ class Method(str, Enum):
     GENERATION = "generation"  # what the model writes is checked
     LIKELIHOOD = "likelihood"  # the likeliest choice is its answer
     RECALL = "recall"  # values in a context, by teacher forcing, at every length
+    LOSS = "loss"  # of held-out documents; no task of a family's
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ class Task:
 
     scores: their names, each with what checks it: a function of the family's module, "" for a benchmark, whose
     config says it. items: the file of items in a corpus, or the benchmark's name. max_new_tokens: a third more than the
-    longest honest answer of a family takes.
+    longest honest answer of a family takes. stop: texts that end an answer. temperature, top_p, seed, repeats and
+    thinking_budget as in a `BenchmarkConfig`.
     """
 
     family: str
@@ -75,6 +79,27 @@ class Task:
     method: Method = Method.GENERATION
     guess: Guess = Guess.NOTHING
     benchmark: BenchmarkConfig | None = None
+    stop: tuple[str, ...] = ()
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    repeats: int = 1
+    thinking_budget: int = 0
+
+    @property
+    def name(self) -> str:
+        """Its score's, or its family's where it gives several."""
+        return next(iter(self.scores)) if len(self.scores) == 1 else self.family
+
+    @property
+    def group(self) -> str:
+        """Under which tables show it."""
+        return self.benchmark.group if self.benchmark else FAMILIES[self.family].group
+
+    def declared(self) -> dict[str, Any]:
+        """What of it bears on a score, but for the items themselves: literals."""
+        config = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "benchmark"}
+        return config | ({"benchmark": without_places(self.benchmark)} if self.benchmark else {})
 
     def fits(self, kind: PhaseKind) -> bool:
         """Whether a phase of that kind is asked: chats after fine-tuning, K2's form of reasoning before it."""
@@ -90,7 +115,8 @@ def _reasoning(family: str, traced: int, untraced: int) -> Iterator[Task]:
 
 
 def _facts(score: str, items: str, mode: Mode, limit: int) -> Task:
-    return Task("facts", {f"facts/{score}": "check"}, items, mode, limit)
+    stop = ("\n",) if mode is Mode.COMPLETION else ()
+    return Task("facts", {f"facts/{score}": "check"}, items, mode, limit, stop=stop)
 
 
 _CALLS = {"tools/well_formed": "check_well_formed", "tools/exact": "check_exact", "tools/result": "check_result"}
@@ -117,8 +143,12 @@ def benchmark_task(config: BenchmarkConfig) -> Task:
     """The task of a recipe's own benchmark; it may write what its config says."""
     method = Method.LIKELIHOOD if config.by_likelihood else Method.GENERATION
     guess = Guess.CHOICES if config.check is AnswerCheck.CHOICE else Guess.NOTHING
-    limit = config.max_new_tokens
-    return Task(config.name, {config.name: ""}, config.name, config.mode, limit, method, guess, config)
+    stop = (config.stop,) if config.stop and config.mode is Mode.COMPLETION else ()
+    sampled = {name: getattr(config, name) for name in ("temperature", "top_p", "seed", "repeats", "thinking_budget")}
+    return Task(
+        config.name, {config.name: ""}, config.name, config.mode, config.max_new_tokens, method, guess, config, stop,
+        **sampled,
+    )  # fmt: skip
 
 
 def tasks_of(config: EvaluationConfig, kind: PhaseKind) -> list[Task]:

@@ -7,7 +7,9 @@ built again from a store at any time.
 
 import dataclasses
 import json
+import math
 import shutil
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,9 @@ from typing import Any
 from k2model.artifacts import ArtifactRef, Identity, MissingArtifact, Step, Store
 from k2model.artifacts.record import ref_of
 from k2model.artifacts.result import LifecycleResult
-from k2model.evals.scores import SAMPLES, ScoreRow
+from k2model.evals.cells import results_of
+from k2model.evals.items import ItemResult
+from k2model.evals.scores import ScoreRow
 from k2model.export.architecture import TRAINING_STATE
 from k2model.recipe.fields import stated_fields, without_places
 from k2model.recipe.schema import Recipe
@@ -128,7 +132,14 @@ def _write_evaluation(store: Store, result: LifecycleResult, folder: Path) -> li
 def _write_logs(store: Store, result: LifecycleResult, folder: Path) -> None:
     for one in result.phases:
         (folder / "training" / f"{one.phase.name}.jsonl").write_bytes(store.read(one.checkpoint, METRICS))
-        (folder / "samples" / f"{one.phase.name}.jsonl").write_bytes(store.read(one.scores, SAMPLES))
+        _write_samples(folder / "samples" / f"{one.phase.name}.jsonl", results_of(store, one.scores))
+
+
+def _write_samples(path: Path, results: Sequence[ItemResult]) -> None:
+    """What came of each item as a line that people and scripts read without Parquet."""
+    rows = (dataclasses.asdict(one) | {"grade": one.grade.value} for one in results)
+    told = (row | {"value": None if math.isnan(row["value"]) else row["value"]} for row in rows)
+    path.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in told), encoding="utf-8")
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 
 from k2model.artifacts import ArtifactRef, Identity, Store
 from k2model.artifacts.result import LifecycleResult
-from k2model.evals.scores import SAMPLES, Sample, ScoreRow, load_scores, read_samples
+from k2model.evals.cells import results_of
+from k2model.evals.items import ItemResult
+from k2model.evals.scores import ScoreRow, load_scores
 from k2model.export import read_record
 from k2model.reporting.kept import WarningLine, gate_warnings
 from k2model.reporting.scores import with_overlap
@@ -29,7 +31,7 @@ class ReportContent:
     metrics: dict[str, list[StepMetrics]]
     interventions: dict[str, list[Intervention]]
     compositions: dict[str, dict[str, Any]]
-    samples: dict[str, list[Sample]]
+    samples: dict[str, list[ItemResult]]
     ingested: dict[str, Any]
     curation: dict[str, Any]
     validation: dict[str, Any]
@@ -53,7 +55,7 @@ def read_content(store: Store, result: LifecycleResult, gates: Mapping[str, Iden
         metrics={name: read_metrics(store, one.checkpoint) for name, one in by_phase.items()},
         interventions={name: read_undone(store, one.checkpoint) for name, one in by_phase.items()},
         compositions={name: read_composition(store, one.sequences) for name, one in by_phase.items()},
-        samples={name: read_samples(store.read(one.scores, SAMPLES)) for name, one in by_phase.items()},
+        samples={name: results_of(store, one.scores) for name, one in by_phase.items()},
         ingested=_ingested(store, result.artifacts["corpus_raw"]),
         curation=document("corpus", "curation.json"),
         validation=document("corpus_valid", "validation.json"),

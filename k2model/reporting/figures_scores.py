@@ -177,7 +177,9 @@ def _marker(plot: svg.Plot, row: ScoreRow, x: float, y: float, class_: str) -> M
 def tooltip(row: ScoreRow) -> str:
     more = f", {row.mean_tokens:.0f} tokens generated" if row.mean_tokens is not None else ""
     more += "".join(
-        f", {count} {what}" for count, what in ((row.cut_off, "cut off"), (row.too_long, "too long")) if count
+        f", {count} {what}"
+        for count, what in ((row.cut_off, "cut off"), (row.too_long, "too long"), (row.unscored, "unscored"))
+        if count
     )
     return f"{row.score} after {row.phase}: {row.value:.3f} [{row.low:.3f}, {row.high:.3f}], n = {row.n}{more}"
 

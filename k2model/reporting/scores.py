@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from k2model.evals.scores import BENCHMARKS, ScoreRow
+from k2model.evals.scores import ScoreRow
 from k2model.recipe.tasks import FAMILIES, LOSS, TASKS
 
 LOSSES = "Held-out loss"
@@ -96,12 +96,9 @@ def score_order(rows: Iterable[ScoreRow]) -> dict[str, str | None]:
 
 
 def scores_csv(rows: Iterable[ScoreRow]) -> str:
-    """The rows as CSV with a header, one line a measurement; empty cells for what does not apply, and no columns of
-    benchmarks where there are none."""
-    rows, out = list(rows), io.StringIO()
-    of_benchmarks = set() if any(row.group for row in rows) else set(BENCHMARKS)
-    names = [f.name for f in fields(ScoreRow) if f.name not in of_benchmarks]
-    writer = csv.DictWriter(out, fieldnames=names, lineterminator="\n", extrasaction="ignore")
+    """The rows as CSV with a header, one line a measurement; empty cells for what does not apply."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, fieldnames=[f.name for f in fields(ScoreRow)], lineterminator="\n")
     writer.writeheader()
     for row in rows:
         writer.writerow({name: "" if value is None else value for name, value in asdict(row).items()})

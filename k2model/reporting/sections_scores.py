@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from k2model.evals.scores import Sample, ScoreRow
+from k2model.evals.items import Grade, ItemResult
+from k2model.evals.scores import ScoreRow
 from k2model.recipe.schema import AdoptedModel, PhaseConfig
 from k2model.recipe.tasks import LOSS
 from k2model.registry.gates import GateResult
@@ -224,20 +225,25 @@ class ShownSample:
     answer: str
 
 
-def pick_samples(samples: Sequence[Sample]) -> list[ShownSample]:
-    """Per score the first right and the first other generation, in the order they were evaluated."""
-    first: dict[tuple[str, bool], Sample] = {}
-    for sample in samples:
-        if not parse(sample.score).variant:
-            first.setdefault((sample.score, sample.right), sample)
-    chosen = sorted(first.values(), key=lambda sample: (order_key(sample.score), not sample.right))
+def pick_samples(results: Sequence[ItemResult]) -> list[ShownSample]:
+    """Per score the first right and the first other answer, in the order they were evaluated."""
+    first: dict[tuple[str, bool], ItemResult] = {}
+    for one in results:
+        if not parse(one.score).variant and not one.score.startswith(f"{LOSS}/"):
+            first.setdefault((one.score, one.right), one)
+    chosen = sorted(first.values(), key=lambda one: (order_key(one.score), not one.right))
     return [
         ShownSample(
-            parse(s.score).title, s.right, s.grade.value, _shorten(s.prompt, keep_end=True), _shorten(s.generation),
-            _shorten(s.answer),
+            parse(one.score).title, one.right, _graded(one), _shorten(one.prompt, keep_end=True),
+            _shorten(one.generation), _shorten(one.wanted),
         )
-        for s in chosen
+        for one in chosen
     ]  # fmt: skip
+
+
+def _graded(one: ItemResult) -> str:
+    """The grade as a reader is told it: of a mark its value."""
+    return f"mark {one.value:.2f}" if one.grade is Grade.MEASURED else one.grade.value
 
 
 def _groups(placed: Sequence[tuple[str, ScoreRow]], phases: Sequence[str]) -> list[ScoreGroup]:

@@ -7,6 +7,7 @@ each measure is known in advance.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,12 +16,17 @@ from k2model.artifacts import ArtifactRef, Identity, Store
 from k2model.documents.families import retrieval
 from k2model.documents.markup import Segment, chat, plain, reasoning
 from k2model.documents.schema import make_document, make_item, write_documents, write_items
-from k2model.evals.generation import EvaluatedModel
+from k2model.evals.answers import Answers
+from k2model.evals.backends import OwnModel
+from k2model.evals.items import ItemResult
+from k2model.evals.material import Material
+from k2model.evals.measures import Bounds, Measure, measures_of
+from k2model.evals.scores import ScoreRow, row_of
 from k2model.export.step import write_export
 from k2model.model.loss import IGNORED, shifted_targets
 from k2model.model.transformer import K2Model
 from k2model.recipe.laptop import laptop
-from k2model.recipe.schema import EvaluationConfig, ModelConfig, PhaseConfig
+from k2model.recipe.schema import EvaluationConfig, ModelConfig, PhaseConfig, PhaseKind
 from k2model.recipe.tasks import FAMILIES
 from k2model.tokens import K2Tokenizer
 from k2model.training.checkpoint import InMemory
@@ -134,11 +140,9 @@ class World:
     def loaded_tokenizer(self) -> K2Tokenizer:
         return K2Tokenizer.load(self.tokenizer)
 
-    def evaluated(self, **changes: object) -> EvaluatedModel:
-        config = replace(CONFIG, **changes)  # type: ignore[arg-type]
-        return EvaluatedModel(
-            self.phase.name, LENGTH, config, self.corpus, self.tokens, self.loaded_tokenizer, self.model
-        )
+    @property
+    def backend(self) -> OwnModel:
+        return OwnModel(self.model, self.loaded_tokenizer, "world")
 
 
 @pytest.fixture(scope="session")
@@ -155,6 +159,49 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     model = learn(learnt_documents(), tokenizer, phase.rope_theta)
     write_export(folders["export"], InMemory(model.state_dict()), MODEL, phase, folders["tokenizer"])
     return World(**folders, phase=phase, model=model)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What came of a measure: its results, and the row of each of its scores."""
+
+    results: list[ItemResult]
+    rows: list[ScoreRow]
+
+    @property
+    def row(self) -> ScoreRow:
+        (row,) = self.rows
+        return row
+
+
+@pytest.fixture(scope="session")
+def ask(
+    world: World, put: Callable[[Store, str, Path], ArtifactRef], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Asked]:
+    """Asks the world's model whatever gives a score, of a phase of some kind."""
+    store = Store.open(tmp_path_factory.mktemp("material"))
+    corpus, tokens = put(store, "corpus", world.corpus), put(store, "tokens", world.tokens)
+
+    def asked(
+        score: str, kind: PhaseKind = PhaseKind.MIDTRAIN, lengths: tuple[int, ...] = (LENGTH,), backend: Any = None,
+        corpus: ArtifactRef = corpus, **changes: Any,
+    ) -> Asked:  # fmt: skip
+        material = Material(store, corpus, tokens)
+        measures = measures_of(replace(CONFIG, **changes), material, kind, Bounds(LENGTH, 256), lengths)
+        measure = next(one for one in measures if one.name == score)
+        return measured(measure, backend or world.backend)
+
+    return asked
+
+
+def measured(measure: Measure, backend: Any) -> Asked:
+    with Answers() as answers:
+        results = measure.ask(backend, answers)
+    by_score: dict[str, list[ItemResult]] = {}
+    for one in results:
+        by_score.setdefault(one.score, []).append(one)
+    about = measure.group, measure.unit, measure.chance()
+    return Asked(results, [row_of("mid_1", score, own, *about) for score, own in by_score.items()])
 
 
 @pytest.fixture(scope="session")

@@ -10,17 +10,19 @@ from typing import Any
 import pytest
 
 from k2model.artifacts import ArtifactRef, Store, make
-from k2model.documents.benchmarks import benchmark_files, read_benchmark
 from k2model.documents.markup import joined
 from k2model.evals import scores_step
+from k2model.evals.cells import results_of
 from k2model.evals.checks import chosen, is_right
-from k2model.evals.likelihood import pick_choices
-from k2model.evals.questions import ask, prompt_of
-from k2model.evals.scores import Grade, Outcome, read_samples, read_scores
+from k2model.evals.items import Grade
+from k2model.evals.material import Material
+from k2model.evals.measures import Bounds, measure_of
+from k2model.evals.questions import prompt_of
+from k2model.evals.scores import read_scores
 from k2model.recipe.evaluation import AnswerCheck, BenchmarkConfig, Mode
 from k2model.recipe.laptop import laptop
 from k2model.recipe.tasks import benchmark_task
-from tests.evals.conftest import CONFIG, LENGTH, SUMS, World
+from tests.evals.conftest import CONFIG, LENGTH, SUMS, Asked, World, measured
 from tests.evals.test_step import inputs
 
 CHOICE, NUMERIC, REGEX = AnswerCheck.CHOICE, AnswerCheck.NUMERIC, AnswerCheck.REGEX
@@ -43,10 +45,9 @@ def exam(tmp_path: Path) -> Callable[..., BenchmarkConfig]:
     return written
 
 
-def asked(world: World, config: BenchmarkConfig) -> Outcome:
-    benchmark = read_benchmark(config, benchmark_files(config))
-    evaluated = replace(world.evaluated(), benchmarks={config.name: benchmark})
-    return (pick_choices if config.by_likelihood else ask)(evaluated, benchmark_task(config))
+def asked(world: World, config: BenchmarkConfig) -> Asked:
+    material = Material(Store.open(world.corpus.parent / "empty"))
+    return measured(measure_of(benchmark_task(config), CONFIG, material, Bounds(LENGTH, 256)), world.backend)
 
 
 def test_every_check_is_scored_after_a_phase_and_told_in_its_row(
@@ -64,10 +65,10 @@ def test_every_check_is_scored_after_a_phase_and_told_in_its_row(
 
     def rows(phase: Any) -> dict[str, Any]:
         ref = make(store, scores_step(store, config, phase, **refs))
-        samples = read_samples(store.read(ref, "attachments/samples.jsonl"))
+        results = results_of(store, ref)
         found = {row.score: row for row in read_scores(store.read(ref, "scores.json"), "")}
         for row in (row for row in found.values() if row.is_accuracy):
-            assert [sample.right for sample in samples if sample.score == row.score].count(True) == row.value * row.n
+            assert [one.right for one in results if one.score == row.score].count(True) == row.value * row.n
             assert row.low < row.value < row.high and (row.cut_off, row.too_long) == (0, 0)
         return {name: (row.value, row.n, row.chance, row.group) for name, row in found.items() if row.is_accuracy}
 
@@ -78,12 +79,12 @@ def test_every_check_is_scored_after_a_phase_and_told_in_its_row(
 
 
 def test_an_answer_without_an_end_is_counted_as_cut_off_and_never_right(world: World, exam: Any) -> None:
-    (row,) = (outcome := asked(world, exam(CAPITALS, max_new_tokens=5))).rows
-    assert outcome.samples[0].generation == " Lima" and (row.value, row.cut_off) == (0.0, 2)
-    assert {sample.grade for sample in outcome.samples} == {Grade.CUT_OFF}
-    assert asked(world, exam(CAPITALS, max_new_tokens=6)).rows[0].value == 0.5
-    stopped = asked(world, exam(CAPITALS, stop="m")).samples[0]  # the model is not let write on
-    assert stopped.generation == " Lim" and stopped.grade is Grade.WRONG
+    row = (outcome := asked(world, exam(CAPITALS, max_new_tokens=5))).row
+    assert outcome.results[0].generation == " Lima" and (row.value, row.completed, row.cut_off) == (0.0, None, 2)
+    assert {one.grade for one in outcome.results} == {Grade.CUT_OFF}
+    assert asked(world, exam(CAPITALS, max_new_tokens=6)).row.value == 0.5
+    stopped = asked(world, exam(CAPITALS, stop="m")).results[0]  # the model is not let write on
+    assert stopped.generation == stopped.answer == " Li" and stopped.grade is Grade.WRONG
 
 
 @pytest.mark.parametrize("fields", [{}, {"check": CHOICE}])
@@ -92,20 +93,18 @@ def test_an_item_that_there_is_no_room_for_is_counted_and_not_cut(world: World, 
         *(PICKED[:1] if fields else CAPITALS[:1]),
         {"prompt": "x" * 300, "answer": "Lima", "choices": ["Lima", "b"]},
     ]
-    (row,) = (outcome := asked(world, exam(rows, **fields))).rows
-    assert (row.n, row.value, row.too_long) == (2, 0.5, 1)
-    last = next(sample for sample in outcome.samples if "xxx" in sample.prompt)
+    row = (outcome := asked(world, exam(rows, **fields))).row
+    assert (row.n, row.value, row.completed, row.too_long) == (2, 0.5, 1.0, 1)
+    last = next(one for one in outcome.results if "xxx" in one.prompt)
     assert last.grade is Grade.TOO_LONG and last.generation == "" and "x" * 300 in last.prompt
-    alone = asked(world, exam(rows[1:], **fields)).rows[0]
-    assert (alone.n, alone.too_long, alone.mean_tokens) == (1, 1, None)
+    alone = asked(world, exam(rows[1:], **fields)).row
+    assert (alone.n, alone.completed, alone.too_long, alone.mean_tokens) == (1, None, 1, None)
 
 
 def test_shots_stand_before_the_question_as_the_mode_writes_them(world: World, exam: Any) -> None:
     def prompt(rows: list[dict[str, Any]], **fields: Any) -> str:
-        config = exam(rows, shots=1, **fields)
-        benchmark = read_benchmark(config, benchmark_files(config))
-        evaluated = replace(world.evaluated(), benchmarks={"exam": benchmark})
-        return joined(prompt_of(evaluated, benchmark_task(config), benchmark.items[0]))
+        benchmark = Material(Store.open(world.corpus.parent / "empty")).benchmark(exam(rows, shots=1, **fields))
+        return joined(prompt_of(benchmark_task(benchmark.config), benchmark.items[0], benchmark.shots).segments())
 
     peru, cuba = "The capital of Peru is", "The capital of Cuba is"
     assert prompt(CAPITALS) == f"<|begin_of_text|>{peru} Lima\n\n{cuba}"
@@ -118,6 +117,15 @@ def test_shots_stand_before_the_question_as_the_mode_writes_them(world: World, e
         f"<|begin_of_text|><|im_start|>user\n{listed}<|im_end|>\n<|im_start|>assistant\n<think></think>B<|im_end|>\n"
         f"<|im_start|>user\n{listed}<|im_end|>\n<|im_start|>assistant\n<think>"
     )
+
+
+def test_an_item_is_asked_as_often_as_is_said_each_time_with_a_seed_of_its_own(world: World, exam: Any) -> None:
+    several = asked(world, exam(CAPITALS, repeats=3, temperature=3.0, max_new_tokens=8))
+    assert several.row.n == 6 and [one.repeat for one in several.results] == [0, 1, 2] * 2
+    assert len({one.seed for one in several.results}) == 6 and len({one.generation for one in several.results}) > 2
+    alone = asked(world, exam(CAPITALS, repeats=2, temperature=3.0, max_new_tokens=8))
+    assert alone.results[:2] == several.results[:2]  # depends on no other item and repeat
+    assert {one.seed for one in asked(world, exam(CAPITALS)).results} == {None}
 
 
 @pytest.mark.parametrize(

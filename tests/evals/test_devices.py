@@ -14,8 +14,9 @@ import torch
 from k2model.artifacts import ArtifactRef, Store, make
 from k2model.errors import TrainingError
 from k2model.evals import scores_step
+from k2model.evals.cells import results_of
 from k2model.evals.generation import generate
-from k2model.evals.scores import ScoreRow, load_scores, read_samples
+from k2model.evals.scores import ScoreRow, load_scores
 from k2model.export import load_exported
 from k2model.training.world import World
 from tests.evals import conftest
@@ -36,10 +37,9 @@ def measured(uri: str, refs: dict[str, Any]) -> dict[str, Any]:
         store,
         scores_step(store, CONFIG, phase, **own, parent_export=own["export"], parent_phase=parent, lengths=[LENGTH]),
     )
-    samples = read_samples(store.read(ref, "attachments/samples.jsonl"))
     return {
         "rows": [asdict(row) for row in load_scores(store, [ref])],
-        "samples": [[sample.score, sample.generation, sample.grade.value] for sample in samples],
+        "results": [[one.score, one.generation, one.grade.value] for one in results_of(store, ref)],
     }
 
 
@@ -109,7 +109,7 @@ def test_a_whole_evaluation_gives_the_scores_of_the_cpu(found: dict[str, Any]) -
     assert {"retrieval/96@new_theta", "retrieval/96@parent_theta", "loss/prose", "code/next_line"} <= {
         row.score for row in there
     }
-    right = [[sample for sample in found[name]["samples"] if sample[2] == "right"] for name in ("there", "cpu")]
+    right = [[one for one in found[name]["results"] if one[2] == "right"] for name in ("there", "cpu")]
     assert right[0] == right[1] and len(right[0]) > 10
 
 

@@ -1,181 +1,191 @@
 """Each measure on a model whose right and wrong answers are known."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
+from pathlib import Path
 
 import pytest
-import torch
 
+from k2model.artifacts import Store
+from k2model.documents.markup import plain_prompt
 from k2model.documents.schema import make_item, write_items
+from k2model.documents.schema import read_items as read_corpus_items
 from k2model.errors import EvaluationError
+from k2model.evals.answers import Answers
+from k2model.evals.backend import Generation, Likelihood, Prompt
 from k2model.evals.generation import generate
-from k2model.evals.likelihood import (
-    common_prefix,
-    heldout_loss,
-    pick_choices,
-    tail_log_probabilities,
-    window_losses,
-    windows,
-)
-from k2model.evals.questions import answer_of, ask
-from k2model.evals.retrieval import likeliest_values, probes, recall
-from k2model.evals.scores import ScoreRow
-from k2model.model.transformer import K2Model
-from k2model.recipe.tasks import TASKS, Task
-from tests.evals.conftest import CALL, CODE, FACTS, LENGTH, LINES, World
+from k2model.evals.items import Grade, ItemResult, read_items
+from k2model.evals.items import write_items as write_results
+from k2model.evals.likelihood import recall_values
+from k2model.evals.material import Material, _cut
+from k2model.evals.scores import ScoreRow, row_of
+from k2model.recipe.schema import PhaseKind
+from tests.evals.conftest import CALL, FACTS, LENGTH, LINES, Asked, World
+
+Ask = Callable[..., Asked]
+SFT = PhaseKind.SFT
 
 
-def task(score: str) -> Task:
-    return next(one for one in TASKS if score in one.scores)
-
-
-def test_a_trace_is_followed_and_only_the_answer_is_judged(world: World) -> None:
-    outcome = ask(world.evaluated(), task("arithmetic/think"))
-    (row,) = outcome.rows
-    assert [sample.right for sample in outcome.samples] == [True, True, False, True]
-    assert (row.value, row.n, row.unit, row.chance) == (0.75, 4, "accuracy", None)
+def test_a_trace_is_followed_and_only_the_answer_is_judged(ask: Ask) -> None:
+    asked = ask("arithmetic/think")
+    assert [one.right for one in asked.results] == [True, True, False, True]
+    row = asked.row
+    assert (row.value, row.completed, row.n, row.unit, row.chance) == (0.75, 0.75, 4, "accuracy", None)
+    assert (row.group, row.cut_off, row.too_long, row.unscored) == ("Mathematics", 0, 0, 0)
     # five characters of trace, the closing tag, one digit, end of text
     assert row.mean_tokens == 8.0
-    assert outcome.samples[0].generation == "1+2=3</think>3<|end_of_text|>"
-    assert outcome.samples[0].prompt == "<|begin_of_text|>Compute 1+2=<think>"
+    first = asked.results[0]
+    assert (first.generation, first.trace, first.answer) == ("1+2=3</think>3", "1+2=3", "3")
+    assert (first.prompt, first.tokens, first.thinking_tokens) == ("<|begin_of_text|>Compute 1+2=<think>", 8, 5)
 
 
-def test_effort_decides_how_much_is_written(world: World) -> None:
-    low, high = (ask(world.evaluated(), task(f"arithmetic/{effort}")) for effort in ("low", "high"))
-    assert low.rows[0].value == high.rows[0].value == 0.75
-    assert (low.rows[0].mean_tokens, high.rows[0].mean_tokens) == (3.0, 8.0)
+def test_effort_decides_how_much_is_written(ask: Ask) -> None:
+    low, high = (ask(f"arithmetic/{effort}", SFT).row for effort in ("low", "high"))
+    assert low.value == high.value == 0.75
+    assert (low.mean_tokens, high.mean_tokens) == (3.0, 8.0)
 
 
-def test_facts_are_completed(world: World) -> None:
-    outcome = ask(world.evaluated(), task("facts/seen_wording"))
-    assert outcome.rows[0].value == 1.0 and outcome.rows[0].n == len(FACTS)
+def test_facts_are_completed(ask: Ask) -> None:
+    row = ask("facts/seen_wording").row
+    assert row.value == 1.0 and row.n == len(FACTS)
 
 
-def test_a_tool_call_is_judged_three_ways(world: World) -> None:
-    outcome = ask(world.evaluated(), task("tools/exact"))
-    assert [row.value for row in outcome.rows] == [1.0, 1.0, 1.0]
-    assert outcome.samples[0].generation == f"</think><tool_calls>{CALL}</tool_calls><|im_end|>"
+def test_a_tool_call_is_judged_three_ways(ask: Ask) -> None:
+    asked = ask("tools", SFT)
+    assert [(row.score, row.value) for row in asked.rows] == [
+        ("tools/well_formed", 1.0), ("tools/exact", 1.0), ("tools/result", 1.0),
+    ]  # fmt: skip
+    assert asked.results[0].generation == f"</think><tool_calls>{CALL}</tool_calls>"
 
 
-def test_an_answer_without_its_closing_tag_is_none(world: World) -> None:
-    tokenizer = world.loaded_tokenizer
-    stops = frozenset((tokenizer.eos,))
-    typed = [*tokenizer.encode("1</think>3"), tokenizer.eos]  # the tag as ordinary letters
-    real = [*tokenizer.encode("1"), tokenizer.special("</think>"), *tokenizer.encode("3"), tokenizer.eos]
-    assert answer_of(typed, "</think>", stops, tokenizer) is None
-    assert answer_of(real, "</think>", stops, tokenizer) == "3"
-    assert answer_of(typed, "", stops, tokenizer) == "1</think>3"
+def test_a_trace_that_never_ends_is_cut_off_and_never_read(ask: Ask, world: World) -> None:
+    class Rambling:
+        """Writes the right answer into a trace that it does not close."""
+
+        name, max_length, identity = "rambling", 256, {}
+
+        def tokens(self, prompt: Prompt) -> int:
+            return 10
+
+        def generate(self, requests):
+            for index, _ in enumerate(requests):
+                yield index, Generation("the answer is 3", "the answer is 3", None, 40, 40, "length")
+
+    row = (asked := ask("arithmetic/think", backend=Rambling())).row
+    assert {one.grade for one in asked.results} == {Grade.CUT_OFF}
+    assert (row.value, row.completed, row.cut_off, row.n) == (0.0, None, 4, 4)
+    assert asked.results[0].answer is None and asked.results[0].trace == "the answer is 3"
 
 
-def test_chance_of_knights_is_the_commonest_answer(world: World) -> None:
-    row = ask(world.evaluated(), task("knights/direct")).rows[0]
-    assert row.chance == 0.5  # 01 twice among four
+def test_chance_of_knights_is_the_commonest_answer(ask: Ask) -> None:
+    assert ask("knights/direct").row.chance == 0.5  # 01 twice among four
 
 
-def test_the_learnt_line_is_picked(world: World) -> None:
-    outcome = pick_choices(world.evaluated(), task("code/next_line"))
-    expected = ScoreRow("mid_1", "code/next_line", 1.0, 1, 0, 0, "accuracy", mean_tokens=None, chance=0.25)
-    assert replace(outcome.rows[0], low=0, high=0) == expected
-    assert outcome.samples[0].generation == LINES[0]
+def test_the_learnt_line_is_picked(ask: Ask) -> None:
+    asked = ask("code/next_line")
+    expected = ScoreRow(
+        "mid_1", "code/next_line", 1.0, 1, 0, 0, "accuracy", None, 0.25, group="Code", completed=1.0
+    )  # fmt: skip
+    assert replace(asked.row, low=0, high=0) == expected
+    assert asked.results[0].generation == LINES[0]
 
 
-@pytest.mark.parametrize("short", [("a", "bcdef", "ba"), ("a", "b", "c")])
-def test_tail_probabilities_equal_those_of_whole_rows(world: World, short: tuple[str, ...]) -> None:
-    tokenizer, model = world.loaded_tokenizer, world.model
-    items = [
-        *([[[tokenizer.bos, *tokenizer.encode(CODE + line + "\n")] for line in LINES]] if "ba" in short else []),
-        [[tokenizer.bos, *tokenizer.encode("x" + one)] for one in short],
-    ]
-    for choices, totals in zip(items, tail_log_probabilities(model, items), strict=True):
-        first = len(common_prefix(choices))
-        for ids, total in zip(choices, totals, strict=True):
-            with torch.no_grad():
-                logs = model(torch.tensor([ids])).double().log_softmax(-1)[0]
-            alone = sum(logs[t - 1, ids[t]].item() for t in range(first, len(ids)))
-            assert total == pytest.approx(alone, abs=1e-3)
+def test_of_choices_that_are_alike_the_right_one_counts_by_its_chance(ask: Ask) -> None:
+    class Alike:
+        name, max_length, identity = "alike", 256, {}
+
+        def tokens(self, prompt: Prompt) -> int:
+            return 10
+
+        def likelihoods(self, requests):
+            return [Likelihood(-float(len(text.encode()) - 1), 1, False) for _, text in requests]
+
+    asked = ask("code/next_line", backend=Alike())
+    assert (asked.row.value, asked.results[0].grade) == (0.25, Grade.MEASURED)
 
 
-def test_common_prefix_leaves_every_choice_a_token() -> None:
-    assert common_prefix([[1, 2, 3, 4], [1, 2, 5, 4]]) == [1, 2]
-    assert common_prefix([[1, 2], [1, 2, 3]]) == [1]
+def test_retrieval_by_teacher_forcing_equals_generation(ask: Ask, world: World) -> None:
+    asked = ask(f"retrieval/{LENGTH}")
+    assert [one.right for one in asked.results] == [True, False]
+    assert (asked.row.score, asked.row.n, len({one.cluster for one in asked.results})) == (f"retrieval/{LENGTH}", 2, 1)
+    assert [(one.prompt, one.wanted) for one in asked.results] == [("…? cat", "red"), ("…? dog", "pink")]
+    backend, tokenizer = world.backend, world.loaded_tokenizer
+    wanted = next(one for one in read_corpus_items(world.corpus, "retrieval") if one["context"] == LENGTH)
+    for text, value, right in (
+        (f"{wanted['prompt']}? cat", " red", True),
+        (f"{wanted['prompt']}? cat red? dog", " pink", False),
+    ):
+        ids = tokenizer.encode_segments(plain_prompt(text))[0]
+        alone = generate(backend.model, [ids], len(tokenizer.encode(value)), set())[0]
+        assert (tokenizer.decode(alone) == value) is right
 
 
-def test_retrieval_by_teacher_forcing_equals_generation(world: World) -> None:
-    evaluated = world.evaluated()
-    outcome = recall(evaluated, f"retrieval/{LENGTH}", LENGTH)
-    assert [sample.right for sample in outcome.samples] == [True, False]
-    assert outcome.rows[0].score == f"retrieval/{LENGTH}" and outcome.rows[0].n == 2
-    (probe,) = probes(evaluated, LENGTH)
-    (written,) = likeliest_values(world.model, [probe])
-    for span, ids in zip(probe.spans, written, strict=True):
-        alone = generate(world.model, [probe.ids[: span.start]], len(span), set())[0]
-        truth = probe.ids[span.start : span.stop]
-        assert (ids == truth) == (alone == truth)
-        assert ids[0] == alone[0]
-    assert [world.loaded_tokenizer.decode([probe.ids[i] for i in span]) for span in probe.spans] == [" red", " pink"]
+def test_a_context_that_there_is_no_room_for_is_counted(world: World) -> None:
+    item = make_item("retrieval", "k", "x" * 300, "", context=300, meta={"queries": [["cat", "red"], ["dog", "blue"]]})
+    with Answers() as answers:
+        results = recall_values("retrieval/300", [item], 2, world.backend, answers, 10_000)
+    assert [one.grade for one in results] == [Grade.TOO_LONG] * 2
 
 
-def test_a_length_without_items_is_named(world: World) -> None:
+def test_a_length_without_items_is_named(ask: Ask) -> None:
     with pytest.raises(EvaluationError, match=rf"no items of context 64, only of \[{LENGTH}, {2 * LENGTH}\]"):
-        recall(world.evaluated(), "retrieval/64", 64)
+        ask("retrieval/64", lengths=(64,))
 
 
-def test_windows_predict_every_target_once() -> None:
-    ids, targets = list(range(100, 123)), [i % 3 > 0 for i in range(23)]
-    parts = list(windows(7, ids, targets, 6))
-    predicted = [i for w in parts for i, mark in zip(w.ids, w.targets, strict=True) if mark]
-    assert predicted == [i for i, mark in zip(ids, targets, strict=True) if mark]
-    assert all(len(w.ids) <= 6 and not w.targets[0] and w.document == 7 for w in parts)
-    assert all(a.ids[-1] == b.ids[0] for a, b in pairwise(parts))
-
-
-def test_heldout_loss_equals_documents_scored_one_by_one(world: World) -> None:
-    documents = [[world.loaded_tokenizer.bos, *world.loaded_tokenizer.encode("Text number " * n)] for n in (1, 3, 2)]
-    targets = [[False, *(i % 2 == 0 for i in range(len(ids) - 1))] for ids in documents]
-    parts = [w for i, (d, t) in enumerate(zip(documents, targets, strict=True)) for w in windows(i, d, t, 64)]
-    nats, counts = window_losses(world.model, parts, 3)
-    for ids, marks, total, count in zip(documents, targets, nats, counts, strict=True):
-        with torch.no_grad():
-            logs = world.model(torch.tensor([ids])).double().log_softmax(-1)[0]
-        assert count == sum(marks)
-        alone = -sum(logs[t - 1, ids[t]].item() for t in range(1, len(ids)) if marks[t])
-        assert total == pytest.approx(alone, rel=1e-4)
-
-
-def test_loss_of_what_is_known_and_of_what_is_not(world: World) -> None:
-    known = heldout_loss(world.evaluated(), "knowledge", ["facts"]).rows[0]
-    unknown = heldout_loss(world.evaluated(), "prose", ["prose"]).rows[0]
+def test_loss_of_what_is_known_and_of_what_is_not(ask: Ask, world: World) -> None:
+    known, unknown = ask("loss/knowledge").row, ask("loss/prose").row
     assert known.n == 2 and known.unit == "nats/token" and known.score == "loss/knowledge"
+    assert (known.completed, known.mean_tokens, known.group) == (None, None, "Held-out loss")
     assert known.value < 1.0 < math.log(274) < unknown.value * 2
     assert unknown.low < unknown.value < unknown.high
 
 
-def test_the_token_budget_of_a_domain_is_kept(world: World) -> None:
-    few = heldout_loss(world.evaluated(loss_tokens=60), "prose", ["prose"]).rows[0]
-    all_of_them = heldout_loss(world.evaluated(loss_tokens=10_000), "prose", ["prose"]).rows[0]
-    assert few.n < 9 == all_of_them.n
+def test_the_budget_of_a_domain_is_kept_and_the_last_document_cut(ask: Ask) -> None:
+    few, whole = (ask("loss/prose", loss_tokens=tokens) for tokens in (60, 10_000))
+    assert few.row.n < 9 == whole.row.n
+    assert sum(len(one.prompt.removeprefix("<|begin_of_text|>")) for one in few.results) <= 240 + len("<|end_of_text|>")
 
 
-def test_missing_items_are_named(world: World, tmp_path) -> None:
+def test_a_document_is_cut_by_characters_and_tags_stay_whole() -> None:
+    segments = [
+        {"kind": "special", "text": "<think>", "loss_mask": False}, {"kind": "text", "text": "abc", "loss_mask": True},
+    ]  # fmt: skip
+    assert [one["text"] for one in _cut(segments, 9)] == ["<think>", "ab"]
+    assert [one["text"] for one in _cut(segments, 3)] == ["<think>"]
+
+
+def test_missing_items_are_named(ask: Ask, put: Callable, tmp_path: Path, world: World) -> None:
     write_items(tmp_path, "spelling", [])
-    evaluated = replace(world.evaluated(), corpus=tmp_path)
+    store = Store.open(tmp_path / "store")
+    material = Material(store, put(store, "corpus", tmp_path / "items"))
     for family in ("spelling", "knights"):
-        with pytest.raises(EvaluationError, match=rf"{family}\.parquet has no items, which phase 'mid_1' is scored on"):
-            evaluated.asked(task(f"{family}/think"))
+        with pytest.raises(EvaluationError, match=rf"{family}\.parquet has no items, which the recipe is scored on"):
+            material.family(family)
 
 
-def test_only_so_many_items_are_asked(world: World) -> None:
-    assert len(ask(world.evaluated(items_per_family=2), task("arithmetic/think")).samples) == 2
+def test_only_so_many_items_are_asked(ask: Ask) -> None:
+    assert len(ask("arithmetic/think", items_per_family=2).results) == 2
 
 
-def test_a_model_in_fp32_and_in_bf16_is_judged_alike(world: World) -> None:
-    assert isinstance(world.model, K2Model) and world.model.head.weight.dtype is torch.float32
-    item = make_item("arithmetic", "k", "Compute 1+2=", "3")
-    ids = world.loaded_tokenizer.encode_segments(
-        [{"kind": "special", "text": "<|begin_of_text|>", "loss_mask": False}]
-    )[0]
-    prompt = [*ids, *world.loaded_tokenizer.encode(item["prompt"]), world.loaded_tokenizer.special("<think>")]
-    with torch.autocast("cpu", torch.bfloat16):
-        half = generate(world.model, [prompt], 10, {world.loaded_tokenizer.eos})
-    assert half == generate(world.model, [prompt], 10, {world.loaded_tokenizer.eos})
+def result(grade: Grade, value: float, item: str = "a", tokens: int = 0) -> ItemResult:
+    return ItemResult("exam", item, item, "", "", None, "", grade, value, tokens=tokens)
+
+
+def test_a_score_is_given_three_ways() -> None:
+    results = [
+        result(Grade.RIGHT, 1.0, "a", 10), result(Grade.RIGHT, 1.0, "b", 20), result(Grade.WRONG, 0.0, "c", 30),
+        result(Grade.CUT_OFF, 0.0, "d", 40), result(Grade.TOO_LONG, 0.0, "e"),
+        result(Grade.UNSCORED, math.nan, "f", 50),
+    ]  # fmt: skip
+    row = row_of("sft", "exam", results, "Other")
+    assert (row.value, row.completed, row.n) == (0.4, round(2 / 3, 6), 6)
+    assert (row.cut_off, row.too_long, row.unscored, row.mean_tokens) == (1, 1, 1, 30.0)
+    with pytest.raises(EvaluationError, match="score 'exam' has no verdict on any of its 1 items"):
+        row_of("sft", "exam", results[-1:], "Other")
+
+
+def test_results_are_read_as_they_were_written(ask: Ask, tmp_path: Path) -> None:
+    results = ask("arithmetic/think").results
+    write_results(tmp_path / "items.parquet", results)
+    assert list(read_items(tmp_path / "items.parquet")) == results

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,11 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from k2model.artifacts import ArtifactRef, Store, make
+from k2model.artifacts import ArtifactRef, Identity, Store, make
+from k2model.documents.schema import make_item, write_items
 from k2model.errors import EvaluationError
 from k2model.evals import scores_step
-from k2model.evals.groups import groups_of, share
+from k2model.evals.cells import Cell, results_of, share
+from k2model.evals.items import Grade
+from k2model.evals.material import Material
+from k2model.evals.measures import Bounds, Measure, measures_of
+from k2model.evals.references import exported
 from k2model.export.step import write_export
+from k2model.recipe.evaluation import BenchmarkConfig
 from k2model.recipe.laptop import laptop
 from k2model.recipe.schema import PhaseConfig, PhaseKind
 from k2model.training.checkpoint import InMemory
@@ -53,23 +60,32 @@ def test_a_midtraining_phase_has_its_scores(evaluated: tuple[Store, dict, Artifa
     assert all(row["low"] <= row["value"] <= row["high"] and row["n"] > 0 for row in rows.values())
 
 
-def test_every_item_leaves_a_sample(evaluated: tuple[Store, dict, ArtifactRef]) -> None:
+def test_every_item_leaves_a_result_from_which_its_score_can_be_computed(
+    evaluated: tuple[Store, dict, ArtifactRef],
+) -> None:
     store, _, ref = evaluated
-    lines = (store.fetch(ref) / "attachments" / "samples.jsonl").read_text().splitlines()
-    samples = [json.loads(line) for line in lines]
-    rows = rows_of(store, ref)
-    for score, row in rows.items():
-        mine = [sample for sample in samples if sample["score"] == score]
+    results = results_of(store, ref)
+    for score, row in rows_of(store, ref).items():
+        mine = [one for one in results if one.score == score]
+        assert len(mine) == row["n"]
         if row["unit"] == "accuracy":
-            assert len(mine) == row["n"] and sum(s["grade"] == "right" for s in mine) / row["n"] == row["value"]
+            assert sum(one.value for one in mine) / row["n"] == row["value"]
+            assert sum(one.grade is Grade.CUT_OFF for one in mine) == row["cut_off"]
+        else:
+            per_token = sum(one.value for one in mine) / sum(one.tokens for one in mine)
+            assert per_token == pytest.approx(row["value"], abs=1e-6)
 
 
-def test_sft_is_asked_with_efforts() -> None:
-    groups = groups_of(PhaseKind.SFT, CONFIG, (128,), {"prose": ["prose"]}, None)
-    names = [group.name for group in groups]
-    assert names[:3] == ["loss/prose", "facts/seen_wording", "facts/heldout_wording"]
+def test_sft_is_asked_with_efforts(evaluated: tuple[Store, dict, ArtifactRef]) -> None:
+    store, refs, _ = evaluated
+    names = [one.name for one in measures(store, refs, PhaseKind.SFT)]
+    assert names[:4] == ["loss/knowledge", "loss/prose", "facts/seen_wording", "facts/heldout_wording"]
     assert {"countdown/low", "countdown/medium", "countdown/high", "facts/chat_heldout", "tools"} <= set(names)
     assert not any(name.endswith(("/think", "/direct")) for name in names)
+
+
+def measures(store: Store, refs: dict[str, ArtifactRef], kind: PhaseKind) -> list[Measure]:
+    return measures_of(CONFIG, Material(store, refs["corpus"], refs["tokens"]), kind, Bounds(LENGTH), (LENGTH,))
 
 
 def test_sft_scores_of_a_model_that_learnt_to_chat(world: World, put: Put, tmp_path: Path) -> None:
@@ -99,8 +115,10 @@ def test_theta_alone_and_the_parent_are_scored_where_theta_grows(
         ),
     )
     rows, before = rows_of(store, scores), rows_of(store, parent_scores)
+    own, theirs = (json.loads(store.read(one, "cells.json")) for one in (scores, parent_scores))
     name = f"retrieval/{2 * LENGTH}"
     assert rows[f"{name}@parent_theta"] | {"phase": "", "score": ""} == before[name] | {"phase": "", "score": ""}
+    assert own[f"{name}@parent_theta"] == theirs[name] != own[f"{name}@new_theta"]  # measured once
     assert f"{name}@new_theta" in rows and f"retrieval/{LENGTH}@new_theta" not in rows
 
 
@@ -153,17 +171,58 @@ def test_only_what_is_read_bears_identity(
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 50])
-def test_every_group_has_one_worker(workers: int) -> None:
-    groups = groups_of(PhaseKind.PRETRAIN, CONFIG, (128, 256), {"prose": ["prose"]}, 256)
-    shares = share(groups, workers)
-    assert sorted(index for part in shares for index in part) == list(range(len(groups)))
-    loads = [sum(groups[i].cost for i in part) for part in shares]
-    assert max(loads) - min(loads) <= max(group.cost for group in groups)
+def test_every_cell_has_one_worker(workers: int, evaluated: tuple[Store, dict, ArtifactRef]) -> None:
+    store, refs, _ = evaluated
+    subject = exported(refs["export"], refs["tokenizer"], store, "mid_1", LENGTH)
+    cells = [Cell(subject, measure) for measure in measures(store, refs, PhaseKind.PRETRAIN)]
+    shares = share(cells, workers)
+    names = [cell.measure.name for part in shares for cell in part]
+    assert sorted(names) == sorted(cell.measure.name for cell in cells)
+    loads = [sum(cell.measure.cost for cell in part) for part in shares]
+    assert max(loads) - min(loads) <= max(cell.measure.cost for cell in cells)
+
+
+def cells_of(store: Store) -> dict[str, str]:
+    """Name of each cell that the store has, and its key."""
+    records = store.records("score")
+    return {str(record["identity"]): record["config"]["name"] for record in records}
+
+
+def test_only_cells_that_are_missing_are_measured(
+    evaluated: tuple[Store, dict, ArtifactRef], world: World, put: Put, tmp_path: Path
+) -> None:
+    store, refs, _ = evaluated
+    before = cells_of(store)
+    (tmp_path / "exam.jsonl").write_text('{"prompt": "The capital of Peru is", "answer": "Lima"}\n')
+    exam = BenchmarkConfig("exam", str(tmp_path / "exam.jsonl"), licence="CC0-1.0")
+    config = replace(CONFIG, benchmarks=(exam,))
+    ref = make(store, scores_step(store, config, world.phase, **refs, lengths=LENGTHS))
+    added = {key: name for key, name in cells_of(store).items() if key not in before}
+    assert list(added.values()) == ["exam"] and rows_of(store, ref)["exam"]["value"] == 1.0
+    # A corpus made anew, of whose items one file differs.
+    corpus = tmp_path / "corpus"
+    shutil.copytree(store.fetch(refs["corpus"]), corpus, ignore=shutil.ignore_patterns("*.json"))
+    (corpus / "curation.json").write_text("{}")
+    write_items(corpus, "spelling", [make_item("spelling", "dog", "Reverse dog:", " g o d")])
+    before = cells_of(store)
+    changed = refs | {"corpus": put_anew(store, corpus)}
+    make(store, scores_step(store, config, world.phase, **changed, lengths=LENGTHS))
+    added = {key: name for key, name in cells_of(store).items() if key not in before}
+    assert sorted(added.values()) == ["spelling/direct", "spelling/think"]
+
+
+def put_anew(store: Store, folder: Path) -> ArtifactRef:
+    def produce(target: Path) -> dict[str, float]:
+        shutil.copytree(folder, target, dirs_exist_ok=True)
+        return {}
+
+    return store.build(Identity("corpus", "2", {}), produce)
 
 
 WORKER = """
 import json, sys
-from k2model.artifacts import ArtifactRef, Store, make
+from k2model.artifacts import ArtifactRef, Identity, Store, make
+from k2model.documents.schema import make_item, write_items
 from k2model.evals import scores_step
 from tests.evals.conftest import CONFIG
 from tests.evals.test_step import phase_from
@@ -205,8 +264,7 @@ def test_two_workers_give_what_one_gives(
     assert [worker.wait() for worker in workers] == [0, 0]
     assert digests == [expected.digest, expected.digest]
     (folder,) = (Path(store.uri) / "scores").iterdir()
-    samples = Path("attachments") / "samples.jsonl"
-    assert (folder / samples).read_bytes() == (alone.fetch(expected) / samples).read_bytes()
+    assert (folder / "items.parquet").read_bytes() == alone.read(expected, "items.parquet")
 
 
 def test_write_export_is_what_is_evaluated(world: World, put: Put, tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ def test_holds_what_it_says(bundle: Path) -> None:
     for phase in PHASES:
         assert (bundle / f"checkpoints/{phase}/model.safetensors").is_file()
         assert (bundle / f"data/composition-{phase}.csv").is_file()
-        assert (bundle / f"attachments/samples/{phase}.jsonl").is_file()
+        samples = (bundle / f"attachments/samples/{phase}.jsonl").read_text().splitlines()
+        assert {json.loads(line)["grade"] for line in samples} == {"right", "wrong"}
         lines = (bundle / f"attachments/training/{phase}.jsonl").read_text().splitlines()
         left_out = {8, 9, 10} if phase == "mid_2" else set()
         assert [json.loads(line)["step"] for line in lines] == [step for step in range(20) if step not in left_out]
@@ -63,7 +64,7 @@ def test_transformers_loads_and_generates(bundle: Path, folder: str, monkeypatch
 def test_scores_are_the_measured_ones(bundle: Path) -> None:
     expected = [row for phase in PHASES for row in score_rows(phase)]
     written = json.loads((bundle / "evaluation/scores.json").read_text())
-    assert [{name: row[name] for name in row if name != "overlap"} for row in written] == expected
+    assert [{name: row[name] for name in own} for row, own in zip(written, expected, strict=True)] == expected
     beside = {row["score"]: row["overlap"] for row in written}
     assert (beside["arithmetic/think"], beside["facts/seen_wording"], beside["loss/prose"]) == (0.0, 0.75, None)
     rows = list(csv.DictReader((bundle / "evaluation/scores.csv").open()))

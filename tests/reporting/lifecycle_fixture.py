@@ -13,6 +13,7 @@ from typing import Any
 
 from k2model.artifacts import ArtifactRef, Identity, Store
 from k2model.artifacts.result import LifecycleResult
+from k2model.evals.items import Grade, ItemResult, write_items
 from k2model.recipe import load_recipe
 from k2model.recipe.schema import PhaseConfig, PhaseKind, Recipe
 
@@ -128,7 +129,7 @@ def build_lifecycle(
     recipe: Recipe | None = None,
     write_export: Callable[[Path, PhaseConfig], object] | None = None,
     write_tokenizer: Callable[[Path], object] | None = None,
-    samples: Mapping[str, list[dict[str, Any]]] | None = None,
+    samples: Mapping[str, list[ItemResult]] | None = None,
     drop: str = "",
 ) -> LifecycleResult:
     """Build every artifact. `samples` replaces the samples of a phase; files named `drop` are left out."""
@@ -371,25 +372,26 @@ def _logged(phase: PhaseConfig, step: int, taken: int, domains: list[str]) -> di
     }  # fmt: skip
 
 
-def _samples(phase: str) -> list[dict[str, Any]]:
+def _samples(phase: str) -> list[ItemResult]:
     asked = {row["score"] for row in score_rows(phase)}
-    lines = []
+    results = []
     for score, (prompt, generation, answer) in _TEXTS.items():
         if score in asked:
-            base = {"score": score, "prompt": prompt, "answer": answer}
-            lines.append(base | {"generation": generation, "grade": "right"})
-            lines.append(base | {"generation": generation[:9] + "?", "grade": "wrong"})
-    return lines
+            results.append(_result(score, prompt, generation, answer, Grade.RIGHT))
+            results.append(_result(score, prompt, generation[:9] + "?", answer, Grade.WRONG))
+    return results
 
 
-def hostile_samples() -> list[dict[str, Any]]:
-    """Samples whose texts try to leave their place in a page."""
-    base = {"score": "tools/exact", "grade": "wrong", "answer": HOSTILE}
-    return [base | {"prompt": f"</span></pre>{HOSTILE}", "generation": f'"><svg onload=alert(1)>{HOSTILE}'}]
+def _result(score: str, prompt: str, generation: str, wanted: str, grade: Grade) -> ItemResult:
+    return ItemResult(score, prompt, prompt, prompt, generation, generation, wanted, grade, float(grade is Grade.RIGHT))
 
 
-def _scores(folder: Path, phase: str, samples: list[dict[str, Any]]) -> None:
+def hostile_samples() -> list[ItemResult]:
+    """Answers whose texts try to leave their place in a page."""
+    said = f'"><svg onload=alert(1)>{HOSTILE}'
+    return [_result("tools/exact", f"</span></pre>{HOSTILE}", said, HOSTILE, Grade.WRONG)]
+
+
+def _scores(folder: Path, phase: str, results: list[ItemResult]) -> None:
     _json(folder / "scores.json", score_rows(phase))
-    path = folder / "attachments" / "samples.jsonl"
-    path.parent.mkdir()
-    path.write_text("".join(json.dumps(line) + "\n" for line in samples), encoding="utf-8")
+    write_items(folder / "items.parquet", results)

@@ -76,7 +76,7 @@ def test_table_has_scores_by_phase_and_gates_below() -> None:
 
 def test_a_benchmark_of_the_recipes_own_is_shown_in_its_group_everywhere(store: Store, result: LifecycleResult) -> None:
     own = [
-        replace(row("sft", "law/civil", 0.4375), group="Law", cut_off=3, too_long=1, chance=0.25),
+        replace(row("sft", "law/civil", 0.4375), group="Law", completed=0.5, cut_off=3, too_long=1, chance=0.25),
         replace(row("sft", "anatomy", 0.5), group="Knowledge", cut_off=0, too_long=0),
     ]
     text = rendered(summary_table([*ROWS, *own], ["a", "b", "sft"], [GateConfig("sft", "law/civil", 0.1, "chance")]))
@@ -86,17 +86,17 @@ def test_a_benchmark_of_the_recipes_own_is_shown_in_its_group_everywhere(store: 
     ]  # fmt: skip
     assert "✓ 0.19" in text
     content = read_content(store, result, {})
-    assert scores_csv(content.scores).splitlines()[0].endswith(",overlap")
     families = content.curation["decontamination"]["families"] | {"law/civil": {"overlapping": 1, "items": 4}}
     shown = with_overlap([*content.scores, *own], {"decontamination": {"families": families}})
     assert [one.overlap for one in shown[-2:]] == [0.25, None]
     header, *lines = scores_csv(shown).splitlines()
-    assert header.endswith(",overlap,group,cut_off,too_long") and "0.25,0.25,Law,3,1" in lines[-2]
+    assert header.endswith(",overlap,group,completed,cut_off,too_long,unscored")
+    assert "0.25,0.25,Law,0.5,3,1,0" in lines[-2]
     benchmark = BenchmarkConfig("law/civil", licence="CC0-1.0")
     evaluation = replace(result.recipe.evaluation, benchmarks=(benchmark,))
     owning = replace(result, recipe=replace(result.recipe, evaluation=evaluation))
     page = render(replace(content, result=owning, scores=shown))
-    assert page.index(">Tools<") < page.index(">Law<") and "3 cut off, 1 too long" in page
+    assert page.index(">Tools<") < page.index(">Law<") and "3 cut off, 1 too long, 0.50 over the completed" in page
     assert 'data-score="law/civil"' in page and "law, civil" in page
     card = model_card(owning, shown, [], {})
     assert "| law/civil |  |" in card and "| law/civil | completion | exact | 0 | removed | CC0-1.0 |" in card

@@ -1,0 +1,145 @@
+"""Cells: the scores of one model on one task, an artifact each, of kind `score`.
+
+A cell's identity is the model (references, and how it is run) with what its `Measure` declares: so the same task on the
+same weights is one cell whichever phase, matrix or command asks for it, a task added later is a cell that is missing,
+and nothing else is measured again.
+
+Files: `scores.json` (rows without a phase), `items.parquet` (what came of each item), and in `attachments/record.json`
+which backend answered, with which versions.
+"""
+
+import io
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from k2model.artifacts import ArtifactRef, Identity, Store, fingerprint
+from k2model.evals.answers import Answers, Watch
+from k2model.evals.backend import Backend
+from k2model.evals.items import ITEMS, ItemResult, read_items, write_items
+from k2model.evals.measures import Bounds, Measure
+from k2model.evals.scores import SCORES, ScoreRow, read_scores, row_of, write_scores
+from k2model.versions import STEP_VERSIONS
+
+ASKED = "_asked"  # beside the artifacts: what unfinished cells have been answered
+RECORD = "attachments/record.json"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model that can be asked.
+
+    name: as it was referred to. inputs: the artifacts it is made of, none where it lies elsewhere. identity: literals
+    that tell beside them which model it is, and how it is run. open: loads it with room for so many tokens, or connects
+    to its server.
+    """
+
+    name: str
+    inputs: Mapping[str, ArtifactRef]
+    identity: Mapping[str, Any]
+    bounds: Bounds
+    open: Callable[[int], Backend]
+
+    @property
+    def most(self) -> float:
+        """Tokens that it can be given at most."""
+        return self.bounds.positions or math.inf
+
+    @cached_property
+    def key(self) -> str:
+        """The same for the same model, run in the same way."""
+        return fingerprint([dict(self.identity), {name: ref.digest for name, ref in self.inputs.items()}])
+
+
+@dataclass(frozen=True)
+class Cell:
+    subject: Subject
+    measure: Measure
+
+    @cached_property
+    def identity(self) -> Identity:
+        config = {"name": self.measure.name, "model": dict(self.subject.identity), **self.measure.declared}
+        return Identity("score", STEP_VERSIONS["score"], config, dict(self.subject.inputs))
+
+
+@dataclass
+class Opened:
+    """The model that this process has loaded: one at a time, as it may fill the memory."""
+
+    backend: Backend | None = None
+    key: str = ""
+
+    def of(self, cell: Cell) -> Backend:
+        """The model of a cell, loaded when it is first asked for; another one is let go first."""
+        subject, reach = cell.subject, cell.measure.reach
+        if self.backend is None or self.key != subject.key or self.backend.max_length < min(reach, subject.most):
+            self.backend = None
+            self.backend, self.key = subject.open(reach), subject.key
+        return self.backend
+
+
+def make_cell(store: Store, cell: Cell, opened: Opened, watch: Watch | None = None) -> ArtifactRef:
+    """Finds a cell's scores or measures them. What the model has answered is kept until then, so that a killed
+    evaluation asks no item twice.
+
+    Raises what loading and asking raise, EvaluationError where there are no items or no verdicts, LeaseHeld.
+    """
+    kept = store.files_of(f"{ASKED}/{cell.identity.name}")
+
+    def produce(folder: Path) -> dict[str, float]:
+        backend = opened.of(cell)
+        with Answers(kept, watch) as answers:
+            results = cell.measure.ask(backend, answers)
+        return write_cell(folder, cell, results, backend)
+
+    made = store.build(cell.identity, produce)
+    kept.remove("")
+    return made
+
+
+def write_cell(folder: Path, cell: Cell, results: Sequence[ItemResult], backend: Backend) -> dict[str, float]:
+    """The files of a cell; the stats are its scores by name."""
+    measure, chance = cell.measure, cell.measure.chance()
+    by_score: dict[str, list[ItemResult]] = {}
+    for one in results:
+        by_score.setdefault(one.score, []).append(one)
+    rows = [row_of("", score, own, measure.group, measure.unit, chance) for score, own in by_score.items()]
+    write_scores(folder / SCORES, rows)
+    write_items(folder / ITEMS, results)
+    record = {"backend": {"name": backend.name, **backend.identity}, "model": cell.subject.name}
+    (folder / RECORD).parent.mkdir()
+    (folder / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True, default=str) + "\n", encoding="utf-8")
+    return {row.score: row.value for row in rows}
+
+
+def rows_of(store: Store, ref: ArtifactRef, phase: str = "", variant: str = "") -> list[ScoreRow]:
+    """The rows of a cell, as those of a phase; `variant` (`@new_theta`) goes behind their scores' names."""
+    rows = read_scores(store.read(ref, SCORES), f"{ref.uri}/{SCORES}")
+    return [replace(row, phase=phase, score=f"{row.score}{variant}") for row in rows]
+
+
+def results_of(store: Store, ref: ArtifactRef, variant: str = "") -> list[ItemResult]:
+    """What came of each item of a cell, or of a phase's scores."""
+    results = read_items(io.BytesIO(store.read(ref, ITEMS)))
+    return [replace(one, score=f"{one.score}{variant}") for one in results] if variant else list(results)
+
+
+def missing(store: Store, cells: Sequence[Cell]) -> list[Cell]:
+    """Those that are not there, each once."""
+    unique = {cell.identity.key: cell for cell in cells}
+    return [cell for cell in unique.values() if store.find(cell.identity) is None]
+
+
+def share(cells: Sequence[Cell], workers: int) -> list[list[Cell]]:
+    """The cells of each worker: the costliest first, each to the least loaded so far, those of one model together."""
+    shares: list[list[Cell]] = [[] for _ in range(workers)]
+    loads = [0] * workers
+    for cell in sorted(cells, key=lambda cell: (-cell.measure.cost, cell.measure.name, cell.subject.key)):
+        worker = loads.index(min(loads))
+        shares[worker].append(cell)
+        loads[worker] += cell.measure.cost
+    return [sorted(own, key=lambda cell: (cell.subject.key, -cell.measure.reach)) for own in shares]

@@ -1,0 +1,145 @@
+"""What can be measured of a model: a task with its items, and all that bears on the score beside the model.
+
+A `Measure` is made without asking anything: its `declared` literals and the digest of its items are the identity of the
+cell it will be in (`k2model.evals.cells`), whatever it is run on, and `ask` runs it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from k2model.documents.schema import Item
+from k2model.evals.answers import Answers
+from k2model.evals.backend import Backend
+from k2model.evals.checks import chance
+from k2model.evals.items import ItemResult
+from k2model.evals.likelihood import heldout_loss, pick_choices, recall_values
+from k2model.evals.material import Material
+from k2model.evals.questions import ask
+from k2model.recipe.evaluation import EvaluationConfig
+from k2model.recipe.schema import PhaseKind
+from k2model.recipe.tasks import FAMILIES, LOSS, Method, Task, tasks_of
+
+#: Rough costs in tokens read at once; a generated token costs about as much as three read ones.
+GENERATED = 3
+CHOICE_TOKENS = 160  # of one item with choices: its prompt and four lines
+LOSSES = "Held-out loss"  # the group of losses
+POSITIONS = 512  # that a model of the project is given at least, whatever it was trained with
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One task, ready to be asked.
+
+    name: of it, and of its score where it has one alone. declared: literals that bear on its scores. group: under which
+    tables show it. reach: tokens of the longest request. cost: in tokens read, roughly. ask: gives the results of all
+    its items, and raises EvaluationError where it has none. chance: what a guesser gets, None where it is about 0; it
+    may read the items.
+    """
+
+    name: str
+    group: str
+    declared: Mapping[str, Any]
+    reach: int
+    cost: int
+    ask: Callable[[Backend, Answers], list[ItemResult]]
+    chance: Callable[[], float | None] = lambda: None
+    unit: str = "accuracy"
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Of a model: `window`, the length in tokens it was trained with, and `positions` that a server gives it; None
+    where it takes any, as the project's own do: they are asked within twice what they were trained with or a task
+    needs, so that documents which a poor tokenizer makes longer than they aim at have room, and chats."""
+
+    window: int
+    positions: int | None = None
+
+    def max_length(self, context: int = 0) -> int:
+        return self.positions or 2 * max(POSITIONS, self.window, context)
+
+
+def measures_of(
+    config: EvaluationConfig, material: Material, kind: PhaseKind, bounds: Bounds, lengths: Sequence[int]
+) -> list[Measure]:
+    """All that a model of a phase of that kind is measured by, in the order of rows in `scores.json`.
+
+    lengths: at which retrieval is scored. Raises CorpusError for a benchmark's file that cannot be read.
+    """
+    measures = losses_of(config, material, bounds)
+    for task in tasks_of(config, kind):
+        if task.method is Method.RECALL:
+            measures += [retrieval(config, material, bounds, length) for length in lengths]
+        else:
+            measures.append(measure_of(task, config, material, bounds))
+    return measures
+
+
+def losses_of(config: EvaluationConfig, material: Material, bounds: Bounds) -> list[Measure]:
+    """Held-out losses, one of each domain; read in windows of the length that the model was trained with."""
+    return [_loss(config, material, bounds, domain, sources) for domain, sources in sorted(material.domains().items())]
+
+
+def measure_of(task: Task, config: EvaluationConfig, material: Material, bounds: Bounds) -> Measure:
+    """Of a task that is asked by generation or by its choices."""
+    limit, shown = bounds.max_length(), config.items_per_family
+    declared = {"task": task.declared(), "items": material.digest_of(task), "max_length": limit}
+
+    def items() -> Sequence[Item]:
+        return material.items(task) if task.benchmark else material.items(task)[:shown]
+
+    def shots() -> Sequence[Item]:
+        return material.benchmark(task.benchmark).shots if task.benchmark else ()
+
+    def asking(backend: Backend, answers: Answers) -> list[ItemResult]:
+        method = pick_choices if task.method is Method.LIKELIHOOD else ask
+        return method(task, items(), shots(), backend, answers, limit)
+
+    if task.benchmark is None:
+        declared["first"] = shown
+    each = CHOICE_TOKENS if task.method is Method.LIKELIHOOD else GENERATED * task.max_new_tokens * task.repeats
+    return Measure(
+        task.name,
+        task.group,
+        declared,
+        limit,
+        each * (len(items()) if task.benchmark else shown),
+        asking,
+        lambda: chance(task, items()),
+    )
+
+
+def retrieval(config: EvaluationConfig, material: Material, bounds: Bounds, length: int) -> Measure:
+    """Values recalled from contexts of that nominal length."""
+    score, limit = f"retrieval/{length}", bounds.max_length(length)
+    documents, queries = config.retrieval_documents, config.retrieval_queries
+    declared = {
+        "task": {"method": Method.RECALL, "context": length, "documents": documents, "queries": queries},
+        "items": material.items_digest("retrieval"),
+        "max_length": limit,
+    }
+
+    def asking(backend: Backend, answers: Answers) -> list[ItemResult]:
+        items = material.contexts(length)[:documents]
+        return recall_values(score, items, queries, backend, answers, limit)
+
+    return Measure(score, FAMILIES["retrieval"].group, declared, limit, documents * length, asking)
+
+
+def _loss(config: EvaluationConfig, material: Material, bounds: Bounds, domain: str, sources: Sequence[str]) -> Measure:
+    characters = CHARACTERS * config.loss_tokens // len(sources)
+    declared = {
+        "task": {"method": Method.LOSS, "characters": characters, "window": bounds.window},
+        "items": material.heldout_digest(sources),
+    }
+    score = f"{LOSS}/{domain}"
+
+    def asking(backend: Backend, answers: Answers) -> list[ItemResult]:
+        documents = {name: segments for source in sources for name, segments in material.heldout(source, characters)}
+        return heldout_loss(score, documents, bounds.window, backend, answers)
+
+    return Measure(score, LOSSES, declared, bounds.window, config.loss_tokens, asking, unit="nats/token")
+
+
+CHARACTERS = 4  # of held-out text for one of `loss_tokens`, so that every model reads the same, whatever its tokenizer
