@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from k2model.cli.data import data
+from k2model.cli.eval import evaluate
 from k2model.cli.mixture import mixture
 from k2model.cli.plan import plan
 from k2model.cli.recipe import recipe
@@ -101,6 +102,7 @@ main.add_command(plan)
 main.add_command(recipe)
 main.add_command(mixture)
 main.add_command(data)
+main.add_command(evaluate)
 main.add_command(synth)
 main.add_command(tokenizer)
 data.add_command(ingest)

@@ -87,7 +87,8 @@ def measure_of(task: Task, config: EvaluationConfig, material: Material, bounds:
     declared = {"task": task.declared(), "items": material.digest_of(task), "max_length": limit}
 
     def items() -> Sequence[Item]:
-        return material.items(task) if task.benchmark else material.items(task)[:shown]
+        most = (task.benchmark.limit or None) if task.benchmark else shown
+        return material.items(task)[:most]
 
     def shots() -> Sequence[Item]:
         return material.benchmark(task.benchmark).shots if task.benchmark else ()

@@ -13,6 +13,7 @@ from typing import Any
 
 from k2model.artifacts import ArtifactRef, Difference, Identity, Store, differences, nearest_record
 from k2model.documents.benchmarks import benchmark_files, read_benchmark
+from k2model.evals.references import Known
 from k2model.lifecycle.steps import AnyStep, Owner, StepRow, Work, full_name, inputs_of, row_called, rows
 from k2model.recipe import Recipe, chosen_recipe
 
@@ -70,6 +71,14 @@ def dry_run(plan: LifecyclePlan) -> list[Decision]:
     """The decision for each step of the plan, in the order of the DAG."""
     store = Store.open(plan.store)
     return [decision for decision, _ in decide(store, plan.recipe, list(rows(plan.recipe)))]
+
+
+def known_artifacts(store: Store, recipe: Recipe) -> Known:
+    """What of a recipe's lifecycle is in the store, and where the rest will be: for whoever asks its models."""
+    steps = [(row, owner) for row, owner in rows(recipe) if not row.guards and row.name not in ("report", "release")]
+    decided = decide(store, recipe, steps)
+    planned = {decision.name: ref for decision, ref in decided}
+    return Known(recipe, {d.name: ref for d, ref in decided if d.action == "cached"}, planned)
 
 
 @dataclass(frozen=True)

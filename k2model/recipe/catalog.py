@@ -26,6 +26,7 @@ from k2model.recipe.k2_sizes import k2_1b, k2_8b
 from k2model.recipe.laptop import laptop, smoke
 from k2model.recipe.overrides import apply_overrides, parse_overrides
 from k2model.recipe.schema import Recipe
+from k2model.recipe.task_files import with_task_files
 from k2model.recipe.validate import validate_recipe
 from k2model.settings import recipe_changes, recipe_name
 
@@ -59,6 +60,7 @@ def load_recipe(name: str, *overrides: Mapping[str, Any] | None) -> Recipe:
     recipe = _made(name)
     for changes in overrides:
         recipe = apply_overrides(recipe, changes or {})
+    recipe = with_task_files(recipe)
     validate_recipe(recipe)
     return recipe
 

@@ -60,6 +60,7 @@ class BenchmarkConfig:
     temperature: float = 0.0  # 0 takes the likeliest token each time
     top_p: float = 1.0  # share of probability that is drawn from, where temperature is not 0
     seed: int = 0  # of what is drawn; each item and repeat has a random stream of its own
+    limit: int = 0  # items that are asked, the first ones; 0 = all
     repeats: int = 1  # how often each item is asked; the score is the mean over all of it
     thinking_budget: int = 0  # tokens of a trace after which it is closed for the model; 0 = never
     chance: float = 0.0  # what a guesser gets, where it is not 0; of choices it is derived
@@ -86,6 +87,7 @@ class EvaluationConfig:
     batch_size: int = 128
     workers: int = hardware(2)
     benchmarks: tuple[BenchmarkConfig, ...] = when_set(())
+    task_files: tuple[str, ...] = place(())  # YAML files of benchmarks, which `load_recipe` puts among them
 
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*(/[a-z0-9_]+)?")
@@ -142,7 +144,14 @@ def _idle(benchmark: BenchmarkConfig) -> str | None:
 
 
 def _out_of_range(benchmark: BenchmarkConfig) -> str | None:
-    for name, least in (("shots", 0), ("max_new_tokens", 1), ("repeats", 1), ("thinking_budget", 0), ("seed", 0)):
+    for name, least in (
+        ("shots", 0),
+        ("max_new_tokens", 1),
+        ("repeats", 1),
+        ("limit", 0),
+        ("thinking_budget", 0),
+        ("seed", 0),
+    ):
         if getattr(benchmark, name) < least:
             return f"{name}={getattr(benchmark, name)} must be at least {least}"
     return None if 0 <= benchmark.chance < 1 else f"chance={benchmark.chance} must be a share from 0 to below 1"

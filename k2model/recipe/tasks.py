@@ -199,6 +199,8 @@ def domain_of(source: SourceConfig) -> str:
 def evaluation_problem(recipe: Recipe) -> str | None:
     """The first thing wrong with what a recipe is scored on, field and remedy named; None when nothing is."""
     evaluation, corpus = recipe.evaluation, recipe.corpus
+    if evaluation.task_files:
+        return "evaluation.task_files were not read; make the recipe by k2model.recipe.load_recipe, which reads them"
     for name in ("items_per_family", "retrieval_documents", "retrieval_queries", "loss_tokens", "batch_size"):
         if getattr(evaluation, name) < 1:
             return f"evaluation.{name}={getattr(evaluation, name)} must be at least 1"

@@ -1,0 +1,153 @@
+"""The matrix: every checkpoint of a lifecycle x every task, from the cells that there are; what is missing is told.
+
+A row of checkpoints is that of the recipe's phases in their order, each phase's kept intermediate checkpoints before
+its last. What a cell is follows from its identity alone, so whoever measured it, a phase's step, a command or a pod,
+it is found here; and what a recipe asks anew is missing here until it is filled.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from k2model.artifacts import ArtifactRef, Store
+from k2model.artifacts.files import files_at
+from k2model.errors import EvaluationError, nearest
+from k2model.evals.cells import Cell, Subject, rows_of
+from k2model.evals.material import Material
+from k2model.evals.measures import Measure, measures_of
+from k2model.evals.references import Known, kind_of, subject_of
+from k2model.evals.scores import ScoreRow
+from k2model.recipe.evaluation import BenchmarkConfig, EvaluationConfig
+from k2model.recipe.schema import PhaseConfig
+
+
+@dataclass(frozen=True, order=True)
+class Checkpoint:
+    """Weights at a moment of a lifecycle: `order` among all of it, after `step` steps of `phase`, when `tokens` had
+    been seen since random initialisation along its parents; `reference` is what it is called."""
+
+    order: int
+    phase: str
+    step: int
+    tokens: int
+    reference: str
+    last: bool = True  # of its phase
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell of the matrix: `ref` and `rows` (of the checkpoint's phase) are there where it was measured."""
+
+    checkpoint: Checkpoint
+    cell: Cell
+    ref: ArtifactRef | None
+    rows: tuple[ScoreRow, ...] = ()
+
+
+def checkpoints_of(known: Known, intermediate: bool = True) -> list[Checkpoint]:
+    """Those that are there, in the order of the recipe and of training."""
+    found: list[Checkpoint] = []
+    before: dict[str, int] = {}
+    for phase in known.recipe.phases:
+        seen = before.get(phase.parent, 0)
+        before[phase.name] = seen + phase.tokens
+        steps = _kept(known, phase) if intermediate else []
+        for step in steps:
+            tokens = seen + step * phase.tokens_per_step
+            found.append(Checkpoint(len(found), phase.name, step, tokens, f"{phase.name}@{step}", last=False))
+        if f"{phase.name}/export" in known.made:
+            found.append(Checkpoint(len(found), phase.name, phase.steps, before[phase.name], phase.name))
+    return found
+
+
+def _kept(known: Known, phase: PhaseConfig) -> list[int]:
+    """Steps of the kept checkpoints before the last."""
+    from k2model.training.checkpoint import is_kept_for_good, list_checkpoints
+
+    planned = known.planned.get(f"{phase.name}/checkpoint")
+    if planned is None or not phase.checkpoints.keep_every:
+        return []
+    steps = (step for step, _ in list_checkpoints(files_at(planned.uri)))
+    return [step for step in steps if step < phase.steps and is_kept_for_good(step, phase.checkpoints)]
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What is asked of every model: all that a recipe's phases are, or the tasks of `chosen` names alone; and tasks of
+    one's own, in files beside the recipe."""
+
+    known: Known
+    store: Store
+    chosen: tuple[str, ...] = ()
+    own: tuple[BenchmarkConfig, ...] = ()
+    limit: int = 0  # items of each task, 0 = all
+
+    @property
+    def config(self) -> EvaluationConfig:
+        config = self.known.recipe.evaluation
+        config = replace(config, benchmarks=(*config.benchmarks, *self.own))
+        if not self.limit:
+            return config
+        few = min(config.items_per_family, self.limit)
+        documents = min(config.retrieval_documents, self.limit)
+        limited = tuple(replace(one, limit=self.limit) for one in config.benchmarks)
+        return replace(config, items_per_family=few, retrieval_documents=documents, benchmarks=limited)
+
+    @property
+    def material(self) -> Material:
+        made = self.known.made
+        return Material(self.store, made.get("corpus_valid"), made.get("tokens"))
+
+    def of(self, subject: Subject, reference: str) -> list[Measure]:
+        """What a model is asked, of its own kind of phase; whatever a name is none of is left to `check`."""
+        recipe = self.known.recipe
+        lengths = sorted({phase.sequence_length for phase in recipe.phases})
+        config, kind = self.config, kind_of(reference, recipe)
+        if self.chosen and "corpus_valid" not in self.known.made:
+            config = replace(config, families=())
+        measures = measures_of(config, self.material, kind, subject.bounds, lengths)
+        if not self.chosen:
+            return measures
+        return [one for one in measures if any(named(one.name, name) for name in self.chosen)]
+
+    def check(self, asked: Sequence[str]) -> None:
+        """Raises EvaluationError for a chosen name that no task which is asked is called by."""
+        for name in self.chosen:
+            if not any(named(task, name) for task in asked):
+                raise EvaluationError(
+                    f"nothing is asked '{name}'; {nearest(name, sorted(set(asked)))}. Name tasks or families of the "
+                    "recipe that fit the phase, or a YAML file of one's own"
+                )
+
+
+def named(task: str, chosen: str) -> bool:
+    """Whether a task is called so: by its name, or by the family it begins with (`arithmetic`, `loss`)."""
+    return task == chosen or task.startswith(f"{chosen}/")
+
+
+def chosen_checkpoints(known: Known, chosen: Sequence[str] = (), intermediate: bool = True) -> list[Checkpoint]:
+    """Those of the names, of all that are there. Raises EvaluationError for a name that is none of them."""
+    there = {one.reference: one for one in checkpoints_of(known, intermediate or bool(chosen))}
+    for name in chosen:
+        if name not in there:
+            raise EvaluationError(f"there is no checkpoint '{name}' of {known.recipe.name}; {nearest(name, there)}")
+    return [there[name] for name in chosen] or list(there.values())
+
+
+def entries(store: Store, questions: Questions, checkpoints: Sequence[Checkpoint]) -> list[Entry]:
+    """Every cell of the checkpoints, in their order and that of scores.
+
+    Raises EvaluationError for a chosen task that none of them is asked.
+    """
+    found = list(_entries(store, questions, checkpoints))
+    questions.check([entry.cell.measure.name for entry in found])
+    return found
+
+
+def _entries(store: Store, questions: Questions, checkpoints: Sequence[Checkpoint]) -> Iterator[Entry]:
+    for one in checkpoints:
+        subject = subject_of(one.reference, store, questions.known)
+        for measure in questions.of(subject, one.reference):
+            cell = Cell(subject, measure)
+            ref = store.find(cell.identity)
+            rows = tuple(rows_of(store, ref, one.phase)) if ref else ()
+            yield Entry(one, cell, ref, rows)
