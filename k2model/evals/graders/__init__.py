@@ -1,0 +1,1 @@
+"""Answers that take more than a comparison: programs that are run, mathematics that is worked out."""

@@ -1,0 +1,216 @@
+"""Whether an answer is mathematically the one that is wanted: `\\frac{1}{2}`, `0.5` and `1/2` are the same.
+
+What the final answer is, is found here; math-verify, which would make a set of all boxes it meets, is only asked
+whether two of them are equal, in a process that is ended when it takes too long (`verifier`).
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import queue
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+
+from k2model.documents.schema import Item
+from k2model.errors import EvaluationError
+
+VERSION = "1"  # another one grades otherwise
+SECONDS = 5.0  # for one comparison
+LONGEST = 2_000  # characters of an answer that is compared
+
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:\{|(?=[^\s{]))")
+_MARKED = re.compile(r"^[ \t]*####[ \t]*(.+?)[ \t]*$", re.MULTILINE)
+_SAID = re.compile(r"answer(?:\s+is)?\s*:?\s*(?:\*\*)?\s*(\S.*)", re.IGNORECASE)
+_HOPE = re.compile(r"\.?\s*I hope it is correct.*$", re.IGNORECASE)
+_GROUPED = re.compile(r"[-+]?\d{1,3}([, ]\d{3})+(\.\d+)?")
+_SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d{1,3}")
+_DELIMITERS = re.compile(r"^(?:\$\$?|\\\(|\\\[)|(?:\$\$?|\\\)|\\\])$")
+_SPACES = re.compile(r"\\[,!;: ]|~|\\(?:left|right|displaystyle)(?![a-zA-Z])")
+_FRACTION = re.compile(r"([-+]?)\\[dt]?frac\{(\d+)\}\{(\d+)\}")
+
+
+def extract(answer: str) -> str | None:
+    """The final answer in a text: in its last box, behind its last `####`, behind the last "answer is" or "Answer:",
+    or the text itself where it is a single line of at most 100 characters; None where there is none of these."""
+    if boxes := [box for box in _boxes(answer) if box.strip()]:
+        return boxes[-1].strip()
+    for found in (_MARKED.findall(answer), [_HOPE.sub("", one) for one in _SAID.findall(answer)]):
+        if found:
+            return _trimmed(found[-1])
+    text = answer.strip()
+    return _trimmed(text) if text and "\n" not in text and len(text) <= 100 else None
+
+
+def _boxes(text: str) -> Iterator[str]:
+    """What stands in each box, braces in it balanced; a box that is not closed is none."""
+    for start in _BOX.finditer(text):
+        if not start[0].endswith("{"):
+            yield text[start.end()]
+            continue
+        depth, place = 1, start.end()
+        while place < len(text) and depth:
+            if text[place] == "\\":
+                place += 1  # \{ and \} are no braces of a box
+            else:
+                depth += {"{": 1, "}": -1}.get(text[place], 0)
+            place += 1
+        if not depth:
+            yield text[start.end() : place - 1]
+
+
+def _trimmed(text: str) -> str:
+    """Without the marks of Markdown and the full stop around an answer."""
+    return text.strip().strip("*").rstrip(".").strip("* ")
+
+
+def normal(text: str) -> str:
+    """An answer in one of its forms: no delimiters and spacing of LaTeX, no groups of thousands, numbers like 1e3 in
+    digits, which math-verify would read as Euler's number."""
+    while (bare := _DELIMITERS.sub("", text.strip())) != text:
+        text = bare
+    text = _SPACES.sub("", text).replace("{,}", ",").replace("\\%", "%").replace("−", "-").strip().removeprefix("\\$")
+    text = text.removeprefix("$").strip()
+    if _GROUPED.fullmatch(text):
+        text = text.replace(",", "").replace(" ", "")
+    return f"{Decimal(text):f}" if _SCIENTIFIC.fullmatch(text) else text
+
+
+def rational(text: str) -> Fraction | None:
+    """The value of a plain number or a fraction of two; None of anything else."""
+    if found := _FRACTION.fullmatch(text):
+        text = f"{found[1]}{found[2]}/{found[3]}"
+    try:
+        return Fraction(text) if len(text) <= 100 else None
+    except (ValueError, ZeroDivisionError):
+        return None
+
+
+def same(gold: str, answer: str, seconds: float = SECONDS) -> bool | None:
+    """Whether two answers are equal; False where that takes longer than `seconds`, None where `gold` cannot be read.
+
+    Raises EvaluationError without math-verify.
+    """
+    gold, answer = normal(gold), normal(answer)
+    if gold == answer or (rational(gold) is not None and rational(gold) == rational(answer)):
+        return True
+    if not answer or len(answer) > LONGEST:
+        return False
+    with _verifiers.one() as verifier:
+        said = verifier.ask(gold, answer.replace("$", ""), seconds)
+    if said is None:
+        return False
+    return None if "broken" in said else bool(said["equal"])
+
+
+def grade(item: Item, answer: str) -> bool | None:
+    """Whether the final answer is one of those that are accepted; None where no accepted one can be read. Raises as
+    `same` does."""
+    given = extract(answer)
+    if given is None:
+        return False
+    accepted = json.loads(item["meta"]).get("accepted") or [item["answer"]]
+    verdicts = []
+    for one in accepted:
+        verdicts.append(same(extract(one) or one, given))
+        if verdicts[-1]:
+            return True
+    return False if False in verdicts else None
+
+
+def grade_all(pairs: Iterable[tuple[Item, str]], workers: int | None = None) -> list[bool | None]:
+    """`grade` of each (item, answer), in their order, as many at once as there are processors."""
+    with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
+        return list(pool.map(lambda pair: grade(*pair), pairs))
+
+
+def grader_version() -> dict[str, str]:
+    """What a grade depends on beside the item and the answer. Raises EvaluationError without math-verify."""
+    with _verifiers.one() as verifier:
+        return {"mathematics": VERSION, **verifier.versions}
+
+
+class _Verifier:
+    """One process of `verifier`; another takes its place when it was ended."""
+
+    def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-B", str(Path(__file__).with_name("verifier.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "LD_LIBRARY_PATH")},
+        )
+        assert self._process.stdout and self._process.stderr
+        line = self._process.stdout.readline()
+        if not line:
+            said = self._process.stderr.read().decode(errors="replace").strip().splitlines()[-1:]
+            self.end()
+            raise EvaluationError(
+                f"mathematics cannot be verified ({' '.join(said)}): pip install math-verify==0.9.0 "
+                "latex2sympy2_extended==1.11.0"
+            )
+        self.versions: dict[str, str] = json.loads(line)["versions"]
+
+    def ask(self, gold: str, answer: str, seconds: float) -> dict[str, object] | None:
+        """What it says; None where it was ended, by the clock or for want of memory."""
+        assert self._process.stdin and self._process.stdout
+        line = json.dumps({"gold": gold, "answer": answer, "seconds": seconds}).encode() + b"\n"
+        self._process.stdin.write(line)
+        self._process.stdin.flush()
+        said = self._process.stdout.readline()
+        if said.endswith(b"\n"):
+            return dict(json.loads(said))
+        self.end()
+        self._start()
+        return None
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            with contextlib.suppress(OSError):
+                if stream:
+                    stream.close()
+
+
+class _Verifiers:
+    """As many as are asked at once, started when they are wanted and kept."""
+
+    def __init__(self) -> None:
+        self._idle: queue.LifoQueue[_Verifier] = queue.LifoQueue()
+        self._lock, self._register = threading.Lock(), cache(lambda: atexit.register(self.end))
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[_Verifier]:
+        with self._lock:
+            self._register()
+        try:
+            verifier = self._idle.get_nowait()
+        except queue.Empty:
+            verifier = _Verifier()
+        try:
+            yield verifier
+        except BaseException:
+            verifier.end()
+            raise
+        self._idle.put(verifier)
+
+    def end(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._idle.get_nowait().end()
+
+
+_verifiers = _Verifiers()
