@@ -18,7 +18,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from k2model.documents.markup import EFFORTS, EOS, IM_END, THINK, THINK_END, TOOL_CALLS, TOOL_CALLS_END, Message
+from k2model.documents.markup import (
+    EFFORTS,
+    EOS,
+    IM_END,
+    THINK,
+    THINK_END,
+    TOOL_CALLS,
+    TOOL_CALLS_END,
+    Message,
+    Segment,
+)
 from k2model.errors import EvaluationError, TeacherError, nearest
 from k2model.evals.backend import Finish, Generation, Likelihood, Prompt, Sampling
 from k2model.evals.backends.reading import generation, take_apart
@@ -127,16 +137,21 @@ class EndpointModel:
         echoes = self._echo([text for pair in pairs for text in pair if text])
         return [_behind(echoes.get(before), echoes.get(whole), whole, self.name) for before, whole in pairs]
 
-    def rolling(self, texts: Sequence[str]) -> list[Likelihood]:
-        """Raises EvaluationError for a text that is longer than `max_length`."""
-        echoes = self._echo([text for text in texts if text])
-        for text in texts:
-            if text and echoes[text]["tokens"] > self.max_length:
-                raise EvaluationError(
-                    f"{self.name}: a text of {echoes[text]['tokens']} tokens is longer than its context of "
-                    f"{self.max_length}, and cannot be cut into windows without its tokenizer; evaluate the weights"
-                )
-        return [_behind(None, echoes.get(text), text, self.name) for text in texts]
+    def rolling(self, texts: Sequence[str | Sequence[Segment]], window: int | None = None) -> list[Likelihood]:
+        """Raises EvaluationError for a text that is longer than a window, and for documents in K2's markup."""
+        whole = [text for text in texts if isinstance(text, str)]
+        if len(whole) < len(texts):
+            raise EvaluationError(
+                f"{self.name}: a server takes texts, and no document in K2's markup, of which some tokens alone count; "
+                "evaluate the weights"
+            )
+        echoes, room = self._echo([text for text in whole if text]), min(window or self.max_length, self.max_length)
+        if longest := max((one["tokens"] for one in echoes.values() if one["tokens"] > room), default=0):
+            raise EvaluationError(
+                f"{self.name}: a text of {longest} tokens is longer than a window of {room}, and cannot be cut into "
+                "windows without its tokenizer; evaluate the weights"
+            )
+        return [_behind(None, echoes.get(text), text, self.name) for text in whole]
 
     def _start(self, asked: Coroutine[Any, Any, Any]) -> "Future[Any]":
         return asyncio.run_coroutine_threadsafe(asked, self._loop)

@@ -87,19 +87,19 @@ class TransformersModel:
             before, ids = self._encoded(prompt), self._encoded(prompt, behind)
             self._check(len(ids) - 1, f"request {index}")
             differ = (i for i, pair in enumerate(zip(before, ids, strict=False)) if pair[0] != pair[1])
-            encoded.append((ids, next(differ, min(len(before), len(ids)))))
+            encoded.append((ids, range(next(differ, min(len(before), len(ids))), len(ids))))
         return self._scored(encoded)
 
-    def rolling(self, texts: Sequence[str]) -> list[Likelihood]:
-        """Before a text stands what begins a sequence, or where there is no such token, what ends one."""
-        stated = (self.tokenizer.bos_token_id, self.model.config.bos_token_id, min(self.ends))
-        begin = next(one for one in stated if one is not None)
-        parts, owners = [], []
+    def rolling(self, texts: Sequence[str | Sequence[Segment]], window: int | None = None) -> list[Likelihood]:
+        """Before a string stands what begins a sequence, or where there is no such token, what ends one."""
+        parts: list[tuple[list[int], Sequence[int]]] = []
+        owners = []
         for owner, text in enumerate(texts):
-            ids = [begin, *self._text(text)]
-            for start, first, last in windows(len(ids), self.max_length):
-                parts.append((ids[start:last], first - start))
-                owners.append(owner)
+            ids, targets = self._document(text)
+            for start, first, last in windows(len(ids), min(window or self.max_length, self.max_length)):
+                if places := [place - start for place in range(first, last) if targets[place]]:
+                    parts.append((ids[start:last], places))
+                    owners.append(owner)
         totals = [Likelihood(0.0, 0, True) for _ in texts]
         for owner, one in zip(owners, self._scored(parts), strict=True):
             so_far = totals[owner]
@@ -152,10 +152,24 @@ class TransformersModel:
         )
 
     def _segments(self, segments: Sequence[Segment]) -> list[int]:
-        ids: list[int] = []
-        for kind, text, _ in joined_texts(segments):
-            ids += [self.tokenizer.convert_tokens_to_ids(text)] if kind == "special" else self._text(text)
-        return ids
+        return [one for one, _ in self._marked(segments)]
+
+    def _marked(self, segments: Sequence[Segment]) -> Iterator[tuple[int, bool]]:
+        """(Token, whether it is a target) of a document in K2's markup."""
+        for kind, text, target in joined_texts(segments):
+            ids = [self.tokenizer.convert_tokens_to_ids(text)] if kind == "special" else self._text(text)
+            yield from ((one, target) for one in ids)
+
+    def _document(self, text: str | Sequence[Segment]) -> tuple[list[int], list[bool]]:
+        """The tokens of a text, and which are targets."""
+        if isinstance(text, str):
+            stated = (self.tokenizer.bos_token_id, self.model.config.bos_token_id, min(self.ends))
+            ids = [next(one for one in stated if one is not None), *self._text(text)]
+            return ids, [True] * len(ids)
+        if not self.speaks_k2:
+            raise EvaluationError(f"{self.name} cannot read a document in K2's markup: its tokenizer lacks K2's tokens")
+        marked = list(self._marked(text))
+        return [one for one, _ in marked], [target for _, target in marked]
 
     def _template(self, prompt: Prompt) -> list[int]:
         if not self.tokenizer.chat_template:
@@ -190,26 +204,26 @@ class TransformersModel:
             places_BT = places_BT[:, -1:] + 1
 
     @torch.inference_mode()
-    def _scored(self, encoded: Sequence[tuple[list[int], int]]) -> list[Likelihood]:
-        """Of each (ids, n) the tokens behind the first n."""
+    def _scored(self, encoded: Sequence[tuple[list[int], Sequence[int]]]) -> list[Likelihood]:
+        """Of each (ids, places) the tokens at those places."""
         results = [Likelihood(0.0, 0, True)] * len(encoded)
-        order = sorted((i for i, (ids, n) in enumerate(encoded) if len(ids) > n), key=lambda i: -len(encoded[i][0]))
+        order = sorted((i for i, (_, places) in enumerate(encoded) if places), key=lambda i: -len(encoded[i][0]))
         while order:
             size = max(1, min(self.batch_size, TOKENS_PER_BATCH // len(encoded[order[0]][0])))
             batch, order = order[:size], order[size:]
             longest = len(encoded[batch[0]][0])
             tokens_BT = torch.tensor([encoded[i][0] + [0] * (longest - len(encoded[i][0])) for i in batch])
-            kept = longest - min(encoded[i][1] for i in batch)  # positions before the first that is scored need no head
+            skipped = min(encoded[i][1][0] for i in batch) - 1  # positions before the first that is scored need no head
             logits_BTV = self.model(
-                input_ids=tokens_BT[:, :-1].to(self.device), use_cache=False, logits_to_keep=kept
+                input_ids=tokens_BT[:, :-1].to(self.device), use_cache=False, logits_to_keep=longest - 1 - skipped
             ).logits
             for row, i in enumerate(batch):
-                ids, n = encoded[i]
-                skipped = longest - 1 - kept
-                log_NV = logits_BTV[row, n - 1 - skipped : len(ids) - 1 - skipped].float().log_softmax(-1)
-                wanted_N = torch.tensor(ids[n:], device=log_NV.device)
+                ids, places = encoded[i]
+                places_N = torch.tensor(places, device=logits_BTV.device)
+                log_NV = logits_BTV[row, places_N - 1 - skipped].float().log_softmax(-1)
+                wanted_N = torch.tensor(ids, device=log_NV.device)[places_N]
                 nats = float(log_NV.gather(-1, wanted_N[:, None]).sum(dtype=torch.float64))
-                results[i] = Likelihood(nats, len(ids) - n, bool((log_NV.argmax(-1) == wanted_N).all()))
+                results[i] = Likelihood(nats, len(places), bool((log_NV.argmax(-1) == wanted_N).all()))
         return results
 
 

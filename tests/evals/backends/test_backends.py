@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from k2model.documents.markup import BOS
+from k2model.documents.markup import BOS, reasoning
 from k2model.errors import EvaluationError
 from k2model.evals.backend import Backend, Finish, Generation, Likelihood, Prompt, Sampling
 from k2model.evals.backends import EndpointModel, OwnModel, TransformersModel
@@ -71,6 +71,13 @@ def test_whole_texts_are_as_likely_in_windows(
         for one, other in zip(own.rolling(texts), backend.rolling(texts), strict=True):
             assert one.nats == pytest.approx(other.nats, abs=1e-4) and one.tokens == other.tokens
     short = TransformersModel(folder, max_length=16)
+    document = reasoning("Compute 1+2=", "1+2=3", "3")
+    for length in (None, 5):
+        (one,), (other,) = own.rolling([document], length), transformers_model.rolling([document], length)
+        assert one.nats == pytest.approx(other.nats, abs=1e-4) and one.tokens == other.tokens == 8
+    for unread, said in ((document, "no document in K2's markup"), ("a" * 20, "longer than a window of 10")):
+        with pytest.raises(EvaluationError, match=said):
+            endpoint.rolling([unread], 10)
     ours = OwnModel(load_exported(folder, max_positions=16), own.tokenizer, "short", torch.float32)
     for one, other in zip(ours.rolling(texts), short.rolling(texts), strict=True):
         assert one.nats == pytest.approx(other.nats, abs=1e-4) and one.tokens == other.tokens
