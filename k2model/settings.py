@@ -13,6 +13,7 @@
 | `K2_LIVE_METRICS` | `1` | `0`: points of a training go to an MLflow server when it is registered, not as they come |
 | `K2_METRICS_PORT` | | where a node at training shows Prometheus its metrics; without a port it listens nowhere |
 | `K2_METRICS_ADDRESS` | `127.0.0.1` | the address of that port; in a pod its own or `0.0.0.0` |
+| `K2_EVAL_DATA` | | a folder of public benchmarks' data (`docs/harness.md`) |
 | `WORLD_SIZE` | `1` | set by torchrun for its workers: how many processes train together |
 
 An S3 store is reached with the usual settings of its client, which this project does not read:
@@ -75,6 +76,11 @@ def registered_recipe() -> str:
 def home() -> Path:
     """The absolute folder of everything a run leaves on this machine. It need not exist."""
     return Path(os.environ.get("K2_HOME") or "outputs").absolute()
+
+
+def eval_data() -> Path | None:
+    """The folder of public benchmarks' data; None where none is set."""
+    return Path(found).absolute() if (found := os.environ.get("K2_EVAL_DATA")) else None
 
 
 def store_uri() -> str:

@@ -22,6 +22,7 @@ def _unset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "K2_LIVE_METRICS",
         "K2_METRICS_PORT",
         "K2_METRICS_ADDRESS",
+        "K2_EVAL_DATA",
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -37,6 +38,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert not settings.traceback_wanted() and not settings.deterministic_kernels()
     assert settings.live_metrics() and settings.metrics_port() is None
     assert settings.metrics_address() == "127.0.0.1"
+    assert settings.eval_data() is None
 
 
 def test_home_moves_what_is_below_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,6 +59,8 @@ def test_each_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.tracking_uri() == "http://127.0.0.1:5000"
     assert settings.world_size() == 4
     assert settings.traceback_wanted() and settings.deterministic_kernels()
+    monkeypatch.setenv("K2_EVAL_DATA", "/data/benchmarks")
+    assert settings.eval_data() == Path("/data/benchmarks")
     monkeypatch.setenv("K2_METRICS_PORT", "9464")
     monkeypatch.setenv("K2_METRICS_ADDRESS", "0.0.0.0")
     monkeypatch.setenv("K2_LIVE_METRICS", "0")

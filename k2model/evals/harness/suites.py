@@ -1,0 +1,177 @@
+"""K2's suites, read from `suites.toml`: which tasks they have, and the averages over their scores.
+
+A task is one score, or several of which it is the mean. Installed tasks of the harness that stand in no suite are named
+by their file: `harness:arc/arc_easy.yaml`.
+"""
+
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from k2model.errors import EvaluationError, nearest
+
+STOCK = "harness:"  # before the file of an installed task that no suite has
+MODES = ("completion", "think", "chat")
+DEFAULTS = ("mode", "temperature", "top_p", "max_new_tokens")  # that a suite may state for all its tasks
+
+
+@dataclass(frozen=True)
+class HarnessTask:
+    """A row of `suites.toml`, whose head says what the fields mean. shots: None = what the task's file says."""
+
+    name: str
+    files: tuple[str, ...]
+    suite: str = ""
+    shots: int | None = 0
+    metric: str = ""
+    filter: str = ""
+    scores: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    mode: str = "completion"
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_new_tokens: int = 0
+    repeats: int = 1
+    measure: str = "mean"
+    grade: str = ""
+    grade_cut_off: bool = False
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of it bears on its scores, as JSON."""
+        left_out = ("suite", "tags", "note")
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
+
+    def score_name(self, score: str, effort: str) -> str:
+        """`gsm8k`, `ruler@4096`; of a chat with its effort, `mmlu_pro/high`."""
+        name = f"{self.name}@{score}" if self.scores else self.name
+        return f"{name}/{effort}" if self.mode == "chat" else name
+
+    def score_names(self, effort: str) -> list[str]:
+        return [self.score_name(score, effort) for score in self.scores or (self.metric,)]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """pooled_checkpoints: neighbours whose scores stand behind one printed average."""
+
+    name: str
+    title: str
+    pooled_checkpoints: int
+    categories: tuple[str, ...]
+    tasks: tuple[HarnessTask, ...]
+
+
+@cache
+def suites() -> dict[str, Suite]:
+    """All suites by name. Raises EvaluationError for a table that cannot be read as it stands."""
+    return parse_suites(files("k2model.evals.harness").joinpath("suites.toml").read_text(encoding="utf-8"))
+
+
+def parse_suites(text: str) -> dict[str, Suite]:
+    """The suites of a TOML text. Raises EvaluationError with suite, task and field."""
+    return {name: _suite(name, table) for name, table in tomllib.loads(text).items()}
+
+
+def tasks_named(names: Iterable[str]) -> list[HarnessTask]:
+    """The tasks of each name, in order, each once: a suite, `suite/task`, a task's name where one suite has it, or
+    `harness:` and the file of an installed task. Raises EvaluationError for another name."""
+    known = {f"{suite.name}/{task.name}": task for suite in suites().values() for task in suite.tasks}
+    tasks: list[HarnessTask] = []
+    for name in names:
+        if name.startswith(STOCK):
+            path = name.removeprefix(STOCK)
+            named = [HarnessTask(path.rpartition("/")[2].removesuffix(".yaml"), (path,), shots=None)]
+        elif name in suites():
+            named = list(suites()[name].tasks)
+        else:
+            named = [task for key, task in known.items() if name in (key, task.name)]
+        if len(named) != 1 and name not in suites():
+            what = f"stands in several suites: {' and '.join(one.suite for one in named)}" if named else "is none"
+            raise EvaluationError(
+                f"'{name}' {what}; expected a suite, a task as suite/name, or {STOCK}FILE for an installed task of the "
+                f"harness; {nearest(name, [*suites(), *known])}"
+            )
+        tasks += [task for task in named if task not in tasks]
+    return tasks
+
+
+@dataclass(frozen=True)
+class Averages:
+    """Of a suite's tasks with tags, each score times 100. `overall` and `categories` follow K2's rule: 0 where a member
+    is 0 or missing. `overall_there` and `categories_there` are the plain means of what is there, None of nothing."""
+
+    overall: float
+    overall_there: float | None
+    categories: Mapping[str, float]
+    categories_there: Mapping[str, float | None]
+    missing: tuple[str, ...]
+
+
+def averages(suite: Suite, checkpoints: Sequence[Mapping[str, float]]) -> Averages:
+    """K2's averages (Eval360, scripts/display/common.py).
+
+    checkpoints: of each of the neighbours that are pooled, oldest first, the value of each task by its name, 0 to 1.
+    All of them stand behind `overall`; the categories are those of the last, as Eval360 prints them.
+
+    Raises EvaluationError when there are not as many as the suite pools.
+    """
+    if len(checkpoints) != suite.pooled_checkpoints:
+        raise EvaluationError(
+            f"{suite.name} averages over {suite.pooled_checkpoints} neighbouring checkpoints, not {len(checkpoints)}"
+        )
+    counted = [task for task in suite.tasks if task.tags]
+    pooled = [(task.name, scores.get(task.name)) for scores in checkpoints for task in counted]
+    members = {
+        category: [checkpoints[-1].get(task.name) for task in counted if category in task.tags]
+        for category in suite.categories
+    }
+    values = [value for _, value in pooled]
+    return Averages(
+        _strict(values),
+        _there(values),
+        {category: _strict(own) for category, own in members.items()},
+        {category: _there(own) for category, own in members.items()},
+        tuple(dict.fromkeys(name for name, value in pooled if value is None)),
+    )
+
+
+def _strict(values: Sequence[float | None]) -> float:
+    there = [value for value in values if value]
+    return 100 * sum(there) / len(there) if there and len(there) == len(values) else 0.0
+
+
+def _there(values: Sequence[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return 100 * sum(there) / len(there) if there else None
+
+
+def _suite(name: str, table: Mapping[str, Any]) -> Suite:
+    stated = {key: value for key, value in table.items() if key not in ("tasks", *DEFAULTS)}
+    for key in stated:
+        if key not in ("title", "pooled_checkpoints", "categories"):
+            raise EvaluationError(
+                f"suite {name}: field '{key}' is not known; {nearest(key, [f.name for f in fields(Suite)])}"
+            )
+    defaults = {key: table[key] for key in DEFAULTS if key in table}
+    tasks = tuple(_task(name, task, defaults | row) for task, row in table["tasks"].items())
+    return Suite(name, table["title"], table["pooled_checkpoints"], tuple(table["categories"]), tasks)
+
+
+def _task(suite: str, name: str, row: Mapping[str, Any]) -> HarnessTask:
+    where = f"suite {suite}: task {name}"
+    known = [one.name for one in fields(HarnessTask)]
+    for key in row:
+        if key not in known:
+            raise EvaluationError(f"{where}: field '{key}' is not known; {nearest(key, known)}")
+    if row.get("mode", "completion") not in MODES:
+        raise EvaluationError(f"{where}: mode '{row['mode']}' is none; {nearest(row['mode'], MODES)}")
+    if not row.get("files") or not (row.get("metric") or row.get("scores")):
+        raise EvaluationError(f"{where}: needs files, and a metric or scores")
+    lists = {key: tuple(value) for key, value in row.items() if isinstance(value, list)}
+    return HarnessTask(**{**row, **lists, "name": name, "suite": suite})
