@@ -13,6 +13,7 @@ Shape suffixes: B rows of a batch, T their longest length, V vocabulary, N posit
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from k2model.documents.markup import IM_END, SPECIAL_TOKENS, Segment
 from k2model.errors import EvaluationError
 from k2model.evals.backend import Finish, Generation, Likelihood, Prompt, Sampling
 from k2model.evals.backends.reading import cut, generation, take_apart, windows
+from k2model.generation.choice import drawn
 from k2model.recipe.evaluation import Mode
 from k2model.tokens.tokenizer import joined_texts
 
@@ -235,7 +237,7 @@ class _Row:
         self.prompt = backend._encoded(prompt)
         self.closing = backend.closing(prompt)
         self.tag = backend.tokenizer.convert_tokens_to_ids(self.closing) if self.closing else None
-        self.stream = torch.Generator("cpu").manual_seed(sampling.seed)
+        self.stream = Random(sampling.seed)
         self.written: list[int] = []
         self.finish: Finish | None = Finish.LENGTH if sampling.max_new_tokens < 1 else None
         self.window = max((len(stop.encode()) for stop in sampling.stop), default=0) + 8  # tokens a stop may lie in
@@ -259,13 +261,20 @@ class _Row:
         if budget is not None and self.tag is not None and self.answering is None and len(self.written) >= budget:
             token = self.tag
         else:
-            token = drawn(logits_V, self.sampling, self.stream)
+            token = self._likely(logits_V)
         self.written.append(token)
         if token in self.backend.ends or self._stopped():
             self.finish = Finish.END
         elif len(self.written) >= self.sampling.max_new_tokens:
             self.finish = Finish.LENGTH
         return token
+
+    def _likely(self, logits_V: Tensor) -> int:
+        """The likeliest token, or one drawn as the project's own engine draws: the same of the same logits."""
+        drawing = self.sampling
+        if drawing.temperature == 0.0:
+            return int(logits_V.argmax())
+        return int(drawn(logits_V[None], [drawing.temperature], [drawing.top_p], [self.stream]))
 
     def read(self) -> Generation:
         """The tag that closes a trace is a token: the same letters as plain text do not count."""
@@ -286,16 +295,6 @@ class _Row:
             return False
         tail = self.written[max(begins, len(self.written) - self.window) :]
         return cut(self.backend.decode(tail), self.sampling.stop)[1]
-
-
-def drawn(logits_V: Tensor, sampling: Sampling, stream: torch.Generator) -> int:
-    """A token of the smallest set whose probability reaches `top_p` (nucleus sampling, Holtzman et al. 2020); the
-    likeliest one at temperature 0."""
-    if sampling.temperature == 0.0:
-        return int(logits_V.argmax())
-    weights_V, order_V = (logits_V / sampling.temperature).softmax(-1).sort(descending=True)
-    weights_V[weights_V.cumsum(-1) - weights_V >= sampling.top_p] = 0.0
-    return int(order_V[torch.multinomial(weights_V, 1, generator=stream)])
 
 
 def _checked_config(folder: Path) -> dict[str, Any]:

@@ -1,11 +1,10 @@
 """A backend as a model of lm-evaluation-harness: what its tasks ask of a model, put to the backend as it is.
 
 A request's stops, sampling and length are its own, whatever stands in the batch beside it. Text is put behind one
-begin-of-text token, which the backend writes. Of what a model wrote, the harness is given the answer alone: a trace that
-was never closed gives it none. It has no cache of requests or answers.
+begin-of-text token, which the backend writes. Of what a model wrote, the harness is given the answer alone: a trace
+that was never closed gives it none. It has no cache of requests or answers.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from lm_eval.api.model import LM
 from k2model.documents.markup import Message, joined
 from k2model.errors import EvaluationError, nearest
 from k2model.evals.backend import Backend, Generation, Likelihood, Prompt, Sampling
+from k2model.evals.questions import seed_of
 from k2model.recipe.evaluation import Mode
 
 MAX_NEW_TOKENS = 256  # the harness's own default
@@ -106,8 +106,3 @@ class HarnessModel(LM):
 
     def chat_template(self, chat_template: bool | str = False) -> str:
         return f"{self.backend.name} at effort {self.effort.value}"
-
-
-def seed_of(seed: int, item: str, repeat: int) -> int:
-    """The seed of one request: 31 bits of a hash, so that neither order nor batch bears on it."""
-    return int.from_bytes(hashlib.sha256(f"{seed}\n{item}\n{repeat}".encode()).digest()[:4], "big") >> 1

@@ -1,8 +1,9 @@
 """The harness's own task objects, made of a row of a suite: its YAML with our changes, on data that lie here.
 
-Three things differ from loading a task the stock way. Functions that a row replaces are never imported (HumanEval's runs
-code and wants the network when it is). Documents are processed once: a task that shuffles its choices would otherwise
-show one order and mark by another. And no item is ever among its own examples, whichever split these come from.
+Three things differ from loading a task the stock way. Functions that a row replaces are never imported (HumanEval's
+runs code and wants the network when it is). Documents are processed once: a task that shuffles its choices would
+otherwise show one order and mark by another. And no item is ever among its own examples, whichever split these come
+from.
 """
 
 import contextlib
