@@ -2,8 +2,9 @@
 
     results = run(["k2_base"], backend, limit=100)  # one TaskResult for each task: its items, or what is absent
 
-`suites` are the declared groups with their averages, `run` asks and marks, `HarnessModel` is the adapter for whoever
-drives the harness themselves. Nothing is fetched (docs/harness.md). Loads the harness when a name is first used.
+`known_suites` are the declared groups, `averages` what stands over their scores, `prepare` looks for a task's data,
+`measure_of` makes a cell's measure of it, and `HarnessModel` is the adapter for whoever drives the harness themselves.
+Nothing is fetched (docs/harness.md). Loads the harness when a name is first used.
 """
 
 from k2model import lazy_exports
@@ -14,11 +15,12 @@ __getattr__ = lazy_exports(
         "HarnessModel": "adapter",
         "HarnessTask": "suites",
         "Suite": "suites",
-        "TaskResult": "run",
+        "TaskResult": "asking",
         "averages": "suites",
-        "run": "run",
-        "run_task": "run",
-        "suites": "suites",
+        "run": "asking",
+        "prepare": "asking",
+        "known_suites": "suites",
+        "measure_of": "asking",
         "tasks_named": "suites",
     },
 )

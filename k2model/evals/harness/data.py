@@ -61,6 +61,17 @@ def find_dataset(path: str, name: str | None = None) -> Found:
     )
 
 
+def find_made(path: str) -> Found:
+    """The data of a task that the harness would make when it is asked, at `path` below the folder: made beforehand
+    (docs/harness.md), since it takes a tokenizer and the network. Raises Absent."""
+    root = eval_data()
+    if root is not None and (found := _files(root / path)):
+        return found
+    raise Absent(
+        f"no data of {path}, which are made beforehand (docs/harness.md): looked in {root or '$K2_EVAL_DATA'}/{path}"
+    )
+
+
 def _files(folder: Path) -> Found | None:
     """A folder with a file or more for each split."""
     from datasets import Dataset, DatasetDict

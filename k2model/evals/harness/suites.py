@@ -68,7 +68,7 @@ class Suite:
 
 
 @cache
-def suites() -> dict[str, Suite]:
+def known_suites() -> dict[str, Suite]:
     """All suites by name. Raises EvaluationError for a table that cannot be read as it stands."""
     return parse_suites(files("k2model.evals.harness").joinpath("suites.toml").read_text(encoding="utf-8"))
 
@@ -81,21 +81,21 @@ def parse_suites(text: str) -> dict[str, Suite]:
 def tasks_named(names: Iterable[str]) -> list[HarnessTask]:
     """The tasks of each name, in order, each once: a suite, `suite/task`, a task's name where one suite has it, or
     `harness:` and the file of an installed task. Raises EvaluationError for another name."""
-    known = {f"{suite.name}/{task.name}": task for suite in suites().values() for task in suite.tasks}
+    known = {f"{suite.name}/{task.name}": task for suite in known_suites().values() for task in suite.tasks}
     tasks: list[HarnessTask] = []
     for name in names:
         if name.startswith(STOCK):
             path = name.removeprefix(STOCK)
             named = [HarnessTask(path.rpartition("/")[2].removesuffix(".yaml"), (path,), shots=None)]
-        elif name in suites():
-            named = list(suites()[name].tasks)
+        elif name in known_suites():
+            named = list(known_suites()[name].tasks)
         else:
             named = [task for key, task in known.items() if name in (key, task.name)]
-        if len(named) != 1 and name not in suites():
+        if len(named) != 1 and name not in known_suites():
             what = f"stands in several suites: {' and '.join(one.suite for one in named)}" if named else "is none"
             raise EvaluationError(
                 f"'{name}' {what}; expected a suite, a task as suite/name, or {STOCK}FILE for an installed task of the "
-                f"harness; {nearest(name, [*suites(), *known])}"
+                f"harness; {nearest(name, [*known_suites(), *known])}"
             )
         tasks += [task for task in named if task not in tasks]
     return tasks

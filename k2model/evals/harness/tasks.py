@@ -21,7 +21,7 @@ from typing import Any
 from unittest import mock
 
 from k2model.errors import EvaluationError
-from k2model.evals.harness.data import Absent, Found, find_dataset
+from k2model.evals.harness.data import Absent, Found, find_dataset, find_made
 from k2model.evals.harness.suites import HarnessTask
 
 SHOTS_SEED = 1234  # the harness's own default: the same examples as there
@@ -67,18 +67,15 @@ def build(task: HarnessTask, file: Path) -> Built:
     from lm_eval.api.task import ConfigurableTask
 
     config = _config(task, file)
-    path, name = config.get("dataset_path") or f"{file.parent.name}/{config['task']}", config.get("dataset_name")
-    data = find_dataset(path, name)
     stated = {key: str(value).replace(str(_folder()), "") for key, value in config.items()}
     with quiet():
+        made, lacking = _with_functions(config)
+        data = _data(config, file, lacking)
+        made |= {"dataset_path": data.place, "dataset_kwargs": None, "custom_dataset": lambda **_: data.splits}
+        if made.get("process_docs"):
+            made["process_docs"] = _once(made["process_docs"])
         try:
-            made = _with_functions(config)
-            made |= {"dataset_path": path, "dataset_kwargs": None, "custom_dataset": lambda **_: data.splits}
-            if made.get("process_docs"):
-                made["process_docs"] = _once(made["process_docs"])
             built = ConfigurableTask(config=made)
-        except ImportError as error:
-            raise Absent(f"{config['task']}: its code needs a package that is not installed ({error})") from error
         except KeyError as error:
             raise Absent(
                 f"{config['task']}: {data.place} has no {error}, only {', '.join(data.splits)}; get the whole dataset"
@@ -125,15 +122,36 @@ def _config(task: HarnessTask, file: Path) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in task.changes or value != ""}
 
 
-def _with_functions(value: Any) -> Any:
-    """A configuration with its functions, which stand in it as the installed file and name."""
-    if isinstance(value, dict):
-        return {key: _with_functions(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_with_functions(one) for one in value]
-    if isinstance(value, str) and value.startswith(f"{_folder()}/"):
-        return _imported(value)
-    return value
+def _data(config: Mapping[str, Any], file: Path, lacking: str) -> Found:
+    """A task's data. Raises Absent for that and for the package that it is `lacking`, both in one message."""
+    path, name = config.get("dataset_path"), config.get("dataset_name") or None
+    try:
+        found = find_dataset(path, name) if path else find_made(f"{file.parent.name}/{config['task']}")
+    except Absent as error:
+        raise Absent("; ".join(filter(None, [str(error), lacking]))) from error
+    if lacking:
+        raise Absent(lacking)
+    return found
+
+
+def _with_functions(config: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """A configuration with its functions, which stand in it as the installed file and name; and what package is not
+    installed that they import, "" = none."""
+    lacking: dict[str, None] = {}
+
+    def resolved(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: resolved(one) for key, one in value.items()}
+        if isinstance(value, list):
+            return [resolved(one) for one in value]
+        if isinstance(value, str) and value.startswith(f"{_folder()}/"):
+            try:
+                return _imported(value)
+            except ImportError as error:
+                lacking[f"{config['task']}: its code needs a package that is not installed ({error})"] = None
+        return value
+
+    return resolved(dict(config)), "; ".join(lacking)
 
 
 def _imported(name: str) -> Callable[..., Any]:
@@ -186,17 +204,24 @@ class _Examples:
         self.asked: Any = None
 
     def sample(self, n: int, eval_doc: Any = None, **more: Any) -> Sequence[Any]:
-        drawn = list(self.theirs.sample(n, eval_doc, **more))
-        if not any(self._is_asked(one) for one in drawn):
-            return drawn
-        others = [one for one in self.theirs.fewshot_docs() if not self._is_asked(one)]
-        if len(others) < n:
-            raise EvaluationError(
-                f"{self.task.task_name}: {n} examples are to be shown and there are {len(others)} beside the item that "
-                "is asked; lower the shots"
-            )
+        """Raises EvaluationError when there are not `n` others."""
+        try:
+            drawn = list(self.theirs.sample(n, eval_doc, **more))
+        except (ValueError, AssertionError) as error:  # more than there are
+            raise self._too_few(n, len(self.theirs.df)) from error
         kept = [one for one in drawn if not self._is_asked(one)]
-        return [*kept, *[one for one in others if one not in kept]][:n]
+        if len(kept) == n:
+            return drawn
+        others = [one for one in self.theirs.fewshot_docs() if not self._is_asked(one) and one not in kept]
+        if len(kept) + len(others) < n:
+            raise self._too_few(n, len(kept) + len(others))
+        return [*kept, *others][:n]
+
+    def _too_few(self, wanted: int, there: int) -> EvaluationError:
+        return EvaluationError(
+            f"{self.task.task_name}: {wanted} examples are to be shown and its data have {there} beside the item that "
+            "is asked; get the whole dataset, or lower the shots"
+        )
 
     def _is_asked(self, example: Any) -> bool:
         """By what is shown: the same item may have been processed in another way for an example."""
