@@ -38,7 +38,7 @@ class Answers:
     def __enter__(self) -> Self:
         if self._files is None:
             return self
-        there = sorted(self._files.sizes())
+        there = sorted(path for path in self._files.sizes() if path.endswith(".jsonl"))
         for path in there:
             for line in self._files.read(path).splitlines():
                 try:
