@@ -180,12 +180,9 @@ def _known(store: str, recipe: str, overrides: tuple[str, ...]) -> "tuple[Store,
 def _questions(store: "Store", known: "Known", tasks: tuple[str, ...], limit: int | None) -> "Questions":
     """Of the names and files that `--tasks` gave."""
     from k2model.evals.matrix import Questions
-    from k2model.recipe.task_files import is_task_file, read_tasks
+    from k2model.recipe.task_files import questions_of
 
-    named = _split(tasks)
-    own = tuple(task for name in named if is_task_file(name) for task in read_tasks(name))
-    chosen = (*(name for name in named if not is_task_file(name)), *(task.name for task in own))
-    return Questions(known, store, chosen, own, limit or 0)
+    return Questions(known, store, *questions_of(_split(tasks)), limit or 0)
 
 
 def _split(values: tuple[str, ...]) -> tuple[str, ...]:

@@ -149,11 +149,7 @@ class _Work:
             if found is not None:
                 return found
             began = time.time()
-            cells = [cell for cell, _ in self.cells()]
-            lacking = world.broadcast(lambda: [cell.identity.key for cell in missing(self.store, cells)])
-            by_key = {cell.identity.key: cell for cell in cells}
-            mine = share([by_key[key] for key in lacking], world.size)[world.rank]
-            world.all_gather(lambda: make_all(self.store, mine))
+            measure_shares(self.store, [cell for cell, _ in self.cells()], world)
             return world.broadcast(lambda: self.store.build(self.identity, self.gather, started=began))
 
     def cells(self) -> list[tuple[Cell, str]]:
@@ -186,6 +182,20 @@ class _Work:
         }
         (folder / CELLS).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
         return {row.score: row.value for row in rows}
+
+
+def measure_together(store: Store, cells: Sequence[Cell]) -> None:
+    """Makes the cells that are missing, by all workers of a job, each its share. Raises what any of them raises."""
+    with joined_workers() as world:
+        measure_shares(store, cells, world)
+
+
+def measure_shares(store: Store, cells: Sequence[Cell], world: World) -> None:
+    """The same in a world that is joined. Collective."""
+    lacking = world.broadcast(lambda: [cell.identity.key for cell in missing(store, cells)])
+    by_key = {cell.identity.key: cell for cell in cells}
+    mine = share([by_key[key] for key in lacking], world.size)[world.rank]
+    world.all_gather(lambda: len(make_all(store, mine)))
 
 
 def make_all(store: Store, cells: Sequence[Cell]) -> list[ArtifactRef]:

@@ -5,7 +5,7 @@ A field that there is not, or a value of another type, is refused with the neare
 """
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from k2model.recipe.evaluation import BenchmarkConfig, EvaluationConfig, benchma
 from k2model.recipe.overrides import OverrideError, apply_overrides
 from k2model.recipe.schema import Recipe
 
+YAML = (".yaml", ".yml")
 ADDED = "benchmarks.+"  # where an override adds rows: what a file holds is checked as that
 
 
@@ -39,8 +40,11 @@ def with_task_files(recipe: Recipe) -> Recipe:
     return replace(recipe, evaluation=replace(evaluation, benchmarks=benchmarks, task_files=()))
 
 
-def is_task_file(name: str) -> bool:
-    return name.endswith((".yaml", ".yml"))
+def questions_of(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[BenchmarkConfig, ...]]:
+    """(Names of tasks, tasks of one's own) of what a person names: tasks and families, and files of tasks."""
+    names = list(names)
+    own = tuple(task for name in names if name.endswith(YAML) for task in read_tasks(name))
+    return (*(name for name in names if not name.endswith(YAML)), *(task.name for task in own)), own
 
 
 def _parsed(path: str) -> list[Any]:

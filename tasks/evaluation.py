@@ -1,0 +1,59 @@
+"""The tasks of the matrix: which of its cells are missing, measuring those of one checkpoint, the table at the end.
+
+A checkpoint is the item of the map task: its model is loaded once, on a node of its own, and the workers there share
+its cells. What a pod had answered when it was lost is kept (`k2model.evals.answers`), so a retry goes on from there.
+"""
+
+from collections.abc import Sequence
+
+from k2model.artifacts import Store
+from k2model.evals.matrix import Questions, chosen_checkpoints, entries
+from k2model.evals.references import Known
+from k2model.lifecycle import LifecyclePlan
+from k2model.lifecycle.plan import known_artifacts
+from k2model.recipe.task_files import questions_of
+from tasks._platform import RECIPE, data_task, evaluation_task
+from tasks.pods import Kind, check_gpus, evaluation_pod
+
+
+@data_task(Kind.ASK)
+def list_missing(plan: LifecyclePlan, tasks: list[str], checkpoints: list[str]) -> list[str]:
+    """The checkpoints of which a cell is missing, as references."""
+    store, known = _known(plan)
+    wanted = chosen_checkpoints(known, checkpoints)
+    found = entries(store, _questions(store, known, tasks), wanted)
+    return list(dict.fromkeys(entry.checkpoint.reference for entry in found if entry.ref is None))
+
+
+@evaluation_task()
+def measure(plan: LifecyclePlan, tasks: list[str], checkpoint: str) -> str:
+    """Measures the cells that a checkpoint lacks, by all workers of the node."""
+    from k2model.evals.step import measure_together
+
+    check_gpus(evaluation_pod(RECIPE))
+    store, known = _known(plan)
+    found = entries(store, _questions(store, known, tasks), chosen_checkpoints(known, [checkpoint]))
+    measure_together(store, [entry.cell for entry in found])
+    return checkpoint
+
+
+@data_task(Kind.ASK)
+def tell_matrix(plan: LifecyclePlan, tasks: list[str], checkpoints: list[str], measured: list[str]) -> str:
+    """How much of the matrix is there; `measured` are the checkpoints that it waits for."""
+    store, known = _known(plan)
+    found = entries(store, _questions(store, known, tasks), chosen_checkpoints(known, checkpoints))
+    there = [entry for entry in found if entry.ref is not None]
+    return (
+        f"{len(there)} of {len(found)} cells of {len({entry.checkpoint for entry in found})} checkpoints measured, "
+        f"{len(measured)} checkpoints anew; `k2 eval matrix --store {plan.store}` shows them"
+    )
+
+
+def _known(plan: LifecyclePlan) -> tuple[Store, Known]:
+    store = Store.open(plan.store)
+    return store, known_artifacts(store, plan.recipe)
+
+
+def _questions(store: Store, known: Known, tasks: Sequence[str]) -> Questions:
+    chosen, own = questions_of(tasks)
+    return Questions(known, store, chosen, own)
