@@ -7,7 +7,8 @@ its cells. What a pod had answered when it was lost is kept (`k2model.evals.answ
 from collections.abc import Sequence
 
 from k2model.artifacts import Store
-from k2model.evals.matrix import Questions, chosen_checkpoints, entries
+from k2model.evals.choice import Questions
+from k2model.evals.matrix import chosen_checkpoints, entries
 from k2model.evals.references import Known
 from k2model.lifecycle import LifecyclePlan
 from k2model.lifecycle.plan import known_artifacts

@@ -11,7 +11,8 @@ from k2model.settings import recipe_name
 
 if TYPE_CHECKING:
     from k2model.artifacts import Store
-    from k2model.evals.matrix import Entry, Questions
+    from k2model.evals.choice import Questions
+    from k2model.evals.matrix import Entry
     from k2model.evals.references import Known
     from k2model.evals.scores import ScoreRow
 
@@ -69,7 +70,9 @@ def run(
     questions = _questions(opened, known, tasks, limit)
     subject = subject_of(reference, opened, known, backend, api_key_env)
     cells = [Cell(subject, measure) for measure in questions.of(subject, reference)]
-    questions.check([cell.measure.name for cell in cells])
+    _tell_absent(questions)
+    if not cells:
+        raise click.UsageError(f"{reference} is asked none of {', '.join(tasks)}: they fit other phases, or lack data")
     refs = make_all(opened, cells)
     rows = [row for ref in refs for row in rows_of(opened, ref, subject.name)]
     if as_json:
@@ -109,6 +112,7 @@ def matrix(
     questions = _questions(opened, known, tasks, limit)
     wanted = chosen_checkpoints(known, _split(checkpoints), intermediate)
     found = entries(opened, questions, wanted)
+    _tell_absent(questions)
     if fill:
         make_all(opened, missing(opened, [entry.cell for entry in found]))
         found = entries(opened, questions, wanted)
@@ -179,10 +183,16 @@ def _known(store: str, recipe: str, overrides: tuple[str, ...]) -> "tuple[Store,
 
 def _questions(store: "Store", known: "Known", tasks: tuple[str, ...], limit: int | None) -> "Questions":
     """Of the names and files that `--tasks` gave."""
-    from k2model.evals.matrix import Questions
+    from k2model.evals.choice import Questions
     from k2model.recipe.task_files import questions_of
 
     return Questions(known, store, *questions_of(_split(tasks)), limit or 0)
+
+
+def _tell_absent(questions: "Questions") -> None:
+    """On stderr: what of public suites cannot be asked here, and why; scores stand beside it."""
+    for name, why in questions.absent.items():
+        click.echo(f"absent: {name}: {why}", err=True)
 
 
 def _split(values: tuple[str, ...]) -> tuple[str, ...]:

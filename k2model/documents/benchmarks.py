@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from k2model.documents.schema import Item, make_item
 from k2model.errors import CorpusError, EvaluationError
-from k2model.recipe.evaluation import LETTERS, AnswerCheck, BenchmarkConfig
+from k2model.recipe.evaluation import LETTERS, AnswerCheck, BenchmarkConfig, Mode
 
 TOLD = 5  # of the rows that are refused
 _NUMBER = re.compile(r"(?:(?<![\w)])-)?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)")
@@ -167,10 +167,28 @@ def _item(config: BenchmarkConfig, row: Mapping[str, Any], place: str) -> Item:
     if config.check is AnswerCheck.CHOICE:
         choices, index = _choices(config, row)
         answer, meta = choices[index], {"choices": choices, "index": index}
+    elif config.check is AnswerCheck.CODE:
+        answer, meta = _tests(config, row)
     else:
         accepted = _accepted(config, row)
         answer, meta = accepted[0], {"accepted": accepted}
     return {**make_item(config.name, "", prompt, answer, meta=meta), "id": str(name)}
+
+
+def _tests(config: BenchmarkConfig, row: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The tests of a row, as its answer and as `k2model.evals.graders.code` reads them: lines that call the function,
+    or a function `check` that is given it, as HumanEval's."""
+    given, entry = field_of(row, config.answer), field_of(row, config.entry_point) or ""
+    tests = "\n".join(given) if isinstance(given, list) and all(map(_is_text, given)) else given
+    if not _is_text(tests):
+        raise _Unusable(
+            f"field '{config.answer}' is {_told(given)}; expected tests in Python, a text or a list of lines"
+        )
+    if not isinstance(entry, str):
+        raise _Unusable(f"field '{config.entry_point}' is {_told(entry)}; expected the name of a function")
+    handed = "check" if entry and re.search(r"^def check\(", tests, re.MULTILINE) else ""
+    setup = field_of(row, config.prompt) if entry and config.mode is Mode.COMPLETION else ""
+    return tests, {"tests": tests, "entry_point": entry, "check": handed, "setup": setup, "accepted": [tests]}
 
 
 def _accepted(config: BenchmarkConfig, row: Mapping[str, Any]) -> list[str]:

@@ -23,8 +23,39 @@ _SAID_LETTER = re.compile(r"(?i:answer(?: is)?):?\s*\(?([A-Z])\b")
 def checks_of(task: Task) -> dict[str, Check]:
     """What makes an answer right, by score."""
     if config := task.benchmark:
-        return {config.name: lambda item, answer: is_right(config, item, answer)}
+        return {config.name: check_of(config)}
     return {score: getattr(FAMILIES[task.items], check) for score, check in task.scores.items()}
+
+
+def check_of(config: BenchmarkConfig) -> Check:
+    """What makes an answer to a benchmark's item right.
+
+    Raises EvaluationError where a program would have to be run and this machine can make no sandbox.
+    """
+    if config.check is AnswerCheck.MATH:
+        from k2model.evals.graders import mathematics
+
+        return mathematics.grade
+    if config.check is AnswerCheck.CODE:
+        from k2model.evals.graders import code
+        from k2model.sandbox.needs import require
+
+        require()
+        return code.grade
+    return lambda item, answer: is_right(config, item, answer)
+
+
+def grader_of(task: Task) -> dict[str, str]:
+    """The versions that the verdicts on a task depend on, beside this project's own; {} where an answer is compared."""
+    if task.benchmark and task.benchmark.check is AnswerCheck.MATH:
+        from k2model.evals.graders import mathematics
+
+        return mathematics.grader_version()
+    if task.benchmark and task.benchmark.check is AnswerCheck.CODE:
+        from k2model.evals.graders import code
+
+        return code.grader_version()
+    return {}
 
 
 def question(task: Task, item: Item) -> str:
@@ -45,7 +76,7 @@ def solution(config: BenchmarkConfig, item: Item) -> str:
 
 
 def is_right(config: BenchmarkConfig, item: Item, answer: str) -> bool:
-    """Whether `answer` is what a benchmark's item wants."""
+    """Whether `answer` is what a benchmark's item wants, by comparison."""
     if config.check is AnswerCheck.CHOICE:
         choices, right = choices_of(item)
         return chosen(answer, choices) == right

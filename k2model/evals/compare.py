@@ -48,8 +48,8 @@ def _by_score(results: Sequence[ItemResult]) -> dict[str, dict[tuple[str, int], 
 def _compared(
     score: str, mine: dict[tuple[str, int], ItemResult], theirs: dict[tuple[str, int], ItemResult]
 ) -> Compared:
-    for key in mine.keys() & theirs.keys():
-        if mine[key].wanted != theirs[key].wanted:
+    for key in mine:
+        if key in theirs and mine[key].wanted != theirs[key].wanted:
             raise EvaluationError(
                 f"{score}: item '{key[0]}' wants {mine[key].wanted!r} of the one and {theirs[key].wanted!r} of the "
                 "other, so they were not asked the same; measure both anew on one file of items"

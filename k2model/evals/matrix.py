@@ -5,18 +5,16 @@ its last. What a cell is follows from its identity alone, so whoever measured it
 it is found here; and what a recipe asks anew is missing here until it is filled.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from k2model.artifacts import ArtifactRef, Store
 from k2model.artifacts.files import files_at
 from k2model.errors import EvaluationError, nearest
-from k2model.evals.cells import Cell, Subject, rows_of
-from k2model.evals.material import Material
-from k2model.evals.measures import Measure, measures_of
-from k2model.evals.references import Known, kind_of, subject_of
+from k2model.evals.cells import Cell, rows_of
+from k2model.evals.choice import Questions
+from k2model.evals.references import Known, subject_of
 from k2model.evals.scores import ScoreRow
-from k2model.recipe.evaluation import BenchmarkConfig, EvaluationConfig
 from k2model.recipe.schema import PhaseConfig
 
 
@@ -70,60 +68,6 @@ def _kept(known: Known, phase: PhaseConfig) -> list[int]:
     return [step for step in steps if step < phase.steps and is_kept_for_good(step, phase.checkpoints)]
 
 
-@dataclass(frozen=True)
-class Questions:
-    """What is asked of every model: all that a recipe's phases are, or the tasks of `chosen` names alone; and tasks of
-    one's own, in files beside the recipe."""
-
-    known: Known
-    store: Store
-    chosen: tuple[str, ...] = ()
-    own: tuple[BenchmarkConfig, ...] = ()
-    limit: int = 0  # items of each task, 0 = all
-
-    @property
-    def config(self) -> EvaluationConfig:
-        config = self.known.recipe.evaluation
-        config = replace(config, benchmarks=(*config.benchmarks, *self.own))
-        if not self.limit:
-            return config
-        few = min(config.items_per_family, self.limit)
-        documents = min(config.retrieval_documents, self.limit)
-        limited = tuple(replace(one, limit=self.limit) for one in config.benchmarks)
-        return replace(config, items_per_family=few, retrieval_documents=documents, benchmarks=limited)
-
-    @property
-    def material(self) -> Material:
-        made = self.known.made
-        return Material(self.store, made.get("corpus_valid"), made.get("tokens"))
-
-    def of(self, subject: Subject, reference: str) -> list[Measure]:
-        """What a model is asked, of its own kind of phase; whatever a name is none of is left to `check`."""
-        recipe = self.known.recipe
-        lengths = sorted({phase.sequence_length for phase in recipe.phases})
-        config, kind = self.config, kind_of(reference, recipe)
-        if self.chosen and "corpus_valid" not in self.known.made:
-            config = replace(config, families=())
-        measures = measures_of(config, self.material, kind, subject.bounds, lengths)
-        if not self.chosen:
-            return measures
-        return [one for one in measures if any(named(one.name, name) for name in self.chosen)]
-
-    def check(self, asked: Sequence[str]) -> None:
-        """Raises EvaluationError for a chosen name that no task which is asked is called by."""
-        for name in self.chosen:
-            if not any(named(task, name) for task in asked):
-                raise EvaluationError(
-                    f"nothing is asked '{name}'; {nearest(name, sorted(set(asked)))}. Name tasks or families of the "
-                    "recipe that fit the phase, or a YAML file of one's own"
-                )
-
-
-def named(task: str, chosen: str) -> bool:
-    """Whether a task is called so: by its name, or by the family it begins with (`arithmetic`, `loss`)."""
-    return task == chosen or task.startswith(f"{chosen}/")
-
-
 def chosen_checkpoints(known: Known, chosen: Sequence[str] = (), intermediate: bool = True) -> list[Checkpoint]:
     """Those of the names, of all that are there. Raises EvaluationError for a name that is none of them."""
     there = {one.reference: one for one in checkpoints_of(known, intermediate or bool(chosen))}
@@ -134,20 +78,13 @@ def chosen_checkpoints(known: Known, chosen: Sequence[str] = (), intermediate: b
 
 
 def entries(store: Store, questions: Questions, checkpoints: Sequence[Checkpoint]) -> list[Entry]:
-    """Every cell of the checkpoints, in their order and that of scores.
-
-    Raises EvaluationError for a chosen task that none of them is asked.
-    """
-    found = list(_entries(store, questions, checkpoints))
-    questions.check([entry.cell.measure.name for entry in found])
-    return found
-
-
-def _entries(store: Store, questions: Questions, checkpoints: Sequence[Checkpoint]) -> Iterator[Entry]:
+    """Every cell of the checkpoints, in their order and that of scores."""
+    found = []
     for one in checkpoints:
         subject = subject_of(one.reference, store, questions.known)
         for measure in questions.of(subject, one.reference):
             cell = Cell(subject, measure)
             ref = store.find(cell.identity)
             rows = tuple(rows_of(store, ref, one.phase)) if ref else ()
-            yield Entry(one, cell, ref, rows)
+            found.append(Entry(one, cell, ref, rows))
+    return found

@@ -11,7 +11,7 @@ from typing import Any
 from k2model.documents.schema import Item
 from k2model.evals.answers import Answers
 from k2model.evals.backend import Backend
-from k2model.evals.checks import chance
+from k2model.evals.checks import chance, grader_of
 from k2model.evals.items import ItemResult
 from k2model.evals.likelihood import heldout_loss, pick_choices, recall_values
 from k2model.evals.material import Material
@@ -85,6 +85,8 @@ def measure_of(task: Task, config: EvaluationConfig, material: Material, bounds:
     """Of a task that is asked by generation or by its choices."""
     limit, shown = bounds.max_length(), config.items_per_family
     declared = {"task": task.declared(), "items": material.digest_of(task), "max_length": limit}
+    if grader := grader_of(task):
+        declared["grader"] = grader
 
     def items() -> Sequence[Item]:
         most = (task.benchmark.limit or None) if task.benchmark else shown

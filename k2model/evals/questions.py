@@ -7,7 +7,9 @@ answer: it is cut off, whatever stands in it.
 
 import hashlib
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
 from k2model.documents.markup import Message, joined
@@ -49,6 +51,7 @@ def ask(
 
     max_length: tokens of a prompt and what may be written behind it; an item that does not fit is not asked.
     """
+    checks = checks_of(task)  # before anything is asked: a grader may lack what it needs
     prompts = {item["id"]: prompt_of(task, item, shots) for item in items}
     room = min(max_length, backend.max_length) - task.max_new_tokens
     fitting = {name for name, prompt in prompts.items() if backend.tokens(prompt) <= room}
@@ -59,12 +62,14 @@ def ask(
         if item["id"] in fitting
     }
     written = generations(backend, requests, answers)
-    return [
-        _result(score, check, item, prompts[item["id"]], task, repeat, written.get(f"{item['id']}#{repeat}"))
-        for score, check in checks_of(task).items()
-        for item in items
-        for repeat in range(task.repeats)
-    ]
+    asked = [(item, repeat) for item in items for repeat in range(task.repeats)]
+
+    def result(score: str, item: Item, repeat: int) -> ItemResult:
+        said = written.get(f"{item['id']}#{repeat}")
+        return _result(score, checks[score], item, prompts[item["id"]], task, repeat, said)
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as graders:  # some of which wait for another process
+        return [one for score in checks for one in graders.map(lambda pair: result(score, *pair), asked)]  # noqa: B023
 
 
 def sampling_of(task: Task, item: str, repeat: int) -> Sampling:

@@ -30,6 +30,8 @@ class AnswerCheck(str, Enum):
     NUMERIC = "numeric"  # its last number equals that of an accepted answer
     CHOICE = "choice"  # is the right one of the row's choices
     REGEX = "regex"  # what `pattern` finds last equals an accepted answer
+    MATH = "math"  # is mathematically an accepted answer (`k2model.evals.graders.mathematics`)
+    CODE = "code"  # is a program that passes the row's tests, in a sandbox (`k2model.evals.graders.code`)
 
 
 #: In a completion the likeliest choice is the model's, and nothing is generated; elsewhere it writes a choice's letter.
@@ -48,7 +50,9 @@ class BenchmarkConfig:
     check: AnswerCheck = AnswerCheck.EXACT
     mode: Mode = Mode.COMPLETION  # low, medium and high are asked after fine-tuning alone, think and direct before it
     prompt: str = "prompt"
-    answer: str = "answer"  # a text or number, or a list of those accepted; of choices a text, a letter, or an index
+    answer: str = "answer"  # a text or number, or a list of those accepted; of choices a text, a letter, or an index;
+    # of `check=code` the tests, in Python
+    entry_point: str = "entry_point"  # the function that tests call, where `check` is `code` and a row has one
     choices: str = "choices"  # a list of texts, where `check` is `choice`
     id: str = ""  # "" = the row's number
     template: str = "{prompt}"  # what is asked, and how a shot is shown, its answer behind it
@@ -136,6 +140,8 @@ def _missing(benchmark: BenchmarkConfig) -> str | None:
 def _idle(benchmark: BenchmarkConfig) -> str | None:
     if benchmark.pattern and benchmark.check is not AnswerCheck.REGEX:
         return f"pattern has no effect with check={benchmark.check.value}; set check=regex, or drop it"
+    if benchmark.shots and benchmark.check is AnswerCheck.CODE:
+        return f"shots={benchmark.shots} has no effect with check=code, whose rows hold tests and no solution; drop it"
     if benchmark.examples and not benchmark.shots:
         return "examples has no effect with shots=0; say how many are shown, or drop it"
     if benchmark.chance and benchmark.check is AnswerCheck.CHOICE:

@@ -12,8 +12,9 @@ from k2model.artifacts.files import LocalFiles
 from k2model.errors import EvaluationError
 from k2model.evals import scores_step
 from k2model.evals.cells import Cell, Opened, make_cell, results_of
+from k2model.evals.choice import Questions
 from k2model.evals.compare import compare
-from k2model.evals.matrix import Questions, checkpoints_of, chosen_checkpoints, entries
+from k2model.evals.matrix import checkpoints_of, chosen_checkpoints, entries
 from k2model.evals.references import Known, subject_of
 from k2model.evals.step import make_all
 from k2model.recipe.laptop import smoke
@@ -77,7 +78,7 @@ def test_a_server_is_asked_by_its_address_and_the_name_it_answers_in(known: tupl
     store, facts = known
     with serving(Served(world.backend)) as server:
         assert value(store, facts, f"{server.url}#tiny") == 0.75
-        with pytest.raises(EvaluationError, match="names no model; expected .*#MODEL"):
+        with pytest.raises(EvaluationError, match=r"names no model; expected .*#MODEL"):
             subject_of(server.url, store, facts)
         with pytest.raises(EvaluationError, match="has no model 'other'"):
             subject_of(f"{server.url}#other", store, facts)
@@ -107,8 +108,8 @@ def test_the_matrix_shows_checkpoints_in_order_and_fills_what_is_missing_alone(k
     found = entries(store, questions, checkpoints)
     assert [bool(entry.rows) for entry in found] == [True] + [False] * 5
     assert (found[0].rows[0].phase, found[0].rows[0].score) == ("mid_1", "loss/prose")
-    with pytest.raises(EvaluationError, match="nothing is asked 'arithmatic'; did you mean 'arithmetic/"):
-        entries(store, Questions(facts, store, ("arithmatic",)), checkpoints)
+    with pytest.raises(EvaluationError, match=r"nothing is asked 'arithmatic'; did you mean 'arithmetic/"):
+        Questions(facts, store, ("arithmatic",))
     with pytest.raises(EvaluationError, match="no checkpoint 'mid_1@3' of smoke; did you mean 'mid_1@2'"):
         chosen_checkpoints(facts, ["mid_1@3"])
 
@@ -134,9 +135,9 @@ def test_a_damaged_checkpoint_is_refused_by_name(known: tuple[Store, Known], tmp
 
 def test_what_names_no_model_is_told(known: tuple[Store, Known]) -> None:
     store, facts = known
-    with pytest.raises(EvaluationError, match="'mid_2' names no model: .*did you mean 'mid_1'"):
+    with pytest.raises(EvaluationError, match=r"'mid_2' names no model: .*did you mean 'mid_1'"):
         subject_of("mid_2", store, facts)
-    with pytest.raises(EvaluationError, match="mid_1 has no checkpoint of step 9; of those kept, steps 2"):
+    with pytest.raises(EvaluationError, match="mid_1 has no checkpoint of step 9, of those kept it has steps 2"):
         subject_of("mid_1@9", store, facts)
     without = replace(facts, made={name: ref for name, ref in facts.made.items() if name != "mid_1/export"})
     with pytest.raises(MissingArtifact, match="mid_1/export of recipe smoke is not in the store yet"):

@@ -118,9 +118,9 @@ def place_fields(kind: Any) -> Iterator[str]:
                 yield from (f"{name}.{rest}" for rest in place_fields(below))
 
 
-#: Read by steps of models, not of data: their cases are in tests/evals/test_benchmarks.py and
-#: tests/export/test_adoption.py.
-ELSEWHERE = ["evaluation.benchmarks.examples", "adopted.location"]
+#: Read by steps of models, not of data, or when a recipe is loaded: their cases are in tests/evals/test_benchmarks.py,
+#: tests/export/test_adoption.py and tests/recipe/test_task_files.py.
+ELSEWHERE = ["evaluation.benchmarks.examples", "adopted.location", "evaluation.task_files"]
 
 
 def test_every_field_that_names_a_place_has_a_case() -> None:

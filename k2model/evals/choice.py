@@ -1,0 +1,108 @@
+"""What is asked of a model: all that a recipe asks, or what a person chose of it, of own files and public suites."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from k2model.artifacts import Store
+from k2model.errors import EvaluationError, nearest
+from k2model.evals.cells import Subject
+from k2model.evals.material import Material
+from k2model.evals.measures import Measure, measures_of
+from k2model.evals.references import Known, kind_of
+from k2model.recipe.evaluation import BenchmarkConfig, EvaluationConfig
+from k2model.recipe.schema import PhaseKind
+from k2model.recipe.tasks import LOSS, tasks_of
+
+
+@dataclass(frozen=True)
+class Questions:
+    """chosen: names of tasks or of families (`arithmetic`, `loss`) of the recipe, of `own` tasks, and of public suites
+    (`k2_base`, see `k2model.evals.harness`); without any, all that the recipe asks. limit: items of each task, 0 = all.
+    effort: of the chats of a suite. absent: which parts of suites have no data on this machine, and why.
+
+    Raises EvaluationError for a chosen name that is none of these.
+    """
+
+    known: Known
+    store: Store
+    chosen: tuple[str, ...] = ()
+    own: tuple[BenchmarkConfig, ...] = ()
+    limit: int = 0
+    effort: str = "high"
+    absent: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _ = self.suites
+
+    @property
+    def config(self) -> EvaluationConfig:
+        """The recipe's, with tasks of one's own, each with as many items as `limit` says."""
+        config = self.known.recipe.evaluation
+        config = replace(config, benchmarks=(*config.benchmarks, *self.own))
+        if not self.limit:
+            return config
+        few = min(config.items_per_family, self.limit)
+        documents = min(config.retrieval_documents, self.limit)
+        limited = tuple(replace(one, limit=self.limit) for one in config.benchmarks)
+        return replace(config, items_per_family=few, retrieval_documents=documents, benchmarks=limited)
+
+    @property
+    def suites(self) -> list[Any]:
+        """The public tasks among what is chosen."""
+        ours = self._names()
+        public = [name for name in self.chosen if not any(named(task, name) for task in ours)]
+        if not public:
+            return []
+        from k2model.evals.harness import known_suites, tasks_named
+
+        try:
+            return list(tasks_named(public))
+        except EvaluationError as error:
+            wrong = next((name for name in public if f"'{name}'" in str(error)), public[0])
+            raise EvaluationError(
+                f"nothing is asked '{wrong}'; {nearest(wrong, [*sorted(ours), *known_suites()])}. Name tasks or "
+                "families of the recipe, a YAML file of tasks of one's own, or a public suite"
+            ) from error
+
+    def of(self, subject: Subject, reference: str) -> list[Measure]:
+        """What a model is asked: of the recipe's tasks those that fit its kind of phase, and every chosen suite."""
+        recipe, config = self.known.recipe, self.config
+        suites = [measure for task in self.suites for measure in self._suite(task, subject)]
+        wanted = [name for name in self.chosen if any(named(task, name) for task in self._names())]
+        if self.chosen and not wanted:
+            return suites
+        made = self.known.made
+        if "corpus_valid" not in made and not any(named(task, one) for one in wanted for task in self._of_corpus()):
+            config = replace(config, families=())
+        material = Material(self.store, made.get("corpus_valid"), made.get("tokens"))
+        lengths = sorted({phase.sequence_length for phase in recipe.phases})
+        measures = measures_of(config, material, kind_of(reference, recipe), subject.bounds, lengths)
+        if self.chosen:
+            measures = [one for one in measures if any(named(one.name, name) for name in wanted)]
+        return measures + suites
+
+    def _suite(self, task: Any, subject: Subject) -> Iterator[Measure]:
+        from k2model.evals.harness import measure_of, prepare
+
+        prepared = prepare(task, self.effort, self.limit or None)
+        self.absent.update(prepared.absent)
+        if prepared.parts:
+            yield measure_of(prepared, subject.bounds)
+
+    def _names(self) -> list[str]:
+        """Of every task that the recipe or a file of one's own has, whatever phase it fits; families by theirs."""
+        return [*self._of_corpus(), *(one.name for one in self.config.benchmarks)]
+
+    def _of_corpus(self) -> list[str]:
+        families = replace(self.config, benchmarks=())
+        tasks = [task for kind in PhaseKind for task in tasks_of(families, kind)]
+        lengths = sorted({phase.sequence_length for phase in self.known.recipe.phases})
+        domains = {entry.domain for entry in self.known.recipe.corpus.sources if entry.domain}
+        named = [*dict.fromkeys(task.name for task in tasks), *(f"retrieval/{length}" for length in lengths)]
+        return [*named, f"{LOSS}/", *(f"{LOSS}/{domain}" for domain in sorted(domains))]
+
+
+def named(task: str, chosen: str) -> bool:
+    """Whether a task is called so: by its name, or by the family it begins with (`arithmetic`, `loss`)."""
+    return task == chosen or task.startswith(f"{chosen}/") or (task == f"{LOSS}/" and chosen.startswith(task))
