@@ -5,6 +5,7 @@ row that cannot be asked as it stands is refused with its file, row and field, a
 bears identity by its sha256, and is read under that: one that has changed since is named.
 """
 
+import ast
 import hashlib
 import io
 import json
@@ -187,8 +188,17 @@ def _tests(config: BenchmarkConfig, row: Mapping[str, Any]) -> tuple[str, dict[s
     if not isinstance(entry, str):
         raise _Unusable(f"field '{config.entry_point}' is {_told(entry)}; expected the name of a function")
     handed = "check" if entry and re.search(r"^def check\(", tests, re.MULTILINE) else ""
-    setup = field_of(row, config.prompt) if entry and config.mode is Mode.COMPLETION else ""
+    prompt = str(field_of(row, config.prompt))  # may hold what the function needs: imports, other functions
+    setup = prompt if entry and config.mode is Mode.COMPLETION and _is_program(prompt) else ""
     return tests, {"tests": tests, "entry_point": entry, "check": handed, "setup": setup, "accepted": [tests]}
+
+
+def _is_program(text: str) -> bool:
+    try:
+        ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def _accepted(config: BenchmarkConfig, row: Mapping[str, Any]) -> list[str]:

