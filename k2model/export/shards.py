@@ -7,6 +7,7 @@ and reading that of the model and a block, whatever the size of a tensor, a file
 """
 
 import json
+import math
 import struct
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor
 from k2model.export.architecture import AdoptionError, Architecture
 from k2model.export.hugging_face import ExportError, from_llama_tensor, llama_names, to_llama_tensor
 from k2model.export.weights import EMBEDDING, INDEX, SINGLE, check_tensors, llama_shapes, read_header, weights_files
+from k2model.model.parallel import WHOLE, Shard, tensor_dim
 from k2model.recipe.schema import ExportConfig, ModelConfig
 from k2model.training.checkpoint import BLOCK, NamedTensors
 
@@ -64,11 +66,15 @@ def share_out(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
 
 
 def read_weights(
-    folder: Path, found: Architecture, dtype: torch.dtype, device: torch.device | str = "cpu"
+    folder: Path,
+    found: Architecture,
+    dtype: torch.dtype,
+    device: torch.device | str = "cpu",
+    tensor: Shard = WHOLE,
 ) -> dict[str, Tensor]:
     """The weights of an export folder under our names, on `device`: those of matrix products in `dtype`, converted on
-    the way, embedding and gains, which no product rounds, in fp32. Raises ExportError when files are missing, damaged,
-    or not of the model `found`."""
+    the way, embedding and gains, which no product rounds, in fp32. Over `tensor` this worker's parts, of which alone
+    the bytes are read. Raises ExportError when files are missing, damaged, or not of the model `found`."""
     names = {theirs: ours for ours, theirs in llama_names(found.model).items()}
     index = (folder / INDEX).read_bytes() if (folder / INDEX).is_file() else None
     if index is None and not (folder / SINGLE).is_file():
@@ -85,21 +91,39 @@ def read_weights(
         raise ExportError(f"{error}. Was it made with another `model` row?") from error
     for weights in files:
         with (folder / weights.path).open("rb") as file:
-            file.seek(len(weights.header))
             for one in weights.tensors:
-                multiplied = len(one.shape) > 1 and one.name != EMBEDDING
-                tensor = torch.empty(one.shape, dtype=dtype if multiplied else torch.float32, device=device)
-                flat, source = tensor.view(-1), DTYPES[one.dtype]
-                for start in range(0, flat.numel(), BLOCK):
-                    into = flat[start : start + BLOCK]
-                    data = bytearray(into.numel() * source.itemsize)
-                    if file.readinto(data) != len(data):
-                        raise ExportError(
-                            f"{folder / weights.path} ends within {one.name}; export the checkpoint again"
-                        )
-                    into.copy_(from_llama_tensor(names[one.name], torch.frombuffer(data, dtype=source).float()))
-                tensors[names[one.name]] = tensor
+                name, multiplied = names[one.name], len(one.shape) > 1 and one.name != EMBEDDING
+                shape, runs = part_of(one.shape, tensor_dim(name), tensor)
+                part = torch.empty(shape, dtype=dtype if multiplied else torch.float32, device=device)
+                flat, source, at = part.view(-1), DTYPES[one.dtype], 0
+                for first, last in runs:
+                    file.seek(len(weights.header) + one.begin + first * source.itemsize)
+                    for start in range(first, last, BLOCK):
+                        into = flat[at : at + min(BLOCK, last - start)]
+                        data = bytearray(into.numel() * source.itemsize)
+                        if file.readinto(data) != len(data):
+                            raise ExportError(
+                                f"{folder / weights.path} ends within {one.name}; export the checkpoint again"
+                            )
+                        into.copy_(from_llama_tensor(name, torch.frombuffer(data, dtype=source).float()))
+                        at += into.numel()
+                tensors[name] = part
     return tensors
+
+
+def part_of(
+    shape: tuple[int, ...], dim: int | None, tensor: Shard
+) -> tuple[tuple[int, ...], Iterator[tuple[int, int]]]:
+    """The shape of a worker's part of a tensor that is cut along `dim`, and the runs of elements, first and last
+    (exclusive) of the whole, that are its: one of rows (0), of columns (1) one in each row."""
+    if dim is None or tensor.size == 1:
+        return shape, iter([(0, math.prod(shape))])
+    mine = shape[dim] // tensor.size
+    own = tuple(mine if place == dim else size for place, size in enumerate(shape))
+    if dim == 0:
+        return own, iter([(tensor.rank * math.prod(own), (tensor.rank + 1) * math.prod(own))])
+    starts = range(tensor.rank * mine, math.prod(shape), shape[1])
+    return own, ((start, start + mine) for start in starts)
 
 
 def _in_reading_order(names: Collection[str]) -> Iterator[str]:

@@ -17,6 +17,7 @@ from k2model.versions import STEP_VERSIONS
 if TYPE_CHECKING:
     import torch
 
+    from k2model.model.parallel import Shard
     from k2model.model.transformer import K2Model
     from k2model.training.checkpoint import NamedTensors
 
@@ -136,6 +137,7 @@ def load_exported(
     max_positions: int | None = None,
     dtype: "torch.dtype | None" = None,
     device: "torch.device | str" = "cpu",
+    tensor: "Shard | None" = None,
 ) -> "K2Model":
     """The model of an export folder, in evaluation mode. Its weights are read into place, a block of a tensor at a
     time, so that nothing beside it is held, on an accelerator nor on the host.
@@ -146,25 +148,29 @@ def load_exported(
         dtype: of what products multiply (default: fp32, whatever the files hold); embedding and gains are fp32. So
             bf16 gives the bits that fp32 gives under bf16 autocast, in half the memory.
         device: where it is to lie.
+        tensor: over whom its matrices are cut (default: nobody). Each worker reads its own parts alone.
 
     Raises:
         ExportError: files are missing or damaged, or do not fit each other.
+        ValueError: heads, ffn_size or vocab_size cannot be shared out evenly over `tensor`.
     """
     import torch
 
     from k2model.export.architecture import Architecture
     from k2model.export.hugging_face import ExportError, model_config
     from k2model.export.shards import read_weights
+    from k2model.model.parallel import WHOLE
     from k2model.model.transformer import K2Model, rope_tables
 
-    folder = Path(folder)
+    folder, tensor = Path(folder), tensor or WHOLE
     if not (folder / CONFIG).is_file():
         raise ExportError(f"{folder / CONFIG} is missing; expected the folder of an exported model")
     config, theta, positions = model_config(json.loads((folder / CONFIG).read_text()), str(folder / CONFIG))
     theta, positions = rope_theta or theta, max_positions or positions
     with torch.device("meta"):  # without memory, and without drawing the weights that are about to be read
-        model = K2Model(config, theta, positions)
-    weights = read_weights(folder, Architecture(config, theta, positions, tied=False), dtype or torch.float32, device)
+        model = K2Model(config, theta, positions, tensor=tensor, draw=False)
+    found = Architecture(config, theta, positions, tied=False)
+    weights = read_weights(folder, found, dtype or torch.float32, device, tensor)
     model.load_state_dict(weights, assign=True)
     # Made on the CPU, whose cosines other devices need not share.
     model.cos, model.sin = (table.to(device) for table in rope_tables(theta, config.head_dim, positions))

@@ -29,12 +29,18 @@ def drawn(
 
     shares_RV = (logits_RV / column(temperatures).float()).softmax(dim=-1)
     numbers_R1 = column([stream.random() for stream in streams])
-    if all(top_p >= 1.0 for top_p in top_ps):
-        return _placed(shares_RV.cumsum(dim=-1, dtype=torch.float64), numbers_R1)
+    tokens_R = _placed(shares_RV.cumsum(dim=-1, dtype=torch.float64), numbers_R1)
+    # Apart from the others, so that what they draw does not depend on whether some have a nucleus.
+    if cut := [row for row, top_p in enumerate(top_ps) if top_p < 1.0]:
+        tokens_R[cut] = _of_nucleus(shares_RV[cut], column(top_ps)[cut], numbers_R1[cut])
+    return tokens_R
+
+
+def _of_nucleus(shares_RV: Tensor, top_ps_R1: Tensor, numbers_R1: Tensor) -> Tensor:
     shares_RV, tokens_RV = shares_RV.sort(dim=-1, descending=True, stable=True)
     sums_RV = shares_RV.cumsum(dim=-1, dtype=torch.float64)
-    # A token is in the set when those before it have less than top_p.
-    outside_RV = sums_RV - shares_RV >= column(top_ps)
+    # A token is outside when those before it have top_p already.
+    outside_RV = sums_RV - shares_RV >= top_ps_R1
     outside_RV[:, 0] = False
     sums_RV = torch.where(outside_RV, 0.0, sums_RV).cummax(dim=-1).values
     return tokens_RV.gather(-1, _placed(sums_RV, numbers_R1)[:, None])[:, 0]
