@@ -33,7 +33,7 @@ from benchmarks.peers import one_device
 from benchmarks.peers.one_device import Sizes, Workload
 
 PACKAGES = ("torch", "deepspeed", "transformers", "flash-attn", "triton", "numpy")
-PRELOADED = ["torch", "k2model.training.attempt", "k2model.tokens", "k2model.evals.generation"]
+PRELOADED = ["torch", "k2model.training.attempt", "k2model.tokens", "k2model.generation.engine"]
 AT_MOST = 120  # seconds of a process, but for the one that takes what is left
 FP32_LOSS, FP32_NORM = 1e-4, 1e-3  # relative, device against CPU: other sums, other orders
 BF16_LOSS, BF16_NORM = 5e-3, 5e-2

@@ -106,7 +106,7 @@ def evaluate() -> str:
     """Greedy generation with a key-value cache equals the whole text read again for every token."""
     import torch
 
-    from k2model.evals.generation import generate
+    from k2model.generation import Engine, Request
     from k2model.model import K2Model
     from k2model.recipe import chosen_recipe
 
@@ -114,13 +114,13 @@ def evaluate() -> str:
     torch.manual_seed(0)
     model = K2Model(recipe.model, recipe.phases[0].rope_theta, 64).eval()
     prompt = [3, 1, 4, 1, 5]
-    written = generate(model, [prompt], 8, set(), batch_size=1)[0]
+    ((_, found),) = Engine(model).run([Request(prompt, 8)])
     text = list(prompt)
     with torch.no_grad():
         for _ in range(8):
             text.append(int(model(torch.tensor([text]))[0, -1].argmax()))
-    assert written == text[len(prompt) :], (written, text)
-    return f"{len(written)} tokens generated"
+    assert found.tokens == text[len(prompt) :], (found.tokens, text)
+    return f"{len(found.tokens)} tokens generated"
 
 
 def mlflow() -> str:

@@ -389,44 +389,32 @@ def evaluation(sizes: Sizes) -> dict[str, Any]:
     """By name what came out, or as text what was raised: fp32, the shallow model with weights drawn on the CPU."""
     import torch
 
-    from k2model.evals.generation import generate
-    from k2model.evals.likelihood import Window, tail_log_probabilities, window_losses
-    from k2model.evals.retrieval import Probe, likeliest_values
-    from k2model.model import K2Model, KVCache
+    from k2model.generation import Engine, Request
+    from k2model.model import K2Model
 
     length = sizes.short.sequence_length
     torch.manual_seed(0)
     model = K2Model(sizes.shallow, sizes.short.rope_theta, length).to(device()).eval()
     tokens = torch.randint(0, sizes.shallow.vocab_size, (2, length // 2), generator=torch.Generator().manual_seed(1))
     ids = tokens.tolist()
+    engine = Engine(model)
 
-    @torch.no_grad()
-    def cached() -> float:
-        inputs = tokens.to(device())
-        cache = KVCache(sizes.shallow, 2, length, device=device())
-        logits = torch.cat([model(piece, cache=cache) for piece in inputs.split([length // 2 - 2, 1, 1], dim=1)], dim=1)
-        return float(logits.log_softmax(-1).gather(-1, inputs.roll(-1, 1)[..., None]).mean())
-
-    def heldout() -> float:
-        parts = [Window(i, row, [False] + [True] * (len(row) - 1)) for i, row in enumerate(ids)]
-        nats, counts = window_losses(model, parts, len(parts))
-        return sum(nats) / sum(counts)
+    def nats(pairs: list[tuple[list[int], list[int]]]) -> float:
+        found = [nat for score in engine.score(pairs) for nat in score.log_probabilities]
+        return sum(found) / len(found)
 
     def choices() -> float:
-        (head, other), tails = ids, (2, 3, 7)
-        nats = tail_log_probabilities(model, [[head + other[:n] for n in tails], [other + head[:n] for n in tails]])
-        return sum(map(sum, nats)) / (2 * sum(tails))
+        (head, other), sizes_of_tails = ids, (2, 3, 7)
+        return nats([(head, other[:n]) for n in sizes_of_tails] + [(other, head[:n]) for n in sizes_of_tails])
 
-    def recalled() -> list[list[int]]:
-        spans = [range(9, 12), range(20, 22)]
-        return [value for row in likeliest_values(model, [Probe(row, [], spans) for row in ids]) for value in row]
+    def written() -> list[list[int]]:
+        found = dict(engine.run([Request(row, 8) for row in ids]))
+        return [found[number].tokens for number in sorted(found)]
 
     return {
-        "log-likelihood through the cache": _or_said(cached),
-        "held-out loss of k2model.evals": _or_said(heldout),
-        "likelihood of choices of k2model.evals": _or_said(choices),
-        "retrieval of k2model.evals": _or_said(recalled),
-        "generation of k2model.evals": _or_said(lambda: generate(model, ids, 8, stops=set())),
+        "likelihood of texts": _or_said(lambda: nats([(row[:1], row[1:]) for row in ids])),
+        "likelihood of choices": _or_said(choices),
+        "generation": _or_said(written),
     }
 
 

@@ -12,6 +12,8 @@ from random import Random
 import torch
 from torch import Tensor
 
+from k2model.generation.slots import on_device
+
 
 def likeliest(logits_RV: Tensor) -> Tensor:
     """[R] int64."""
@@ -32,7 +34,8 @@ def drawn(
     tokens_R = _placed(shares_RV.cumsum(dim=-1, dtype=torch.float64), numbers_R1)
     # Apart from the others, so that what they draw does not depend on whether some have a nucleus.
     if cut := [row for row, top_p in enumerate(top_ps) if top_p < 1.0]:
-        tokens_R[cut] = _of_nucleus(shares_RV[cut], column(top_ps)[cut], numbers_R1[cut])
+        rows = on_device(cut, logits_RV.device)
+        tokens_R[rows] = _of_nucleus(shares_RV[rows], column(top_ps)[rows], numbers_R1[rows])
     return tokens_R
 
 

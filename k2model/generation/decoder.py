@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from k2model.generation.slots import Slots, filled
+from k2model.generation.slots import Slots, filled, on_device
 from k2model.model.fused import rms_norm, split_and_rotate, swiglu
 from k2model.model.parallel import all_reduce, gather_vocabulary
 from k2model.model.products import Products
@@ -115,10 +115,8 @@ class Decoder:
         tokens = [token for one in fed for token in one.tokens]
         places = [place for one in fed for place in range(one.start, one.start + len(one.tokens))]
         owners = [one.slot for one in fed for _ in one.tokens]
-        filled = [0] * (-len(tokens) % ROWS)
-        tokens_P, places_P, owners_P = (
-            torch.tensor(ids + filled, device="cpu").to(self.device) for ids in (tokens, places, owners)
-        )
+        spare = [0] * (-len(tokens) % ROWS)
+        tokens_P, places_P, owners_P = (on_device(ids + spare, self.device) for ids in (tokens, places, owners))
         attend = _Attention(slots, singles, chunks, self.n_kv_heads)
         x_PD = self._embedded(tokens_P)
         cos, sin = (table[places_P][:, None, None] for table in (self.cos, self.sin))
@@ -155,7 +153,7 @@ class _Attention:
         self.slots, self.chunks, self.n_kv_heads = slots, chunks, n_kv_heads
         lengths = {one.slot: one.start + 1 for one in singles}
         order = [one.slot for one in singles]
-        self.rows = torch.tensor(order, dtype=torch.int64, device="cpu").to(slots.device)
+        self.rows = on_device(order, slots.device)
         self.spans = [
             (span, self._mask([lengths.get(slot, 1) for slot in span], n_keys)[:, None, None])
             for span, n_keys in spans(lengths, CALL_KEYS.get(slots.device.type, MANY))
@@ -165,7 +163,7 @@ class _Attention:
 
     def _mask(self, ends: Sequence[int], n_keys: int) -> Tensor:
         """[queries, n_keys]: what is added to scores, for queries that see the first `ends` keys."""
-        ends_n1 = torch.tensor(ends, device="cpu")[:, None].to(self.slots.device)
+        ends_n1 = on_device(ends, self.slots.device)[:, None]
         behind = torch.arange(n_keys, device=self.slots.device) >= ends_n1
         return torch.zeros(behind.shape, dtype=self.slots.dtype, device=behind.device).masked_fill_(behind, -torch.inf)
 

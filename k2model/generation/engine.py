@@ -16,7 +16,7 @@ from torch import Tensor
 from k2model.generation.choice import drawn, likeliest, log_probabilities
 from k2model.generation.decoder import Chunk, Decoder, chunks_of
 from k2model.generation.reading import Score, scored
-from k2model.generation.slots import Slots, filled
+from k2model.generation.slots import Slots, filled, on_device
 from k2model.generation.writing import Request, Writing, Written
 from k2model.model.parallel import smallest
 from k2model.model.transformer import K2Model
@@ -57,7 +57,7 @@ class Engine:
             self._check(index, request)
         return self._run(requests)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def score(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Score]:
         """How likely the second ids of each are behind the first, of which there is at least one.
 
@@ -92,7 +92,7 @@ class Engine:
         rows: list[Writing] = []
         slots: Slots | None = None
         while queue or rows:
-            with torch.inference_mode():  # not around a `yield`: it would reach whoever asked
+            with torch.no_grad():  # not around a `yield`: it would reach whoever asked
                 if queue:
                     longest = max(requests[queue[0]].room, *(row.request.room for row in rows), 0)
                     slots = self._cut(slots, longest, len(queue) + len(rows), rows)
@@ -152,7 +152,7 @@ class Engine:
         hidden_PD = self.decoder.hidden(slots, singles, chunks)
         if not writing:
             return []
-        tokens, nats = self._chosen(self.decoder.logits(hidden_PD[places]), writing)
+        tokens, nats = self._chosen(self.decoder.logits(hidden_PD[on_device(places, hidden_PD.device)]), writing)
         ended = [(row, row.add(token, nat)) for row, token, nat in zip(writing, tokens, nats, strict=True)]
         return [(row, written) for row, written in ended if written]
 
@@ -163,7 +163,8 @@ class Engine:
             asked = [rows[place].request for place in hot]
             streams = [rows[place].stream for place in hot]
             heats, top_ps = [one.temperature for one in asked], [one.top_p for one in asked]
-            tokens_R[hot] = drawn(logits_RV[hot], heats, top_ps, streams)
+            hot_R = on_device(hot, logits_RV.device)
+            tokens_R[hot_R] = drawn(logits_RV[hot_R], heats, top_ps, streams)
         for place, row in enumerate(rows):
             if (token := row.forced) is not None:
                 tokens_R[place] = token

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-import torch
 from torch import Tensor
 
 from k2model.generation.decoder import CHUNK, Chunk, Decoder, chunks_of
-from k2model.generation.slots import Slots
+from k2model.generation.slots import Slots, on_device
 
 Asked = Sequence[tuple[Sequence[int], Sequence[int]]]
 
@@ -121,8 +120,8 @@ def _behind(chunk: Chunk, at: int, one: Reading, member: int, requests: Asked) -
 def _take(scores: Sequence[Score], decoder: Decoder, hidden_PD: Tensor, wanted: Sequence[Wanted]) -> None:
     for first in range(0, len(wanted), CHUNK):
         part = wanted[first : first + CHUNK]
-        logits_RV = decoder.logits(hidden_PD[[one.row for one in part]])
-        tokens_R1 = torch.tensor([[one.token] for one in part], device="cpu").to(logits_RV.device)
+        logits_RV = decoder.logits(hidden_PD[on_device([one.row for one in part], hidden_PD.device)])
+        tokens_R1 = on_device([one.token for one in part], logits_RV.device)[:, None]
         nats = (logits_RV.gather(-1, tokens_R1)[:, 0] - logits_RV.logsumexp(dim=-1)).tolist()
         likeliest = (logits_RV.argmax(dim=-1) == tokens_R1[:, 0]).tolist()
         for one, nat, greedy in zip(part, nats, likeliest, strict=True):

@@ -19,6 +19,11 @@ def filled(n_keys: int) -> int:
     return -(-n_keys // KEYS) * KEYS
 
 
+def on_device(values: Sequence[int], device: torch.device) -> Tensor:
+    """[n], written on the CPU and moved at once."""
+    return torch.tensor(values, dtype=torch.int64, device="cpu").to(device)
+
+
 class Slots:
     """`shape`: layers, kv heads, head dim. What a slot held before is overwritten as its next text grows, and masked
     until then."""
@@ -57,7 +62,7 @@ class Slots:
     def recut(self, number: int, room: int, taken: Sequence[int]) -> dict[int, int]:
         """`number` slots of `room` positions; what `taken` slots hold moves to the first ones. Where to, by slot."""
         positions = filled(room)
-        kept = torch.tensor(taken, dtype=torch.int64, device="cpu").to(self.device)
+        kept = on_device(taken, self.device)
         for layer, old in enumerate(self.memory):
             new = self._empty(number, positions)
             for before, after in zip(old, new, strict=True):

@@ -12,7 +12,6 @@ __getattr__ = lazy_exports(
     __name__,
     {
         "K2Model": "transformer",
-        "KVCache": "attention",
         "shifted_targets": "loss",
     },
 )

@@ -10,11 +10,7 @@ for documents of different lengths, all of them in one call.
 Which keys a block reads depends on the document borders alone, never on tokens, and masked weights
 are exactly zero: a document's output cannot change with its neighbours' content.
 
-`KVCache` holds the keys and values of a generation, on any device; `BlockAttention.cached` reads them there. Rows are
-right-padded: row b holds `lengths_B[b]` positions, and whatever lies behind is overwritten by the row's next tokens and
-masked until then. So a batch of prompts of different lengths generates what each prompt alone would.
-
-Shape suffixes: B batch, T queries, S keys or cache slots, L layers, H heads, K kv heads, G = H / K, E head dim,
+Shape suffixes: B batch, T queries, S keys, H heads, K kv heads, G = H / K, E head dim,
 N = B * K, Q = G * n for the n queries of a block.
 """
 
@@ -28,7 +24,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from k2model.model.products import in_own_types
-from k2model.recipe.schema import ModelConfig
 
 BLOCK = 128  # queries; on CPU smaller blocks lose more to overhead than they save in masked products
 KEPT_WEIGHTS = 2**23  # of one layer, kept for backward: short rows are 10-20% faster for it, long ones cost no more
@@ -85,12 +80,6 @@ class BlockAttention:
                 for (first, last), low in zip(pairwise(firsts), lowest, strict=True)
             ]
         )
-
-    @classmethod
-    def cached(cls, positions_BT: Tensor) -> "BlockAttention":
-        """For queries at `positions_BT` that see every cached position up to their own."""
-        n_keys = int(positions_BT.max()) + 1
-        return cls([Block(0, positions_BT.shape[1], 0, n_keys, torch.zeros_like(positions_BT), positions_BT + 1)])
 
     def __call__(self, query_BHTE: Tensor, key_BKSE: Tensor, value_BKSE: Tensor) -> Tensor:
         """[B, H, T, E]. The query heads of a group stand side by side, so keys are never repeated."""
@@ -209,53 +198,3 @@ def _by_document(query_1HTE: Tensor, key_1KSE: Tensor, value_1KSE: Tensor, lengt
 def _causal(query_BHTE: Tensor, key_BKSE: Tensor, value_BKSE: Tensor) -> Tensor:
     grouped = query_BHTE.shape[1] != key_BKSE.shape[1]
     return F.scaled_dot_product_attention(query_BHTE, key_BKSE, value_BKSE, is_causal=True, enable_gqa=grouped)
-
-
-class KVCache:
-    """Preallocated for `batch` rows of at most `slots` positions."""
-
-    def __init__(
-        self,
-        config: ModelConfig,
-        batch: int,
-        slots: int,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        shape = (config.n_layers, batch, config.n_kv_heads, slots, config.head_dim)
-        # Zeros, not garbage: a masked slot still enters a product with weight 0, and 0 * NaN is NaN.
-        self.keys_LBKSE = torch.zeros(shape, dtype=dtype, device=device)
-        self.values_LBKSE = torch.zeros(shape, dtype=dtype, device=device)
-        self.lengths_B = torch.zeros(batch, dtype=torch.int64, device=device)
-
-    @property
-    def slots(self) -> int:
-        """Most positions a row can hold."""
-        return self.keys_LBKSE.shape[3]
-
-    def next_positions(self, n_tokens: int) -> Tensor:
-        """[B, T]: where the next `n_tokens` tokens of each row go."""
-        return self.lengths_B[:, None] + torch.arange(n_tokens, device=self.lengths_B.device)
-
-    def write(self, layer: int, key_BKTE: Tensor, value_BKTE: Tensor) -> tuple[Tensor, Tensor]:
-        """Store one layer's keys and values at the next positions; returns all cached ones, [B, K, S', E]."""
-        positions_BT = self.next_positions(key_BKTE.shape[2])
-        rows_B1 = torch.arange(positions_BT.shape[0], device=positions_BT.device)[:, None]
-        keys_BKSE, values_BKSE = self.keys_LBKSE[layer], self.values_LBKSE[layer]
-        keys_BKSE[rows_B1, :, positions_BT] = key_BKTE.transpose(1, 2).to(keys_BKSE.dtype)
-        values_BKSE[rows_B1, :, positions_BT] = value_BKTE.transpose(1, 2).to(values_BKSE.dtype)
-        return keys_BKSE, values_BKSE
-
-    def advance(self, n_tokens: int) -> None:
-        """Count the tokens that every layer has written."""
-        self.lengths_B = self.lengths_B + n_tokens
-
-    def set_lengths(self, lengths_B: Tensor) -> None:
-        """Declare how many positions of each row are real, dropping padding that was fed behind them."""
-        self.lengths_B = lengths_B.to(self.lengths_B.device, torch.int64)
-
-    def keep_rows(self, rows: Tensor) -> None:
-        """Drop every row that is not in `rows` (int64 indices): finished ones cost nothing more."""
-        self.keys_LBKSE = self.keys_LBKSE[:, rows]
-        self.values_LBKSE = self.values_LBKSE[:, rows]
-        self.lengths_B = self.lengths_B[rows]

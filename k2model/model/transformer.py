@@ -19,7 +19,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from k2model.model.attention import BlockAttention, DocumentAttention, KVCache
+from k2model.model.attention import BlockAttention, DocumentAttention
 from k2model.model.fused import recomputed, rms_norm, split_and_rotate, swiglu
 from k2model.model.loss import Head
 from k2model.model.parallel import (
@@ -73,7 +73,6 @@ class Context:
     cos: Tensor  # broadcasts against [B, H, T, E]
     sin: Tensor
     attend: Attend
-    cache: KVCache | None = None
 
 
 class Attention(nn.Module):
@@ -88,14 +87,12 @@ class Attention(nn.Module):
         self.value = Linear(config.hidden_size, self.n_kv_heads * config.head_dim)
         self.output = Linear(self.n_heads * config.head_dim, config.hidden_size)
 
-    def forward(self, x_BtD: Tensor, context: Context, layer: int, again: Again) -> Tensor:
+    def forward(self, x_BtD: Tensor, context: Context, again: Again) -> Tensor:
         weights = (self.query.weight, self.key.weight, self.value.weight)
         heads_BTNE = linear(x_BtD, *weights, tensor=self.tensor, again=again).unflatten(-1, (-1, self.head_dim))
         query_BHTE, key_BKTE, value_BKTE = split_and_rotate(
             heads_BTNE, context.cos, context.sin, self.n_heads, self.n_kv_heads
         )
-        if context.cache is not None:
-            key_BKTE, value_BKTE = context.cache.write(layer, key_BKTE, value_BKTE)
         attended_BHTE = context.attend(query_BHTE, key_BKTE, value_BKTE)
         return sum_to_slices(self.output(attended_BHTE.transpose(1, 2).flatten(2)), self.tensor)
 
@@ -131,9 +128,9 @@ class Block(nn.Module):
         self.mlp_norm = ZeroCentredRMSNorm(config.hidden_size, config.rms_norm_eps, tensor)
         self.mlp = FeedForward(config, tensor)
 
-    def forward(self, x_BtD: Tensor, context: Context, layer: int) -> Tensor:
+    def forward(self, x_BtD: Tensor, context: Context) -> Tensor:
         again = self._again(self.attention_norm, x_BtD)
-        x_BtD = (x_BtD + self.attention(self.attention_norm(x_BtD), context, layer, again)).to(x_BtD.dtype)
+        x_BtD = (x_BtD + self.attention(self.attention_norm(x_BtD), context, again)).to(x_BtD.dtype)
         again = self._again(self.mlp_norm, x_BtD)
         return (x_BtD + self.mlp(self.mlp_norm(x_BtD), again)).to(x_BtD.dtype)
 
@@ -209,7 +206,7 @@ class K2Model(nn.Module):
             whole = torch.empty(shape, dtype=parameter.dtype, device=parameter.device).normal_(0.0, std / scale)
             parameter.copy_(self.tensor.cut(whole, dim))
 
-    def forward(self, tokens_BT: Tensor, document_BT: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
+    def forward(self, tokens_BT: Tensor, document_BT: Tensor | None = None) -> Tensor:
         """Logits [B, T, V] of the token after each position.
 
         Args:
@@ -217,13 +214,11 @@ class K2Model(nn.Module):
                 tensor-parallel group are given the same; T must be a multiple of their number.
             document_BT: document number of each token, -1 for padding; documents do not see each
                 other. None: the row is one document. Always of whole rows.
-            cache: appends the tokens behind those already cached and advances its lengths by T.
 
         Raises:
-            ValueError: a position beyond `max_positions`, a length that cannot be shared out over `tensor`, or
-                documents or a cut model together with a cache.
+            ValueError: a position beyond `max_positions`, or a length that cannot be shared out over `tensor`.
         """
-        return self.head(self.hidden(tokens_BT, document_BT, cache))
+        return self.head(self.hidden(tokens_BT, document_BT))
 
     def loss(
         self, tokens_BT: Tensor, targets_BT: Tensor, document_BT: Tensor | None = None, z_loss: float = 0.0
@@ -238,24 +233,18 @@ class K2Model(nn.Module):
         """
         return self.head(self.hidden(tokens_BT, document_BT), targets_BT, z_loss)
 
-    def hidden(self, tokens_BT: Tensor, document_BT: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
+    def hidden(self, tokens_BT: Tensor, document_BT: Tensor | None = None) -> Tensor:
         """The normed last hidden states [B, t, D] that `head` turns into logits, over `tensor` this worker's slice of
         them; arguments as `forward`."""
-        context = self._context(tokens_BT, document_BT, cache)
+        context = self._context(tokens_BT, document_BT)
         x_BtD = self.embedding(tokens_BT.long(), self.residual)
-        for layer, block in enumerate(self.blocks):
-            if self.recompute is Recompute.FULL and cache is None:
-                x_BtD = recomputed(block, x_BtD, context, layer)
-            else:
-                x_BtD = block(x_BtD, context, layer)
-        if cache is not None:
-            cache.advance(tokens_BT.shape[1])
+        for block in self.blocks:
+            again = self.recompute is Recompute.FULL
+            x_BtD = recomputed(block, x_BtD, context) if again else block(x_BtD, context)
         return self.norm(x_BtD)
 
-    def _context(self, tokens_BT: Tensor, document_BT: Tensor | None, cache: KVCache | None) -> Context:
+    def _context(self, tokens_BT: Tensor, document_BT: Tensor | None) -> Context:
         length = tokens_BT.shape[1]
-        if cache is not None:
-            return self._cached_context(length, document_BT, cache)
         whole_length = length * self.context.size
         self._check_positions(whole_length)
         if length % self.tensor.size:
@@ -269,27 +258,10 @@ class K2Model(nn.Module):
         cos, sin = (self.context.cut(table[:whole_length], 0) for table in (self.cos, self.sin))
         return Context(cos, sin, attend)
 
-    def _cached_context(self, length: int, document_BT: Tensor | None, cache: KVCache) -> Context:
-        if document_BT is not None:
-            raise ValueError("a cache holds one document a row: pass document_BT=None with a cache")
-        if self.context.size > 1 or self.tensor.size > 1:
-            raise ValueError(
-                "generation feeds single positions, which cannot be cut: build K2Model without `context` and `tensor` "
-                "to use a cache"
-            )
-        positions_BT = cache.next_positions(length)
-        self._check_positions(int(positions_BT.max()) + 1)
-        cos, sin = self.cos[positions_BT][:, None], self.sin[positions_BT][:, None]
-        return Context(cos, sin, BlockAttention.cached(positions_BT), cache)
-
     @property
     def device(self) -> torch.device:
         """Where its parameters lie, and what is fed to it has to."""
         return self.head.weight.device
-
-    def compute_dtype(self) -> torch.dtype:
-        """What matrix products run in: bf16 where autocast wants it and the device has it, else fp32."""
-        return Products.of(self.head.weight, self.head.weight).dtype
 
     def _check_positions(self, positions: int) -> None:
         if positions > self.max_positions:

@@ -15,9 +15,9 @@ from k2model.artifacts import ArtifactRef, Store, make
 from k2model.errors import TrainingError
 from k2model.evals import scores_step
 from k2model.evals.cells import results_of
-from k2model.evals.generation import generate
 from k2model.evals.scores import ScoreRow, load_scores
 from k2model.export import load_exported
+from k2model.generation import Engine, Request
 from k2model.training.world import World
 from tests.evals import conftest
 from tests.evals.conftest import CONFIG, LENGTH
@@ -57,7 +57,13 @@ def main() -> None:
     model = random_model(seed=6)
 
     def drawn() -> list[list[list[int]]]:
-        return [generate(model, PROMPTS, 8, {37, 16}, temperature=heat, seed=3) for heat in (0.0, 1.0)]
+        found = []
+        for heat, top_p in ((0.0, 1.0), (1.0, 0.9)):
+            asked = [Request(p, 8, frozenset({37, 16}), heat, top_p, seed) for seed, p in enumerate(PROMPTS)]
+            found.append(
+                [written.tokens for _, written in sorted(Engine(model, slots=3).run(asked), key=lambda x: x[0])]
+            )
+        return found
 
     found = {"cpu": {**measured(task["stores"][0], task["refs"]), "drawn": drawn()}}
     export = Path(task["export"])

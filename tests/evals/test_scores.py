@@ -14,12 +14,12 @@ from k2model.documents.schema import read_items as read_corpus_items
 from k2model.errors import EvaluationError
 from k2model.evals.answers import Answers
 from k2model.evals.backend import Generation, Likelihood, Prompt
-from k2model.evals.generation import generate
 from k2model.evals.items import Grade, ItemResult, read_items
 from k2model.evals.items import write_items as write_results
 from k2model.evals.likelihood import recall_values
 from k2model.evals.material import Material, _cut
 from k2model.evals.scores import ScoreRow, row_of
+from k2model.generation import Request
 from k2model.recipe.schema import PhaseKind
 from tests.evals.conftest import CALL, FACTS, LENGTH, LINES, Asked, World
 
@@ -117,8 +117,8 @@ def test_retrieval_by_teacher_forcing_equals_generation(ask: Ask, world: World) 
         (f"{wanted['prompt']}? cat red? dog", " pink", False),
     ):
         ids = tokenizer.encode_segments(plain_prompt(text))[0]
-        alone = generate(backend.model, [ids], len(tokenizer.encode(value)), set())[0]
-        assert (tokenizer.decode(alone) == value) is right
+        ((_, alone),) = backend.engine.run([Request(ids, len(tokenizer.encode(value)))])
+        assert (tokenizer.decode(alone.tokens) == value) is right
 
 
 def test_a_context_that_there_is_no_room_for_is_counted(world: World) -> None:

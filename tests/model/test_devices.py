@@ -11,12 +11,12 @@ import torch
 from torch.autograd.graph import _engine_run_backward
 
 from k2model.model import transformer
-from k2model.model.attention import BlockAttention, DocumentAttention, KVCache
+from k2model.model.attention import BlockAttention, DocumentAttention
 from k2model.model.loss import shifted_targets
 from k2model.model.transformer import K2Model
 from k2model.recipe.schema import OptimizerConfig, OptimizerName, Recompute
 from k2model.training.optimizers import K2Optimizer
-from tests.model.conftest import SMALL, packed
+from tests.model.conftest import packed
 
 
 @pytest.fixture
@@ -58,14 +58,3 @@ def test_training(
     assert loss.device.type == "cpu"
     moved = zip(before, model.parameters(), strict=True)
     assert all(p.device.type == "cpu" and not torch.equal(old, p) for old, p in moved)
-
-
-def test_generation(model: K2Model, elsewhere: None) -> None:
-    tokens = torch.zeros(2, 9, dtype=torch.int64, device="cpu")
-    cache = KVCache(SMALL, batch=2, slots=12, device=tokens.device)
-    with torch.no_grad():
-        model(tokens, cache=cache)
-        cache.set_lengths(torch.tensor([9, 4], device="cpu"))
-        cache.keep_rows(torch.tensor([1], device="cpu"))
-        logits = model(tokens[:1, :1], cache=cache)
-    assert logits.device.type == "cpu" and cache.lengths_B.tolist() == [5]
