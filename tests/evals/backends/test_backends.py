@@ -140,7 +140,7 @@ def test_a_thinking_budget_closes_a_trace(transformers_model: TransformersModel,
 
 def test_what_does_not_fit_is_refused(own: OwnModel, transformers_model: TransformersModel) -> None:
     for backend in (own, transformers_model):
-        with pytest.raises(ValueError, match="compare `tokens` with `max_length`"):
+        with pytest.raises(ValueError, match="request 0 takes"):
             written(backend, [Prompt.of("a" * (ROOM - 3))])
 
 
