@@ -5,17 +5,24 @@ are put into its template, behind its shots, and checked as its config says.
 """
 
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from k2model.documents import FAMILIES
 from k2model.documents.benchmarks import number_in
 from k2model.documents.schema import Item, choices_of
+from k2model.errors import EvaluationError
+from k2model.evals.backend import Generation
 from k2model.recipe.evaluation import LETTERS, AnswerCheck, BenchmarkConfig
 from k2model.recipe.tasks import Guess, Task
 
-#: Whether an answer is right, or its mark between 0 and 1; None where there is no verdict.
-Check = Callable[[Item, str], bool | float | None]
+#: Right or not, or a mark between 0 and 1; None where nobody can say.
+Verdict = bool | float | None
+#: Of what was written to each item, which came to an end.
+Check = Callable[[Sequence[tuple[Item, Generation]]], Sequence[Verdict]]
 _FIRST_LETTER = re.compile(r"\(?([A-Z])(?:[.:,)]|\s*$|\s*\n)")
 _SAID_LETTER = re.compile(r"(?i:answer(?: is)?):?\s*\(?([A-Z])\b")
 
@@ -24,7 +31,17 @@ def checks_of(task: Task) -> dict[str, Check]:
     """What makes an answer right, by score."""
     if config := task.benchmark:
         return {config.name: check_of(config)}
-    return {score: getattr(FAMILIES[task.items], check) for score, check in task.scores.items()}
+    return {score: each(getattr(FAMILIES[task.items], check)) for score, check in task.scores.items()}
+
+
+def each(function: Callable[[Item, str], Verdict]) -> Check:
+    """A check by a function of an item and the answer to it, of several at a time: some wait for another process."""
+
+    def check(written: Sequence[tuple[Item, Generation]]) -> Sequence[Verdict]:
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            return list(pool.map(lambda one: function(one[0], one[1].answer or ""), written))
+
+    return check
 
 
 def check_of(config: BenchmarkConfig) -> Check:
@@ -35,17 +52,37 @@ def check_of(config: BenchmarkConfig) -> Check:
     if config.check is AnswerCheck.MATH:
         from k2model.evals.graders import mathematics
 
-        return mathematics.grade
+        return each(mathematics.grade)
     if config.check is AnswerCheck.CODE:
         from k2model.evals.graders import code
         from k2model.sandbox.needs import require
 
         require()
-        return code.grade
-    return lambda item, answer: is_right(config, item, answer)
+        return each(code.grade)
+    if config.check is AnswerCheck.JUDGE:
+        return lambda written: judged(config, written)
+    return each(lambda item, answer: is_right(config, item, answer))
 
 
-def grader_of(task: Task) -> dict[str, str]:
+def judged(config: BenchmarkConfig, written: Sequence[tuple[Item, Generation]]) -> Sequence[Verdict]:
+    """What a language model says of answers, thinking and answer shown apart; None where that cannot be read.
+
+    Raises EvaluationError where it did not answer: what it has said is recorded, and is not asked again.
+    """
+    from k2model.judges import Case, judge_of, open_judge
+
+    judge = open_judge(judge_of(config.judge, api_key_env=config.api_key_env))
+    cases = [Case(item["prompt"], said.trace, said.answer, wanted=item["answer"]) for item, said in written]
+    verdicts = judge.verdicts(cases)
+    if silent := [one for one in verdicts if one.unanswered]:
+        raise EvaluationError(
+            f"the judge of benchmark '{config.name}' ({config.judge}) said nothing of {len(silent)} of {len(cases)} "
+            f"answers ({silent[0].problem}). What was answered and judged is kept: run again when it can be reached"
+        )
+    return [one.right for one in verdicts]
+
+
+def grader_of(task: Task) -> dict[str, Any]:
     """The versions that the verdicts on a task depend on, beside this project's own; {} where an answer is compared."""
     if task.benchmark and task.benchmark.check is AnswerCheck.MATH:
         from k2model.evals.graders import mathematics
@@ -55,6 +92,11 @@ def grader_of(task: Task) -> dict[str, str]:
         from k2model.evals.graders import code
 
         return code.grader_version()
+    if task.benchmark and task.benchmark.check is AnswerCheck.JUDGE:
+        from k2model.judges import judge_of
+        from k2model.judges.opening import identity_of
+
+        return dict(identity_of(judge_of(task.benchmark.judge)))
     return {}
 
 

@@ -7,16 +7,14 @@ answer: it is cut off, whatever stands in it.
 
 import hashlib
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
 from k2model.documents.markup import Message, joined
 from k2model.documents.schema import Item
 from k2model.evals.answers import Answers
 from k2model.evals.backend import Backend, Finish, Generation, Prompt, Sampling
-from k2model.evals.checks import Check, checks_of, question, solution
+from k2model.evals.checks import Verdict, checks_of, question, solution
 from k2model.evals.items import Grade, ItemResult
 from k2model.recipe.tasks import Task
 
@@ -62,14 +60,16 @@ def ask(
         if item["id"] in fitting
     }
     written = generations(backend, requests, answers)
-    asked = [(item, repeat) for item in items for repeat in range(task.repeats)]
-
-    def result(score: str, item: Item, repeat: int) -> ItemResult:
-        said = written.get(f"{item['id']}#{repeat}")
-        return _result(score, checks[score], item, prompts[item["id"]], task, repeat, said)
-
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as graders:  # some of which wait for another process
-        return [one for score in checks for one in graders.map(lambda pair: result(score, *pair), asked)]  # noqa: B023
+    asked = [(item, repeat, f"{item['id']}#{repeat}") for item in items for repeat in range(task.repeats)]
+    ended = [(item, written[key]) for item, _, key in asked if key in written and written[key].complete]
+    results = []
+    for score, check in checks.items():
+        verdicts = iter(check(ended))
+        for item, repeat, key in asked:
+            said = written.get(key)
+            verdict = next(verdicts) if said is not None and said.complete else None
+            results.append(_result(score, item, prompts[item["id"]], task, repeat, said, verdict))
+    return results
 
 
 def sampling_of(task: Task, item: str, repeat: int) -> Sampling:
@@ -91,15 +91,16 @@ def generations(
 
 
 def _result(
-    score: str, check: Check, item: Item, prompt: Prompt, task: Task, repeat: int, said: Generation | None
+    score: str, item: Item, prompt: Prompt, task: Task, repeat: int, said: Generation | None, verdict: Verdict
 ) -> ItemResult:
+    """Of one answer; `verdict` is on one that came to an end."""
     answer = said.answer if said is not None and said.complete else None
     if said is None:
         grade, value = Grade.TOO_LONG, 0.0
     elif answer is None:
         grade, value = Grade.CUT_OFF, 0.0
     else:
-        grade, value = graded(check(item, answer))
+        grade, value = graded(verdict)
     return ItemResult(
         score=score,
         item=item["id"],
@@ -118,7 +119,7 @@ def _result(
     )
 
 
-def graded(verdict: bool | float | None) -> tuple[Grade, float]:
+def graded(verdict: Verdict) -> tuple[Grade, float]:
     """The grade and value of what a check says; without a verdict an item is unscored, never right or wrong."""
     if verdict is None:
         return Grade.UNSCORED, math.nan

@@ -31,6 +31,7 @@ class AnswerCheck(str, Enum):
     CHOICE = "choice"  # is the right one of the row's choices
     REGEX = "regex"  # what `pattern` finds last equals an accepted answer
     MATH = "math"  # is mathematically an accepted answer (`k2model.evals.graders.mathematics`)
+    JUDGE = "judge"  # is right in a language model's judgement (`k2model.judges`)
     CODE = "code"  # is a program that passes the row's tests, in a sandbox (`k2model.evals.graders.code`)
 
 
@@ -57,6 +58,8 @@ class BenchmarkConfig:
     id: str = ""  # "" = the row's number
     template: str = "{prompt}"  # what is asked, and how a shot is shown, its answer behind it
     pattern: str = ""  # a regular expression, where `check` is `regex`: its first group, or all of it
+    judge: str = hardware("")  # `http://host/v1#model`, where `check` is `judge`; its model bears on the score
+    api_key_env: str = hardware("")  # name of the environment variable that holds the judge's key; "" = none is sent
     shots: int = 0  # solved items shown before each that is asked, always the same
     examples: str = place()  # a file of these; "" = the first rows of `location`, which are not asked then
     max_new_tokens: int = 32
@@ -127,6 +130,8 @@ def _missing(benchmark: BenchmarkConfig) -> str | None:
             return f"{name} is empty; set it to {what}"
     if "{prompt}" not in benchmark.template:
         return f"template={benchmark.template!r} has no {{prompt}}, where the item's prompt goes"
+    if benchmark.check is AnswerCheck.JUDGE and "#" not in benchmark.judge:
+        return f"judge={benchmark.judge!r} is no judge; set it to http://HOST/v1#MODEL, as its server names the model"
     if benchmark.check is not AnswerCheck.REGEX:
         return None
     try:
@@ -140,6 +145,8 @@ def _missing(benchmark: BenchmarkConfig) -> str | None:
 def _idle(benchmark: BenchmarkConfig) -> str | None:
     if benchmark.pattern and benchmark.check is not AnswerCheck.REGEX:
         return f"pattern has no effect with check={benchmark.check.value}; set check=regex, or drop it"
+    if benchmark.judge and benchmark.check is not AnswerCheck.JUDGE:
+        return f"judge has no effect with check={benchmark.check.value}; set check=judge, or drop it"
     if benchmark.shots and benchmark.check is AnswerCheck.CODE:
         return f"shots={benchmark.shots} has no effect with check=code, whose rows hold tests and no solution; drop it"
     if benchmark.examples and not benchmark.shots:
