@@ -48,7 +48,7 @@ class Judging(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         sent = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         said = str(sent["messages"])
-        right = True if "Lima\\" in said.replace('"wanted', "") and "Rome" not in said else False
+        right = "Rome" not in said
         content = "I could not say" if "who knows" in said else json.dumps({"right": right})
         choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
         usage = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
