@@ -159,9 +159,9 @@ def test_countdown_checks_value_and_numbers(answer, right):
 def test_knights_with_operands_exchanged_share_a_key():
     a, b = ("telling-truth", 0), ("lying", 1)
     for operator in ("and", "or", "<=>"):
-        first = knights._key(((operator, a, b), ("not", (operator, a, b))))
-        assert first == knights._key(((operator, b, a), ("not", (operator, b, a))))
-    assert knights._key((("->", a, b), a)) != knights._key((("->", b, a), a))
+        first = knights.key_of(((operator, a, b), ("not", (operator, a, b))))
+        assert first == knights.key_of(((operator, b, a), ("not", (operator, b, a))))
+    assert knights.key_of((("->", a, b), a)) != knights.key_of((("->", b, a), a))
 
 
 def test_no_trained_sum_begins_with_a_heldout_one():

@@ -12,6 +12,7 @@ import ast
 import itertools
 from collections import Counter
 from collections.abc import Iterator
+from fractions import Fraction
 from random import Random
 
 from k2model.documents.families.task import Task
@@ -63,21 +64,22 @@ def check(item: Item, answer: str) -> bool:
     return value == target and Counter(used) == Counter(numbers)
 
 
-def evaluate(expression: str) -> tuple[int, list[int]]:
-    """Value and numbers of an expression of non-negative integers, + - * and brackets.
+def evaluate(expression: str, operators: str = "+-*", longest: int = _MAX_ANSWER) -> tuple[Fraction, list[int]]:
+    """Exact value and numbers of an expression of non-negative integers, `operators` and brackets.
 
-    Raises `ValueError` or `SyntaxError` for anything else.
+    Raises ValueError or SyntaxError for anything else, and for one of more than `longest` characters;
+    ZeroDivisionError.
     """
-    if len(expression) > _MAX_ANSWER or not set(expression) <= set("0123456789+-*() "):
-        raise ValueError("not an expression of numbers, + - * and brackets")
+    if len(expression) > longest or not set(expression) <= set(f"0123456789() {operators}"):
+        raise ValueError(f"not an expression of numbers, {' '.join(operators)} and brackets")
     used: list[int] = []
     return _value(ast.parse(expression, mode="eval").body, used), used
 
 
-def _value(node: ast.expr, used: list[int]) -> int:
+def _value(node: ast.expr, used: list[int]) -> Fraction:
     if isinstance(node, ast.Constant) and type(node.value) is int:
         used.append(node.value)
-        return node.value
+        return Fraction(node.value)
     if isinstance(node, ast.BinOp):
         left, right = _value(node.left, used), _value(node.right, used)
         match node.op:
@@ -87,7 +89,9 @@ def _value(node: ast.expr, used: list[int]) -> int:
                 return left - right
             case ast.Mult():
                 return left * right
-    raise ValueError("only + - * of whole numbers are understood")
+            case ast.Div():
+                return left / right
+    raise ValueError("only + - * / of whole numbers are understood")
 
 
 def _lines(numbers: tuple[int, ...]) -> Iterator[Line]:

@@ -36,7 +36,7 @@ def pool(rng: Random, size: int) -> list[Task]:
     found: dict[str, Task] = {}
     for depth, width in DIFFICULTIES:
         sampler = sampler_class(0, len(NAMES), depth_constraint=depth, width_constraint=width)
-        sampler.rng = _Dice(rng)
+        sampler.rng = Dice(rng)
         shallow = (depth, width) != DIFFICULTIES[-1]
         attempts = itertools.repeat(None, min(size, SHALLOW_SAMPLES)) if shallow else itertools.repeat(None)
         for _ in attempts:
@@ -50,7 +50,7 @@ def pool(rng: Random, size: int) -> list[Task]:
     return tasks
 
 
-class _Dice:
+class Dice:
     """What reasoning-gym asks of numpy's generator, from Python's: several times faster one draw at a time."""
 
     def __init__(self, rng: Random):
@@ -74,7 +74,7 @@ def solve(statements: tuple[Statement, Statement]) -> Task | None:
         return None
     tried = ASSIGNMENTS[: ASSIGNMENTS.index(fitting[0]) + 1]
     steps = [f"{assumed}:{table[assumed]}" for assumed in tried]
-    return Task(_key(statements), f"Knights {formula}?", fitting[0], ";".join(steps), steps[-1])
+    return Task(key_of(statements), f"Knights {formula}?", fitting[0], ";".join(steps), steps[-1])
 
 
 def render(statement: Statement, names: str = NAMES, canonical: bool = False) -> str:
@@ -95,10 +95,15 @@ def check(item: Item, answer: str) -> bool:
     return answer.strip() == item["answer"]
 
 
-def _key(statements: tuple[Statement, Statement]) -> str:
-    """One key for all writings of a puzzle: names exchanged, operands of `&`, `|` and `=` in any order."""
-    orders = ((statements, NAMES), (statements[::-1], NAMES[::-1]))
-    return min("A:{};B:{}".format(*(render(s, names, canonical=True) for s in said)) for said, names in orders)
+def key_of(statements: tuple[Statement, ...]) -> str:
+    """One key for all writings of a puzzle: operands of `&`, `|` and `=` in any order and, of two people, names
+    exchanged."""
+    names = "ABCDEFGH"[: len(statements)]
+    orders = [(statements, names), *([(statements[::-1], names[::-1])] if len(statements) == 2 else [])]
+    return min(
+        ";".join(f"{name}:{render(s, called, canonical=True)}" for name, s in zip(names, said, strict=True))
+        for said, called in orders
+    )
 
 
 def _holds(statement: Statement, assumed: str) -> bool:
