@@ -163,8 +163,8 @@ def test_countdown_answers_are_judged_by_value_and_numbers():
 
 #: A clue's words, and when it is true of the places of those named (front, winner and left are 0).
 CLUES = [
-    (r"(\w+) waits somewhere in front of (\w+)\.|(\w+) finishes earlier than (\w+)\.|The (\w+) book stands somewhere to "
-     r"the left of the (\w+) one\.", lambda a, b: a < b),
+    (r"(\w+) waits somewhere in front of (\w+)\.|(\w+) finishes earlier than (\w+)\.|The (\w+) book stands somewhere "
+     r"to the left of the (\w+) one\.", lambda a, b: a < b),
     (r"(\w+) waits directly in front of (\w+)\.|The (\w+) book stands directly to the left of the (\w+) one\.",
      lambda a, b: a + 1 == b),
     (r"(\w+) is the next to finish after (\w+)\.", lambda a, b: a == b + 1),

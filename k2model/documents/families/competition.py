@@ -134,8 +134,8 @@ def recurrence(rng: Random) -> Drawn:
             result = _product(result, matrix)
         matrix, power = _product(matrix, matrix), power // 2
     text = (
-        f"A sequence begins with a_1 = {first} and a_2 = {second}, and a_n = {p} a_(n-1) + {q} a_(n-2) for n >= 3. Find "
-        f"the remainder when a_{n} is divided by 1000."
+        f"A sequence begins with a_1 = {first} and a_2 = {second}, and a_n = {p} a_(n-1) + {q} a_(n-2) for n >= 3. "
+        f"Find the remainder when a_{n} is divided by 1000."
     )
     return Drawn((p, q, first, second, n), text, (result[0] * second + result[1] * first) % 1000)
 
@@ -200,8 +200,8 @@ def interior_points(rng: Random) -> Drawn:
     if area2 == 0:
         return Drawn((a, b, c, d), "", -1)  # no triangle
     text = (
-        f"How many points with integer coordinates lie strictly inside the triangle with the vertices (0, 0), ({a}, {b}) "
-        f"and ({c}, {d})?"
+        f"How many points with integer coordinates lie strictly inside the triangle with the vertices (0, 0), "
+        f"({a}, {b}) and ({c}, {d})?"
     )
     return Drawn((a, b, c, d), text, (area2 - border + 2) // 2)  # Pick's theorem
 

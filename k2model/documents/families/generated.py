@@ -1,4 +1,4 @@
-"""Families that are evaluated on and never trained on: an item is a function of name, seed and number, without a corpus.
+"""Families that are evaluated on and never trained on: an item is a function of name, seed and number, not of a corpus.
 
 Such a family is a module with `draw(rng, ...)`, which gives one `Puzzle` whose solver has proved its answer, and with
 `check(item, answer)`. `generate` keeps those whose content lies in the held-out tenth (`is_heldout`): where a family
