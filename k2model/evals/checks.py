@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from k2model.documents import FAMILIES
 from k2model.documents.benchmarks import number_in
+from k2model.documents.families.generated import module_of
 from k2model.documents.schema import Item, choices_of
 from k2model.errors import EvaluationError
 from k2model.evals.backend import Generation
@@ -31,7 +31,7 @@ def checks_of(task: Task) -> dict[str, Check]:
     """What makes an answer right, by score."""
     if config := task.benchmark:
         return {config.name: check_of(config)}
-    return {score: each(getattr(FAMILIES[task.items], check)) for score, check in task.scores.items()}
+    return {score: each(getattr(module_of(task.items), check)) for score, check in task.scores.items()}
 
 
 def each(function: Callable[[Item, str], Verdict]) -> Check:
@@ -157,6 +157,8 @@ def chance(task: Task, items: Sequence[Item]) -> float | None:
         return task.benchmark.chance
     if task.guess is Guess.CHOICES:
         return sum(1 / len(choices_of(item)[0]) for item in items) / len(items)
+    if task.guess is Guess.FORM:
+        return sum(json.loads(item["meta"])["chance"] for item in items) / len(items)
     if task.guess is Guess.COMMONEST:
         answers = [item["answer"] for item in items]
         return max(map(answers.count, answers)) / len(answers)

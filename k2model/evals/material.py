@@ -14,6 +14,7 @@ import numpy as np
 
 from k2model.artifacts import ArtifactRef, Store, fingerprint
 from k2model.documents.benchmarks import Benchmark, ItemFile, benchmark_files, read_benchmark
+from k2model.documents.families.generated import GENERATED, VERSION, generate
 from k2model.documents.markup import Segment
 from k2model.documents.schema import Item, parts_of, read_documents, read_items, source_file
 from k2model.documents.spans import segments_of
@@ -69,7 +70,7 @@ class Material:
         """What stands for the items of a task, and for the shots before them."""
         if task.benchmark:
             return fingerprint([file.digest for file in self.benchmark_files(task.benchmark)])
-        return self.items_digest(task.items)
+        return VERSION if task.items in GENERATED else self.items_digest(task.items)
 
     def items_digest(self, family: str) -> str:
         """sha256 of a family's file of items; "" where the corpus has none, which asking them raises."""
@@ -86,9 +87,12 @@ class Material:
             self._read[config.name] = read_benchmark(config, self.benchmark_files(config))
         return self._read[config.name]
 
-    def items(self, task: Task) -> Sequence[Item]:
-        """All items of a task. Raises EvaluationError when there are none."""
-        return self.benchmark(task.benchmark).items if task.benchmark else self.family(task.items)
+    def items(self, task: Task, most: int | None = None) -> Sequence[Item]:
+        """The first `most` items of a task, or all; `most` has to be given where they are made when they are asked.
+        Raises EvaluationError when there are none, or not so many can be made."""
+        if task.items in GENERATED:
+            return generate(task.items, most or 0)
+        return (self.benchmark(task.benchmark).items if task.benchmark else self.family(task.items))[:most]
 
     def family(self, family: str) -> list[Item]:
         """All items of `family` that the corpus holds. Raises EvaluationError when there are none."""

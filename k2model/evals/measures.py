@@ -5,20 +5,25 @@ cell it will be in (`k2model.evals.cells`), whatever it is run on, and `ask` run
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from k2model.artifacts import fingerprint
 from k2model.documents.schema import Item
+from k2model.evals import tool_use
 from k2model.evals.answers import Answers
 from k2model.evals.backend import Backend
 from k2model.evals.checks import chance, grader_of
 from k2model.evals.items import ItemResult
 from k2model.evals.likelihood import heldout_loss, pick_choices, recall_values
+from k2model.evals.longcontext import asking as longcontext
+from k2model.evals.longcontext.asking import LongContext
+from k2model.evals.longcontext.positions import heldout_texts, losses_by_position
 from k2model.evals.material import Material
 from k2model.evals.questions import ask
 from k2model.recipe.evaluation import EvaluationConfig
 from k2model.recipe.schema import PhaseKind
-from k2model.recipe.tasks import FAMILIES, LOSS, Method, Task, tasks_of
+from k2model.recipe.tasks import FAMILIES, LONGEST_TEXT, LOSS, POSITION_LOSS, Method, Task, tasks_of
 
 #: Rough costs in tokens read at once; a generated token costs about as much as three read ones.
 GENERATED = 3
@@ -71,6 +76,12 @@ def measures_of(
     for task in tasks_of(config, kind):
         if task.method is Method.RECALL:
             measures += [retrieval(config, material, bounds, length) for length in lengths]
+        elif task.method is Method.FITTED:
+            measures += [fitted_text(task, config, bounds, length) for length in lengths]
+        elif task.method is Method.POSITIONS:
+            measures.append(position_loss(config, bounds, min(max(lengths), LONGEST_TEXT)))
+        elif task.method is Method.DIALOGUE:
+            measures.append(tool_dialogues(task, config, bounds))
         else:
             measures.append(measure_of(task, config, material, bounds))
     return measures
@@ -90,7 +101,7 @@ def measure_of(task: Task, config: EvaluationConfig, material: Material, bounds:
 
     def items() -> Sequence[Item]:
         most = (task.benchmark.limit or None) if task.benchmark else shown
-        return material.items(task)[:most]
+        return material.items(task, most)
 
     def shots() -> Sequence[Item]:
         return material.benchmark(task.benchmark).shots if task.benchmark else ()
@@ -101,7 +112,8 @@ def measure_of(task: Task, config: EvaluationConfig, material: Material, bounds:
 
     if task.benchmark is None:
         declared["first"] = shown
-    each = CHOICE_TOKENS if task.method is Method.LIKELIHOOD else GENERATED * task.max_new_tokens * task.repeats
+    written = min(task.max_new_tokens, limit) * task.repeats
+    each = CHOICE_TOKENS if task.method is Method.LIKELIHOOD else GENERATED * written
     return Measure(
         task.name,
         task.group,
@@ -128,6 +140,42 @@ def retrieval(config: EvaluationConfig, material: Material, bounds: Bounds, leng
         return recall_values(score, items, queries, backend, answers, limit)
 
     return Measure(score, FAMILIES["retrieval"].group, declared, limit, documents * length, asking)
+
+
+def fitted_text(task: Task, config: EvaluationConfig, bounds: Bounds, length: int) -> Measure:
+    """A text of `length` of the model's tokens with something in it to find, follow or count; as many as retrieval has
+    documents, spread over depths where the task has some."""
+    asked = LongContext.of(task.family, length, config.retrieval_documents)
+    declared = {"task": task.declared(), "made": longcontext.VERSION, "asked": asdict(asked)}
+
+    def asking(backend: Backend, answers: Answers) -> list[ItemResult]:
+        return longcontext.ask(backend, asked, answers)
+
+    return Measure(f"{task.family}/{length}", task.group, declared, length, asked.count * length, asking)
+
+
+def position_loss(config: EvaluationConfig, bounds: Bounds, length: int) -> Measure:
+    """The loss by position up to `length` tokens, in whole modules of the standard library that are held out."""
+    texts = heldout_texts(length)
+    declared = {"task": {"method": Method.POSITIONS, "length": length}, "texts": fingerprint(texts)}
+
+    def asking(backend: Backend, answers: Answers) -> list[ItemResult]:
+        return losses_by_position(backend, texts, length, answers)
+
+    group, cost = FAMILIES[POSITION_LOSS].group, 2 * length * len(texts)
+    return Measure(POSITION_LOSS, group, declared, length, cost, asking, unit="nats/token")
+
+
+def tool_dialogues(task: Task, config: EvaluationConfig, bounds: Bounds) -> Measure:
+    """Dialogues in which tools are offered; as many as a family has items."""
+    limit, count = bounds.max_length(), config.items_per_family
+    declared = {"task": task.declared(), "made": tool_use.VERSION, "first": count, "max_length": limit}
+
+    def asking(backend: Backend, answers: Answers) -> list[ItemResult]:
+        return tool_use.ask(backend, tool_use.tasks_of(count), task, limit, answers)
+
+    cost = GENERATED * min(task.max_new_tokens, limit) * count
+    return Measure(task.name, task.group, declared, limit, cost, asking)
 
 
 def _loss(config: EvaluationConfig, material: Material, bounds: Bounds, domain: str, sources: Sequence[str]) -> Measure:

@@ -6,9 +6,11 @@ answer: it is cut off, whatever stands in it.
 """
 
 import hashlib
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from k2model.documents.markup import Message, joined
 from k2model.documents.schema import Item
@@ -51,13 +53,13 @@ def ask(
     """
     checks = checks_of(task)  # before anything is asked: a grader may lack what it needs
     prompts = {item["id"]: prompt_of(task, item, shots) for item in items}
-    room = min(max_length, backend.max_length) - task.max_new_tokens
-    fitting = {name for name, prompt in prompts.items() if backend.tokens(prompt) <= room}
+    positions = min(max_length, backend.max_length)
+    rooms = {name: positions - backend.tokens(prompt) for name, prompt in prompts.items()}
     requests = {
-        f"{item['id']}#{repeat}": (prompts[item["id"]], sampling_of(task, item["id"], repeat))
+        f"{item['id']}#{repeat}": (prompts[item["id"]], sampling_of(task, item["id"], repeat, rooms[item["id"]]))
         for item in items
         for repeat in range(task.repeats)
-        if item["id"] in fitting
+        if rooms[item["id"]] >= (task.least_new_tokens or task.max_new_tokens)
     }
     written = generations(backend, requests, answers)
     asked = [(item, repeat, f"{item['id']}#{repeat}") for item in items for repeat in range(task.repeats)]
@@ -72,9 +74,10 @@ def ask(
     return results
 
 
-def sampling_of(task: Task, item: str, repeat: int) -> Sampling:
+def sampling_of(task: Task, item: str, repeat: int, room: int) -> Sampling:
+    """room: tokens that the model has behind the prompt."""
     return Sampling(
-        task.max_new_tokens, task.temperature, task.top_p, seed_of(task.seed, item, repeat), task.stop,
+        min(task.max_new_tokens, room), task.temperature, task.top_p, seed_of(task.seed, item, repeat), task.stop,
         task.thinking_budget or None,
     )  # fmt: skip
 
@@ -87,7 +90,12 @@ def generations(
     missing = [key for key in requests if key not in answers]
     for index, generation in backend.generate([requests[key] for key in missing]):
         answers.put(missing[index], asdict(generation))
-    return {key: Generation(**answers[key] | {"finish": Finish(answers[key]["finish"])}) for key in requests}
+    return {key: restored(answers[key]) for key in requests}
+
+
+def restored(said: Mapping[str, Any]) -> Generation:
+    """What was written, as `answers` keep it."""
+    return Generation(**said | {"finish": Finish(said["finish"])})
 
 
 def _result(
@@ -104,7 +112,7 @@ def _result(
     return ItemResult(
         score=score,
         item=item["id"],
-        cluster=item["id"],
+        cluster=json.loads(item["meta"]).get("cluster", item["id"]),
         prompt=joined(prompt.segments()),
         generation=said.text if said else "",
         answer=answer,

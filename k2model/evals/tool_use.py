@@ -22,13 +22,16 @@ from typing import Any
 
 from k2model.documents.markup import TOOL_CALLS, TOOL_CALLS_END
 from k2model.documents.schema import content_id
+from k2model.evals.answers import Answers
 from k2model.evals.backend import Backend, Generation, Prompt, Sampling
 from k2model.evals.items import Grade, ItemResult
-from k2model.recipe.evaluation import Mode
+from k2model.evals.questions import generations, sampling_of
+from k2model.recipe.tasks import Task
 from k2model.synthesis.conversation import ToolCall
 from k2model.synthesis.tools.tasks import TASKS, ToolTask, draw
 from k2model.synthesis.tools.toolbox import ERROR, TOOLS, execute, parse_arguments, schema_fault
 
+VERSION = "1"  # raised when other questions are made
 MOST_TURNS = 8  # of the assistant in one dialogue
 INSTRUCTION = (
     "Use the tools when they help, one call at a time, and state the result in a last sentence. If no tool helps, say "
@@ -53,14 +56,15 @@ Execute = Callable[[ToolCall, Sequence[str]], str]
 @dataclass
 class Dialogue:
     """A question with what was said since. calls: None for what was no call by its form; results: what tools answered.
-    ended: how it ended, None while it goes on."""
+    seed: of its first turn, where it is drawn. ended: how it ended, None while it goes on."""
 
-    task: ToolTask
+    question: ToolTask
     turns: list[Mapping[str, Any]]
     calls: list[ToolCall | None] = field(default_factory=list)
     results: list[str] = field(default_factory=list)
     written: list[Generation] = field(default_factory=list)
     reply: str = ""
+    seed: int | None = None
     ended: Grade | None = None
 
 
@@ -89,26 +93,36 @@ def _heldout(family: str, rng: Random, found: Mapping[str, ToolTask]) -> ToolTas
 
 
 def ask(
-    backend: Backend, tasks: Sequence[ToolTask], mode: Mode, sampling: Sampling, run: Execute = execute
-) -> list[ItemResult]:
+    backend: Backend, questions: Sequence[ToolTask], task: Task, max_length: int, answers: Answers | None = None,
+    run: Execute = execute,
+) -> list[ItemResult]:  # fmt: skip
     """Every dialogue led to its end; a result for each score that a question counts for.
+
+    task: says how each turn is asked, which may write less where a context of `max_length` has no room. answers: what
+    was said before, and is not asked again.
 
     run: what carries a call out, and answers `error: ...` where it cannot. Raises ValueError for a mode
     that is no chat.
     """
-    if not Prompt.of("", mode).chat:
-        raise ValueError(f"tools are offered in a chat; mode {mode.value} is none, ask at low, medium or high")
-    dialogues = [Dialogue(task, opening(task)) for task in tasks]
-    for _ in range(MOST_TURNS):
-        going = [dialogue for dialogue in dialogues if _has_room(backend, dialogue, mode, sampling)]
-        if not going:
-            break
-        requests = [(Prompt(mode, tuple(dialogue.turns)), sampling) for dialogue in going]
-        for index, written in backend.generate(requests):
-            advance(going[index], written, run)
+    if not Prompt.of("", task.mode).chat:
+        raise ValueError(f"tools are offered in a chat; mode {task.mode.value} is none, ask at low, medium or high")
+    dialogues = [Dialogue(one, opening(one)) for one in questions]
+    answers, positions = answers or Answers(), min(max_length, backend.max_length)
+    for turn in range(MOST_TURNS):
+        requests: dict[str, tuple[Prompt, Sampling]] = {}
+        going = {f"{number}#{turn}": one for number, one in enumerate(dialogues) if one.ended is None}
+        for key, dialogue in going.items():
+            prompt = Prompt(task.mode, tuple(dialogue.turns))
+            if (room := positions - backend.tokens(prompt)) < (task.least_new_tokens or task.max_new_tokens):
+                dialogue.ended = Grade.TOO_LONG
+            else:
+                requests[key] = prompt, (drawn := sampling_of(task, f"{dialogue.question.key}#{turn}", 0, room))
+                dialogue.seed = drawn.seed if task.temperature and not turn else dialogue.seed
+        for key, written in generations(backend, requests, answers).items():
+            advance(going[key], written, run)
     for dialogue in dialogues:
         dialogue.ended = dialogue.ended or Grade.CUT_OFF  # it would call on
-    return [result for dialogue in dialogues for result in graded(dialogue, sampling.seed)]
+    return [result for dialogue in dialogues for result in graded(dialogue)]
 
 
 def opening(task: ToolTask) -> list[Mapping[str, Any]]:
@@ -135,7 +149,7 @@ def advance(dialogue: Dialogue, written: Generation, run: Execute) -> None:
         return
     calls = [call_of(text) for text in texts]
     dialogue.calls += calls
-    results = [run(call, dialogue.task.offered) if call else f"{ERROR}this is no call" for call in calls]
+    results = [run(call, dialogue.question.offered) if call else f"{ERROR}this is no call" for call in calls]
     dialogue.results += results
     dialogue.turns.append({"role": "assistant", "content": content, "tool_calls": texts})
     dialogue.turns += [{"role": "tool", "content": result} for result in results]
@@ -151,25 +165,23 @@ def call_of(text: str) -> ToolCall | None:
     return ToolCall(call["name"], json.dumps(call["arguments"], ensure_ascii=False))
 
 
-def graded(dialogue: Dialogue, seed: int = 0) -> list[ItemResult]:
+def graded(dialogue: Dialogue) -> list[ItemResult]:
     """A result for each of the scores; one that was cut off or had no room for its next turn has that grade in all."""
-    task, calls = dialogue.task, dialogue.calls
+    task, calls = dialogue.question, dialogue.calls
     if not task.plan:
-        return [_result(dialogue, "no_call", not calls, "no call", seed)]
+        return [_result(dialogue, "no_call", not calls, "no call")]
     planned = planned_calls(task)
     function = Counter(call.name if call else "" for call in calls) == Counter(call.name for call in planned)
     arguments = Counter(map(_canonical, calls)) == Counter(map(_canonical, planned))
     result = bool(dialogue.reply) and task.right(dialogue.reply)
     wanted = "; ".join(call.text for call in planned)
     found = [
-        _result(
-            dialogue, "schema", bool(calls) and all(keeps_schema(call, task.offered) for call in calls), wanted, seed
-        ),
-        _result(dialogue, "function", function, wanted, seed),
-        _result(dialogue, "arguments", arguments, wanted, seed),
-        _result(dialogue, "result", result, task.answer, seed),
+        _result(dialogue, "schema", bool(calls) and all(keeps_schema(call, task.offered) for call in calls), wanted),
+        _result(dialogue, "function", function, wanted),
+        _result(dialogue, "arguments", arguments, wanted),
+        _result(dialogue, "result", result, task.answer),
     ]
-    return found + ([_result(dialogue, "turns", arguments and result, task.answer, seed)] if len(planned) > 1 else [])
+    return found + ([_result(dialogue, "turns", arguments and result, task.answer)] if len(planned) > 1 else [])
 
 
 def planned_calls(task: ToolTask) -> list[ToolCall]:
@@ -193,17 +205,8 @@ def _canonical(call: ToolCall | None) -> str:
     return "" if call is None else f"{call.name} {json.dumps(json.loads(call.arguments), sort_keys=True)}"
 
 
-def _has_room(backend: Backend, dialogue: Dialogue, mode: Mode, sampling: Sampling) -> bool:
-    """Whether it goes on; one whose next turn exceeds the context ends here."""
-    if dialogue.ended is None:
-        tokens = backend.tokens(Prompt(mode, tuple(dialogue.turns)))
-        if tokens + sampling.max_new_tokens > backend.max_length:
-            dialogue.ended = Grade.TOO_LONG
-    return dialogue.ended is None
-
-
-def _result(dialogue: Dialogue, score: str, right: bool, wanted: str, seed: int) -> ItemResult:
-    task, written = dialogue.task, dialogue.written
+def _result(dialogue: Dialogue, score: str, right: bool, wanted: str) -> ItemResult:
+    task, written = dialogue.question, dialogue.written
     failed = dialogue.ended if dialogue.ended in (Grade.CUT_OFF, Grade.TOO_LONG) else None
     grade = failed or (Grade.RIGHT if right else Grade.WRONG)
     answer = (
@@ -212,6 +215,6 @@ def _result(dialogue: Dialogue, score: str, right: bool, wanted: str, seed: int)
     return ItemResult(
         f"tool_use/{score}", content_id("tool_use", task.key), task.family, task.question,
         "\n".join(one.text for one in written), answer, wanted, grade, float(grade is Grade.RIGHT),
-        "\n".join(one.trace or "" for one in written) or None, seed=seed, tokens=sum(one.tokens for one in written),
-        thinking_tokens=sum(one.thinking_tokens for one in written),
+        "\n".join(one.trace or "" for one in written) or None, seed=dialogue.seed,
+        tokens=sum(one.tokens for one in written), thinking_tokens=sum(one.thinking_tokens for one in written),
     )  # fmt: skip

@@ -95,6 +95,7 @@ class EvaluationConfig:
     workers: int = hardware(2)
     benchmarks: tuple[BenchmarkConfig, ...] = when_set(())
     task_files: tuple[str, ...] = place(())  # YAML files of benchmarks, which `load_recipe` puts among them
+    thinking_budgets: tuple[int, ...] = when_set(())  # tokens after which the trace of a puzzle is closed, beside never
 
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*(/[a-z0-9_]+)?")

@@ -31,7 +31,7 @@ from k2model.recipe.schema import (
     TokenizerConfig,
     ValidationConfig,
 )
-from k2model.recipe.tasks import FAMILIES
+from k2model.recipe.tasks import CORPUS_FAMILIES
 
 NOTES = (
     "Optimizer: Muon on the matrices inside blocks, AdamW on embedding, head and norms; K2 is AdamW throughout. "
@@ -126,7 +126,7 @@ def laptop() -> Recipe:
         validation=ValidationConfig(),
         tokenizer=TokenizerConfig(vocab_size=1024),
         phases=phases,
-        evaluation=EvaluationConfig(families=tuple(FAMILIES)),
+        evaluation=EvaluationConfig(families=tuple(CORPUS_FAMILIES)),
         gates=(
             GateConfig("pretrain", "facts/heldout_wording", 0.70),
             *(GateConfig("pretrain", f"{family}/think", 0.0, maximum=0.05) for family in REASONING),
@@ -197,7 +197,7 @@ def smoke() -> Recipe:
         tokenizer=TokenizerConfig(vocab_size=512, sample_bytes=200_000),
         phases=tuple(_shrink(phase) for phase in base.phases),
         evaluation=EvaluationConfig(
-            families=tuple(FAMILIES),
+            families=tuple(CORPUS_FAMILIES),
             items_per_family=8,
             retrieval_documents=2,
             retrieval_queries=2,

@@ -7,7 +7,7 @@ in `k2model.documents.families`, or for a benchmark in `k2model.evals.checks`.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 from typing import Any
 
@@ -23,6 +23,7 @@ class Guess(str, Enum):
     NOTHING = "nothing"  # about 0
     COMMONEST = "commonest"  # always the commonest answer
     CHOICES = "choices"  # one of an item's choices, at random
+    FORM = "form"  # an answer of the right form, at random; each item says how many there are
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Family:
     guess: Guess = Guess.NOTHING
 
 
-#: By the name that a recipe gives (`evaluation.families`); scores begin with it.
-FAMILIES = {
+#: Whose items a corpus has.
+CORPUS_FAMILIES = {
     "facts": Family("Knowledge", "Facts", worded=True),
     "arithmetic": Family("Mathematics", "Arithmetic"),
     "spelling": Family("Language", "Spelling"),
@@ -46,6 +47,32 @@ FAMILIES = {
     "code": Family("Code", "Code", worded=True, guess=Guess.CHOICES),
     "retrieval": Family("Long context", "Retrieval", worded=True),
     "tools": Family("Tools", "Tools"),
+}
+#: Told in words, made and proved when they are asked (`k2model.documents.families.generated`).
+PUZZLES = {
+    **{f"knights_{n}": Family("Logic", f"Knights & Knaves, {n} people", guess=Guess.FORM) for n in range(2, 9)},
+    **{f"countdown_{level}": Family("Mathematics", f"Countdown, {level}") for level in ("easy", "medium", "hard")},
+    **{f"order_{n}": Family("Logic", f"Order of {n}", guess=Guess.FORM) for n in range(4, 9)},
+    "aime_like": Family("Mathematics", "Competition problems"),
+}
+#: Made to the measure of every length of the recipe, in the tokens of the model (`k2model.evals.longcontext`).
+LONG_CONTEXT = {
+    "needle": Family("Long context", "Needle"),
+    "multi_key": Family("Long context", "Several keys"),
+    "multi_value": Family("Long context", "Several values"),
+    "variable_tracking": Family("Long context", "Variable tracking"),
+    "frequent_words": Family("Long context", "Frequent words"),
+    "needle_entries": Family("Long context", "Needle among entries"),
+    "multi_key_entries": Family("Long context", "Several entries"),
+}
+POSITION_LOSS = "position_loss"
+#: By the name that a recipe gives (`evaluation.families`); scores begin with it.
+FAMILIES = {
+    **CORPUS_FAMILIES,
+    **PUZZLES,
+    **LONG_CONTEXT,
+    POSITION_LOSS: Family("Long context", "Loss by position"),
+    "tool_use": Family("Tools", "Tool use"),
 }
 #: Domain of a reasoning family's documents.
 REASONING = {"arithmetic": "mathematics", "spelling": "language", "knights": "logic", "countdown": "mathematics"}
@@ -59,6 +86,9 @@ class Method(str, Enum):
     LIKELIHOOD = "likelihood"  # the likeliest choice is its answer
     RECALL = "recall"  # values in a context, by teacher forcing, at every length
     LOSS = "loss"  # of held-out documents; no task of a family's
+    FITTED = "fitted"  # texts made to every length, what the model writes is checked
+    POSITIONS = "positions"  # the loss by position in long texts
+    DIALOGUE = "dialogue"  # tools are offered, and calls carried out, over several turns
 
 
 @dataclass(frozen=True)
@@ -67,7 +97,8 @@ class Task:
 
     scores: their names, each with what checks it: a function of the family's module, "" for a benchmark, whose
     config says it. items: the file of items in a corpus, or the benchmark's name. max_new_tokens: a third more than the
-    longest honest answer of a family takes. stop: texts that end an answer. temperature, top_p, seed, repeats and
+    longest honest answer of a family takes. least_new_tokens: so many are enough where a model has no room for those, 0
+    = all of them. stop: texts that end an answer. temperature, top_p, seed, repeats and
     thinking_budget as in a `BenchmarkConfig`.
     """
 
@@ -85,6 +116,7 @@ class Task:
     seed: int = 0
     repeats: int = 1
     thinking_budget: int = 0
+    least_new_tokens: int = 0
 
     @property
     def name(self) -> str:
@@ -119,6 +151,20 @@ def _facts(score: str, items: str, mode: Mode, limit: int) -> Task:
     return Task("facts", {f"facts/{score}": "check"}, items, mode, limit, stop=stop)
 
 
+#: Of long thinking: K2's sampling of reasoning tasks ([E360] of its evaluation: T=1.0, top_p 0.95, 32,768 tokens).
+_REASONED: dict[str, Any] = {"temperature": 1.0, "top_p": 0.95, "max_new_tokens": 32_768, "least_new_tokens": 64}
+AVERAGED = 8  # times that a competition problem is asked: the score is avg@8, and pass@k follows from the results
+
+
+def _puzzle(family: str) -> Iterator[Task]:
+    """K2's form before fine-tuning, with the trace open, and the efforts after it."""
+    repeats = AVERAGED if family == "aime_like" else 1
+    for mode in (Mode.THINK, Mode.LOW, Mode.MEDIUM, Mode.HIGH):
+        guess, scores = FAMILIES[family].guess, {f"{family}/{mode.value}": "check"}
+        yield Task(family, scores, family, mode, guess=guess, repeats=repeats, **_REASONED)
+
+
+_TOOL_USE = ("schema", "function", "arguments", "result", "turns", "no_call")
 _CALLS = {"tools/well_formed": "check_well_formed", "tools/exact": "check_exact", "tools/result": "check_result"}
 #: In the order of rows in `scores.json`. Items without a trace are asked at high effort, as the chat template does
 #: where none is named.
@@ -134,7 +180,14 @@ TASKS = (
     Task("tools", _CALLS, "tools", Mode.HIGH, 80),
     Task("code", {"code/next_line": "check"}, "code", method=Method.LIKELIHOOD, guess=Guess.CHOICES),
     Task("retrieval", {"retrieval": "check"}, "retrieval", method=Method.RECALL),
-)
+    *(task for family in PUZZLES for task in _puzzle(family)),
+    *(Task(family, {family: ""}, family, method=Method.FITTED) for family in LONG_CONTEXT),
+    Task(POSITION_LOSS, {POSITION_LOSS: ""}, POSITION_LOSS, method=Method.POSITIONS),
+    Task(
+        "tool_use", {f"tool_use/{part}": "" for part in _TOOL_USE}, "tool_use", Mode.HIGH, method=Method.DIALOGUE,
+        **_REASONED,
+    ),
+)  # fmt: skip
 #: Files of items that training documents are searched for by words.
 WORDED = frozenset(task.items for task in TASKS if FAMILIES[task.family].worded)
 
@@ -153,8 +206,30 @@ def benchmark_task(config: BenchmarkConfig) -> Task:
 
 def tasks_of(config: EvaluationConfig, kind: PhaseKind) -> list[Task]:
     """What a phase of that kind is asked, in the order of its scores."""
-    own = [task for task in TASKS if task.family in config.families]
+    own = [one for task in TASKS if task.family in config.families for one in (task, *at_budgets(task, config))]
     return [task for task in (*own, *map(benchmark_task, config.benchmarks)) if task.fits(kind)]
+
+
+def at_budgets(task: Task, config: EvaluationConfig) -> list[Task]:
+    """A puzzle asked with its trace closed behind each of the recipe's budgets: `knights_8/high@512`."""
+    if task.family not in PUZZLES or task.mode not in (Mode.THINK, Mode.HIGH):
+        return []
+    return [
+        replace(task, scores={f"{task.name}@{budget}": "check"}, thinking_budget=budget)
+        for budget in config.thinking_budgets
+    ]
+
+
+def position_ends(length: int, first: int = 128) -> list[int]:
+    """Where buckets of positions end: at `first` tokens, twice that and so on, and at `length`."""
+    ends = [min(first, length)]
+    while ends[-1] < length:
+        ends.append(min(2 * ends[-1], length))
+    return ends
+
+
+#: Tokens up to which the project has texts of its own for the loss by position.
+LONGEST_TEXT = 16_384
 
 
 def retrieval_scores(lengths: Sequence[int], extended_to: int | None) -> list[tuple[str, int, str]]:
@@ -178,6 +253,10 @@ def score_names(recipe: Recipe, phase: PhaseConfig) -> dict[str, Guess | float]:
         if task.method is Method.RECALL:
             scores = retrieval_scores(lengths, phase.sequence_length if extended else None)
             names |= {name: task.guess for name, _, _ in scores}
+        elif task.method is Method.FITTED:
+            names |= {f"{task.name}/{length}": task.guess for length in lengths}
+        elif task.method is Method.POSITIONS:
+            names |= {f"{task.name}/{end}": task.guess for end in position_ends(min(lengths[-1], LONGEST_TEXT))}
         else:
             declared = task.benchmark.chance if task.benchmark else 0.0
             names |= {name: declared or task.guess for name in task.scores}
@@ -207,7 +286,15 @@ def evaluation_problem(recipe: Recipe) -> str | None:
     for family in evaluation.families:
         if family not in FAMILIES:
             return f"evaluation.families names '{family}', which nothing scores; {nearest(family, FAMILIES)}"
-    if evaluation.families and evaluation.items_per_family > corpus.heldout_items:
+    for budget in evaluation.thinking_budgets:
+        if budget < 1:
+            return f"evaluation.thinking_budgets has {budget}; a budget is a number of tokens, at least 1"
+    if evaluation.thinking_budgets and not PUZZLES.keys() & set(evaluation.families):
+        return (
+            "evaluation.thinking_budgets has no effect: no family is asked with one; add one of "
+            f"{', '.join(PUZZLES)} to evaluation.families, or drop it"
+        )
+    if CORPUS_FAMILIES.keys() & set(evaluation.families) and evaluation.items_per_family > corpus.heldout_items:
         return (
             f"evaluation.items_per_family={evaluation.items_per_family} exceeds the corpus.heldout_items="
             f"{corpus.heldout_items} that are held out; raise the latter"

@@ -59,7 +59,7 @@ class ScoreName:
 
     @property
     def mode_title(self) -> str:
-        if self.family == "retrieval":
+        if self.mode.isdigit():
             return f"{self.mode} tokens"
         return _MODE_TITLES.get(self.mode, self.mode.replace("_", " "))
 

@@ -27,7 +27,7 @@ from k2model.model.loss import IGNORED, shifted_targets
 from k2model.model.transformer import K2Model
 from k2model.recipe.laptop import laptop
 from k2model.recipe.schema import EvaluationConfig, ModelConfig, PhaseConfig, PhaseKind
-from k2model.recipe.tasks import FAMILIES
+from k2model.recipe.tasks import CORPUS_FAMILIES
 from k2model.tokens import K2Tokenizer
 from k2model.training.checkpoint import InMemory
 from tests.model.conftest import byte_tokenizer
@@ -37,7 +37,7 @@ MODEL = ModelConfig(
     vocab_size=274, hidden_size=64, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=16, ffn_size=128, init_std=0.05
 )
 CONFIG = EvaluationConfig(
-    families=tuple(FAMILIES),
+    families=tuple(CORPUS_FAMILIES),
     items_per_family=4,
     retrieval_documents=2,
     retrieval_queries=2,

@@ -1,14 +1,24 @@
 """Accuracy against thinking spent: counted by hand, and a model whose trace is closed for it."""
 
-import pytest
-import torch
+import json
+from dataclasses import replace
 
+import pytest
+
+from k2model.documents.families.competition import TEMPLATES
 from k2model.documents.families.generated import generate
+from k2model.evals.answers import Answers
 from k2model.evals.backend import Prompt, Sampling
-from k2model.evals.backends.own import OwnModel
-from k2model.evals.efforts import ask_at_budgets, effort_points
+from k2model.evals.efforts import effort_points
 from k2model.evals.items import Grade, ItemResult
-from k2model.recipe.evaluation import Mode
+from k2model.evals.material import Material
+from k2model.evals.measures import Bounds, measure_of
+from k2model.evals.questions import ask
+from k2model.recipe import load_recipe
+from k2model.recipe.evaluation import EvaluationConfig, Mode
+from k2model.recipe.schema import PhaseKind
+from k2model.recipe.tasks import Task, tasks_of
+from k2model.recipe.validate import RecipeError
 from tests.evals.conftest import World
 from tests.evals.scripted import Scripted, cut_off, said
 
@@ -36,38 +46,58 @@ def test_points_by_hand() -> None:
     assert high.cut_off == 1 / 3 and high.low < 2 / 3 < high.high
 
 
-def test_items_are_asked_once_at_each_budget(world: World) -> None:
-    items = generate("order_4", 4)
-    answers = {item["prompt"]: item["answer"] for item in items}
+def test_a_recipes_budgets_are_tasks_of_their_own(world: World) -> None:
+    config = EvaluationConfig(families=("order_4", "countdown"), thinking_budgets=(16, 64), items_per_family=4)
+    tasks = [task for task in tasks_of(config, PhaseKind.SFT) if task.name.startswith("order_4/high")]
+    assert [(task.name, task.thinking_budget) for task in tasks] == [
+        ("order_4/high", 0), ("order_4/high@16", 16), ("order_4/high@64", 64),
+    ]  # fmt: skip
+    answers = {item["prompt"]: item["answer"] for item in generate("order_4", 4)}
 
     def say(prompt: Prompt, sampling: Sampling):
         if sampling.thinking_budget is None:
-            return cut_off("and then", thinking_tokens=sampling.max_new_tokens)
+            return cut_off("and then", thinking_tokens=99)
         spent = min(sampling.thinking_budget, 30)
-        knows = spent >= 30
-        return said(answers[str(prompt.turns[0]["content"])] if knows else "no", "t" * spent, spent)
+        return said(answers[str(prompt.turns[0]["content"])] if spent == 30 else "no", "t" * spent, spent)
 
     backend = Scripted(world.loaded_tokenizer, say)
-    results = ask_at_budgets(backend, items, Mode.HIGH, (0, 16, 64, None), Sampling(max_new_tokens=20, seed=3))
+    measures = [measure_of(task, config, Material(None), Bounds(4096)) for task in tasks]  # type: ignore[arg-type]
+    results = [one for measure in measures for one in measure.ask(backend, Answers())]
     assert [(p.budget, p.accuracy, p.thinking_mean, p.cut_off) for p in effort_points(results)] == [
-        (0, 0.0, 0, 0.0), (16, 0.0, 16, 0.0), (64, 1.0, 30, 0.0), (None, 0.0, 20, 1.0),
+        (None, 0.0, 99, 1.0), (16, 0.0, 16, 0.0), (64, 1.0, 30, 0.0),
     ]  # fmt: skip
-    assert [r.score for r in results[::4]] == ["order_4/high@0", "order_4/high@16", "order_4/high@64", "order_4/high"]
-    assert [r.item for r in results] == [item["id"] for item in items] * 4
-    assert {sampling.max_new_tokens for _, sampling in backend.asked} == {21, 37, 85, 20}
-    assert all(prompt.mode is Mode.HIGH and sampling.seed == 3 for prompt, sampling in backend.asked)
+    assert {one.item for one in results} == {item["id"] for item in generate("order_4", 4)}
+    assert all(prompt.mode is Mode.HIGH and sampling.temperature == 1.0 for prompt, sampling in backend.asked)
+    assert len({one.seed for one in results}) == 4  # an item's, whatever the budget
+    assert {measure.chance() for measure in measures} == {1 / 24}
+    assert len({json.dumps(measure.declared, default=str) for measure in measures}) == 3
 
 
-def test_a_mode_without_a_trace_has_no_budget(world: World) -> None:
-    backend = Scripted(world.loaded_tokenizer, lambda *_: said("x"))
-    for mode in (Mode.COMPLETION, Mode.DIRECT):
-        with pytest.raises(ValueError, match=f"mode {mode.value} has no trace"):
-            ask_at_budgets(backend, generate("order_4", 1), mode, (4,), Sampling(4))
+def test_a_budget_that_nothing_is_asked_with_is_refused() -> None:
+    with pytest.raises(
+        RecipeError, match="thinking_budgets has no effect: no family is asked with one; add one of knights_2"
+    ):
+        load_recipe("smoke", {"evaluation.thinking_budgets": [16]})
 
 
 def test_the_projects_own_model_thinks_no_longer_than_its_budget(world: World) -> None:
-    own = OwnModel(world.model, world.loaded_tokenizer, precision=torch.float32)
     item = {**generate("aime_like", 1)[0], "prompt": "Compute 1+2=", "answer": "3"}
-    free, tight = ask_at_budgets(own, [item], Mode.HIGH, (None, 2), Sampling(40))
+    task = Task("aime_like", {"aime_like/high": "check"}, "aime_like", Mode.HIGH, 40)
+    free, tight = (
+        ask(replace(task, thinking_budget=budget), [item], (), world.backend, Answers(), 256)[0] for budget in (0, 2)
+    )
     assert (free.grade, free.trace, free.thinking_tokens) == (Grade.RIGHT, "1+2=3", 5)
     assert (tight.trace, tight.thinking_tokens) == ("1+", 2)
+    assert free.cluster in TEMPLATES
+
+
+def test_a_model_with_little_room_is_asked_with_what_it_has(world: World) -> None:
+    task = next(one for one in tasks_of(EvaluationConfig(families=("order_4",)), PhaseKind.SFT))
+    backend = Scripted(world.loaded_tokenizer, lambda *_: said("no"))
+    items = generate("order_4", 1)
+    length = backend.tokens(Prompt.of(items[0]["prompt"], task.mode))
+    assert ask(task, items, (), backend, Answers(), length + 63)[0].grade is Grade.TOO_LONG and not backend.asked
+    assert ask(task, items, (), backend, Answers(), length + 64)[0].grade is Grade.WRONG
+    assert backend.asked[0][1].max_new_tokens == 64
+    assert ask(task, items, (), backend, Answers(), 10**6)[0].grade is Grade.WRONG
+    assert backend.asked[1][1].max_new_tokens == 32_768

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from k2model.evals.items import Grade, ItemResult
 from k2model.evals.tool_use import MOST_TURNS, WITHOUT_TOOLS, ask, planned_calls, tasks_of
 from k2model.model.transformer import K2Model
 from k2model.recipe.evaluation import Mode
+from k2model.recipe.tasks import Method, Task
 from k2model.synthesis.conversation import ToolCall
 from k2model.synthesis.tools.tasks import TASKS, ToolTask
 from k2model.synthesis.tools.toolbox import execute
@@ -21,7 +23,8 @@ from tests.evals.scripted import Scripted, cut_off, said
 
 TASKS_ASKED = tasks_of(33)
 BY_QUESTION = {task.question: task for task in TASKS_ASKED}
-SAMPLING = Sampling(max_new_tokens=64)
+TASK = Task("tool_use", {"tool_use": ""}, "tool_use", Mode.HIGH, 64, Method.DIALOGUE)
+LENGTH = 10**6
 
 
 def written(text: str) -> str:
@@ -38,7 +41,7 @@ def follow(prompt: Prompt, change=lambda call, number: call.text, reply=lambda a
 
 
 def asked(world: World, say, tasks: Sequence[ToolTask] = TASKS_ASKED, **more) -> list[ItemResult]:
-    return ask(Scripted(world.loaded_tokenizer, say, **more), tasks, Mode.HIGH, SAMPLING)
+    return ask(Scripted(world.loaded_tokenizer, say, **more), tasks, TASK, LENGTH)
 
 
 def shares(results: Sequence[ItemResult]) -> dict[str, float]:
@@ -60,7 +63,7 @@ def test_questions_are_held_out_of_every_family_and_the_same_each_time() -> None
 
 def test_who_follows_the_plan_gets_everything_right(world: World) -> None:
     backend = Scripted(world.loaded_tokenizer, lambda prompt, _: follow(prompt))
-    results = ask(backend, TASKS_ASKED, Mode.HIGH, SAMPLING)
+    results = ask(backend, TASKS_ASKED, TASK, LENGTH)
     assert shares(results) == dict.fromkeys(("schema", "function", "arguments", "result", "turns", "no_call"), 1.0)
     counts = {score: sum(r.score == f"tool_use/{score}" for r in results) for score in ("schema", "turns", "no_call")}
     several = sum(len(task.plan) > 1 for task in TASKS_ASKED)
@@ -70,7 +73,7 @@ def test_who_follows_the_plan_gets_everything_right(world: World) -> None:
     assert user["content"] == TASKS_ASKED[0].question and all({"name", "inputSchema"} <= set(tool) for tool in tools)
     last = backend.asked[-1][0].turns
     assert [turn["role"] for turn in last] == ["system", "user", *["assistant", "tool"] * ((len(last) - 2) // 2)]
-    assert all(r.thinking_tokens >= 1 and r.seed == 0 for r in results)
+    assert all(r.thinking_tokens >= 1 and r.seed is None for r in results)
 
 
 def test_each_fault_costs_its_scores(world: World) -> None:
@@ -110,7 +113,7 @@ def test_a_call_where_none_is_due_and_one_that_never_ends(world: World) -> None:
     assert shares(results)["no_call"] == 0.0
     (task,) = [one for one in TASKS_ASKED if one.family == "days"][:1]
     backend = Scripted(world.loaded_tokenizer, lambda prompt, _: said(written(call)))
-    endless = ask(backend, [task], Mode.LOW, SAMPLING)
+    endless = ask(backend, [task], replace(TASK, mode=Mode.LOW), LENGTH)
     assert len(backend.asked) == MOST_TURNS and {r.grade for r in endless} == {Grade.CUT_OFF}
 
 
@@ -133,7 +136,7 @@ def test_what_was_cut_off_or_has_no_room_is_told_apart(world: World) -> None:
     results = asked(world, lambda prompt, _: cut_off("hm"), days)
     assert {r.grade for r in results} == {Grade.CUT_OFF} and not any(r.answer for r in results)
     short = Scripted(world.loaded_tokenizer, lambda *_: said("x"), max_length=200)
-    assert {r.grade for r in ask(short, days, Mode.HIGH, SAMPLING)} == {Grade.TOO_LONG} and not short.asked
+    assert {r.grade for r in ask(short, days, TASK, LENGTH)} == {Grade.TOO_LONG} and not short.asked
 
 
 def test_calls_are_carried_out_by_what_is_given(world: World) -> None:
@@ -145,18 +148,18 @@ def test_calls_are_carried_out_by_what_is_given(world: World) -> None:
 
     backend = Scripted(world.loaded_tokenizer, lambda prompt, _: follow(prompt))
     tasks = [one for one in TASKS_ASKED if one.family == "shopping"]
-    ask(backend, tasks, Mode.HIGH, SAMPLING, run)
+    ask(backend, tasks, TASK, LENGTH, run=run)
     assert seen == ["price"] * len(tasks) + ["calculate"] * len(tasks)
     with pytest.raises(ValueError, match="mode completion is none"):
-        ask(backend, tasks, Mode.COMPLETION, SAMPLING)
+        ask(backend, tasks, replace(TASK, mode=Mode.COMPLETION), LENGTH)
 
 
 def test_the_projects_own_model_is_asked(world: World) -> None:
     """Definitions of tools take more than the 256 positions of the one; random weights call nothing."""
     learnt = OwnModel(world.model, world.loaded_tokenizer, precision=torch.float32)
-    assert {r.grade for r in ask(learnt, tasks_of(3), Mode.HIGH, SAMPLING)} == {Grade.TOO_LONG}
+    assert {r.grade for r in ask(learnt, tasks_of(3), TASK, LENGTH)} == {Grade.TOO_LONG}
     torch.manual_seed(0)
     random = OwnModel(K2Model(MODEL, 1e4, 4096), world.loaded_tokenizer, precision=torch.float32)
-    results = ask(random, tasks_of(3), Mode.LOW, Sampling(max_new_tokens=6))
+    results = ask(random, tasks_of(3), replace(TASK, mode=Mode.LOW, max_new_tokens=6, temperature=1.0), LENGTH)
     assert len(results) >= 12 and {r.grade for r in results} <= {Grade.WRONG, Grade.CUT_OFF}
-    assert all(0 < r.tokens <= 6 * MOST_TURNS and r.generation for r in results)
+    assert all(r.seed is not None and 0 < r.tokens <= 6 * MOST_TURNS and r.generation for r in results)

@@ -14,9 +14,11 @@ from random import Random
 from types import ModuleType
 from typing import NamedTuple
 
+from k2model.documents.families import FAMILIES
 from k2model.documents.schema import Item, is_heldout, make_item
 from k2model.errors import EvaluationError, nearest
 
+VERSION = "1"  # raised when a family makes other items: it stands for them in the identity of scores
 SEED = 0  # of the items that published scores are about
 MAX_DRAWS = 20_000  # in a row that gave nothing new: then there is nothing more to be had
 
@@ -52,6 +54,11 @@ GENERATED: dict[str, Generator] = {
     **{f"order_{size}": Generator("order", size) for size in range(4, 9)},
     "aime_like": Generator("competition"),
 }
+
+
+def module_of(name: str) -> ModuleType:
+    """Of any family's items, generated ones or those of a corpus: where `check` is."""
+    return GENERATED[name].family if name in GENERATED else FAMILIES[name]
 
 
 def generate(name: str, count: int, seed: int = SEED) -> list[Item]:

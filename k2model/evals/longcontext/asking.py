@@ -10,21 +10,24 @@ import contextlib
 import hashlib
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from random import Random
 from typing import NamedTuple
 
 from k2model.documents.schema import content_id
 from k2model.errors import EvaluationError, nearest
+from k2model.evals.answers import Answers
 from k2model.evals.backend import Backend, Generation, Prompt, Sampling
 from k2model.evals.items import Grade, ItemResult
 from k2model.evals.longcontext.haystack import fitted
 from k2model.evals.longcontext.tasks import AT_DEPTHS, TASKS, Form, Hidden, Tied, hidden
+from k2model.evals.questions import restored
 from k2model.recipe.evaluation import Mode
 
 DEPTHS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 REDRAWS = 50
+VERSION = "1"  # raised when other items are made
 AT_ONCE = 131_072  # tokens of items that are made before any of them is asked, so that a backend can batch them
 RECORDED = 20_000  # characters of a prompt that results keep
 ENDING = 4  # tokens
@@ -43,6 +46,22 @@ class LongContext:
     mode: Mode = Mode.COMPLETION
     thinking: int = 0
     seed: int = 0
+
+    @classmethod
+    def of(cls, family: str, length: int, count: int) -> "LongContext":
+        """A family of a recipe at one length, about `count` items of it: `needle_entries` is `needle` in entries."""
+        task = family.removesuffix("_entries")
+        form = Form.SENTENCES if task == family else Form.ENTRIES
+        if task not in AT_DEPTHS:
+            return cls((task,), (length,), (), count, form)
+        depths = min(count, len(DEPTHS))
+        spread = tuple(round(number / max(depths - 1, 1), 2) for number in range(depths))
+        return cls((task,), (length,), spread, count // depths, form)
+
+    @property
+    def count(self) -> int:
+        """How many items there are."""
+        return sum(1 for _ in places_of(self))
 
 
 class Place(NamedTuple):
@@ -115,20 +134,21 @@ def item_at(backend: Backend, config: LongContext, place: Place) -> Asked:
     )
 
 
-def ask(
-    backend: Backend, config: LongContext, finished: Callable[[ItemResult], None] = lambda _: None
-) -> list[ItemResult]:
+def ask(backend: Backend, config: LongContext, answers: Answers | None = None) -> list[ItemResult]:
     """Every item asked, in the order of `places_of`; those of a length that the model does not have are `too long`.
 
-    finished: told of each result as it comes. Raises EvaluationError as `item_at` does.
+    answers: what was said before, which is not asked again. Raises EvaluationError as `item_at` does.
     """
     results: dict[Place, ItemResult] = {}
-    everything = list(places_of(config))
+    everything, answers = list(places_of(config)), answers or Answers()
+    answers.expect(sum(place.length <= backend.max_length for place in everything))
     for batch in _batches(place for place in everything if place.length <= backend.max_length):
         made = [item_at(backend, config, place) for place in batch]
-        for index, written in backend.generate([(one.prompt, one.sampling) for one in made]):
-            results[made[index].place] = graded(config, made[index], written)
-            finished(results[made[index].place])
+        missing = [one for one in made if one.place.name not in answers]
+        for index, written in backend.generate([(one.prompt, one.sampling) for one in missing]):
+            answers.put(missing[index].place.name, asdict(written))
+        for one in made:
+            results[one.place] = graded(config, one, restored(answers[one.place.name]))
     return [results.get(place) or _result(config, place, Grade.TOO_LONG) for place in everything]
 
 
@@ -138,7 +158,7 @@ def graded(config: LongContext, asked: Asked, written: Generation) -> ItemResult
         grade, mark = Grade.CUT_OFF, 0.0
     else:
         mark = marked(written.answer, asked.wanted, asked.candidates)
-        grade = Grade.RIGHT if mark == 1.0 else Grade.WRONG
+        grade = {1.0: Grade.RIGHT, 0.0: Grade.WRONG}.get(mark, Grade.MEASURED)
     return replace(
         _result(config, asked.place, grade),
         prompt=_recorded(str(asked.prompt.turns[0]["content"])),
@@ -164,14 +184,15 @@ def depth_map(results: Sequence[ItemResult]) -> list[DepthCell]:
     cells: dict[tuple[str, int, float], list[float]] = {}
     for result in results:
         task, _, length = result.score.partition("/")
-        if result.cluster.startswith("depth ") and task in AT_DEPTHS:
+        if result.cluster.startswith("depth ") and task.removesuffix("_entries") in AT_DEPTHS:
             cells.setdefault((task, int(length), float(result.cluster.removeprefix("depth "))), []).append(result.value)
     return [DepthCell(*where, sum(marks) / len(marks), len(marks)) for where, marks in sorted(cells.items())]
 
 
 def _result(config: LongContext, place: Place, grade: Grade) -> ItemResult:
     name = content_id(f"{config.seed}:{config.form.value} {place.name}")
-    return ItemResult(f"{place.task}/{place.length}", name, place.cluster, "", "", None, "", grade, 0.0)
+    suffix = "_entries" if config.form is Form.ENTRIES else ""
+    return ItemResult(f"{place.task}{suffix}/{place.length}", name, place.cluster, "", "", None, "", grade, 0.0)
 
 
 def _recorded(text: str) -> str:

@@ -1,101 +1,97 @@
 """The loss by position: what a model gains from what is far back, and where its context ends.
 
-Of every text that is long enough the tokens in [0, 128), [128, 256), [256, 512) ... are predicted with all that stands
-before them. A model that reads its whole context gets better from bucket to bucket; behind the length it was trained at
-the loss rises, and the phase that extends it brings that down. Later tokens are others than earlier ones, and may be
-easier: `loss_by_context` predicts the same last tokens of each text with more and more before them, which takes that
-out. Both go through `Backend.likelihoods`, so any backend that tells likelihoods has them.
+`position_loss/<end>` is the loss of a text's tokens in the bucket that ends there, [0, 128), [128, 256), [256, 512)
+..., predicted with all that stands before them. A model that reads its whole context gets better from bucket to bucket;
+behind the length it was trained at the loss rises, and the phase that extends it brings that down. Later tokens are
+others than earlier ones, and may be easier: `context_loss/<tokens>` is of the same last tokens of each text with more
+and more before them, which takes that out. Every score has the same texts, so they compare; intervals are over texts.
 
-Texts are cut at spaces, where a token begins, a few tokens before a bucket's border at most. Every bucket has the same
-texts, so their losses are of one sample; intervals are over texts.
+Texts are cut at spaces, where a token begins, a few tokens before a bucket's border at most. Both go through
+`Backend.likelihoods`, so any backend that tells likelihoods has them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
 from k2model.errors import EvaluationError
+from k2model.evals.answers import Answers
 from k2model.evals.backend import Backend, Prompt
+from k2model.evals.items import Grade, ItemResult
 from k2model.evals.longcontext.haystack import fitted
-from k2model.evals.scores import mean_interval
+from k2model.recipe.tasks import POSITION_LOSS, position_ends
 
-FIRST = 128  # tokens of the first bucket; each next border is twice as far
-
-
-class PositionLoss(NamedTuple):
-    """Mean nats a token, with its 95% interval over `texts`, of the tokens from `start` to `end`, exclusive."""
-
-    start: int
-    end: int
-    nats: float
-    low: float
-    high: float
-    tokens: int
-    texts: int
+CONTEXT_LOSS = "context_loss"
 
 
-def borders(length: int, first: int = FIRST) -> tuple[int, ...]:
-    """0, first, twice that and so on up to `length`, which is the last."""
-    found = [0]
-    while (following := max(first, 2 * found[-1])) < length:
-        found.append(following)
-    return (*found, length)
+def losses_by_position(
+    backend: Backend, texts: Mapping[str, str], length: int, answers: Answers | None = None
+) -> list[ItemResult]:
+    """The nats of every bucket up to `length` tokens in every text, by name, that is so long; what begins a text counts
+    as its first token.
 
-
-def loss_by_position(backend: Backend, texts: Sequence[str], length: int, first: int = FIRST) -> list[PositionLoss]:
-    """By bucket of positions, up to `length` tokens (one for the beginning of the text counts as the first).
-
-    Raises EvaluationError where no text is that long, or the model's context is shorter.
+    answers: what was read before. Raises EvaluationError where no text is that long, or the model's context is shorter.
     """
-    marks = borders(length, first)
-    rows: dict[tuple[int, int], list[tuple[float, int]]] = {pair: [] for pair in pairwise(marks)}
-    for text in _long_enough(backend, texts, length):
-        cuts = [0, *(_cut(backend, text, mark) for mark in marks[1:])]
-        requests = [(Prompt.of(text[:before]), text[before:after]) for before, after in pairwise(cuts)]
-        for bucket, found in zip(rows.values(), backend.likelihoods(requests), strict=True):
-            bucket.append((-found.nats, found.tokens))
-    return [_row(start, end, found) for (start, end), found in rows.items()]
+    ends = position_ends(length)
+
+    def requests(text: str) -> list[tuple[str, str]]:
+        cuts = [0, *(_cut(backend, text, end) for end in ends)]
+        return [(text[:before], text[before:after]) for before, after in pairwise(cuts)]
+
+    return _losses(backend, texts, length, [f"{POSITION_LOSS}/{end}" for end in ends], requests, answers or Answers())
 
 
-def loss_by_context(backend: Backend, texts: Sequence[str], length: int, first: int = FIRST) -> list[PositionLoss]:
-    """Of the last `first` tokens of the first `length` of each text, with `first`, twice that ... tokens before them,
-    up to all there are: a row's `start` is how many stand before, its `end` these and those predicted.
+def losses_by_context(
+    backend: Backend, texts: Mapping[str, str], length: int, answers: Answers | None = None
+) -> list[ItemResult]:
+    """The nats of the last 128 of the first `length` tokens of every text, with 128, 256 ... tokens before them, up to
+    all there are. Raises EvaluationError as `losses_by_position` does."""
+    last = position_ends(length)[0]
+    contexts = position_ends(length - last)
 
-    Raises EvaluationError as `loss_by_position` does.
-    """
-    contexts = borders(length - first, first)[1:]
-    rows: dict[int, list[tuple[float, int]]] = {context: [] for context in contexts}
-    for text in _long_enough(backend, texts, length):
+    def requests(text: str) -> list[tuple[str, str]]:
         whole = text[: _cut(backend, text, length)]
-        split = _cut(backend, whole, length - first)
-        starts = [
-            0 if context == contexts[-1] else _cut(backend, whole, length - first - context) for context in contexts
-        ]
-        requests = [(Prompt.of(whole[start:split]), whole[split:]) for start in starts]
-        for row, found in zip(rows.values(), backend.likelihoods(requests), strict=True):
-            row.append((-found.nats, found.tokens))
-    return [_row(context, context + first, found) for context, found in rows.items()]
+        split = _cut(backend, whole, length - last)
+        starts = [0 if one == contexts[-1] else _cut(backend, whole, length - last - one) for one in contexts]
+        return [(whole[start:split], whole[split:]) for start in starts]
+
+    return _losses(
+        backend, texts, length, [f"{CONTEXT_LOSS}/{one}" for one in contexts], requests, answers or Answers()
+    )
 
 
-def heldout_texts(length: int) -> Iterator[str]:
-    """Texts of the project's own that no source trains on: whole modules of the standard library, cut to about 8
-    characters a token and left out where they are shorter than `length` characters. For greater lengths bring books."""
+def heldout_texts(length: int) -> dict[str, str]:
+    """Texts of the project's own that no source trains on: whole modules of the standard library of `length` characters
+    at least, by name, cut to 8 times that. The longest has about 144,000; for greater lengths bring books."""
     from k2model.documents.standard_library import heldout_modules
 
-    for module in heldout_modules():
-        if len(module.text) >= length:
-            yield module.text[: 8 * length]
+    return {module.name: module.text[: 8 * length] for module in heldout_modules() if len(module.text) >= length}
 
 
-def _long_enough(backend: Backend, texts: Sequence[str], length: int) -> list[str]:
+def _losses(
+    backend: Backend, texts: Mapping[str, str], length: int, scores: Sequence[str],
+    requests: Callable[[str], list[tuple[str, str]]], answers: Answers,
+) -> list[ItemResult]:  # fmt: skip
+    """A result for each score and text; `requests` gives for each score (what stands before, what is predicted)."""
     if length > backend.max_length:
         raise EvaluationError(
             f"{backend.name} has {backend.max_length} positions, and the loss is asked for at {length}; ask for less"
         )
-    found = [text for text in texts if backend.tokens(Prompt.of(text)) >= length]
-    if not found:
+    long = {name: text for name, text in texts.items() if backend.tokens(Prompt.of(text)) >= length}
+    if not long:
         raise EvaluationError(f"none of {len(texts)} texts has {length} tokens of {backend.name}; bring longer ones")
-    return found
+    answers.expect(len(long))
+    for name, text in long.items():
+        if name not in answers:
+            found = backend.likelihoods([(Prompt.of(before), behind) for before, behind in requests(text)])
+            answers.put(name, {"nats": [-one.nats for one in found], "tokens": [one.tokens for one in found]})
+    return [
+        ItemResult(
+            score, name, name, "", "", None, "", Grade.MEASURED, answers[name]["nats"][number],
+            tokens=answers[name]["tokens"][number],
+        )
+        for number, score in enumerate(scores)
+        for name in long
+    ]  # fmt: skip
 
 
 def _cut(backend: Backend, text: str, length: int) -> int:
@@ -105,8 +101,3 @@ def _cut(backend: Backend, text: str, length: int) -> int:
     end = fitted(lambda size: backend.tokens(Prompt.of(text[:size])), length, "the beginning of a text")
     between = (place for place in range(end, 0, -1) if text[place] == " " and text[place - 1].isalnum())
     return next(between, end)
-
-
-def _row(start: int, end: int, found: Sequence[tuple[float, int]]) -> PositionLoss:
-    nats, tokens = [nats for nats, _ in found], [count for _, count in found]
-    return PositionLoss(start, end, *mean_interval(nats, tokens), sum(tokens), len(found))

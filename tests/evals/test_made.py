@@ -1,0 +1,74 @@
+"""Families whose items are made when they are asked: every one of them is measured, of a model with random weights."""
+
+import hashlib
+import json
+
+import pytest
+import torch
+
+from k2model.artifacts import Store
+from k2model.documents.families.generated import GENERATED, VERSION, generate
+from k2model.evals.backends import OwnModel
+from k2model.evals.items import Grade
+from k2model.evals.longcontext import asking as longcontext
+from k2model.evals.longcontext.tasks import TASKS as CONTEXT_TASKS
+from k2model.evals.material import Material
+from k2model.evals.measures import Bounds, measures_of
+from k2model.model.transformer import K2Model
+from k2model.recipe import load_recipe
+from k2model.recipe.evaluation import EvaluationConfig
+from k2model.recipe.schema import PhaseKind
+from k2model.recipe.tasks import LONG_CONTEXT, PUZZLES, score_names
+from tests.evals.conftest import MODEL, World, measured
+
+ASKED = ("knights_3", "order_4", "needle_entries", "position_loss", "tool_use")
+
+
+def test_what_recipes_name_is_what_is_made() -> None:
+    assert list(PUZZLES) == list(GENERATED)
+    assert {name.removesuffix("_entries") for name in LONG_CONTEXT} == set(CONTEXT_TASKS)
+
+
+def test_other_items_have_another_version() -> None:
+    """Cells of scores are found again by it: where this digest changes, raise `VERSION` in the same commit."""
+    items = [generate(name, 2) for name in GENERATED]
+    digest = hashlib.sha256(json.dumps(items, sort_keys=True).encode()).hexdigest()[:16]
+    assert (VERSION, digest) == ("1", "b562a014144b6937")
+
+
+@pytest.mark.parametrize("kind", [PhaseKind.MIDTRAIN, PhaseKind.SFT])
+def test_each_is_measured_without_a_corpus(kind: PhaseKind, world: World, tmp_path) -> None:
+    torch.manual_seed(0)
+    backend = OwnModel(K2Model(MODEL, 1e4, 2048), world.loaded_tokenizer)
+    config = EvaluationConfig(families=ASKED, items_per_family=3, retrieval_documents=3)
+    material, bounds = Material(Store.open(tmp_path)), Bounds(512, 1024)
+    rows, names = {}, []
+    for measure in measures_of(config, material, kind, bounds, (256, 512)):
+        asked = measured(measure, backend)
+        names.append(measure.name)
+        rows |= {row.score: (row, asked.results) for row in asked.rows}
+        assert measure.reach <= 1024 and measure.cost > 0 and json.dumps(measure.declared, default=str)
+    efforts = ("think",) if kind is PhaseKind.MIDTRAIN else ("low", "medium", "high")
+    expected = [f"{family}/{effort}" for family in ("knights_3", "order_4") for effort in efforts]
+    expected += ["needle_entries/256", "needle_entries/512", "position_loss"]
+    assert names == expected + (["tool_use"] if kind is PhaseKind.SFT else [])
+    row, results = rows[f"knights_3/{efforts[0]}"]
+    assert (row.n, row.value, row.chance, row.group) == (3, 0.0, 0.125, "Logic")
+    assert {one.grade for one in results} <= {Grade.CUT_OFF, Grade.WRONG} and all(one.seed for one in results)
+    row, results = rows["needle_entries/512"]
+    assert row.n == 3 and [cell.depth for cell in longcontext.depth_map(results)] == [0.0, 0.5, 1.0]
+    losses = [rows[f"position_loss/{end}"][0] for end in (128, 256, 512)]
+    assert all(row.unit == "nats/token" and 5.0 < row.value < 6.5 and row.n > 20 for row in losses)
+    if kind is PhaseKind.SFT:
+        assert rows["tool_use/schema"][0].too_long == 3  # definitions of tools take more than 1,024 bytes
+
+
+def test_a_recipe_knows_the_scores_it_will_have() -> None:
+    changes = {
+        "evaluation.families": ["knights_8", "needle", "position_loss", "tool_use"],
+        "evaluation.items_per_family": 500,
+    }
+    recipe = load_recipe("smoke", {**changes, "gates": []})
+    scores = score_names(recipe, recipe.phases[-1])
+    assert {"knights_8/high", "needle/256", "position_loss/128", "tool_use/no_call"} <= set(scores)
+    assert "knights_8/think" in score_names(recipe, recipe.phases[1])
