@@ -155,8 +155,9 @@ def fitted_text(task: Task, config: EvaluationConfig, bounds: Bounds, length: in
 
 
 def position_loss(config: EvaluationConfig, bounds: Bounds, length: int) -> Measure:
-    """The loss by position up to `length` tokens, in whole modules of the standard library that are held out."""
-    texts = heldout_texts(length)
+    """The loss by position up to `length` tokens, in whole modules of the standard library that are held out;
+    as many as retrieval has documents."""
+    texts = heldout_texts(length, config.retrieval_documents)
     declared = {"task": {"method": Method.POSITIONS, "length": length}, "texts": fingerprint(texts)}
 
     def asking(backend: Backend, answers: Answers) -> list[ItemResult]:

@@ -8,8 +8,12 @@ what 512K tokens cost: a reading is a second or two.
 from collections.abc import Callable, Sequence
 from functools import cache
 from random import Random
+from typing import TYPE_CHECKING
 
 from k2model.errors import EvaluationError
+
+if TYPE_CHECKING:
+    from k2model.documents.schema import Document
 
 SLACK = 4  # tokens that a text may be short of its length
 MOST_READINGS = 60  # of one text; a monotone text takes four to eight
@@ -54,9 +58,8 @@ def prose() -> tuple[tuple[str, ...], int]:
     """(Words of the standard library's documentation, those held out first; how many are held out)."""
     from k2model.documents.families.retrieval import filler
     from k2model.documents.spans import segments_of
-    from k2model.documents.standard_library import prose_documents
 
-    trained, heldout = (filler(segments_of(one)[1]["text"] for one in part) for part in prose_documents())
+    trained, heldout = (filler(segments_of(one)[1]["text"] for one in part) for part in _documents())
     return (*heldout, *trained), len(heldout)
 
 
@@ -64,9 +67,15 @@ def prose() -> tuple[tuple[str, ...], int]:
 def vocabulary() -> tuple[str, ...]:
     """Frequent words, each of which a small vocabulary has as one token: those of the trained retrieval documents."""
     from k2model.documents.families.retrieval import vocabulary as frequent
+
+    return tuple(frequent(one["text"] for one in _documents()[0]))
+
+
+@cache
+def _documents() -> "tuple[list[Document], list[Document]]":
     from k2model.documents.standard_library import prose_documents
 
-    return tuple(frequent(one["text"] for one in prose_documents()[0]))
+    return prose_documents()
 
 
 def start_of(rng: Random) -> int:

@@ -59,12 +59,14 @@ def losses_by_context(
     )
 
 
-def heldout_texts(length: int) -> dict[str, str]:
-    """Texts of the project's own that no source trains on: whole modules of the standard library of `length` characters
-    at least, by name, cut to 8 times that. The longest has about 144,000; for greater lengths bring books."""
+def heldout_texts(length: int, most: int) -> dict[str, str]:
+    """Texts of the project's own that no source trains on: the `most` longest modules of the standard library that are
+    held out, by name, cut to 8 characters for each of `length` tokens. The longest has about 144,000 characters; for
+    greater lengths bring books."""
     from k2model.documents.standard_library import heldout_modules
 
-    return {module.name: module.text[: 8 * length] for module in heldout_modules() if len(module.text) >= length}
+    longest = sorted(heldout_modules(), key=lambda module: (-len(module.text), module.name))[:most]
+    return {module.name: module.text[: 8 * length] for module in longest}
 
 
 def _losses(

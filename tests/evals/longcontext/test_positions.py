@@ -81,7 +81,7 @@ def test_what_is_too_long_or_too_short_is_refused(own: OwnModel) -> None:
 def test_the_projects_own_texts_are_held_out() -> None:
     from k2model.documents.standard_library import code_documents
 
-    texts = list(heldout_texts(20_000).values())
-    assert len(texts) >= 5 and all(20_000 <= len(text) <= 160_000 for text in texts)
+    texts = list(heldout_texts(20_000, 6).values())
+    assert len(texts) == 6 and all(50_000 <= len(text) <= 160_000 for text in texts)
     trained = {document["text"][40:140] for document in code_documents()[0]}
     assert not any(piece in text for text in texts[:3] for piece in trained)
