@@ -8,17 +8,18 @@ from k2model.artifacts import Store
 from k2model.errors import EvaluationError, nearest
 from k2model.evals.cells import Subject
 from k2model.evals.material import Material
-from k2model.evals.measures import Measure, measures_of
+from k2model.evals.measures import Measure, fitted_texts, measures_of
 from k2model.evals.references import Known, kind_of
 from k2model.recipe.evaluation import BenchmarkConfig, EvaluationConfig
 from k2model.recipe.schema import PhaseKind
-from k2model.recipe.tasks import LOSS, tasks_of
+from k2model.recipe.tasks import LONG_CONTEXT, LOSS, MADE_FAMILIES, tasks_of
 
 
 @dataclass(frozen=True)
 class Questions:
-    """chosen: names of tasks or of families (`arithmetic`, `loss`) of the recipe, of `own` tasks, and of public suites
-    (`k2_base`, see `k2model.evals.harness`); without any, all that the recipe asks. limit: items of each task, 0 = all.
+    """chosen: names of tasks or of families (`arithmetic`, `loss`) of the recipe, of families that need no corpus
+    (`knights_8`, `needle/4096`) whether the recipe has them or not, of `own` tasks, and of public suites (`k2_base`, see
+    `k2model.evals.harness`); without any, all that the recipe asks. limit: items of each task, 0 = all.
     effort: of the chats of a suite. absent: which parts of suites have no data on this machine, and why.
 
     Raises EvaluationError for a chosen name that is none of these.
@@ -37,9 +38,11 @@ class Questions:
 
     @property
     def config(self) -> EvaluationConfig:
-        """The recipe's, with tasks of one's own, each with as many items as `limit` says."""
+        """The recipe's, with what is chosen beside it, each with as many items as `limit` says."""
         config = self.known.recipe.evaluation
-        config = replace(config, benchmarks=(*config.benchmarks, *self.own))
+        made = [one for one in MADE_FAMILIES if any(named(name, one) for name in self.chosen)]
+        families = (*config.families, *(one for one in made if one not in config.families))
+        config = replace(config, benchmarks=(*config.benchmarks, *self.own), families=families)
         if not self.limit:
             return config
         few = min(config.items_per_family, self.limit)
@@ -74,11 +77,12 @@ class Questions:
             return suites
         made = self.known.made
         if "corpus_valid" not in made and not any(named(task, one) for one in wanted for task in self._of_corpus()):
-            config = replace(config, families=())
+            config = replace(config, families=tuple(one for one in config.families if one in MADE_FAMILIES))
         material = Material(self.store, made.get("corpus_valid"), made.get("tokens"))
         lengths = sorted({phase.sequence_length for phase in recipe.phases})
         measures = measures_of(config, material, kind_of(reference, recipe), subject.bounds, lengths)
         if self.chosen:
+            measures += fitted_texts(config, sorted(self._lengths() - set(lengths)))
             measures = [one for one in measures if any(named(one.name, name) for name in wanted)]
         return measures + suites
 
@@ -92,10 +96,24 @@ class Questions:
 
     def _names(self) -> list[str]:
         """Of every task that the recipe or a file of one's own has, whatever phase it fits; families by theirs."""
-        return [*self._of_corpus(), *(one.name for one in self.config.benchmarks)]
+        return [*self._of_corpus(), *self._made(), *(one.name for one in self.config.benchmarks)]
+
+    def _made(self) -> list[str]:
+        """Of what needs no corpus, at the recipe's lengths and those chosen."""
+        config = replace(self.config, benchmarks=(), families=MADE_FAMILIES)
+        tasks = [task for kind in PhaseKind for task in tasks_of(config, kind)]
+        lengths = self._lengths() | {phase.sequence_length for phase in self.known.recipe.phases}
+        fitted = [f"{family}/{length}" for family in LONG_CONTEXT for length in sorted(lengths)]
+        return [*dict.fromkeys(task.name for task in tasks), *fitted]
+
+    def _lengths(self) -> set[int]:
+        """Those of names such as `needle/4096`, which need be none of the recipe's."""
+        pairs = (name.partition("/") for name in self.chosen)
+        return {int(rest) for family, _, rest in pairs if family in LONG_CONTEXT and rest.isdigit() and int(rest)}
 
     def _of_corpus(self) -> list[str]:
-        families = replace(self.config, benchmarks=())
+        own = tuple(one for one in self.config.families if one not in MADE_FAMILIES)
+        families = replace(self.config, benchmarks=(), families=own)
         tasks = [task for kind in PhaseKind for task in tasks_of(families, kind)]
         lengths = sorted({phase.sequence_length for phase in self.known.recipe.phases})
         domains = {entry.domain for entry in self.known.recipe.corpus.sources if entry.domain}

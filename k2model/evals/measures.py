@@ -5,7 +5,7 @@ cell it will be in (`k2model.evals.cells`), whatever it is run on, and `ask` run
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from k2model.artifacts import fingerprint
@@ -23,7 +23,7 @@ from k2model.evals.material import Material
 from k2model.evals.questions import ask
 from k2model.recipe.evaluation import EvaluationConfig
 from k2model.recipe.schema import PhaseKind
-from k2model.recipe.tasks import FAMILIES, LONGEST_TEXT, LOSS, POSITION_LOSS, Method, Task, tasks_of
+from k2model.recipe.tasks import FAMILIES, LONGEST_TEXT, LOSS, POSITION_LOSS, TASKS, Method, Task, tasks_of
 
 #: Rough costs in tokens read at once; a generated token costs about as much as three read ones.
 GENERATED = 3
@@ -77,9 +77,9 @@ def measures_of(
         if task.method is Method.RECALL:
             measures += [retrieval(config, material, bounds, length) for length in lengths]
         elif task.method is Method.FITTED:
-            measures += [fitted_text(task, config, bounds, length) for length in lengths]
+            measures += fitted_texts(replace(config, families=(task.family,)), lengths)
         elif task.method is Method.POSITIONS:
-            measures.append(position_loss(config, bounds, min(max(lengths), LONGEST_TEXT)))
+            measures.append(position_loss(config, min(max(lengths), LONGEST_TEXT)))
         elif task.method is Method.DIALOGUE:
             measures.append(tool_dialogues(task, config, bounds))
         else:
@@ -142,7 +142,13 @@ def retrieval(config: EvaluationConfig, material: Material, bounds: Bounds, leng
     return Measure(score, FAMILIES["retrieval"].group, declared, limit, documents * length, asking)
 
 
-def fitted_text(task: Task, config: EvaluationConfig, bounds: Bounds, length: int) -> Measure:
+def fitted_texts(config: EvaluationConfig, lengths: Sequence[int]) -> list[Measure]:
+    """The long-context families of a config at every length."""
+    tasks = [task for task in TASKS if task.family in config.families and task.method is Method.FITTED]
+    return [_fitted_text(task, config, length) for task in tasks for length in lengths]
+
+
+def _fitted_text(task: Task, config: EvaluationConfig, length: int) -> Measure:
     """A text of `length` of the model's tokens with something in it to find, follow or count; as many as retrieval has
     documents, spread over depths where the task has some."""
     asked = LongContext.of(task.family, length, config.retrieval_documents)
@@ -154,7 +160,7 @@ def fitted_text(task: Task, config: EvaluationConfig, bounds: Bounds, length: in
     return Measure(f"{task.family}/{length}", task.group, declared, length, asked.count * length, asking)
 
 
-def position_loss(config: EvaluationConfig, bounds: Bounds, length: int) -> Measure:
+def position_loss(config: EvaluationConfig, length: int) -> Measure:
     """The loss by position up to `length` tokens, in whole modules of the standard library that are held out;
     as many as retrieval has documents."""
     texts = heldout_texts(length, config.retrieval_documents)

@@ -1,5 +1,5 @@
-"""Figures of long context and of thinking: a map over depth and length, the loss by position, accuracy over the thinking
-it took.
+"""Figures of long context and of thinking: a map over depth and length, the loss by position, accuracy over the
+thinking it took.
 
 Data come as they are measured (`k2model.evals.longcontext`, `k2model.evals.efforts`); each function returns panels
 (title, SVG). The darker a cell, the more is found; whiskers are 95% intervals.
@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from k2model.evals.efforts import EffortPoint
-from k2model.evals.longcontext.asking import DepthCell
+from k2model.evals.efforts import EffortPoint, effort_points
+from k2model.evals.items import ItemResult
+from k2model.evals.longcontext.asking import DepthCell, depth_map
 from k2model.evals.scores import ScoreRow
+from k2model.recipe.schema import Recipe
 from k2model.recipe.tasks import FAMILIES, POSITION_LOSS
 from k2model.reporting import svg
 from k2model.reporting.scores import parse
@@ -20,6 +22,29 @@ from k2model.reporting.timeline import Panel
 WIDTH, HEIGHT = 430, 262
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 400, 20, 214
 _COLOURS = ("c0", "c1", "c2", "c3", "c4", "c5", "c6")
+
+
+def long_context_panels(
+    results: Mapping[str, Sequence[ItemResult]], scores: Sequence[ScoreRow], recipe: Recipe
+) -> list[Panel]:
+    """The maps of the last phase that has any, and the loss by position of all; `results` are by phase."""
+    panels: list[Panel] = []
+    for phase in reversed(recipe.phases):
+        if cells := depth_map(results.get(phase.name, ())):
+            panels = depth_panels(cells, recipe.trained_length(phase.name))
+            break
+    by_phase: dict[str, list[ScoreRow]] = {}
+    for row in scores:
+        by_phase.setdefault(row.phase, []).append(row)
+    positions = position_panel(by_phase)
+    return [*panels, *([positions] if positions else [])]
+
+
+def budget_panels(results: Sequence[ItemResult]) -> list[Panel]:
+    """Of the families that were asked at a forced budget of thinking."""
+    points = effort_points(results)
+    forced = {point.family for point in points if point.budget is not None}
+    return effort_panels([point for point in points if point.family in forced])
 
 
 def depth_panels(cells: Sequence[DepthCell], trained_length: int = 0) -> list[Panel]:
@@ -58,8 +83,8 @@ def position_panel(rows: Mapping[str, Sequence[ScoreRow]]) -> Panel | None:
 
 
 def effort_panels(points: Sequence[EffortPoint]) -> list[Panel]:
-    """Of each family accuracy over the mean of thinking tokens that were spent: efforts as dots with their names, forced
-    budgets as a line that ends in the dot of the effort they cut short."""
+    """Of each family accuracy over the mean of thinking tokens that were spent: efforts as dots with their names,
+    forced budgets as a line that ends in the dot of the effort they cut short."""
     panels = []
     for family in dict.fromkeys(point.family for point in points):
         own = [point for point in points if point.family == family]
@@ -79,7 +104,8 @@ def _effort_plot(title: str, points: Sequence[EffortPoint]) -> Markup:
             forced = point.budget is not None
             said = (
                 f"{effort}{f', at most {point.budget}' if forced else ''}: {point.accuracy:.0%} of {point.items} "
-                f"with {point.thinking_mean:,.0f} tokens (median {point.thinking_median:,.0f}), {point.cut_off:.0%} cut off"
+                f"with {point.thinking_mean:,.0f} tokens (median {point.thinking_median:,.0f}), {point.cut_off:.0%} "
+                "cut off"
             )
             parts.append(plot.error_bar(x, point.low, point.high, f"whisker s-{colour}"))
             class_ = f"{'hollow' if forced else 'full'} m-{colour}"

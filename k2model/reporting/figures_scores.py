@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from k2model.evals.scores import ScoreRow
 from k2model.recipe.schema import AdoptedModel, PhaseConfig
+from k2model.recipe.tasks import LOSS
 from k2model.reporting import svg
 from k2model.reporting.scores import CONTINUES, EFFORTS, ScoreName, order_key, parse
 from k2model.reporting.timeline import Panel, Timeline
@@ -56,7 +57,7 @@ def loss_panel(rows: Sequence[ScoreRow], timeline: Timeline, colours: dict[str, 
     """Held-out loss per domain in nats per token; `colours` maps a domain to its CSS class."""
     losses: dict[str, list[ScoreRow]] = {}
     for row in rows:
-        if not row.is_accuracy and row.phase in timeline.spans:
+        if parse(row.score).family == LOSS and row.phase in timeline.spans:
             losses.setdefault(parse(row.score).mode, []).append(row)
     if not losses:
         return None

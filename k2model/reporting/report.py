@@ -15,7 +15,7 @@ from k2model.artifacts.result import LifecycleResult
 from k2model.model import count_parameters
 from k2model.recipe.fields import without_places
 from k2model.registry.gates import gate_results, unpromoted
-from k2model.reporting import figures_scores, sections_data, sections_run, sections_scores
+from k2model.reporting import figures_context, figures_scores, sections_data, sections_run, sections_scores
 from k2model.reporting.content import ReportContent, read_content
 from k2model.reporting.figures_data import length_panels
 from k2model.reporting.figures_training import dynamics_panels, training_figure
@@ -108,6 +108,8 @@ def _context(content: ReportContent) -> dict[str, Any]:
         "extension_lines": sections_scores.extension_lines(content.scores, phases, recipe.adopted),
         "effort_lines": sections_scores.effort_lines(content.scores),
         "effort": figures_scores.effort_panels(content.scores),
+        "long_context": figures_context.long_context_panels(content.samples, content.scores, recipe),
+        "budgets": figures_context.budget_panels(content.samples[names[-1]]),
         "compositions": compositions,
         "domains": [d for d in sections_data.DOMAINS if d in {s["domain"] for c in compositions for s in c["shares"]}],
         "domain_class": sections_data.domain_class,

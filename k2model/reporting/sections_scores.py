@@ -134,7 +134,7 @@ def headline(rows: Sequence[ScoreRow], phases: Sequence[str]) -> list[ScoreGroup
 
 
 def losses(rows: Sequence[ScoreRow], phases: Sequence[str]) -> list[ScoreGroup]:
-    return _groups([(row.score, row) for row in rows if not row.is_accuracy], phases)
+    return _groups([(row.score, row) for row in rows if parse(row.score).family == LOSS], phases)
 
 
 @dataclass(frozen=True)
