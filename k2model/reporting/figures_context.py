@@ -122,21 +122,26 @@ def _map(title: str, cells: Sequence[DepthCell], trained_length: int) -> Markup:
     for cell in cells:
         x, y = _LEFT + lengths.index(cell.length) * width, _TOP + depths.index(cell.depth) * height
         said = f"{cell.length:,} tokens, depth {cell.depth:.0%}: {cell.value:.0%} of {cell.items}"
-        about = {"fill_opacity": 0.04 + 0.9 * cell.value}
+        about = {"fill_opacity": 0.04 + 0.7 * cell.value}
         parts.append(svg.rect(x + 0.5, y + 0.5, width - 1, height - 1, "f-c0", svg.element("title", said), **about))
         if width > 34 and height > 14:
-            parts.append(svg.text(x + width / 2, y + height / 2 + 4, f"{cell.value:.0%}", "tick halo", "middle"))
+            parts.append(svg.text(x + width / 2, y + height / 2 + 4, f"{cell.value:.0%}", "", "middle", font_size=11))
     for number, length in enumerate(lengths):
         at = _LEFT + (number + 0.5) * width
-        parts.append(svg.text(at, _BOTTOM + 16, svg.short_number(length), "tick", "middle"))
+        parts.append(svg.text(at, _BOTTOM + 16, _length(length), "tick", "middle"))
     step = max(1, round(len(depths) / 6))
     for number, depth in list(enumerate(depths))[::step]:
         parts.append(svg.text(_LEFT - 5, _TOP + (number + 0.5) * height + 3.5, f"{depth:.0%}", "tick", "end"))
     reached = sum(length <= trained_length for length in lengths)
     if 0 < reached < len(lengths):
-        parts.append(svg.line(_LEFT + reached * width, _TOP - 6, _LEFT + reached * width, _BOTTOM, "axis"))
+        parts.append(svg.line(_LEFT + reached * width, _TOP - 6, _LEFT + reached * width, _BOTTOM, "chance"))
     parts.append(svg.text(_RIGHT, _BOTTOM + 31, "tokens of context; depth from the front", "tick", "end"))
     return svg.drawing(WIDTH, HEIGHT, f"{title} over depth and length", *parts)
+
+
+def _length(tokens: int) -> str:
+    """65536 -> 64K, as contexts are called."""
+    return f"{tokens // 1024}K" if tokens % 1024 == 0 else svg.short_number(tokens)
 
 
 def _title(family: str) -> str:
