@@ -21,6 +21,7 @@ from k2model.evals.longcontext.asking import LongContext
 from k2model.evals.longcontext.positions import heldout_texts, losses_by_position
 from k2model.evals.material import Material
 from k2model.evals.questions import ask
+from k2model.evals.tool_code import programs_of
 from k2model.recipe.evaluation import EvaluationConfig
 from k2model.recipe.schema import PhaseKind
 from k2model.recipe.tasks import FAMILIES, LONGEST_TEXT, LOSS, POSITION_LOSS, TASKS, Method, Task, tasks_of
@@ -179,7 +180,8 @@ def tool_dialogues(task: Task, config: EvaluationConfig, bounds: Bounds) -> Meas
     declared = {"task": task.declared(), "made": tool_use.VERSION, "first": count, "max_length": limit}
 
     def asking(backend: Backend, answers: Answers) -> list[ItemResult]:
-        return tool_use.ask(backend, tool_use.tasks_of(count), task, limit, answers)
+        questions = programs_of(count) if task.family == "tool_code" else tool_use.tasks_of(count)
+        return tool_use.ask(backend, questions, task, limit, answers)
 
     cost = GENERATED * min(task.max_new_tokens, limit) * count
     return Measure(task.name, task.group, declared, limit, cost, asking)

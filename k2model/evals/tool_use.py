@@ -6,10 +6,13 @@
     tool_use/result      the closing reply states the answer
     tool_use/turns       the same of questions that take several calls, with every call right
     tool_use/no_call     nothing is called where no tool that is offered helps
+    tool_code/schema, tool_code/output, tool_code/result
+                         of questions that take a program (`tool_code`): one was run, what it wrote has the answer, and
+                         so has the closing reply
 
 Questions, tools and the exact answers are those of synthesis (`synthesis/tools`), drawn from the held-out tenth of
-their keys; what no tool does is asked in words of its own. Tools are plain functions of ours that are called with
-checked arguments. Dialogues go on side by side, a turn of all of them at a time.
+their keys; what no tool does is asked in words of its own. Those tools are plain functions of ours, called
+with checked arguments; programs run in the sandbox. Dialogues go on side by side, a turn of all of them at a time.
 """
 
 import json
@@ -26,6 +29,7 @@ from k2model.evals.answers import Answers
 from k2model.evals.backend import Backend, Generation, Prompt, Sampling
 from k2model.evals.items import Grade, ItemResult
 from k2model.evals.questions import generations, sampling_of
+from k2model.evals.tool_code import PROGRAM, carried_out
 from k2model.recipe.tasks import Task
 from k2model.synthesis.conversation import ToolCall
 from k2model.synthesis.tools.tasks import TASKS, ToolTask, draw
@@ -92,9 +96,13 @@ def _heldout(family: str, rng: Random, found: Mapping[str, ToolTask]) -> ToolTas
             return task
 
 
+def definition_of(name: str) -> Mapping[str, Any]:
+    return PROGRAM if name == PROGRAM["name"] else TOOLS[name].definition
+
+
 def ask(
     backend: Backend, questions: Sequence[ToolTask], task: Task, max_length: int, answers: Answers | None = None,
-    run: Execute = execute,
+    run: Execute = carried_out,
 ) -> list[ItemResult]:  # fmt: skip
     """Every dialogue led to its end; a result for each score that a question counts for.
 
@@ -127,7 +135,7 @@ def ask(
 
 def opening(task: ToolTask) -> list[Mapping[str, Any]]:
     """The tools that are offered, as K2 is told of them, and the question."""
-    definitions = json.dumps([TOOLS[name].definition for name in task.offered], ensure_ascii=False)
+    definitions = json.dumps([definition_of(name) for name in task.offered], ensure_ascii=False)
     return [
         {"role": "system", "content": INSTRUCTION, "tools": definitions},
         {"role": "user", "content": task.question},
@@ -168,6 +176,8 @@ def call_of(text: str) -> ToolCall | None:
 def graded(dialogue: Dialogue) -> list[ItemResult]:
     """A result for each of the scores; one that was cut off or had no room for its next turn has that grade in all."""
     task, calls = dialogue.question, dialogue.calls
+    if task.offered == (PROGRAM["name"],):
+        return _graded_program(dialogue)
     if not task.plan:
         return [_result(dialogue, "no_call", not calls, "no call")]
     planned = planned_calls(task)
@@ -184,6 +194,18 @@ def graded(dialogue: Dialogue) -> list[ItemResult]:
     return found + ([_result(dialogue, "turns", arguments and result, task.answer)] if len(planned) > 1 else [])
 
 
+def _graded_program(dialogue: Dialogue) -> list[ItemResult]:
+    """Any program will do whose output has the answer."""
+    task, calls = dialogue.question, dialogue.calls
+    output = any(task.right(result) for result in dialogue.results if not result.startswith(ERROR))
+    parts = {
+        "schema": bool(calls) and all(keeps_schema(call, task.offered) for call in calls),
+        "output": output,
+        "result": output and bool(dialogue.reply) and task.right(dialogue.reply),
+    }
+    return [_result(dialogue, part, right, task.answer, "tool_code") for part, right in parts.items()]
+
+
 def planned_calls(task: ToolTask) -> list[ToolCall]:
     """The calls that answer a question, with the arguments that the results before them give."""
     observed: list[str] = []
@@ -198,14 +220,14 @@ def keeps_schema(call: ToolCall | None, offered: Sequence[str]) -> bool:
     if call is None or call.name not in offered:
         return False
     arguments = parse_arguments(call.arguments)
-    return arguments is not None and schema_fault(TOOLS[call.name].definition["inputSchema"], arguments) is None
+    return arguments is not None and schema_fault(definition_of(call.name)["inputSchema"], arguments) is None
 
 
 def _canonical(call: ToolCall | None) -> str:
     return "" if call is None else f"{call.name} {json.dumps(json.loads(call.arguments), sort_keys=True)}"
 
 
-def _result(dialogue: Dialogue, score: str, right: bool, wanted: str) -> ItemResult:
+def _result(dialogue: Dialogue, score: str, right: bool, wanted: str, family: str = "tool_use") -> ItemResult:
     task, written = dialogue.question, dialogue.written
     failed = dialogue.ended if dialogue.ended in (Grade.CUT_OFF, Grade.TOO_LONG) else None
     grade = failed or (Grade.RIGHT if right else Grade.WRONG)
@@ -213,7 +235,7 @@ def _result(dialogue: Dialogue, score: str, right: bool, wanted: str) -> ItemRes
         None if failed else "; ".join([*(call.text if call else "no call" for call in dialogue.calls), dialogue.reply])
     )
     return ItemResult(
-        f"tool_use/{score}", content_id("tool_use", task.key), task.family, task.question,
+        f"{family}/{score}", content_id(family, task.key), task.family, task.question,
         "\n".join(one.text for one in written), answer, wanted, grade, float(grade is Grade.RIGHT),
         "\n".join(one.trace or "" for one in written) or None, seed=dialogue.seed,
         tokens=sum(one.tokens for one in written), thinking_tokens=sum(one.thinking_tokens for one in written),

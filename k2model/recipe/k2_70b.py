@@ -44,8 +44,9 @@ from k2model.recipe.schema import (
 )
 from k2model.recipe.tasks import FAMILIES
 
-#: Families it is not scored on: its corpus has no retrieval documents, and entries are what small models learn.
-ELSEWHERE = ("retrieval", "needle_entries", "multi_key_entries")
+#: Families it is not scored on: its corpus has no retrieval documents, entries are what small models learn, and code
+#: runs where pods may make a sandbox (docs/sandbox.md).
+ELSEWHERE = ("retrieval", "needle_entries", "multi_key_entries", "tool_code")
 
 
 def pretrain_mixture() -> tuple[MixtureEntry, ...]:

@@ -73,6 +73,7 @@ FAMILIES = {
     **LONG_CONTEXT,
     POSITION_LOSS: Family("Long context", "Loss by position"),
     "tool_use": Family("Tools", "Tool use"),
+    "tool_code": Family("Tools", "Programs as a tool"),
 }
 #: Domain of a reasoning family's documents.
 REASONING = {"arithmetic": "mathematics", "spelling": "language", "knights": "logic", "countdown": "mathematics"}
@@ -164,7 +165,10 @@ def _puzzle(family: str) -> Iterator[Task]:
         yield Task(family, scores, family, mode, guess=guess, repeats=repeats, **_REASONED)
 
 
-_TOOL_USE = ("schema", "function", "arguments", "result", "turns", "no_call")
+_DIALOGUES = {
+    "tool_use": ("schema", "function", "arguments", "result", "turns", "no_call"),
+    "tool_code": ("schema", "output", "result"),
+}
 _CALLS = {"tools/well_formed": "check_well_formed", "tools/exact": "check_exact", "tools/result": "check_result"}
 #: In the order of rows in `scores.json`. Items without a trace are asked at high effort, as the chat template does
 #: where none is named.
@@ -183,11 +187,11 @@ TASKS = (
     *(task for family in PUZZLES for task in _puzzle(family)),
     *(Task(family, {family: ""}, family, method=Method.FITTED) for family in LONG_CONTEXT),
     Task(POSITION_LOSS, {POSITION_LOSS: ""}, POSITION_LOSS, method=Method.POSITIONS),
-    Task(
-        "tool_use", {f"tool_use/{part}": "" for part in _TOOL_USE}, "tool_use", Mode.HIGH, method=Method.DIALOGUE,
-        **_REASONED,
+    *(
+        Task(name, {f"{name}/{one}": "" for one in parts}, name, Mode.HIGH, method=Method.DIALOGUE, **_REASONED)
+        for name, parts in _DIALOGUES.items()
     ),
-)  # fmt: skip
+)
 #: Files of items that training documents are searched for by words.
 WORDED = frozenset(task.items for task in TASKS if FAMILIES[task.family].worded)
 
