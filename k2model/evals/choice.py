@@ -18,8 +18,8 @@ from k2model.recipe.tasks import LONG_CONTEXT, LOSS, MADE_FAMILIES, tasks_of
 @dataclass(frozen=True)
 class Questions:
     """chosen: names of tasks or of families (`arithmetic`, `loss`) of the recipe, of families that need no corpus
-    (`knights_8`, `needle/4096`) whether the recipe has them or not, of `own` tasks, and of public suites (`k2_base`, see
-    `k2model.evals.harness`); without any, all that the recipe asks. limit: items of each task, 0 = all.
+    (`knights_8`, `needle/4096`) whether the recipe has them or not, of `own` tasks, and of public suites (`k2_base`,
+    see `k2model.evals.harness`); without any, all that the recipe asks. limit: items of each task, 0 = all.
     effort: of the chats of a suite. absent: which parts of suites have no data on this machine, and why.
 
     Raises EvaluationError for a chosen name that is none of these.

@@ -75,6 +75,8 @@ FAMILIES = {
     "tool_use": Family("Tools", "Tool use"),
     "tool_code": Family("Tools", "Programs as a tool"),
 }
+#: That need no corpus: whoever is asked, their items are made then.
+MADE_FAMILIES = tuple(name for name in FAMILIES if name not in CORPUS_FAMILIES)
 #: Domain of a reasoning family's documents.
 REASONING = {"arithmetic": "mathematics", "spelling": "language", "knights": "logic", "countdown": "mathematics"}
 LOSS = "loss"  # begins the scores `loss/<domain>`
