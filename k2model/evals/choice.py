@@ -69,7 +69,8 @@ class Questions:
             ) from error
 
     def of(self, subject: Subject, reference: str) -> list[Measure]:
-        """What a model is asked: of the recipe's tasks those that fit its kind of phase, and every chosen suite."""
+        """What a model is asked: of the recipe's tasks those that fit its kind of phase, of a model that is none of its
+        phases all that are named, and every chosen suite."""
         recipe, config = self.known.recipe, self.config
         suites = [measure for task in self.suites for measure in self._suite(task, subject)]
         wanted = [name for name in self.chosen if any(named(task, name) for task in self._names())]
@@ -80,7 +81,14 @@ class Questions:
             config = replace(config, families=tuple(one for one in config.families if one in MADE_FAMILIES))
         material = Material(self.store, made.get("corpus_valid"), made.get("tokens"))
         lengths = sorted({phase.sequence_length for phase in recipe.phases})
-        measures = measures_of(config, material, kind_of(reference, recipe), subject.bounds, lengths)
+        kinds = [kind_of(reference, recipe)]
+        if wanted and reference.partition("@")[0] not in {phase.name for phase in recipe.phases}:
+            kinds = [
+                PhaseKind.MIDTRAIN,
+                PhaseKind.SFT,
+            ]  # nobody knows whether it is a chat model: what is named is asked
+        found = [one for kind in kinds for one in measures_of(config, material, kind, subject.bounds, lengths)]
+        measures = list({one.name: one for one in found}.values())
         if self.chosen:
             measures += fitted_texts(config, sorted(self._lengths() - set(lengths)))
             measures = [one for one in measures if any(named(one.name, name) for name in wanted)]

@@ -162,3 +162,21 @@ def test_two_models_are_compared_item_by_item(known: tuple[Store, Known]) -> Non
         compare(half, other)
     with pytest.raises(EvaluationError, match="the two share no score: one has arithmetic/think, the other x"):
         compare(half, [replace(one, score="x") for one in half])
+
+
+def test_what_needs_no_corpus_is_asked_by_name_of_any_model(known: tuple[Store, Known], world: World) -> None:
+    store, facts = known
+    bare = replace(facts, made={})
+    names = ("knights_2", "needle_entries/80", "needle_entries/96")
+    folder = str(world.export)
+    measures = Questions(bare, store, names, limit=2).of(subject_of(folder, store, bare), folder)
+    efforts = ["think", "low", "medium", "high"]  # nobody knows whether it is a chat model
+    assert {one.name for one in measures} == {*(f"knights_2/{one}" for one in efforts), *names[1:]}
+    phase = Questions(facts, store, names, limit=2).of(subject_of("mid_1", store, facts), "mid_1")
+    assert {one.name: one for one in phase}.keys() == {"knights_2/think", *names[1:]}
+    needle = next(one for one in phase if one.name == "needle_entries/96")
+    cell = Cell(subject_of("mid_1", store, facts), needle)
+    results = results_of(store, make_cell(store, cell, Opened()))
+    assert {one.score for one in results} == {"needle_entries/96"} and len(results) == 2
+    with pytest.raises(EvaluationError, match=r"nothing is asked 'knight_2'; did you mean 'knights_2/"):
+        Questions(bare, store, ("knight_2",))
