@@ -95,7 +95,7 @@ def generations(
 
 def restored(said: Mapping[str, Any]) -> Generation:
     """What was written, as `answers` keep it."""
-    return Generation(**said | {"finish": Finish(said["finish"])})
+    return Generation(**{**said, "finish": Finish(said["finish"])})
 
 
 def _result(

@@ -12,6 +12,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from random import Random
 from typing import NamedTuple
 
@@ -122,7 +123,7 @@ def item_at(backend: Backend, config: LongContext, place: Place) -> Asked:
         one = hidden(place.task, config.form, rng, place.depth or 0.0)
         room = _answer_room(backend, one) + config.thinking
         size = fitted(
-            lambda size, one=one: backend.tokens(_prompt(one, size, config)),
+            partial(_tokens, backend, one, config),
             place.length - room,
             f"'{place.task}' at {place.length}, of which {room} are for the answer,",
         )
@@ -220,6 +221,10 @@ def _answer_room(backend: Backend, one: Hidden) -> int:
     """Tokens for twice a right answer, and some to end it."""
     longest = sorted(one.candidates, key=lambda text: (-len(text), text))[: one.answers]
     return 2 * backend.tokens(Prompt.of(", ".join(longest))) + ENDING
+
+
+def _tokens(backend: Backend, one: Hidden, config: LongContext, size: int) -> int:
+    return backend.tokens(_prompt(one, size, config))
 
 
 def _prompt(one: Hidden, size: int, config: LongContext) -> Prompt:
