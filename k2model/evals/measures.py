@@ -18,6 +18,7 @@ from k2model.evals.items import ItemResult
 from k2model.evals.likelihood import heldout_loss, pick_choices, recall_values
 from k2model.evals.longcontext import asking as longcontext
 from k2model.evals.longcontext.asking import LongContext
+from k2model.evals.longcontext.haystack import prose_digest
 from k2model.evals.longcontext.positions import heldout_texts, losses_by_position
 from k2model.evals.material import Material
 from k2model.evals.questions import ask
@@ -153,7 +154,7 @@ def _fitted_text(task: Task, config: EvaluationConfig, length: int) -> Measure:
     """A text of `length` of the model's tokens with something in it to find, follow or count; as many as retrieval has
     documents, spread over depths where the task has some."""
     asked = LongContext.of(task.family, length, config.retrieval_documents)
-    declared = {"task": task.declared(), "made": longcontext.VERSION, "asked": asdict(asked)}
+    declared = {"task": task.declared(), "made": longcontext.VERSION, "asked": asdict(asked), "prose": prose_digest()}
 
     def asking(backend: Backend, answers: Answers) -> list[ItemResult]:
         return longcontext.ask(backend, asked, answers)

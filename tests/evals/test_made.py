@@ -8,6 +8,7 @@ import torch
 
 from k2model.artifacts import Store
 from k2model.documents.families.generated import GENERATED, VERSION, generate
+from k2model.evals import tool_use
 from k2model.evals.backends import OwnModel
 from k2model.evals.items import Grade
 from k2model.evals.longcontext import asking as longcontext
@@ -33,6 +34,9 @@ def test_other_items_have_another_version() -> None:
     """Cells of scores are found again by it: where this digest changes, raise `VERSION` in the same commit."""
     items = [generate(name, 2) for name in GENERATED]
     digest = hashlib.sha256(json.dumps(items, sort_keys=True).encode()).hexdigest()[:16]
+    questions = [(one.question, one.offered, one.answer) for one in tool_use.tasks_of(22)]
+    told = hashlib.sha256(json.dumps(questions).encode()).hexdigest()[:16]
+    assert (tool_use.VERSION, told) == ("1", "dc32357875b56b21")
     assert (VERSION, digest) == ("1", "b562a014144b6937")
 
 

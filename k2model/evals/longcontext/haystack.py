@@ -72,6 +72,14 @@ def vocabulary() -> tuple[str, ...]:
 
 
 @cache
+def prose_digest() -> str:
+    """Of what texts are filled with, which differs between versions of Python."""
+    from k2model.documents.standard_library import digest
+
+    return digest()
+
+
+@cache
 def _documents() -> "tuple[list[Document], list[Document]]":
     from k2model.documents.standard_library import prose_documents
 
