@@ -24,6 +24,8 @@ STEP_VERSIONS = {
     "export": "2",
     "score": "1",
     "scores": "2",
+    "evaluation_items": "1",
+    "overlap": "1",
     "report": "5",
     "release": "3",
 }

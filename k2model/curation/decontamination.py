@@ -7,7 +7,7 @@ beside its overlap.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,6 +70,10 @@ class Decontamination:
         self.items: Sequence[EvaluationItem] = self.index.items
         self._by_key = {item.key: number for number, item in reversed(list(enumerate(self.items))) if item.key}
         self._keys = pa.array(list(self._by_key), type=pa.string())
+        self._of_key: dict[str, list[int]] = {}
+        for number, item in enumerate(self.items):
+            if item.key:
+                self._of_key.setdefault(item.key, []).append(number)
         self._holds_out = np.array([item.holds_out for item in self.items], dtype=bool)
 
     def judge(self, table: pa.Table, by_words: bool, tally: "Tally") -> list[Match]:
@@ -92,18 +96,31 @@ class Decontamination:
         tally.count(more, np.ones(len(more)), np.ones(len(more), dtype=bool))
         return [gone[row] for row in sorted(gone)]
 
+    def pairs(self, table: pa.Table) -> tuple[Ints, Ints, "np.ndarray"]:
+        """(row, item, coverage) of every document and item that share a key or words, whatever that leads to, by row
+        and item. A key covers the whole item."""
+        found = self.index.overlaps(Texts(table["text"].combine_chunks()))
+        covered = dict(zip(zip(found.text.tolist(), found.item.tolist(), strict=True), found.coverage, strict=True))
+        covered |= {(row, item): 1.0 for row, key in self._found(table["key"]) for item in self._of_key[key]}
+        ordered = sorted(covered)
+        rows, items = (np.array([pair[side] for pair in ordered], dtype=np.int64) for side in range(2))
+        return rows, items, np.array([covered[pair] for pair in ordered], dtype=np.float64)
+
     def _keyed(self, keys: pa.ChunkedArray) -> list[tuple[int, int]]:
-        """(row, item) of every row one of whose keys, one a line, is an item's."""
-        if not len(self._keys):
-            return []
-        lists = pc.split_pattern(keys.combine_chunks(), "\n")
-        found = pc.index_in(lists.flatten(), value_set=self._keys)
-        rows = pc.list_parent_indices(lists).filter(pc.is_valid(found))
-        items = list(self._by_key.values())
+        """(row, item) of every row one of whose keys is an item's: of the first such key, the first such item."""
         first: dict[int, int] = {}
-        for row, index in zip(rows.to_pylist(), found.drop_null().to_pylist(), strict=True):
-            first.setdefault(row, items[index])
+        for row, key in self._found(keys):
+            first.setdefault(row, self._by_key[key])
         return sorted(first.items())
+
+    def _found(self, keys: pa.ChunkedArray) -> Iterator[tuple[int, str]]:
+        """(row, key) of every key of a row, of which there is one a line, that is an item's."""
+        if len(self._keys):
+            lists = pc.split_pattern(keys.combine_chunks(), "\n")
+            found = pc.index_in(lists.flatten(), value_set=self._keys)
+            rows = pc.list_parent_indices(lists).filter(pc.is_valid(found))
+            names = self._keys.take(found.drop_null())
+            yield from zip(rows.to_pylist(), names.to_pylist(), strict=True)
 
 
 class Tally:

@@ -88,6 +88,10 @@ class PackedSequences:
         """Ends what reads ahead. Rows cannot be read afterwards."""
         self._blocks.close()
 
+    def block(self, number: int) -> Rows:
+        """All rows of one block (from 0), as they are stored."""
+        return self._block(number)
+
     def check_vocabulary(self, vocab_size: int) -> None:
         """Raise TokensError when a model with `vocab_size` embeddings cannot read these rows."""
         if self.vocab_size > vocab_size:

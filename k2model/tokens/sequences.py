@@ -80,13 +80,7 @@ def pack_folder(
     Raises MixtureError when the mixture cannot be drawn, TokensError when ids exceed the vocabulary.
     """
     counts = read_counts(tokens)
-    names = mixture.drawn_sources(phase, counts["train"])
-    documents = {name: FittingDocuments(name, open_shard(tokens, "train", name), phase) for name in names}
-    sources = mixture.sources_for(phase, counts, documents, max_epochs)
-    if len(sources) > NO_SOURCE:
-        raise MixtureError(f"phases.{phase.name}.mixture: {len(sources)} entries, at most {NO_SOURCE} are supported")
-    layout = lay_out(sources, phase)
-    shards = [documents[source.source] for source in sources]
+    sources, shards, layout = planned_rows(tokens, phase, max_epochs)
     assembler = Assembler(layout, shards, phase.sequence_length, counts["pad"])
     index = RowsIndex(
         rows=layout.rows,
@@ -106,6 +100,23 @@ def pack_folder(
     composition = _composition(layout, assembler.targets, sources, skipped, phase, counts["train"])
     (folder / COMPOSITION_FILE).write_text(json.dumps(composition, indent=1) + "\n", encoding="utf-8")
     return {name: float(composition[name]) for name in ("tokens", "targets", "documents", "padding")}
+
+
+def planned_rows(
+    tokens: Path, phase: PhaseConfig, max_epochs: float
+) -> tuple[list[mixture.Source], list[FittingDocuments], Layout]:
+    """The entries of a phase's mixture, the documents of each, and where their pieces lie in the phase's rows: a
+    function of the phase and the documents' lengths, so that nothing need be kept of it.
+
+    Raises MixtureError when the mixture cannot be drawn.
+    """
+    counts = read_counts(tokens)
+    names = mixture.drawn_sources(phase, counts["train"])
+    documents = {name: FittingDocuments(name, open_shard(tokens, "train", name), phase) for name in names}
+    sources = mixture.sources_for(phase, counts, documents, max_epochs)
+    if len(sources) > NO_SOURCE:
+        raise MixtureError(f"phases.{phase.name}.mixture: {len(sources)} entries, at most {NO_SOURCE} are supported")
+    return sources, [documents[source.source] for source in sources], lay_out(sources, phase)
 
 
 def lay_out(sources: list[mixture.Source], phase: PhaseConfig) -> Layout:

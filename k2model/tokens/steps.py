@@ -122,14 +122,14 @@ def sequences_step(store: Store, phase: PhaseConfig, tokens: ArtifactRef, max_ep
     def produce(folder: Path) -> dict[str, float]:
         from k2model.tokens.sequences import pack_folder
 
-        return pack_folder(_fetch_drawn(store, phase, tokens), phase, folder, max_epochs)
+        return pack_folder(fetch_drawn(store, phase, tokens), phase, folder, max_epochs)
 
     names = ("sequence_length", "global_batch", "steps", "mixture", "mixing", "packing", "long_documents", "seed")
     settings = {name: getattr(phase, name) for name in names} | {"max_epochs": max_epochs}
     return Step(Identity("sequences", STEP_VERSIONS["sequences"], settings, {"tokens": tokens}), produce)
 
 
-def _fetch_drawn(store: Store, phase: PhaseConfig, tokens: ArtifactRef) -> Path:
+def fetch_drawn(store: Store, phase: PhaseConfig, tokens: ArtifactRef) -> Path:
     """The folder of `tokens`, as far as `phase` draws from it: `counts.json` and the training shards of its mixture."""
     from k2model.tokens.mixture import drawn_sources
     from k2model.tokens.shards import COUNTS_FILE
