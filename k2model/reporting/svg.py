@@ -7,6 +7,7 @@ no interactivity beyond the browser's own tooltips (`<title>`).
 Coordinates are user units of the viewBox; y grows downwards. Every text passes through `escape`.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,6 +72,22 @@ class Scale:
             (math.log(v) for v in (self.low, self.high, value)) if self.log else (self.low, self.high, value)
         )
         share = (at - low) / (high - low) if high != low else 0.5
+        return self.start + share * (self.end - self.start)
+
+
+@dataclass(frozen=True)
+class PiecewiseScale(Scale):
+    """Linear between `knots`, (value, share of `start..end`) from `low` to `high`: an axis with stretched parts."""
+
+    knots: tuple[tuple[float, float], ...] = ()
+
+    def __call__(self, value: float) -> float:
+        before, after = next(
+            (pair for pair in itertools.pairwise(self.knots) if value <= pair[1][0]), (self.knots[-2], self.knots[-1])
+        )
+        return Scale(before[0], after[0], self._at(before[1]), self._at(after[1]))(value)
+
+    def _at(self, share: float) -> float:
         return self.start + share * (self.end - self.start)
 
 

@@ -1,6 +1,7 @@
 """The drawing vocabulary: scales, ticks, label placement, escaping."""
 
 import itertools
+import math
 
 import pytest
 
@@ -56,9 +57,25 @@ def test_timeline_adds_tokens_along_parents() -> None:
 
 def test_phase_names_do_not_collide_when_phases_are_short() -> None:
     """K2's own proportions: pre-training is 80% of the axis, fine-tuning a hair."""
-    spans = {"pretrain": (0, 12_288), "mid_1": (12_288, 14_057), "mid_2": (14_057, 14_647), "sft": (14_647, 14_700)}
-    plot = svg.Plot(svg.Scale(0, 14_700, 36, 312), svg.Scale(0, 1, 224, 38))
-    drawn = str(Timeline(spans).borders(plot))
+    timeline = Timeline.of(load_recipe("k2_70b").phases)
+    plot = svg.Plot(timeline.scale(36, 312), svg.Scale(0, 1, 224, 38))
+    drawn = str(timeline.borders(plot))
     positions = [float(part.split('"')[0]) for part in drawn.split('<text x="')[1:]]
-    assert len(positions) == 4
-    assert all(b - a >= 12 for a, b in itertools.pairwise(positions))
+    assert len(positions) == 6
+    # Slanted by 38 degrees, lines 13 high are apart when they begin 13 / sin(38 degrees) apart.
+    assert all(b - a >= 13 / math.sin(math.radians(38)) - 0.1 for a, b in itertools.pairwise(positions))
+
+
+def test_a_short_phase_is_widened_and_tokens_stay_where_they_are() -> None:
+    timeline = Timeline({"long": (0, 9_800), "short": (9_800, 9_900), "last": (9_900, 10_000)})
+    scale = timeline.scale(100, 200)
+    assert timeline.stretched
+    assert [scale(border) for border in (0, 9_800, 9_900, 10_000)] == pytest.approx([100, 188, 194, 200])
+    assert scale(4_900) == pytest.approx(144) and scale(9_850) == pytest.approx(191)
+    even = Timeline({"one": (0, 50), "two": (50, 100)})
+    assert not even.stretched and even.scale(0, 10)(25) == 2.5
+
+
+def test_branches_of_one_parent_share_its_border() -> None:
+    timeline = Timeline({"base": (0, 80), "a": (80, 100), "b": (80, 90)})
+    assert [timeline.scale(0, 100)(tokens) for tokens in (80, 90, 100)] == [80, 90, 100]
