@@ -18,11 +18,11 @@ from k2model.reporting.timeline import Panel, Timeline
 
 WIDTH, HEIGHT = 430, 262
 _LEFT, _RIGHT, _TOP, _BOTTOM = 36, 312, 38, 224
-_QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
+QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 _CONTINUES = {**CONTINUES, "chat_seen": "seen_wording", "chat_heldout": "heldout_wording"}
 _CHAT_ONLY_IN_EFFORT_FIGURE = "medium"
-_COLOURS = {"think": "c0", "direct": "c1", "heldout_wording": "c0", "seen_wording": "c1"}
+COLOURS = {"think": "c0", "direct": "c1", "heldout_wording": "c0", "seen_wording": "c1"}
 
 
 @dataclass(frozen=True)
@@ -127,17 +127,17 @@ def _series(members: Sequence[ScoreRow]) -> list[_Series]:
         if mode in lengths:
             colour = f"r{round(lengths.index(mode) * 5 / max(len(lengths) - 1, 1))}"
         else:
-            colour = _COLOURS.get(mode, f"c{index % 7}")
-        series.append(_Series(_label(parse(found[0].score)), colour, tuple(found), tuple(chat.get(mode, ()))))
+            colour = COLOURS.get(mode, f"c{index % 7}")
+        series.append(_Series(label_of(parse(found[0].score)), colour, tuple(found), tuple(chat.get(mode, ()))))
     return series
 
 
-def _label(name: ScoreName) -> str:
+def label_of(name: ScoreName) -> str:
     return f"{int(name.mode):,} tokens" if name.family == "retrieval" else name.mode_title or name.family_title
 
 
 def _lines(
-    series: Sequence[_Series], timeline: Timeline, title: str, high: float = 1.0, y_ticks: Sequence[float] = _QUARTERS
+    series: Sequence[_Series], timeline: Timeline, title: str, high: float = 1.0, y_ticks: Sequence[float] = QUARTERS
 ) -> Markup:
     plot = svg.Plot(timeline.scale(_LEFT, _RIGHT), svg.Scale(0, high, _BOTTOM, _TOP))
     parts = [plot.axes(timeline.ticks(), y_ticks, "tokens seen"), timeline.borders(plot)]
@@ -189,13 +189,13 @@ def _dots(rows: Sequence[ScoreRow]) -> Markup:
     """Scores of a single phase: one horizontal interval each."""
     plot = svg.Plot(svg.Scale(0, 1, 140, WIDTH - 50), svg.Scale(0, 1, _BOTTOM, _TOP))
     parts = []
-    for value in _QUARTERS:
+    for value in QUARTERS:
         parts.append(svg.line(plot.x(value), _TOP, plot.x(value), _BOTTOM, "grid"))
         parts.append(svg.text(plot.x(value), _BOTTOM + 15, f"{value:g}", "tick", "middle"))
     gap = (_BOTTOM - _TOP) / len(rows)
     for index, row in enumerate(rows):
         y = _TOP + gap * (index + 0.5)
-        parts.append(svg.text(132, y + 3.5, _label(parse(row.score)), "label", "end"))
+        parts.append(svg.text(132, y + 3.5, label_of(parse(row.score)), "label", "end"))
         parts.append(svg.line(plot.x(row.low), y, plot.x(row.high), y, "whisker s-c0"))
         title = svg.element("title", tooltip(row))
         parts.append(svg.element("circle", title, cx=plot.x(row.value), cy=y, r=4, class_="hollow m-c0"))
@@ -212,7 +212,7 @@ def _extension(curves: dict[str, dict[int, ScoreRow]], phase: PhaseConfig) -> Ma
         x = plot.x(at[phase.sequence_length])
         parts.append(svg.rect(x - 15, _TOP - 18, 30, _BOTTOM - _TOP + 18, "band"))
     ticks = [float(at[length]) for length in lengths]
-    parts.append(plot.axes(ticks, _QUARTERS, "length of the text, tokens", x_labels=[f"{n:,}" for n in lengths]))
+    parts.append(plot.axes(ticks, QUARTERS, "length of the text, tokens", x_labels=[f"{n:,}" for n in lengths]))
     styles = (("parent_theta", "c7", "parent, old θ"), ("new_theta", "c1", "parent, new θ"), ("", "c0", "trained"))
     labels = []
     for index, (variant, colour, label) in enumerate(styles):
@@ -237,7 +237,7 @@ def _effort(found: dict[str, ScoreRow]) -> Markup:
     rows = [found[effort] for effort in EFFORTS if effort in found]
     widest = max(row.mean_tokens or 0.0 for row in rows) or 1.0
     plot = svg.Plot(svg.Scale(0, widest * 1.12, _LEFT, WIDTH - 24), svg.Scale(0, 1, _BOTTOM, _TOP - 14))
-    parts = [plot.axes(svg.ticks(0, widest * 1.12, 5), _QUARTERS, "mean tokens generated")]
+    parts = [plot.axes(svg.ticks(0, widest * 1.12, 5), QUARTERS, "mean tokens generated")]
     spots = [(plot.x(row.mean_tokens or 0.0), plot.y(row.value)) for row in rows]
     parts.append(svg.polyline(spots, "line s-c0"))
     taken: list[tuple[float, float]] = []

@@ -106,9 +106,9 @@ class Series:
 
 @dataclass(frozen=True)
 class Pool:
-    """The mean of `size` neighbours, at the last of them."""
+    """The mean of `size` neighbours, in the middle of their tokens."""
 
-    tokens: int
+    tokens: float
     value: float
     size: int
 
@@ -123,7 +123,8 @@ def pooled(series: Series, size: int = POOLED) -> list[Pool]:
     for points in by_phase.values():
         for first in range(len(points) % size, len(points), size):
             group = points[first : first + size]
-            found.append(Pool(group[-1].tokens, sum(point.value for point in group) / size, size))
+            tokens, value = (sum(values) / size for values in zip(*((p.tokens, p.value) for p in group), strict=True))
+            found.append(Pool(tokens, value, size))
     return found
 
 

@@ -154,7 +154,7 @@ def test_pools_do_not_reach_over_a_border_and_end_with_the_phase() -> None:
         for n, phase in numbers
     )
     pools = pooled(Series("quiz", points))
-    assert [(pool.tokens, pool.value) for pool in pools] == [(600, pytest.approx(0.45)), (1000, pytest.approx(0.85))]
+    assert [(pool.tokens, pool.value) for pool in pools] == [(450, pytest.approx(0.45)), (850, pytest.approx(0.85))]
     assert pooled(Series("quiz", points[:3])) == []
 
 

@@ -1,0 +1,142 @@
+"""The study as one HTML file that loads nothing: figures and tables are drawn here, samples travel packed with it.
+
+It has the report's look and is complete without its script, but for searching and for checkpoints between those shown.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from k2model.evals.contamination import CleanScore
+from k2model.evals.scores import ScoreRow
+from k2model.reporting import sections_scores
+from k2model.reporting.scores import LOSSES, parse
+from k2model.reporting.study.content import Study
+from k2model.reporting.study.efforts import thinking_panels
+from k2model.reporting.study.figures import SINGLE, Found, life_panels
+from k2model.reporting.study.heat import heat_panel
+from k2model.reporting.study.published import MODEL, published_for
+from k2model.reporting.study.samples import gallery_of, grades_of, packed, shortened
+from k2model.reporting.study.series import POOLED, Point, Series
+from k2model.reporting.study.statistics import ALPHA, FLOOR, drop, emergence
+from k2model.reporting.svg import short_number
+
+_HERE = Path(__file__).parent
+_PROMPT = 1_500  # characters of a prompt or an answer in the gallery
+
+
+@dataclass(frozen=True)
+class Line:
+    """One capability over its whole life."""
+
+    title: str
+    score: str
+    series: Series
+    best: Point
+    found: Found
+    overlap: CleanScore | None
+
+    @property
+    def last(self) -> ScoreRow:
+        return self.series.points[-1].row
+
+    @property
+    def last_at(self) -> str:
+        return self.series.points[-1].checkpoint.name
+
+    @property
+    def cut_off(self) -> float | None:
+        """Of the items asked last, the share whose answer had no end."""
+        return self.last.cut_off / self.last.n if self.last.cut_off is not None and self.last.is_accuracy else None
+
+
+def write_study(study: Study, path: Path) -> None:
+    """The page as a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(study_page(study), encoding="utf-8")
+
+
+def study_page(study: Study) -> str:
+    """The page as HTML. The template escapes all text; figures, the script and the packed samples are put in as they
+    are."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader([_HERE, _HERE.parent]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(short=short_number, cut=lambda text: shortened(text, _PROMPT), signed=_signed, probability=_probability)
+    return environment.get_template("study.html.j2").render(_context(study))
+
+
+def _context(study: Study) -> dict[str, Any]:
+    found = {one.score: Found(emergence(one), drop(one)) for one in study.series}
+    phases = [phase for phase in study.recipe.phases if phase.name in study.timeline.spans]
+    ends = [point.row for one in study.series for point in one.phase_ends().values()]
+    names = [phase.name for phase in phases]
+    known = {row.benchmark for one in study.series for row in published_for(one.score, names)}
+    accuracies = [one for one in study.series if one.is_accuracy]
+    return {
+        "study": study,
+        "recipe": study.recipe,
+        "phases": phases,
+        "groups": _lines(study, found),
+        "panels_of_life": life_panels(study.series, found, study.timeline),
+        "at_ends": sections_scores.headline(ends, names),
+        "losses": sections_scores.losses(ends, names),
+        "maps": [heat_panel(one) for one in study.maps],
+        "thinking": [panel for family, points in study.thinking.items() for panel in thinking_panels(family, points)],
+        "gallery": gallery_of(study),
+        "grades": grades_of(study.samples),
+        "sampled_scores": list(dict.fromkeys(shown.result.score for shown in study.samples)),
+        "published": MODEL if known else "",
+        "published_of": sorted(known),
+        "missing": [(one, _missing_by_phase(one)) for one in study.series if one.missing],
+        "emerged": sum(one.emergence is not None for one in found.values()),
+        "lost": sum(one.drop is not None and one.drop.lost for one in found.values()),
+        "accuracies": len(accuracies),
+        "alpha": ALPHA,
+        "floor": FLOOR,
+        "pooled": POOLED,
+        "single": SINGLE,
+        "script": Markup((_HERE / "study.js").read_text(encoding="utf-8")),
+        "worker": Markup((_HERE / "worker.js").read_text(encoding="utf-8")),
+        "packed": Markup(packed(study)) if study.samples else "",
+    }
+
+
+def _lines(study: Study, found: dict[str, Found]) -> list[tuple[str, list[Line]]]:
+    """The capabilities by group, in the order of tables; losses come last."""
+    groups: dict[str, list[Line]] = {}
+    for one in study.series:
+        name = parse(one.score, one.rows[0].group)
+        best = max(one.points, key=lambda point: point.value if one.is_accuracy else -point.value)
+        title = name.mode.replace("_", " ") if name.group == LOSSES and name.mode else name.title
+        if name.variant:
+            title = f"{title}, {name.variant.replace('_', ' ')}"
+        overlap = study.overlaps.get((one.score, one.points[-1].checkpoint))
+        line = Line(title, one.score, one, best, found[one.score], overlap)
+        groups.setdefault(name.group, []).append(line)
+    return list(groups.items())
+
+
+def _signed(value: float) -> str:
+    """With a minus as typeset."""
+    return f"{value:+.2f}".replace("-", "−")
+
+
+def _probability(p: float) -> str:
+    return f"p = {p:.2g}" if p >= 1e-6 else "p < 1e-6"
+
+
+def _missing_by_phase(one: Series) -> Sequence[tuple[str, int]]:
+    counts: dict[str, int] = {}
+    for checkpoint in one.missing:
+        counts[checkpoint.phase] = counts.get(checkpoint.phase, 0) + 1
+    return list(counts.items())
