@@ -105,9 +105,9 @@ Curve = list[tuple[float, float]]  # (tokens seen, value)
 
 
 def bucket_size(curve: Curve, timeline: Timeline, phase: str, points: int) -> int:
-    """How many neighbours make a point, where the whole timeline is to have about `points` of them."""
-    start, end = timeline.spans[phase]
-    return max(1, round(len(curve) / max(points * (end - start) / timeline.total, 1)))
+    """How many neighbours make a point, where the whole axis is to have about `points` of them."""
+    start, end = map(timeline.scale(0, 1), timeline.spans[phase])
+    return max(1, round(len(curve) / max(points * (end - start), 1)))
 
 
 def means(curve: Curve, size: int) -> Curve:

@@ -55,7 +55,7 @@ def _drawn(members: Sequence[Series], found: Mapping[str, Found], timeline: Time
     parts = [plot.axes(timeline.ticks(), y_ticks, "tokens seen"), timeline.borders(plot)]
     for chance in sorted({one.chance for one in members if one.chance is not None}):
         parts.append(svg.line(_LEFT, plot.y(chance), _RIGHT, plot.y(chance), "chance"))
-        parts.append(svg.text(_LEFT + 3, plot.y(chance) - 4, "chance", "tick"))
+        parts.append(svg.text(_LEFT + 3, plot.y(chance) - 4, "chance", "tick halo"))
     labels = []
     for index, one in enumerate(members):
         colour = colour_of(one, index, len(members))

@@ -21,7 +21,7 @@ from k2model.reporting.study.heat import heat_panel
 from k2model.reporting.study.published import MODEL, published_for
 from k2model.reporting.study.samples import gallery_of, grades_of, packed, shortened
 from k2model.reporting.study.series import POOLED, Point, Series
-from k2model.reporting.study.statistics import ALPHA, FLOOR, drop, emergence
+from k2model.reporting.study.statistics import ALPHA, CANDIDATES, FLOOR, drop, emergence
 from k2model.reporting.svg import short_number
 
 _HERE = Path(__file__).parent
@@ -71,7 +71,9 @@ def study_page(study: Study) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(short=short_number, cut=lambda text: shortened(text, _PROMPT), signed=_signed, probability=_probability)
+    environment.filters.update(
+        short=short_number, cut=lambda text: shortened(text, _PROMPT), signed=_signed, probability=_probability
+    )
     return environment.get_template("study.html.j2").render(_context(study))
 
 
@@ -103,6 +105,7 @@ def _context(study: Study) -> dict[str, Any]:
         "accuracies": len(accuracies),
         "alpha": ALPHA,
         "floor": FLOOR,
+        "candidates": CANDIDATES,
         "pooled": POOLED,
         "single": SINGLE,
         "script": Markup((_HERE / "study.js").read_text(encoding="utf-8")),

@@ -10,7 +10,9 @@ that never rises above chance one is found with a probability of at most `ALPHA`
 Forgetting. Between the best checkpoint and the last one: did more clusters of items get worse than better? The exact
 one-sided sign test over those that changed, which for single items that are right or wrong is McNemar's. The best of
 many is best by luck as well, so p is multiplied by the number of checkpoints that could have been it (Bonferroni):
-where nothing was lost, a loss is found with a probability of at most `ALPHA`. Where the items are not the same,
+where nothing was lost, a loss is found with a probability of at most `ALPHA`. Of very many checkpoints that would find
+nothing, so the best is looked for among the ends of phases and others evenly between, `CANDIDATES` at most: their places
+do not depend on what was measured there. Where the items are not the same,
 Fisher's exact test on both counts stands in for it.
 """
 
@@ -25,6 +27,7 @@ from k2model.reporting.study.series import Checkpoint, ItemValues, Point, Series
 
 ALPHA = 0.05  # of a false emergence, and of a false loss, in one capability over its whole life
 FLOOR = 0.01  # what a guesser is taken to get where nothing is known of it
+CANDIDATES = 32  # checkpoints from which a capability can be seen to have dropped
 Z95 = 1.959963984540054  # 0.975 quantile of the normal distribution
 
 
@@ -123,10 +126,11 @@ class Drop:
 
 
 def drop(series: Series) -> Drop | None:
-    """How far the last checkpoint is below the best before it; None where none was better, and for a loss."""
+    """How far the last checkpoint is below the best candidate before it; None where none was better, and for a loss."""
     *before, last = series.points
     if not before or not series.is_accuracy:
         return None
+    before = candidates(before)
     best = max(before, key=lambda point: point.value)  # the first of equals
     if best.value <= last.value:
         return None
@@ -136,6 +140,17 @@ def drop(series: Series) -> Drop | None:
         best.checkpoint, last.checkpoint, best.value, last.value - best.value, low, high, min(1.0, p * looks), looks,
         paired,
     )  # fmt: skip
+
+
+def candidates(points: Sequence[Point], most: int = CANDIDATES) -> list[Point]:
+    """All of them where they are few; else ends of phases, the latest first, and others evenly between."""
+    if len(points) <= most:
+        return list(points)
+    ends = [point for point in points if point.checkpoint.last][-most:]
+    others = [point for point in points if not point.checkpoint.last]
+    room = most - len(ends)
+    step = -(-len(others) // room) if room else len(others) + 1
+    return sorted([*ends, *others[step - 1 :: step]], key=lambda point: point.checkpoint)
 
 
 def _compare(best: Point, last: Point) -> tuple[float, float | None, float | None, bool]:

@@ -1,5 +1,6 @@
 """Emergence and forgetting: by hand, against enumeration, and how often they are found where there is nothing."""
 
+import itertools
 import math
 from fractions import Fraction
 
@@ -9,7 +10,7 @@ import pytest
 from k2model.evals.items import Grade, ItemResult
 from k2model.evals.scores import ScoreRow
 from k2model.reporting.study.series import Checkpoint, ItemValues, Point, Series, pooled, series_of
-from k2model.reporting.study.statistics import ALPHA, binomial_tail, drop, emergence, fisher_tail, holm
+from k2model.reporting.study.statistics import ALPHA, binomial_tail, candidates, drop, emergence, fisher_tail, holm
 
 SIMULATIONS = 300
 
@@ -96,6 +97,15 @@ def test_a_drop_is_mcnemars_test_between_the_best_and_the_last() -> None:
     assert drop(series([np.arange(40) < 5, best])) is None and drop(series([best])) is None
 
 
+def test_of_many_checkpoints_the_candidates_do_not_depend_on_values() -> None:
+    points = [Point(checkpoint(n, last=n == 50), series([np.ones(4)]).points[0].row) for n in range(1, 101)]
+    steps = [point.checkpoint.step for point in candidates(points)]
+    assert len(steps) <= 32 and 50 in steps and steps == sorted(steps)
+    assert max(b - a for a, b in itertools.pairwise(steps)) <= 5
+    assert candidates(points[:20]) == points[:20]
+    assert drop(series([np.arange(40) < 39, *[np.arange(40) < 20] * 40])) is None  # the first is none of them
+
+
 def test_other_items_are_compared_by_their_counts() -> None:
     last = point(2, {f"new {i}": float(i < 10) for i in range(40)})
     found = drop(Series("quiz", (series([np.arange(40) < 30]).points[0], last)))
@@ -105,7 +115,7 @@ def test_other_items_are_compared_by_their_counts() -> None:
     assert drop(Series("quiz", rows)) == found  # of scores whose items are not kept
 
 
-@pytest.mark.parametrize("checkpoints", [3, 25])
+@pytest.mark.parametrize("checkpoints", [3, 60])
 def test_where_nothing_happens_little_is_found(checkpoints: int) -> None:
     """Independent noise, which gives more false finds than dependent noise does. Three deviations of SIMULATIONS draws
     are allowed above ALPHA; that something is found at all shows that the test can fail."""
