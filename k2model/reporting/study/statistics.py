@@ -11,9 +11,9 @@ Forgetting. Between the best checkpoint and the last one: did more clusters of i
 one-sided sign test over those that changed, which for single items that are right or wrong is McNemar's. The best of
 many is best by luck as well, so p is multiplied by the number of checkpoints that could have been it (Bonferroni):
 where nothing was lost, a loss is found with a probability of at most `ALPHA`. Of very many checkpoints that would find
-nothing, so the best is looked for among the ends of phases and others evenly between, `CANDIDATES` at most: their places
-do not depend on what was measured there. Where the items are not the same,
-Fisher's exact test on both counts stands in for it.
+nothing, so the best is looked for among the ends of phases and others evenly between, `CANDIDATES` at most; their
+places do not depend on what was measured there. Where the items are not the same, Fisher's exact test on both counts
+stands in for it.
 """
 
 import math
