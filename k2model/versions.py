@@ -26,6 +26,7 @@ STEP_VERSIONS = {
     "scores": "2",
     "evaluation_items": "1",
     "overlap": "1",
+    "items_seen": "1",
     "report": "5",
     "release": "3",
 }

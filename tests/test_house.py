@@ -31,6 +31,7 @@ SIZED = {
     "k2model/recipe/schema.py": "one page of types that people read from top to bottom",
     "k2model/artifacts/files.py": "the border to storage: the same operations on a folder and an object store",
     "k2model/artifacts/store.py": "one class",
+    "k2model/lifecycle/steps.py": "the one table of steps, with how each is built",
     "k2model/documents/families/spelling.py": "a task family is one file",
     "workflows/data.py": "a workflow is a file that people run",
     "workflows/evaluation.py": "a workflow is a file that people run",

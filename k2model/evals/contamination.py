@@ -1,23 +1,24 @@
 """What of an evaluation a checkpoint had seen: items that share words or a key with documents it was trained on.
 
-Two things are asked, and kept apart. Which documents of a corpus hold an item is a question to the corpus alone: every
-part is looked through, in whatever process, for words in a row and keys as curation does it (`k2model.curation`), and
-what is found is an artifact of its own, of kind `overlap`. Items that came later are looked up in the stored corpus the
-same way. Which of those documents a checkpoint had seen at its step is a question to the rows of its phase and of the
-phases before it. A score is then told beside the share of its items that had been seen, and once more without them.
+Three steps, each with an artifact of its own, so that a benchmark which came later is looked up in what is stored.
 
-A document counts as seen from the first step on that had any piece of it, be it not the piece that holds the item.
+    evaluation_items    the items to look for
+    overlap             which training documents of a corpus hold which of them: every part is looked through by itself,
+                        for words in a row and keys as curation does it (`k2model.curation`)
+    items_seen          of a phase: at which step its training first came to a document with each item, from the rows it
+                        was trained on
+
+A document counts as seen from the first step on that had any piece of it, be it not the piece that holds the item. What
+that makes of scores is `k2model.evals.clean_scores`.
 """
 
 import hashlib
 import json
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,28 +27,28 @@ import pyarrow.parquet as pq
 from k2model.artifacts import ArtifactRef, Identity, Part, PartedStep, PartRecord, Step, Store, totals
 from k2model.curation.clean import BATCH_BYTES
 from k2model.curation.decontamination import Decontamination
-from k2model.curation.overlap import EvaluationItem
+from k2model.curation.overlap import EvaluationItem, Items, external, registered
 from k2model.curation.parts import batches
 from k2model.curation.texts import Ints, by_bytes
+from k2model.documents.benchmarks import benchmark_files
 from k2model.documents.schema import source_file
 from k2model.documents.tables import PartWriter, required, write_table
 from k2model.errors import EvaluationError
-from k2model.evals.items import Grade, ItemResult
-from k2model.evals.scores import mean_interval, wilson
 from k2model.recipe.curation import DecontaminationConfig
+from k2model.recipe.evaluation import BenchmarkConfig
 from k2model.recipe.schema import PhaseConfig
+from k2model.tokens.steps import MAX_EPOCHS
 from k2model.training.log import read_interventions
 from k2model.versions import STEP_VERSIONS
 
-ITEMS = "evaluation_items.parquet"
-PARTS = "parts.json"  # documents of every part
+EVALUATION_ITEMS, OVERLAP, ITEMS_SEEN = "evaluation_items", "overlap", "items_seen"  # kinds of artifacts
+ITEMS, PARTS, SEEN = "evaluation_items.parquet", "parts.json", "items_seen.parquet"  # their files
 ITEM_SCHEMA = required(
     family=pa.string(), id=pa.string(), key=pa.string(), prompt=pa.string(), answer=pa.string(), worded=pa.bool_(),
     holds_out=pa.bool_(),
 )  # fmt: skip
 PAIR_SCHEMA = required(row=pa.int32(), item=pa.int32(), coverage=pa.float32())
-
-Name = tuple[str, str]  # of an item: its family, its id
+SEEN_SCHEMA = pa.schema([("family", pa.string()), ("id", pa.string()), ("step", pa.int64())])
 
 
 class Level(str, Enum):
@@ -57,23 +58,44 @@ class Level(str, Enum):
     SOURCES = "sources"  # every document of the sources in its mixtures: no less than it saw
 
 
-def evaluation_items_step(items: Iterable[EvaluationItem]) -> Step:
-    """The items to look for as an artifact: kind `evaluation_items`, known by what they say."""
-    rows = [item._asdict() for item in items]
-    if not rows:
-        raise EvaluationError("there are no items to look for; name families or benchmarks in the recipe's evaluation")
-    digest = hashlib.sha256(json.dumps(rows, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+def corpus_items_step(store: Store, corpus: ArtifactRef, benchmarks: Sequence[BenchmarkConfig] = ()) -> Step:
+    """The registered items of a corpus and those of a recipe's own benchmarks; kind `evaluation_items`.
+
+    Raises CorpusError for a benchmark's file that cannot be read.
+    """
+    files = benchmark_items(benchmarks)
 
     def produce(folder: Path) -> dict[str, float]:
-        write_table(folder / ITEMS, pa.Table.from_pylist(rows, schema=ITEM_SCHEMA))
-        return {"items": len(rows)}
+        known = registered(store.fetch(corpus, lambda path: path.startswith("items/")))
+        return _write_items(folder, [*known, *external(files, DecontaminationConfig())])
 
-    return Step(Identity("evaluation_items", STEP_VERSIONS["evaluation_items"], {"items": digest}, {}), produce)
+    read = {"benchmarks": [one.read for one in files]}
+    return Step(Identity(EVALUATION_ITEMS, STEP_VERSIONS[EVALUATION_ITEMS], read, {"corpus": corpus}), produce)
+
+
+def evaluation_items_step(items: Sequence[EvaluationItem]) -> Step:
+    """Items that came later, known by what they say; of the same kind."""
+    rows = [item._asdict() for item in items]
+    digest = hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
+    identity = Identity(EVALUATION_ITEMS, STEP_VERSIONS[EVALUATION_ITEMS], {"items": digest}, {})
+    return Step(identity, lambda folder: _write_items(folder, items))
+
+
+def benchmark_items(benchmarks: Sequence[BenchmarkConfig]) -> tuple[Items, ...]:
+    """Their files as they are now, whether or not curation looked for them. Raises CorpusError for one that cannot be
+    read."""
+    return tuple(Items(benchmark_files(one)[0], one) for one in benchmarks)
+
+
+def _write_items(folder: Path, items: Sequence[EvaluationItem]) -> dict[str, float]:
+    rows = [item._asdict() for item in items]
+    write_table(folder / ITEMS, pa.Table.from_pylist(rows, schema=ITEM_SCHEMA))
+    return {"items": len(rows)}
 
 
 def read_evaluation_items(store: Store, ref: ArtifactRef) -> list[EvaluationItem]:
     """In their order, by which other tables number them."""
-    return [EvaluationItem(**row) for row in pq.read_table(store.fetch(ref) / ITEMS).to_pylist()]
+    return [EvaluationItem(**row) for row in pq.read_table(store.fetch(ref) / ITEMS, schema=ITEM_SCHEMA).to_pylist()]
 
 
 def overlap_step(store: Store, items: ArtifactRef, corpus: ArtifactRef, config: DecontaminationConfig) -> PartedStep:
@@ -95,7 +117,7 @@ def overlap_step(store: Store, items: ArtifactRef, corpus: ArtifactRef, config: 
         return totals(records)
 
     settings = {"words": config.words, "least_prompt_words": config.least_prompt_words}
-    identity = Identity("overlap", STEP_VERSIONS["overlap"], settings, {"items": items, "corpus": corpus})
+    identity = Identity(OVERLAP, STEP_VERSIONS[OVERLAP], settings, {"items": items, "corpus": corpus})
     return PartedStep(lambda: identity, parts, partial(_look_up, store.uri, items, corpus, config), finish)
 
 
@@ -121,104 +143,59 @@ def _judge(store_uri: str, items: ArtifactRef, config: DecontaminationConfig) ->
     return Decontamination(read_evaluation_items(Store.open(store_uri), items), config)
 
 
-class Trained(NamedTuple):
-    """What a phase was trained on: its row of the recipe, its packed rows, the tokens they hold, and the steps that
-    interventions left out."""
+def items_seen_step(
+    store: Store,
+    phase: PhaseConfig,
+    items: ArtifactRef,
+    overlap: ArtifactRef,
+    sequences: ArtifactRef,
+    tokens: ArtifactRef,
+    checkpoint: ArtifactRef,
+    max_epochs: float = MAX_EPOCHS,
+    level: Level = Level.ROWS,
+) -> Step:
+    """When a phase came to see each item first; kind `items_seen` (a row an item: family, id, step or null).
 
-    phase: PhaseConfig
-    sequences: ArtifactRef
-    tokens: ArtifactRef
-    left_out: frozenset[int] = frozenset()
-
-    @classmethod
-    def of(
-        cls, store: Store, phase: PhaseConfig, sequences: ArtifactRef, tokens: ArtifactRef, checkpoint: ArtifactRef
-    ) -> "Trained":
-        """Of a phase that has come to its end; what was left out is read from its last state."""
-        undone = read_interventions(store.read(checkpoint, "final/state.json"))
-        skipped = (step for step in range(phase.steps) if any(one.skips(step) for one in undone))
-        return cls(phase, sequences, tokens, frozenset(skipped))
-
-
-@dataclass(frozen=True)
-class Sighting:
-    """Where an item first stood in what a checkpoint was trained on: phase, step from 0 (None where only the sources
-    are known)."""
-
-    phase: str
-    step: int | None
-
-
-@dataclass
-class SeenItems:
-    """Which items of an `overlap` the checkpoints of a lifecycle had seen.
-
-    phases: by name. max_epochs: as the rows were packed with. A phase is worked out when it is first asked for.
+    Steps that an intervention left out were not seen; `checkpoint` tells them. To make it raises TokensError for rows
+    that another version packed, EvaluationError when `overlap` is of another corpus than `tokens`.
     """
 
-    store: Store
-    overlap: ArtifactRef
-    items: Sequence[EvaluationItem]
-    phases: Mapping[str, Trained]
-    max_epochs: float
-    level: Level = Level.ROWS
-    _first: dict[str, Ints] = field(default_factory=dict)
+    def produce(folder: Path) -> dict[str, float]:
+        known = read_evaluation_items(store, items)
+        first = _earliest(store, overlap, documents(), len(known))
+        steps = pa.array(first, pa.int64(), mask=first >= phase.steps)
+        names = ([getattr(item, name) for item in known] for name in ("family", "id"))
+        write_table(folder / SEEN, pa.table([*map(pa.array, names), steps], names=SEEN_SCHEMA.names).cast(SEEN_SCHEMA))
+        return {"items": len(known), "seen": len(known) - steps.null_count}
 
-    def unknown(self, phase: str) -> list[str]:
-        """The models that a phase goes back to whose data nobody here has seen: an adopted one."""
-        *_, oldest = self._ancestry(phase)
-        parent = self.phases[oldest].phase.parent
-        return [parent] if parent else []
+    def documents() -> "dict[str, Ints | None]":
+        if level is Level.SOURCES:
+            drawn = (one.source for one in phase.mixture if one.weight or one.epochs or one.copies)
+            return {source_file(source): None for source in drawn}
+        return _documents_of(store, phase, sequences, tokens, checkpoint, max_epochs)
 
-    def seen(self, phase: str, step: int | None = None) -> dict[Name, Sighting | None]:
-        """For every item, where a checkpoint after `step` steps of a phase (None: all of them) first saw it, or None.
-
-        Raises EvaluationError for a phase that is not known, TokensError for rows of another version.
-        """
-        found: dict[Name, Sighting | None] = {(item.family, item.id): None for item in self.items}
-        for name in self._ancestry(phase):
-            limit = step if name == phase and step is not None else self.phases[name].phase.steps
-            first = self._first_steps(name)
-            for number in np.flatnonzero(first < limit).tolist():
-                item = self.items[number]
-                at = int(first[number]) if self.level is Level.ROWS else None
-                found[item.family, item.id] = Sighting(name, at)  # the oldest comes last
-        return found
-
-    def _ancestry(self, phase: str) -> list[str]:
-        """The phase and those before it, newest first."""
-        if phase not in self.phases:
-            raise EvaluationError(f"'{phase}' is none of the phases whose rows are here: {', '.join(self.phases)}")
-        names = [phase]
-        while (parent := self.phases[names[-1]].phase.parent) in self.phases:
-            names.append(parent)
-        return names
-
-    def _first_steps(self, phase: str) -> Ints:
-        """The first step of a phase that had a document with each item, [items]."""
-        if phase not in self._first:
-            trained = self.phases[phase]
-            when = _sources_of(trained) if self.level is Level.SOURCES else self._documents_of(trained)
-            self._first[phase] = _earliest(self.store, self.overlap, when, len(self.items))
-        return self._first[phase]
-
-    def _documents_of(self, trained: Trained) -> "dict[str, Ints | None]":
-        from k2model.tokens.exposure import first_steps
-        from k2model.tokens.reader import PackedSequences
-        from k2model.tokens.steps import fetch_drawn
-
-        folder = fetch_drawn(self.store, trained.phase, trained.tokens)
-        stored = PackedSequences.open(self.store, trained.sequences)
-        try:
-            found = first_steps(folder, trained.phase, self.max_epochs, stored, trained.left_out)
-        finally:
-            stored.close()
-        return {source_file(source): steps for source, steps in found.items()}
+    inputs = {"items": items, "overlap": overlap, "sequences": sequences, "tokens": tokens, "checkpoint": checkpoint}
+    config = {"phase": phase.name, "max_epochs": max_epochs, "level": level.value}
+    return Step(Identity(ITEMS_SEEN, STEP_VERSIONS[ITEMS_SEEN], config, inputs), produce)
 
 
-def _sources_of(trained: Trained) -> "dict[str, Ints | None]":
-    drawn = (one.source for one in trained.phase.mixture if one.weight or one.epochs or one.copies)
-    return {source_file(source): None for source in drawn}
+def _documents_of(
+    store: Store, phase: PhaseConfig, sequences: ArtifactRef, tokens: ArtifactRef, checkpoint: ArtifactRef,
+    max_epochs: float,
+) -> "dict[str, Ints | None]":  # fmt: skip
+    """By a source's folder the first step of its documents, in the order of the token shard."""
+    from k2model.tokens.exposure import first_steps
+    from k2model.tokens.reader import PackedSequences
+    from k2model.tokens.steps import fetch_drawn
+
+    undone = read_interventions(store.read(checkpoint, "final/state.json"))
+    left_out = [step for step in range(phase.steps) if any(one.skips(step) for one in undone)]
+    stored = PackedSequences.open(store, sequences)
+    try:
+        found = first_steps(fetch_drawn(store, phase, tokens), phase, max_epochs, stored, left_out)
+    finally:
+        stored.close()
+    return {source_file(source): steps for source, steps in found.items()}
 
 
 def _earliest(store: Store, overlap: ArtifactRef, when: "Mapping[str, Ints | None]", items: int) -> Ints:
@@ -245,61 +222,3 @@ def _earliest(store: Store, overlap: ArtifactRef, when: "Mapping[str, Ints | Non
                 f"{len(steps):,}: they are of different corpora. Look the items up in the corpus that was encoded"
             )
     return first
-
-
-@dataclass(frozen=True)
-class CleanScore:
-    """A score beside what its model had seen of the items. `seen` of `n` items that have a verdict overlap with its
-    training; `value`, `low` and `high` are the score and its 95% interval on the `clean_n` others, None where there
-    are none; `seen_value` is the score on those that overlap. `untold` items were never looked up, and count for
-    neither."""
-
-    n: int
-    seen: int
-    untold: int
-    clean_n: int
-    value: float | None
-    low: float | None
-    high: float | None
-    seen_value: float | None
-
-    @property
-    def overlap(self) -> float | None:
-        """The share of the items looked up that were seen; None where none was looked up."""
-        return self.seen / (self.n - self.untold) if self.n > self.untold else None
-
-
-def clean_score(results: Iterable[ItemResult], family: str, seen: Mapping[Name, Sighting | None]) -> CleanScore:
-    """Of one score's results, whose items are of `family` as they were looked up. What has no verdict is left out, as
-    in the score itself."""
-    judged = [one for one in results if one.grade is not Grade.UNSCORED]
-    names = {one.item: (family, one.item) for one in judged}
-    dirty = {item for item, name in names.items() if seen.get(name) is not None}
-    untold = {item for item, name in names.items() if name not in seen}
-    clean = [one for one in judged if one.item not in dirty | untold]
-    value, low, high = _interval(clean) if clean else (None, None, None)
-    overlapping = [one.value for one in judged if one.item in dirty]
-    return CleanScore(
-        len(names), len(dirty), len(untold), len({one.item for one in clean}), value, low, high,
-        math.fsum(overlapping) / len(overlapping) if overlapping else None,
-    )  # fmt: skip
-
-
-def _interval(results: Sequence[ItemResult]) -> tuple[float, float, float]:
-    """Mean and 95% interval: Wilson's where each item is right or wrong once and by itself, else over clusters."""
-    alone = len({one.cluster for one in results}) == len(results)
-    if alone and {one.value for one in results} <= {0.0, 1.0}:
-        right = sum(one.value == 1.0 for one in results)
-        return right / len(results), *wilson(right, len(results))
-    sums: dict[str, list[float]] = {}
-    for one in results:
-        sums.setdefault(one.cluster, []).append(one.value)
-    return mean_interval([math.fsum(values) for values in sums.values()], [len(values) for values in sums.values()])
-
-
-def by_score(results: Iterable[ItemResult]) -> Iterator[tuple[str, list[ItemResult]]]:
-    """The results of each score, in the order in which scores first appear."""
-    found: dict[str, list[ItemResult]] = {}
-    for one in results:
-        found.setdefault(one.score, []).append(one)
-    yield from found.items()

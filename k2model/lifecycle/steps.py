@@ -158,6 +158,26 @@ def _valid(work: Work) -> PartedStep:
     )
 
 
+def _evaluation_items(work: Work) -> Step:
+    from k2model.evals.contamination import corpus_items_step
+
+    return corpus_items_step(work.store, work["corpus_valid"], work.recipe.evaluation.benchmarks)
+
+
+def _overlap(work: Work) -> PartedStep:
+    from k2model.evals.contamination import overlap_step
+
+    items, corpus = work["evaluation_items"], work["corpus_valid"]
+    return overlap_step(work.store, items, corpus, work.recipe.corpus.decontamination)
+
+
+def _items_seen(work: Work) -> Step:
+    from k2model.evals.contamination import items_seen_step
+
+    inputs = (work[name] for name in ("evaluation_items", "overlap", "sequences", "tokens", "checkpoint"))
+    return items_seen_step(work.store, work.row, *inputs, work.recipe.validation.max_epochs)
+
+
 def _tokenizer(work: Work) -> Step:
     from k2model.tokens import tokenizer_step
 
@@ -259,6 +279,8 @@ DATA = (
     StepRow("duplicates", ("corpus_clean", "exact_duplicate_pairs", "near_duplicate_pairs"), _duplicates),
     StepRow("corpus", ("corpus_raw", "corpus_clean", "duplicates"), _curated, parted=True),
     StepRow("corpus_valid", ("corpus",), _valid, page=DECK, parted=True),
+    StepRow("evaluation_items", ("corpus_valid",), _evaluation_items),
+    StepRow("overlap", ("evaluation_items", "corpus_valid"), _overlap, parted=True),
     StepRow("tokenizer", ("corpus_valid",), _tokenizer),
     StepRow("tokens", ("corpus_valid", "tokenizer"), _tokens, parted=True),
     StepRow("tokens_checks", ("tokens",), _tokens_checks, guards="tokens", page=DECK, parted=True),
@@ -268,6 +290,7 @@ PHASE = (
     StepRow("sequences", ("tokens",), _sequences),
     StepRow("sequences_checks", ("sequences",), _sequences_checks, guards="sequences", page=DECK),
     StepRow("checkpoint", ("sequences", "parent.checkpoint"), _checkpoint, runs_on=RunsOn.TRAINING),
+    StepRow("items_seen", ("evaluation_items", "overlap", "sequences", "tokens", "checkpoint"), _items_seen),
     StepRow("export", ("checkpoint", "tokenizer", "sequences"), _export, runs_on=RunsOn.MODEL),
     StepRow(
         "scores",

@@ -25,7 +25,13 @@ from k2model.recipe.fields import stated_fields, without_places
 from k2model.recipe.schema import Recipe
 from k2model.release.card import composition_csv, model_card, readme, sources
 from k2model.release.manifest import ATTACHMENTS, LINEAGE, MODEL_FOLDER, phase_folder, write_manifests
-from k2model.reporting.content import read_adopted, read_records, read_undone, scores_with_overlap
+from k2model.reporting.content import (
+    read_adopted,
+    read_clean_scores,
+    read_records,
+    read_undone,
+    scores_with_overlap,
+)
 from k2model.reporting.scores import scores_csv
 from k2model.tokens import read_composition
 from k2model.training.log import METRICS
@@ -123,9 +129,10 @@ def _write_data(store: Store, result: LifecycleResult, folder: Path) -> tuple[li
 
 
 def _write_evaluation(store: Store, result: LifecycleResult, folder: Path) -> list[ScoreRow]:
-    rows = scores_with_overlap(store, result)
+    clean = read_clean_scores(store, result)
+    rows = scores_with_overlap(store, result, clean)
     _write_json(folder / "scores.json", [row.to_dict() for row in rows])
-    (folder / "scores.csv").write_text(scores_csv(rows), encoding="utf-8")
+    (folder / "scores.csv").write_text(scores_csv(rows, clean), encoding="utf-8")
     return rows
 
 

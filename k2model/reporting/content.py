@@ -5,29 +5,33 @@ This is the only place of the report that knows file names and formats of other 
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from k2model.artifacts import ArtifactRef, Identity, Store
 from k2model.artifacts.result import LifecycleResult
 from k2model.evals.cells import results_of
+from k2model.evals.clean_scores import CleanScore, SeenItems, clean_scores
 from k2model.evals.items import ItemResult
 from k2model.evals.scores import ScoreRow, load_scores
 from k2model.export import read_record
 from k2model.reporting.kept import WarningLine, gate_warnings
-from k2model.reporting.scores import with_overlap
 from k2model.settings import masked
 from k2model.tokens import read_composition
 from k2model.training.log import METRICS, Intervention, StepMetrics, parse_row, read_interventions
 
+Clean = dict[tuple[str, str], CleanScore]  # by phase and score
+
 
 @dataclass(frozen=True)
 class ReportContent:
-    """`scores` are of all phases, with their overlap. `metrics`, `interventions`, `compositions` and `samples` are by
-    phase, `ingested` by source that is read from files, `records` by the artifact's name in the lifecycle."""
+    """`scores` are of all phases, with their overlap, and `clean` without the items that overlap. `metrics`,
+    `interventions`, `compositions` and `samples` are by phase, `ingested` by source that is read from files, `records`
+    by the artifact's name in the lifecycle."""
 
     result: LifecycleResult
     scores: list[ScoreRow]
+    clean: Clean
     metrics: dict[str, list[StepMetrics]]
     interventions: dict[str, list[Intervention]]
     compositions: dict[str, dict[str, Any]]
@@ -49,9 +53,11 @@ def read_content(store: Store, result: LifecycleResult, gates: Mapping[str, Iden
         return json.loads(store.read(result.artifacts[artifact], path))
 
     by_phase = {one.phase.name: one for one in result.phases}
+    clean = read_clean_scores(store, result)
     return ReportContent(
         result=result,
-        scores=scores_with_overlap(store, result),
+        scores=scores_with_overlap(store, result, clean),
+        clean=clean,
         metrics={name: read_metrics(store, one.checkpoint) for name, one in by_phase.items()},
         interventions={name: read_undone(store, one.checkpoint) for name, one in by_phase.items()},
         compositions={name: read_composition(store, one.sequences) for name, one in by_phase.items()},
@@ -77,10 +83,25 @@ def read_adopted(store: Store, result: LifecycleResult) -> list[dict[str, Any]]:
     return found
 
 
-def scores_with_overlap(store: Store, result: LifecycleResult) -> list[ScoreRow]:
-    """The scores of all phases, each beside the share of its items that a training document overlaps with."""
-    curation = json.loads(store.read(result.corpus, "curation.json"))
-    return with_overlap(load_scores(store, (one.scores for one in result.phases)), curation)
+def scores_with_overlap(store: Store, result: LifecycleResult, clean: Clean) -> list[ScoreRow]:
+    """The scores of all phases, each beside the share of its items that the phase had seen in training."""
+    rows = load_scores(store, (one.scores for one in result.phases))
+    return [replace(row, overlap=_overlap(clean.get((row.phase, row.score)))) for row in rows]
+
+
+def _overlap(clean: CleanScore | None) -> float | None:
+    return None if clean is None or clean.overlap is None else round(clean.overlap, 4)
+
+
+def read_clean_scores(store: Store, result: LifecycleResult) -> Clean:
+    """Every accuracy of every phase without the items that the phase had seen, by phase and score."""
+    phases = result.recipe.phases
+    seen = SeenItems.read(store, phases, {one.name: result.artifacts[f"{one.name}/items_seen"] for one in phases})
+    found: Clean = {}
+    for one in result.phases:
+        scores = clean_scores(results_of(store, one.scores), seen.at(one.phase.name))
+        found |= {(one.phase.name, score): clean for score, clean in scores.items()}
+    return found
 
 
 def read_records(store: Store, result: LifecycleResult) -> dict[str, dict[str, Any]]:

@@ -45,7 +45,7 @@ def report_step(store: Store, result: LifecycleResult, gates: Mapping[str, Ident
         page.write_text(render(content), encoding="utf-8")
         docs = store.fetch(result.corpus_valid, lambda path: path.startswith(DATA_DOCS)) / DATA_DOCS
         copytree(docs, folder / DATA_DOCS)
-        (folder / "scores.csv").write_text(scores_csv(content.scores), encoding="utf-8")
+        (folder / "scores.csv").write_text(scores_csv(content.scores, content.clean), encoding="utf-8")
         passed = [gate.passed for gate in gate_results(result.recipe.gates, content.scores)]
         return {"scores": len(content.scores), "gates": len(passed), "gates_passed": sum(passed)}
 
@@ -92,6 +92,8 @@ def _context(content: ReportContent) -> dict[str, Any]:
         "model_parameters": count_parameters(recipe.model),
         "model": sections_run.model_facts(recipe),
         "highlights": sections_scores.highlights(content.scores, phases),
+        "clean": content.clean,
+        "every_score": sections_scores.every_accuracy(content.scores),
         "gates": sections_scores.gate_lines(gates),
         "warnings": content.warnings,
         "kept": kept_lines(content.curation),

@@ -8,11 +8,11 @@ or left out.
 import csv
 import io
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from dataclasses import asdict, dataclass, fields
 
+from k2model.evals.clean_scores import CleanScore
 from k2model.evals.scores import ScoreRow
-from k2model.recipe.tasks import FAMILIES, LOSS, TASKS
+from k2model.recipe.tasks import FAMILIES, LOSS
 
 LOSSES = "Held-out loss"
 GROUPS = ("Knowledge", "Mathematics", "Logic", "Language", "Code", "Long context", "Tools", LOSSES, "Other")
@@ -38,9 +38,6 @@ EFFORTS = ("low", "medium", "high")
 # What a chat score continues: a model asked for high effort is asked for a trace, at low effort for none.
 CONTINUES = {"high": "think", "low": "direct"}
 _MODE_ORDER = list(_MODE_TITLES)
-
-#: The items that a score is measured on, as the tally of decontamination names them.
-_ITEMS = {score: task.items for task in TASKS for score in task.scores}
 
 
 @dataclass(frozen=True)
@@ -95,24 +92,16 @@ def score_order(rows: Iterable[ScoreRow]) -> dict[str, str | None]:
     return {score: groups[score] for score in sorted(groups, key=lambda score: order_key(score, groups[score]))}
 
 
-def scores_csv(rows: Iterable[ScoreRow]) -> str:
-    """The rows as CSV with a header, one line a measurement; empty cells for what does not apply."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=[f.name for f in fields(ScoreRow)], lineterminator="\n")
+def scores_csv(rows: Iterable[ScoreRow], clean: Mapping[tuple[str, str], CleanScore]) -> str:
+    """The rows as CSV with a header, one line a measurement; empty cells for what does not apply. `clean_...` are of
+    the items that a phase had not seen."""
+    out, known = io.StringIO(), ("clean_n", "value", "low", "high")
+    clean_names = [f"clean_{name.removeprefix('clean_')}" for name in known]
+    names = [*(f.name for f in fields(ScoreRow)), *clean_names]
+    writer = csv.DictWriter(out, fieldnames=names, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({name: "" if value is None else value for name, value in asdict(row).items()})
+        own = clean.get((row.phase, row.score))
+        told = asdict(row) | {to: getattr(own, name) for to, name in zip(clean_names, known, strict=True) if own}
+        writer.writerow({name: "" if value is None else value for name, value in told.items()})
     return out.getvalue()
-
-
-def with_overlap(rows: Iterable[ScoreRow], curation: Mapping[str, Any]) -> list[ScoreRow]:
-    """The rows with their overlap; losses, and families that the corpus has no items of, have none."""
-    families = curation["decontamination"]["families"]
-    return [replace(row, overlap=_overlap(row.score, families)) for row in rows]
-
-
-def _overlap(score: str, families: Mapping[str, Mapping[str, Any]]) -> float | None:
-    plain = score.partition("@")[0]
-    family = plain.partition("/")[0]
-    entry = families.get(_ITEMS.get(plain, family if family in FAMILIES else plain))
-    return round(entry["overlapping"] / entry["items"], 4) if entry else None

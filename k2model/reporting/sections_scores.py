@@ -107,6 +107,12 @@ class ScoreLine:
     cells: tuple[ScoreRow | None, ...]
     notes: tuple[str, ...]
 
+    @property
+    def items(self) -> str:
+        """How many were asked, or documents read, in every phase."""
+        counts = sorted({cell.n for cell in self.cells if cell})
+        return f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,}–{counts[-1]:,}"
+
 
 @dataclass(frozen=True)
 class ScoreGroup:
@@ -131,6 +137,12 @@ def headline(rows: Sequence[ScoreRow], phases: Sequence[str]) -> list[ScoreGroup
         elif name.mode != "medium" or f"{name.family}/high" not in asked:
             placed.append((row.score, row))
     return _groups(placed, phases)
+
+
+def every_accuracy(rows: Sequence[ScoreRow]) -> list[ScoreRow]:
+    """By score in reading order, then by phase as they come."""
+    order = {score: place for place, score in enumerate(score_order(rows))}
+    return sorted((row for row in rows if row.is_accuracy), key=lambda row: order[row.score])
 
 
 def losses(rows: Sequence[ScoreRow], phases: Sequence[str]) -> list[ScoreGroup]:

@@ -66,7 +66,7 @@ def test_scores_are_the_measured_ones(bundle: Path) -> None:
     written = json.loads((bundle / "evaluation/scores.json").read_text())
     assert [{name: row[name] for name in own} for row, own in zip(written, expected, strict=True)] == expected
     beside = {row["score"]: row["overlap"] for row in written}
-    assert (beside["arithmetic/think"], beside["facts/seen_wording"], beside["loss/prose"]) == (0.0, 0.75, None)
+    assert (beside["arithmetic/think"], beside["spelling/think"], beside["loss/prose"]) == (0.0, 1.0, None)
     rows = list(csv.DictReader((bundle / "evaluation/scores.csv").open()))
     assert [float(row["value"]) for row in rows] == [row["value"] for row in expected]
 

@@ -170,7 +170,8 @@ def build_lifecycle(
         scores = _build(
             store, "scores", {"phase": phase.name}, inputs, lambda f, p=phase.name, t=texts: _scores(f, p, t)
         )
-        own = {"sequences": sequences, "checkpoint": checkpoint, "export": export, "scores": scores}
+        seen = _build(store, "items_seen", {"phase": phase.name}, {"checkpoint": checkpoint}, _items_seen)
+        own = {"sequences": sequences, "checkpoint": checkpoint, "items_seen": seen, "export": export, "scores": scores}
         made |= {f"{phase.name}/{name}": reference for name, reference in own.items()}
     return LifecycleResult(recipe, made)
 
@@ -325,6 +326,20 @@ def _sequences(folder: Path, phase: PhaseConfig) -> None:
     content = {**ratios, "tokens": phase.tokens, "efforts": efforts, "sources": sources}
     _json(folder / "composition.json", content)
     (folder / "sequences.json").write_bytes(b"rows of " + phase.name.encode())
+
+
+def _items_seen(folder: Path) -> None:
+    """The item of spelling was seen at step 3, no other."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    families = {"facts/heldout_wording": "facts_heldout"}
+    rows = [
+        {"family": families.get(score, score.split("/")[0]), "id": prompt, "step": 3 if "spelling" in score else None}
+        for score, (prompt, _, _) in _TEXTS.items()
+    ]
+    schema = pa.schema([("family", pa.string()), ("id", pa.string()), ("step", pa.int64())])
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder / "items_seen.parquet")
 
 
 def undone(phase: PhaseConfig) -> list[dict[str, Any]]:

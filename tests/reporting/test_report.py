@@ -182,11 +182,10 @@ def test_scores_csv_holds_every_row(report: Path) -> None:
 
 def test_scores_stand_beside_the_overlap_of_their_items(report: Path, page: str) -> None:
     overlap = {row["score"]: row["overlap"] for row in csv.DictReader((report / "scores.csv").open())}
-    assert overlap["arithmetic/think"] == overlap["arithmetic/high"] == "0.0"
-    assert overlap["facts/seen_wording"] == "0.75"
-    assert overlap["facts/heldout_wording"] == overlap["loss/prose"] == ""
-    cells = [line for line in page.splitlines() if 'data-score="facts/seen_wording"' in line]
-    assert cells and all("75.0% of the items overlap with training" in line for line in cells)
+    assert overlap["arithmetic/think"] == "0.0" and overlap["spelling/think"] == "1.0"
+    assert overlap["code/next_line"] == overlap["loss/prose"] == ""  # whose items are not kept, and which has none
+    cells = [line for line in page.splitlines() if 'data-score="spelling/think"' in line]
+    assert cells and all("100.0% of the items seen in training" in line for line in cells)
 
 
 def test_what_files_have_lost_is_told(page: str) -> None:

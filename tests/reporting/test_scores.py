@@ -9,6 +9,7 @@ from rich.console import Console
 from k2model.artifacts import Identity, Store
 from k2model.artifacts.result import LifecycleResult
 from k2model.errors import EvaluationError
+from k2model.evals.clean_scores import CleanScore
 from k2model.evals.scores import ScoreRow, load_scores, read_scores
 from k2model.recipe.evaluation import BenchmarkConfig
 from k2model.recipe.schema import GateConfig
@@ -16,7 +17,7 @@ from k2model.registry.gates import gate_results
 from k2model.release.card import model_card
 from k2model.reporting.content import read_content
 from k2model.reporting.report import render
-from k2model.reporting.scores import scores_csv, with_overlap
+from k2model.reporting.scores import scores_csv
 from k2model.reporting.summary import data_summary, lifecycle_summary, summary_table
 
 
@@ -86,16 +87,18 @@ def test_a_benchmark_of_the_recipes_own_is_shown_in_its_group_everywhere(store: 
     ]  # fmt: skip
     assert "✓ 0.19" in text
     content = read_content(store, result, {})
-    families = content.curation["decontamination"]["families"] | {"law/civil": {"overlapping": 1, "items": 4}}
-    shown = with_overlap([*content.scores, *own], {"decontamination": {"families": families}})
-    assert [one.overlap for one in shown[-2:]] == [0.25, None]
-    header, *lines = scores_csv(shown).splitlines()
-    assert header.endswith(",overlap,group,completed,cut_off,too_long,unscored")
-    assert "0.25,0.25,Law,0.5,3,1,0" in lines[-2]
+    shown = [*content.scores, replace(own[0], overlap=0.25), own[1]]
+    clean = content.clean | {("sft", "law/civil"): CleanScore(16, 4, 0, 12, 0.333333, 0.138, 0.609, 0.75)}
+    header, *lines = scores_csv(shown, clean).splitlines()
+    assert header.endswith(
+        ",overlap,group,completed,cut_off,too_long,unscored,clean_n,clean_value,clean_low,clean_high"
+    )
+    assert lines[-2].endswith(",0.25,0.25,Law,0.5,3,1,0,12,0.333333,0.138,0.609") and lines[-1].endswith(",,,,")
     benchmark = BenchmarkConfig("law/civil", licence="CC0-1.0")
     evaluation = replace(result.recipe.evaluation, benchmarks=(benchmark,))
     owning = replace(result, recipe=replace(result.recipe, evaluation=evaluation))
-    page = render(replace(content, result=owning, scores=shown))
+    page = render(replace(content, result=owning, scores=shown, clean=clean))
+    assert "<small>0.33 unseen</small><small>3% cut off</small>" in page
     assert page.index(">Tools<") < page.index(">Law<") and "3 cut off, 1 too long, 0.50 over the completed" in page
     assert 'data-score="law/civil"' in page and "law, civil" in page
     card = model_card(owning, shown, [], {})
@@ -133,3 +136,13 @@ def test_a_last_phase_without_gates_is_told(store: Store, result: LifecycleResul
         page, card = render(read_content(store, ungated, {})), model_card(ungated, [], [], {})
         assert told in page and page.count('<h3 id="gates">') == 1
         assert f"## Gates\n\n{told}\n" in card and told not in model_card(result, [], [], {})
+
+
+def test_a_score_stands_beside_what_its_phase_had_seen(store: Store, result: LifecycleResult) -> None:
+    content = read_content(store, result, {})
+    found = content.clean["mid_1", "spelling/think"]
+    assert (found.n, found.seen, found.clean_n, found.value, found.seen_value) == (1, 1, 0, None, 0.5)
+    assert content.clean["mid_1", "arithmetic/think"].overlap == 0.0
+    overlaps = {one.score: one.overlap for one in content.scores if one.phase == "mid_1"}
+    assert overlaps["spelling/think"] == 1.0 and overlaps["arithmetic/think"] == 0.0
+    assert overlaps["loss/prose"] is None and overlaps["code/next_line"] is None  # whose items are not kept

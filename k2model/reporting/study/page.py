@@ -88,6 +88,7 @@ def _context(study: Study) -> dict[str, Any]:
         "study": study,
         "recipe": study.recipe,
         "phases": phases,
+        "clean": _at_ends(study),
         "groups": _lines(study, found),
         "panels_of_life": life_panels(study.series, found, study.timeline),
         "at_ends": sections_scores.headline(ends, names),
@@ -112,6 +113,11 @@ def _context(study: Study) -> dict[str, Any]:
         "worker": Markup((_HERE / "worker.js").read_text(encoding="utf-8")),
         "packed": Markup(packed(study)) if study.samples else "",
     }
+
+
+def _at_ends(study: Study) -> dict[tuple[str, str], CleanScore]:
+    """By phase and score, as tables of phases look them up."""
+    return {(at.phase, score): clean for (score, at), clean in study.overlaps.items() if at.last}
 
 
 def _lines(study: Study, found: dict[str, Found]) -> list[tuple[str, list[Line]]]:
