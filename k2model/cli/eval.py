@@ -66,8 +66,8 @@ def run(
     from k2model.evals.references import subject_of
     from k2model.evals.step import make_all
 
-    opened, known = _known(store, recipe, overrides)
-    questions = _questions(opened, known, tasks, limit)
+    opened, known = known_of(store, recipe, overrides)
+    questions = questions_of(opened, known, tasks, limit)
     subject = subject_of(reference, opened, known, backend, api_key_env)
     cells = [Cell(subject, measure) for measure in questions.of(subject, reference)]
     _tell_absent(questions)
@@ -108,9 +108,9 @@ def matrix(
     from k2model.evals.matrix import chosen_checkpoints, entries
     from k2model.evals.step import make_all
 
-    opened, known = _known(store, recipe, overrides)
-    questions = _questions(opened, known, tasks, limit)
-    wanted = chosen_checkpoints(known, _split(checkpoints), intermediate)
+    opened, known = known_of(store, recipe, overrides)
+    questions = questions_of(opened, known, tasks, limit)
+    wanted = chosen_checkpoints(known, names_in(checkpoints), intermediate)
     found = entries(opened, questions, wanted)
     _tell_absent(questions)
     if fill:
@@ -147,8 +147,8 @@ def compare(
     from k2model.evals.compare import compare as compared
     from k2model.evals.references import subject_of
 
-    opened, known = _known(store, recipe, overrides)
-    questions = _questions(opened, known, tasks, limit)
+    opened, known = known_of(store, recipe, overrides)
+    questions = questions_of(opened, known, tasks, limit)
     sides = []
     for reference in (first, second):
         subject = subject_of(reference, opened, known, backend)
@@ -172,7 +172,7 @@ def compare(
     show(PAIRED, shown, as_json=False)
 
 
-def _known(store: str, recipe: str, overrides: tuple[str, ...]) -> "tuple[Store, Known]":
+def known_of(store: str, recipe: str, overrides: tuple[str, ...]) -> "tuple[Store, Known]":
     from k2model.artifacts import Store
     from k2model.lifecycle.plan import known_artifacts
     from k2model.recipe import chosen_recipe
@@ -181,12 +181,12 @@ def _known(store: str, recipe: str, overrides: tuple[str, ...]) -> "tuple[Store,
     return opened, known_artifacts(opened, chosen_recipe(recipe, pairs(overrides)))
 
 
-def _questions(store: "Store", known: "Known", tasks: tuple[str, ...], limit: int | None) -> "Questions":
+def questions_of(store: "Store", known: "Known", tasks: tuple[str, ...], limit: int | None) -> "Questions":
     """Of the names and files that `--tasks` gave."""
     from k2model.evals.choice import Questions
     from k2model.recipe.task_files import questions_of
 
-    return Questions(known, store, *questions_of(_split(tasks)), limit or 0)
+    return Questions(known, store, *questions_of(names_in(tasks)), limit or 0)
 
 
 def _tell_absent(questions: "Questions") -> None:
@@ -195,7 +195,7 @@ def _tell_absent(questions: "Questions") -> None:
         click.echo(f"absent: {name}: {why}", err=True)
 
 
-def _split(values: tuple[str, ...]) -> tuple[str, ...]:
+def names_in(values: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(one for value in values for one in value.split(",") if one)
 
 

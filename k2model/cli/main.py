@@ -18,6 +18,7 @@ from k2model.cli.mixture import mixture
 from k2model.cli.plan import plan
 from k2model.cli.recipe import recipe
 from k2model.cli.sources import ingest, recheck
+from k2model.cli.study import overlap, study
 from k2model.cli.synth import synth
 from k2model.cli.terminal import (
     CommandGroup,
@@ -105,6 +106,8 @@ main.add_command(data)
 main.add_command(evaluate)
 main.add_command(synth)
 main.add_command(tokenizer)
+evaluate.add_command(study)
+evaluate.add_command(overlap)
 data.add_command(ingest)
 data.add_command(recheck)
 

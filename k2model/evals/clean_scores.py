@@ -10,10 +10,20 @@ from dataclasses import dataclass
 
 import pyarrow.parquet as pq
 
-from k2model.artifacts import ArtifactRef, Store
+from k2model.artifacts import ArtifactRef, Step, Store, make
+from k2model.curation.overlap import EvaluationItem
 from k2model.errors import EvaluationError
-from k2model.evals.contamination import SEEN, SEEN_SCHEMA
+from k2model.evals.contamination import (
+    SEEN,
+    SEEN_SCHEMA,
+    Level,
+    corpus_items_step,
+    evaluation_items_step,
+    items_seen_step,
+    overlap_step,
+)
 from k2model.evals.items import Grade, ItemResult
+from k2model.evals.references import Known
 from k2model.evals.statistics import accuracy_interval
 from k2model.recipe.schema import PhaseConfig
 from k2model.recipe.tasks import FAMILIES, LOSS, TASKS
@@ -42,6 +52,13 @@ class SeenItems:
         """`seen`: the `items_seen` of each phase that has come to its end, by name."""
         parents = {phase.name: phase.parent for phase in phases}
         return cls(parents, {name: _read_seen(store, ref) for name, ref in seen.items()})
+
+    def with_more(self, other: "SeenItems") -> "SeenItems":
+        """With items that were looked up apart."""
+        names = {**self.first, **other.first}
+        return SeenItems(
+            self.parents, {name: {**self.first.get(name, {}), **other.first.get(name, {})} for name in names}
+        )
 
     def unknown(self, phase: str) -> list[str]:
         """The phases and adopted models that a phase goes back to, of which nobody here knows what they saw."""
@@ -72,6 +89,31 @@ class SeenItems:
 def _read_seen(store: Store, ref: ArtifactRef) -> dict[Name, int | None]:
     rows = pq.read_table(store.fetch(ref) / SEEN, schema=SEEN_SCHEMA).to_pylist()
     return {(row["family"], row["id"]): row["step"] for row in rows}
+
+
+def look_up(
+    store: Store, known: Known, more: Sequence[EvaluationItem] = (), workers: int = 1, level: Level = Level.ROWS
+) -> SeenItems:
+    """What every phase that has come to its end had seen: of the corpus' items and those of the recipe's benchmarks, as
+    the lifecycle looks them up, and of `more` items, in the stored corpus. Makes what is not there yet.
+
+    Raises MissingArtifact when the corpus is not there.
+    """
+    recipe, corpus = known.recipe, known.of("", "corpus_valid")
+    found = _looked_up(store, known, corpus_items_step(store, corpus, recipe.evaluation.benchmarks), workers, level)
+    return found.with_more(_looked_up(store, known, evaluation_items_step(more), workers, level)) if more else found
+
+
+def _looked_up(store: Store, known: Known, step: Step, workers: int, level: Level) -> SeenItems:
+    recipe, corpus, items = known.recipe, known.of("", "corpus_valid"), make(store, step)
+    overlap = make(store, overlap_step(store, items, corpus, recipe.corpus.decontamination), workers)
+    seen = {}
+    for phase in recipe.phases:
+        if f"{phase.name}/checkpoint" in known.made:
+            read = known.of(phase.name, "sequences"), known.of("", "tokens"), known.of(phase.name, "checkpoint")
+            limit = recipe.validation.max_epochs
+            seen[phase.name] = make(store, items_seen_step(store, phase, items, overlap, *read, limit, level))
+    return SeenItems.read(store, recipe.phases, seen)
 
 
 @dataclass(frozen=True)

@@ -246,14 +246,14 @@ def pick_samples(results: Sequence[ItemResult]) -> list[ShownSample]:
     chosen = sorted(first.values(), key=lambda one: (order_key(one.score), not one.right))
     return [
         ShownSample(
-            parse(one.score).title, one.right, _graded(one), _shorten(one.prompt, keep_end=True),
+            parse(one.score).title, one.right, grade_title(one), _shorten(one.prompt, keep_end=True),
             _shorten(one.generation), _shorten(one.wanted),
         )
         for one in chosen
     ]  # fmt: skip
 
 
-def _graded(one: ItemResult) -> str:
+def grade_title(one: ItemResult) -> str:
     """The grade as a reader is told it: of a mark its value."""
     return f"mark {one.value:.2f}" if one.grade is Grade.MEASURED else one.grade.value
 

@@ -6,4 +6,12 @@ alone where their items are there.
 
 from k2model import lazy_exports
 
-__getattr__ = lazy_exports(__name__, {"study_page": "page", "study_of": "content", "write_study": "page"})
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "asked_of": "content",
+        "study_of": "content",
+        "study_page": "page",
+        "write_study": "page",
+    },
+)

@@ -5,17 +5,21 @@ ones follows from the items' ids, so that every checkpoint shows the same and no
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
-from k2model.evals.contamination import CleanScore
+from k2model.artifacts import Store
+from k2model.evals.cells import results_of
+from k2model.evals.clean_scores import CleanScore, Name, SeenItems, Sighting, clean_scores
 from k2model.evals.items import ItemResult
+from k2model.evals.matrix import Checkpoint, Entry
 from k2model.evals.scores import ScoreRow
 from k2model.recipe.schema import Recipe
 from k2model.reporting.scores import parse, score_order
 from k2model.reporting.study.efforts import ThinkingPoint, thinking_point
 from k2model.reporting.study.heat import HeatMap, heat_map
-from k2model.reporting.study.series import Checkpoint, ItemValues, Point, Series, series_of
+from k2model.reporting.study.series import ItemValues, Point, Series, series_of
 from k2model.reporting.timeline import Timeline
 
 SAMPLES = 20_000  # in a page, at most, beside the gallery's
@@ -23,17 +27,14 @@ LEAST_SAMPLES = 4  # of a score at a checkpoint that is sampled; fewer checkpoin
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A score at a checkpoint. `row`: None where it was not measured. `overlap`: what of its items had been seen, None
-    where that was not looked up."""
+class Asked:
+    """A task at a checkpoint: its scores' rows, none where it was not measured, and what came of its items, which is
+    read when it is called for."""
 
     checkpoint: Checkpoint
-    score: str
-    row: ScoreRow | None
-    overlap: CleanScore | None = None
-
-
-Results = Callable[[Cell], Sequence[ItemResult]]  # of a cell that was measured; empty where its items are not kept
+    task: str
+    rows: tuple[ScoreRow, ...] = ()
+    results: Callable[[], Sequence[ItemResult]] = tuple
 
 
 @dataclass(frozen=True)
@@ -46,19 +47,21 @@ class Shown:
 
 @dataclass
 class Study:
-    """`series`: along the line of descent of the recipe's last phase. `gallery`: by score, the item that every
-    checkpoint shows. `samples`: in the order of scores, items and training."""
+    """`series`: along the line of descent of the recipe's last phase. `overlaps`: by score and checkpoint, of ends of
+    phases. `gallery`: by score, the item that every checkpoint shows. `samples`: in the order of scores, items and
+    training. `unmeasured`: tasks that no checkpoint was asked."""
 
     recipe: Recipe
     timeline: Timeline
     checkpoints: tuple[Checkpoint, ...]
-    series: list[Series]
-    overlaps: dict[tuple[str, Checkpoint], CleanScore]
+    series: list[Series] = field(default_factory=list)
+    overlaps: dict[tuple[str, Checkpoint], CleanScore] = field(default_factory=dict)
     gallery: dict[str, str] = field(default_factory=dict)
     samples: list[Shown] = field(default_factory=list)
     sampled: int = 0  # of so many
     maps: list[HeatMap] = field(default_factory=list)
     thinking: dict[str, list[ThinkingPoint]] = field(default_factory=dict)
+    unmeasured: list[str] = field(default_factory=list)
 
     @property
     def measured(self) -> int:
@@ -69,41 +72,85 @@ class Study:
         return sum(len(one.missing) for one in self.series)
 
 
-def study_of(recipe: Recipe, cells: Iterable[Cell], results: Results) -> Study:
-    """`cells`: the matrix, in any order. `results` is asked for one cell at a time, and once for each."""
-    by_score: dict[str, list[Cell]] = {}
-    for cell in cells:
-        by_score.setdefault(cell.score, []).append(cell)
-    checkpoints = tuple(sorted({cell.checkpoint for own in by_score.values() for cell in own}))
-    groups = score_order(cell.row for own in by_score.values() for cell in own if cell.row is not None)
-    sampled = sampled_checkpoints(checkpoints, len(groups))
-    most = max(LEAST_SAMPLES, SAMPLES // max(1, len(sampled) * len(groups)))
-    lineage, ends = lineage_of(recipe), {one for one in checkpoints if one.last}
-    study = Study(recipe, Timeline.of(recipe.phases), checkpoints, [], {})
-    measured: dict[str, list[Point]] = {}
-    for score in groups:
-        texts: dict[str, list[Shown]] = {}
-        for cell in sorted(by_score[score], key=lambda cell: cell.checkpoint):
-            if cell.row is None:
-                continue
-            read = [one for one in results(cell) if one.score == score]
-            point = Point(cell.checkpoint, cell.row, ItemValues.of(read) if read and cell.row.is_accuracy else None)
-            measured.setdefault(score, []).append(point)
-            if cell.overlap is not None:
-                study.overlaps[score, cell.checkpoint] = cell.overlap
-            if not cell.row.is_accuracy:
-                continue  # a loss has documents, and no answers
-            study.sampled += len(read)
-            for number, one in enumerate(chosen_items(read, most if cell.checkpoint in sampled else 1)):
-                texts.setdefault(one, []).extend(_first_asked(cell.checkpoint, read, one))
-                if number == 0:
-                    study.gallery.setdefault(score, one)
-            if cell.checkpoint in ends:
-                _of_phase_end(study, cell.checkpoint, score, read)
-        study.samples += [shown for item in texts.values() for shown in item]
+def asked_of(store: Store, entries: Iterable[Entry]) -> list[Asked]:
+    """The cells of a matrix."""
+
+    def reader(entry: Entry) -> Callable[[], Sequence[ItemResult]]:
+        ref = entry.ref
+        return (lambda: results_of(store, ref)) if ref else tuple
+
+    return [Asked(one.checkpoint, one.cell.measure.name, one.rows, reader(one)) for one in entries]
+
+
+def study_of(recipe: Recipe, asked: Iterable[Asked], seen: SeenItems | None = None) -> Study:
+    """`asked`: every task at every checkpoint, in any order. `seen`: what the phases had seen of the items; None = it
+    was not looked up. Of one cell at a time the items are read, once."""
+    by_task: dict[str, list[Asked]] = {}
+    for one in asked:
+        by_task.setdefault(one.task, []).append(one)
+    checkpoints = sorted({one.checkpoint for own in by_task.values() for one in own})
+    study = Study(recipe, Timeline.of(recipe.phases), tuple(checkpoints))
+    groups = score_order(row for own in by_task.values() for one in own for row in one.rows)
+    reading = _Reading(study, sampled_checkpoints(study.checkpoints, len(groups)), len(groups), seen)
+    for task, own in by_task.items():
+        scores = dict.fromkeys(row.score for one in own for row in one.rows)
+        if not scores:
+            study.unmeasured.append(task)
+        for one in sorted(own, key=lambda one: one.checkpoint):
+            if one.rows:
+                reading.take(one)
+            for score in scores if not one.rows else ():
+                reading.missing.setdefault(score, []).append(one.checkpoint)
+    study.samples = [shown for score in groups for own in reading.texts.get(score, {}).values() for shown in own]
     study.maps.sort(key=lambda one: (one.task, one.checkpoint))
-    study.series += series_of(measured, checkpoints, lineage)
+    measured = {score: reading.points[score] for score in groups}
+    study.series = series_of(measured, reading.missing, lineage_of(recipe))
     return study
+
+
+class _Reading:
+    """What is gathered cell by cell."""
+
+    def __init__(self, study: Study, sampled: set[Checkpoint], scores: int, seen: SeenItems | None) -> None:
+        self.study, self.sampled, self.seen = study, sampled, seen
+        self.most = max(LEAST_SAMPLES, SAMPLES // max(1, len(sampled) * scores))
+        self.points: dict[str, list[Point]] = {}
+        self.missing: dict[str, list[Checkpoint]] = {}
+        self.texts: dict[str, dict[str, list[Shown]]] = {}
+        self.known: dict[str, dict[Name, Sighting | None]] = {}
+
+    def take(self, one: Asked) -> None:
+        """A cell that was measured."""
+        read: dict[str, list[ItemResult]] = {}
+        for result in one.results():
+            read.setdefault(result.score, []).append(result)
+        for row in one.rows:
+            own = read.get(row.score, [])
+            values = ItemValues.of(own, loss=not row.is_accuracy) if own else None
+            self.points.setdefault(row.score, []).append(Point(one.checkpoint, row, values))
+            if row.is_accuracy:  # a loss has documents, and no answers
+                self._sample(one.checkpoint, row.score, own)
+            if one.checkpoint.last:
+                _of_phase_end(self.study, one.checkpoint, row.score, own)
+        if one.checkpoint.last:
+            every = (result for own in read.values() for result in own)
+            self._look_up(one.checkpoint, every)
+
+    def _sample(self, checkpoint: Checkpoint, score: str, read: Sequence[ItemResult]) -> None:
+        self.study.sampled += len(read)
+        for number, item in enumerate(chosen_items(read, self.most if checkpoint in self.sampled else 1)):
+            shown = [Shown(checkpoint, one) for one in read if one.item == item and one.repeat == 0][:1]
+            self.texts.setdefault(score, {}).setdefault(item, []).extend(shown)
+            if number == 0:
+                self.study.gallery.setdefault(score, item)
+
+    def _look_up(self, checkpoint: Checkpoint, read: Iterable[ItemResult]) -> None:
+        if self.seen is None or checkpoint.phase not in self.seen.first:
+            return
+        if checkpoint.phase not in self.known:
+            self.known[checkpoint.phase] = self.seen.at(checkpoint.phase)
+        for score, clean in clean_scores(read, self.known[checkpoint.phase]).items():
+            self.study.overlaps[score, checkpoint] = clean
 
 
 def _of_phase_end(study: Study, checkpoint: Checkpoint, score: str, read: Sequence[ItemResult]) -> None:
@@ -139,15 +186,9 @@ def sampled_checkpoints(checkpoints: Sequence[Checkpoint], scores: int) -> set[C
 
 def chosen_items(results: Iterable[ItemResult], most: int) -> list[str]:
     """The items whose ids have the smallest digests: the same ones at every checkpoint that was asked them."""
-    names = {one.item for one in results}
-    return sorted(names, key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest())[:most]
+    return sorted({one.item for one in results}, key=_digest)[:most]
 
 
-def _first_asked(checkpoint: Checkpoint, read: Iterable[ItemResult], item: str) -> list[Shown]:
-    """The first of an item's repeats."""
-    return [Shown(checkpoint, one) for one in read if one.item == item and one.repeat == 0][:1]
-
-
-def of_results(read: Mapping[tuple[Checkpoint, str], Sequence[ItemResult]]) -> Results:
-    """Of results that are at hand."""
-    return lambda cell: read.get((cell.checkpoint, cell.score), ())
+@lru_cache(maxsize=1 << 16)
+def _digest(name: str) -> bytes:
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from k2model.evals.items import Grade, ItemResult
+from k2model.evals.matrix import Checkpoint
 from k2model.evals.scores import wilson
 from k2model.reporting import svg
 from k2model.reporting.figures_scores import QUARTERS
 from k2model.reporting.scores import EFFORTS, parse
-from k2model.reporting.study.series import Checkpoint
 from k2model.reporting.timeline import Panel
 
 _BUDGET = re.compile(r"budget_(\d+)")
@@ -59,7 +59,7 @@ def thinking_panels(family: str, points: Sequence[ThinkingPoint]) -> list[Panel]
     own = [one for one in points if one.checkpoint == last]
     free = sorted((one for one in own if one.budget is None), key=lambda one: EFFORTS.index(one.effort))
     forced = [one for one in own if one.budget is not None]
-    title = f"{parse(family).family_title}, {last.name}" if last else ""
+    title = f"{parse(family).family_title}, {last.reference}" if last else ""
     panels = []
     if len(free) > 1:
         panels.append(Panel(title, _drawn([("", free)])))

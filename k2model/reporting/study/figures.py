@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from k2model.evals.matrix import Checkpoint
 from k2model.reporting import svg
 from k2model.reporting.figures_scores import COLOURS, HEIGHT, QUARTERS, WIDTH, label_of, tooltip
 from k2model.reporting.scores import CONTINUES, LOSSES, parse
 from k2model.reporting.study.published import MODEL, Published, published_for
-from k2model.reporting.study.series import Checkpoint, Point, Series, pooled
+from k2model.reporting.study.series import Point, Series, pooled
 from k2model.reporting.study.statistics import Drop, Emergence
 from k2model.reporting.timeline import Curve, Panel, Timeline, band, bucket_size, means
 
@@ -122,7 +123,7 @@ def _by_phase(one: Series) -> dict[str, list[Point]]:
 
 def _point(plot: svg.Plot, point: Point, colour: str, whisker: bool = True) -> Markup:
     x, y = plot.x(point.tokens), plot.y(point.value)
-    said = tooltip(point.row).replace(f" after {point.row.phase}:", f" after {point.checkpoint.name}:")
+    said = tooltip(point.row).replace(f" after {point.row.phase}:", f" after {point.checkpoint.reference}:")
     bar = plot.error_bar(x, point.row.low, point.row.high, f"whisker s-{colour}") if whisker else Markup("")
     radius = 3.1 if point.checkpoint.last else 2.0
     return bar + svg.element("circle", svg.element("title", said), cx=x, cy=y, r=radius, class_=f"full m-{colour}")
@@ -135,12 +136,12 @@ def _marks(plot: svg.Plot, one: Series, found: Found | None, colour: str) -> Mar
         x, y = plot.x(rise.checkpoint.tokens), plot.y.start
         wedge = f"{x - 5:.1f},{y + 9:.1f} {x + 5:.1f},{y + 9:.1f} {x:.1f},{y + 1:.1f}"
         title = svg.element(
-            "title", f"{one.score} emerges at {rise.checkpoint.name}: {rise.value:.2f}, p = {rise.p:.2g}"
+            "title", f"{one.score} emerges at {rise.checkpoint.reference}: {rise.value:.2f}, p = {rise.p:.2g}"
         )
         parts.append(svg.element("polygon", title, points=wedge, class_=f"f-{colour}"))
     if found and found.drop and found.drop.lost:
         best = found.drop
-        title = svg.element("title", f"{one.score}: best at {best.best.name}, {best.difference:+.2f} since")
+        title = svg.element("title", f"{one.score}: best at {best.best.reference}, {best.difference:+.2f} since")
         parts.append(
             svg.element(
                 "circle", title, cx=plot.x(best.best.tokens), cy=plot.y(best.best_value), r=7, class_=f"ring s-{colour}"
@@ -152,16 +153,11 @@ def _marks(plot: svg.Plot, one: Series, found: Found | None, colour: str) -> Mar
 def _missing(plot: svg.Plot, missing: Sequence[Checkpoint]) -> Markup:
     """A short stroke on the axis for each checkpoint that was not asked, one for those of one pixel."""
     places = {round(plot.x(one.tokens)): one for one in missing}
-    bottom = plot.y.start
-    return svg.join(
-        [
-            svg.element(
-                "line", svg.element("title", f"{one.name}: not measured"), x1=x, y1=bottom - 5, x2=x, y2=bottom + 2,
-                class_="missing",
-            )
-            for x, one in places.items()
-        ]
-    )  # fmt: skip
+    bottom, drawn = plot.y.start, []
+    for x, one in places.items():
+        title = svg.element("title", f"{one.reference}: not measured")
+        drawn.append(svg.element("line", title, x1=x, y1=bottom - 5, x2=x, y2=bottom + 2, class_="missing"))
+    return svg.join(drawn)
 
 
 def _published(plot: svg.Plot, rows: Sequence[Published], timeline: Timeline) -> Markup:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 
 from k2model.evals.items import Grade, ItemResult
+from k2model.evals.matrix import Checkpoint
 from k2model.reporting import svg
-from k2model.reporting.study.series import Checkpoint
 from k2model.reporting.timeline import Panel
 
 _DEPTH = re.compile(r"depth (\d(?:\.\d+)?)")
@@ -46,7 +46,7 @@ def heat_map(checkpoint: Checkpoint, score: str, results: Iterable[ItemResult]) 
 
 def heat_panel(one: HeatMap) -> Panel:
     """A row for each depth, a column for each length; a cell that was not asked is a dot."""
-    return Panel(f"{one.task.replace('_', ' ')}, {one.checkpoint.name}", _drawn(one))
+    return Panel(f"{one.task.replace('_', ' ')}, {one.checkpoint.reference}", _drawn(one))
 
 
 def _drawn(one: HeatMap) -> Markup:
@@ -73,7 +73,7 @@ def _drawn(one: HeatMap) -> Markup:
         x = _LEFT + width * (column + 0.5)
         parts.append(svg.text(x, bottom + 15, _short(int(lengths[column])), "tick", "middle"))
     parts.append(svg.text(_RIGHT, bottom + 31, "length of the text, tokens; rows: depth", "tick", "end"))
-    return svg.drawing(_WIDTH, bottom + 38, f"{one.task} of {one.checkpoint.name} over length and depth", *parts)
+    return svg.drawing(_WIDTH, bottom + 38, f"{one.task} of {one.checkpoint.reference} over length and depth", *parts)
 
 
 def _short(length: int) -> str:

@@ -45,7 +45,7 @@ class Line:
 
     @property
     def last_at(self) -> str:
-        return self.series.points[-1].checkpoint.name
+        return self.series.points[-1].checkpoint.reference
 
     @property
     def cut_off(self) -> float | None:
@@ -72,7 +72,11 @@ def study_page(study: Study) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        short=short_number, cut=lambda text: shortened(text, _PROMPT), signed=_signed, probability=_probability
+        short=short_number,
+        cut=lambda text: shortened(text, _PROMPT),
+        signed=_signed,
+        probability=_probability,
+        grade=sections_scores.grade_title,
     )
     return environment.get_template("study.html.j2").render(_context(study))
 

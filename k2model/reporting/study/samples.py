@@ -10,8 +10,9 @@ import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from k2model.evals.matrix import Checkpoint
+from k2model.reporting.sections_scores import grade_title
 from k2model.reporting.study.content import Shown, Study
-from k2model.reporting.study.series import Checkpoint
 
 LONGEST = 4_000  # characters of a text; what is longer is cut in its middle, and says so
 SHOWN_COLUMNS = 12  # checkpoints of the gallery that the page shows without a script
@@ -43,10 +44,10 @@ def packed(study: Study) -> str:
         "prompt": [place_of(shown.result.prompt) for shown in study.samples],
         "written": [place_of(shown.result.generation) for shown in study.samples],
         "wanted": [place_of(shown.result.wanted) for shown in study.samples],
-        "grade": [shown.result.grade.value for shown in study.samples],
+        "grade": [grade_title(shown.result) for shown in study.samples],
     }
     content = {
-        "checkpoints": [checkpoint.name for checkpoint in study.checkpoints],
+        "checkpoints": [checkpoint.reference for checkpoint in study.checkpoints],
         "scores": scores,
         "texts": list(texts),
         **columns,
@@ -89,5 +90,6 @@ def grades_of(samples: Iterable[Shown]) -> list[str]:
     """Every grade that occurs, the commonest first."""
     counts: dict[str, int] = {}
     for shown in samples:
-        counts[shown.result.grade.value] = counts.get(shown.result.grade.value, 0) + 1
+        title = grade_title(shown.result)
+        counts[title] = counts.get(title, 0) + 1
     return sorted(counts, key=lambda grade: -counts[grade])

@@ -12,41 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from k2model.evals.items import Grade, ItemResult
+from k2model.evals.matrix import Checkpoint
 from k2model.evals.scores import ScoreRow
 
 POOLED = 4  # neighbouring checkpoints in one average, as K2's base track prints them
 
 
-@dataclass(frozen=True, order=True)
-class Checkpoint:
-    """After `step` steps of a phase. `tokens`: seen since initialisation. `last`: it ends the phase."""
-
-    tokens: int
-    phase: str
-    step: int
-    last: bool = True
-
-    @property
-    def name(self) -> str:
-        """As a reference has it: the phase where it is its end, else `phase@step`."""
-        return self.phase if self.last else f"{self.phase}@{self.step}"
-
-
 @dataclass(frozen=True)
 class ItemValues:
-    """What came of the items of one score at one checkpoint: value of each (0 to 1) and its cluster, by item."""
+    """What came of the items of one score at one checkpoint: value of each and its cluster, by item. Values are 0 to 1,
+    or of a document its nats a target."""
 
     values: Mapping[str, float]
     clusters: Mapping[str, str]
 
     @classmethod
-    def of(cls, results: Iterable[ItemResult]) -> "ItemValues":
+    def of(cls, results: Iterable[ItemResult], loss: bool = False) -> "ItemValues":
         """Of one score's results; those without a verdict are left out, repeats are averaged."""
         found: dict[str, list[float]] = {}
         clusters: dict[str, str] = {}
         for one in results:
             if one.grade is not Grade.UNSCORED:
-                found.setdefault(one.item, []).append(one.value)
+                found.setdefault(one.item, []).append(one.value / one.tokens if loss else one.value)
                 clusters[one.item] = one.cluster
         return cls({item: sum(values) / len(values) for item, values in found.items()}, clusters)
 
@@ -129,16 +116,14 @@ def pooled(series: Series, size: int = POOLED) -> list[Pool]:
 
 
 def series_of(
-    measured: Mapping[str, Sequence[Point]], checkpoints: Sequence[Checkpoint], lineage: Sequence[str]
+    measured: Mapping[str, Sequence[Point]], missing: Mapping[str, Sequence[Checkpoint]], lineage: Sequence[str]
 ) -> list[Series]:
-    """A series for each score along the phases of `lineage`, oldest first. A checkpoint is missing where it lies in a
-    phase that was asked elsewhere."""
+    """A series for each score along the phases of `lineage`; `missing`: by score the checkpoints that were not
+    measured."""
     found = []
     for score, points in measured.items():
         own = sorted((p for p in points if p.checkpoint.phase in lineage), key=lambda p: p.checkpoint)
-        asked = {point.checkpoint for point in own}
-        phases = {checkpoint.phase for checkpoint in asked}
-        missing = (c for c in checkpoints if c.phase in phases and c not in asked)
+        gaps = sorted(one for one in missing.get(score, ()) if one.phase in lineage)
         if own:
-            found.append(Series(score, tuple(own), tuple(sorted(missing))))
+            found.append(Series(score, tuple(own), tuple(gaps)))
     return found

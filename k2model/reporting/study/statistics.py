@@ -23,7 +23,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from k2model.reporting.study.series import Checkpoint, ItemValues, Point, Series
+from k2model.evals.matrix import Checkpoint
+from k2model.reporting.study.series import ItemValues, Point, Series
 
 ALPHA = 0.05  # of a false emergence, and of a false loss, in one capability over its whole life
 FLOOR = 0.01  # what a guesser is taken to get where nothing is known of it
@@ -106,9 +107,9 @@ def emergence(series: Series, alpha: float = ALPHA) -> Emergence | None:
 
 @dataclass(frozen=True)
 class Drop:
-    """From the best checkpoint to the last: `difference` is the last value minus the best (below 0), with a 95%
-    interval where the items are the same. p: of the test, times the `looks` at checkpoints that could have been
-    best."""
+    """From the best checkpoint to the last: `difference` is the last value minus the best, below 0 unless it is of a
+    loss, with a 95% interval where the items are the same. p: of the test, times the `looks` at checkpoints that could
+    have been best."""
 
     best: Checkpoint
     last: Checkpoint
@@ -126,15 +127,16 @@ class Drop:
 
 
 def drop(series: Series) -> Drop | None:
-    """How far the last checkpoint is below the best candidate before it; None where none was better, and for a loss."""
+    """How far the last checkpoint is below the best candidate before it, of a loss above; None where none was better,
+    and of a loss whose documents are not kept."""
     *before, last = series.points
-    if not before or not series.is_accuracy:
+    if not before:
         return None
-    before = candidates(before)
-    best = max(before, key=lambda point: point.value)  # the first of equals
-    if best.value <= last.value:
+    before, up = candidates(before), 1 if series.is_accuracy else -1
+    best = max(before, key=lambda point: up * point.value)  # the first of equals
+    if up * best.value <= up * last.value or (up < 0 and not _same_items(best, last)):
         return None
-    p, low, high, paired = _compare(best, last)
+    p, low, high, paired = _compare(best, last, up)
     looks = len(before)
     return Drop(
         best.checkpoint, last.checkpoint, best.value, last.value - best.value, low, high, min(1.0, p * looks), looks,
@@ -153,14 +155,21 @@ def candidates(points: Sequence[Point], most: int = CANDIDATES) -> list[Point]:
     return sorted([*ends, *others[step - 1 :: step]], key=lambda point: point.checkpoint)
 
 
-def _compare(best: Point, last: Point) -> tuple[float, float | None, float | None, bool]:
-    """(p of no loss, interval of the difference, whether the items are the same)."""
-    if best.items is None or last.items is None or best.items.values.keys() != last.items.values.keys():
+def _same_items(best: Point, last: Point) -> bool:
+    return bool(best.items and last.items and best.items.values.keys() == last.items.values.keys())
+
+
+def _compare(best: Point, last: Point, up: int) -> tuple[float, float | None, float | None, bool]:
+    """(p of no loss, interval of the difference, whether the items are the same). `up`: 1 where more is better, else
+    -1. A loss is a mean over targets and its documents are of any length, so that it has no interval here."""
+    if not _same_items(best, last) or best.items is None or last.items is None:
         (first_right, first_n), (right, n) = counts_of(best), counts_of(last)
         return fisher_tail(right, n, first_right, first_n), None, None, False
-    changed = changes(best.items, last.items)
+    changed = up * changes(best.items, last.items)
     worse, better = int((changed < -1e-12).sum()), int((changed > 1e-12).sum())
     p = binomial_tail(worse, worse + better, 0.5)
+    if up < 0:
+        return p, None, None, True
     mean = last.value - best.value
     spread = float(changed.std(ddof=1)) / math.sqrt(len(changed)) if len(changed) > 1 else 0.0
     return p, mean - Z95 * spread, mean + Z95 * spread, True

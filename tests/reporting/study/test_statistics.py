@@ -2,21 +2,23 @@
 
 import itertools
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from k2model.evals.items import Grade, ItemResult
+from k2model.evals.matrix import Checkpoint
 from k2model.evals.scores import ScoreRow
-from k2model.reporting.study.series import Checkpoint, ItemValues, Point, Series, pooled, series_of
+from k2model.reporting.study.series import ItemValues, Point, Series, pooled, series_of
 from k2model.reporting.study.statistics import ALPHA, binomial_tail, candidates, drop, emergence, fisher_tail, holm
 
 SIMULATIONS = 300
 
 
 def checkpoint(number: int, phase: str = "pretrain", last: bool = False) -> Checkpoint:
-    return Checkpoint(number * 100, phase, number, last)
+    return Checkpoint(number, phase, number, number * 100, phase if last else f"{phase}@{number}", last)
 
 
 def point(number: int, values: dict[str, float], clusters: dict[str, str] | None = None, chance: float = 0.25) -> Point:
@@ -77,10 +79,27 @@ def test_items_of_one_cluster_are_one_draw() -> None:
     assert emergence(Series("quiz", (point(1, right, dict.fromkeys(right, "one document")),))) is None
 
 
-def test_a_loss_neither_emerges_nor_is_forgotten() -> None:
-    row = ScoreRow("pretrain", "loss/prose", 3.0, 9, 2.9, 3.1, "nats/token")
-    points = tuple(Point(checkpoint(i), row) for i in (1, 2))
-    assert emergence(Series("loss/prose", points)) is None and drop(Series("loss/prose", points)) is None
+def losses(number: int, nats: float, worse: int) -> Point:
+    """Of 20 documents with 10 targets each, `worse` of which have a nat more a target, the others a little less."""
+    row = ScoreRow("pretrain", "loss/prose", nats, 20, nats, nats, "nats/token")
+    read = [
+        ItemResult("loss/prose", str(i), str(i), "", "", None, "", Grade.MEASURED, 40.0 if i < worse else 30.0 - number)
+        for i in range(20)
+    ]
+    read = [replace(one, tokens=10) for one in read]
+    return Point(checkpoint(number), row, ItemValues.of(read, loss=True))
+
+
+def test_a_loss_does_not_emerge_and_is_lost_where_it_rises() -> None:
+    risen = Series("loss/prose", (losses(1, 3.5, 10), losses(2, 3.0, 0), losses(3, 3.9, 18)))
+    found = drop(risen)
+    assert emergence(risen) is None
+    assert (found.best.step, found.looks, found.paired, found.low) == (2, 2, True, None)
+    assert found.difference == pytest.approx(0.9)
+    assert found.p == pytest.approx(2 * binomial_tail(18, 20, 0.5)) and found.lost
+    assert drop(Series("loss/prose", risen.points[:2])) is None  # the last is the best
+    kept = tuple(Point(point.checkpoint, point.row) for point in risen.points)
+    assert drop(Series("loss/prose", kept)) is None  # whose documents are not known
 
 
 def test_a_drop_is_mcnemars_test_between_the_best_and_the_last() -> None:
@@ -168,9 +187,9 @@ def test_pools_do_not_reach_over_a_border_and_end_with_the_phase() -> None:
     assert pooled(Series("quiz", points[:3])) == []
 
 
-def test_a_checkpoint_that_was_not_asked_is_missing_in_phases_that_were() -> None:
-    every = [checkpoint(1), checkpoint(2, last=True), checkpoint(3, "sft", True), checkpoint(4, "branch", True)]
-    asked = {"quiz": [point(2, {"a": 1.0})]}
-    asked["quiz"][0] = Point(every[1], asked["quiz"][0].row)
-    (found,) = series_of(asked, every, ("pretrain", "sft"))
-    assert found.missing == (every[0],) and [c.name for c in every] == ["pretrain@1", "pretrain", "sft", "branch"]
+def test_a_series_follows_one_line_of_descent() -> None:
+    before, end, other = checkpoint(1), checkpoint(2, last=True), checkpoint(3, "branch", True)
+    row = point(2, {"a": 1.0}).row
+    measured = {"quiz": [Point(other, row), Point(end, row)], "only there": [Point(other, row)]}
+    (found,) = series_of(measured, {"quiz": [before, other]}, ("pretrain", "sft"))
+    assert [one.checkpoint for one in found.points] == [end] and found.missing == (before,)
