@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from k2model.evals.items import Grade, ItemResult
 from k2model.evals.matrix import Checkpoint
-from k2model.evals.scores import wilson
+from k2model.evals.statistics import accuracy_interval
 from k2model.reporting import svg
 from k2model.reporting.figures_scores import QUARTERS
 from k2model.reporting.scores import EFFORTS, parse
@@ -45,11 +45,10 @@ def thinking_point(checkpoint: Checkpoint, score: str, results: Iterable[ItemRes
     if name.mode not in EFFORTS or (name.variant and not budget) or not judged:
         return None
     value = sum(one.value for one in judged) / len(judged)
-    low, high = wilson(int(sum(one.value for one in judged) + 1e-9), len(judged))
+    low, high = accuracy_interval([one.value for one in judged], [one.cluster for one in judged])
     tokens = sum(one.thinking_tokens for one in judged) / len(judged)
     return ThinkingPoint(
-        checkpoint, name.mode, int(budget[1]) if budget else None, tokens, value, min(low, value), max(high, value),
-        len(judged),
+        checkpoint, name.mode, int(budget[1]) if budget else None, tokens, value, low, high, len(judged),
     )  # fmt: skip
 
 

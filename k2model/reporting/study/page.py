@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from k2model.evals.contamination import CleanScore
+from k2model.evals.clean_scores import CleanScore
 from k2model.evals.scores import ScoreRow
 from k2model.reporting import sections_scores
 from k2model.reporting.scores import LOSSES, parse
@@ -48,9 +48,13 @@ class Line:
         return self.series.points[-1].checkpoint.reference
 
     @property
+    def at_best(self) -> bool:
+        return self.last.value == self.best.value
+
+    @property
     def cut_off(self) -> float | None:
         """Of the items asked last, the share whose answer had no end."""
-        return self.last.cut_off / self.last.n if self.last.cut_off is not None and self.last.is_accuracy else None
+        return self.last.cut_off / self.last.n if self.last.is_accuracy else None
 
 
 def write_study(study: Study, path: Path) -> None:
