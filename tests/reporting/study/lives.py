@@ -1,7 +1,7 @@
 """A made-up life of the laptop's model, for tests alone: what it can do is a formula of the tokens it has seen."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from k2model.evals.items import Grade, ItemResult
 from k2model.evals.matrix import Checkpoint
@@ -60,8 +60,10 @@ SKILLS: dict[str, Callable[[float], float]] = {
 CHAT = {"arithmetic/low": 0.1, "arithmetic/medium": 0.5, "arithmetic/high": 0.8}
 
 
-def life(each: int, missing: Callable[[Checkpoint, str], bool] = lambda one, score: False) -> list[Asked]:
-    """Every task at every checkpoint, but those that are `missing`."""
+def life(
+    each: int, missing: Callable[[Checkpoint, str], bool] = lambda one, score: False, scores: Sequence[str] = ()
+) -> list[Asked]:
+    """Every task (of `scores`, where they are named) at every checkpoint, but those that are `missing`."""
     asked = []
     every = checkpoints(each)
     for one in every:
@@ -69,6 +71,8 @@ def life(each: int, missing: Callable[[Checkpoint, str], bool] = lambda one, sco
         if one.phase == "sft":
             skills = {score: skill for score, skill in skills.items() if not score.startswith("arithmetic")} | CHAT
         for score, skill in skills.items():
+            if scores and score not in scores:
+                continue
             if missing(one, score):
                 asked.append(Asked(one, score))
                 continue
