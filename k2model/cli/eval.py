@@ -67,7 +67,7 @@ def run(
     from k2model.evals.step import make_all
 
     opened, known = known_of(store, recipe, overrides)
-    questions = questions_of(opened, known, tasks, limit)
+    questions = chosen_questions(opened, known, tasks, limit)
     subject = subject_of(reference, opened, known, backend, api_key_env)
     cells = [Cell(subject, measure) for measure in questions.of(subject, reference)]
     _tell_absent(questions)
@@ -109,7 +109,7 @@ def matrix(
     from k2model.evals.step import make_all
 
     opened, known = known_of(store, recipe, overrides)
-    questions = questions_of(opened, known, tasks, limit)
+    questions = chosen_questions(opened, known, tasks, limit)
     wanted = chosen_checkpoints(known, names_in(checkpoints), intermediate)
     found = entries(opened, questions, wanted)
     _tell_absent(questions)
@@ -148,7 +148,7 @@ def compare(
     from k2model.evals.references import subject_of
 
     opened, known = known_of(store, recipe, overrides)
-    questions = questions_of(opened, known, tasks, limit)
+    questions = chosen_questions(opened, known, tasks, limit)
     sides = []
     for reference in (first, second):
         subject = subject_of(reference, opened, known, backend)
@@ -173,6 +173,7 @@ def compare(
 
 
 def known_of(store: str, recipe: str, overrides: tuple[str, ...]) -> "tuple[Store, Known]":
+    """The store, and what of the recipe's lifecycle is in it."""
     from k2model.artifacts import Store
     from k2model.lifecycle.plan import known_artifacts
     from k2model.recipe import chosen_recipe
@@ -181,7 +182,7 @@ def known_of(store: str, recipe: str, overrides: tuple[str, ...]) -> "tuple[Stor
     return opened, known_artifacts(opened, chosen_recipe(recipe, pairs(overrides)))
 
 
-def questions_of(store: "Store", known: "Known", tasks: tuple[str, ...], limit: int | None) -> "Questions":
+def chosen_questions(store: "Store", known: "Known", tasks: tuple[str, ...], limit: int | None) -> "Questions":
     """Of the names and files that `--tasks` gave."""
     from k2model.evals.choice import Questions
     from k2model.recipe.task_files import questions_of

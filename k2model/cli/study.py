@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from k2model.cli.eval import known_of, limit_option, names_in, questions_of, recipe_option, tasks_option
+from k2model.cli.eval import chosen_questions, known_of, limit_option, names_in, recipe_option, tasks_option
 from k2model.cli.terminal import as_json_option, console, overrides_option, show, store_option
 
 if TYPE_CHECKING:
     from k2model.curation.overlap import EvaluationItem
-    from k2model.evals.matrix import Questions
+    from k2model.evals.choice import Questions
 
 COLUMNS = ("score", "items", "seen", "share", "value", "of unseen", "95%", "unseen", "of seen")
 
@@ -50,11 +50,11 @@ def study(
     from k2model.reporting.study import asked_of, study_of, write_study
 
     opened, known = known_of(store, recipe, overrides)
-    questions = questions_of(opened, known, tasks, limit)
+    questions = chosen_questions(opened, known, tasks, limit)
     found = entries(opened, questions, chosen_checkpoints(known, names_in(checkpoints)))
     if not found:
         raise click.UsageError(f"{known.recipe.name} has no checkpoint in this store yet, or is asked nothing")
-    seen = look_up(opened, known, _own_items(questions), processes) if overlap else None
+    seen = look_up(opened, known, _later_items(questions), processes) if overlap else None
     made = study_of(known.recipe, asked_of(opened, found), seen)
     write_study(made, out)
     console().print(
@@ -91,9 +91,9 @@ def overlap(
     from k2model.evals.matrix import chosen_checkpoints, entries
 
     opened, known = known_of(store, recipe, overrides)
-    questions = questions_of(opened, known, tasks, limit)
+    questions = chosen_questions(opened, known, tasks, limit)
     (checkpoint,) = chosen_checkpoints(known, (reference,))
-    seen = look_up(opened, known, _own_items(questions), processes, Level(level))
+    seen = look_up(opened, known, _later_items(questions), processes, Level(level))
     at = seen.at(checkpoint.phase, None if checkpoint.last else checkpoint.step)
     rows = []
     for entry in entries(opened, questions, [checkpoint]):
@@ -114,12 +114,17 @@ def overlap(
         console().print(f"What {', '.join(unknown)} had seen before is not known.", style="yellow")
 
 
-def _own_items(questions: "Questions") -> "list[EvaluationItem]":
-    """The items of tasks that came beside the recipe."""
+def _later_items(questions: "Questions") -> "list[EvaluationItem]":
+    """The items of tasks that came beside the recipe, and of public suites."""
     from k2model.curation.overlap import external
     from k2model.evals.contamination import benchmark_items
 
-    return list(external(benchmark_items(questions.own), questions.known.recipe.corpus.decontamination))
+    found = list(external(benchmark_items(questions.own), questions.known.recipe.corpus.decontamination))
+    if suites := questions.suites:
+        from k2model.evals.harness import evaluation_items, prepare
+
+        found += [item for task in suites for item in evaluation_items(prepare(task))]
+    return found
 
 
 def _interval(low: float | None, high: float | None) -> str:

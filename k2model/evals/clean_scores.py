@@ -14,6 +14,7 @@ from k2model.artifacts import ArtifactRef, Step, Store, make
 from k2model.curation.overlap import EvaluationItem
 from k2model.errors import EvaluationError
 from k2model.evals.contamination import (
+    PUBLIC,
     SEEN,
     SEEN_SCHEMA,
     Level,
@@ -139,10 +140,10 @@ class CleanScore:
 
 
 def clean_score(results: Iterable[ItemResult], family: str, seen: Mapping[Name, Sighting | None]) -> CleanScore:
-    """Of one score's results, whose items are of `family` as they were looked up; a part of an item (a query of a
-    document) is known by its cluster. What has no verdict is left out, as in the score itself."""
+    """Of one score's results, whose items are of `family` as they were looked up, or of a public suite; a part of an
+    item (a query of a document) is known by its cluster. What has no verdict is left out, as in the score itself."""
     judged = [one for one in results if one.grade is not Grade.UNSCORED]
-    known = {one.item: name if (name := (family, one.item)) in seen else (family, one.cluster) for one in judged}
+    known = {one.item: _name(one, family, seen) for one in judged}
     dirty = {item for item, name in known.items() if seen.get(name) is not None}
     untold = {item for item, name in known.items() if name not in seen}
     clean = [one for one in judged if one.item not in dirty | untold]
@@ -153,6 +154,12 @@ def clean_score(results: Iterable[ItemResult], family: str, seen: Mapping[Name, 
         len(known), len(dirty), len(untold), len({one.item for one in clean}), _mean(values), low, high,
         _mean(overlapping),
     )  # fmt: skip
+
+
+def _name(one: ItemResult, family: str, seen: Mapping[Name, Sighting | None]) -> Name:
+    """Under which an item was looked up, if it was."""
+    names = ((family, one.item), (family, one.cluster), (PUBLIC, one.cluster))
+    return next((name for name in names if name in seen), names[0])
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -43,6 +43,7 @@ from k2model.versions import STEP_VERSIONS
 
 EVALUATION_ITEMS, OVERLAP, ITEMS_SEEN = "evaluation_items", "overlap", "items_seen"  # kinds of artifacts
 ITEMS, PARTS, SEEN = "evaluation_items.parquet", "parts.json", "items_seen.parquet"  # their files
+PUBLIC = "public"  # the family of all items of public suites: their names (`gsm8k/17`) tell them apart
 ITEM_SCHEMA = required(
     family=pa.string(), id=pa.string(), key=pa.string(), prompt=pa.string(), answer=pa.string(), worded=pa.bool_(),
     holds_out=pa.bool_(),

@@ -46,5 +46,5 @@ def published() -> tuple[Published, ...]:
 
 def published_for(score: str, phases: Iterable[str]) -> list[Published]:
     """Of one score, in the phases that a study has; none where nothing was published of its benchmark."""
-    plain, known = score.partition("@")[0], set(phases)
-    return [row for row in published() if row.phase in known and plain in row.scores]
+    known = set(phases)
+    return [row for row in published() if row.phase in known and score in row.scores]
