@@ -27,7 +27,7 @@ from k2model.evals.items import Grade, ItemResult
 from k2model.evals.references import Known
 from k2model.evals.statistics import accuracy_interval
 from k2model.recipe.schema import PhaseConfig
-from k2model.recipe.tasks import FAMILIES, LOSS, TASKS
+from k2model.recipe.tasks import FAMILIES, LOSS, POSITION_LOSS, TASKS
 
 Name = tuple[str, str]  # of an item: its family, its id
 
@@ -101,7 +101,7 @@ def look_up(
     Raises MissingArtifact when the corpus is not there.
     """
     recipe, corpus = known.recipe, known.of("", "corpus_valid")
-    found = _looked_up(store, known, corpus_items_step(store, corpus, recipe.evaluation.benchmarks), workers, level)
+    found = _looked_up(store, known, corpus_items_step(store, corpus, recipe.evaluation), workers, level)
     return found.with_more(_looked_up(store, known, evaluation_items_step(more), workers, level)) if more else found
 
 
@@ -170,7 +170,7 @@ def clean_scores(results: Iterable[ItemResult], seen: Mapping[Name, Sighting | N
     """Of every score among the results but losses, in the order in which scores first appear."""
     found: dict[str, list[ItemResult]] = {}
     for one in results:
-        if not one.score.startswith(f"{LOSS}/"):
+        if one.score.partition("/")[0] not in (LOSS, POSITION_LOSS):
             found.setdefault(one.score, []).append(one)
     return {score: clean_score(own, family_of(score), seen) for score, own in found.items()}
 

@@ -31,11 +31,12 @@ from k2model.curation.overlap import EvaluationItem, Items, external, registered
 from k2model.curation.parts import batches
 from k2model.curation.texts import Ints, by_bytes
 from k2model.documents.benchmarks import benchmark_files
+from k2model.documents.families.generated import GENERATED, VERSION, generate
 from k2model.documents.schema import source_file
 from k2model.documents.tables import PartWriter, required, write_table
 from k2model.errors import EvaluationError
 from k2model.recipe.curation import DecontaminationConfig
-from k2model.recipe.evaluation import BenchmarkConfig
+from k2model.recipe.evaluation import BenchmarkConfig, EvaluationConfig
 from k2model.recipe.schema import PhaseConfig
 from k2model.tokens.steps import MAX_EPOCHS
 from k2model.training.log import read_interventions
@@ -59,18 +60,27 @@ class Level(str, Enum):
     SOURCES = "sources"  # every document of the sources in its mixtures: no less than it saw
 
 
-def corpus_items_step(store: Store, corpus: ArtifactRef, benchmarks: Sequence[BenchmarkConfig] = ()) -> Step:
-    """The registered items of a corpus and those of a recipe's own benchmarks; kind `evaluation_items`.
+def corpus_items_step(store: Store, corpus: ArtifactRef, evaluation: EvaluationConfig) -> Step:
+    """The registered items of a corpus, those of a recipe's own benchmarks, and those of its families that are made
+    when they are asked, which are known by their keys; kind `evaluation_items`.
 
     Raises CorpusError for a benchmark's file that cannot be read.
     """
-    files = benchmark_items(benchmarks)
+    files, count = benchmark_items(evaluation.benchmarks), evaluation.items_per_family
+    made = [name for name in evaluation.families if name in GENERATED]
 
     def produce(folder: Path) -> dict[str, float]:
         known = registered(store.fetch(corpus, lambda path: path.startswith("items/")))
-        return _write_items(folder, [*known, *external(files, DecontaminationConfig())])
+        asked = (item for name in made for item in generate(name, count))
+        keyed = (
+            EvaluationItem(one["family"], one["id"], one["key"], one["prompt"], one["answer"], False, True)
+            for one in asked
+        )
+        return _write_items(folder, [*known, *external(files, DecontaminationConfig()), *keyed])
 
-    read = {"benchmarks": [one.read for one in files]}
+    read: dict[str, Any] = {"benchmarks": [one.read for one in files]}
+    if made:
+        read["generated"] = {"families": made, "items": count, "version": VERSION}
     return Step(Identity(EVALUATION_ITEMS, STEP_VERSIONS[EVALUATION_ITEMS], read, {"corpus": corpus}), produce)
 
 

@@ -161,7 +161,7 @@ def _valid(work: Work) -> PartedStep:
 def _evaluation_items(work: Work) -> Step:
     from k2model.evals.contamination import corpus_items_step
 
-    return corpus_items_step(work.store, work["corpus_valid"], work.recipe.evaluation.benchmarks)
+    return corpus_items_step(work.store, work["corpus_valid"], work.recipe.evaluation)
 
 
 def _overlap(work: Work) -> PartedStep:

@@ -10,6 +10,7 @@ import pytest
 
 from k2model.artifacts import ArtifactRef, Identity, Store, make
 from k2model.curation.overlap import EvaluationItem
+from k2model.documents.families.generated import generate
 from k2model.documents.markup import plain
 from k2model.documents.schema import make_document, make_item, part_path, write_documents, write_items
 from k2model.errors import EvaluationError, TokensError
@@ -25,7 +26,7 @@ from k2model.evals.contamination import (
 from k2model.evals.items import Grade, ItemResult
 from k2model.evals.statistics import wilson
 from k2model.recipe.curation import DecontaminationConfig
-from k2model.recipe.evaluation import BenchmarkConfig
+from k2model.recipe.evaluation import BenchmarkConfig, EvaluationConfig
 from k2model.recipe.schema import MixtureEntry, PhaseConfig
 from k2model.tokens import K2Tokenizer, PackedSequences, sequences_step
 from k2model.training.log import Intervention
@@ -196,10 +197,14 @@ def test_the_items_of_a_corpus_and_of_benchmarks_are_looked_for(world: World, tm
     write_items(tmp_path / "corpus", "tools", [make_item("tools", "calc 1", "1?", "1")])
     corpus = as_artifact(world.store, "corpus_valid", tmp_path / "corpus")
     benchmark = BenchmarkConfig("exam", location=str(exam), id="id", decontaminate=False)
-    found = read_evaluation_items(world.store, make(world.store, corpus_items_step(world.store, corpus, (benchmark,))))
-    assert [(one.family, one.key, one.worded) for one in found] == [("tools", "calc 1", False), ("exam", "", True)]
-    assert found[1].id == "q1" and found[1].text == "What is it?\nthat"
-    none = make(world.store, corpus_items_step(world.store, world.corpus))
+    asked = EvaluationConfig(("tools", "knights_3"), items_per_family=2, benchmarks=(benchmark,))
+    found = read_evaluation_items(world.store, make(world.store, corpus_items_step(world.store, corpus, asked)))
+    assert [(one.family, one.worded) for one in found] == [
+        ("tools", False), ("exam", True), ("knights_3", False), ("knights_3", False),
+    ]  # fmt: skip
+    assert found[0].key == "calc 1" and found[1].id == "q1" and found[1].text == "What is it?\nthat"
+    assert [(one.id, one.key) for one in found[2:]] == [(one["id"], one["key"]) for one in generate("knights_3", 2)]
+    none = make(world.store, corpus_items_step(world.store, world.corpus, EvaluationConfig()))
     overlap = make(world.store, overlap_step(world.store, none, world.corpus, DecontaminationConfig()))
     assert none.stats["items"] == 0 and (overlap.stats["documents"], overlap.stats["pairs"]) == (110, 0)
 

@@ -12,13 +12,13 @@ from functools import lru_cache
 from k2model.artifacts import Store
 from k2model.evals.cells import results_of
 from k2model.evals.clean_scores import CleanScore, Name, SeenItems, Sighting, clean_scores
+from k2model.evals.efforts import EffortPoint, effort_points
 from k2model.evals.items import ItemResult
+from k2model.evals.longcontext.asking import DepthCell, depth_map
 from k2model.evals.matrix import Checkpoint, Entry
 from k2model.evals.scores import ScoreRow
 from k2model.recipe.schema import Recipe
-from k2model.reporting.scores import parse, score_order
-from k2model.reporting.study.efforts import ThinkingPoint, thinking_point
-from k2model.reporting.study.heat import HeatMap, heat_map
+from k2model.reporting.scores import score_order
 from k2model.reporting.study.series import ItemValues, Point, Series, series_of
 from k2model.reporting.timeline import Timeline
 
@@ -47,9 +47,9 @@ class Shown:
 
 @dataclass
 class Study:
-    """`series`: along the line of descent of the recipe's last phase. `overlaps`: by score and checkpoint, of ends of
-    phases. `gallery`: by score, the item that every checkpoint shows. `samples`: in the order of scores, items and
-    training. `unmeasured`: tasks that no checkpoint was asked."""
+    """`series`: along the line of descent of the recipe's last phase. `overlaps`: by score and checkpoint; they, `maps`
+    of long texts and `thinking` are of ends of phases. `gallery`: by score, the item that every checkpoint shows.
+    `samples`: in the order of scores, items and training. `unmeasured`: tasks that no checkpoint was asked."""
 
     recipe: Recipe
     timeline: Timeline
@@ -59,8 +59,8 @@ class Study:
     gallery: dict[str, str] = field(default_factory=dict)
     samples: list[Shown] = field(default_factory=list)
     sampled: int = 0  # of so many
-    maps: list[HeatMap] = field(default_factory=list)
-    thinking: dict[str, list[ThinkingPoint]] = field(default_factory=dict)
+    maps: dict[Checkpoint, list[DepthCell]] = field(default_factory=dict)
+    thinking: dict[Checkpoint, list[EffortPoint]] = field(default_factory=dict)
     unmeasured: list[str] = field(default_factory=list)
 
     @property
@@ -102,7 +102,6 @@ def study_of(recipe: Recipe, asked: Iterable[Asked], seen: SeenItems | None = No
             for score in scores if not one.rows else ():
                 reading.missing.setdefault(score, []).append(one.checkpoint)
     study.samples = [shown for score in groups for own in reading.texts.get(score, {}).values() for shown in own]
-    study.maps.sort(key=lambda one: (one.task, one.checkpoint))
     measured = {score: reading.points[score] for score in groups}
     study.series = series_of(measured, reading.missing, lineage_of(recipe))
     return study
@@ -130,11 +129,8 @@ class _Reading:
             self.points.setdefault(row.score, []).append(Point(one.checkpoint, row, values))
             if row.is_accuracy:  # a loss has documents, and no answers
                 self._sample(one.checkpoint, row.score, own)
-            if one.checkpoint.last:
-                _of_phase_end(self.study, one.checkpoint, row.score, own)
         if one.checkpoint.last:
-            every = (result for own in read.values() for result in own)
-            self._look_up(one.checkpoint, every)
+            self._of_phase_end(one.checkpoint, [result for own in read.values() for result in own])
 
     def _sample(self, checkpoint: Checkpoint, score: str, read: Sequence[ItemResult]) -> None:
         self.study.sampled += len(read)
@@ -144,25 +140,18 @@ class _Reading:
             if number == 0:
                 self.study.gallery.setdefault(score, item)
 
-    def _look_up(self, checkpoint: Checkpoint, read: Iterable[ItemResult]) -> None:
+    def _of_phase_end(self, checkpoint: Checkpoint, read: Sequence[ItemResult]) -> None:
+        """Maps and efforts, and what of the items had been seen."""
+        if cells := depth_map(read):
+            self.study.maps.setdefault(checkpoint, []).extend(cells)
+        if points := effort_points(read):
+            self.study.thinking.setdefault(checkpoint, []).extend(points)
         if self.seen is None or checkpoint.phase not in self.seen.first:
             return
         if checkpoint.phase not in self.known:
             self.known[checkpoint.phase] = self.seen.at(checkpoint.phase)
         for score, clean in clean_scores(read, self.known[checkpoint.phase]).items():
             self.study.overlaps[score, checkpoint] = clean
-
-
-def _of_phase_end(study: Study, checkpoint: Checkpoint, score: str, read: Sequence[ItemResult]) -> None:
-    """Heat maps and efforts are shown of the ends of phases; the last of them is what a reader sees."""
-    if found := heat_map(checkpoint, score, read):
-        earlier = next((one for one in study.maps if (one.task, one.checkpoint) == (found.task, checkpoint)), None)
-        if earlier is None:
-            study.maps.append(found)
-        else:
-            earlier.cells.update(found.cells)
-    if point := thinking_point(checkpoint, score, read):
-        study.thinking.setdefault(parse(score).family, []).append(point)
 
 
 def lineage_of(recipe: Recipe) -> tuple[str, ...]:

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from k2model.evals.matrix import Checkpoint
+from k2model.recipe.tasks import LOSS, POSITION_LOSS
 from k2model.reporting import svg
 from k2model.reporting.figures_scores import COLOURS, HEIGHT, QUARTERS, WIDTH, label_of, tooltip
 from k2model.reporting.scores import CONTINUES, LOSSES, parse
+from k2model.reporting.sections_data import domain_class
 from k2model.reporting.study.published import MODEL, Published, published_for
 from k2model.reporting.study.series import Point, Series, pooled
 from k2model.reporting.study.statistics import Drop, Emergence
@@ -36,7 +38,8 @@ def life_panels(series: Sequence[Series], found: Mapping[str, Found], timeline: 
     families: dict[str, list[Series]] = {}
     for one in series:
         name = parse(one.score, one.rows[0].group)
-        families.setdefault(name.family if one.is_accuracy else LOSSES, []).append(one)
+        if name.family != POSITION_LOSS:  # a figure of its own has it, over positions
+            families.setdefault(name.family if one.is_accuracy else LOSSES, []).append(one)
     panels = []
     for family, members in families.items():
         name = parse(members[0].score, members[0].rows[0].group)
@@ -76,8 +79,11 @@ def _drawn(members: Sequence[Series], found: Mapping[str, Found], timeline: Time
 
 
 def colour_of(one: Series, index: int, of: int) -> str:
-    """Lengths of a text are shades of one colour, other modes colours of their own."""
-    mode = parse(one.score).mode
+    """Domains have the report's colours, lengths of a text shades of one, other modes colours of their own."""
+    name = parse(one.score)
+    mode = name.mode
+    if name.family == LOSS:
+        return domain_class(mode)
     if mode.isdigit():
         return f"r{round(index * 5 / max(of - 1, 1))}"
     return COLOURS.get(CONTINUES.get(mode, mode), f"c{index % 7}")

@@ -12,17 +12,16 @@ from markupsafe import Markup
 
 from k2model.evals.clean_scores import CleanScore
 from k2model.evals.scores import ScoreRow
-from k2model.reporting import sections_scores
+from k2model.reporting import figures_context, sections_scores
 from k2model.reporting.scores import LOSSES, parse
 from k2model.reporting.study.content import Study
-from k2model.reporting.study.efforts import thinking_panels
 from k2model.reporting.study.figures import SINGLE, Found, life_panels
-from k2model.reporting.study.heat import heat_panel
 from k2model.reporting.study.published import MODEL, published_for
 from k2model.reporting.study.samples import gallery_of, grades_of, packed, shortened
 from k2model.reporting.study.series import POOLED, Point, Series
 from k2model.reporting.study.statistics import ALPHA, CANDIDATES, FLOOR, drop, emergence
 from k2model.reporting.svg import short_number
+from k2model.reporting.timeline import Panel
 
 _HERE = Path(__file__).parent
 _PROMPT = 1_500  # characters of a prompt or an answer in the gallery
@@ -88,7 +87,7 @@ def study_page(study: Study) -> str:
 def _context(study: Study) -> dict[str, Any]:
     found = {one.score: Found(emergence(one), drop(one)) for one in study.series}
     phases = [phase for phase in study.recipe.phases if phase.name in study.timeline.spans]
-    ends = [point.row for one in study.series for point in one.phase_ends().values()]
+    ends = [row for rows in _rows_at_ends(study).values() for row in rows]
     names = [phase.name for phase in phases]
     known = {row.benchmark for one in study.series for row in published_for(one.score, names)}
     accuracies = [one for one in study.series if one.is_accuracy]
@@ -101,8 +100,9 @@ def _context(study: Study) -> dict[str, Any]:
         "panels_of_life": life_panels(study.series, found, study.timeline),
         "at_ends": sections_scores.headline(ends, names),
         "losses": sections_scores.losses(ends, names),
-        "maps": [heat_panel(one) for one in study.maps],
-        "thinking": [panel for family, points in study.thinking.items() for panel in thinking_panels(family, points)],
+        "maps": _maps(study),
+        "positions": figures_context.position_panel(_rows_at_ends(study)),
+        "thinking": _thinking(study),
         "gallery": gallery_of(study),
         "grades": grades_of(study.samples),
         "sampled_scores": list(dict.fromkeys(shown.result.score for shown in study.samples)),
@@ -121,6 +121,41 @@ def _context(study: Study) -> dict[str, Any]:
         "worker": Markup((_HERE / "worker.js").read_text(encoding="utf-8")),
         "packed": Markup(packed(study)) if study.samples else "",
     }
+
+
+def _rows_at_ends(study: Study) -> dict[str, list[ScoreRow]]:
+    """Of the last checkpoint of each phase, by phase in their order."""
+    found: dict[str, list[ScoreRow]] = {one.reference: [] for one in study.checkpoints if one.last}
+    for series in study.series:
+        for phase, point in series.phase_ends().items():
+            found[phase].append(point.row)
+    return found
+
+
+def _maps(study: Study) -> list[Panel]:
+    """Task by task, phase after phase."""
+    drawn = [
+        (panel.title, checkpoint, Panel(f"{panel.title}, {checkpoint.reference}", panel.image))
+        for checkpoint, cells in study.maps.items()
+        for panel in figures_context.depth_panels(cells, study.recipe.trained_length(checkpoint.phase))
+    ]
+    return [panel for _, _, panel in sorted(drawn, key=lambda one: one[:2])]
+
+
+def _thinking(study: Study) -> list[Panel]:
+    """Of the last checkpoint at which a family was asked at several efforts, or with its traces closed early."""
+    last = {
+        point.family: checkpoint
+        for checkpoint, points in sorted(study.thinking.items(), key=lambda one: one[0])
+        for point in points
+        if sum(other.family == point.family for other in points) > 1
+    }
+    panels = []
+    for family, checkpoint in last.items():
+        points = [point for point in study.thinking[checkpoint] if point.family == family]
+        drawn = figures_context.effort_panels(points)
+        panels += [Panel(f"{panel.title}, {checkpoint.reference}", panel.image) for panel in drawn]
+    return panels
 
 
 def _at_ends(study: Study) -> dict[tuple[str, str], CleanScore]:

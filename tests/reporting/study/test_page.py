@@ -104,21 +104,16 @@ def test_published_scores_stand_where_the_benchmark_is_the_same(page: str) -> No
 
 
 def test_long_texts_and_efforts_have_figures(study: Study, page: str) -> None:
-    assert [(one.task, one.checkpoint.reference) for one in study.maps][:2] == [
-        ("needle", "pretrain"),
-        ("needle", "mid_1"),
-    ]
-    cells = study.maps[0].cells
+    assert [one.reference for one in study.maps] == [phase.name for phase in RECIPE.phases]
+    cells = {(one.length, one.depth): one for one in study.maps[checkpoints(4)[-1]]}
     assert set(cells) == {(length, depth / 4) for length in (1024, 4096) for depth in range(5)}
     told = results("needle/1024", SKILLS["needle/1024"](1.0), checkpoints(4)[-1].order)
     mark = sum(one.value for one in told if one.cluster == "depth 0.25") / 8
-    assert study.maps[-1].cells[1024, 0.25] == (mark, 8)
-    assert f"1,024 tokens, 25% of the way in: {mark:.2f}, n = 8" in page
-    efforts = study.thinking["arithmetic"]
-    assert {(one.effort, one.checkpoint.phase) for one in efforts} == {
-        (effort, "sft") for effort in ("low", "medium", "high")
-    }
-    assert 90 < next(one.tokens for one in efforts if one.effort == "high") < 97
+    assert (cells[1024, 0.25].value, cells[1024, 0.25].items) == (mark, 8)
+    assert "<h4>Needle, pretrain</h4>" in page and f"1,024 tokens, depth 25%: {mark:.0%} of 8" in page
+    efforts = [one for one in study.thinking[checkpoints(4)[-1]] if one.family == "arithmetic"]
+    assert [one.effort for one in efforts] == ["low", "medium", "high"] and 90 < efforts[-1].thinking_mean < 97
+    assert "<h4>Arithmetic, sft</h4>" in page
 
 
 def test_the_gallery_shows_one_item_of_each_score_at_every_checkpoint(study: Study) -> None:
