@@ -222,8 +222,7 @@ def _earliest(store: Store, overlap: ArtifactRef, when: "Mapping[str, Ints | Non
         begin = begins.get(source, 0)
         begins[source] = begin + documents
         if source in when:
-            file = f"{name}.parquet"
-            pairs = pq.read_table(store.fetch(overlap, lambda path, file=file: path == file) / file, partitioning=None)
+            pairs = _pairs(store, overlap, f"{name}.parquet")
             rows, found, steps = pairs["row"].to_numpy() + begin, pairs["item"].to_numpy(), when[source]
             np.minimum.at(first, found, np.zeros(len(rows), np.int64) if steps is None else steps[rows])
     for source, steps in when.items():
@@ -233,3 +232,7 @@ def _earliest(store: Store, overlap: ArtifactRef, when: "Mapping[str, Ints | Non
                 f"{len(steps):,}: they are of different corpora. Look the items up in the corpus that was encoded"
             )
     return first
+
+
+def _pairs(store: Store, overlap: ArtifactRef, file: str) -> pa.Table:
+    return pq.read_table(store.fetch(overlap, lambda path: path == file) / file, partitioning=None)

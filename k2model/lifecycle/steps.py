@@ -174,8 +174,10 @@ def _overlap(work: Work) -> PartedStep:
 def _items_seen(work: Work) -> Step:
     from k2model.evals.contamination import items_seen_step
 
-    inputs = (work[name] for name in ("evaluation_items", "overlap", "sequences", "tokens", "checkpoint"))
-    return items_seen_step(work.store, work.row, *inputs, work.recipe.validation.max_epochs)
+    return items_seen_step(
+        work.store, work.row, work["evaluation_items"], work["overlap"], work["sequences"], work["tokens"],
+        work["checkpoint"], work.recipe.validation.max_epochs,
+    )  # fmt: skip
 
 
 def _tokenizer(work: Work) -> Step:

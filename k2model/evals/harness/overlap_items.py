@@ -20,7 +20,11 @@ def evaluation_items(prepared: Prepared) -> Iterator[EvaluationItem]:
 
 
 def _texts(task: Any, doc: Any) -> tuple[str, str]:
-    """The question, and a right answer. Of choices a task may name the right one, or the question, by its number."""
+    """The question, and a right answer.
+
+    Of choices a task may name the right one by its number, or the question (Winogrande's are two beginnings of one
+    sentence).
+    """
     prompt, answer = task.doc_to_text(doc), task.doc_to_target(doc)
     if "multiple_choice" in str(task.OUTPUT_TYPE):
         choices = [str(choice) for choice in task.doc_to_choice(doc)]
