@@ -47,7 +47,7 @@ def test_a_later_benchmark_is_looked_up_in_the_stored_corpus(store: Path, tmp_pa
     rows = [{"prompt": text, "answer": "yes", "id": name} for name, text in (("held", held), ("free", free))]
     (tmp_path / "exam.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     task = tmp_path / "exam.yaml"
-    task.write_text("name: exam\nlocation: exam.jsonl\nid: id\n")
+    task.write_text("name: exam\nlocation: exam.jsonl\nid: id\nlicence: CC0-1.0\n")
     assert k2("run", "pretrain", "--tasks", str(task)).exit_code == 0
     found = json.loads(k2("overlap", "pretrain", "--tasks", str(task), "--level", "sources", "--json").output)
     (exam,) = found["scores"]
