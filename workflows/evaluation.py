@@ -32,5 +32,5 @@ def fill_matrix(tasks: list[str] = [], checkpoints: list[str] = [], overrides: d
     plan = resolve(overrides=overrides)
     listed = list_missing(plan=plan, tasks=tasks, checkpoints=checkpoints)
     one = functools.partial(measure, plan=plan, tasks=tasks)
-    measured = map_task(one, concurrency=CONCURRENCY)(checkpoint=listed)
+    measured = map_task(one, concurrency=CONCURRENCY)(checkpoint=listed).with_overrides(node_name="checkpoints")
     return tell_matrix(plan=plan, tasks=tasks, checkpoints=checkpoints, measured=measured)

@@ -129,7 +129,8 @@ class Backend(Protocol):
         """
 
     def likelihoods(self, requests: Sequence[tuple[Prompt, str]]) -> list[Likelihood]:
-        """Of each text behind its prompt. Requests with equal prompts may share the reading of it.
+        """Of each text behind its prompt. Requests with equal prompts, or that go on where another ends, may
+        share the reading of it.
 
         Raises ValueError for a request that exceeds `max_length`, EvaluationError where the backend tells no
         likelihoods.

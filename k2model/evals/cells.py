@@ -27,6 +27,7 @@ from k2model.versions import STEP_VERSIONS
 
 ASKED = "_asked"  # beside the artifacts: what unfinished cells have been answered
 RECORD = "attachments/record.json"
+PATIENCE_SECONDS = 7 * 86_400.0  # for another process at the same cell, which ends or is found to have died
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ def make_cell(store: Store, cell: Cell, opened: Opened, watch: Watch | None = No
     """Finds a cell's scores or measures them. What the model has answered is kept until then, so that a killed
     evaluation asks no item twice.
 
-    Raises what loading and asking raise, EvaluationError where there are no items or no verdicts, LeaseHeld.
+    Another process that is at the same cell is waited for. Raises what loading and asking raise, EvaluationError where
+    there are no items or no verdicts.
     """
     kept = store.files_of(f"{ASKED}/{cell.identity.name}")
 
@@ -96,7 +98,7 @@ def make_cell(store: Store, cell: Cell, opened: Opened, watch: Watch | None = No
             results = cell.measure.ask(backend, answers)
         return write_cell(folder, cell, results, backend)
 
-    made = store.build(cell.identity, produce)
+    made = store.build(cell.identity, produce, PATIENCE_SECONDS)
     kept.remove("")
     return made
 

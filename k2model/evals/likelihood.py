@@ -15,7 +15,7 @@ was trained with.
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from k2model.documents.markup import Segment, joined
 from k2model.documents.schema import Item, choices_of
@@ -137,8 +137,8 @@ def _asked(
     keys: Sequence[str],
     at_once: int,
     asking: Callable[[Sequence[str]], Iterable[T]],
-    written: Callable[[T], list[dict[str, object]]],
-    read: Callable[[list[dict[str, object]]], T],
+    written: Callable[[T], list[dict[str, Any]]],
+    read: Callable[[list[dict[str, Any]]], T],
 ) -> dict[str, T]:
     """The answer to each key, asked for where it is not there, `at_once` at a time, and kept."""
     answers.expect(len(keys))

@@ -236,7 +236,7 @@ def _built(recipe: Recipe, row: PhaseConfig, tensors: Mapping[str, Any], positio
 
 
 def _rows(recipe: Recipe) -> list[str]:
-    return [one.name for one in (*recipe.phases, *recipe.adopted)]
+    return [*(phase.name for phase in recipe.phases), *(model.name for model in recipe.adopted)]
 
 
 def _in_store(reference: str, store: Store) -> ArtifactRef | None:

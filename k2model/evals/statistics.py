@@ -87,7 +87,7 @@ def _by_cluster(values: Sequence[float], clusters: Sequence[str]) -> tuple[NDArr
     """Sums and counts of each cluster, in the order in which they first appear."""
     places = {name: place for place, name in enumerate(dict.fromkeys(clusters))}
     of = np.array([places[name] for name in clusters])
-    return np.bincount(of, np.asarray(values, float)), np.bincount(of).astype(float)
+    return np.bincount(of, np.asarray(values, float)).astype(np.float64), np.bincount(of).astype(np.float64)
 
 
 def _resampled(sums: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:

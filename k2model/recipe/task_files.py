@@ -67,11 +67,10 @@ def _parsed(path: str) -> list[Any]:
 
 
 def _placed(task: BenchmarkConfig, path: str) -> BenchmarkConfig:
-    beside = {name: _beside(getattr(task, name), path) for name in ("location", "examples") if getattr(task, name)}
-    return replace(task, **beside)
+    return replace(task, location=_beside(task.location, path), examples=_beside(task.examples, path))
 
 
 def _beside(location: str, path: str) -> str:
-    if "://" in location or posixpath.isabs(location):
+    if not location or "://" in location or posixpath.isabs(location):
         return location
     return posixpath.join(posixpath.dirname(path), location)

@@ -60,14 +60,25 @@ class OwnModel:
 
     def likelihoods(self, requests: Sequence[tuple[Prompt, str]]) -> list[Likelihood]:
         """Prompt and text are encoded as one, as in training: where a token spans their border, it counts as the
-        text's."""
-        pairs = []
+        text's. Requests of which one goes on where another ends, as queries of a document with the answers before them,
+        are read as one."""
+        encoded: list[tuple[list[int], int]] = []
         for prompt, behind in requests:
             before = self._encoded(prompt)
             ids = self.tokenizer.encode_segments([*prompt.segments(), text(behind)])[0] if behind else before
             shared = sum(1 for _ in takewhile(lambda two: two[0] == two[1], zip(before, ids, strict=False)))
-            pairs.append((ids[:shared], ids[shared:]))
-        return [_likelihood([score]) for score in self.engine.score(pairs)]
+            encoded.append((ids, shared))
+        found: dict[int, Likelihood] = {}
+        chains = _chains(encoded)
+        starts = [min(encoded[number][1] for number in chain) for chain in chains]
+        pairs = [
+            (encoded[chain[-1]][0][:at], encoded[chain[-1]][0][at:]) for chain, at in zip(chains, starts, strict=True)
+        ]
+        for chain, at, score in zip(chains, starts, self.engine.score(pairs), strict=True):
+            for number in chain:
+                own = slice(encoded[number][1] - at, len(encoded[number][0]) - at)
+                found[number] = _likelihood([Score(score.log_probabilities[own], score.greedy[own])])
+        return [found[number] for number in range(len(requests))]
 
     def rolling(self, texts: Sequence[str | Sequence[Segment]], window: int | None = None) -> list[Likelihood]:
         """A string behind a begin-of-text token. The last window reaches back as far as the others, so that it predicts
@@ -125,6 +136,19 @@ class OwnModel:
 def before_stop(answer: str, stops: Sequence[str]) -> str:
     """An answer up to the first of the texts that end it."""
     return answer[: min((answer.index(stop) for stop in stops if stop in answer), default=len(answer))]
+
+
+def _chains(encoded: Sequence[tuple[list[int], int]]) -> list[list[int]]:
+    """Requests, by number, of which each begins the next: its prompt and text stand before the next one's text. Sorted,
+    what begins another stands right before those that it begins."""
+    chains: list[list[int]] = []
+    for number in sorted(range(len(encoded)), key=lambda number: (encoded[number][0], number)):
+        (ids, first), last = encoded[number], encoded[chains[-1][-1]][0] if chains else None
+        if last is not None and len(last) <= first and ids[: len(last)] == last:
+            chains[-1].append(number)
+        else:
+            chains.append([number])
+    return chains
 
 
 def _likelihood(scores: Sequence[Score]) -> Likelihood:

@@ -59,6 +59,25 @@ def test_likelihoods_are_those_of_one_pass(own: OwnModel) -> None:
     assert (nothing.nats, nothing.tokens) == (0.0, 0)
 
 
+def test_requests_that_go_on_where_others_end_are_as_likely_as_alone(own: OwnModel) -> None:
+    requests = [
+        (Prompt.of("The capital of Cuba is Havana. The capital of Peru is"), " Lima"),
+        (Prompt.of("The capital of Cuba is"), " Havana"),
+        (Prompt.of("The capital of Cuba is Havana"), "."),
+        (Prompt.of("The capital of Cuba is"), " Lima"),
+        (Prompt.of("The capital of"), ""),
+    ]
+    together, alone = own.likelihoods(requests), [own.likelihoods([one])[0] for one in requests]
+    assert [one.nats for one in together] == pytest.approx([one.nats for one in alone], abs=1e-4)
+    assert [(one.tokens, one.greedy) for one in together] == [(one.tokens, one.greedy) for one in alone]
+    read: list[int] = []
+    score = own.engine.score
+    own.engine.score = lambda pairs: [read.append(len(pairs)), score(pairs)][1]  # type: ignore[method-assign]
+    own.likelihoods(requests)
+    own.engine.score = score  # type: ignore[method-assign]
+    assert read == [2]
+
+
 def test_rolling_predicts_each_token_once(own: OwnModel) -> None:
     text = "The capital of Peru is Lima. " * 20  # 580 bytes: two windows of 256 tokens and a part
     (rolled,) = own.rolling([text])
