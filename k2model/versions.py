@@ -27,6 +27,6 @@ STEP_VERSIONS = {
     "evaluation_items": "1",
     "overlap": "1",
     "items_seen": "1",
-    "report": "5",
-    "release": "3",
+    "report": "6",
+    "release": "4",
 }
