@@ -27,6 +27,7 @@ from k2model.recipe.schema import PhaseConfig, PhaseKind, Recipe
 if TYPE_CHECKING:
     from k2model.evals.backend import Backend
     from k2model.evals.backends import OwnModel
+    from k2model.model.parallel import Shard
     from k2model.model.transformer import K2Model
 
 #: How models are run, as identities have it. The project's own multiply in bf16 on every device.
@@ -179,8 +180,18 @@ def served(reference: str, api_key_env: str = "") -> Subject:
 
 
 def own_model(folder: Path, tokenizer: Path, name: str, positions: int, rope_theta: float | None = None) -> "OwnModel":
-    """The model of a folder of an export on this worker's device: in half the memory on an accelerator, where fp32
-    would be rounded again for every product."""
+    """The model of a folder of an export on this worker's device, or this worker's part of it in a team."""
+    from k2model.evals.team import Team
+
+    arguments = (folder, tokenizer, name, positions, rope_theta)
+    team = Team.current()
+    return team.loaded(_loaded, *arguments) if team else _loaded(*arguments)
+
+
+def _loaded(
+    folder: Path, tokenizer: Path, name: str, positions: int, rope_theta: float | None, tensor: "Shard | None" = None
+) -> "OwnModel":
+    """In half the memory on an accelerator, where fp32 would be rounded again for every product."""
     import torch
 
     from k2model.export import load_exported
@@ -188,7 +199,7 @@ def own_model(folder: Path, tokenizer: Path, name: str, positions: int, rope_the
 
     device = World.from_environment().device
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-    return _asked(load_exported(folder, rope_theta, positions, dtype, device), tokenizer, name)
+    return _asked(load_exported(folder, rope_theta, positions, dtype, device, tensor), tokenizer, name)
 
 
 def _by_transformers(

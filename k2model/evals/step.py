@@ -24,6 +24,7 @@ from k2model.evals.material import Material
 from k2model.evals.measures import measures_of, retrieval
 from k2model.evals.references import exported
 from k2model.evals.scores import SCORES, write_scores
+from k2model.evals.team import team_of
 from k2model.recipe.fields import without_places
 from k2model.recipe.schema import AdoptedModel, EvaluationConfig, PhaseConfig
 from k2model.recipe.tasks import Method, benchmark_task, tasks_of
@@ -149,7 +150,7 @@ class _Work:
             if found is not None:
                 return found
             began = time.time()
-            measure_shares(self.store, [cell for cell, _ in self.cells()], world)
+            measure_shares(self.store, [cell for cell, _ in self.cells()], world, self.config.tensor)
             return world.broadcast(lambda: self.store.build(self.identity, self.gather, started=began))
 
     def cells(self) -> list[tuple[Cell, str]]:
@@ -184,18 +185,22 @@ class _Work:
         return {row.score: row.value for row in rows}
 
 
-def measure_together(store: Store, cells: Sequence[Cell]) -> None:
-    """Makes the cells that are missing, by all workers of a job, each its share. Raises what any of them raises."""
+def measure_together(store: Store, cells: Sequence[Cell], tensor: int = 1) -> None:
+    """Makes the cells that are missing, by all workers of a job, each its share. Raises what any of them raises.
+
+    tensor: how many workers hold a model together and share one share.
+    """
     with joined_workers() as world:
-        measure_shares(store, cells, world)
+        measure_shares(store, cells, world, tensor)
 
 
-def measure_shares(store: Store, cells: Sequence[Cell], world: World) -> None:
+def measure_shares(store: Store, cells: Sequence[Cell], world: World, tensor: int = 1) -> None:
     """The same in a world that is joined. Collective."""
+    team = team_of(world, tensor)
     lacking = world.broadcast(lambda: [cell.identity.key for cell in missing(store, cells)])
     by_key = {cell.identity.key: cell for cell in cells}
-    mine = share([by_key[key] for key in lacking], world.size)[world.rank]
-    world.all_gather(lambda: len(make_all(store, mine)))
+    mine = share([by_key[key] for key in lacking], team.count)[team.number]
+    world.all_gather(lambda: len(team.together(lambda: make_all(store, mine)) or ()))
 
 
 def make_all(store: Store, cells: Sequence[Cell]) -> list[ArtifactRef]:

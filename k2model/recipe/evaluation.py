@@ -93,6 +93,7 @@ class EvaluationConfig:
     loss_tokens: int = 32_768  # of held-out text per domain, at four characters a token
     batch_size: int = 128
     workers: int = hardware(2)
+    tensor: int = hardware(1)  # of the workers that hold one model together, each its part; it divides them
     benchmarks: tuple[BenchmarkConfig, ...] = when_set(())
     task_files: tuple[str, ...] = place(())  # YAML files of benchmarks, which `load_recipe` puts among them
     thinking_budgets: tuple[int, ...] = when_set(())  # tokens after which the trace of a puzzle is closed, beside never
