@@ -34,7 +34,7 @@ def measure(plan: LifecyclePlan, tasks: list[str], checkpoint: str) -> str:
     check_gpus(evaluation_pod(RECIPE))
     store, known = _known(plan)
     found = entries(store, _questions(store, known, tasks), chosen_checkpoints(known, [checkpoint]))
-    measure_together(store, [entry.cell for entry in found])
+    measure_together(store, [entry.cell for entry in found], known.recipe.evaluation.tensor)
     return checkpoint
 
 

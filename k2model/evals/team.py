@@ -42,7 +42,10 @@ class Team:
             return work()
         token = _CURRENT.set(self)
         try:
-            return work() if self.tensor.rank == 0 else self._serve()
+            if self.tensor.rank == 0:
+                return work()
+            self._serve()
+            return None
         finally:
             if self.tensor.rank == 0:
                 self._tell("end")
@@ -52,7 +55,7 @@ class Team:
         """On the first: `load(*arguments, self.tensor)`, as on the others, whose engine follows this one's."""
         self._tell("load", load, *arguments)
         model = load(*arguments, self.tensor)
-        model.engine = Leading(self, model.engine)  # type: ignore[assignment]
+        model.engine = Leading(self, model.engine)
         return model
 
     def _tell(self, *message: Any) -> None:

@@ -23,6 +23,7 @@ heads, G = H / K, E head dim, S keys, F ffn, V vocabulary.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -95,7 +96,7 @@ class Decoder:
         self.max_positions, self.eps = model.max_positions, model.config.rms_norm_eps
         self.products = Products.wanted(precision, self.device.type)
         self.embedding, self.cos, self.sin = model.embedding.weight.detach(), model.cos, model.sin
-        self.layers = [Layer(block, self.products) for block in model.blocks]
+        self.layers = [Layer(cast(Block, block), self.products) for block in model.blocks]
         self.gain, self.head = model.norm.weight.detach(), Matrix(self.products, model.head.weight)
         self.n_heads = model.config.n_heads // self.tensor.size
         self.n_kv_heads = model.config.n_kv_heads // self.tensor.size

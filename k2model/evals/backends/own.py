@@ -56,7 +56,8 @@ class OwnModel:
     def generate(self, requests: Sequence[tuple[Prompt, Sampling]]) -> Iterator[tuple[int, Generation]]:
         asked = [self._request(prompt, sampling) for prompt, sampling in requests]
         for index, written in self.engine.run(asked):
-            yield index, self._generation(*requests[index], written)
+            prompt, sampling = requests[index]
+            yield index, self._generation(prompt, sampling, written)
 
     def likelihoods(self, requests: Sequence[tuple[Prompt, str]]) -> list[Likelihood]:
         """Prompt and text are encoded as one, as in training: where a token spans their border, it counts as the
