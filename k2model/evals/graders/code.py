@@ -50,7 +50,9 @@ def mbpp_item(row: Mapping[str, Any]) -> Item:
     tests = "\n".join(row["test_list"])
     prompt = f"{row.get('text') or row['prompt']}\nYour code should pass these tests:\n\n{tests}\n"
     setup = row.get("test_setup_code") or "\n".join(row.get("test_imports", ()))
-    return _named(make_item("mbpp", str(row["task_id"]), prompt, row["code"], meta={"tests": tests, "setup": setup}), row)
+    return _named(
+        make_item("mbpp", str(row["task_id"]), prompt, row["code"], meta={"tests": tests, "setup": setup}), row
+    )
 
 
 def _named(item: Item, row: Mapping[str, Any]) -> Item:
@@ -106,7 +108,7 @@ def examine(item: Item, answer: str, limits: Limits = Limits()) -> Examination: 
     seconds = max(candidate.seconds, judge.seconds)
     if candidate.ending in (Ending.MEMORY, Ending.FILES, Ending.OUTPUT):
         return Examination(False, f"it took more {candidate.ending.value} than it may", seconds)
-    if judge.ending is Ending.TIME:
+    if Ending.TIME in (candidate.ending, judge.ending):
         return Examination(False, f"it took longer than {limits.seconds:g} s", seconds)
     _, _, verdict = judge.stderr.rpartition(exchange.VERDICT)
     if not judge.succeeded or not verdict:

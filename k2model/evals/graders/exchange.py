@@ -107,7 +107,8 @@ def candidate():
         return len(kept) - 1
 
     try:
-        module = run(open("/task/solution.py", encoding="utf-8", errors="surrogatepass").read(), "solution")
+        with open("/task/solution.py", encoding="utf-8", errors="surrogatepass") as file:
+            module = run(file.read(), "solution")
     except BaseException as error:
         channel.send({"failed": told(error)})
         return
@@ -122,7 +123,7 @@ def candidate():
                 value = getattr(module, asked["call"])(*arguments, **named)
             answer = {"value": pack(value, keep)}
         except BaseException as error:
-            answer = {"raised": type(error).__name__, "text": told(error)}
+            answer = {"raised": type(error).__name__, "text": str(error)[:500]}
         channel.send(answer)
 
 

@@ -12,12 +12,10 @@ import queue
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from fractions import Fraction
-from functools import cache
 from pathlib import Path
 
 from k2model.documents.schema import Item
@@ -29,8 +27,8 @@ LONGEST = 2_000  # characters of an answer that is compared
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:\{|(?=[^\s{]))")
 _MARKED = re.compile(r"^[ \t]*####[ \t]*(.+?)[ \t]*$", re.MULTILINE)
-_SAID = re.compile(r"answer(?:\s+is)?\s*:?\s*(?:\*\*)?\s*(\S.*)", re.IGNORECASE)
-_HOPE = re.compile(r"\.?\s*I hope it is correct.*$", re.IGNORECASE)
+_SAID = re.compile(r"\banswer(?:\s+is\b|\s*:)[\s:*]*", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"\.\s|\n")
 _GROUPED = re.compile(r"[-+]?\d{1,3}([, ]\d{3})+(\.\d+)?")
 _SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d{1,3}")
 _DELIMITERS = re.compile(r"^(?:\$\$?|\\\(|\\\[)|(?:\$\$?|\\\)|\\\])$")
@@ -39,13 +37,15 @@ _FRACTION = re.compile(r"([-+]?)\\[dt]?frac\{(\d+)\}\{(\d+)\}")
 
 
 def extract(answer: str) -> str | None:
-    """The final answer in a text: in its last box, behind its last `####`, behind the last "answer is" or "Answer:",
-    or the text itself where it is a single line of at most 100 characters; None where there is none of these."""
+    """The final answer in a text: in its last box; behind its last `####`; behind the last "answer is" or "answer:" up
+    to the end of the sentence; or the text itself where it is a single line of at most 100 characters. None where there
+    is none of these."""
     if boxes := [box for box in _boxes(answer) if box.strip()]:
         return boxes[-1].strip()
-    for found in (_MARKED.findall(answer), [_HOPE.sub("", one) for one in _SAID.findall(answer)]):
-        if found:
-            return _trimmed(found[-1])
+    if marked := _MARKED.findall(answer):
+        return _trimmed(marked[-1])
+    if said := _SENTENCE_END.split(_SAID.split(answer)[-1])[0] if _SAID.search(answer) else "":
+        return _trimmed(said)
     text = answer.strip()
     return _trimmed(text) if text and "\n" not in text and len(text) <= 100 else None
 
@@ -139,12 +139,9 @@ def grader_version() -> dict[str, str]:
 
 
 class _Verifier:
-    """One process of `verifier`; another takes its place when it was ended."""
+    """One process of `verifier`."""
 
     def __init__(self) -> None:
-        self._start()
-
-    def _start(self) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-B", str(Path(__file__).with_name("verifier.py"))],
             stdin=subprocess.PIPE,
@@ -152,50 +149,46 @@ class _Verifier:
             stderr=subprocess.PIPE,
             env={name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "LD_LIBRARY_PATH")},
         )
-        assert self._process.stdout and self._process.stderr
-        line = self._process.stdout.readline()
-        if not line:
-            said = self._process.stderr.read().decode(errors="replace").strip().splitlines()[-1:]
+        assert self._process.stdin and self._process.stdout and self._process.stderr
+        self._asks, self._answers, self._errors = self._process.stdin, self._process.stdout, self._process.stderr
+        if not (line := self._answers.readline()):
+            said = self._errors.read().decode(errors="replace").strip().splitlines()[-1:]
             self.end()
             raise EvaluationError(
                 f"mathematics cannot be verified ({' '.join(said)}): pip install math-verify==0.9.0 "
                 "latex2sympy2_extended==1.11.0"
             )
         self.versions: dict[str, str] = json.loads(line)["versions"]
+        self.ended = False
 
     def ask(self, gold: str, answer: str, seconds: float) -> dict[str, object] | None:
-        """What it says; None where it was ended, by the clock or for want of memory."""
-        assert self._process.stdin and self._process.stdout
-        line = json.dumps({"gold": gold, "answer": answer, "seconds": seconds}).encode() + b"\n"
-        self._process.stdin.write(line)
-        self._process.stdin.flush()
-        said = self._process.stdout.readline()
+        """What it says; None where it has ended over it, by the clock or for want of memory."""
+        self._asks.write(json.dumps({"gold": gold, "answer": answer, "seconds": seconds}).encode() + b"\n")
+        self._asks.flush()
+        said = self._answers.readline()
         if said.endswith(b"\n"):
             return dict(json.loads(said))
         self.end()
-        self._start()
         return None
 
     def end(self) -> None:
+        self.ended = True
         self._process.kill()
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+        for stream in (self._asks, self._answers, self._errors):
             with contextlib.suppress(OSError):
-                if stream:
-                    stream.close()
+                stream.close()
 
 
 class _Verifiers:
-    """As many as are asked at once, started when they are wanted and kept."""
+    """As many as are asked at once, started when they are wanted and kept until they end over a question."""
 
     def __init__(self) -> None:
         self._idle: queue.LifoQueue[_Verifier] = queue.LifoQueue()
-        self._lock, self._register = threading.Lock(), cache(lambda: atexit.register(self.end))
+        atexit.register(self.end)
 
     @contextlib.contextmanager
     def one(self) -> Iterator[_Verifier]:
-        with self._lock:
-            self._register()
         try:
             verifier = self._idle.get_nowait()
         except queue.Empty:
@@ -205,7 +198,8 @@ class _Verifiers:
         except BaseException:
             verifier.end()
             raise
-        self._idle.put(verifier)
+        if not verifier.ended:
+            self._idle.put(verifier)
 
     def end(self) -> None:
         with contextlib.suppress(queue.Empty):
