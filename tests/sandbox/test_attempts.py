@@ -52,16 +52,18 @@ def test_there_are_enough_attempts() -> None:
 def test_the_world_notices_what_becomes_of_it() -> None:
     with pytest.raises(AssertionError, match="somebody called"):
         with world() as there, socket.create_connection(("127.0.0.1", there.port), 5):
-            time.sleep(0.2)
+            time.sleep(0.5)
     with pytest.raises(AssertionError, match="a process outside was ended"):
         with world() as there:
             os.kill(there.victim, signal.SIGKILL)
-            time.sleep(0.2)
+            os.waitid(os.P_PID, there.victim, os.WEXITED | os.WNOWAIT)
     with world() as there:
-        survivor = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", there.marker])
+        code = "import time; print('here', flush=True); time.sleep(60)"
+        survivor = subprocess.Popen([sys.executable, "-c", code, there.marker], stdout=subprocess.PIPE)
+        assert survivor.stdout and survivor.stdout.readline()
         assert survivors(there.marker)
         survivor.kill()
-        survivor.wait()
+        survivor.communicate()
         assert not survivors(there.marker)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from k2model.errors import EvaluationError
 from k2model.sandbox import needs, run_python
-from tests.sandbox.users import as_ordinary_user
+from tests.sandbox.users import as_ordinary_user, with_rights
 
 #: As in a container under the usual profile: no user namespace may be made.
 WITHOUT_NAMESPACES = """
@@ -61,6 +61,22 @@ def test_a_machine_that_allows_no_namespaces_runs_nothing() -> None:
     assert done.returncode == 0, done.stderr
     assert "In a container its seccomp and AppArmor profiles must allow user namespaces" in said, said
     assert "EvaluationError code cannot be run on this machine" in said and "ESCAPED" not in said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up some of its rights")
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        ("-all", "Root without CAP_SETUID and CAP_SETGID cannot give up its rights"),
+        ("-all,+setuid,+setgid,+setpcap,+kill,+dac_override", "what a jail writes cannot be seen"),
+    ],
+)
+def test_a_root_without_the_rights_it_takes_runs_nothing(jails: None, left: str, said: str) -> None:
+    """As in containers: no rights at all, and about those that docker leaves."""
+    drop = [f"--bounding-set={left}", "--inh-caps=-all"]
+    code = "from k2model.sandbox import problem; print(problem())"
+    done = with_rights([*drop, "--securebits=+noroot"] if left == "-all" else drop, ["-c", code])
+    assert said in done.stdout, (done.stdout, done.stderr)
 
 
 def test_this_machine_says_what_it_lacks_or_runs() -> None:

@@ -11,14 +11,19 @@ _ORDINARY = 65_499  # nobody's
 
 
 def as_ordinary_user(argv: Sequence[str], timeout: float = 120) -> "subprocess.CompletedProcess[str]":
-    """Run this Python with `argv` as a user without rights; as the user that we are, where that is one.
+    """Run this Python with `argv` as a user without rights; as the user that we are, where that is one."""
+    drop = [f"--reuid={_ORDINARY}", f"--regid={_ORDINARY}", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]
+    return with_rights([*drop, "--no-new-privs"], argv, timeout)
 
-    A Python or packages that lie where that user may not walk (below /root) are shown to it in mounts of its own.
+
+def with_rights(drop: Sequence[str], argv: Sequence[str], timeout: float = 120) -> "subprocess.CompletedProcess[str]":
+    """Run this Python with `argv` and those of root's rights that `drop`, words of setpriv's, leaves.
+
+    A Python or packages that lie where another user may not walk (below /root) are shown to it in mounts of its own.
     """
     words = [sys.executable, *argv]
     if os.geteuid() == 0:
-        drop = ["setpriv", f"--reuid={_ORDINARY}", f"--regid={_ORDINARY}", "--clear-groups", "--inh-caps=-all"]
-        words = [*_shown(), *drop, *words]
+        words = [*_shown(), "setpriv", *drop, *words]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": "/tmp"}
     return subprocess.run(words, capture_output=True, text=True, timeout=timeout, env=environment, cwd="/")
 

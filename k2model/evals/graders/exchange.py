@@ -61,9 +61,9 @@ def pack(value, keep):
         return {"bytes": bytes(value).hex()}
     if isinstance(value, complex):
         return {"complex": [value.real, value.imag]}
-    for kind in (list, tuple, set, frozenset):
-        if isinstance(value, kind):
-            return {kind.__name__: [pack(one, keep) for one in value]}
+    for group in (list, tuple, set, frozenset):
+        if isinstance(value, group):
+            return {group.__name__: [pack(one, keep) for one in value]}
     if isinstance(value, dict):
         return {"dict": [[pack(key, keep), pack(one, keep)] for key, one in value.items()]}
     return {"kept": keep(value)}
@@ -178,8 +178,9 @@ def stand_in(channel, name):
             raise EOFError("the program ended")
         if "raised" in answer:
             kind = getattr(builtins, answer["raised"], None)
-            known = isinstance(kind, type) and issubclass(kind, Exception)
-            raise (kind if known else RuntimeError)(answer["text"])
+            if not (isinstance(kind, type) and issubclass(kind, Exception)):
+                kind = RuntimeError
+            raise kind(answer["text"])
         return unpack(answer["value"], lambda number: Stand(number, ask))
 
     def back(value):
@@ -196,7 +197,7 @@ def stand_in(channel, name):
 def told(error, tests=""):
     """An error in a line, and the line of the tests that it was raised on."""
     text = "".join(traceback.format_exception_only(type(error), error)[-1:]).strip()[:500]
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == "tests"]
+    lines = [one.lineno for one in traceback.extract_tb(error.__traceback__) if one.filename == "tests" and one.lineno]
     return f"{text}: {tests.splitlines()[lines[-1] - 1].strip()[:300]}" if tests and lines else text
 
 
