@@ -28,6 +28,7 @@ USERS = range(65_000, 65_500)
 
 _ELSEWHERE = "/sys"  # where a jail is made, nothing else of it is needed
 _SYSTEM = ("/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libexec")
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _LINKS = ("/bin", "/lib", "/lib32", "/lib64")
 _ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
@@ -124,7 +125,9 @@ def command(
     words += ["--size", str(limits.scratch), "--perms", "0700", "--tmpfs", SCRATCH, "--dir", TASK]
     for name, content in files.items():
         words += ["--perms", "0444", "--file", opened.content(content), f"{TASK}/{name}"]
-    words += ["--dev", "/dev", "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", SCRATCH, "--"]
+    for device in _DEVICES:
+        words += ["--dev-bind", device, device]
+    words += ["--remount-ro", "/", "--chdir", SCRATCH, "--"]
     return [*words, *_shell(f"echo {STARTED} >&2"), *_limited(limits), *argv]
 
 

@@ -7,6 +7,7 @@ make, is looked at every few milliseconds from outside, for a container has no c
 import contextlib
 import json
 import os
+import re
 import select
 import selectors
 import signal
@@ -23,6 +24,7 @@ from k2model.sandbox.command import SCRATCH, STARTED, Limits, OpenFiles, command
 
 _LOOK = 0.01  # seconds between two looks at a jail
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_RESIDENT = re.compile(r"^Rss(?:Anon|Shmem):\s*(\d+) kB", re.MULTILINE)
 
 
 class Ending(str, Enum):
@@ -77,9 +79,11 @@ class Jail:
         streams = {"stdout": self._process.stdout, "stderr": self._process.stderr}
         kept = {name: bytearray() for name in streams}
         try:
-            ending = self._watch(streams, kept)
-            self._kill()
-            self._process.wait()
+            try:
+                ending = self._watch(streams, kept)
+            finally:
+                self._kill()
+                self._process.wait()
             if self._end is not None:
                 select.select([self._end], [], [])  # the first process ends when all others have
             for name, stream in streams.items():
@@ -212,12 +216,12 @@ def _descendants(first: int) -> list[int]:
 
 
 def _memory(pid: int) -> int:
-    """Resident bytes of a process that are no file's."""
+    """Resident bytes of a process that are no file's; what it shares with others counts for each of them."""
     try:
-        _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_text().split()
+        text = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return 0
-    return (int(resident) - int(shared)) * _PAGE
+    return sum(int(kib) << 10 for kib in _RESIDENT.findall(text))
 
 
 def _scratch(first: int, size: int) -> tuple[int, int]:

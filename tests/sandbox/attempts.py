@@ -135,7 +135,7 @@ for place in ("1/environ", "self/environ", "self/mem", "self/root", "1/root", "{
         "write_outside",
         """
 library = os.path.dirname(os.__file__)
-for place in ("/", "/usr", "/usr/bin", "/usr/lib", "/etc", "/dev", "/dev/shm", "/task", "/bin", library):
+for place in ("/", "/usr", "/usr/bin", "/usr/lib", "/etc", "/dev", "/task", "/bin", library):
     attempt(open, place + "/mine", "w")
     attempt(os.mkdir, place + "/mine")
     attempt(os.chmod, place, 0o777)
@@ -234,6 +234,22 @@ time.sleep(60)
         None,
     ),
     Attempt(
+        "memory_that_processes_share",
+        """
+import mmap
+print("tried", flush=True)
+for _ in range(10):
+    if os.fork() == 0:
+        break
+taken = mmap.mmap(-1, 60 << 20)  # shared with nobody, but of that kind
+for place in range(0, 60 << 20, 4096):
+    taken[place] = 1
+time.sleep(60)
+""",
+        Ending.MEMORY,
+        None,
+    ),
+    Attempt(
         "memory_beside_the_address_space",
         """
 attempt(os.memfd_create, "mine")
@@ -241,6 +257,9 @@ attempt(open, "/dev/shm/mine", "w")
 attempt(call, libc.shmget, 0, 1 << 30, 0o1777)
 attempt(call, libc.msgget, 0, 0o1777)
 attempt(call, libc.mlockall, 3)
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 4
+libc.mmap.restype = ctypes.c_ssize_t
+attempt(call, libc.mmap, None, 2 << 20, 3, 0x40022, -1, 0)  # a huge page
 attempt(call, libc.mq_open, b"/mine", os.O_CREAT | os.O_RDWR, 0o600, None)
 """,
     ),
@@ -437,7 +456,8 @@ print("ESCAPED" if "=0" in said else "held", said)
 import stat
 for kind in (stat.S_IFBLK, stat.S_IFCHR, stat.S_IFIFO):
     attempt(os.mknod, "node", kind | 0o600, os.makedev(254, 0))
-for name in ("mem", "kmem", "port", "kmsg", "vda", "sda", "loop0", "fuse", "kvm", "net/tun", "nvidia0", "uinput"):
+for name in ("mem", "kmem", "port", "kmsg", "vda", "sda", "loop0", "fuse", "kvm", "net/tun", "ptmx", "pts/0", "shm",
+             "tty", "console", "nvidia0", "uinput"):
     attempt(open, "/dev/" + name, "rb")
 """,
     ),
@@ -462,6 +482,7 @@ import fcntl, pty, termios
 for number in (0, 1, 2):
     attempt(fcntl.ioctl, number, termios.TIOCSTI, b"x")
 attempt(os.open, "/dev/tty", os.O_RDWR)
+attempt(pty.openpty)
 attempt(fcntl.ioctl, 0, termios.TIOCSCTTY, 0)
 attempt(fcntl.ioctl, 0, 0x541C, b"x")  # TIOCLINUX
 """,
