@@ -60,16 +60,19 @@ def _named(item: Item, row: Mapping[str, Any]) -> Item:
 
 
 def program_of(item: Item, answer: str) -> str:
-    """The program that an answer makes: it goes on from the item's prompt, or writes the function anew, bare or in a
-    fenced block, the last of those that hold it."""
+    """The program that an answer makes: the last fenced block that holds the whole function; or what goes on from the
+    item's prompt, up to a fence; or the last block; or all of it."""
     meta = json.loads(item["meta"])
     entry, setup = meta.get("entry_point", ""), meta.get("setup", "")
     blocks = _BLOCK.findall(answer)
-    whole = [block for block in blocks if _defines(block, entry)]
-    text = (whole or blocks or [answer])[-1]
+    whole = [block for block in (blocks or [answer]) if _defines(block, entry)]
     if not entry:
-        return text
-    return f"{setup}\n{text}" if _defines(text, entry) else f"{item['prompt']}{text}"
+        return (whole or blocks or [answer])[-1]
+    if whole:
+        return f"{setup}\n{whole[-1]}"
+    head = answer.partition("```")[0]
+    body = head if head.strip("\n")[:1].isspace() or not blocks else blocks[-1]
+    return f"{item['prompt']}{body}"
 
 
 def _defines(text: str, name: str) -> bool:
@@ -78,7 +81,7 @@ def _defines(text: str, name: str) -> bool:
         body = ast.parse(text).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
-    made = {name for one in body if isinstance(one, ast.Assign) for name in map(_name, one.targets)}
+    made = {_name(target) for one in body if isinstance(one, ast.Assign) for target in one.targets}
     return not name or name in made | {_name(one) for one in body}
 
 

@@ -59,6 +59,9 @@ def test_the_canonical_solutions_pass_and_changed_ones_do_not() -> None:
         "```python\n    return x + y\n```",
         "    return x + y\n\nif __name__ == '__main__':\n    print(add(1, 2))\n    raise SystemExit(1)\n",
         "add = lambda x, y: x + y",
+        "    return x + y\n```\nIt adds the two.",
+        "Solution\n```python\n    return x + y\n```",
+        "```python\ndef add(x, y):\n    return x + y",
     ],
 )
 def test_a_program_is_found_in_what_a_model_writes(answer: str) -> None:
