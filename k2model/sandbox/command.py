@@ -26,7 +26,7 @@ SCRATCH = "/tmp"  # the one place that can be written, and where a program start
 #: any of theirs. One is drawn for each run; two runs of one user do not see each other either.
 USERS = range(65_000, 65_500)
 
-_ELSEWHERE = "/sys"  # where a jail is made, nothing else of it is needed
+_ELSEWHERE = "/sys"  # nothing of it is needed to make a jail, so its place can be taken
 _SYSTEM = ("/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libexec")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _LINKS = ("/bin", "/lib", "/lib32", "/lib64")

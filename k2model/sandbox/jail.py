@@ -12,6 +12,7 @@ import select
 import selectors
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ class Jail:
 
     def __init__(self, process: "subprocess.Popen[bytes]", status: IO[bytes], limits: Limits) -> None:
         self._process, self._status, self._limits = process, status, limits
-        self._start = time.monotonic()
+        self._start, self._lock = time.monotonic(), threading.Lock()
         self._init = _first_process(status)
         self._end = _handle(self._init, process.pid) if self._init else None
         self._memory = self._files = 0
@@ -88,9 +89,11 @@ class Jail:
                 select.select([self._end], [], [])  # the first process ends when all others have
             for name, stream in streams.items():
                 if stream is not None:
-                    kept[name] += stream.read(max(0, self._limits.output - len(kept[name]))) or b""
+                    kept[name] += stream.read(max(0, self._limits.output + 1 - len(kept[name]))) or b""
         finally:
             self._close()
+        if ending is Ending.EXIT and any(len(content) > self._limits.output for content in kept.values()):
+            ending = Ending.OUTPUT
         texts = {name: content[: self._limits.output].decode("utf-8", "replace") for name, content in kept.items()}
         if not self._stopped and not texts["stderr"].startswith(f"{STARTED}\n"):
             said = " ".join(texts["stderr"].split()) or ending.value
@@ -142,7 +145,7 @@ class Jail:
 
     def _kill(self) -> None:
         """The first process of a jail takes all others with it."""
-        with contextlib.suppress(ProcessLookupError):
+        with self._lock, contextlib.suppress(ProcessLookupError):
             if self._end is not None:
                 signal.pidfd_send_signal(self._end, signal.SIGKILL)
         self._process.kill()
@@ -152,9 +155,10 @@ class Jail:
         for stream in (self._process.stdout, self._process.stderr):
             if stream is not None:
                 stream.close()
-        if self._end is not None:
-            number, self._end = self._end, None
-            os.close(number)
+        with self._lock:  # a `stop` at this moment must not meet another file of that number
+            if self._end is not None:
+                os.close(self._end)
+            self._end = None
 
 
 def launch(argv: Sequence[str], files: Mapping[str, bytes], limits: Limits, stdin: bytes | int, stdout: int) -> Jail:

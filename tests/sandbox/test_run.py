@@ -88,6 +88,8 @@ def test_much_output_is_read_whole_and_no_file_stays_open() -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
         assert len(run_python("print('x' * 9000, end='')", FEW).stdout) == 9000
+        more = run_python("print('x' * 10_001, end='')", FEW)
+        assert more.ending is Ending.OUTPUT and len(more.stdout) == 10_000, "what is cut is said to be"
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -104,7 +106,7 @@ def test_a_jail_ends_with_whoever_started_it() -> None:
     assert _until(lambda: not survivors(f"{marker}\0"))
 
 
-def _until(happened, seconds: float = 10) -> bool:  # type: ignore[no-untyped-def]
+def _until(happened, seconds: float = 10) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if happened():
