@@ -33,6 +33,9 @@ _GROUPED = re.compile(r"[-+]?\d{1,3}([, ]\d{3})+(\.\d+)?")
 _SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d{1,3}")
 _DELIMITERS = re.compile(r"^(?:\$\$?|\\\(|\\\[)|(?:\$\$?|\\\)|\\\])$")
 _SPACES = re.compile(r"\\[,!;: ]|~|\\(?:left|right|displaystyle)(?![a-zA-Z])")
+_CLOCK = re.compile(r"\d{1,2}:\d\d")
+_WORDS = re.compile(r"[A-Za-z][A-Za-z ]{3,}")
+_TEXT = re.compile(r"\\(?:text|mathrm|textbf)\s*\{([^{}]*)\}")
 _FRACTION = re.compile(r"([-+]?)\\[dt]?frac\{(\d+)\}\{(\d+)\}")
 
 
@@ -102,8 +105,12 @@ def same(gold: str, answer: str, seconds: float = SECONDS) -> bool | None:
     gold, answer = normal(gold), normal(answer)
     if gold == answer or (rational(gold) is not None and rational(gold) == rational(answer)):
         return True
-    if not answer or len(answer) > LONGEST:
-        return False
+    if not answer or len(answer) > LONGEST or _CLOCK.fullmatch(gold):
+        return False  # a time of day would be read as a ratio
+    if _WORDS.fullmatch(gold):
+        return gold.casefold() == _TEXT.sub(r"\1", answer).strip().casefold()  # not as a product of letters
+    if len({one for part in answer.split("=") if (one := rational(part.strip())) is not None}) > 1:
+        return False  # 3=5, of which the last would be taken
     with _verifiers.one() as verifier:
         said = verifier.ask(gold, answer.replace("$", ""), seconds)
     if said is None:
