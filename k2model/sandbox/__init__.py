@@ -2,7 +2,7 @@
 
 from k2model.sandbox.command import TASK, Limits, python
 from k2model.sandbox.jail import Ending, Jail, Result
-from k2model.sandbox.needs import problem
+from k2model.sandbox.needs import problem, require
 from k2model.sandbox.run import run, run_python, start
 
-__all__ = ["TASK", "Ending", "Jail", "Limits", "Result", "problem", "python", "run", "run_python", "start"]
+__all__ = ["TASK", "Ending", "Jail", "Limits", "Result", "problem", "python", "require", "run", "run_python", "start"]
