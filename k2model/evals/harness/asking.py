@@ -8,6 +8,7 @@ for is not asked; both are counted. An answer may be as long as the task allows 
 
 import hashlib
 import importlib.metadata
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -272,11 +273,11 @@ def _results(
         if own is None:
             yield replace(whole, score=name)
             continue
+        mark = own.get(score)
+        if task.scores and score in one.part.task.aggregation() and (mark is None or mark == -1):
+            continue  # RULER: of another length than this item's
         if score not in own:
             raise EvaluationError(f"{one.part.name} has no metric '{score}'; {nearest(score, list(own))}")
-        mark = own[score]
-        if task.scores and isinstance(mark, int | float) and mark < 0:
-            continue  # RULER: of another length than this item's
         marked = (
             [(f"{one.item}:{i}", each) for i, each in enumerate(mark)] if isinstance(mark, list) else [(one.item, mark)]
         )
@@ -324,7 +325,8 @@ def _choice(prepared: Prepared, model: HarnessModel, one: _Asked, said: Mapping[
         metric = _metric(task, built, marks)
         if metric not in marks:
             raise EvaluationError(f"{one.part.name} has no metric '{metric}'; {nearest(metric, list(marks))}")
-        grade, value = graded(float(marks[metric]))
+        mark = float(marks[metric])
+        grade, value = graded(None if math.isnan(mark) else mark)  # TruthfulQA's is 0/0 where all choices underflow
         picked = _likeliest(built, one, said["nats"], metric)
     return ItemResult(
         task.score_name(metric, prepared.effort),

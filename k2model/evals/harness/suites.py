@@ -92,10 +92,11 @@ def tasks_named(names: Iterable[str]) -> list[HarnessTask]:
         else:
             named = [task for key, task in known.items() if name in (key, task.name)]
         if len(named) != 1 and name not in known_suites():
+            others = dict.fromkeys(task.name for task in known.values())
             what = f"stands in several suites: {' and '.join(one.suite for one in named)}" if named else "is none"
             raise EvaluationError(
                 f"'{name}' {what}; expected a suite, a task as suite/name, or {STOCK}FILE for an installed task of the "
-                f"harness; {nearest(name, [*known_suites(), *known])}"
+                f"harness; {nearest(name, [*known_suites(), *known, *others])}"
             )
         tasks += [task for task in named if task not in tasks]
     return tasks

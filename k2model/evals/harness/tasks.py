@@ -88,21 +88,28 @@ def build(task: HarnessTask, file: Path) -> Built:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Without the harness's progress bars and notes, of which nobody here is the reader."""
-    logger = logging.getLogger("lm_eval")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    with mock.patch("lm_eval.api.task.tqdm", lambda rows, **_: rows):
-        try:
+    import datasets
+
+    loggers, bars = [logging.getLogger(name) for name in ("lm_eval", "datasets")], datasets.is_progress_bar_enabled()
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    datasets.disable_progress_bars()
+    try:
+        with mock.patch("lm_eval.api.task.tqdm", lambda rows, **_: rows):
             yield
-        finally:
-            logger.setLevel(before)
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+        if bars:
+            datasets.enable_progress_bars()
 
 
 @cache
 def _folder() -> Path:
     import lm_eval.tasks
 
-    return Path(lm_eval.tasks.__file__).parent
+    return Path(lm_eval.tasks.__file__).resolve().parent  # as the harness itself writes paths
 
 
 def _config(task: HarnessTask, file: Path) -> dict[str, Any]:
@@ -110,7 +117,7 @@ def _config(task: HarnessTask, file: Path) -> dict[str, Any]:
     from lm_eval.tasks._yaml_loader import load_yaml
 
     config = load_yaml(file, resolve_func=False)
-    for key in ("tag", "group", "task_list", "repeats", "unsafe_code"):
+    for key in ("tag", "group", "task_list", "repeats", "unsafe_code", "custom_dataset"):
         config.pop(key, None)
     if task.shots is not None:
         config["num_fewshot"] = task.shots
@@ -225,10 +232,12 @@ class _Examples:
 
     def _is_asked(self, example: Any) -> bool:
         """By what is shown: the same item may have been processed in another way for an example."""
-        if example == self.asked:
-            return True
-        shown = self.task.doc_to_text(example, self.task.fewshot_cfg.doc_to_text)
-        return bool(shown == self.task.doc_to_text(self.asked))
+        return bool(example == self.asked or self._shown(example) == self._shown(self.asked))
+
+    def _shown(self, doc: Any) -> Any:
+        text = self.task.doc_to_text(doc)
+        # Of a task like WinoGrande that is the index of a choice; its choices are the question.
+        return text if isinstance(text, str) else (self.task.doc_to_choice(doc), self.task.doc_to_target(doc))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.theirs, name)
