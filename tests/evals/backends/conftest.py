@@ -16,7 +16,7 @@ from k2model.training.checkpoint import InMemory
 from tests.evals.backends.server import Served, serving
 from tests.evals.conftest import MODEL, World
 
-ROOM = 2_048  # positions: a real item with its shots is up to this many bytes
+ROOM = 4_096  # positions: a real item with its shots is up to this many bytes
 
 
 @pytest.fixture(scope="session")
