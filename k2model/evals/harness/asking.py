@@ -8,9 +8,8 @@ for is not asked; both are counted. An answer may be as long as the task allows 
 
 import hashlib
 import importlib.metadata
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,16 +18,16 @@ from k2model.errors import EvaluationError, nearest
 from k2model.evals.answers import Answers
 from k2model.evals.backend import Backend, Generation, Prompt, Sampling
 from k2model.evals.harness.adapter import HarnessModel
+from k2model.evals.harness.choosing import Asked, ask_chosen, documents, metric_of, surely_fits
 from k2model.evals.harness.data import Absent
-from k2model.evals.harness.grading import filter_of, graded_by_theirs, graded_by_us, versions
+from k2model.evals.harness.grading import graded_by_theirs, graded_by_us, versions
 from k2model.evals.harness.suites import HarnessTask, tasks_named
-from k2model.evals.harness.tasks import DOCUMENTS_SEED, SHOTS_SEED, Built, build, files_of, quiet
+from k2model.evals.harness.tasks import DOCUMENTS_SEED, SHOTS_SEED, Built, build, files_of
 from k2model.evals.items import Grade, ItemResult
 from k2model.evals.measures import GENERATED, Bounds, Measure
-from k2model.evals.questions import generations, graded, in_parts, seed_of
+from k2model.evals.questions import generations, graded, seed_of
 from k2model.recipe.evaluation import Mode
 
-AT_ONCE = 64  # items whose likelihoods are asked together, and kept together
 MODES = {"completion": Mode.COMPLETION, "think": Mode.THINK}
 
 
@@ -45,7 +44,6 @@ class Prepared:
     effort: str = "high"
     limit: int | None = None
     seed: int = 0
-    asked: list["_Asked"] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -82,13 +80,13 @@ class Prepared:
         mode = MODES.get(self.task.mode, Mode.COMPLETION)
         model = HarnessModel(backend, mode, Mode(self.effort), self.seed)
         length = min(max_length or backend.max_length, backend.max_length)
-        asked = [one for part in self.parts for one in _documents(self, part, model)]
+        asked = [one for part in self.parts for one in documents(part, model, self.task.mode == "chat", self.limit)]
         written = [one for one in asked if one.instances[0].request_type == "generate_until"]
         chosen = [one for one in asked if one.instances[0].request_type == "loglikelihood"]
         if len(written) + len(chosen) < len(asked):
             raise EvaluationError(f"{self.task.name}: rolling likelihood of a text is no score of a suite")
         results = _ask_written(self, model, written, answers, length) if written else []
-        return results + (_ask_chosen(self, model, chosen, answers, length) if chosen else [])
+        return results + (ask_chosen(self.task, self.effort, model, chosen, answers, length) if chosen else [])
 
 
 @dataclass(frozen=True)
@@ -157,42 +155,8 @@ def measure_of(prepared: Prepared, bounds: Bounds) -> Measure:
     )
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """A document of a part with the harness's requests for it."""
-
-    part: Built
-    number: int
-    instances: Sequence[Any]
-
-    @property
-    def doc(self) -> Mapping[str, Any]:
-        doc: Mapping[str, Any] = self.instances[0].doc
-        return doc
-
-    @property
-    def item(self) -> str:
-        return f"{self.part.name}/{self.number}"
-
-
-def _documents(prepared: Prepared, part: Built, model: HarnessModel) -> Iterator[_Asked]:
-    """In the order of the data. The harness's cache of requests is not used."""
-    task, chat = part.task, prepared.task.mode == "chat"
-    task.set_fewshot_seed(SHOTS_SEED)  # the same examples whenever it is asked
-    with quiet():
-        task.build_all_requests(
-            limit=prepared.limit, cache_requests=False, apply_chat_template=chat, fewshot_as_multiturn=chat,
-            chat_template=model.apply_chat_template if chat else None,
-        )  # fmt: skip
-    by_document: dict[int, list[Any]] = {}
-    for instance in task.instances:
-        by_document.setdefault(instance.doc_id, []).append(instance)
-    for number, instances in by_document.items():
-        yield _Asked(part, number, sorted(instances, key=lambda one: one.idx))
-
-
 def _ask_written(
-    prepared: Prepared, model: HarnessModel, asked: Sequence[_Asked], answers: Answers, length: int
+    prepared: Prepared, model: HarnessModel, asked: Sequence[Asked], answers: Answers, length: int
 ) -> list[ItemResult]:
     task = prepared.task
     requests: dict[str, tuple[Prompt, Sampling]] = {}
@@ -200,7 +164,7 @@ def _ask_written(
         context, settings = one.instances[0].args[:2]
         prompt = model.prompt(context)
         stated = _sampling(task, model.sampling(settings))
-        room = length if _surely_fits(prompt, length - stated.max_new_tokens) else length - model.backend.tokens(prompt)
+        room = length if surely_fits(prompt, length - stated.max_new_tokens) else length - model.backend.tokens(prompt)
         stated = replace(stated, max_new_tokens=min(stated.max_new_tokens, room))
         for repeat in range(task.repeats if room > 0 else 0):
             requests[_key(one, repeat)] = (prompt, replace(stated, seed=seed_of(prepared.seed, one.item, repeat)))
@@ -220,12 +184,7 @@ def _sampling(task: HarnessTask, theirs: Sampling) -> Sampling:
     return replace(theirs, max_new_tokens=limit, temperature=task.temperature, top_p=task.top_p)
 
 
-def _surely_fits(prompt: Prompt, room: int) -> bool:
-    """Whether a text is shorter in bytes than there is room in tokens, so that nobody needs to count them."""
-    return not prompt.chat and len(prompt.text.encode("utf-8", "replace")) + 8 <= room
-
-
-def _key(one: _Asked, repeat: int) -> str:
+def _key(one: Asked, repeat: int) -> str:
     return f"{one.item}#{repeat}"
 
 
@@ -236,7 +195,7 @@ def _answer(task: HarnessTask, said: Generation | None) -> str | None:
     return said.answer
 
 
-def _marks(task: HarnessTask, asked: Sequence[_Asked], written: Mapping[str, Generation]) -> dict[str, dict[str, Any]]:
+def _marks(task: HarnessTask, asked: Sequence[Asked], written: Mapping[str, Generation]) -> dict[str, dict[str, Any]]:
     """Of each answer that is marked its marks by score, by its key."""
     keys = [
         (one, _key(one, repeat), answer)
@@ -255,7 +214,7 @@ def _marks(task: HarnessTask, asked: Sequence[_Asked], written: Mapping[str, Gen
 
 
 def _results(
-    prepared: Prepared, model: HarnessModel, one: _Asked, repeat: int, said: Generation | None,
+    prepared: Prepared, model: HarnessModel, one: Asked, repeat: int, said: Generation | None,
     marks: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[ItemResult]:  # fmt: skip
     task = prepared.task
@@ -268,7 +227,7 @@ def _results(
         seed_of(prepared.seed, one.item, repeat) if task.temperature else None,
         said.tokens if said else 0, said.thinking_tokens if said else 0,
     )  # fmt: skip
-    for score in task.scores or (_metric(task, one.part.task, own),):
+    for score in task.scores or (metric_of(task, one.part.task, own),):
         name = task.score_name(score, prepared.effort)
         if own is None:
             yield replace(whole, score=name)
@@ -284,80 +243,6 @@ def _results(
         for item, verdict in marked:  # a list: a mark for each instruction of an item, which are no independent draws
             grade, value = graded(verdict)
             yield replace(whole, score=name, item=item, grade=grade, value=value)
-
-
-def _metric(task: HarnessTask, built: Any, marks: Mapping[str, Any] | None) -> str:
-    """The row's, or of an installed task without a row its first."""
-    return task.metric or next(iter(marks or built.aggregation()))
-
-
-def _ask_chosen(
-    prepared: Prepared, model: HarnessModel, asked: Sequence[_Asked], answers: Answers, length: int
-) -> list[ItemResult]:
-    """Items whose choices are compared by likelihood."""
-    answers.expect(len(asked))
-    fitting = {one.item: one for one in asked if all(_fits(model, pair.args[:2], length) for pair in one.instances)}
-    missing = [item for item in fitting if item not in answers]
-    for part in in_parts(missing, AT_ONCE):
-        found = iter(model.scored([pair.args[:2] for item in part for pair in fitting[item].instances]))
-        for item in part:
-            own = [next(found) for _ in fitting[item].instances]
-            answers.put(item, {"nats": [one.nats for one in own], "greedy": [one.greedy for one in own]})
-    return [_choice(prepared, model, one, answers[one.item] if one.item in fitting else None) for one in asked]
-
-
-def _fits(model: HarnessModel, pair: tuple[str, str], length: int) -> bool:
-    prompt = model.prompt(pair[0])
-    if _surely_fits(prompt, length - len(pair[1].encode("utf-8", "replace"))):
-        return True
-    return model.backend.tokens(Prompt.of(pair[0] + pair[1], prompt.mode)) - 1 <= length
-
-
-def _choice(prepared: Prepared, model: HarnessModel, one: _Asked, said: Mapping[str, Any] | None) -> ItemResult:
-    task, built = prepared.task, one.part.task
-    context, _ = one.instances[0].args[:2]
-    prompt, wanted = joined(model.prompt(context).segments()), str(built.doc_to_target(one.doc))
-    grade, value, picked = Grade.TOO_LONG, 0.0, ""
-    metric = task.metric
-    if said is not None:
-        likelihoods = list(zip(said["nats"], said["greedy"], strict=True))
-        marks = _marks_of_choices(built, one, likelihoods)
-        metric = _metric(task, built, marks)
-        if metric not in marks:
-            raise EvaluationError(f"{one.part.name} has no metric '{metric}'; {nearest(metric, list(marks))}")
-        mark = float(marks[metric])
-        grade, value = graded(None if math.isnan(mark) else mark)  # TruthfulQA's is 0/0 where all choices underflow
-        picked = _likeliest(built, one, said["nats"], metric)
-    return ItemResult(
-        task.score_name(metric, prepared.effort),
-        one.item,
-        one.item,
-        prompt,
-        picked,
-        picked or None,
-        wanted,
-        grade,
-        value,
-    )
-
-
-def _marks_of_choices(built: Any, one: _Asked, likelihoods: Sequence[tuple[float, bool]]) -> dict[str, Any]:
-    """The harness's marks; it takes one likelihood of each request, as its filters leave them."""
-    for instance, likelihood in zip(one.instances, likelihoods, strict=True):
-        instance.resps, instance.filtered_resps = [likelihood], {}
-    for own in built._filters:
-        own.apply(one.instances)
-    name = filter_of(HarnessTask("", ()), built)
-    return dict(built.process_results(one.doc, [instance.filtered_resps[name] for instance in one.instances]))
-
-
-def _likeliest(built: Any, one: _Asked, nats: Sequence[float], metric: str) -> str:
-    """The text of the choice that counts as the model's."""
-    choices = [str(choice) for choice in built.doc_to_choice(one.doc)] if built.config.doc_to_choice else []
-    if len(choices) != len(nats):
-        return ""
-    sizes = [len(choice) if metric == "acc_norm" else 1 for choice in choices]
-    return choices[max(range(len(choices)), key=lambda i: nats[i] / max(1, sizes[i]))]
 
 
 def _chance(prepared: Prepared) -> float | None:

@@ -54,10 +54,9 @@ def find_dataset(path: str, name: str | None = None) -> Found:
         return _loaded(path, name, "the cache of Hugging Face")
     except Absent:
         looked.append("the cache of Hugging Face")
-    folder = f"$K2_EVAL_DATA/{path}"
     raise Absent(
         f"no data of {path}{f' ({name})' if name else ''}: looked in {', '.join(looked)}. Where there is a network, "
-        f"`hf download --repo-type dataset {path} --local-dir {folder}` brings them; set K2_EVAL_DATA"
+        f"`hf download --repo-type dataset {path} --local-dir $K2_EVAL_DATA/{path}` brings them; set K2_EVAL_DATA"
     )
 
 

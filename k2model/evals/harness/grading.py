@@ -16,14 +16,14 @@ Verdict = bool | float | None
 _LETTER = re.compile(r"\(?\b([A-Z])\b\)?")
 
 
-def graders() -> dict[str, Callable[[Sequence[tuple[Item, str]]], list[Verdict]]]:
+def graders() -> dict[str, Callable[[Sequence[tuple[Item, str]]], Sequence[Verdict]]]:
     """By the name a row gives: verdicts on (item, answer), None where there is none."""
     from k2model.evals.graders import code, mathematics
 
     return {"program": code.grade_all, "mathematics": mathematics.grade_all, "letter": _letters}
 
 
-def graded_by_us(task: HarnessTask, built: Any, answers: Sequence[tuple[Mapping[str, Any], str]]) -> list[Verdict]:
+def graded_by_us(task: HarnessTask, built: Any, answers: Sequence[tuple[Mapping[str, Any], str]]) -> Sequence[Verdict]:
     """Verdicts of the row's grader on (document, answer). Raises EvaluationError for a grader that there is not, and
     where this machine cannot run it."""
     known = graders()

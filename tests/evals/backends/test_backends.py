@@ -101,6 +101,7 @@ def test_results_do_not_depend_on_the_batch(folder: Path, own: OwnModel, size: i
     backend = TransformersModel(folder, batch_size=size)
     assert written(backend, PROMPTS) == written(own, PROMPTS)
     drawn = written(backend, PROMPTS, temperature=1.0, top_p=0.9, seed=5)
+    assert drawn == written(own, PROMPTS, temperature=1.0, top_p=0.9, seed=5)  # one way to draw, from the same logits
     assert drawn == [written(backend, [prompt], temperature=1.0, top_p=0.9, seed=5)[0] for prompt in PROMPTS]
     for one, other in zip(backend.likelihoods(PAIRS), own.likelihoods(PAIRS), strict=True):
         assert one.nats == pytest.approx(other.nats, abs=1e-4)
@@ -140,7 +141,7 @@ def test_a_thinking_budget_closes_a_trace(transformers_model: TransformersModel,
 
 def test_what_does_not_fit_is_refused(own: OwnModel, transformers_model: TransformersModel) -> None:
     for backend in (own, transformers_model):
-        with pytest.raises(ValueError, match="request 0 takes"):
+        with pytest.raises(ValueError, match="request 0 takes 4118 positions"):
             written(backend, [Prompt.of("a" * (ROOM - 3))])
 
 
