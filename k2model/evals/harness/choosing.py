@@ -16,6 +16,7 @@ from k2model.evals.harness.tasks import SHOTS_SEED, Built, quiet
 from k2model.evals.items import Grade, ItemResult
 from k2model.evals.questions import graded, in_parts
 
+TEMPLATE_TOKENS = 2_048  # more than a chat template writes around a dialogue
 AT_ONCE = 64  # items whose likelihoods are asked together, and kept together
 
 
@@ -54,8 +55,10 @@ def documents(part: Built, model: HarnessModel, chat: bool, limit: int | None) -
 
 
 def surely_fits(prompt: Prompt, room: int) -> bool:
-    """Whether a text is shorter in bytes than there is room in tokens, so that nobody needs to count them."""
-    return not prompt.chat and len(prompt.text.encode("utf-8", "replace")) + 8 <= room
+    """Whether a prompt is so much shorter in bytes than there is room in tokens that nobody needs to count them, which
+    costs a request where a server does."""
+    said = sum(len(str(turn["content"]).encode("utf-8", "replace")) for turn in prompt.turns)
+    return said + (TEMPLATE_TOKENS if prompt.chat else 8) <= room
 
 
 def metric_of(task: HarnessTask, built: Any, marks: Mapping[str, Any] | None) -> str:
