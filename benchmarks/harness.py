@@ -148,7 +148,7 @@ def agreement(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> Ag
 def _here(task: HarnessTask, items: int) -> Any:
     prepared = prepare(task, limit=items)
     if prepared.absent:
-        raise SystemExit("; ".join(prepared.absent.values()))
+        raise SystemExit("; ".join(prepared.told.values()))
     return prepared.parts
 
 

@@ -98,7 +98,7 @@ class Questions:
         from k2model.evals.harness import measure_of, prepare
 
         prepared = prepare(task, self.effort, self.limit or None)
-        self.absent.update(prepared.absent)
+        self.absent.update(prepared.told)
         if prepared.parts:
             yield measure_of(prepared, subject.bounds)
 

@@ -40,7 +40,7 @@ class Prepared:
 
     task: HarnessTask
     parts: Sequence[Built]
-    absent: Mapping[str, str]
+    absent: Mapping[str, Absent]
     effort: str = "high"
     limit: int | None = None
     seed: int = 0
@@ -48,6 +48,18 @@ class Prepared:
     @property
     def name(self) -> str:
         return f"{self.task.name}/{self.effort}" if self.task.mode == "chat" else self.task.name
+
+    @property
+    def told(self) -> dict[str, str]:
+        """What is absent, for a person: parts that lack the same together, with how the first of them lacks it."""
+        together: dict[str, list[str]] = {}
+        for part, why in self.absent.items():
+            together.setdefault(why.what, []).append(part)
+        of = len(self.parts) + len(self.absent)
+        return {
+            f"{self.name}, {len(parts)} of {of} parts" if of > 1 else self.name: str(self.absent[parts[0]])
+            for parts in together.values()
+        }
 
     @cached_property
     def declared(self) -> dict[str, Any]:
@@ -106,12 +118,13 @@ class TaskResult:
 def prepare(task: HarnessTask, effort: str = "high", limit: int | None = None, seed: int = 0) -> Prepared:
     """Looks for the data of a task's parts; nothing is asked. Raises EvaluationError for a task that the installed
     harness does not have, or that is not what the row says of it."""
-    parts, absent = [], {}
+    parts: list[Built] = []
+    absent: dict[str, Absent] = {}
     for file in files_of(task):
         try:
             parts.append(build(task, file))
         except Absent as error:
-            absent[file.stem] = str(error)
+            absent[file.stem] = error
     return Prepared(task, parts, absent, effort, limit, seed)
 
 
@@ -134,14 +147,15 @@ def run(
         prepared = prepare(task, effort, limit, seed)
         told(prepared)
         items = prepared.ask(backend, answers or Answers()) if prepared.parts else []
-        results.append(TaskResult(task, items, prepared.absent, prepared.record(items)))
+        absent = {part: str(why) for part, why in prepared.absent.items()}
+        results.append(TaskResult(task, items, absent, prepared.record(items)))
     return results
 
 
 def measure_of(prepared: Prepared, bounds: Bounds) -> Measure:
     """The same as a cell's measure. Raises Absent for a task of which nothing is here."""
     if not prepared.parts:
-        raise Absent(f"{prepared.name}: {'; '.join(prepared.absent.values())}")
+        raise Absent(f"{prepared.name}: {'; '.join(prepared.told.values())}")
     task, length = prepared.task, bounds.max_length()
     items = sum(min(len(part.task.eval_docs), prepared.limit or len(part.task.eval_docs)) for part in prepared.parts)
     return Measure(

@@ -27,7 +27,11 @@ _SPLIT_FILE = re.compile(r"(\w+?)(?:-\d+-of-\d+)?\.(jsonl|jsonl\.gz|parquet)")
 
 
 class Absent(EvaluationError):
-    """What a task needs is not on this machine."""
+    """What a task needs is not on this machine; `what` is the same for all tasks that lack the same."""
+
+    def __init__(self, message: str, what: str = "") -> None:
+        super().__init__(message)
+        self.what = what or message
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,8 @@ def find_dataset(path: str, name: str | None = None) -> Found:
         looked.append("the cache of Hugging Face")
     raise Absent(
         f"no data of {path}{f' ({name})' if name else ''}: looked in {', '.join(looked)}. Where there is a network, "
-        f"`hf download --repo-type dataset {path} --local-dir $K2_EVAL_DATA/{path}` brings them; set K2_EVAL_DATA"
+        f"`hf download --repo-type dataset {path} --local-dir $K2_EVAL_DATA/{path}` brings them; set K2_EVAL_DATA",
+        path,
     )
 
 

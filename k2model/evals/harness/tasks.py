@@ -135,7 +135,7 @@ def _data(config: Mapping[str, Any], file: Path, lacking: str) -> Found:
     try:
         found = find_dataset(path, name) if path else find_made(f"{file.parent.name}/{config['task']}")
     except Absent as error:
-        raise Absent("; ".join(filter(None, [str(error), lacking]))) from error
+        raise Absent("; ".join(filter(None, [str(error), lacking])), error.what) from error
     if lacking:
         raise Absent(lacking)
     return found

@@ -80,6 +80,7 @@ def test_what_is_absent_is_told_with_where_it_was_looked_for(monkeypatch: pytest
     assert "hf download --repo-type dataset baber/piqa" in piqa.absent["piqa"]
     assert "made beforehand" in ruler.absent["vt"]
     assert [one.name for one in told] == ["bbh", "piqa", "ruler"]
+    assert list(told[0].told) == ["bbh, 25 of 27 parts"] and list(told[1].told) == ["piqa"]
     with pytest.raises(Absent, match="piqa"):
         measure_of(told[1], Bounds(4096))
     monkeypatch.delenv("K2_EVAL_DATA")
@@ -87,7 +88,7 @@ def test_what_is_absent_is_told_with_where_it_was_looked_for(monkeypatch: pytest
         find_dataset("openai/gsm8k", "main")
     write(tmp_path / "openai/gsm8k/main", {"train": [{"question": "q", "answer": "#### 1"}]})
     monkeypatch.setenv("K2_EVAL_DATA", str(tmp_path))
-    assert "has no 'test', only train" in prepare(tasks_named(["gsm8k"])[0]).absent["gsm8k"]
+    assert "has no 'test', only train" in str(prepare(tasks_named(["gsm8k"])[0]).absent["gsm8k"])
 
 
 def test_a_broken_file_of_data_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
