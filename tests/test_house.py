@@ -14,8 +14,9 @@ ROOT = Path(__file__).parents[1]
 #: From the bottom up, as in docs/architecture.md: a room imports itself and those before it.
 ROOMS = (
     "k2model", "settings", "errors", "units", "versions", "recipe", "artifacts", "documents", "sandbox", "synthesis",
-    "ingest", "curation", "tokens", "planning", "validation", "model", "training", "export", "generation", "evals",
-    "registry", "monitoring", "reporting", "release", "lifecycle", "inspect", "cli", "tasks", "workflows", "infra",
+    "ingest", "curation", "tokens", "planning", "validation", "model", "training", "export", "generation", "judges",
+    "evals", "safety", "registry", "monitoring", "reporting", "release", "lifecycle", "inspect", "cli",
+    "tasks", "workflows", "infra",
 )  # fmt: skip
 
 SMALLEST, LARGEST = 40, 350  # lines of a file, but for packages' `__init__.py`
