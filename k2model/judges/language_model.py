@@ -10,7 +10,7 @@ import asyncio
 import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
@@ -22,6 +22,7 @@ from k2model.judges.verdict import Case, Judgement, Verdict, marked
 from k2model.recipe.safety import JudgeConfig
 from k2model.synthesis.config import EndpointConfig
 from k2model.synthesis.conversation import Request, Turn, Unanswered
+from k2model.synthesis.teachers import wire
 from k2model.synthesis.teachers.endpoint import EndpointTeacher
 
 _FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?```\s*", re.DOTALL)
@@ -39,7 +40,7 @@ class LanguageModelJudge:
     """
 
     def __init__(self, config: JudgeConfig, record: Path) -> None:
-        self._config = config
+        self._config, self._record = config, record
         self._teacher = EndpointTeacher(_endpoint(config), record)
         self._counts = Counts()
 
@@ -64,6 +65,17 @@ class LanguageModelJudge:
 
     def statistics(self) -> Mapping[str, int]:
         return dict(self._counts)
+
+    def calls(self, cases: Sequence[Case]) -> Iterator[str]:
+        """The lines of its record that are about these cases: whoever has them judges again without a network."""
+        endpoint, wording = _endpoint(self._config), self._config.wording
+        names = {
+            wire.fingerprint(wire.body(endpoint, request_of(case, wording, sample)), sample)
+            for case in cases for sample in range(self._config.asked)
+        }  # fmt: skip
+        if self._record.is_file():
+            with self._record.open(encoding="utf-8") as file:
+                yield from (line for line in file if json.loads(line)["fingerprint"] in names)
 
     async def _all(self, cases: Sequence[Case]) -> list[Verdict]:
         async with self._teacher.session():
