@@ -49,6 +49,7 @@ def _fixed(recipe: Recipe) -> dict[str, object]:
         for name in ("nodes", "workers_per_node"):
             fixed[f"phases.{phase.name}.parallelism.{name}"] = getattr(phase.parallelism, name)
     fixed["evaluation.workers"] = recipe.evaluation.workers
+    fixed["safety.phases"] = [*recipe.safety.phases]
     for name, value in asdict(recipe.cluster).items():
         sizes = value.items() if isinstance(value, dict) else ()
         fixed |= {f"cluster.{name}.{of}": one for of, one in sizes} or {f"cluster.{name}": value}
@@ -70,9 +71,10 @@ def register(
     scores: ArtifactRef,
     parent: Registration | None = None,
     adopted: ArtifactRef | None = None,
+    safety: ArtifactRef | None = None,
 ) -> Registration:
     """A phase that the tracking store holds is left as it is. `adopted`: the checkpoint of the model from outside that
-    its weights descend from, if any."""
+    its weights descend from, if any; `safety`: its safety scores, where the recipe has it tested."""
     from k2model.registry import register_phase
 
     return register_phase(
@@ -90,6 +92,7 @@ def register(
         parent=parent,
         origin=plan.recipe.origin(phase),
         adopted=adopted,
+        safety=safety,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from flytekit import workflow
 
-from k2model.lifecycle.steps import ADOPTED, DATA, END, PHASE
+from k2model.lifecycle.steps import ADOPTED, DATA, END, phase_rows
 from tasks._platform import RECIPE
 from tasks.run import register, resolve, summarize
 from tasks.steps import compose_all
@@ -34,12 +34,13 @@ def full_lifecycle(overrides: dict = {}) -> str:  # noqa: B006  Flyte reads the 
         compose_all(ADOPTED, model, plan, made)
     compose_all(DATA, None, plan, made)
     for phase in RECIPE.phases:
-        compose_all(PHASE, phase, plan, made)
+        compose_all(phase_rows(RECIPE, phase), phase, plan, made)
         own = {part: made[f"{phase.name}/{part}"] for part in ("sequences", "checkpoint", "export", "scores")}
         parent, origin = registered.get(phase.parent), RECIPE.origin(phase.name)
         adopted = made[f"{origin.name}/checkpoint"] if origin else None
         registered[phase.name] = register(
-            plan=plan, phase=phase.name, corpus=made["corpus_valid"], parent=parent, adopted=adopted, **own
-        )
+            plan=plan, phase=phase.name, corpus=made["corpus_valid"], parent=parent, adopted=adopted,
+            safety=made.get(f"{phase.name}/safety"), **own,
+        )  # fmt: skip
     compose_all(END, None, plan, made)
     return summarize(plan=plan, made=made, registrations=list(registered.values()))

@@ -21,6 +21,7 @@ from k2model.documents.standard_library import code_documents, prose_documents
 from k2model.errors import CorpusError, nearest
 from k2model.recipe.schema import CorpusConfig, SourceConfig
 from k2model.recipe.tasks import DEFAULT_CONTEXT, REASONING
+from k2model.synthesis.exchanges import safety_exchanges
 from k2model.synthesis.run import JOBS
 from k2model.synthesis.run import documents as synthesised_documents
 
@@ -262,6 +263,24 @@ def _identity_document(said: str, answer: str, effort: str) -> Document:
     return make_document("chat/identity", "chat", IDENTITY_LICENCE, IDENTITY_ORIGIN, segments, key=f"identity {said}")
 
 
+def _safety(source: SourceConfig, material: Material) -> Split:
+    """Requests to decline and harmless ones that look alike: single questions of synthesis's safety set, each at one
+    effort. A small model learns them without the system prompt and the turns that `synth/safety` has."""
+    rng = material.rng(source.name)
+    trained: list[Document] = []
+    heldout: list[Document] = []
+    for exchange in safety_exchanges():
+        effort = rng.choice(CHAT_EFFORTS)
+        said = exchange.exact(effort)
+        assert said is not None, "the safety set knows what it answers"
+        reply = {"role": "assistant", "trace": said.trace, "content": said.content}
+        segments = chat([{"role": "user", "content": exchange.question}, reply], effort)
+        of = exchange.metadata
+        document = make_document(source.name, "chat", of.licence, of.origin, segments, key=of.key)
+        (heldout if of.heldout else trained).append(document)
+    return Split(rng.sample(trained, len(trained)), heldout[:HELDOUT_DOCUMENTS])
+
+
 def _sentence(opening: str, question: str) -> str:
     joins = not opening or opening.endswith(("! ", ": "))
     return opening + (question[0].upper() + question[1:] if joins else question)
@@ -274,4 +293,5 @@ _BUILDERS: dict[str, Builder] = {
     "chat/facts": _chat_facts,
     "chat/tools": _tools,
     "chat/identity": _identity,
+    "chat/safety": _safety,
 }

@@ -69,7 +69,8 @@ class StepRow:
     """One row. `build` gives identity and work of the step, and does nothing yet.
 
     guards: of a gate, the input that is handed on once it has passed. page: a file of the artifact that is shown when
-    it is made, in a Flyte deck. parted: whether it is made part by part, each part a task of its own.
+    it is made, in a Flyte deck. parted: whether it is made part by part, each part a task of its own. wanted: whether
+    a recipe has it for a phase; None = every phase has it.
     """
 
     name: str
@@ -79,6 +80,7 @@ class StepRow:
     page: str = ""
     parted: bool = False
     runs_on: RunsOn = RunsOn.DATA
+    wanted: Callable[[Recipe, PhaseConfig], bool] | None = None
 
     @property
     def gate(self) -> bool:
@@ -254,6 +256,26 @@ def _scores(work: Work) -> JobStep:
     )  # fmt: skip
 
 
+def _safety_answers(work: Work) -> JobStep:
+    from k2model.evals.references import exported
+    from k2model.safety import answers_step
+
+    row = work.row
+    subject = exported(work["export"], work["tokenizer"], work.store, row.name, row.sequence_length)
+    return answers_step(work.store, work.recipe.safety, subject)
+
+
+def _safety(work: Work) -> Step:
+    from k2model.safety import safety_step
+
+    config = work.recipe.safety
+    return safety_step(work.store, config.judge, work["safety_answers"], config.data)
+
+
+def _is_tested(recipe: Recipe, phase: PhaseConfig) -> bool:
+    return phase.name in recipe.safety.phases
+
+
 def _report(work: Work) -> Step:
     from k2model.reporting import report_step
 
@@ -300,6 +322,8 @@ PHASE = (
         _scores,
         runs_on=RunsOn.EVALUATION,
     ),
+    StepRow("safety_answers", ("export", "tokenizer"), _safety_answers, runs_on=RunsOn.EVALUATION, wanted=_is_tested),
+    StepRow("safety", ("safety_answers",), _safety, wanted=_is_tested),
 )
 
 ALL = "*"  # as an input: every artifact that was made, by its name in the lifecycle
@@ -314,8 +338,13 @@ def rows(recipe: Recipe) -> Iterator[tuple[StepRow, Owner]]:
     """Every step of a lifecycle, and of which phase or adopted model it is."""
     yield from ((row, model) for model in recipe.adopted for row in ADOPTED)
     yield from ((row, None) for row in DATA)
-    yield from ((row, phase) for phase in recipe.phases for row in PHASE)
+    yield from ((row, phase) for phase in recipe.phases for row in phase_rows(recipe, phase))
     yield from ((row, None) for row in END)
+
+
+def phase_rows(recipe: Recipe, phase: PhaseConfig) -> list[StepRow]:
+    """The rows of `PHASE` that a recipe has for a phase."""
+    return [row for row in PHASE if row.wanted is None or row.wanted(recipe, phase)]
 
 
 def row_called(name: str, owner: Owner = None) -> StepRow:

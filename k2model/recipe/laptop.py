@@ -10,6 +10,7 @@ The `smoke` recipe: the laptop's DAG at a size for tests. It shows that everythi
 from collections.abc import Mapping
 from dataclasses import replace
 
+from k2model.recipe.safety import SafetyConfig
 from k2model.recipe.schema import (
     CheckpointConfig,
     CorpusConfig,
@@ -69,6 +70,7 @@ SOURCES = (
     SourceConfig("chat/facts"),
     SourceConfig("chat/tools", documents=6_000),
     SourceConfig("chat/identity"),
+    SourceConfig("chat/safety"),
 )
 
 PRETRAIN_MIX = {"prose": 35, "code": 15, "facts": 15, "retrieval/128": 35}
@@ -92,9 +94,20 @@ MID_4_MIX = {
     "knights/think": 20, "knights/direct": 2, "countdown/think": 21,
 }  # fmt: skip
 SFT_MIX = {
-    "chat/tools": 22, "chat/facts": 10, "chat/identity": 2, "chat/arithmetic": 16, "chat/spelling": 8,
-    "chat/knights": 15, "chat/countdown": 17, "retrieval/128": 6, "prose": 4,
+    "chat/tools": 21, "chat/facts": 9, "chat/identity": 2, "chat/safety": 8, "chat/arithmetic": 15, "chat/spelling": 7,
+    "chat/knights": 14, "chat/countdown": 16, "retrieval/128": 5, "prose": 3,
 }  # fmt: skip
+
+#: Held-out questions of what fine-tuning teaches, and tests of the registry that it does not: what carries over.
+SAFETY = SafetyConfig(
+    phases=("mid_4", "sft"),
+    tests=(
+        *("heldout_requests", "heldout_lookalikes", "violent_words", "twins_safe", "twins_unsafe", "fraud"),
+        *("role_play", "refusal_suppression", "authority", "tool_result_injection", "false_facts"),
+    ),
+    prompts=40,
+    max_new_tokens=112,
+)
 
 
 def laptop() -> Recipe:
@@ -139,6 +152,7 @@ def laptop() -> Recipe:
             GateConfig("sft", "tools/well_formed", 0.90),
         ),
         notes=NOTES,
+        safety=SAFETY,
     )
 
 
@@ -204,6 +218,7 @@ def smoke() -> Recipe:
             loss_tokens=1024,
             batch_size=8,
         ),
+        safety=replace(base.safety, tests=("heldout_requests", "twins_safe"), prompts=4, max_new_tokens=24),
     )
 
 

@@ -3,21 +3,20 @@
 The tests are `k2model.safety`'s, the judges `k2model.judges`'s. Nothing is measured where no phase is named.
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from k2model.errors import nearest
 from k2model.recipe.evaluation import Mode
 from k2model.recipe.fields import hardware, place
 
-if TYPE_CHECKING:
-    from k2model.recipe.schema import PhaseConfig, Recipe
-
 WORDINGS = ("plain", "rubric", "questions")  # of a language model's instruction, see k2model/judges/wordings.toml
 RULES = "rules"
 SAFETY = "safety"  # begins the scores `safety/...`
 #: What is told of all tests together; `k2model.safety.rows` measures them.
-HEADLINES = ("safe", "correct_refusal", "over_refusal", "divergence", "without_trace")
+HEADLINES = ("safe", "right", "correct_refusal", "over_refusal", "divergence", "without_trace")
+_DETAILED = re.compile(rf"{SAFETY}/(?:[a-z_/]+/(?:safe|right|divergence)|resistance/[a-z_]+)")
 
 
 @dataclass(frozen=True)
@@ -59,9 +58,14 @@ class SafetyConfig:
     def __bool__(self) -> bool:
         return bool(self.phases)
 
-    def of(self, phase: "PhaseConfig") -> bool:
-        """Whether a phase's model is tested."""
-        return phase.name in self.phases
+    def scores(self, phase: str) -> list[str]:
+        """The scores over all tests together that a phase will have; none where it is not tested."""
+        return [f"{SAFETY}/{name}" for name in HEADLINES] if phase in self.phases else []
+
+    def measures(self, phase: str, score: str) -> bool:
+        """Whether a phase may have a safety score of that name: one of all tests, or by its form one of a single test,
+        domain or wrapper. Which tests there are is known when they are planned."""
+        return phase in self.phases and (score in self.scores(phase) or bool(_DETAILED.fullmatch(score)))
 
 
 def judge_problem(judge: JudgeConfig) -> str | None:
@@ -78,10 +82,9 @@ def judge_problem(judge: JudgeConfig) -> str | None:
     return None if judge.temperature >= 0 else f"temperature={judge.temperature} must not be negative"
 
 
-def safety_problem(recipe: "Recipe") -> str | None:
-    """The first thing wrong with a recipe's safety tests; None when nothing is. Names of tests are checked where the
-    tests are known, when their step is planned."""
-    config, phases = recipe.safety, [phase.name for phase in recipe.phases]
+def safety_problem(config: SafetyConfig, phases: Sequence[str]) -> str | None:
+    """The first thing wrong with the safety tests of a recipe with these phases; None when nothing is. Names of tests
+    are checked where the tests are known, when their step is planned."""
     for phase in config.phases:
         if phase not in phases:
             return f"safety.phases names '{phase}', which is no phase; {nearest(phase, phases)}"

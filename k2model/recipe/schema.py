@@ -17,6 +17,7 @@ from k2model.recipe.curation import STANDARD_PROFILES, CurationProfile, Decontam
 from k2model.recipe.evaluation import EvaluationConfig
 from k2model.recipe.expectations import Severity, check_severity
 from k2model.recipe.fields import hardware, place, when_set
+from k2model.recipe.safety import SafetyConfig
 
 
 class PhaseKind(str, Enum):
@@ -460,6 +461,7 @@ class Recipe:
     #: Whether the release has the optimizer state of the last phase, so that others can go on with it.
     release_training_state: bool = when_set(False)
     export: ExportConfig = when_set(ExportConfig())
+    safety: SafetyConfig = when_set(SafetyConfig())
 
     def phase(self, name: str) -> PhaseConfig:
         for phase in self.phases:

@@ -266,7 +266,7 @@ def score_names(recipe: Recipe, phase: PhaseConfig) -> dict[str, Guess | float]:
         else:
             declared = task.benchmark.chance if task.benchmark else 0.0
             names |= {name: declared or task.guess for name in task.scores}
-    return names
+    return names | dict.fromkeys(recipe.safety.scores(phase.name), Guess.NOTHING)
 
 
 def domain_of(source: SourceConfig) -> str:
@@ -335,11 +335,11 @@ def gate_problem(recipe: Recipe, gate: GateConfig) -> str | None:
     for field, score in (("score", gate.score), ("minus", gate.minus)):
         if not score or score in scores or (field == "minus" and score == CHANCE):
             continue
-        if not (untold and score.startswith(f"{LOSS}/")):
+        if not (untold and score.startswith(f"{LOSS}/")) and not recipe.safety.measures(gate.phase, score):
             return (
                 f"gates.{gate.phase}.{field}='{score}': the phase is not scored on that; "
-                f"{nearest(score, list(scores))}. Name one of its scores, or add what gives it to evaluation.families "
-                "or evaluation.benchmarks"
+                f"{nearest(score, list(scores))}. Name one of its scores, or add what gives it to "
+                "evaluation.families, evaluation.benchmarks or safety.phases"
             )
     if gate.minus == CHANCE and scores.get(gate.score, Guess.NOTHING) is Guess.NOTHING:
         return f"gates.{gate.phase}.minus='{CHANCE}': '{gate.score}' has no chance level; leave minus out"

@@ -22,6 +22,7 @@ from k2model.recipe.layouts import fit_problem
 from k2model.recipe.mixture_problems import entries_problem, mixture_problem, short_problem
 from k2model.recipe.mixtures import known_sizes, plan_mixture
 from k2model.recipe.parallelism import layout_problem
+from k2model.recipe.safety import safety_problem
 from k2model.recipe.schema import PhaseConfig, PhaseKind, Precision, Recipe, SourceConfig, SourceFormat
 from k2model.recipe.tasks import evaluation_problem, gate_problem
 from k2model.settings import holds_secret, masked
@@ -189,7 +190,7 @@ def validate_recipe(recipe: Recipe) -> None:
         )
     if problem := cluster_problem(recipe.cluster):
         raise RecipeError(problem)
-    if problem := evaluation_problem(recipe):
+    if problem := evaluation_problem(recipe) or safety_problem(recipe.safety, names):
         raise RecipeError(problem)
     sources = [(f"adopted.{model.name}.source", model.source) for model in recipe.adopted]
     for field, address in (*places(recipe), *sources):

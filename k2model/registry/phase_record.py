@@ -103,9 +103,9 @@ class PhaseRecord:
         return CHAMPION
 
 
-def registration_key(checkpoint: ArtifactRef, scores: ArtifactRef) -> str:
+def registration_key(checkpoint: ArtifactRef, *scores: ArtifactRef) -> str:
     """The same for the same checkpoint with the same scores: 64 hex digits."""
-    return fingerprint([ref_part for ref in (checkpoint, scores) for ref_part in (ref.identity, ref.digest)])
+    return fingerprint([ref_part for ref in (checkpoint, *scores) for ref_part in (ref.identity, ref.digest)])
 
 
 def read_training(store: Store, checkpoint: ArtifactRef) -> TrainingHistory:

@@ -5,12 +5,14 @@ and the run is marked finished last, so a registration that was cut short is com
 """
 
 import logging
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from k2model.artifacts import ArtifactRef, Identity, Store
 from k2model.artifacts.steps import PATIENCE_SECONDS
-from k2model.evals.scores import load_scores
+from k2model.evals.scores import ScoreRow, load_scores
+from k2model.recipe.safety import SAFETY
 from k2model.recipe.schema import AdoptedModel, GateConfig, ModelConfig, PhaseConfig, PhaseKind
 from k2model.registry.gates import Registration, judge, record_decision
 from k2model.registry.live import BATCH, TRAINING, claim_run, ensured_experiment, last_step, log_steps, training_tag
@@ -26,6 +28,7 @@ from k2model.registry.phase_record import (
 )
 from k2model.registry.runs import log_description, log_lineage, score_metrics
 from k2model.registry.tracking import ensured, tracking
+from k2model.safety.judging import check_judge, read_safety
 from k2model.settings import masked
 
 if TYPE_CHECKING:
@@ -53,6 +56,7 @@ def register_phase(
     parent: Registration | None,
     origin: AdoptedModel | None = None,
     adopted: ArtifactRef | None = None,
+    safety: ArtifactRef | None = None,
 ) -> Registration:
     """Register a phase's checkpoint in MLflow; a second call with the same references does no work.
 
@@ -61,20 +65,21 @@ def register_phase(
     phase's newest, `champion` moves to a version of supervised fine-tuning which has a gate of its own,
     when all gates of it and of the phases before it were passed, and stays where it was otherwise.
     Changed gates are judged anew. `origin` and `adopted` are the model from outside that the weights descend from, if
-    any, and its adopted checkpoint: tags say where it came from.
+    any, and its adopted checkpoint: tags say where it came from. `safety`: its safety scores, logged and gated as
+    others are.
 
     Raises `RegistryError` when MLflow cannot be used or a gate names an unknown score, and the
     store's errors when an artifact is missing or damaged.
     """
-    rows = load_scores(store, [scores])
+    rows = [*load_scores(store, [scores]), *safety_scores(store, phase.name, safety, gates)]
     record = PhaseRecord(
-        key=registration_key(checkpoint, scores),
+        key=registration_key(checkpoint, scores, *([safety] if safety else [])),
         recipe_name=recipe_name,
         model=model,
         phase=phase,
         references={
             "checkpoint": checkpoint, "export": export, "scores": scores, "sequences": sequences, "corpus": corpus,
-            **({"adopted": adopted} if adopted else {}),
+            **({"adopted": adopted} if adopted else {}), **({"safety": safety} if safety else {}),
         },
         scores=rows,
         training=read_training(store, checkpoint),
@@ -88,6 +93,20 @@ def register_phase(
             return done
         with store.lease(_line(record), PATIENCE_SECONDS):
             return _finished(client, tracking_uri, record) or _complete(client, tracking_uri, store, record)
+
+
+def safety_scores(
+    store: Store, phase: str, safety: ArtifactRef | None, gates: Iterable[GateConfig]
+) -> list[ScoreRow]:  # fmt: skip
+    """The safety scores of a phase, none where it has not been tested. Raises EvaluationError where a gate of its is on
+    one and the judge that gave it agrees too little with labelled answers."""
+    if safety is None:
+        return []
+    result = read_safety(store, safety)
+    named = [name for gate in gates if gate.phase == phase for name in (gate.score, gate.minus)]
+    if any(name.startswith(f"{SAFETY}/") for name in named):
+        check_judge(phase, result)
+    return [row.as_score(phase) for row in result.rows]
 
 
 def _line(record: PhaseRecord) -> Identity:

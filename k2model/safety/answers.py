@@ -5,9 +5,8 @@ checkpoints is then the model alone. Greedy, so that an answer is a function of 
 """
 
 import hashlib
-import json
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,25 +20,23 @@ from k2model.judges.packages import PackageFiles
 from k2model.judges.verdict import Case, Wants
 from k2model.recipe.evaluation import Mode
 from k2model.recipe.safety import SafetyConfig
-from k2model.safety.heldout import heldout_tests
-from k2model.safety.public import public_tests
 from k2model.safety.registry import SafetyPrompt, SafetyTest, chosen_tests, registry
-from k2model.settings import home
+from k2model.safety.suites import heldout_tests, public_tests
 from k2model.versions import STEP_VERSIONS
 
 if TYPE_CHECKING:
+    from k2model.evals.answers import Answers
     from k2model.evals.backend import Backend, Generation
-
-_log = logging.getLogger(__name__)
+    from k2model.evals.cells import Subject
 
 ANSWERS = "answers.parquet"
+ASKED = "_asked"  # beside the artifacts, as for cells: what unfinished ones have been answered
 END, LENGTH, TOO_LONG = "end", "length", "too long"  # how an answer ended; a prompt that has no room is not asked
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("test", "domain", "wants", "prompt", "cluster", "effort", "request", "marker")]
     + [(name, pa.string()) for name in ("text", "trace", "answer", "finish")]
     + [("tokens", pa.int32()), ("thinking_tokens", pa.int32())]
 )
-Told = Callable[[int, int], None]  # (done, of)
 
 
 @dataclass(frozen=True)
@@ -101,53 +98,30 @@ def _empty(test: SafetyTest, prompt: SafetyPrompt, effort: str) -> Answer:
 
 
 def ask(
-    backend: "Backend", questions: Sequence[tuple[SafetyPrompt, Answer]], max_new_tokens: int,
-    journal: Path | None = None, told: Told = lambda done, of: None,
-) -> list[Answer]:  # fmt: skip
-    """The answers to all questions, in order.
-
-    journal: a file to which each answer is appended as it ends, and of which those that stand there are taken: who was
-    interrupted asks only for the rest.
-    """
+    backend: "Backend", questions: Sequence[tuple[SafetyPrompt, Answer]], max_new_tokens: int, answers: "Answers"
+) -> list[Answer]:
+    """The answers to all questions, in order; those that `answers` has are not asked again. A prompt that has no room
+    is not asked, and its answer says so."""
     from k2model.evals.backend import Prompt, Sampling
+    from k2model.evals.questions import generations
 
-    done = dict(_journaled(journal))
-    requests, numbers = [], []
-    for number, (question, empty) in enumerate(questions):
+    requests = {}
+    for question, empty in questions:
         prompt = Prompt(Mode(empty.effort), question.turns)
-        if number in done or backend.tokens(prompt) + max_new_tokens > backend.max_length:
-            done.setdefault(number, empty)
-            continue
-        numbers.append(number)
-        requests.append((prompt, Sampling(max_new_tokens)))
-    told(len(done), len(questions))
-    for place, generation in backend.generate(requests):
-        number = numbers[place]
-        done[number] = _answered(questions[number][1], generation)
-        if journal:
-            journal.parent.mkdir(parents=True, exist_ok=True)
-            with journal.open("a", encoding="utf-8") as file:
-                file.write(json.dumps([number, asdict(done[number])]) + "\n")
-        told(len(done), len(questions))
-    return [done[number] for number in range(len(questions))]
+        if backend.tokens(prompt) + max_new_tokens <= backend.max_length:
+            requests[f"{empty.prompt}/{empty.effort}"] = (prompt, Sampling(max_new_tokens))
+    said = generations(backend, requests, answers)
+    return [_answered(empty, said.get(f"{empty.prompt}/{empty.effort}")) for _, empty in questions]
 
 
-def _answered(empty: Answer, said: "Generation") -> Answer:
+def _answered(empty: Answer, said: "Generation | None") -> Answer:
+    if said is None:
+        return empty
     ending = END if said.finish.value == "end" else LENGTH
     return replace(
         empty, text=said.text, trace=said.trace, answer=said.answer, finish=ending, tokens=said.tokens,
         thinking_tokens=said.thinking_tokens,
     )  # fmt: skip
-
-
-def _journaled(journal: Path | None) -> Iterator[tuple[int, Answer]]:
-    """What stands in a journal; a last line that was cut off is not there."""
-    if journal is None or not journal.is_file():
-        return
-    for line in journal.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):
-            number, fields = json.loads(line)
-            yield number, Answer(**fields)
 
 
 def write_answers(path: Path, answers: Sequence[Answer]) -> None:
@@ -160,14 +134,13 @@ def read_answers(store: Store, ref: ArtifactRef) -> list[Answer]:
     return [Answer(**row) for row in rows]
 
 
-def answers_step(
-    store: Store, config: SafetyConfig, sequence_length: int, export: ArtifactRef, tokenizer: ArtifactRef
-) -> JobStep:
-    """Ask an exported model; kind `safety_answers`. It is run by every worker of a job, or by one process alone.
+def answers_step(store: Store, config: SafetyConfig, subject: "Subject") -> JobStep:
+    """Ask a model; kind `safety_answers`. It is run by every worker of a job, or by one process alone; what was
+    answered is kept as it comes, so that a killed run asks nothing twice.
 
     Raises EvaluationError for a test that is not known.
     """
-    work = _Work(store, config, sequence_length, {"export": export, "tokenizer": tokenizer})
+    work = _Work(store, config, subject)
     return JobStep(work.identity, work.run)
 
 
@@ -175,8 +148,7 @@ def answers_step(
 class _Work:
     store: Store
     config: SafetyConfig
-    sequence_length: int
-    inputs: Mapping[str, ArtifactRef]
+    subject: "Subject"
 
     @cached_property
     def questions(self) -> list[tuple[SafetyPrompt, Answer]]:
@@ -184,15 +156,20 @@ class _Work:
 
     @cached_property
     def identity(self) -> Identity:
-        """What is asked, word for word, and how; not which names it was chosen by, nor who will judge."""
+        """What is asked, word for word, of whom and how; not by which names it was chosen, nor who will judge."""
         prompts = hashlib.sha256("\n".join(f"{a.test} {p.id} {a.effort}" for p, a in self.questions).encode())
         read: dict[str, Any] = {
             "prompts": prompts.hexdigest(),
-            "efforts": self.config.efforts,
             "max_new_tokens": self.config.max_new_tokens,
-            "sequence_length": self.sequence_length,
+            "max_length": self._length,
+            "model": dict(self.subject.identity),
         }
-        return Identity("safety_answers", STEP_VERSIONS["safety_answers"], read, dict(self.inputs))
+        return Identity("safety_answers", STEP_VERSIONS["safety_answers"], read, dict(self.subject.inputs))
+
+    @property
+    def _length(self) -> int:
+        """Of prompt and answer together, that the model is given room for."""
+        return self.subject.bounds.max_length(self.config.max_new_tokens)
 
     def run(self) -> ArtifactRef:
         from k2model.evals.step import joined_workers
@@ -201,30 +178,26 @@ class _Work:
             found = world.broadcast(lambda: self.store.find(self.identity))
             if found is not None:
                 return found
-            own = range(world.rank, len(self.questions), world.size)
-            journal = home() / "unfinished" / f"{self.identity.name.replace('/', '-')}-{world.rank}-{world.size}.jsonl"
-            limit = self.config.max_new_tokens
-            parts = world.all_gather(
-                lambda: ask(self._backend(world.device), [self.questions[i] for i in own], limit, journal)
-            )
+            began, kept = time.time(), self.store.files_of(f"{ASKED}/{self.identity.name}")
+            parts = world.all_gather(lambda: self._share(world.rank, world.size))
             answers = [parts[i % world.size][i // world.size] for i in range(len(self.questions))]
 
-            def produce(folder: Path) -> dict[str, float]:
-                write_answers(folder / ANSWERS, answers)
-                return {"answers": len(answers), "complete": sum(one.complete for one in answers)}
+            def build() -> ArtifactRef:
+                made = self.store.build(self.identity, lambda folder: _write(folder, answers), started=began)
+                kept.remove("")
+                return made
 
-            made = world.broadcast(lambda: self.store.build(self.identity, produce))
-            journal.unlink(missing_ok=True)
-            return made
+            return world.broadcast(build)
 
-    def _backend(self, device: Any) -> "Backend":
-        import torch
+    def _share(self, rank: int, workers: int) -> list[Answer]:
+        from k2model.evals.answers import Answers, Progress
 
-        from k2model.evals.backends.own import OwnModel
-        from k2model.export import load_exported
-        from k2model.tokens import K2Tokenizer
+        own = self.questions[rank::workers]
+        kept = self.store.files_of(f"{ASKED}/{self.identity.name}/{rank}-of-{workers}")
+        with Answers(kept, Progress(f"{self.subject.name} safety")) as answers:
+            return ask(self.subject.open(self._length), own, self.config.max_new_tokens, answers)
 
-        positions = 2 * max(512, self.sequence_length, self.config.max_new_tokens)
-        dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-        model = load_exported(self.store.fetch(self.inputs["export"]), None, positions, dtype, device)
-        return OwnModel(model, K2Tokenizer.load(self.store.fetch(self.inputs["tokenizer"])), batch_size=128)
+
+def _write(folder: Path, answers: Sequence[Answer]) -> dict[str, float]:
+    write_answers(folder / ANSWERS, answers)
+    return {"answers": len(answers), "complete": sum(one.complete for one in answers)}

@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 
 from k2model.artifacts import ArtifactRef, Identity, Step, Store
 from k2model.errors import EvaluationError
-from k2model.evals.scores import ScoreRow
 from k2model.judges.agreement import BAR, Agreement, agreements, meets_bar
 from k2model.judges.labelled import OURS, PEOPLE, LabelledPair, human_labels, labelled_pairs, labels_digest
 from k2model.judges.opening import open_judge
@@ -30,8 +29,8 @@ RESULT, VERDICTS, CALLS = "safety.json", "verdicts.parquet", "attachments/judge.
 _LABELS = ("refuses", "harmful")
 _COLUMNS = [f"{part}_{label}" for part in ("thinking", "answer") for label in _LABELS]
 SCHEMA = pa.schema(
-    [("prompt", pa.string()), ("effort", pa.string()), *((name, pa.bool_()) for name in _COLUMNS), ("problem", pa.string())]
-)  # fmt: skip
+    [(name, pa.string()) for name in ("prompt", "effort", "problem")] + [(name, pa.bool_()) for name in _COLUMNS]
+)
 
 
 class JudgeUnavailable(EvaluationError):
@@ -147,17 +146,17 @@ def read_samples(store: Store, ref: ArtifactRef) -> list[Sample]:
     return [Sample(answer, _verdict(row)) for answer, row in zip(said, table, strict=True)]
 
 
-def gate_rows(phase: str, result: SafetyResult) -> list[ScoreRow]:
-    """Its scores for the gates of a phase. Raises EvaluationError when the judge may not feed one."""
-    if not result.feeds_gates:
-        told = "; ".join(f"{one.label}: {one.told}" for one in result.agreement[OURS])
-        raise EvaluationError(
-            f"a gate of phase '{phase}' is on a safety score of judge {result.judge['name']}, which agrees too little "
-            f"with labelled answers to decide it: kappa must be at least {BAR:.2f} at the lower end of its interval, "
-            f"on both labels of answers ({told}). Choose another judge or wording (k2 safety judges), or leave the gate "
-            "out; nothing needs to be trained again"
-        )
-    return [row.as_score(phase) for row in result.rows]
+def check_judge(phase: str, result: SafetyResult) -> None:
+    """Raises EvaluationError where the judge of a result may not feed a gate of the phase."""
+    if result.feeds_gates:
+        return
+    told = "; ".join(f"{one.label}: {one.told}" for one in result.agreement[OURS])
+    raise EvaluationError(
+        f"a gate of phase '{phase}' is on a safety score of judge {result.judge['name']}, which agrees too little with "
+        f"labelled answers to decide it: kappa must be at least {BAR:.2f} at the lower end of its interval, on both "
+        f"labels of answers ({told}). Choose another judge or wording (k2 safety judges), or leave the gate out; "
+        "nothing needs to be trained again"
+    )
 
 
 def _input(store: Store, source: Mapping[str, Any]) -> ArtifactRef:

@@ -7,7 +7,7 @@ the manner, to decline in a sentence, say why, offer what does help, and not to 
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -193,7 +193,15 @@ def _put(opening: str, question: str) -> str:
 def safety_exchange(job: Job, index: int, turn: int) -> Exchange:
     """Question `turn` of conversation `index`: a request to decline, or a harmless one with a word that alarms."""
     rng = job.rng(index, f"safety {turn}")
-    asked = rng.choice(safety_questions(harmful=rng.random() >= HARMLESS_SHARE))
+    return _safety_exchange(rng.choice(safety_questions(harmful=rng.random() >= HARMLESS_SHARE)))
+
+
+def safety_exchanges() -> Iterator[Exchange]:
+    """Every question of the safety set, those to decline first."""
+    return map(_safety_exchange, (*safety_questions(harmful=True), *safety_questions(harmful=False)))
+
+
+def _safety_exchange(asked: SafetyQuestion) -> Exchange:
     if asked.harmful:
         category = asked.row
         answer = f"I cannot help with that, because {category['reason']}. {category['alternative']}"

@@ -1,6 +1,9 @@
-"""Public safety suites, read where somebody has put the packages that carry them; absent ones are said to be.
+"""Tests beside the 72 of the registry: questions held out of the project's own safety set, and public suites.
 
-None is part of the project: each stays under its own licence and is read as a file (`k2model.judges.packages`).
+The former show whether what was taught was learned (`k2model.synthesis` makes the documents, a key holds out a tenth of
+the questions), the registry whether it carries over. Public suites are no part of the project: each is read as a file,
+under its own licence, where somebody has put the package that carries it (`k2model.judges.packages`), and said to be
+absent otherwise.
 """
 
 import csv
@@ -8,14 +11,36 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
-from k2model.documents.schema import content_id
+from k2model.documents.schema import content_id, is_heldout
 from k2model.judges.packages import PackageFiles
 from k2model.judges.verdict import Wants
-from k2model.safety.registry import SafetyPrompt, SafetyTest
+from k2model.safety.registry import PROMPTS, SafetyPrompt, SafetyTest
+from k2model.synthesis.exchanges import safety_questions
 
-PUBLIC = "public"  # the domain of these tests
+HELDOUT = "heldout"  # a domain
+REQUESTS, LOOKALIKES = "heldout_requests", "heldout_lookalikes"
+PUBLIC = "public"  # another
+
+
+@cache
+def heldout_tests() -> dict[str, SafetyTest]:
+    """The two sides of the set: requests to decline, and harmless questions with a word that alarms."""
+    sides = ((REQUESTS, Wants.REFUSE, True), (LOOKALIKES, Wants.COMPLY, False))
+    return {name: SafetyTest(name, HELDOUT, wants, partial(_heldout, name, harmful)) for name, wants, harmful in sides}
+
+
+def _heldout(name: str, harmful: bool) -> list[SafetyPrompt]:
+    """In an order that has nothing to do with their subjects."""
+    asked = [question for question in safety_questions(harmful) if is_heldout(question.key)]
+    made = [
+        SafetyPrompt(
+            content_id(name, one.text), name, ({"role": "user", "content": one.text},), content_id(one.subject)[:12]
+        )
+        for one in asked
+    ]
+    return sorted(made, key=lambda prompt: prompt.id)[:PROMPTS]
 
 
 @dataclass(frozen=True)
