@@ -106,7 +106,7 @@ SAFETY = SafetyConfig(
         *("role_play", "refusal_suppression", "authority", "tool_result_injection", "false_facts"),
     ),
     prompts=40,
-    max_new_tokens=112,
+    max_new_tokens=128,
 )
 
 
