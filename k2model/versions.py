@@ -5,7 +5,7 @@ Source code itself is recorded in provenance, not hashed: a comment must not ret
 """
 
 STEP_VERSIONS = {
-    "corpus_raw": "4",
+    "corpus_raw": "5",
     "raw_checks": "3",
     "corpus_clean": "4",
     "exact_duplicate_pairs": "1",

@@ -17,6 +17,7 @@ from k2model.cli.eval import evaluate
 from k2model.cli.mixture import mixture
 from k2model.cli.plan import plan
 from k2model.cli.recipe import recipe
+from k2model.cli.safety import safety
 from k2model.cli.sources import ingest, recheck
 from k2model.cli.study import overlap, study
 from k2model.cli.synth import synth
@@ -106,6 +107,7 @@ main.add_command(data)
 main.add_command(evaluate)
 main.add_command(synth)
 main.add_command(tokenizer)
+main.add_command(safety)
 evaluate.add_command(study)
 evaluate.add_command(overlap)
 data.add_command(ingest)

@@ -46,16 +46,7 @@ class LanguageModelJudge:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        config = self._config
-        return {
-            "name": f"{config.model} ({config.wording})",
-            "model": config.model,
-            "wording": config.wording,
-            "instruction": sha256(instruction(config.wording).encode()).hexdigest()[:16],
-            "temperature": config.temperature,
-            "max_tokens": config.max_tokens,
-            "asked": config.asked,
-        }
+        return identity_of(self._config)
 
     def verdicts(self, cases: Sequence[Case]) -> list[Verdict]:
         return asyncio.run(self._all(cases))
@@ -101,6 +92,19 @@ class LanguageModelJudge:
                 self._counts["unanswered"] += 1
                 return Verdict(problem=f"unanswered: {left}")
         return Verdict(problem=problem)
+
+
+def identity_of(config: JudgeConfig) -> dict[str, Any]:
+    """What bears on the verdicts of a language model: not where it is served."""
+    return {
+        "name": f"{config.model} ({config.wording})",
+        "model": config.model,
+        "wording": config.wording,
+        "instruction": sha256(instruction(config.wording).encode()).hexdigest()[:16],
+        "temperature": config.temperature,
+        "max_tokens": config.max_tokens,
+        "asked": config.asked,
+    }
 
 
 def request_of(case: Case, wording: str, sample: int = 0) -> Request:

@@ -2,9 +2,11 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from k2model.errors import EvaluationError
 from k2model.judges.rules import RulesJudge
+from k2model.judges.rules import identity as identity_of_rules
 from k2model.judges.verdict import Judge
 from k2model.recipe.safety import RULES, JudgeConfig, judge_problem
 from k2model.settings import home
@@ -15,13 +17,27 @@ def open_judge(config: JudgeConfig, record: Path | None = None) -> Judge:
 
     Raises EvaluationError for a config that makes no judge, TeacherError for an address or key that cannot be used.
     """
-    if problem := judge_problem(config):
-        raise EvaluationError(f"judge: {problem}")
+    _check(config)
     if config.by_rules:
         return RulesJudge()
     from k2model.judges.language_model import LanguageModelJudge
 
     return LanguageModelJudge(config, record or record_of(config))
+
+
+def identity_of(config: JudgeConfig) -> dict[str, Any]:
+    """What of a judge bears on its verdicts, told without opening it. Raises EvaluationError like `open_judge`."""
+    _check(config)
+    if config.by_rules:
+        return identity_of_rules()
+    from k2model.judges.language_model import identity_of as of_language_model
+
+    return of_language_model(config)
+
+
+def _check(config: JudgeConfig) -> None:
+    if problem := judge_problem(config):
+        raise EvaluationError(f"judge: {problem}")
 
 
 def record_of(config: JudgeConfig) -> Path:

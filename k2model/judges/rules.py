@@ -6,7 +6,7 @@ it. What it is worth is measured (`k2model.judges.agreement`), and stands beside
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
@@ -26,7 +26,7 @@ class RulesJudge:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        return {"name": "rules", "patterns": _source_digest(), "head": HEAD}
+        return identity()
 
     def verdicts(self, cases: Sequence[Case]) -> list[Verdict]:
         self._judged += len(cases)
@@ -37,6 +37,13 @@ class RulesJudge:
 
     def statistics(self) -> Mapping[str, int]:
         return {"judged": self._judged}
+
+    def calls(self, cases: Sequence[Case]) -> Iterator[str]:
+        yield from ()
+
+
+def identity() -> dict[str, Any]:
+    return {"name": "rules", "patterns": sha256(_source()).hexdigest()[:16], "head": HEAD}
 
 
 def _verdict(case: Case) -> Verdict:
@@ -83,7 +90,3 @@ def _patterns() -> dict[str, tuple[re.Pattern[str], ...]]:
 
 def _source() -> bytes:
     return files("k2model.judges").joinpath("rules.toml").read_bytes()
-
-
-def _source_digest() -> str:
-    return sha256(_source()).hexdigest()[:16]

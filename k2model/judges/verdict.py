@@ -1,6 +1,6 @@
 """What a judge is shown and what it says. A verdict that is not there is never a pass or a fail."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
@@ -79,6 +79,9 @@ class Judge(Protocol):
 
     def statistics(self) -> Mapping[str, int]:
         """What was asked and what went wrong, since it was opened."""
+
+    def calls(self, cases: Sequence[Case]) -> Iterator[str]:
+        """The recorded calls, JSON lines, that its verdicts on these cases came from; none where it makes none."""
 
 
 def marked(case: Case) -> Verdict:

@@ -32,7 +32,9 @@ from k2model.reporting.content import (
     read_undone,
     scores_with_overlap,
 )
+from k2model.reporting.safety import tested_phases
 from k2model.reporting.scores import scores_csv
+from k2model.safety.judging import RESULT
 from k2model.tokens import read_composition
 from k2model.training.log import METRICS
 from k2model.versions import STEP_VERSIONS
@@ -65,7 +67,10 @@ def release_step(store: Store, result: LifecycleResult) -> Step:
         adopted = [{k: v for k, v in one.items() if k != "location"} for one in read_adopted(store, result)]
         if adopted:
             _write_json(folder / "adopted.json", adopted)
-        text = model_card(result, rows, origins, undone, efforts, adopted)
+        safety = tested_phases(store, result.recipe, result.artifacts)
+        for one in safety:
+            (folder / "evaluation" / f"safety-{one.name}.json").write_bytes(store.read(one.ref, RESULT))
+        text = model_card(result, rows, origins, undone, efforts, adopted, safety)
         (folder / "MODEL_CARD.md").write_text(text, encoding="utf-8")
         (folder / "README.md").write_text(readme(result), encoding="utf-8")
         write_manifests(folder)

@@ -14,6 +14,7 @@ from k2model.recipe.schema import PhaseKind
 from k2model.recipe.validate import hub_licence
 from k2model.registry.gates import gate_results, unpromoted
 from k2model.release.manifest import MANIFEST
+from k2model.reporting.safety import Tested, gated_rows, headline
 from k2model.reporting.scores import parse, score_order
 from k2model.reporting.sections_run import undone_lines
 from k2model.training.log import Intervention
@@ -73,12 +74,13 @@ def model_card(
     interventions: dict[str, list[Intervention]],
     efforts: Mapping[str, int] = MappingProxyType({}),
     adopted: Sequence[dict[str, Any]] = (),
+    safety: Sequence[Tested] = (),
 ) -> str:
     """Markdown with the front matter of a model hub.
 
     `adopted` are the records of adopted models (`read_adopted`), `origins` the rows of `sources`, `interventions` by
     phase, `efforts` the replies that the last phase learned by reasoning effort: where there are none, or it was no
-    fine-tuning, the example is without chat.
+    fine-tuning, the example is without chat. `safety`: the phases that were safety-tested.
     """
     from k2model.model import count_parameters
     from k2model.tokens.bpe import default_effort
@@ -105,7 +107,9 @@ def model_card(
         others=[f'"{other}"' for other in reversed(list(efforts)) if other != effort],
         efforts=efforts,
         scores=_score_table(rows, [phase.name for phase in phases]),
-        gates=gate_results(recipe.gates, rows),
+        gates=gate_results(recipe.gates, [*rows, *gated_rows(safety)]),
+        safety=safety,
+        safety_lines=headline(safety),
         unpromoted=unpromoted(phases, recipe.gates),
         licences=licences(origins),
         undone=undone_lines(interventions),

@@ -16,6 +16,7 @@ from k2model.evals.items import ItemResult
 from k2model.evals.scores import ScoreRow, load_scores
 from k2model.export import read_record
 from k2model.reporting.kept import WarningLine, gate_warnings
+from k2model.reporting.safety import Tested, gated_rows, tested_phases
 from k2model.settings import masked
 from k2model.tokens import read_composition
 from k2model.training.log import METRICS, Intervention, StepMetrics, parse_row, read_interventions
@@ -27,7 +28,7 @@ Clean = dict[tuple[str, str], CleanScore]  # by phase and score
 class ReportContent:
     """`scores` are of all phases, with their overlap, and `clean` without the items that overlap. `metrics`,
     `interventions`, `compositions` and `samples` are by phase, `ingested` by source that is read from files, `records`
-    by the artifact's name in the lifecycle."""
+    by the artifact's name in the lifecycle, `safety` of the phases that were tested."""
 
     result: LifecycleResult
     scores: list[ScoreRow]
@@ -44,6 +45,12 @@ class ReportContent:
     counts: dict[str, Any]
     records: dict[str, dict[str, Any]]
     adopted: list[dict[str, Any]]
+    safety: list[Tested]
+
+    @property
+    def gated(self) -> list[ScoreRow]:
+        """All rows that gates are on."""
+        return [*self.scores, *gated_rows(self.safety)]
 
 
 def read_content(store: Store, result: LifecycleResult, gates: Mapping[str, Identity]) -> ReportContent:
@@ -70,6 +77,7 @@ def read_content(store: Store, result: LifecycleResult, gates: Mapping[str, Iden
         counts=document("tokens", "counts.json"),
         records=read_records(store, result),
         adopted=read_adopted(store, result),
+        safety=tested_phases(store, result.recipe, result.artifacts),
     )
 
 

@@ -15,7 +15,7 @@ from k2model.artifacts.result import LifecycleResult
 from k2model.model import count_parameters
 from k2model.recipe.fields import without_places
 from k2model.registry.gates import gate_results, unpromoted
-from k2model.reporting import figures_context, figures_scores, sections_data, sections_run, sections_scores
+from k2model.reporting import figures_context, figures_scores, safety, sections_data, sections_run, sections_scores
 from k2model.reporting.content import ReportContent, read_content
 from k2model.reporting.figures_data import length_panels
 from k2model.reporting.figures_training import dynamics_panels, training_figure
@@ -46,7 +46,7 @@ def report_step(store: Store, result: LifecycleResult, gates: Mapping[str, Ident
         docs = store.fetch(result.corpus_valid, lambda path: path.startswith(DATA_DOCS)) / DATA_DOCS
         copytree(docs, folder / DATA_DOCS)
         (folder / "scores.csv").write_text(scores_csv(content.scores, content.clean), encoding="utf-8")
-        passed = [gate.passed for gate in gate_results(result.recipe.gates, content.scores)]
+        passed = [gate.passed for gate in gate_results(result.recipe.gates, content.gated)]
         return {"scores": len(content.scores), "gates": len(passed), "gates_passed": sum(passed)}
 
     inputs = {name.replace("/", "."): ref for name, ref in result.artifacts.items()}
@@ -74,6 +74,7 @@ def render(content: ReportContent) -> str:
         short=short_number,
         seconds=readable_seconds,
         size=readable_size,
+        shortened=safety.shortened,
     )
     return environment.get_template("report.html.j2").render(_context(content))
 
@@ -83,7 +84,7 @@ def _context(content: ReportContent) -> dict[str, Any]:
     phases = [one.phase for one in content.result.phases]
     names = [phase.name for phase in phases]
     timeline = Timeline.of(tuple(phases))
-    gates = gate_results(recipe.gates, content.scores)
+    gates = gate_results(recipe.gates, content.gated)
     compositions = [sections_data.composition(name, content.compositions[name]) for name in names]
     return {
         "recipe": recipe,
@@ -126,6 +127,7 @@ def _context(content: ReportContent) -> dict[str, Any]:
         "total_seconds": sections_run.total_seconds(content),
         "adopted": content.adopted,
         "provenance": sections_run.provenance_lines(content.records),
+        "safety": safety.context(content.safety, recipe, None) if content.safety else None,
     }
 
 

@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass, fields
 
 from k2model.evals.clean_scores import CleanScore
 from k2model.evals.scores import ScoreRow
+from k2model.recipe.safety import SAFETY
 from k2model.recipe.tasks import FAMILIES, LOSS
 
 LOSSES = "Held-out loss"
-GROUPS = ("Knowledge", "Mathematics", "Logic", "Language", "Code", "Long context", "Tools", LOSSES, "Other")
+GROUPS = ("Knowledge", "Mathematics", "Logic", "Language", "Code", "Long context", "Tools", LOSSES, "Safety", "Other")
 
 _MODE_TITLES = {
     "think": "with trace",
@@ -72,7 +73,7 @@ def parse(name: str, group: str | None = None) -> ScoreName:
     """
     plain, _, variant = name.partition("@")
     family, _, mode = plain.partition("/")
-    known = FAMILIES[family].group if family in FAMILIES else LOSSES if family == LOSS else "Other"
+    known = FAMILIES[family].group if family in FAMILIES else {LOSS: LOSSES, SAFETY: "Safety"}.get(family, "Other")
     return ScoreName(name, group or known, family, mode, variant)
 
 

@@ -12,6 +12,7 @@ from k2model.registry import Registration
 from k2model.registry.gates import GateResult, gate_results, unpromoted
 from k2model.reporting.kept import gate_warnings, kept_lines
 from k2model.reporting.report import PAGE
+from k2model.reporting.safety import gated_rows, tested_phases
 from k2model.reporting.scores import parse, score_order
 from k2model.settings import masked
 from k2model.units import readable_size
@@ -74,16 +75,20 @@ def lifecycle_summary(store: Store, result: LifecycleResult) -> "Table":
     """`summary_table` of a whole lifecycle, columns in the recipe's order."""
     rows = load_scores(store, (phase.scores for phase in result.phases))
     phases = [phase.phase for phase in result.phases]
-    table = summary_table(rows, [phase.name for phase in phases], result.recipe.gates)
+    safety = gated_rows(tested_phases(store, result.recipe, result.artifacts))
+    headlines = [row for row in safety if row.score.count("/") == 1]
+    table = summary_table([*rows, *headlines], [phase.name for phase in phases], result.recipe.gates, safety)
     if told := unpromoted(phases, result.recipe.gates):
         table.add_row(told)
     return table
 
 
 def summary_table(
-    rows: Sequence[ScoreRow], phases: Sequence[str] | None = None, gates: Sequence[GateConfig] = ()
-) -> "Table":
-    """Scores x phases for the terminal, values only, with the results of `gates` below them.
+    rows: Sequence[ScoreRow], phases: Sequence[str] | None = None, gates: Sequence[GateConfig] = (),
+    also: Sequence[ScoreRow] = (),
+) -> "Table":  # fmt: skip
+    """Scores x phases for the terminal, values only, with the results of `gates` below them, which are on these scores
+    or on those of `also`.
 
     Scores taken before a phase's training (`...@new_theta`) are left to the report. `phases` fixes
     the order of the columns (default: order of first appearance in `rows`).
@@ -93,7 +98,7 @@ def summary_table(
     together = Table.grid()
     together.add_row(_score_table(rows, list(phases or dict.fromkeys(row.phase for row in rows))))
     if gates:
-        together.add_row(_gate_table(gate_results(gates, rows)))
+        together.add_row(_gate_table(gate_results(gates, [*rows, *also])))
     return together
 
 

@@ -17,7 +17,7 @@ from k2model.artifacts import ArtifactRef, Identity, Step, Store
 from k2model.errors import EvaluationError
 from k2model.judges.agreement import BAR, Agreement, agreements, meets_bar
 from k2model.judges.labelled import OURS, PEOPLE, LabelledPair, human_labels, labelled_pairs, labels_digest
-from k2model.judges.opening import open_judge
+from k2model.judges.opening import identity_of, open_judge
 from k2model.judges.packages import PackageFiles
 from k2model.judges.verdict import Judge, Judgement, Verdict
 from k2model.recipe.safety import JudgeConfig
@@ -79,19 +79,19 @@ def safety_step(store: Store, judge: JudgeConfig, answers: ArtifactRef, data: st
     stored then, what it said is kept in its record, and running again asks for the rest. Raises EvaluationError and
     TeacherError for a judge that cannot be opened.
     """
-    opened, packages = open_judge(judge), PackageFiles(data)
+    packages = PackageFiles(data)
     people = human_labels(packages)
-    read = {"judge": dict(opened.identity), "labels": labels_digest(), "people": packages.digests}
+    read = {"judge": identity_of(judge), "labels": labels_digest(), "people": packages.digests}
 
     def produce(folder: Path) -> dict[str, float]:
+        opened = open_judge(judge)
         samples = judged(opened, read_answers(store, answers))
         result = result_of(opened, samples, people)
         (folder / RESULT).write_text(json.dumps(result.to_dict(), indent=1) + "\n", encoding="utf-8")
         _write_verdicts(folder / VERDICTS, samples)
-        calls = getattr(opened, "calls", None)
-        if calls:
+        if calls := "".join(opened.calls([one.answer.case for one in samples])):
             (folder / CALLS).parent.mkdir()
-            (folder / CALLS).write_text("".join(calls([one.answer.case for one in samples])), encoding="utf-8")
+            (folder / CALLS).write_text(calls, encoding="utf-8")
         return {row.score: row.value for row in result.rows if row.score.count("/") == 1}
 
     return Step(Identity("safety", STEP_VERSIONS["safety"], read, {"answers": answers}), produce)
