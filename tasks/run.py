@@ -49,7 +49,7 @@ def _fixed(recipe: Recipe) -> dict[str, object]:
         for name in ("nodes", "workers_per_node"):
             fixed[f"phases.{phase.name}.parallelism.{name}"] = getattr(phase.parallelism, name)
     fixed["evaluation.workers"] = recipe.evaluation.workers
-    fixed["safety.phases"] = [*recipe.safety.phases]
+    fixed["safety.kinds"] = [*recipe.safety_tested]
     for name, value in asdict(recipe.cluster).items():
         sizes = value.items() if isinstance(value, dict) else ()
         fixed |= {f"cluster.{name}.{of}": one for of, one in sizes} or {f"cluster.{name}": value}

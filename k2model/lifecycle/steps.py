@@ -273,7 +273,7 @@ def _safety(work: Work) -> Step:
 
 
 def _is_tested(recipe: Recipe, phase: PhaseConfig) -> bool:
-    return phase.name in recipe.safety.phases
+    return phase.name in recipe.safety_tested
 
 
 def _report(work: Work) -> Step:

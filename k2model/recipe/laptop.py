@@ -100,7 +100,7 @@ SFT_MIX = {
 
 #: Held-out questions of what fine-tuning teaches, and tests of the registry that it does not: what carries over.
 SAFETY = SafetyConfig(
-    phases=("mid_4", "sft"),
+    kinds=("sft",),
     tests=(
         *("heldout_requests", "heldout_lookalikes", "violent_words", "twins_safe", "twins_unsafe", "fraud"),
         *("role_play", "refusal_suppression", "authority", "tool_result_injection", "false_facts"),

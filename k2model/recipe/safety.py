@@ -1,6 +1,6 @@
-"""What a recipe says of its safety tests: which are run, on which phases, how they are asked, and who judges.
+"""What a recipe says of its safety tests: which are run, after which phases, how they are asked, and who judges.
 
-The tests are `k2model.safety`'s, the judges `k2model.judges`'s. Nothing is measured where no phase is named.
+The tests are `k2model.safety`'s, the judges `k2model.judges`'s. Nothing is measured where no kind of phase is named.
 """
 
 import re
@@ -42,12 +42,13 @@ class JudgeConfig:
 
 @dataclass(frozen=True)
 class SafetyConfig:
-    """Safety tests of the phases named, and of their parents where these are named too.
+    """Which phases are safety-tested, and how; none where no kind of phase is named.
 
     A test is asked with its first `prompts` prompts, the same ones in every phase, in chat form at each of `efforts`.
     """
 
-    phases: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()  # of phases: sft, midtrain, pretrain
+    parents: bool = True  # test the phases that these start from too, to show what changed
     tests: tuple[str, ...] = ()  # names of tests or domains; () = all of the registry
     prompts: int = 200  # of a test; K2 has 200
     efforts: tuple[str, ...] = ("high",)
@@ -56,16 +57,17 @@ class SafetyConfig:
     data: str = place()  # folder of public suites and human labels, as wheels or unpacked (docs/safety.md); "" = none
 
     def __bool__(self) -> bool:
-        return bool(self.phases)
+        return bool(self.kinds)
 
-    def scores(self, phase: str) -> list[str]:
-        """The scores over all tests together that a phase will have; none where it is not tested."""
-        return [f"{SAFETY}/{name}" for name in HEADLINES] if phase in self.phases else []
 
-    def measures(self, phase: str, score: str) -> bool:
-        """Whether a phase may have a safety score of that name: one of all tests, or by its form one of a single test,
-        domain or wrapper. Which tests there are is known when they are planned."""
-        return phase in self.phases and (score in self.scores(phase) or bool(_DETAILED.fullmatch(score)))
+#: Scores over all tests together; a tested phase has them.
+HEADLINE_SCORES = tuple(f"{SAFETY}/{name}" for name in HEADLINES)
+
+
+def is_safety_score(score: str) -> bool:
+    """Whether a tested phase may have a score of that name: one of all tests, or by its form one of a single test,
+    domain or wrapper. Which tests there are is known when they are planned."""
+    return score in HEADLINE_SCORES or bool(_DETAILED.fullmatch(score))
 
 
 def judge_problem(judge: JudgeConfig) -> str | None:
@@ -82,12 +84,12 @@ def judge_problem(judge: JudgeConfig) -> str | None:
     return None if judge.temperature >= 0 else f"temperature={judge.temperature} must not be negative"
 
 
-def safety_problem(config: SafetyConfig, phases: Sequence[str]) -> str | None:
-    """The first thing wrong with the safety tests of a recipe with these phases; None when nothing is. Names of tests
-    are checked where the tests are known, when their step is planned."""
-    for phase in config.phases:
-        if phase not in phases:
-            return f"safety.phases names '{phase}', which is no phase; {nearest(phase, phases)}"
+def safety_problem(config: SafetyConfig, kinds: Sequence[str]) -> str | None:
+    """The first thing wrong with the safety tests of a recipe, whose phases are of these `kinds`; None when nothing is.
+    Names of tests are checked where the tests are known, when their step is planned."""
+    for kind in config.kinds:
+        if kind not in kinds:
+            return f"safety.kinds names '{kind}', which is no kind of phase; {nearest(kind, kinds)}"
     chats = [mode.value for mode in (Mode.LOW, Mode.MEDIUM, Mode.HIGH)]
     for effort in config.efforts:
         if effort not in chats:

@@ -480,6 +480,13 @@ class Recipe:
             row = self.row(row.parent)
         return row if isinstance(row, AdoptedModel) else None
 
+    @property
+    def safety_tested(self) -> tuple[str, ...]:
+        """Names of the phases whose models are safety-tested, in order."""
+        of = [phase for phase in self.phases if phase.kind.value in self.safety.kinds]
+        parents = {phase.parent for phase in of} if self.safety.parents else set()
+        return tuple(phase.name for phase in self.phases if phase in of or phase.name in parents)
+
     def trained_length(self, name: str) -> int:
         """The longest row, in tokens, that the weights of phase `name` were trained on: its own or an ancestor's, of an
         adopted model the length that it states."""

@@ -14,6 +14,7 @@ from typing import Any
 from k2model.errors import nearest
 from k2model.recipe.evaluation import AnswerCheck, BenchmarkConfig, EvaluationConfig, Mode, benchmarks_problem
 from k2model.recipe.fields import without_places
+from k2model.recipe.safety import HEADLINE_SCORES, is_safety_score
 from k2model.recipe.schema import GateConfig, PhaseConfig, PhaseKind, Recipe, SourceConfig
 
 
@@ -266,7 +267,9 @@ def score_names(recipe: Recipe, phase: PhaseConfig) -> dict[str, Guess | float]:
         else:
             declared = task.benchmark.chance if task.benchmark else 0.0
             names |= {name: declared or task.guess for name in task.scores}
-    return names | dict.fromkeys(recipe.safety.scores(phase.name), Guess.NOTHING)
+    if phase.name in recipe.safety_tested:
+        names |= dict.fromkeys(HEADLINE_SCORES, Guess.NOTHING)
+    return names
 
 
 def domain_of(source: SourceConfig) -> str:
@@ -335,11 +338,12 @@ def gate_problem(recipe: Recipe, gate: GateConfig) -> str | None:
     for field, score in (("score", gate.score), ("minus", gate.minus)):
         if not score or score in scores or (field == "minus" and score == CHANCE):
             continue
-        if not (untold and score.startswith(f"{LOSS}/")) and not recipe.safety.measures(gate.phase, score):
+        of_safety = gate.phase in recipe.safety_tested and is_safety_score(score)
+        if not of_safety and not (untold and score.startswith(f"{LOSS}/")):
             return (
                 f"gates.{gate.phase}.{field}='{score}': the phase is not scored on that; "
                 f"{nearest(score, list(scores))}. Name one of its scores, or add what gives it to "
-                "evaluation.families, evaluation.benchmarks or safety.phases"
+                "evaluation.families, evaluation.benchmarks or safety.kinds"
             )
     if gate.minus == CHANCE and scores.get(gate.score, Guess.NOTHING) is Guess.NOTHING:
         return f"gates.{gate.phase}.minus='{CHANCE}': '{gate.score}' has no chance level; leave minus out"

@@ -84,7 +84,7 @@ def test_the_identity_is_what_is_asked_and_not_how_it_was_chosen_or_who_judges(
     key = answers_step(store, CONFIG, model).identity.key
     assert (
         answers_step(
-            store, replace(CONFIG, phases=("x",), judge=JudgeConfig("m", "http://127.0.0.1/v1")), model
+            store, replace(CONFIG, kinds=("midtrain",), judge=JudgeConfig("m", "http://127.0.0.1/v1")), model
         ).identity.key
         == key
     )
