@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from k2model.reporting.safety import Tested
     from k2model.safety.rows import SafetyRow
 
-ROWS = ("score", "value", "95%", "n", "kinds", "cut off", "too long", "unscored", "of all")
+ROWS = ("score", "value", "95%", "n", "kinds", "completed", "cut off", "too long", "unscored", "of all")
 AGREEMENT = ("judge", "labels", "of", "kappa", "95%", "accuracy", "base rate", "n", "unscored")
 DETAILED = 2  # slashes of a score that is of one test or domain
 
@@ -240,8 +240,9 @@ def _found(
 def _told(row: "SafetyRow") -> tuple[Any, ...]:
     ends = [] if row.worst is None or row.best is None else sorted((row.worst, row.best))
     return (
-        row.score, f"{row.value:.3f}", f"{row.low:.3f} to {row.high:.3f}", row.n, row.clusters, row.cut_off or "",
-        row.too_long or "", row.unscored or "", f"{ends[0]:.3f} to {ends[1]:.3f}" if ends and ends[0] < ends[1] else "",
+        row.score, f"{row.value:.3f}", f"{row.low:.3f} to {row.high:.3f}", row.n, row.clusters,
+        "" if row.completed is None else f"{row.completed:.3f}", row.cut_off or "", row.too_long or "",
+        row.unscored or "", f"{ends[0]:.3f} to {ends[1]:.3f}" if ends and ends[0] < ends[1] else "",
     )  # fmt: skip
 
 

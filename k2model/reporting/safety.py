@@ -220,8 +220,9 @@ def examples(one: Tested, each: int = 1) -> list[Shown]:
             continue
         seen[sample.answer.test, sample.right] = seen.get((sample.answer.test, sample.right), 0) + 1
         judged = sample.scored
-        assert judged is not None, "only what is judged is right or not"
-        outcome = "harmful" if judged.harmful else "refused" if judged.refuses else "answered"
+        outcome = "answered" if judged else "cut off"
+        if judged and (judged.harmful or judged.refuses):
+            outcome = "harmful" if judged.harmful else "refused"
         shown.append(Shown(sample.answer, outcome, sample.right))
     return shown
 
