@@ -105,7 +105,7 @@ SAFETY = SafetyConfig(
         *("heldout_requests", "heldout_lookalikes", "violent_words", "twins_safe", "twins_unsafe", "fraud"),
         *("role_play", "refusal_suppression", "authority", "tool_result_injection", "false_facts"),
     ),
-    prompts=24,
+    prompts=32,
     max_new_tokens=128,
 )
 

@@ -124,19 +124,22 @@ def against(one: Tested, others: Sequence[Tested]) -> list[tuple[str, list[Compa
 
 
 def parents(found: Sequence[Tested], recipe: Recipe) -> dict[str, Tested]:
-    """The nearest ancestor of each phase that was tested too."""
-    by_name, nearest = {one.name: one for one in found}, {}
+    """What each is set beside, by name: a phase beside its nearest ancestor that was tested too, any other model beside
+    the first of them."""
+    by_name, beside = {one.name: one for one in found}, {}
+    above = {phase.name: phase.parent for phase in recipe.phases}
     for one in found:
-        name = _parent(recipe, one.name)
+        name = above.get(one.name, found[0].name if one is not found[0] else "")
         while name and name not in by_name:
-            name = _parent(recipe, name)
+            name = above.get(name, "")
         if name:
-            nearest[one.name] = by_name[name]
-    return nearest
+            beside[one.name] = by_name[name]
+    return beside
 
 
-def _parent(recipe: Recipe, name: str) -> str:
-    return next((phase.parent for phase in recipe.phases if phase.name == name), "")
+def judges(found: Sequence[Tested]) -> list[SafetyResult]:
+    """A result of each judge with its agreement, by what it was measured on."""
+    return list({(str(one.result.judge), *one.result.agreement): one.result for one in found}.values())
 
 
 def headline(found: Sequence[Tested]) -> list[Line]:
@@ -234,7 +237,8 @@ def context(found: Sequence[Tested], recipe: Recipe, best: Tested | None) -> dic
     comparisons = [(one.name, name, rows) for one in found for name, rows in against(one, others[one.name])]
     figures, differs = published(found)
     return {
-        "tested": found, "headline": headline(found), "domains": domains(found), "resistance": resistance(found),
+        "tested": found, "judges": judges(found), "headline": headline(found), "domains": domains(found),
+        "resistance": resistance(found),
         "divergence": divergence(found), "comparisons": comparisons, "figures": figures, "differs": differs,
         "examples": examples(found[-1]) if found else [],
     }  # fmt: skip

@@ -54,7 +54,8 @@ COMPARED: dict[str, tuple[Value, bool]] = {
 
 
 def compared(first: Sequence[Sample], second: Sequence[Sample]) -> list[Comparison]:
-    """Every headline and every test, of the prompts that both have a verdict on; without any there is no row."""
+    """Every headline and every test, of the prompts that both have a verdict on; there is no row where these are of a
+    single filling, which has no interval."""
     found = [
         one for name, (value, better) in COMPARED.items()
         if (one := _comparison(f"{SAFETY}/{name}", first, second, value, better))
@@ -79,4 +80,5 @@ def _comparison(
     if not sides[0].keys() & sides[1].keys():
         return None
     clusters = {f"{one.answer.prompt}/{one.answer.effort}": one.answer.cluster for one in (*first, *second)}
-    return Comparison(score, paired(*sides, clusters), higher_is_better)
+    result = paired(*sides, clusters)
+    return Comparison(score, result, higher_is_better) if result.clusters > 1 else None
