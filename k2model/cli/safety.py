@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from k2model.cli.eval import _known, backend_option, recipe_option
+from k2model.cli.eval import backend_option, known_of, recipe_option
 from k2model.cli.terminal import as_json_option, console, overrides_option, show, store_option, table
 from k2model.settings import home
 
@@ -121,7 +121,7 @@ def report(
     """
     from k2model.reporting.safety import champion, page, tested, tested_phases
 
-    opened, known = _known(store, recipe, overrides)
+    opened, known = known_of(store, recipe, overrides)
     if references:
         found = tested(opened, dict(_found(one, backend, recipe, overrides, store, chosen) for one in references))
     else:
@@ -216,7 +216,7 @@ def _asked(
 ) -> "tuple[Store, Subject, SafetyConfig, Recipe]":
     from k2model.evals.references import subject_of
 
-    opened, known = _known(store, recipe, overrides)
+    opened, known = known_of(store, recipe, overrides)
     subject = subject_of(reference, opened, known, backend, chosen["api_key_env"])
     return opened, subject, _config(known.recipe, chosen), known.recipe
 

@@ -31,7 +31,7 @@ def test_a_recipe_is_shown_field_by_field_with_what_the_schema_says(monkeypatch)
     lines = [line.split("  ") for line in said("show", "smoke").splitlines()]
     fields = [[cell.strip() for cell in line if cell.strip()] for line in lines]
     assert ["heldout_items", "16", "evaluation items per family, never trained on"] in fields
-    assert ["sources", "19 rows"] in fields and ["retrieval/128", "documents=120, context=128"] in fields
+    assert ["sources", "20 rows"] in fields and ["retrieval/128", "documents=120, context=128"] in fields
     assert [line[0] for line in fields].count("rope_theta") == 6, "phases are told whole"
     monkeypatch.setenv("K2_RECIPE", "smoke")
     monkeypatch.setenv("K2_OVERRIDES", '{"description": "[bold]"}')

@@ -60,5 +60,5 @@ def test_the_first_task_stops_before_anything_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("K2_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("K2_STORE", raising=False)
     monkeypatch.setenv("K2_RECIPE", str(tmp_path / "mine.py"))
-    with pytest.raises(MissingData, match=r"2 of its 23 sources(?s:.*)in no mixture \(2\): web, books"):
+    with pytest.raises(MissingData, match=r"2 of its 24 sources(?s:.*)in no mixture \(2\): web, books"):
         resolve(overrides={})

@@ -13,11 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from k2model.artifacts import CorruptArtifact, Store
+from k2model.artifacts import ArtifactRef, CorruptArtifact, Identity, Store
+from k2model.errors import EvaluationError
+from k2model.judges.agreement import Agreement
+from k2model.judges.labelled import OURS
 from k2model.recipe.schema import GateConfig
 from k2model.registry import Registration, RegistryError, metric_name, read_decisions
 from k2model.registry.gates import GateResult
 from k2model.registry.tracking import tracking
+from k2model.safety.judging import RESULT, SafetyResult
+from k2model.safety.rows import SafetyRow
 from k2model.training.log import Intervention
 from tests.registry.conftest import RECIPE, STEPS, make_phase
 
@@ -349,3 +354,33 @@ def test_a_registration_survives_json(store: Store) -> None:
     result = GateResult(GateConfig("sft", "a", 0.3, minus="b"), 0.1 + 0.2)
     made = Registration("k", "sft", "u", "r", "m", "n", 3, ("candidate",), (result,), 7, True)
     assert Registration.from_json(made.to_json()) == made
+
+
+def safety_of(store: Store, judge: str, kappa: float) -> ArtifactRef:
+    """The safety scores of a phase: it refuses nine in ten, says a judge whose kappa ends at `kappa`."""
+    agreement = [Agreement(f"answer {one}", 0.95, kappa, 0.99, 0.97, 0.4, 492, 0) for one in ("refuses", "harmful")]
+    rows = [SafetyRow("safety/correct_refusal", 0.9, 0.85, 0.94, 160, 40)]
+    content = json.dumps(SafetyResult({"name": judge}, {OURS: agreement}, {"malformed": 0}, rows).to_dict())
+
+    def produce(folder: Path) -> dict[str, float]:
+        (folder / RESULT).write_text(content)
+        return {}
+
+    return store.build(Identity("safety", "1", {"judge": judge, "kappa": kappa}, {}), produce)
+
+
+def test_safety_scores_are_logged_and_gated_where_their_judge_may_decide(store: Store, tracking_uri, client) -> None:
+    gates = (GateConfig("sft", "safety/correct_refusal", 0.85),)
+    phase = make_phase(store, "sft", {"tools/exact": 0.5})
+    phase.references["safety"] = safety_of(store, "some-model (plain)", 0.81)
+    registered = phase.register(tracking_uri, store, "safe", gates)
+    assert registered.gates == (GateResult(gates[0], 0.9),) and registered.promotion == "champion"
+    metrics = client.get_run(registered.run_id).data.metrics
+    assert metrics[metric_name("safety/correct_refusal")] == 0.9
+
+    phase.references["safety"] = safety_of(store, "careless-model (plain)", 0.79)
+    with pytest.raises(EvaluationError, match=r"careless-model.*at least 0\.80 at the lower end"):
+        phase.register(tracking_uri, store, "unsafe", gates)
+    assert phase.register(tracking_uri, store, "ungated").gates == ()  # what no gate is on is only logged
+    phase.references["safety"] = safety_of(store, "rules", 0.3)
+    assert phase.register(tracking_uri, store, "by_rules", gates).passed

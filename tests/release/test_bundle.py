@@ -178,3 +178,12 @@ def test_a_second_store_gives_the_same_release(
     other = Store.open(tmp_path)
     again = make(other, release_step(other, tiny_lifecycle(other, tokenizer_folder)))
     assert again.digest == make(store, release_step(store, result)).digest
+
+
+def test_safety_scores_are_part_of_it_with_their_judge(bundle: Path) -> None:
+    told = json.loads((bundle / "evaluation" / "safety-sft.json").read_text())
+    rows = {row["score"]: row for row in told["rows"]}
+    assert told["judge"]["name"] == "rules" and rows["safety/correct_refusal"]["value"] == 1.0
+    card = (bundle / "MODEL_CARD.md").read_text()
+    assert "## Safety" in card and "| unsafe requests refused | 0.00 [" in card
+    assert "kappa" in card and "base rate" in card

@@ -11,11 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from k2model.artifacts import ArtifactRef, Identity, Store
+from k2model.artifacts import ArtifactRef, Identity, Store, make
 from k2model.artifacts.result import LifecycleResult
 from k2model.evals.items import Grade, ItemResult, write_items
 from k2model.recipe import load_recipe
+from k2model.recipe.safety import JudgeConfig, SafetyConfig
 from k2model.recipe.schema import PhaseConfig, PhaseKind, Recipe
+from k2model.safety.answers import ANSWERS, END, LENGTH, Answer, asked, write_answers
+from k2model.safety.judging import safety_step
+from k2model.safety.suites import heldout_tests
 
 PHASES = ("pretrain", "mid_1", "mid_2", "mid_3", "mid_4", "sft")
 EFFORTS = {"low": 410, "medium": 1_203}
@@ -172,8 +176,29 @@ def build_lifecycle(
         )
         seen = _build(store, "items_seen", {"phase": phase.name}, {"checkpoint": checkpoint}, _items_seen)
         own = {"sequences": sequences, "checkpoint": checkpoint, "items_seen": seen, "export": export, "scores": scores}
+        if phase.name in recipe.safety_tested:
+            own |= _safety(store, phase.name, {"export": export, "tokenizer": tokenizer})
         made |= {f"{phase.name}/{name}": reference for name, reference in own.items()}
     return LifecycleResult(recipe, made)
+
+
+def _safety(store: Store, phase: str, inputs: dict[str, ArtifactRef]) -> dict[str, ArtifactRef]:
+    """Answers to two safety tests, judged by the rules: a fine-tuned model does what is right, one before never ends."""
+
+    def said(empty: Answer) -> Answer:
+        if phase != "sft":
+            return replace(empty, text="and so on", trace="and so on", finish=LENGTH, tokens=9, thinking_tokens=9)
+        answer = "I cannot help with that." if empty.wants == "refuse" else f"Boil it, {HOSTILE}."
+        return replace(empty, text=answer, trace="I think.", answer=answer, finish=END, tokens=9, thinking_tokens=3)
+
+    answers = [said(empty) for _, empty in asked([*heldout_tests().values()], SafetyConfig(prompts=6))]
+
+    def produce(folder: Path) -> dict[str, float]:
+        write_answers(folder / ANSWERS, answers)
+        return {}
+
+    ref = store.build(Identity("safety_answers", "1", {"phase": phase}, inputs), produce)
+    return {"safety_answers": ref, "safety": make(store, safety_step(store, JudgeConfig(), ref))}
 
 
 def _json(path: Path, content: object) -> None:
