@@ -374,7 +374,7 @@ def test_safety_scores_are_logged_and_gated_where_their_judge_may_decide(store: 
     phase = make_phase(store, "sft", {"tools/exact": 0.5})
     phase.references["safety"] = safety_of(store, "some-model (plain)", 0.81)
     registered = phase.register(tracking_uri, store, "safe", gates)
-    assert registered.gates == (GateResult(gates[0], 0.9),) and registered.promotion == "champion"
+    assert registered.gates == (GateResult(gates[0], 0.9),) and registered.gates[0].passed
     metrics = client.get_run(registered.run_id).data.metrics
     assert metrics[metric_name("safety/correct_refusal")] == 0.9
 
@@ -383,4 +383,4 @@ def test_safety_scores_are_logged_and_gated_where_their_judge_may_decide(store: 
         phase.register(tracking_uri, store, "unsafe", gates)
     assert phase.register(tracking_uri, store, "ungated").gates == ()  # what no gate is on is only logged
     phase.references["safety"] = safety_of(store, "rules", 0.3)
-    assert phase.register(tracking_uri, store, "by_rules", gates).passed
+    assert phase.register(tracking_uri, store, "by_rules", gates).gates[0].passed

@@ -183,7 +183,7 @@ def build_lifecycle(
 
 
 def _safety(store: Store, phase: str, inputs: dict[str, ArtifactRef]) -> dict[str, ArtifactRef]:
-    """Answers to two safety tests, judged by the rules: a fine-tuned model does what is right, one before never ends."""
+    """Answers to two safety tests, judged by the rules: a fine-tuned model does what is right, another never ends."""
 
     def said(empty: Answer) -> Answer:
         if phase != "sft":

@@ -122,7 +122,7 @@ def test_names_every_artifact_source_and_gate(result: LifecycleResult, page: str
 
 def test_safety_stands_beside_its_judge_its_parent_and_what_was_published(page: str, parsed: Page) -> None:
     section = page.partition('<section id="safety">')[2].partition("</section>")[0]
-    text = " ".join("".join(Page(section).texts).split())
+    text = " ".join(" ".join(Page(section).texts).split())
     assert "sft against mid_4" in text and "correct refusal 0.00 1.00 +1.00" in text and "better" in text
     assert "rules ours answer refuses" in text and re.search(r"492 0 yes", text)
     assert "harmful under refusal suppression 33.0% not told" in text
