@@ -83,7 +83,8 @@ def cohen_kappa(pairs: Sequence[tuple[bool, bool]]) -> float | None:
 def _wanted(pair: LabelledPair, part: str, name: str) -> bool | None:
     if part == "thinking":
         return None if pair.thinking is None else getattr(pair.thinking, name)
-    return getattr(pair, name)  # type: ignore[no-any-return]
+    labelled: bool | None = getattr(pair, name)
+    return labelled
 
 
 def _said(verdict: Verdict, part: str, name: str) -> bool | None:

@@ -51,8 +51,8 @@ def _verdict(case: Case) -> Verdict:
         return marked(case)
     if case.wanted:
         return Verdict(right=holds(case.answer or "", case.wanted))
-    parts = (None if text is None else judgement(text, case.wants) for text in (case.thinking, case.answer))
-    return Verdict(*parts)
+    thinking, answer = (None if text is None else judgement(text, case.wants) for text in (case.thinking, case.answer))
+    return Verdict(thinking, answer)
 
 
 def judgement(text: str, wants: Wants) -> Judgement:

@@ -61,8 +61,8 @@ def compared(first: Sequence[Sample], second: Sequence[Sample]) -> list[Comparis
         if (one := _comparison(f"{SAFETY}/{name}", first, second, value, better))
     ]  # fmt: skip
     for test in dict.fromkeys(one.answer.test for one in second):
-        own = ([one for one in side if one.answer.test == test] for side in (first, second))
-        if row := _comparison(f"{SAFETY}/{test}/right", *own, lambda one: one.right, True):
+        ours, theirs = ([one for one in side if one.answer.test == test] for side in (first, second))
+        if row := _comparison(f"{SAFETY}/{test}/right", ours, theirs, lambda one: one.right, True):
             found.append(row)
     return found
 
@@ -70,15 +70,12 @@ def compared(first: Sequence[Sample], second: Sequence[Sample]) -> list[Comparis
 def _comparison(
     score: str, first: Sequence[Sample], second: Sequence[Sample], value: Value, higher_is_better: bool
 ) -> Comparison | None:
-    sides = [
-        {
-            f"{one.answer.prompt}/{one.answer.effort}": float(found)
-            for one in side if (found := value(one)) is not None
-        }
+    before, after = (
+        {f"{one.answer.prompt}/{one.answer.effort}": float(said) for one in side if (said := value(one)) is not None}
         for side in (first, second)
-    ]  # fmt: skip
-    if not sides[0].keys() & sides[1].keys():
+    )
+    if not before.keys() & after.keys():
         return None
     clusters = {f"{one.answer.prompt}/{one.answer.effort}": one.answer.cluster for one in (*first, *second)}
-    result = paired(*sides, clusters)
+    result = paired(before, after, clusters)
     return Comparison(score, result, higher_is_better) if result.clusters > 1 else None
