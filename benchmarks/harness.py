@@ -5,11 +5,13 @@
 No speed is measured. A model in Hugging Face's form is adopted (K2's special tokens appended, as `recipe.adopted` does)
 and exported; then `lm_eval`'s own `HFLM` at batch 1 is the reference, and the project's own model and the one in
 transformers are asked the same at batch 1, 8 and 32, all in fp32: greedy answers to GSM8K, BIG-Bench Hard and HumanEval
-items, and likelihoods of answers to the first two. Without `--model` the weights are random and small, and prove less.
-SmolLM2 as it was measured: docs/harness.md. Needs the data of the three below `K2_EVAL_DATA` (docs/harness.md) and the `dev` extra.
+items, and likelihoods of answers to the first two. Without `--model` the weights are random and small, and prove less;
+without K2_EVAL_DATA (docs/harness.md, which also says what was measured) there are the few items of the tests. Needs the
+`dev` extra.
 """
 
 import argparse
+import os
 import re
 import tempfile
 import time
@@ -85,6 +87,7 @@ class Agreement:
 def main() -> None:
     options = _options()
     torch.set_num_threads(options.threads)
+    os.environ.setdefault("K2_EVAL_DATA", str(Path(__file__).parents[1] / "tests" / "evals" / "data"))
     with tempfile.TemporaryDirectory() as scratch:
         given = Path(options.model) if options.model else _random(Path(scratch) / "random")
         folder = adopted(given, Path(scratch))
