@@ -6,7 +6,7 @@ No speed is measured. A model in Hugging Face's form is adopted (K2's special to
 and exported; then `lm_eval`'s own `HFLM` at batch 1 is the reference, and the project's own model and the one in
 transformers are asked the same at batch 1, 8 and 32, all in fp32: greedy answers to GSM8K, BIG-Bench Hard and HumanEval
 items, and likelihoods of answers to the first two. Without `--model` the weights are random and small, and prove less;
-without K2_EVAL_DATA (docs/harness.md, which also says what was measured) there are the few items of the tests. Needs the
+without K2_EVAL_DATA (docs/harness.md, which says what was measured) there are the few items of the tests. Needs the
 `dev` extra.
 """
 
