@@ -22,7 +22,9 @@ from k2model.evals.answers import Answers, Watch
 from k2model.evals.backend import Backend
 from k2model.evals.items import ITEMS, ItemResult, read_items, write_items
 from k2model.evals.measures import Bounds, Measure
-from k2model.evals.scores import SCORES, ScoreRow, read_scores, row_of, write_scores
+from k2model.evals.repeats import completed, guessed, with_repeats
+from k2model.evals.scores import SCORES, ScoreRow, by_score, read_scores, rounded, row_of, write_scores
+from k2model.recipe.repeats import repeated_of
 from k2model.versions import STEP_VERSIONS
 
 ASKED = "_asked"  # beside the artifacts: what unfinished cells have been answered
@@ -105,17 +107,29 @@ def make_cell(store: Store, cell: Cell, opened: Opened, watch: Watch | None = No
 
 def write_cell(folder: Path, cell: Cell, results: Sequence[ItemResult], backend: Backend) -> dict[str, float]:
     """The files of a cell; the stats are its scores by name."""
-    measure, chance = cell.measure, cell.measure.chance()
-    by_score: dict[str, list[ItemResult]] = {}
-    for one in results:
-        by_score.setdefault(one.score, []).append(one)
-    rows = [row_of("", score, own, measure.group, measure.unit, chance) for score, own in by_score.items()]
+    rows, items = measured(cell.measure, results)
     write_scores(folder / SCORES, rows)
-    write_items(folder / ITEMS, results)
+    write_items(folder / ITEMS, items)
     record = {"backend": {"name": backend.name, **backend.identity}, "model": cell.subject.name}
     (folder / RECORD).parent.mkdir()
     (folder / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True, default=str) + "\n", encoding="utf-8")
     return {row.score: row.value for row in rows}
+
+
+def measured(measure: Measure, results: Sequence[ItemResult]) -> tuple[list[ScoreRow], list[ItemResult]]:
+    """The rows of a measure, and its results with those of pass@k and maj@k where items were asked several times."""
+    chance, repeats, vote = measure.chance(), measure.repeats, measure.vote
+    answers = by_score(results)
+    if repeats == 1:
+        return [row_of("", *own, measure.group, measure.unit, chance) for own in answers.items()], list(results)
+    items = [one for own in answers.values() for one in with_repeats(own, repeats, vote)]
+    rows = []
+    for score, own in by_score(items).items():
+        row = row_of("", score, own, measure.group, measure.unit, guessed(chance, score))
+        if named := repeated_of(score):
+            row = replace(row, completed=rounded(completed(answers[named.of], score, repeats, vote)))
+        rows.append(row)
+    return rows, items
 
 
 def rows_of(store: Store, ref: ArtifactRef, phase: str = "", variant: str = "") -> list[ScoreRow]:

@@ -132,6 +132,27 @@ def is_right(config: BenchmarkConfig, item: Item, answer: str) -> bool:
     return answer.strip() in (one.strip() for one in accepted)
 
 
+def said(task: Task, item: Item, answer: str) -> str | None:
+    """What an answer says, so that equal ones are counted together in a vote; None where it cannot be read. Formulas
+    are compared as they are written, `1/2` and `0.5` are two votes."""
+    config = task.benchmark
+    if config is None:
+        read = module_of(task.items).said
+        return read(answer)
+    found: object = " ".join(answer.split())
+    if config.check is AnswerCheck.MATH:
+        from k2model.evals.graders import mathematics
+
+        found = mathematics.extract(answer)
+    elif config.check is AnswerCheck.CHOICE:
+        found = chosen(answer, choices_of(item)[0])
+    elif config.check is AnswerCheck.NUMERIC:
+        found = None if (number := number_in(answer)) is None else number.normalize()
+    elif config.check is AnswerCheck.REGEX:
+        found = last_match(config.pattern, answer)
+    return None if found is None else str(found)
+
+
 def chosen(answer: str, choices: Sequence[str]) -> int | None:
     """The index of the choice that an answer names: by its text alone, by a letter at its beginning (`B`, `(B)`,
     `B. x`), or behind the last "answer" or "answer is"; None when it names none."""

@@ -26,6 +26,7 @@ from k2model.evals.contamination import (
 from k2model.evals.items import Grade, ItemResult
 from k2model.evals.references import Known
 from k2model.evals.statistics import accuracy_interval
+from k2model.recipe.repeats import repeated_of
 from k2model.recipe.schema import PhaseConfig
 from k2model.recipe.tasks import FAMILIES, LOSS, POSITION_LOSS, TASKS
 
@@ -177,7 +178,8 @@ def clean_scores(results: Iterable[ItemResult], seen: Mapping[Name, Sighting | N
 
 def family_of(score: str) -> str:
     """Under which name the items of a score are looked up: that of its file of items, or of the benchmark."""
-    plain = score.partition("@")[0]
+    named = repeated_of(score)
+    plain = (named.of if named else score).partition("@")[0]
     family = plain.partition("/")[0]
     return _FAMILIES.get(plain, family if family in FAMILIES else plain)
 

@@ -13,7 +13,7 @@ from k2model.documents.schema import Item
 from k2model.evals import tool_use
 from k2model.evals.answers import Answers
 from k2model.evals.backend import Backend
-from k2model.evals.checks import chance, grader_of
+from k2model.evals.checks import chance, grader_of, said
 from k2model.evals.items import ItemResult
 from k2model.evals.likelihood import heldout_loss, pick_choices, recall_values
 from k2model.evals.longcontext import asking as longcontext
@@ -22,8 +22,10 @@ from k2model.evals.longcontext.haystack import prose_digest
 from k2model.evals.longcontext.positions import heldout_texts, losses_by_position
 from k2model.evals.material import Material
 from k2model.evals.questions import ask
+from k2model.evals.repeats import Vote
 from k2model.evals.tool_code import programs_of
 from k2model.recipe.evaluation import EvaluationConfig
+from k2model.recipe.repeats import repeated_scores
 from k2model.recipe.schema import PhaseKind
 from k2model.recipe.tasks import FAMILIES, LONGEST_TEXT, LOSS, POSITION_LOSS, TASKS, Method, Task, tasks_of
 
@@ -41,7 +43,8 @@ class Measure:
     name: of it, and of its score where it has one alone. declared: literals that bear on its scores. group: under which
     tables show it. reach: tokens of the longest request. cost: in tokens read, roughly. ask: gives the results of all
     its items, and raises EvaluationError where it has none. chance: what a guesser gets, None where it is about 0; it
-    may read the items.
+    may read the items. repeats: how often each item is asked; vote: what of an answer is counted, None = there is no
+    vote.
     """
 
     name: str
@@ -52,6 +55,8 @@ class Measure:
     ask: Callable[[Backend, Answers], list[ItemResult]]
     chance: Callable[[], float | None] = lambda: None
     unit: str = "accuracy"
+    repeats: int = 1
+    vote: Vote | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,8 @@ def measure_of(task: Task, config: EvaluationConfig, material: Material, bounds:
 
     if task.benchmark is None:
         declared["first"] = shown
+    if task.repeats > 1:
+        declared["repeated"] = repeated_scores("", task.repeats, task.voted)
     written = min(task.max_new_tokens, limit) * task.repeats
     each = CHOICE_TOKENS if task.method is Method.LIKELIHOOD else GENERATED * written
     return Measure(
@@ -124,7 +131,21 @@ def measure_of(task: Task, config: EvaluationConfig, material: Material, bounds:
         each * (len(items()) if task.benchmark else shown),
         asking,
         lambda: chance(task, items()),
+        repeats=task.repeats,
+        vote=_vote(task, items) if task.repeats > 1 and task.voted else None,
     )
+
+
+def _vote(task: Task, items: Callable[[], Sequence[Item]]) -> Vote:
+    """The items are read when the first vote is."""
+    by_id: dict[str, Item] = {}
+
+    def vote(item: str, answer: str) -> str | None:
+        if not by_id:
+            by_id.update((one["id"], one) for one in items())
+        return said(task, by_id[item], answer)
+
+    return vote
 
 
 def retrieval(config: EvaluationConfig, material: Material, bounds: Bounds, length: int) -> Measure:

@@ -1,48 +1,21 @@
-"""What several answers to each item say: pass@k, avg@k and maj@k, from what came of each.
+"""What several answers to each item say: pass@k and maj@k, beside the mean over all of them.
 
-Each is a mean over items of a value between 0 and 1, with the interval of `k2model.evals.statistics` over the items'
-clusters: the choice of items, not that of draws, is what it covers.
+Each is a result like any other, one an item, whose value is between 0 and 1: rows, their intervals over items, clean
+subsets and comparisons come of these as of any score's. They have no texts; those are in the results they come from.
 """
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
-from k2model.errors import EvaluationError, nearest
+from k2model.errors import EvaluationError
 from k2model.evals.items import Grade, ItemResult
-from k2model.evals.statistics import accuracy_interval
+from k2model.recipe.repeats import PASS, repeated_of, repeated_scores
 
+#: What an answer to an item (its id) says, so that equal ones count together; None where it says nothing.
+Vote = Callable[[str, str], str | None]
 ENDED = (Grade.RIGHT, Grade.WRONG, Grade.MEASURED)
-
-
-@dataclass(frozen=True)
-class Repeated:
-    """`measure` ("pass", "avg", "maj") at `k` answers an item.
-
-    value: over all that has a verdict, what was cut off or had no room counting as wrong, with its 95% interval `low`
-    to `high` over `items` items. completed: over what came to an end alone, of `completed_items`; None where there is
-    no such item. An item is left out where too few answers are left. cut_off, too_long, unscored: answers, of all
-    `answers`. seeds: of the requests, each once.
-    """
-
-    measure: str
-    k: int
-    value: float
-    low: float
-    high: float
-    items: int
-    completed: float | None
-    completed_items: int
-    answers: int
-    cut_off: int
-    too_long: int
-    unscored: int
-    seeds: tuple[int, ...]
-
-    @property
-    def name(self) -> str:
-        return f"{self.measure}@{self.k}"
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:
@@ -59,80 +32,82 @@ def pass_at_k(n: int, right: int, k: int) -> float:
     return 1.0 - math.prod(1.0 - k / one for one in range(n - right + 1, n + 1))
 
 
-def _pass(results: Sequence[ItemResult], k: int) -> float | None:
-    return pass_at_k(len(results), sum(one.right for one in results), k) if len(results) >= k else None
-
-
-def _avg(results: Sequence[ItemResult], k: int) -> float | None:
-    """The mean of the first k answers."""
-    first = [one.value for one in results if one.repeat < k]
-    return math.fsum(first) / len(first) if first else None
-
-
-def _maj(results: Sequence[ItemResult], k: int) -> float | None:
-    """Whether what most of the first k answers say is right; what is tied is drawn from, so its mean counts. Whoever
-    has said nothing that can be read has no vote."""
-    first = [one for one in results if one.repeat < k]
+def majority(answers: Sequence[ItemResult], vote: Vote) -> float | None:
+    """Whether what most answers to an item say is right; what is tied is drawn from, so its mean counts. Whoever has
+    said nothing that can be read has no vote. None where there are no answers."""
     said: dict[str, list[float]] = defaultdict(list)
-    for one in first:
-        if one.answer is not None and one.grade in ENDED:
-            said[" ".join(one.answer.split())].append(one.value)
+    for one in answers:
+        if one.answer is not None and one.grade in ENDED and (read := vote(one.item, one.answer)) is not None:
+            said[read].append(one.value)
     if not said:
-        return 0.0 if first else None
+        return 0.0 if answers else None
     most = max(map(len, said.values()))
     leading = [math.fsum(values) / most for values in said.values() if len(values) == most]
     return math.fsum(leading) / len(leading)
 
 
-MEASURES: dict[str, Callable[[Sequence[ItemResult], int], float | None]] = {"pass": _pass, "avg": _avg, "maj": _maj}
+def with_repeats(results: Sequence[ItemResult], repeats: int, vote: Vote | None = None) -> list[ItemResult]:
+    """Results of one score, and behind them those of pass@k and maj@k, an item each. What was cut off or had no room
+    counts as wrong; an item with fewer than k verdicts is unscored.
 
-
-def repeated(results: Sequence[ItemResult], measure: str, k: int) -> Repeated:
-    """A measure of all answers to the items of one score.
-
-    pass takes all answers of an item; avg and maj those of its repeats 0 to k - 1. maj counts answers as equal that are
-    but for white space.
-
-    Raises EvaluationError for an unknown measure, for items that were asked fewer than k times or twice with one seed,
-    and where no item has enough verdicts.
+    Raises EvaluationError where items were not asked `repeats` times, or twice with one seed.
     """
-    if measure not in MEASURES:
-        raise EvaluationError(f"there is no measure '{measure}' of repeated answers: {nearest(measure, MEASURES)}")
-    asked = _by_item(results, k)
-    value_of = MEASURES[measure]
-    judged = {item: [one for one in answers if one.grade is not Grade.UNSCORED] for item, answers in asked.items()}
-    ended = {item: [one for one in answers if one.grade in ENDED] for item, answers in asked.items()}
-    values = {item: value for item, answers in judged.items() if (value := value_of(answers, k)) is not None}
-    completed = [value for answers in ended.values() if (value := value_of(answers, k)) is not None]
-    if not values:
-        raise EvaluationError(
-            f"{measure}@{k} needs items with verdicts on their answers, and none of {len(asked)} has enough of them: "
-            "mend the grader or the judge, and grade again"
-        )
-    low, high = accuracy_interval(list(values.values()), [asked[item][0].cluster for item in values])
-    grades = [one.grade for one in results]
-    return Repeated(
-        measure, k, math.fsum(values.values()) / len(values), low, high, len(values),
-        math.fsum(completed) / len(completed) if completed else None, len(completed), len(results),
-        grades.count(Grade.CUT_OFF), grades.count(Grade.TOO_LONG), grades.count(Grade.UNSCORED),
-        tuple(sorted({one.seed for one in results if one.seed is not None})),
+    by_item = _by_item(results, repeats)
+    scores = repeated_scores(results[0].score, repeats, vote is not None) if results else []
+    return [*results, *(_repeated(score, answers, vote) for score in scores for answers in by_item.values())]
+
+
+def completed(results: Sequence[ItemResult], score: str, repeats: int, vote: Vote | None = None) -> float | None:
+    """The value of pass@k or maj@k over answers that came to an end alone, of items with enough of these; `results` are
+    those of the score that it stands beside. None where there is no such item."""
+    answers = ([one for one in own if one.grade in ENDED] for own in _by_item(results, repeats).values())
+    values = [value for own in answers if (value := _value(score, own, vote)) is not None]
+    return math.fsum(values) / len(values) if values else None
+
+
+def guessed(chance: float | None, score: str) -> float | None:
+    """What a guesser gets who has `chance` each time. Of pass@k no less than it is where items differ in that."""
+    named = repeated_of(score)
+    if chance is None or named is None or named.measure != PASS:
+        return chance
+    return 1.0 - (1.0 - chance) ** named.k
+
+
+def _repeated(score: str, answers: Sequence[ItemResult], vote: Vote | None) -> ItemResult:
+    value = _value(score, [one for one in answers if one.grade is not Grade.UNSCORED], vote)
+    grades = {one.grade for one in answers}
+    if value is None:
+        grade = Grade.UNSCORED
+    elif len(grades) == 1 and grades <= {Grade.CUT_OFF, Grade.TOO_LONG}:
+        (grade,) = grades
+    else:
+        grade = {1.0: Grade.RIGHT, 0.0: Grade.WRONG}.get(value, Grade.MEASURED)
+    return replace(
+        answers[0], score=score, generation="", trace=None, answer=None, grade=grade,
+        value=math.nan if value is None else value, seed=None, tokens=0, thinking_tokens=0,
     )  # fmt: skip
 
 
-def _by_item(results: Sequence[ItemResult], k: int) -> dict[str, list[ItemResult]]:
-    """The answers to each item in the order of their repeats. Raises EvaluationError where they are no k draws."""
-    if len({one.score for one in results}) > 1:
-        raise EvaluationError(
-            f"answers of several scores ({', '.join(sorted({one.score for one in results}))}) at once"
-        )
+def _value(score: str, answers: Sequence[ItemResult], vote: Vote | None) -> float | None:
+    """Of one item's answers that count; None where they are too few."""
+    named = repeated_of(score)
+    assert named is not None, f"{score} is no name of repeats"
+    if named.measure == PASS:
+        right = sum(one.right for one in answers)
+        return pass_at_k(len(answers), right, named.k) if len(answers) >= named.k else None
+    return majority(answers, vote) if vote else None
+
+
+def _by_item(results: Sequence[ItemResult], repeats: int) -> Mapping[str, Sequence[ItemResult]]:
+    """The answers to each item in the order of their repeats. Raises EvaluationError where they are no such draws."""
     asked: dict[str, list[ItemResult]] = defaultdict(list)
     for one in sorted(results, key=lambda one: one.repeat):
         asked[one.item].append(one)
     for item, answers in asked.items():
-        if [one.repeat for one in answers] != list(range(len(answers))) or len(answers) < k:
+        if [one.repeat for one in answers] != list(range(repeats)):
             raise EvaluationError(
                 f"item {item!r} has repeats {', '.join(str(one.repeat) for one in answers)}; expected each from 0 to "
-                f"{max(k, len(answers)) - 1} once: ask each item at least {k} times"
+                f"{repeats - 1} once: ask each item {repeats} times"
             )
         seeds = [one.seed for one in answers if one.seed is not None]
         if len(set(seeds)) < len(seeds):

@@ -83,19 +83,28 @@ def row_of(
         tokens = sum(written) / len(written) if written else None
     grades = [one.grade for one in results]
     return ScoreRow(
-        phase, score, _rounded(value), len(results), _rounded(low), _rounded(high), unit,
-        mean_tokens=None if tokens is None else _rounded(tokens),
-        chance=None if chance is None else _rounded(chance),
+        phase, score, round(value, DIGITS), len(results), round(low, DIGITS), round(high, DIGITS), unit,
+        mean_tokens=rounded(tokens),
+        chance=rounded(chance),
         group=group,
-        completed=None if completed is None else _rounded(completed),
+        completed=rounded(completed),
         cut_off=grades.count(Grade.CUT_OFF),
         too_long=grades.count(Grade.TOO_LONG),
         unscored=grades.count(Grade.UNSCORED),
     )  # fmt: skip
 
 
-def _rounded(value: float) -> float:
-    return round(value, DIGITS)
+def rounded(value: float | None) -> float | None:
+    """As it is written; None stays None."""
+    return None if value is None else round(value, DIGITS)
+
+
+def by_score(results: Iterable[ItemResult]) -> dict[str, list[ItemResult]]:
+    """In the order in which scores first appear."""
+    found: dict[str, list[ItemResult]] = {}
+    for one in results:
+        found.setdefault(one.score, []).append(one)
+    return found
 
 
 def write_scores(path: Path, rows: Iterable[ScoreRow]) -> None:

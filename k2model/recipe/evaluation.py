@@ -68,12 +68,17 @@ class BenchmarkConfig:
     top_p: float = 1.0  # share of probability that is drawn from, where temperature is not 0
     seed: int = 0  # of what is drawn; each item and repeat has a random stream of its own
     limit: int = 0  # items that are asked, the first ones; 0 = all
-    repeats: int = 1  # how often each item is asked; the score is the mean over all of it
+    repeats: int = 1  # how often each item is asked; the score is the mean over all of it, pass@k stand beside it
     thinking_budget: int = 0  # tokens of a trace after which it is closed for the model; 0 = never
     chance: float = 0.0  # what a guesser gets, where it is not 0; of choices it is derived
     licence: str = ""  # of the items: an SPDX id, or `unknown`
     group: str = "Other"  # under which tables show it
     decontaminate: bool = True  # whether training documents that hold an item leave the corpus
+
+    @property
+    def voted(self) -> bool:
+        """Whether what answers say can be counted as votes; programs and texts for a judge hardly ever agree."""
+        return self.check not in (AnswerCheck.CODE, AnswerCheck.JUDGE)
 
     @property
     def by_likelihood(self) -> bool:
@@ -153,6 +158,8 @@ def _idle(benchmark: BenchmarkConfig) -> str | None:
         return f"shots={benchmark.shots} has no effect with check=code, whose rows hold tests and no solution; drop it"
     if benchmark.examples and not benchmark.shots:
         return "examples has no effect with shots=0; say how many are shown, or drop it"
+    if benchmark.repeats > 1 and benchmark.by_likelihood:
+        return f"repeats={benchmark.repeats} has no effect where the likeliest choice is the answer; drop it"
     if benchmark.chance and benchmark.check is AnswerCheck.CHOICE:
         return "chance is derived from the number of choices; drop it"
     return None

@@ -17,6 +17,7 @@ from dataclasses import fields
 from k2model.errors import K2Error, nearest
 from k2model.recipe.adopted_problems import adopted_problem, start_problem
 from k2model.recipe.cluster import GPUS, cluster_problem
+from k2model.recipe.evaluation_problems import evaluation_problem, gate_problem
 from k2model.recipe.fields import places
 from k2model.recipe.layouts import fit_problem
 from k2model.recipe.mixture_problems import entries_problem, mixture_problem, short_problem
@@ -24,7 +25,6 @@ from k2model.recipe.mixtures import known_sizes, plan_mixture
 from k2model.recipe.parallelism import layout_problem
 from k2model.recipe.safety import safety_problem
 from k2model.recipe.schema import PhaseConfig, PhaseKind, Precision, Recipe, SourceConfig, SourceFormat
-from k2model.recipe.tasks import evaluation_problem, gate_problem
 from k2model.settings import holds_secret, masked
 
 _FORM = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.+-]{0,62}[A-Za-z0-9+])?")

@@ -22,6 +22,7 @@ from k2model.evals.items import ItemResult
 from k2model.evals.scores import ScoreRow
 from k2model.export.architecture import TRAINING_STATE
 from k2model.recipe.fields import stated_fields, without_places
+from k2model.recipe.repeats import repeated_of
 from k2model.recipe.schema import Recipe
 from k2model.release.card import composition_csv, model_card, readme, sources
 from k2model.release.manifest import ATTACHMENTS, LINEAGE, MODEL_FOLDER, phase_folder, write_manifests
@@ -148,8 +149,8 @@ def _write_logs(store: Store, result: LifecycleResult, folder: Path) -> None:
 
 
 def _write_samples(path: Path, results: Sequence[ItemResult]) -> None:
-    """What came of each item as a line that people and scripts read without Parquet."""
-    rows = (dataclasses.asdict(one) | {"grade": one.grade.value} for one in results)
+    """What came of each item as a line that people and scripts read without Parquet; pass@k follows from these."""
+    rows = (dataclasses.asdict(one) | {"grade": one.grade.value} for one in results if not repeated_of(one.score))
     told = (row | {"value": None if math.isnan(row["value"]) else row["value"]} for row in rows)
     path.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in told), encoding="utf-8")
 

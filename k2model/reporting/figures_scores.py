@@ -38,8 +38,12 @@ class _Series:
 
 
 def capability_panels(rows: Sequence[ScoreRow], timeline: Timeline) -> list[Panel]:
-    """One panel per family of accuracies: accuracy after each phase over tokens seen."""
-    plain = [row for row in rows if row.is_accuracy and not parse(row.score).variant and row.phase in timeline.spans]
+    """One panel per family of accuracies: accuracy after each phase over tokens seen. Tables have pass@k as well."""
+    plain = [
+        row for row in rows
+        if row.is_accuracy and row.phase in timeline.spans
+        and not parse(row.score).variant and not parse(row.score).repeated
+    ]  # fmt: skip
     families: dict[str, list[ScoreRow]] = {}
     for row in sorted(plain, key=lambda row: order_key(row.score, row.group)):
         families.setdefault(parse(row.score).family, []).append(row)

@@ -8,10 +8,11 @@ or left out.
 import csv
 import io
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 from k2model.evals.clean_scores import CleanScore
 from k2model.evals.scores import ScoreRow
+from k2model.recipe.repeats import repeated_of
 from k2model.recipe.safety import SAFETY
 from k2model.recipe.tasks import FAMILIES, LOSS
 
@@ -43,13 +44,15 @@ _MODE_ORDER = list(_MODE_TITLES)
 
 @dataclass(frozen=True)
 class ScoreName:
-    """`variant` is what follows `@` ("" for a plain score): the weights or theta it was measured with."""
+    """`variant` is what follows `@` ("" for a plain score): the weights or theta it was measured with. `repeated`:
+    what of several answers it is (`pass@8`), which its `mode` ends with; "" of their mean."""
 
     raw: str
     group: str
     family: str
     mode: str
     variant: str = ""
+    repeated: str = ""
 
     @property
     def family_title(self) -> str:
@@ -59,7 +62,14 @@ class ScoreName:
     def mode_title(self) -> str:
         if self.mode.isdigit():
             return f"{self.mode} tokens"
+        if self.repeated and self.repeated != self.mode:
+            return f"{replace(self, mode=self.asked, repeated='').mode_title}, {self.repeated}"
         return _MODE_TITLES.get(self.mode, self.mode.replace("_", " "))
+
+    @property
+    def asked(self) -> str:
+        """The mode without what of several answers it is."""
+        return self.mode.removesuffix(self.repeated).rstrip("/")
 
     @property
     def title(self) -> str:
@@ -71,20 +81,24 @@ def parse(name: str, group: str | None = None) -> ScoreName:
 
     `group`: what the row of the score says, for one that is not of the project's own families.
     """
-    plain, _, variant = name.partition("@")
+    named = repeated_of(name)
+    plain, _, variant = (named.of if named else name).partition("@")
     family, _, mode = plain.partition("/")
+    repeated = named.label if named else ""
+    if repeated:
+        mode = f"{mode}/{repeated}" if mode else repeated
     known = FAMILIES[family].group if family in FAMILIES else {LOSS: LOSSES, SAFETY: "Safety"}.get(family, "Other")
-    return ScoreName(name, group or known, family, mode, variant)
+    return ScoreName(name, group or known, family, mode, variant, repeated)
 
 
-def order_key(name: str, group: str | None = None) -> tuple[float, str, str, int, int, str]:
+def order_key(name: str, group: str | None = None) -> tuple[float, str, str, int, int, int, str]:
     """Sorts scores by group (a recipe's own before the losses), family, then mode in the order a reader expects
-    (lengths by number)."""
-    parsed = parse(name, group)
+    (lengths and repeats by number)."""
+    parsed, named = parse(name, group), repeated_of(name)
     place = GROUPS.index(parsed.group) if parsed.group in GROUPS else GROUPS.index(LOSSES) - 0.5
-    mode = _MODE_ORDER.index(parsed.mode) if parsed.mode in _MODE_ORDER else len(_MODE_ORDER)
+    mode = _MODE_ORDER.index(parsed.asked) if parsed.asked in _MODE_ORDER else len(_MODE_ORDER)
     length = int(parsed.mode) if parsed.mode.isdigit() else 0
-    return place, parsed.group, parsed.family, length, mode, name
+    return place, parsed.group, parsed.family, length, mode, named.k if named else 0, name
 
 
 def score_order(rows: Iterable[ScoreRow]) -> dict[str, str | None]:

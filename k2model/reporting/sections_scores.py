@@ -134,7 +134,7 @@ def headline(rows: Sequence[ScoreRow], phases: Sequence[str]) -> list[ScoreGroup
         base = f"{name.family}/{CONTINUES.get(name.mode, name.mode)}"
         if base in asked and base != row.score:
             placed.append((base, row))
-        elif name.mode != "medium" or f"{name.family}/high" not in asked:
+        elif name.asked != "medium" or f"{name.family}/high" not in asked:
             placed.append((row.score, row))
     return _groups(placed, phases)
 
@@ -241,7 +241,8 @@ def pick_samples(results: Sequence[ItemResult]) -> list[ShownSample]:
     """Per score the first right and the first other answer, in the order they were evaluated."""
     first: dict[tuple[str, bool], ItemResult] = {}
     for one in results:
-        if not parse(one.score).variant and not one.score.startswith(f"{LOSS}/"):
+        name = parse(one.score)
+        if not (name.variant or name.repeated or name.family == LOSS):
             first.setdefault((one.score, one.right), one)
     chosen = sorted(first.values(), key=lambda one: (order_key(one.score), not one.right))
     return [

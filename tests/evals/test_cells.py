@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -18,9 +20,10 @@ from k2model.evals import answers as answers_module
 from k2model.evals.answers import Answers, Progress
 from k2model.evals.backend import Finish, Generation, Prompt
 from k2model.evals.cells import Cell, Opened, Subject, make_cell, results_of, rows_of
+from k2model.evals.clean_scores import clean_scores
 from k2model.evals.material import Material
 from k2model.evals.measures import Bounds, measure_of
-from k2model.recipe.evaluation import BenchmarkConfig, EvaluationConfig
+from k2model.recipe.evaluation import AnswerCheck, BenchmarkConfig, EvaluationConfig
 from k2model.recipe.tasks import benchmark_task
 
 ITEMS = 40
@@ -135,6 +138,52 @@ def test_an_answer_is_kept_when_what_comes_next_fails(tmp_path: Path) -> None:
         make_cell(store, broken, Opened())
     make_cell(store, cell, Opened())
     assert len((tmp_path / "noted").read_text().splitlines()) == ITEMS
+
+
+class Drawing:
+    """Says a number that the request's seed decides, in one of two wordings: an item has several answers."""
+
+    name, max_length, identity = "drawing", 1000, {"kind": "drawing"}
+
+    def tokens(self, prompt: Prompt) -> int:
+        return len(prompt.text)
+
+    def generate(self, requests):
+        for index, (_, sampling) in enumerate(requests):
+            wording = "it is {}" if sampling.seed % 2 else "{} it is"
+            yield index, Generation("", None, wording.format(sampling.seed // 2 % 3), 4, 0, Finish.END)
+
+
+def test_what_several_answers_to_each_item_say_stands_beside_their_mean(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Say {i}", "answer": str(i % 3)} for i in range(ITEMS)]
+    (tmp_path / "echo.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    exam = BenchmarkConfig(
+        "echo", str(tmp_path / "echo.jsonl"), AnswerCheck.NUMERIC, licence="CC0-1.0", repeats=6, temperature=1.0
+    )
+    store = Store.open(tmp_path / "store")
+    measure = measure_of(benchmark_task(exam), EvaluationConfig(), Material(store), Bounds(100))
+    subject = Subject("drawing", {}, {"model": "drawing"}, Bounds(100), lambda _: Drawing())
+    ref = make_cell(store, Cell(subject, measure), Opened())
+    found = {row.score: row for row in rows_of(store, ref)}
+    assert list(found) == ["echo", "echo/pass@2", "echo/pass@4", "echo/pass@6", "echo/maj@6"]
+    results = [one for one in results_of(store, ref) if one.score == "echo"]
+    assert found["echo"].n == len(results) == 6 * ITEMS and len({one.seed for one in results}) == 6 * ITEMS
+    said = [[one for one in results if one.item == item] for item in dict.fromkeys(one.item for one in results)]
+    anyone = sum(any(one.right for one in own) for own in said) / ITEMS
+    pairs = [sum(a.right or b.right for a, b in combinations(own, 2)) / 15 for own in said]
+    counts = [Counter(one.answer.replace("it is", "").strip() for one in own) for own in said]  # whatever the wording
+    tied = [[number for number, votes in count.items() if votes == max(count.values())] for count in counts]
+    voted = [(own[0].wanted in leading) / len(leading) for own, leading in zip(said, tied, strict=True)]
+    assert found["echo/pass@6"].value == pytest.approx(anyone, abs=1e-6) and 0.8 < anyone < 1.0
+    assert found["echo/pass@2"].value == pytest.approx(sum(pairs) / ITEMS, abs=1e-6)
+    assert found["echo/maj@6"].value == pytest.approx(sum(voted) / ITEMS, abs=1e-6)
+    assert {row.n for row in list(found.values())[1:]} == {ITEMS}
+    for row in found.values():
+        assert row.low < row.value < row.high and row.completed == row.value and row.group == "Other"
+    clean = clean_scores(results_of(store, ref), {("echo", item): None for item in {one.item for one in results}})
+    assert {score: one.value for score, one in clean.items()} == {
+        score: pytest.approx(row.value, abs=1e-6) for score, row in found.items()
+    }
 
 
 def test_a_model_is_loaded_once_for_all_of_its_cells(tmp_path: Path) -> None:

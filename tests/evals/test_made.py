@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from k2model.artifacts import Store
 from k2model.documents.families.generated import GENERATED, VERSION, generate
 from k2model.evals import tool_use
 from k2model.evals.backends import OwnModel
+from k2model.evals.checks import said
 from k2model.evals.items import Grade
 from k2model.evals.longcontext import asking as longcontext
 from k2model.evals.longcontext.tasks import TASKS as CONTEXT_TASKS
@@ -18,8 +20,9 @@ from k2model.evals.measures import Bounds, measures_of
 from k2model.model.transformer import K2Model
 from k2model.recipe import load_recipe
 from k2model.recipe.evaluation import EvaluationConfig
-from k2model.recipe.schema import PhaseKind
-from k2model.recipe.tasks import LONG_CONTEXT, PUZZLES, score_names
+from k2model.recipe.evaluation_problems import gate_problem
+from k2model.recipe.schema import GateConfig, PhaseKind
+from k2model.recipe.tasks import LONG_CONTEXT, PUZZLES, TASKS, score_names
 from tests.evals.conftest import MODEL, World, measured
 
 ASKED = ("order_4", "needle_entries", "position_loss", "tool_use")
@@ -76,3 +79,22 @@ def test_a_recipe_knows_the_scores_it_will_have() -> None:
     scores = score_names(recipe, recipe.phases[-1])
     assert {"knights_8/high", "needle/256", "position_loss/128", "tool_use/no_call"} <= set(scores)
     assert "knights_8/think" in score_names(recipe, recipe.phases[1])
+
+
+def test_what_several_answers_say_is_gateable_and_voted_by_the_number_said() -> None:
+    exam = {"name": "exam", "location": "exam.jsonl", "licence": "CC0-1.0", "repeats": 4, "check": "code"}
+    gates = [
+        {"phase": "sft", "score": "aime_like/high/pass@8", "minimum": 0.0},
+        {"phase": "sft", "score": "exam/pass@4", "minimum": 0.0},
+    ]
+    recipe = load_recipe("smoke", {"evaluation.families": ["aime_like"], "evaluation.benchmarks": [exam], "gates": []})
+    scores = score_names(recipe, recipe.phases[-1])
+    assert {"aime_like/high", "aime_like/high/pass@2", "aime_like/high/maj@8", "exam/pass@2"} <= set(scores)
+    assert "exam/maj@4" not in scores  # programs are no votes
+    changed = replace(recipe, gates=tuple(GateConfig(**gate) for gate in gates))
+    assert [gate_problem(changed, gate) for gate in changed.gates] == [None, None]
+    wrong = replace(changed.gates[0], score="aime_like/high/pass@16")
+    assert "did you mean" in str(gate_problem(changed, wrong))
+    task = next(one for one in TASKS if one.family == "aime_like")
+    item = generate("aime_like", 1)[0]
+    assert [said(task, item, text) for text in ("so \\boxed{041}", "41, I think", "no")] == ["41", "41", None]

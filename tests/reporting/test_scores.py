@@ -17,12 +17,21 @@ from k2model.registry.gates import gate_results
 from k2model.release.card import model_card
 from k2model.reporting.content import read_content
 from k2model.reporting.report import render
-from k2model.reporting.scores import scores_csv
+from k2model.reporting.scores import parse, score_order, scores_csv
 from k2model.reporting.summary import data_summary, lifecycle_summary, summary_table
 
 
 def row(phase: str, score: str, value: float) -> ScoreRow:
     return ScoreRow(phase, score, value, 100, value, value, "accuracy")
+
+
+def test_repeats_are_named_after_what_they_repeat_and_follow_it() -> None:
+    rows = [row("a", name, 0.5) for name in ("exam/maj@16", "exam/pass@16", "exam/pass@2", "exam")]
+    assert list(score_order(rows)) == ["exam", "exam/pass@2", "exam/maj@16", "exam/pass@16"]
+    assert parse("exam/pass@2").title == "exam, pass@2" and not parse("exam/pass@2").variant
+    forced = parse("aime_like/high@512/pass@8")
+    assert (forced.mode_title, forced.variant, forced.asked) == ("high effort, pass@8", "512", "high")
+    assert parse("aime_like/high").mode == "high" != parse("aime_like/high/pass@8").mode
 
 
 ROWS = [row("a", "arithmetic/think", 0.75), row("a", "arithmetic/direct", 0.5), row("b", "tools/exact", 0.9)]

@@ -48,6 +48,12 @@ def check(item: Item, answer: str) -> bool:
     return whole_number(answer) == int(item["answer"])
 
 
+def said(answer: str) -> str | None:
+    """What an answer says, for a vote among several; None where it is no number."""
+    number = whole_number(answer)
+    return None if number is None else str(number)
+
+
 def power_sum(rng: Random) -> Drawn:
     a, b = rng.sample(range(2, 30), 2)
     m, n = rng.randint(20, 400), rng.randint(20, 400)

@@ -20,13 +20,14 @@ from k2model.evals.backend import Backend, Generation, Prompt, Sampling
 from k2model.evals.harness.adapter import HarnessModel
 from k2model.evals.harness.choosing import Asked, ask_chosen, documents, metric_of, surely_fits
 from k2model.evals.harness.data import Absent
-from k2model.evals.harness.grading import graded_by_theirs, graded_by_us, versions
+from k2model.evals.harness.grading import graded_by_theirs, graded_by_us, versions, vote_of
 from k2model.evals.harness.suites import HarnessTask, tasks_named
 from k2model.evals.harness.tasks import DOCUMENTS_SEED, SHOTS_SEED, Built, build, files_of
 from k2model.evals.items import Grade, ItemResult
 from k2model.evals.measures import GENERATED, Bounds, Measure
 from k2model.evals.questions import generations, graded, seed_of
 from k2model.recipe.evaluation import Mode
+from k2model.recipe.repeats import repeated_scores
 
 MODES = {"completion": Mode.COMPLETION, "think": Mode.THINK}
 
@@ -157,15 +158,19 @@ def measure_of(prepared: Prepared, bounds: Bounds) -> Measure:
     if not prepared.parts:
         raise Absent(f"{prepared.name}: {'; '.join(prepared.told.values())}")
     task, length = prepared.task, bounds.max_length()
+    vote = vote_of(task)
+    repeated = {"repeated": repeated_scores("", task.repeats, vote is not None)} if task.repeats > 1 else {}
     items = sum(min(len(part.task.eval_docs), prepared.limit or len(part.task.eval_docs)) for part in prepared.parts)
     return Measure(
         prepared.name,
         task.suite or "Public",
-        prepared.declared | {"max_length": length},
+        prepared.declared | {"max_length": length} | repeated,
         length,
         GENERATED * length * items * task.repeats,
         lambda backend, answers: prepared.ask(backend, answers, length),
         lambda: _chance(prepared),
+        repeats=task.repeats,
+        vote=vote,
     )
 
 

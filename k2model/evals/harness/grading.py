@@ -11,6 +11,7 @@ from typing import Any
 from k2model.documents.schema import Item, make_item
 from k2model.errors import EvaluationError, nearest
 from k2model.evals.harness.suites import HarnessTask
+from k2model.evals.repeats import Vote
 
 Verdict = bool | float | None
 _LETTER = re.compile(r"\(?\b([A-Z])\b\)?")
@@ -38,6 +39,14 @@ def versions(task: HarnessTask) -> dict[str, str]:
 
     own = {"program": code.grader_version, "mathematics": mathematics.grader_version}
     return own[task.grade]() if task.grade in own else {}
+
+
+def vote_of(task: HarnessTask) -> Vote | None:
+    """What of an answer counts in a vote among several; None where the row's grader reads no short answer."""
+    from k2model.evals.graders import mathematics
+
+    read = {"mathematics": mathematics.extract, "letter": last_letter}.get(task.grade)
+    return (lambda _, answer: read(answer)) if read else None
 
 
 def graded_by_theirs(task: HarnessTask, built: Any, instance: Any, answer: str) -> dict[str, Any]:

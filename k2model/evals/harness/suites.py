@@ -12,7 +12,9 @@ from importlib.resources import files
 from typing import Any
 
 from k2model.errors import EvaluationError, nearest
+from k2model.recipe.repeats import repeated_scores
 
+MEAN = "mean"  # as a row's measure: the mean over all answers
 STOCK = "harness:"  # before the file of an installed task that no suite has
 MODES = ("completion", "think", "chat")
 DEFAULTS = ("mode", "temperature", "top_p", "max_new_tokens")  # that a suite may state for all its tasks
@@ -35,7 +37,7 @@ class HarnessTask:
     top_p: float = 1.0
     max_new_tokens: int = 0
     repeats: int = 1
-    measure: str = "mean"
+    measure: str = MEAN
     grade: str = ""
     grade_cut_off: bool = False
     changes: Mapping[str, Any] = field(default_factory=dict)
@@ -53,7 +55,15 @@ class HarnessTask:
         return f"{name}/{effort}" if self.mode == "chat" else name
 
     def score_names(self, effort: str) -> list[str]:
-        return [self.score_name(score, effort) for score in self.scores or (self.metric,)]
+        """Those that its value is the mean of: of repeats what counts of them, `humaneval_64/pass@64`."""
+        names = [self.score_name(score, effort) for score in self.scores or (self.metric,)]
+        return names if self.measure == MEAN else [f"{name}/{self.measure}" for name in names]
+
+    def value(self, scores: Mapping[str, float], effort: str = "high") -> float | None:
+        """Its value of the values of scores by name, as averages take it; None where one of its scores is missing."""
+        values = [scores.get(name) for name in self.score_names(effort)]
+        found = [value for value in values if value is not None]
+        return sum(found) / len(values) if len(found) == len(values) else None
 
 
 @dataclass(frozen=True)
@@ -172,6 +182,10 @@ def _task(suite: str, name: str, row: Mapping[str, Any]) -> HarnessTask:
             raise EvaluationError(f"{where}: field '{key}' is not known; {nearest(key, known)}")
     if row.get("mode", "completion") not in MODES:
         raise EvaluationError(f"{where}: mode '{row['mode']}' is none; {nearest(row['mode'], MODES)}")
+    measure = row.get("measure", MEAN)
+    measures = [MEAN, *(one.removeprefix("/") for one in repeated_scores("", row.get("repeats", 1)))]
+    if measure not in measures:
+        raise EvaluationError(f"{where}: measure '{measure}' is none of its repeats'; {nearest(measure, measures)}")
     if not row.get("files") or not (row.get("metric") or row.get("scores")):
         raise EvaluationError(f"{where}: needs files, and a metric or scores")
     lists = {key: tuple(value) for key, value in row.items() if isinstance(value, list)}

@@ -17,6 +17,7 @@ from k2model.evals.items import ItemResult
 from k2model.evals.longcontext.asking import DepthCell, depth_map
 from k2model.evals.matrix import Checkpoint, Entry
 from k2model.evals.scores import ScoreRow
+from k2model.recipe.repeats import repeated_of
 from k2model.recipe.schema import Recipe
 from k2model.reporting.scores import score_order
 from k2model.reporting.study.series import ItemValues, Point, Series, series_of
@@ -127,7 +128,7 @@ class _Reading:
             own = read.get(row.score, [])
             values = ItemValues.of(own, loss=not row.is_accuracy) if own else None
             self.points.setdefault(row.score, []).append(Point(one.checkpoint, row, values))
-            if row.is_accuracy:  # a loss has documents, and no answers
+            if row.is_accuracy and repeated_of(row.score) is None:  # a loss has documents, and pass@k no answers
                 self._sample(one.checkpoint, row.score, own)
         if one.checkpoint.last:
             self._of_phase_end(one.checkpoint, [result for own in read.values() for result in own])

@@ -34,11 +34,11 @@ class Found:
 
 
 def life_panels(series: Sequence[Series], found: Mapping[str, Found], timeline: Timeline) -> list[Panel]:
-    """One panel for each family of accuracies, and one for the held-out losses."""
+    """One panel for each family of accuracies, and one for the held-out losses. Tables have pass@k as well."""
     families: dict[str, list[Series]] = {}
     for one in series:
         name = parse(one.score, one.rows[0].group)
-        if name.family != POSITION_LOSS:  # a figure of its own has it, over positions
+        if name.family != POSITION_LOSS and not name.repeated:  # a figure of its own has the first, over positions
             families.setdefault(name.family if one.is_accuracy else LOSSES, []).append(one)
     panels = []
     for family, members in families.items():

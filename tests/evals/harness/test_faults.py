@@ -7,10 +7,12 @@ from lm_eval.api.instance import Instance
 from k2model.evals.answers import Answers
 from k2model.evals.backend import Prompt, Sampling
 from k2model.evals.backends import OwnModel, TransformersModel
-from k2model.evals.harness import HarnessModel, HarnessTask, prepare, run, tasks_named
+from k2model.evals.cells import measured
+from k2model.evals.harness import HarnessModel, HarnessTask, measure_of, prepare, run, tasks_named
 from k2model.evals.harness.asking import Prepared
 from k2model.evals.harness.grading import last_letter
 from k2model.evals.items import Grade, ItemResult
+from k2model.evals.measures import Bounds
 from k2model.recipe.evaluation import Mode
 from tests.evals.harness.made_up import Scripted, write
 
@@ -146,9 +148,12 @@ def test_3080_repeats_are_asked_and_all_count() -> None:
     assert [one.repeat for one in results] == [0, 1, 2] and len({one.seed for one in results}) == 3
     assert sorted(seeds) == sorted(one.seed for one in results if one.seed is not None)
     assert sorted(one.value for one in results) == [0.0, 0.0, 1.0]
-    from k2model.evals.repeats import pass_at_k
-
-    assert pass_at_k(3, 1, 1) == pytest.approx(1 / 3) and pass_at_k(3, 1, 3) == 1.0
+    rows, _ = measured(measure_of(prepare(few, limit=1), Bounds(100)), results)
+    assert [(row.score, row.value) for row in rows] == [
+        ("humaneval_64", pytest.approx(1 / 3, abs=1e-6)),
+        ("humaneval_64/pass@2", pytest.approx(2 / 3, abs=1e-6)),
+        ("humaneval_64/pass@3", 1.0),
+    ]
 
 
 def test_seeds_do_not_depend_on_what_else_is_asked(transformers_model: TransformersModel) -> None:

@@ -140,6 +140,10 @@ def test_names() -> None:
         ("[s.tasks.a]\nfiles = ['x']\nmetric = 'acc'\nshot = 1", "field 'shot' is not known; did you mean 'shots'"),
         ("[s.tasks.a]\nfiles = ['x']\nmetric = 'acc'\nmode = 'chatt'", "mode 'chatt' is none"),
         ("[s.tasks.a]\nfiles = ['x']", "needs files, and a metric or scores"),
+        (
+            "[s.tasks.a]\nfiles = ['x']\nmetric = 'acc'\nrepeats = 64\nmeasure = 'pass@46'",
+            "measure 'pass@46' is none of its repeats'; did you mean",
+        ),
     ],
 )
 def test_a_table_that_cannot_be_read_is_told(text: str, said: str) -> None:
@@ -155,6 +159,17 @@ def test_a_filter_or_metric_that_a_task_has_not_is_told() -> None:
     wrong = HarnessTask("g", ("gsm8k/gsm8k.yaml",), shots=0, metric="exact_match", filter="flexible")
     with pytest.raises(EvaluationError, match="has no filter 'flexible'; did you mean 'flexible-extract'"):
         prepare(wrong, limit=1).ask(Scripted(), Answers())
+
+
+def test_of_repeats_what_counts_is_the_rows_measure() -> None:
+    (task,) = tasks_named(["k2_base/humaneval_64"])
+    assert task.value({"humaneval_64": 0.2, "humaneval_64/pass@64": 0.7}) == 0.7
+    assert task.value({"humaneval_64": 0.2}) is None
+    (pair,) = tasks_named(["k2_instruct/ifeval"])
+    names = pair.score_names("low")
+    assert len(names) > 1
+    values = {name: number / 10 for number, name in enumerate(names)}
+    assert pair.value(values, "low") == pytest.approx(sum(values.values()) / len(names))
 
 
 def test_averages_follow_k2s_rule_and_stand_beside_what_is_there() -> None:
