@@ -22,7 +22,8 @@ An S3 store is reached with the usual settings of its client, which this project
 `MLFLOW_TRACKING_PASSWORD`, or `MLFLOW_TRACKING_TOKEN`, which MLflow reads itself.
 
 A pod gets `HANDED_ON` from the environment of whoever packages the workflows, as plain variables that anyone who may
-look at the pod reads, and `SECRETS` from a Secret of the cluster (`tasks/pods.py`).
+look at the pod reads, and from a Secret of the cluster `SECRETS` and the keys that the recipe's judges name
+(`tasks/pods.py`).
 
 Secrets stay in the environment. Addresses of stores and data may hold none, since they are recorded;
 `MLFLOW_TRACKING_URI` may, for a database such as `postgresql://user:password@host/db`: tasks read it where
@@ -44,7 +45,7 @@ SECRETS = (
 )  # fmt: skip
 #: What is the same in every pod as where the workflows are packaged, where it is set.
 HANDED_ON = (
-    "K2_STORE", "MLFLOW_TRACKING_URI", "K2_DETERMINISTIC",
+    "K2_STORE", "MLFLOW_TRACKING_URI", "K2_DETERMINISTIC", "K2_EVAL_DATA",
     "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "FSSPEC_S3_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION",
 )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 A checkpoint is the item of the map task: its model is loaded once, on a node of its own, and the workers there share
 its cells. What a pod had answered when it was lost is kept (`k2model.evals.answers`), so a retry goes on from there.
+All of it runs on the image of evaluations: which cells there are follows from checkpoints and versions of graders.
 """
 
 from collections.abc import Sequence
@@ -13,11 +14,11 @@ from k2model.evals.references import Known
 from k2model.lifecycle import LifecyclePlan
 from k2model.lifecycle.plan import known_artifacts
 from k2model.recipe.task_files import questions_of
-from tasks._platform import RECIPE, data_task, evaluation_task
+from tasks._platform import EVAL_IMAGE, RECIPE, data_task, evaluation_task
 from tasks.pods import Kind, check_gpus, evaluation_pod
 
 
-@data_task(Kind.ASK)
+@data_task(Kind.ASK, container_image=EVAL_IMAGE)
 def list_missing(plan: LifecyclePlan, tasks: list[str], checkpoints: list[str]) -> list[str]:
     """The checkpoints of which a cell is missing, as references."""
     store, known = _known(plan)
@@ -38,7 +39,7 @@ def measure(plan: LifecyclePlan, tasks: list[str], checkpoint: str) -> str:
     return checkpoint
 
 
-@data_task(Kind.ASK)
+@data_task(Kind.ASK, container_image=EVAL_IMAGE)
 def tell_matrix(plan: LifecyclePlan, tasks: list[str], checkpoints: list[str], measured: list[str]) -> str:
     """How much of the matrix is there; `measured` are the checkpoints that it waits for."""
     store, known = _known(plan)

@@ -29,7 +29,7 @@ from typing import Any
 from k2model.errors import for_user
 from k2model.recipe import Recipe, chosen_recipe, recipe_digest, recipe_file
 from k2model.recipe.fields import places
-from k2model.settings import handed_on, home, recipe_changes, recipe_name
+from k2model.settings import eval_data, handed_on, home, recipe_changes, recipe_name
 from tasks.preflight import PackageError, chosen_images, named_images, refuse
 
 ROOT = Path(__file__).parents[1]
@@ -168,6 +168,7 @@ def main() -> int:
     if ":" in recipe_name() and recipe_file(recipe_name()) is None:
         print(f"{recipe_name()} is not on board: the images must have that package")
     local = [f"{field} = {place}" for field, place in places(recipe) if "://" not in place]
+    local += [f"K2_EVAL_DATA = {folder}" for folder in (eval_data(),) if folder]
     if local:
         print("Pods look for these on disks of their own:", *local, sep="\n  ")
     return 0

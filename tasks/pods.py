@@ -62,6 +62,7 @@ class Pod:
     setting: str
     gpus: int = 0
     workers: int = 1  # processes that share it
+    keys: tuple[str, ...] = ()  # of the cluster's Secret, beside those that every pod gets
     nodes: int = 1  # of the job that it is one of
     grace_seconds: int = 30  # from SIGTERM to SIGKILL
 
@@ -171,7 +172,7 @@ def _spec(pod: Pod) -> Any:
                 secret_key_ref=k8s.V1SecretKeySelector(name=cluster.secret, key=name, optional=True)
             ),
         )
-        for name in SECRETS  # one by one: older releases of Flyte drop a template's `envFrom`
+        for name in (*SECRETS, *pod.keys)  # one by one: older releases of Flyte drop a template's `envFrom`
     ]
     container = k8s.V1Container(
         name=PRIMARY,
@@ -225,7 +226,14 @@ def cpu_pod(recipe: Recipe, kind: Kind) -> Pod:
         disk = max(size.disk_gib, math.ceil(size.cpus * COPIES * part_bytes / GIB))
         size = replace(size, disk_gib=disk)
     workers = size.cpus if kind is Kind.PART else 1
-    return Pod(kind, recipe.cluster, size, f"cluster.{kind.value}", workers=workers)
+    keys = judge_keys(recipe) if kind is Kind.WHOLE else ()  # safety tests are judged in such a pod
+    return Pod(kind, recipe.cluster, size, f"cluster.{kind.value}", workers=workers, keys=keys)
+
+
+def judge_keys(recipe: Recipe) -> tuple[str, ...]:
+    """Names of the variables that hold keys of the language models which judge what a recipe's phases answer."""
+    named = {recipe.safety.judge.api_key_env, *(one.api_key_env for one in recipe.evaluation.benchmarks)}
+    return tuple(sorted(named - {"", *SECRETS}))
 
 
 def training_pod(recipe: Recipe, phase: PhaseConfig) -> Pod:
@@ -245,7 +253,10 @@ def evaluation_pod(recipe: Recipe) -> Pod:
     """One node whose workers share an evaluation."""
     workers = recipe.cluster.gpus_per_node or recipe.evaluation.workers
     size, setting = _job_size(recipe, workers)
-    return Pod(Kind.EVALUATION, recipe.cluster, size, setting, gpus=recipe.cluster.gpus_per_node, workers=workers)
+    return Pod(
+        Kind.EVALUATION, recipe.cluster, size, setting,
+        gpus=recipe.cluster.gpus_per_node, workers=workers, keys=judge_keys(recipe),
+    )  # fmt: skip
 
 
 def _job_size(recipe: Recipe, workers: int) -> tuple[PodSize, str]:

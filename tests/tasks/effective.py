@@ -49,6 +49,7 @@ def serialize(recipe, digest):
     from tasks._platform import RECIPE
     from tasks.package import chosen_in_pods
     from tasks.training import TRAIN_TASKS
+    from workflows.evaluation import fill_matrix
     from workflows.lifecycle import full_lifecycle
 
     images = [Image(name, f"registry.example/k2/{name}", digest=digest) for name in ("data", "train", "eval")]
@@ -58,6 +59,7 @@ def serialize(recipe, digest):
     )
     entities = OrderedDict()
     workflow = get_serializable(entities, settings, full_lifecycle)
+    get_serializable(entities, settings, fill_matrix)
     tasks = {}
     for entity in entities.values():
         if isinstance(entity, TaskSpec):

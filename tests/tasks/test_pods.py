@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 from k2model.recipe import load_recipe
 from k2model.recipe.catalog import RECIPES
 from k2model.settings import SECRETS
+from tasks.pods import Kind, judge_keys, pods, template
 from tests.smoke import ROOT
 from tests.tasks.effective import Effective, all_effective, serialized
 from tests.tasks.flyte_rules import CHARTS, our_values, platform
@@ -292,6 +293,35 @@ def test_a_short_rendezvous_is_seen(full_size: Mapping[str, Effective]) -> None:
 def test_every_check_has_been_seen_to_fail() -> None:
     seen = {name for name, *_ in TAKEN} | {name for name, _ in TAKEN_VALUES} | {"rendezvous"}
     assert seen == CHECKS.keys()
+
+
+def test_each_runs_on_the_image_that_has_what_it_imports(everything: list[Effective]) -> None:
+    """Missing cells are found from checkpoints (torch) and graders' versions, so on the image of evaluations."""
+    images = {e.name: e.container["image"].split("@")[0].rpartition("/")[2] for e in everything}
+    matrix = {name: image for name, image in images.items() if name.startswith("evaluation.")}
+    assert set(matrix.values()) == {"eval"} and len(matrix) == 3
+    trained = {name: image for name, image in images.items() if name.startswith("training.")}
+    assert set(trained.values()) == {images["steps.make_with_model"]} == {"train"}
+    assert images["steps.evaluate"] == "eval" and images["steps.make"] == images["run.register"] == "data"
+
+
+def test_pods_that_judge_get_the_judges_keys_from_the_secret_and_others_do_not() -> None:
+    exam = {
+        "name": "exam", "location": "s3://ours/exam.jsonl", "licence": "MIT", "check": "judge",
+        "judge": "https://judge.example/v1#judge", "api_key_env": "EXAM_JUDGE_KEY",
+    }  # fmt: skip
+    judge = {"model": "judge", "url": "https://judge.example/v1", "api_key_env": "SAFETY_JUDGE_KEY"}
+    changes = {f"safety.judge.{name}": value for name, value in judge.items()} | {"evaluation.benchmarks": [exam]}
+    recipe = load_recipe("smoke", changes)
+    for pod in pods(recipe):
+        (container,) = template(pod).pod_spec.containers
+        own = [one for one in container.env if one.name in ("EXAM_JUDGE_KEY", "SAFETY_JUDGE_KEY")]
+        judges = pod.kind in (Kind.EVALUATION, Kind.WHOLE)
+        assert [one.name for one in own] == (["EXAM_JUDGE_KEY", "SAFETY_JUDGE_KEY"] if judges else [])
+        for one in own:
+            ref = one.value_from.secret_key_ref
+            assert one.value is None and (ref.name, ref.key) == (recipe.cluster.secret, one.name)
+    assert judge_keys(load_recipe("smoke")) == ()
 
 
 def test_both_charts_are_told_the_same() -> None:

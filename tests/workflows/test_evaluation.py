@@ -3,10 +3,51 @@
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from k2model.artifacts import Store
 from tests.smoke import PYFLYTE, ROOT, environment
+
+#: What the image of data has not, blocked, while everything that runs there is made once more of a finished lifecycle.
+ON_DATA_IMAGE = """
+import sys, tempfile
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+class Absent(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name.partition(".")[0] in sys.argv[2].split(","):
+            raise ImportError(f"the image of data has no {name}")
+
+sys.meta_path.insert(0, Absent)
+from k2model.artifacts import Store
+from k2model.lifecycle import steps
+from k2model.lifecycle.plan import known_artifacts
+from k2model.recipe import load_recipe
+
+store, recipe = Store.open(sys.argv[1]), load_recipe("smoke")
+made = known_artifacts(store, recipe).made
+wanted = ("evaluation_items", "overlap", "items_seen", "safety", "report")
+for row, owner in steps.rows(recipe):
+    if row.runs_on is steps.RunsOn.DATA and row.name in wanted:
+        step = row.build(steps.Work(store, recipe, owner, steps.inputs_of(row, owner, made)))
+        assert step.identity.key
+        if not row.parted:
+            with tempfile.TemporaryDirectory() as folder:
+                step.produce(Path(folder))
+        print(steps.full_name(row, owner))
+"""
+ABSENT = ("torch", "deepspeed", "lm_eval", "datasets", "math_verify", "latex2sympy2_extended", "pyseccomp")
+
+
+def test_what_runs_on_the_image_of_data_imports_nothing_that_it_has_not(finished, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", ON_DATA_IMAGE, str(finished[0] / "store"), ",".join(ABSENT)]
+    told = environment(tmp_path) | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=told, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert {"evaluation_items", "overlap", "sft/items_seen", "mid_4/safety", "report"} <= set(done.stdout.split())
 
 
 def filled(home: Path, **inputs: object) -> str:
