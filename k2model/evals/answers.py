@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
+from k2model.artifacts import Store
 from k2model.artifacts.files import Files, LocalFiles
 from k2model.units import readable_seconds
 
@@ -24,10 +25,10 @@ Watch = Callable[[int, int], None]
 
 class Answers:
     """Answers by key, a JSON object each. A context manager: what is there is read on entry, the last is written on
-    exit, whatever happened. Without `files` nothing is kept."""
+    exit, whatever happened. Without `files` nothing is kept. store: where a judge of these answers keeps its calls."""
 
-    def __init__(self, files: Files | None = None, watch: Watch | None = None) -> None:
-        self._files, self._watch = files, watch
+    def __init__(self, files: Files | None = None, watch: Watch | None = None, store: Store | None = None) -> None:
+        self._files, self._watch, self.store = files, watch, store
         self._said: dict[str, dict[str, Any]] = {}
         self._waiting: list[bytes] = []
         self._appended: BinaryIO | None = None

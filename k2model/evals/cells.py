@@ -96,7 +96,7 @@ def make_cell(store: Store, cell: Cell, opened: Opened, watch: Watch | None = No
 
     def produce(folder: Path) -> dict[str, float]:
         backend = opened.of(cell)
-        with Answers(kept, watch) as answers:
+        with Answers(kept, watch, store) as answers:
             results = cell.measure.ask(backend, answers)
         return write_cell(folder, cell, results, backend)
 

@@ -9,8 +9,10 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 
+from k2model.artifacts import Store
 from k2model.documents.benchmarks import number_in
 from k2model.documents.families.generated import module_of
 from k2model.documents.schema import Item, choices_of
@@ -27,10 +29,10 @@ _FIRST_LETTER = re.compile(r"\(?([A-Z])(?:[.:,)]|\s*$|\s*\n)")
 _SAID_LETTER = re.compile(r"(?i:answer(?: is)?):?\s*\(?([A-Z])\b")
 
 
-def checks_of(task: Task) -> dict[str, Check]:
-    """What makes an answer right, by score."""
+def checks_of(task: Task, store: Store | None = None) -> dict[str, Check]:
+    """What makes an answer right, by score. store: where the calls of a judge are kept, None = on this machine."""
     if config := task.benchmark:
-        return {config.name: check_of(config)}
+        return {config.name: check_of(config, store)}
     return {score: each(getattr(module_of(task.items), check)) for score, check in task.scores.items()}
 
 
@@ -44,7 +46,7 @@ def each(function: Callable[[Item, str], Verdict]) -> Check:
     return check
 
 
-def check_of(config: BenchmarkConfig) -> Check:
+def check_of(config: BenchmarkConfig, store: Store | None = None) -> Check:
     """What makes an answer to a benchmark's item right.
 
     Raises EvaluationError where a program would have to be run and this machine can make no sandbox.
@@ -60,20 +62,24 @@ def check_of(config: BenchmarkConfig) -> Check:
         require()
         return each(code.grade)
     if config.check is AnswerCheck.JUDGE:
-        return lambda written: judged(config, written)
+        return lambda written: judged(config, written, store)
     return each(lambda item, answer: is_right(config, item, answer))
 
 
-def judged(config: BenchmarkConfig, written: Sequence[tuple[Item, Generation]]) -> Sequence[Verdict]:
+def judged(
+    config: BenchmarkConfig, written: Sequence[tuple[Item, Generation]], store: Store | None = None
+) -> Sequence[Verdict]:
     """What a language model says of answers, thinking and answer shown apart; None where that cannot be read.
 
     Raises EvaluationError where it did not answer: what it has said is recorded, and is not asked again.
     """
     from k2model.judges import Case, judge_of, open_judge
+    from k2model.judges.kept import calls_of, kept_calls
 
-    judge = open_judge(judge_of(config.judge, api_key_env=config.api_key_env))
+    named = judge_of(config.judge, api_key_env=config.api_key_env)
     cases = [Case(item["prompt"], said.trace, said.answer, wanted=item["answer"]) for item, said in written]
-    verdicts = judge.verdicts(cases)
+    with kept_calls(calls_of(store, named)) if store else nullcontext() as record:
+        verdicts = open_judge(named, record).verdicts(cases)
     if silent := [one for one in verdicts if one.unanswered]:
         raise EvaluationError(
             f"the judge of benchmark '{config.name}' ({config.judge}) said nothing of {len(silent)} of {len(cases)} "

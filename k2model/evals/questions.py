@@ -51,7 +51,7 @@ def ask(
 
     max_length: tokens of a prompt and what may be written behind it; an item that does not fit is not asked.
     """
-    checks = checks_of(task)  # before anything is asked: a grader may lack what it needs
+    checks = checks_of(task, answers.store)  # before anything is asked: a grader may lack what it needs
     prompts = {item["id"]: prompt_of(task, item, shots) for item in items}
     positions = min(max_length, backend.max_length)
     rooms = {name: positions - backend.tokens(prompt) for name, prompt in prompts.items()}

@@ -1,7 +1,7 @@
 """The step that has a judge read answers; kind `safety`: verdicts, scores, and how far that judge can be believed.
 
-Nothing is asked of the model again, whoever judges. A language model's calls are recorded, so that a judging that was
-cut short goes on where it was, and each artifact carries the calls that its verdicts came from.
+Nothing is asked of the model again, whoever judges. A language model's calls are kept in the store, so that a judging
+that was cut short goes on where it was, and each artifact carries the calls that its verdicts came from.
 """
 
 import json
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from k2model.artifacts import ArtifactRef, Identity, Step, Store
 from k2model.errors import EvaluationError
 from k2model.judges.agreement import BAR, Agreement, agreements, meets_bar
+from k2model.judges.kept import calls_of, kept_calls
 from k2model.judges.labelled import OURS, PEOPLE, LabelledPair, human_labels, labelled_pairs, labels_digest
 from k2model.judges.opening import identity_of, open_judge
 from k2model.judges.packages import PackageFiles
@@ -84,12 +85,14 @@ def safety_step(store: Store, judge: JudgeConfig, answers: ArtifactRef, data: st
     read = {"judge": identity_of(judge), "labels": labels_digest(), "people": packages.digests}
 
     def produce(folder: Path) -> dict[str, float]:
-        opened = open_judge(judge)
-        samples = judged(opened, read_answers(store, answers))
-        result = result_of(opened, samples, people)
+        with kept_calls(calls_of(store, judge)) as record:
+            opened = open_judge(judge, record)
+            samples = judged(opened, read_answers(store, answers))
+            result = result_of(opened, samples, people)
+            calls = "".join(opened.calls([one.answer.case for one in samples]))
         (folder / RESULT).write_text(json.dumps(result.to_dict(), indent=1) + "\n", encoding="utf-8")
         _write_verdicts(folder / VERDICTS, samples)
-        if calls := "".join(opened.calls([one.answer.case for one in samples])):
+        if calls:
             (folder / CALLS).parent.mkdir()
             (folder / CALLS).write_text(calls, encoding="utf-8")
         return {row.score: row.value for row in result.rows if row.score.count("/") == 1}
