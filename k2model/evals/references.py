@@ -22,9 +22,11 @@ from k2model.artifacts.record import ref_of
 from k2model.errors import EvaluationError, K2Error, nearest
 from k2model.evals.cells import Subject
 from k2model.evals.measures import Bounds
-from k2model.recipe.schema import PhaseConfig, PhaseKind, Recipe
+from k2model.recipe.schema import ModelConfig, PhaseKind, Recipe
 
 if TYPE_CHECKING:
+    import torch
+
     from k2model.evals.backend import Backend
     from k2model.evals.backends import OwnModel
     from k2model.model.parallel import Shard
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 #: How models are run, as identities have it. The project's own multiply in bf16 on every device.
 OWN = {"backend": "own", "precision": "bf16"}
 TRANSFORMERS = {"backend": "transformers", "precision": "fp32"}
-BACKENDS = ("own", "transformers")
 EXPORTS = ("export", "adopted_export")
 CONFIG, RELEASE, WEIGHTS = "config.json", "RELEASE_MANIFEST.json", "model"  # of folders; the last two of releases
 
@@ -147,17 +148,15 @@ def checkpoint(phase: str, step: str, store: Store, known: Known) -> Subject:
         raise EvaluationError(
             f"'{phase}@{step}': {phase} has no checkpoint of step {step}, of those kept it has {kept}"
         )
-    at = files.at(there[step])
+    at, name = files.at(there[step]), f"{phase}@{step}"
     tokenizer = known.of("", "tokenizer")
     told: dict[str, Any] = OWN | {"checkpoint": read_manifest(at.uri).digest, "rope_theta": row.rope_theta}
 
     def opened(positions: int) -> "Backend":
-        from k2model.training.checkpoint import MODEL, read_checkpoint
+        config, folder = known.recipe.model, store.fetch(tokenizer)
+        return _by_all(_kept_loaded, at.uri, config, row.rope_theta, folder, name, positions)
 
-        tensors = read_checkpoint(at).tensors.below(MODEL)
-        return _asked(_built(known.recipe, row, tensors, positions), store.fetch(tokenizer), f"{phase}@{step}")
-
-    return Subject(f"{phase}@{step}", {"tokenizer": tokenizer}, told, Bounds(row.sequence_length), opened)
+    return Subject(name, {"tokenizer": tokenizer}, told, Bounds(row.sequence_length), opened)
 
 
 def served(reference: str, api_key_env: str = "") -> Subject:
@@ -181,24 +180,23 @@ def served(reference: str, api_key_env: str = "") -> Subject:
 
 def own_model(folder: Path, tokenizer: Path, name: str, positions: int, rope_theta: float | None = None) -> "OwnModel":
     """The model of a folder of an export on this worker's device, or this worker's part of it in a team."""
+    return _by_all(_loaded, folder, tokenizer, name, positions, rope_theta)
+
+
+def _by_all(load: "Callable[..., OwnModel]", *arguments: Any) -> "OwnModel":
+    """What `load` gives on this worker, and in a team on each of its workers their part."""
     from k2model.evals.team import Team
 
-    arguments = (folder, tokenizer, name, positions, rope_theta)
     team = Team.current()
-    return team.loaded(_loaded, *arguments) if team else _loaded(*arguments)
+    return team.loaded(load, *arguments) if team else load(*arguments)
 
 
 def _loaded(
     folder: Path, tokenizer: Path, name: str, positions: int, rope_theta: float | None, tensor: "Shard | None" = None
 ) -> "OwnModel":
-    """In half the memory on an accelerator, where fp32 would be rounded again for every product."""
-    import torch
-
     from k2model.export import load_exported
-    from k2model.training.world import World
 
-    device = World.from_environment().device
-    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    device, dtype = _device()
     return _asked(load_exported(folder, rope_theta, positions, dtype, device, tensor), tokenizer, name)
 
 
@@ -231,19 +229,41 @@ def _asked(model: "K2Model", tokenizer: Path, name: str) -> "OwnModel":
     return OwnModel(model, loaded, name)
 
 
-def _built(recipe: Recipe, row: PhaseConfig, tensors: Mapping[str, Any], positions: int) -> "K2Model":
-    """A model with those tensors on this worker's device."""
+def _kept_loaded(
+    at: str, config: ModelConfig, rope_theta: float, tokenizer: Path, name: str, positions: int,
+    tensor: "Shard | None" = None,
+) -> "OwnModel":  # fmt: skip
+    """The model of a checkpoint that lies at `at`, as an export's: a worker of a team reads its own parts, and verifies
+    its share of the files."""
     import torch
 
+    from k2model.model.parallel import WHOLE
     from k2model.model.transformer import K2Model, rope_tables
+    from k2model.training.checkpoint import MODEL, read_checkpoint
+    from k2model.training.world import World
+
+    (device, dtype), tensor = _device(), tensor or WHOLE
+    tensors = read_checkpoint(files_at(at), World(tensor.rank, tensor.size, group=tensor.group)).tensors.below(MODEL)
+    with torch.device("meta"):
+        model = K2Model(config, rope_theta, positions, tensor=tensor, draw=False)
+    weights = {}
+    for one, shape in tensors.shapes.items():
+        multiplied = len(shape) > 1 and one != "embedding.weight"  # which no product rounds
+        weights[one] = tensors.local(one, one, tensor).to(device, dtype if multiplied else torch.float32)
+    model.load_state_dict(weights, assign=True)
+    model.cos, model.sin = (table.to(device) for table in rope_tables(rope_theta, config.head_dim, positions))
+    return _asked(model.eval(), tokenizer, name)
+
+
+def _device() -> "tuple[torch.device, torch.dtype]":
+    """Of this worker, and what matrices are held in: half the memory on an accelerator, where fp32 would be rounded
+    again for every product."""
+    import torch
+
     from k2model.training.world import World
 
     device = World.from_environment().device
-    with torch.device("meta"):
-        model = K2Model(recipe.model, row.rope_theta, positions)
-    model.load_state_dict({name: tensors[name].to(device) for name in tensors}, assign=True)
-    model.cos, model.sin = (table.to(device) for table in rope_tables(row.rope_theta, recipe.model.head_dim, positions))
-    return model.eval()
+    return device, torch.float32 if device.type == "cpu" else torch.bfloat16
 
 
 def _rows(recipe: Recipe) -> list[str]:

@@ -18,6 +18,7 @@ from k2model.training.failures import prefixed_stderr, reported
 
 if TYPE_CHECKING:
     import torch
+    from torch.distributed import ProcessGroup
 
 T = TypeVar("T")
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")
@@ -30,6 +31,7 @@ class World:
     rank: int = 0
     size: int = 1
     local_rank: int = 0
+    group: "ProcessGroup | None" = None  # of some of the job's workers, who are a world of their own; None: all of them
 
     @property
     def first(self) -> bool:
@@ -105,7 +107,7 @@ class World:
                 message[0] = work()
             except Exception as error:
                 message[1] = error
-        dist.broadcast_object_list(message, src=0)
+        dist.broadcast_object_list(message, group=self.group, group_src=0)
         if isinstance(message[1], Exception):
             raise message[1]
         return message[0]  # type: ignore[return-value]
@@ -128,7 +130,7 @@ class World:
         except Exception as error:
             mine = (None, error)
         everyone: list[tuple[T, Exception | None] | None] = [None] * self.size
-        dist.all_gather_object(everyone, mine)
+        dist.all_gather_object(everyone, mine, group=self.group)
         results = []
         for entry in everyone:
             assert entry is not None

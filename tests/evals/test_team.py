@@ -6,13 +6,19 @@ from typing import Any
 import pytest
 import torch
 
+from k2model.artifacts import CorruptArtifact
+from k2model.artifacts.files import LocalFiles
 from k2model.errors import EvaluationError
 from k2model.evals.backend import Prompt, Sampling
-from k2model.evals.references import own_model
+from k2model.evals.references import _by_all, _kept_loaded, own_model
 from k2model.evals.team import Team, team_of
 from k2model.recipe.evaluation import Mode
+from k2model.recipe.schema import ModelConfig
+from k2model.training.checkpoint import step_folder
 from k2model.training.world import World
+from tests.evals.conftest import MODEL
 from tests.evals.conftest import World as Made
+from tests.evals.test_references import write_checkpoint
 from tests.model.workers import together
 
 ASKED = [
@@ -32,6 +38,34 @@ def answers(folders: dict[str, str]) -> list[Any]:
     likely = model.likelihoods([(ASKED[1][0], " Lima"), (ASKED[1][0], " Rome")])
     (rolled,) = model.rolling(["The capital of Peru is Lima"])
     return [[one.text for _, one in said], [one.nats for one in (*likely, rolled)]]
+
+
+def kept(folder: str, config: ModelConfig, theta: float, tokenizer: str) -> list[Any]:
+    model = _by_all(_kept_loaded, folder, config, theta, Path(tokenizer), "m", 256)
+    said = sorted(model.generate(ASKED[:2]), key=lambda one: one[0])
+    (likely,) = model.likelihoods([(ASKED[1][0], " Lima")])
+    return [[one.text for _, one in said], likely.nats, sum(p.numel() for p in model.model.parameters())]
+
+
+def work_on_kept(rank: int, *arguments: Any) -> list[Any]:
+    world = World(rank, 2, rank)
+    team = team_of(world, 2)
+    found = team.together(lambda: kept(*arguments))
+    return [found]
+
+
+def test_a_kept_checkpoint_is_read_in_parts(world: Made, tmp_path: Path) -> None:
+    write_checkpoint(LocalFiles(tmp_path / "training"), world, 2)
+    folder = str(tmp_path / "training" / step_folder(2))
+    arguments = (folder, MODEL, world.phase.rope_theta, str(world.tokenizer))
+    torch.set_num_threads(1)
+    texts, nats, whole = kept(*arguments)
+    (first,), (other,) = together(tmp_path / "team", 2, work_on_kept, *arguments)
+    assert other is None and first[0] == texts and first[1] == pytest.approx(nats, abs=0.05)
+    assert first[2] < 0.6 * whole  # gains are everybody's
+    next(Path(folder).glob("*.safetensors")).write_bytes(b"damaged")
+    with pytest.raises(CorruptArtifact):
+        kept(*arguments)
 
 
 def failing(folders: dict[str, str]) -> None:
