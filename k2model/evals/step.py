@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from k2model.artifacts import ArtifactRef, Identity, JobStep, Store
 from k2model.errors import EvaluationError
@@ -31,9 +31,6 @@ from k2model.recipe.tasks import Method, benchmark_task, tasks_of
 from k2model.training.failures import prefixed_stderr, reported
 from k2model.training.world import World
 from k2model.versions import STEP_VERSIONS
-
-if TYPE_CHECKING:
-    pass
 
 CELLS = "cells.json"  # of an artifact of kind `scores`: the cells it was gathered from
 

@@ -19,8 +19,6 @@ from k2model.evals.measures import Bounds, measure_of
 from k2model.recipe.evaluation import AnswerCheck, BenchmarkConfig, EvaluationConfig, benchmarks_problem
 from k2model.recipe.tasks import benchmark_task
 
-pytest.importorskip("k2model.judges")
-
 SAID = {"a": "Lima", "b": "Rome", "c": "who knows"}
 
 

@@ -24,9 +24,6 @@ from k2model.sandbox import TASK, Ending, Limits, Result, python, start
 
 VERSION = "1"  # another one grades otherwise
 
-#: What ends a completion of HumanEval's: the program goes on behind the function (Chen et al. 2021, section 2.1).
-HUMANEVAL_STOP = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(")
-
 _BLOCK = re.compile(r"^[ \t]*```[ \t]*[\w+-]*[ \t]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
 
 
