@@ -120,6 +120,7 @@ def matrix(
         click.echo(json.dumps([_entry(entry) for entry in found]))
     else:
         _draw(found)
+        _draw_averages(found, questions.chosen)
 
 
 @evaluate.command()
@@ -207,6 +208,32 @@ def _told(row: "ScoreRow") -> tuple[Any, ...]:
         row.unscored or "", "" if row.mean_tokens is None else f"{row.mean_tokens:.0f}",
         "" if row.chance is None else f"{row.chance:.3f}",
     )  # fmt: skip
+
+
+def _draw_averages(entries: "list[Entry]", chosen: tuple[str, ...]) -> None:
+    """K2's averages over each public suite that is chosen as a whole, at every checkpoint."""
+    if not entries or not any(one.startswith("k2_") for one in chosen):
+        return  # the harness takes seconds to load
+    from k2model.evals.harness import averages_along, known_suites
+
+    scores: dict[Any, dict[str, float]] = {}
+    for entry in entries:
+        scores.setdefault(entry.checkpoint, {}).update((row.score, row.value) for row in entry.rows)
+    for suite in (known_suites()[name] for name in chosen if name in known_suites()):
+        along = averages_along(suite, [one.phase for one in scores], list(scores.values()))
+        rows = [
+            (
+                at.reference, count, f"{found.overall:.1f}", _there(found.overall_there), len(found.missing) or "",
+                *(f"{found.categories[one]:.1f}" for one in suite.categories),
+            )
+            for at, (count, found) in zip(scores, along, strict=True)
+        ]  # fmt: skip
+        console().print(f"{suite.title}: averages, 0 where a task is 0 or missing", highlight=False)
+        show(("checkpoint", "pooled", "overall", "of what is there", "missing", *suite.categories), rows, as_json=False)
+
+
+def _there(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
 
 
 def _entry(entry: "Entry") -> dict[str, Any]:

@@ -17,6 +17,7 @@ __getattr__ = lazy_exports(
         "Suite": "suites",
         "TaskResult": "asking",
         "averages": "suites",
+        "averages_along": "suites",
         "evaluation_items": "overlap_items",
         "run": "asking",
         "prepare": "asking",

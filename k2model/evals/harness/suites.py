@@ -6,7 +6,7 @@ by their file: `harness:arc/arc_easy.yaml`.
 
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -150,6 +150,25 @@ def averages(suite: Suite, checkpoints: Sequence[Mapping[str, float]]) -> Averag
         {category: _there(own) for category, own in members.items()},
         tuple(dict.fromkeys(name for name, value in pooled if value is None)),
     )
+
+
+def averages_along(
+    suite: Suite, phases: Sequence[str], scores: Sequence[Mapping[str, float]], effort: str = "high"
+) -> list[tuple[int, Averages]]:
+    """At each of the checkpoints, oldest first, how many neighbours stand behind its averages, and these: as many as
+    the suite pools, fewer at the beginning of a phase, over whose border none are pooled.
+
+    phases: of each checkpoint; scores: the values of each by their names.
+    """
+    values = [
+        {task.name: value for task in suite.tasks if (value := task.value(own, effort)) is not None} for own in scores
+    ]
+    found = []
+    for place, phase in enumerate(phases):
+        neighbours = [one for one in range(place + 1) if phases[one] == phase][-suite.pooled_checkpoints :]
+        pooled = replace(suite, pooled_checkpoints=len(neighbours))
+        found.append((len(neighbours), averages(pooled, [values[one] for one in neighbours])))
+    return found
 
 
 def _strict(values: Sequence[float | None]) -> float:

@@ -9,7 +9,7 @@ from k2model.evals.answers import Answers
 from k2model.evals.harness import HarnessTask, averages, known_suites, prepare, run, tasks_named
 from k2model.evals.harness.asking import TaskResult, measure_of
 from k2model.evals.harness.data import Absent, find_dataset
-from k2model.evals.harness.suites import parse_suites
+from k2model.evals.harness.suites import averages_along, parse_suites
 from k2model.evals.items import Grade
 from k2model.evals.measures import Bounds
 from tests.evals.harness.conftest import REAL
@@ -187,6 +187,21 @@ def test_averages_follow_k2s_rule_and_stand_beside_what_is_there() -> None:
     assert part.categories_there["math"] == pytest.approx(40.0) and part.categories_there["mc"] is None
     with pytest.raises(EvaluationError, match="averages over 4 neighbouring checkpoints, not 1"):
         averages(base, [full])
+
+
+def test_neighbours_are_pooled_within_a_phase() -> None:
+    base = known_suites()["k2_base"]
+    scores = [
+        {score: 0.1 * step for task in base.tasks for score in task.score_names("high")} for step in (1, 2, 3, 4, 5, 6)
+    ]
+    found = averages_along(base, ["a", "a", "a", "a", "a", "b"], scores)
+    assert [count for count, _ in found] == [1, 2, 3, 4, 4, 1]
+    assert [one.overall for _, one in found] == pytest.approx([10, 15, 20, 25, 35, 60])
+    assert found[4][1].categories["code"] == pytest.approx(50)  # of the last alone
+    del scores[1]["humaneval_64/pass@64"]
+    gone = averages_along(base, ["a"] * 6, scores)
+    assert [one.overall for _, one in gone][:5] == pytest.approx([10, 0, 0, 0, 0]) and gone[5][1].overall > 0
+    assert gone[1][1].missing == ("humaneval_64",)
 
 
 def test_every_row_says_what_the_harness_has() -> None:
