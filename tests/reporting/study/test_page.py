@@ -4,13 +4,16 @@ import base64
 import json
 import re
 import zlib
+from dataclasses import replace
 
 import pytest
 
 from k2model.evals.clean_scores import SeenItems
 from k2model.evals.matrix import Checkpoint
+from k2model.evals.repeats import with_repeats
+from k2model.evals.scores import by_score, row_of
 from k2model.recipe import load_recipe
-from k2model.reporting.study.content import Study, chosen_items, lineage_of, sampled_checkpoints, study_of
+from k2model.reporting.study.content import Asked, Study, chosen_items, lineage_of, sampled_checkpoints, study_of
 from k2model.reporting.study.page import study_page
 from k2model.reporting.study.published import published, published_for
 from k2model.reporting.study.samples import gallery_columns, packed, shortened
@@ -162,6 +165,26 @@ def test_one_checkpoint_and_many_render(each: int) -> None:
     assert Page(re.sub(r"<script.*?</script>", "", page, flags=re.S)).unbalanced == []
     assert len(made.checkpoints) == 6 * each
     assert (page.count('class="spread') > 0) is (each == 30)  # bands of many
+
+
+def test_what_several_answers_say_has_series_and_tests_and_no_samples_of_its_own() -> None:
+    asked = []
+    for one in checkpoints(2):
+        skill = one.order / 12
+        read = [
+            replace(answer, repeat=repeat, seed=one.order * 10 + repeat)
+            for repeat in range(4)
+            for answer in results("exam", skill, 100 * one.order + repeat)
+        ]
+        found = with_repeats(read, 4)
+        rows = tuple(row_of(one.phase, score, own, "Law") for score, own in by_score(found).items())
+        asked.append(Asked(one, "exam", rows, lambda found=found: found))
+    made = study_of(RECIPE, asked)
+    assert [one.score for one in made.series] == ["exam", "exam/pass@2", "exam/pass@4"]
+    assert [one.points[-1].value for one in made.series] == sorted(one.points[-1].value for one in made.series)
+    assert {shown.result.score for shown in made.samples} == set(made.gallery) == {"exam"}
+    drawn = study_page(made)
+    assert "exam, pass@2" in drawn and "exam, pass@4" in drawn
 
 
 def test_a_lone_checkpoint_has_no_past() -> None:
