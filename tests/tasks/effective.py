@@ -20,6 +20,7 @@ SETTINGS = {
     "MLFLOW_TRACKING_URI": "http://mlflow.k2-services.svc.cluster.local:5000",
     "AWS_ENDPOINT_URL": "http://s3.storage.svc:8333",
     "AWS_REGION": "us-east-1",
+    "K2_EVAL_DATA": "/data/evals",
 }
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 

@@ -79,6 +79,7 @@ CHECKS: dict[str, Check] = {
     "tracking server": Check(lambda e: e.environment.get("MLFLOW_TRACKING_URI") == SETTINGS["MLFLOW_TRACKING_URI"]),
     "S3 endpoint": Check(lambda e: e.environment.get("AWS_ENDPOINT_URL") == SETTINGS["AWS_ENDPOINT_URL"]),
     "S3 region": Check(lambda e: e.environment.get("AWS_REGION") == SETTINGS["AWS_REGION"]),
+    "data of benchmarks": Check(lambda e: e.environment.get("K2_EVAL_DATA") == SETTINGS["K2_EVAL_DATA"]),
     "secrets from a Secret": Check(lambda e: _from_secret(e) == set(SECRETS)),
     "no secret in a plain variable": Check(lambda e: not _plain_secrets(e)),
     "image with digest": Check(

@@ -123,6 +123,7 @@ TAKEN: list[tuple[str, str, Mutation]] = [
     ("tracking server", TRAIN, no_variable("MLFLOW_TRACKING_URI")),
     ("S3 endpoint", TRAIN, no_variable("AWS_ENDPOINT_URL")),
     ("S3 region", TRAIN, no_variable("AWS_REGION")),
+    ("data of benchmarks", EVALUATE, no_variable("K2_EVAL_DATA")),
     *(("secrets from a Secret", TRAIN, no_variable(name)) for name in SECRETS),
     ("no secret in a plain variable", TRAIN, variable("AWS_SECRET_ACCESS_KEY", "hunter2")),
     ("image with digest", TRAIN, put("registry.example/k2/train:latest", *CONTAINER, "image")),

@@ -20,6 +20,7 @@ from flytekit.configuration import Image, ImageConfig, SerializationSettings
 from flytekit.tools.translator import get_serializable
 from flytekit.models.task import TaskSpec
 from google.protobuf.json_format import MessageToDict
+from workflows.evaluation import fill_matrix
 from workflows.lifecycle import full_lifecycle
 
 images = [Image(name, f"registry/{name}", "1") for name in ("data", "train", "eval")]
@@ -27,13 +28,15 @@ settings = SerializationSettings(image_config=ImageConfig(default_image=images[0
 entities = OrderedDict()
 workflow = get_serializable(entities, settings, full_lifecycle)
 nodes = {node.id: node.upstream_node_ids for node in workflow.template.nodes}
+filled = get_serializable(entities, settings, fill_matrix).template.nodes
+matrix = {node.id: node.upstream_node_ids for node in filled}
 tasks = {}
 for entity in entities.values():
     if isinstance(entity, TaskSpec):
         spec = MessageToDict(entity.to_flyte_idl())["template"]
         tasks[spec["id"]["name"].split(".")[-1]] = spec
 heavy = ("torch", "mlflow", "great_expectations", "deepspeed", "transformers", "matplotlib")
-print(json.dumps({"tasks": tasks, "nodes": nodes, "heavy": [m for m in heavy if m in sys.modules]}))
+print(json.dumps({"tasks": tasks, "nodes": nodes, "matrix": matrix, "heavy": [m for m in heavy if m in sys.modules]}))
 """
 
 #: A table with a gate and a step that nobody else knows of.
@@ -159,6 +162,23 @@ def test_nodes_are_called_as_their_steps_and_accelerators_wait_for_the_store(lap
     assert {"mid-1-sequences-checks"} < asked, "the rows that have passed their gate, and the parent's weights"
     jobs = [node for node, waits_for in nodes.items() if waits_for == ["mid-1-checkpoint-ask"]]
     assert len(jobs) == 1 and set(jobs) < set(nodes["mid-1-export"])
+
+
+def test_the_matrix_is_filled_by_a_map_over_checkpoints_that_lack_something(full_size):
+    (listed,) = full_size["matrix"]["checkpoints"]
+    asked = [name for name in full_size["tasks"] if name.startswith("map_measure")]
+    assert full_size["matrix"][listed] and len(asked) == 1
+    measured = full_size["tasks"][asked[0]]["k8sPod"]["podSpec"]["containers"][0]
+    assert measured["image"] == full_size["tasks"]["list_missing"]["k8sPod"]["podSpec"]["containers"][0]["image"]
+    assert measured["resources"]["limits"]["nvidia.com/gpu"] == "8" and "rdma/ib" not in measured["resources"]["limits"]
+
+
+def test_safety_tests_are_asked_on_the_nodes_of_evaluations_and_judged_without_one(laptop):
+    nodes = laptop["nodes"]
+    asked = set(nodes["sft-safety-answers-ask"])
+    jobs = [node for node, waits_for in nodes.items() if waits_for == ["sft-safety-answers-ask"]]
+    assert "sft-export" in asked and set(jobs) < set(nodes["sft-safety"])
+    assert set(nodes["evaluation-items"]) and "overlap" in nodes["sft-items-seen"]
 
 
 def test_registering_imports_nothing_heavy(laptop):
