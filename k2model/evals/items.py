@@ -1,4 +1,7 @@
-"""What came of each item that was asked: a row of `items.parquet`, from which every score is computed again."""
+"""What came of each item that was asked: a row of `items.parquet`, from which every score is computed again.
+
+Of items that are asked several times pass@k and maj@k have a row for each item as well, without texts.
+"""
 
 import hashlib
 from collections.abc import Iterable, Sequence
