@@ -165,10 +165,12 @@ def test_nodes_are_called_as_their_steps_and_accelerators_wait_for_the_store(lap
 
 
 def test_the_matrix_is_filled_by_a_map_over_checkpoints_that_lack_something(full_size):
-    (listed,) = full_size["matrix"]["checkpoints"]
-    asked = [name for name in full_size["tasks"] if name.startswith("map_measure")]
-    assert full_size["matrix"][listed] and len(asked) == 1
-    measured = full_size["tasks"][asked[0]]["k8sPod"]["podSpec"]["containers"][0]
+    matrix = full_size["matrix"]
+    (first,) = (node for node, waits_for in matrix.items() if not waits_for)
+    (listed,) = set(matrix["checkpoints"]) - {first}
+    assert matrix[listed] == [first] and [node for node, waits_for in matrix.items() if "checkpoints" in waits_for]
+    (mapped,) = (name for name in full_size["tasks"] if name.startswith("map_measure"))
+    measured = full_size["tasks"][mapped]["k8sPod"]["podSpec"]["containers"][0]
     assert measured["image"] == full_size["tasks"]["list_missing"]["k8sPod"]["podSpec"]["containers"][0]["image"]
     assert measured["resources"]["limits"]["nvidia.com/gpu"] == "8" and "rdma/ib" not in measured["resources"]["limits"]
 
