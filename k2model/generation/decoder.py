@@ -30,10 +30,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from k2model.generation.slots import Slots, filled, on_device
-from k2model.model.fused import rms_norm, split_and_rotate, swiglu
+from k2model.model.fused import rotated
 from k2model.model.parallel import all_reduce, gather_vocabulary
 from k2model.model.products import Products
-from k2model.model.transformer import Block, K2Model
+from k2model.model.transformer import Block, K2Model, ZeroCentredRMSNorm
 
 ROWS = 8  # rows of a product come in multiples of it
 CHUNK = 128  # positions of a prompt that attend together
@@ -75,12 +75,17 @@ class Matrix:
         return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
 
 
+def gain(norm: ZeroCentredRMSNorm) -> Tensor:
+    """[D] fp32."""
+    return norm.weight.detach().float() + 1.0
+
+
 class Layer:
     """A block's parameters, ready to be multiplied."""
 
     def __init__(self, block: Block, products: Products) -> None:
         attention, mlp = block.attention, block.mlp
-        self.attention_gain, self.mlp_gain = block.attention_norm.weight.detach(), block.mlp_norm.weight.detach()
+        self.attention_gain, self.mlp_gain = gain(block.attention_norm), gain(block.mlp_norm)
         self.heads = Matrix(products, attention.query.weight, attention.key.weight, attention.value.weight)
         self.output = Matrix(products, attention.output.weight)
         self.gate_and_up = Matrix(products, mlp.gate.weight, mlp.up.weight)
@@ -97,7 +102,7 @@ class Decoder:
         self.products = Products.wanted(precision, self.device.type)
         self.embedding, self.cos, self.sin = model.embedding.weight.detach(), model.cos, model.sin
         self.layers = [Layer(cast(Block, block), self.products) for block in model.blocks]
-        self.gain, self.head = model.norm.weight.detach(), Matrix(self.products, model.head.weight)
+        self.gain, self.head = gain(model.norm), Matrix(self.products, model.head.weight)
         self.n_heads = model.config.n_heads // self.tensor.size
         self.n_kv_heads = model.config.n_kv_heads // self.tensor.size
 
@@ -120,17 +125,20 @@ class Decoder:
         tokens_P, places_P, owners_P = (on_device(ids + spare, self.device) for ids in (tokens, places, owners))
         attend = _Attention(slots, singles, chunks, self.n_kv_heads)
         x_PD = self._embedded(tokens_P)
-        cos, sin = (table[places_P][:, None, None] for table in (self.cos, self.sin))
+        cos, sin = (table[places_P][:, None] for table in (self.cos, self.sin))
         owners_P, places_P = owners_P[: len(tokens)], places_P[: len(tokens)]
         for number, layer in enumerate(self.layers):
-            normed_PD = rms_norm(x_PD, layer.attention_gain, self.eps, self.products.dtype)
-            heads_P1NE = layer.heads(normed_PD).view(len(x_PD), 1, -1, self.config.head_dim)
-            query, key, value = split_and_rotate(heads_P1NE, cos, sin, self.n_heads, self.n_kv_heads)
-            slots.store(number, owners_P, places_P, key[: len(tokens), :, 0], value[: len(tokens), :, 0])
-            x_PD = x_PD + all_reduce(layer.output(attend(number, query[:, :, 0])), self.tensor)
-            normed_PD = rms_norm(x_PD, layer.mlp_gain, self.eps, self.products.dtype)
-            x_PD = x_PD + all_reduce(layer.down(swiglu(layer.gate_and_up(normed_PD))), self.tensor)
-        return rms_norm(x_PD, self.gain, self.eps, self.products.dtype)
+            heads_PNE = layer.heads(self._normed(x_PD, layer.attention_gain)).unflatten(-1, (-1, self.config.head_dim))
+            turned, value = heads_PNE.split((self.n_heads + self.n_kv_heads, self.n_kv_heads), dim=1)
+            query, key = rotated(turned, cos, sin).split((self.n_heads, self.n_kv_heads), dim=1)
+            slots.store(number, owners_P, places_P, key[: len(tokens)], value[: len(tokens)])
+            x_PD = x_PD + all_reduce(layer.output(attend(number, query)), self.tensor)
+            gate, up = layer.gate_and_up(self._normed(x_PD, layer.mlp_gain)).chunk(2, dim=-1)
+            x_PD = x_PD + all_reduce(layer.down(F.silu(gate).mul_(up)), self.tensor)
+        return self._normed(x_PD, self.gain)
+
+    def _normed(self, x_PD: Tensor, gain_D: Tensor) -> Tensor:
+        return F.rms_norm(x_PD, gain_D.shape, gain_D, self.eps).to(self.products.dtype)
 
     def logits(self, hidden_RD: Tensor) -> Tensor:
         """[R, V] fp32, of the whole vocabulary on every worker."""

@@ -94,7 +94,7 @@ class _SplitAndRotate(torch.autograd.Function):
         ctx.save_for_backward(cos, sin)
         ctx.sizes = sizes
         query, key, value = heads_BTNE.transpose(1, 2).split(sizes, dim=1)
-        return _rotated(query, cos, sin), _rotated(key, cos, sin), value.contiguous()
+        return rotated(query, cos, sin), rotated(key, cos, sin), value.contiguous()
 
     @staticmethod
     @in_own_types
@@ -104,21 +104,21 @@ class _SplitAndRotate(torch.autograd.Function):
         batch, _, length, size = query.shape
         result = torch.empty(batch, length, sum(ctx.sizes), size, dtype=query.dtype, device=query.device)
         query_grad, key_grad, value_grad = result.transpose(1, 2).split(ctx.sizes, dim=1)
-        query_grad.copy_(_rotated(query, cos, -sin))  # the transpose of a rotation turns back
-        key_grad.copy_(_rotated(key, cos, -sin))
+        query_grad.copy_(rotated(query, cos, -sin))  # the transpose of a rotation turns back
+        key_grad.copy_(rotated(key, cos, -sin))
         value_grad.copy_(value)
         return result, None, None, None
 
 
-def _rotated(x_BHTE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x * cos + (-second half, first half of x) * sin, contiguous and in the type of x."""
-    half = x_BHTE.shape[-1] // 2
-    wide = torch.promote_types(x_BHTE.dtype, cos.dtype)
-    result = torch.empty(x_BHTE.shape, dtype=wide, device=x_BHTE.device)
-    torch.mul(x_BHTE, cos, out=result)
-    result[..., :half].addcmul_(x_BHTE[..., half:], sin[..., half:], value=-1.0)
-    result[..., half:].addcmul_(x_BHTE[..., :half], sin[..., :half])
-    return result.to(x_BHTE.dtype)
+def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x * cos + (-second half, first half of x) * sin, contiguous and in the type of x [..., E]."""
+    half = x.shape[-1] // 2
+    wide = torch.promote_types(x.dtype, cos.dtype)
+    result = torch.empty(x.shape, dtype=wide, device=x.device)
+    torch.mul(x, cos, out=result)
+    result[..., :half].addcmul_(x[..., half:], sin[..., half:], value=-1.0)
+    result[..., half:].addcmul_(x[..., :half], sin[..., :half])
+    return result.to(x.dtype)
 
 
 def recomputed(run: Callable[..., Tensor], x: Tensor, *arguments: Any) -> Tensor:
