@@ -1,8 +1,8 @@
 """Tokens a second written for requests of mixed length: ours, transformers' `generate`, its continuous batching.
 
 One random model, the same weights on both sides; prompts of 16 to 256 tokens, answers of 16 to 384, both log-uniform,
-independent of each other: an evaluation that reasons writes more than it reads. All three write greedily and have the
-same threads.
+independent of each other: an evaluation that reasons writes more than it reads. 32 at a time, since evaluation takes
+as many by itself, and 64 of them, so that slots are filled again. All three write greedily and have the same threads.
 
 * ours: `k2model.generation.Engine`, built within the time, `--batch` slots.
 * generate: batches of `--batch` prompts in the order in which they come, left padded. Each row ends at its own length
@@ -15,7 +15,8 @@ The three take turns, and a ratio is the median of those within a round. In fp32
 two likeliest tokens are within `TIE` nats; there a request's remainder counts as not compared, and is told. In bf16,
 transformers' whole model is bf16, ours its matrix products; how many requests got equal tokens is told.
 
-    python -m benchmarks.generation [--model 50M|135M] [--precision fp32 bf16] [--requests 64] [--batch 32] [--rounds 3]
+    python -m benchmarks.generation [--model laptop|50M|135M] [--precision fp32 bf16] [--peers generate continuous]
+        [--requests 64] [--batch 32] [--rounds 3]
 """
 
 import argparse
@@ -24,7 +25,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -33,11 +34,13 @@ import torch
 from k2model.export.hugging_face import llama_config, to_llama
 from k2model.generation import Engine, Request
 from k2model.model import K2Model
+from k2model.recipe.laptop import laptop
 from k2model.recipe.schema import ModelConfig
 
 TIE = 1e-3
 POSITIONS = 640
 MODELS = {
+    "laptop": replace(laptop().model, init_std=0.2),  # wide, as all here: logits that differ, so few ties
     "50M": ModelConfig(
         vocab_size=16_384, hidden_size=512, n_layers=12, n_heads=8, n_kv_heads=2, head_dim=64, ffn_size=1_408,
         init_std=0.05,
@@ -47,6 +50,7 @@ MODELS = {
         init_std=0.05,
     ),
 }  # fmt: skip
+PEERS = ("generate", "continuous")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -61,6 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=MODELS, default="50M")
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
     parser.add_argument("--requests", type=int, default=64)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
@@ -75,7 +80,7 @@ def main() -> None:
         f"answers {told(work.lengths)} tokens"
     )
     for precision in options.precision:
-        compare(model, work, precision, options.rounds)
+        compare(model, work, precision, options.peers, options.rounds)
 
 
 def mixed(requests: int, batch: int, vocabulary: int) -> Work:
@@ -94,7 +99,7 @@ def told(numbers: Any) -> str:
     return f"{numbers[0]} to {numbers[-1]}, median {median(numbers):.0f}, sum {sum(numbers)}"
 
 
-def compare(model: K2Model, work: Work, precision: str, rounds: int) -> None:
+def compare(model: K2Model, work: Work, precision: str, peers: Sequence[str], rounds: int) -> None:
     dtype = PRECISIONS[precision]
     peer = as_transformers(model).to(dtype)
     sides: dict[str, Callable[[], list[list[int]]]] = {
@@ -106,14 +111,14 @@ def compare(model: K2Model, work: Work, precision: str, rounds: int) -> None:
     busy: dict[str, list[float]] = {name: [] for name in sides}  # of the process: what else runs here does not count
     written: dict[str, list[list[int]]] = {}
     for _ in range(rounds):
-        for name, run in sides.items():
+        for name in ("ours", *peers):
             began, worked = time.perf_counter(), time.process_time()
-            written[name] = run()
+            written[name] = sides[name]()
             seconds[name].append(time.perf_counter() - began)
             busy[name].append(time.process_time() - worked)
             assert [len(tokens) for tokens in written[name]] == work.lengths, f"{name} wrote another number of tokens"
     total = sum(work.lengths)
-    for name in ("generate", "continuous"):
+    for name in peers:
         check(model, work, written["ours"], written[name], name, precision)
         ratio, of_busy = (
             median(theirs / own for own, theirs in zip(spent["ours"], spent[name], strict=True))
