@@ -97,24 +97,5 @@ def llama_config(
     }
 
 
-def model_config(values: Mapping[str, Any], where: str) -> tuple[ModelConfig, float, int]:
-    """(ModelConfig, rope_theta, max positions) of a `config.json`. Raises ExportError naming a missing field."""
-    try:
-        config = ModelConfig(
-            vocab_size=values["vocab_size"],
-            hidden_size=values["hidden_size"],
-            n_layers=values["num_hidden_layers"],
-            n_heads=values["num_attention_heads"],
-            n_kv_heads=values["num_key_value_heads"],
-            head_dim=values["head_dim"],
-            ffn_size=values["intermediate_size"],
-            rms_norm_eps=values["rms_norm_eps"],
-            init_std=values["initializer_range"],
-        )
-        return config, float(values["rope_parameters"]["rope_theta"]), int(values["max_position_embeddings"])
-    except KeyError as missing:
-        raise ExportError(f"{where} has no field {missing}; export the checkpoint again") from missing
-
-
 def _whole_gain(name: str, tensor: "Tensor", offset: float) -> "Tensor":
     return tensor + offset if name.endswith("norm.weight") else tensor

@@ -17,7 +17,16 @@ from torch import Tensor
 
 from k2model.export.architecture import AdoptionError, Architecture
 from k2model.export.hugging_face import ExportError, from_llama_tensor, llama_names, to_llama_tensor
-from k2model.export.weights import EMBEDDING, INDEX, SINGLE, check_tensors, llama_shapes, read_header, weights_files
+from k2model.export.weights import (
+    EMBEDDING,
+    HEAD,
+    INDEX,
+    SINGLE,
+    check_tensors,
+    llama_shapes,
+    read_header,
+    weights_files,
+)
 from k2model.model.parallel import WHOLE, Shard, tensor_dim
 from k2model.recipe.schema import ExportConfig, ModelConfig
 from k2model.training.checkpoint import BLOCK, NamedTensors
@@ -73,9 +82,10 @@ def read_weights(
     tensor: Shard = WHOLE,
 ) -> dict[str, Tensor]:
     """The weights of an export folder under our names, on `device`: those of matrix products in `dtype`, converted on
-    the way, embedding and gains, which no product rounds, in fp32. Over `tensor` this worker's parts, of which alone
-    the bytes are read. Raises ExportError when files are missing, damaged, or not of the model `found`."""
-    names = {theirs: ours for ours, theirs in llama_names(found.model).items()}
+    the way, embedding and gains, which no product rounds, in fp32; a tied head is the embedding once more. Over
+    `tensor` this worker's parts, of which alone the bytes are read. Raises ExportError when files are missing, damaged,
+    or not of the model `found`."""
+    names = {theirs: [ours] for ours, theirs in llama_names(found.model).items()}
     index = (folder / INDEX).read_bytes() if (folder / INDEX).is_file() else None
     if index is None and not (folder / SINGLE).is_file():
         raise ExportError(f"{folder / SINGLE} is missing; expected the folder of an exported model")
@@ -89,10 +99,15 @@ def read_weights(
         check_tensors(files, listed, found, str(folder))
     except AdoptionError as error:
         raise ExportError(f"{error}. Was it made with another `model` row?") from error
+    if found.tied:
+        if any(each.name == HEAD for weights in files for each in weights.tensors):
+            raise ExportError(f"{folder} says tie_word_embeddings and holds {HEAD}; leave out the one that is wrong")
+        names[EMBEDDING] += names[HEAD]
     for weights in files:
         with (folder / weights.path).open("rb") as file:
-            for one in weights.tensors:
-                name, multiplied = names[one.name], len(one.shape) > 1 and one.name != EMBEDDING
+            read = (each for each in weights.tensors if not each.derived)
+            for one, name in ((each, name) for each in read for name in names[each.name]):
+                multiplied = len(one.shape) > 1 and name != names[EMBEDDING][0]
                 shape, runs = part_of(one.shape, tensor_dim(name), tensor)
                 part = torch.empty(shape, dtype=dtype if multiplied else torch.float32, device=device)
                 flat, source, at = part.view(-1), DTYPES[one.dtype], 0

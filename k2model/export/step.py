@@ -139,8 +139,9 @@ def load_exported(
     device: "torch.device | str" = "cpu",
     tensor: "Shard | None" = None,
 ) -> "K2Model":
-    """The model of an export folder, in evaluation mode. Its weights are read into place, a block of a tensor at a
-    time, so that nothing beside it is held, on an accelerator nor on the host.
+    """The model of an export folder, or of a foreign one that K2's architecture holds, in evaluation mode. Its weights
+    are read into place, a block of a tensor at a time, so that nothing beside it is held, on an accelerator nor on the
+    host.
 
     Args:
         rope_theta: base to use instead of the exported one, to see what a change of theta alone does.
@@ -151,13 +152,14 @@ def load_exported(
         tensor: over whom its matrices are cut (default: nobody). Each worker reads its own parts alone.
 
     Raises:
-        ExportError: files are missing or damaged, or do not fit each other.
+        ExportError: files are missing or damaged, or do not fit each other; its config has what K2's architecture does
+            not hold.
         ValueError: heads, ffn_size or vocab_size cannot be shared out evenly over `tensor`.
     """
     import torch
 
-    from k2model.export.architecture import Architecture
-    from k2model.export.hugging_face import ExportError, model_config
+    from k2model.export.architecture import AdoptionError, parse_config, read_architecture
+    from k2model.export.hugging_face import ExportError
     from k2model.export.shards import read_weights
     from k2model.model.parallel import WHOLE
     from k2model.model.transformer import K2Model, rope_tables
@@ -165,11 +167,14 @@ def load_exported(
     folder, tensor = Path(folder), tensor or WHOLE
     if not (folder / CONFIG).is_file():
         raise ExportError(f"{folder / CONFIG} is missing; expected the folder of an exported model")
-    config, theta, positions = model_config(json.loads((folder / CONFIG).read_text()), str(folder / CONFIG))
-    theta, positions = rope_theta or theta, max_positions or positions
+    where = str(folder / CONFIG)
+    try:
+        found = read_architecture(parse_config((folder / CONFIG).read_bytes(), where), where)
+    except AdoptionError as error:
+        raise ExportError(f"{error}, or let transformers run it") from error
+    config, theta, positions = found.model, rope_theta or found.rope_theta, max_positions or found.sequence_length
     with torch.device("meta"):  # without memory, and without drawing the weights that are about to be read
         model = K2Model(config, theta, positions, tensor=tensor, draw=False)
-    found = Architecture(config, theta, positions, tied=False)
     weights = read_weights(folder, found, dtype or torch.float32, device, tensor)
     model.load_state_dict(weights, assign=True)
     # Made on the CPU, whose cosines other devices need not share.

@@ -217,3 +217,26 @@ def test_no_tensor_is_held_while_a_model_is_exported_adopted_or_loaded(tmp_path:
     tensor, written, loaded = (int(number) for number in told.split()[-3:])
     assert written < tensor / 2, f"{written / 1e6:.0f} MB"
     assert loaded < tensor / 2, f"{loaded / 1e6:.0f} MB"
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_foreign_folder_is_read_as_transformers_reads_it(tmp_path: Path, tied: bool) -> None:
+    folder = write_foreign(tmp_path / "theirs", tied=tied, shard_size="50KB")
+    tokens = torch.randint(0, 300, (2, 40))
+    with torch.no_grad():
+        assert (load_exported(folder)(tokens) - logits(folder, tokens)).abs().max() <= 1e-4
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"hidden_act": "gelu"}, "another activation"),
+        ({"model_type": "mistral", "sliding_window": 64}, "attention within a window"),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "rope_theta": 5e4}}, "positions that are scaled"),
+    ],
+)
+def test_a_folder_of_another_architecture_is_refused(tmp_path: Path, changed: dict, told: str) -> None:
+    config = write_foreign(tmp_path / "theirs") / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | changed))
+    with pytest.raises(llama.ExportError, match=told):
+        load_exported(config.parent)
