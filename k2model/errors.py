@@ -129,6 +129,16 @@ class EvaluationError(K2Error):
     """An input of the evaluation lacks what a score is measured on."""
 
 
+class NotFinite(EvaluationError):
+    """A model whose probabilities are NaN; no score is made of them."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the model gives probabilities that are NaN: its weights, or what it computes of them, are no finite "
+            "numbers, as after a training that diverged. Evaluate an earlier checkpoint"
+        )
+
+
 class DiskFull(K2Error):
     """Nothing more can be written where the run writes; the message names the disk and what lies on it."""
 

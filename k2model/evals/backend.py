@@ -5,12 +5,14 @@ asks compares `tokens` with `max_length` first, and counts what does not fit. Wh
 not depend on the others it was asked with.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
 from k2model.documents.markup import EFFORTS, THINK_END, Message, Segment, chat_prompt, plain_prompt, reasoning_prompt
+from k2model.errors import NotFinite
 from k2model.recipe.evaluation import Mode
 
 
@@ -99,11 +101,18 @@ class Generation:
 @dataclass(frozen=True)
 class Likelihood:
     """Of a text behind a prompt: the sum of its tokens' log-probabilities in nats, their number, and whether each of
-    them was the likeliest."""
+    them was the likeliest.
+
+    Raises NotFinite for a sum that is no number, which no score is made of.
+    """
 
     nats: float
     tokens: int
     greedy: bool
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.nats):
+            raise NotFinite
 
 
 class Backend(Protocol):

@@ -7,12 +7,14 @@ Over a model that is cut by tensor parallelism all workers of its group are give
 results: each chooses from the same gathered logits, by the same streams.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from k2model.errors import NotFinite
 from k2model.generation.choice import drawn, likeliest, log_probabilities
 from k2model.generation.decoder import Chunk, Decoder, chunks_of
 from k2model.generation.reading import Score, scored
@@ -168,4 +170,7 @@ class Engine:
         for place, row in enumerate(rows):
             if (token := row.forced) is not None:
                 tokens_R[place] = token
-        return tokens_R.tolist(), log_probabilities(logits_RV, tokens_R).tolist()
+        nats = log_probabilities(logits_RV, tokens_R).tolist()
+        if any(map(math.isnan, nats)):
+            raise NotFinite
+        return tokens_R.tolist(), nats

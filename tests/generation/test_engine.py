@@ -1,11 +1,14 @@
 """What the engine writes: against Hugging Face, one prompt at a time, and by the rules of a request."""
 
+import math
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import torch
 
+from k2model.errors import NotFinite
 from k2model.export.step import write_export
 from k2model.generation import Engine, Request
 from k2model.generation.slots import Slots
@@ -147,3 +150,10 @@ def test_memory_for_keys_and_values_is_bounded(
     assert narrow == dict(Engine(model, slots=8).run(requests))
     with pytest.raises(ValueError, match="raise it, cut the model over more workers"):
         list(Engine(model, cache_bytes=100 * position).run(requests))
+
+
+def test_a_model_of_no_numbers_is_told_and_not_read(model: K2Model) -> None:
+    broken = deepcopy(model)
+    torch.nn.init.constant_(broken.head.weight, math.nan)
+    with pytest.raises(NotFinite, match="its weights, or what it computes of them, are no finite numbers"):
+        dict(Engine(broken).run([Request([5, 6, 7], 4, ENDS)]))

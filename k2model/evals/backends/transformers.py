@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from k2model.documents.markup import IM_END, SPECIAL_TOKENS, Segment
-from k2model.errors import EvaluationError
+from k2model.errors import EvaluationError, NotFinite
 from k2model.evals.backend import Finish, Generation, Likelihood, Prompt, Sampling
 from k2model.evals.backends.reading import cut, generation, take_apart, windows
 from k2model.generation.choice import drawn
@@ -273,6 +273,8 @@ class _Row:
 
     def _likely(self, logits_V: Tensor) -> int:
         """The likeliest token, or one drawn as the project's own engine draws: the same of the same logits."""
+        if bool(logits_V.isnan().any()):
+            raise NotFinite
         drawing = self.sampling
         if drawing.temperature == 0.0:
             return int(logits_V.argmax())
