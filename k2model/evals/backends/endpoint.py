@@ -40,7 +40,9 @@ from k2model.synthesis.teachers.client import Client
 from k2model.synthesis.teachers.endpoint import CHAT
 
 COMPLETIONS, MODELS = "/completions", "/models"
-FINISHED = {"length": Finish.LENGTH}  # every other reason of the protocol is an end of the model's own
+FINISHED = {"length": Finish.LENGTH}  # every other reason is an end of the model's own, but for
+BROKEN_OFF = ("abort", "content_filter", "error")  # a server's, of what the model was writing
+FINISHED |= dict.fromkeys(BROKEN_OFF, Finish.LENGTH)
 
 
 class EndpointModel:
@@ -260,8 +262,9 @@ class EndpointModel:
     def _stated_length(self) -> int:
         """What the server's list says of the model's context. Raises EvaluationError when it does not have the model,
         or does not say."""
-        listed = (self._start(self._client.get(MODELS)).result() or {}).get("data") or []
-        models = {one.get("id"): one for one in listed}
+        said = self._start(self._client.get(MODELS)).result()
+        listed = said.get("data") if isinstance(said, dict) else None
+        models = {one["id"]: one for one in listed or () if isinstance(one, dict) and isinstance(one.get("id"), str)}
         if models and self.name not in models:
             raise EvaluationError(f"{self.config.base_url} has no model '{self.name}'; {nearest(self.name, models)}")
         length = models.get(self.name, {}).get("max_model_len")

@@ -1,6 +1,7 @@
 """The same weights asked in three ways give the same: our own model, transformers, a server."""
 
 import itertools
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from k2model.documents.markup import BOS, reasoning
-from k2model.errors import EvaluationError
+from k2model.errors import EvaluationError, NotFinite
 from k2model.evals.backend import Backend, Finish, Generation, Likelihood, Prompt, Sampling
 from k2model.evals.backends import EndpointModel, OwnModel, TransformersModel
 from k2model.evals.backends.reading import cut, take_apart, windows
@@ -222,3 +223,27 @@ def test_recorded_calls_are_not_made_again(own: OwnModel, tmp_path: Path) -> Non
 def test_a_budget_for_thinking_is_refused_by_name(endpoint: EndpointModel) -> None:
     with pytest.raises(EvaluationError, match="thinking_budget=5"):
         written(endpoint, [Prompt.of(SUM, Mode.HIGH)], thinking_budget=5)
+
+
+def test_a_likelihood_that_is_no_number_makes_no_score() -> None:
+    with pytest.raises(NotFinite, match="Evaluate an earlier checkpoint"):
+        Likelihood(math.nan, 3, False)
+
+
+@pytest.mark.parametrize("listed", [[1, 2], {"data": ["tiny"]}, {"data": [{"id": 7}]}, {"data": {}}, None])
+def test_a_list_of_models_that_is_none_says_no_length(own: OwnModel, listed: object) -> None:
+    served = Served(own)
+    served.models = lambda: listed  # type: ignore[method-assign, assignment, return-value]
+    with serving(served), pytest.raises(EvaluationError, match="does not say how long the context of 'tiny' is"):
+        EndpointModel(config_of(served))
+
+
+def test_what_a_server_broke_off_is_no_answer(own: OwnModel) -> None:
+    served = Served(own)
+    served.answer = lambda path, sent: (  # type: ignore[method-assign]
+        200, {"model": "tiny", "choices": [{"text": " Lima", "finish_reason": "content_filter"}],
+              "usage": {"prompt_tokens": 5, "completion_tokens": 1}},
+    )  # fmt: skip
+    with serving(served), EndpointModel(config_of(served)) as model:
+        ((_, said),) = model.generate([(Prompt.of("The capital of Peru is"), Sampling(8))])
+    assert said.finish is Finish.LENGTH and not said.complete
