@@ -6,17 +6,19 @@ other, and the difference of an item is free of that.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from k2model.errors import EvaluationError
 from k2model.evals.items import ItemResult
 from k2model.evals.statistics import Paired, paired
+from k2model.recipe.tasks import LOSS, POSITION_LOSS
 
 
 @dataclass(frozen=True)
 class Compared:
     """A score of both models; `only_first` and `only_second` count items that the other was not asked or has no verdict
-    on. Of a loss the values are nats of whole documents, over the targets of each: less is better."""
+    on. Of a loss the values are nats a target, a document each; less is better, so `gained` are those that became less.
+    """
 
     score: str
     result: Paired
@@ -60,16 +62,23 @@ def _compared(
         result = paired(ours, others, clusters)
     except ValueError as error:
         raise EvaluationError(f"{score}: {error}") from error
+    if is_loss(score):
+        result = replace(result, gained=result.lost, lost=result.gained)
     return Compared(score, result, len(ours.keys() - others.keys()), len(others.keys() - ours.keys()))
 
 
 def _values(results: dict[tuple[str, int], ItemResult]) -> dict[str, float]:
     """By item and repeat; of a document its nats a target."""
     return {
-        _name(key): one.value / one.tokens if one.score.startswith("loss/") else one.value
+        _name(key): one.value / one.tokens if is_loss(one.score) else one.value
         for key, one in results.items()
         if not math.isnan(one.value)
     }
+
+
+def is_loss(score: str) -> bool:
+    """Whether results of a score are nats, over their `tokens`."""
+    return score.partition("/")[0] in (LOSS, POSITION_LOSS)
 
 
 def _name(key: tuple[str, int]) -> str:

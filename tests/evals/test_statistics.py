@@ -4,6 +4,8 @@ import math
 
 import pytest
 
+from k2model.evals.compare import compare
+from k2model.evals.items import Grade, ItemResult
 from k2model.evals.statistics import accuracy_interval, mcnemar, mean_interval, paired, wilson
 
 
@@ -79,3 +81,17 @@ def test_models_are_compared_on_the_items_both_were_asked() -> None:
     assert shared.clusters == 2 and shared.p is None  # McNemar's items are drawn one by one
     with pytest.raises(ValueError, match="not asked a single item in common"):
         paired(first, {"other": 1.0}, {})
+
+
+def losses(score: str, *nats: float) -> list[ItemResult]:
+    return [
+        ItemResult(score, str(n), str(n), "", "", None, "", Grade.MEASURED, one, tokens=10)
+        for n, one in enumerate(nats)
+    ]
+
+
+@pytest.mark.parametrize("score", ["loss/code", "position_loss/1024"])
+def test_losses_are_compared_by_target_and_less_is_gained(score: str) -> None:
+    (found,) = compare(losses(score, 30.0, 20.0, 10.0), losses(score, 20.0, 10.0, 20.0))
+    assert (found.result.first, found.result.gained, found.result.lost) == (2.0, 2, 1)
+    assert found.result.difference == pytest.approx(-1 / 3)
