@@ -4,6 +4,7 @@ A benchmark is a file of items; docs/own_benchmark.md has its rows and rules. Wh
 what is in it does, in the steps that read it (`k2model.documents.benchmarks`).
 """
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -160,6 +161,8 @@ def _idle(benchmark: BenchmarkConfig) -> str | None:
         return "examples has no effect with shots=0; say how many are shown, or drop it"
     if benchmark.repeats > 1 and benchmark.by_likelihood:
         return f"repeats={benchmark.repeats} has no effect where the likeliest choice is the answer; drop it"
+    if benchmark.repeats > 1 and not benchmark.temperature:
+        return f"repeats={benchmark.repeats} has no effect with temperature=0, which answers alike; draw, or drop it"
     if benchmark.chance and benchmark.check is AnswerCheck.CHOICE:
         return "chance is derived from the number of choices; drop it"
     return None
@@ -176,4 +179,8 @@ def _out_of_range(benchmark: BenchmarkConfig) -> str | None:
     ):
         if getattr(benchmark, name) < least:
             return f"{name}={getattr(benchmark, name)} must be at least {least}"
+    if not 0 <= benchmark.temperature < math.inf:
+        return f"temperature={benchmark.temperature} must be a number from 0 on"
+    if not 0 < benchmark.top_p <= 1:
+        return f"top_p={benchmark.top_p} must be a share above 0, at most 1"
     return None if 0 <= benchmark.chance < 1 else f"chance={benchmark.chance} must be a share from 0 to below 1"

@@ -144,6 +144,10 @@ def test_a_gate_on_a_score_that_its_phase_has_not_is_refused(gate: GateConfig, m
         ({"check": AnswerCheck.CHOICE, "chance": 0.25}, "chance is derived from the number of choices"),
         ({"max_new_tokens": 0}, "exam.max_new_tokens=0 must be at least 1"),
         ({"chance": 1.0}, "chance=1.0 must be a share"),
+        ({"temperature": -1.0}, "temperature=-1.0 must be a number from 0 on"),
+        ({"temperature": float("nan")}, "temperature=nan must be a number from 0 on"),
+        ({"temperature": 1.0, "top_p": 0.0}, "top_p=0.0 must be a share above 0"),
+        ({"repeats": 4}, "repeats=4 has no effect with temperature=0"),
     ],
 )
 def test_a_benchmark_that_contradicts_itself_is_refused(changes: dict[str, Any], message: str) -> None:
