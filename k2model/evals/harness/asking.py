@@ -238,6 +238,10 @@ def _results(
 ) -> Iterator[ItemResult]:  # fmt: skip
     task = prepared.task
     own = marks.get(_key(one, repeat))
+    # Which of several scores an item counts for, its marks tell: without an answer those of none.
+    marked_for = (
+        graded_by_theirs(task, one.part.task, one.instances[0], "") if task.scores and own is None else own or {}
+    )
     prompt = joined(model.prompt(one.instances[0].args[0]).segments())
     whole = ItemResult(
         "", one.item, one.item, prompt, said.text if said else "", _answer(task, said),
@@ -248,12 +252,12 @@ def _results(
     )  # fmt: skip
     for score in task.scores or (metric_of(task, one.part.task, own),):
         name = task.score_name(score, prepared.effort)
+        mark = marked_for.get(score)
+        if task.scores and score in one.part.task.aggregation() and (mark is None or mark == -1):
+            continue  # RULER: of another length than this item's
         if own is None:
             yield replace(whole, score=name)
             continue
-        mark = own.get(score)
-        if task.scores and score in one.part.task.aggregation() and (mark is None or mark == -1):
-            continue  # RULER: of another length than this item's
         if score not in own:
             raise EvaluationError(f"{one.part.name} has no metric '{score}'; {nearest(score, list(own))}")
         marked = (

@@ -97,7 +97,7 @@ def _rows(path: Path, content: bytes, kind: str) -> list[dict[str, Any]]:
         if kind == "parquet":
             rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
             return rows
-        lines = (gzip.decompress(content) if kind.endswith("gz") else content).decode().splitlines()
+        lines = (gzip.decompress(content) if kind.endswith("gz") else content).splitlines()
         return [json.loads(line) for line in lines if line.strip()]
     except (ValueError, OSError) as error:
         raise EvaluationError(f"{path} cannot be read as {kind} ({error}); get it again") from error

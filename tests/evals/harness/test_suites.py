@@ -1,5 +1,6 @@
 """K2's suites: what they declare, what of them can be asked where, and their averages."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -218,3 +219,22 @@ def test_every_row_says_what_the_harness_has() -> None:
                 assert set(task.scores or [task.metric]) <= set(metrics), (task.name, metrics)
                 filters = [one["name"] for one in config.get("filter_list", [])]
                 assert not task.filter or task.filter in filters, (task.name, filters)
+
+
+def test_a_text_without_room_counts_for_its_own_length_alone(everything: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("K2_EVAL_DATA", str(everything))
+    backend = Scripted()
+    backend.max_length = 1  # type: ignore[misc]
+    (one,) = run(["k2_base/ruler"], backend)
+    parts = 13
+    assert {item.grade for item in one.items} == {Grade.TOO_LONG} and len(one.items) == 6 * parts
+    assert all(item.item.endswith("/0") for item in one.items if item.score == "ruler@4096")
+
+
+def test_lines_end_at_line_feeds_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("K2_EVAL_DATA", str(tmp_path))
+    (tmp_path / "a/b").mkdir(parents=True)
+    rows = [{"question": "one\u2028two\x85"}, {"question": "three"}]
+    text = "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    (tmp_path / "a/b/test.jsonl").write_bytes(text.encode())
+    assert list(find_dataset("a/b").splits["test"]) == rows
