@@ -198,7 +198,12 @@ def _tell_absent(questions: "Questions") -> None:
 
 
 def names_in(values: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(one for value in values for one in value.split(",") if one)
+    """Names by commas. An option that was given and names nothing (an empty variable of a shell) is refused, as it
+    would else mean all there is."""
+    names = tuple(one.strip() for value in values for one in value.split(",") if one.strip())
+    if values and not names:
+        raise click.UsageError("--tasks or --checkpoints is given and names nothing; name some, or leave it out")
+    return names
 
 
 def _told(row: "ScoreRow") -> tuple[Any, ...]:

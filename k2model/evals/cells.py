@@ -29,6 +29,7 @@ from k2model.versions import STEP_VERSIONS
 
 ASKED = "_asked"  # beside the artifacts: what unfinished cells have been answered
 RECORD = "attachments/record.json"
+SERVED = "endpoint"  # as identities name the backend of a server
 PATIENCE_SECONDS = 7 * 86_400.0  # for another process at the same cell, which ends or is found to have died
 
 
@@ -46,6 +47,11 @@ class Subject:
     identity: Mapping[str, Any]
     bounds: Bounds
     open: Callable[[int], Backend]
+
+    @property
+    def served(self) -> bool:
+        """Whether it is behind a server, which takes texts and chats alone."""
+        return self.identity.get("backend") == SERVED
 
     @property
     def most(self) -> float:

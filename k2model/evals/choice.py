@@ -47,7 +47,7 @@ class Questions:
             return config
         few = min(config.items_per_family, self.limit)
         documents = min(config.retrieval_documents, self.limit)
-        limited = tuple(replace(one, limit=self.limit) for one in config.benchmarks)
+        limited = tuple(replace(one, limit=min(one.limit or self.limit, self.limit)) for one in config.benchmarks)
         return replace(config, items_per_family=few, retrieval_documents=documents, benchmarks=limited)
 
     @property
@@ -89,6 +89,9 @@ class Questions:
             ]  # nobody knows whether it is a chat model: what is named is asked
         found = [one for kind in kinds for one in measures_of(config, material, kind, subject.bounds, lengths)]
         measures = list({one.name: one for one in found}.values())
+        if not self.chosen and subject.served:
+            measures = [one for one in measures if not one.name.startswith(f"{LOSS}/")]
+            self.absent[LOSS] = "a server takes no documents in K2's markup; evaluate the weights"
         if self.chosen:
             measures += fitted_texts(config, sorted(self._lengths() - set(lengths)))
             measures = [one for one in measures if any(named(one.name, name) for name in wanted)]

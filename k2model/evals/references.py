@@ -20,7 +20,7 @@ from k2model.artifacts.files import files_at
 from k2model.artifacts.manifest import describe_folder, read_manifest
 from k2model.artifacts.record import ref_of
 from k2model.errors import EvaluationError, K2Error, nearest
-from k2model.evals.cells import Subject
+from k2model.evals.cells import SERVED, Subject
 from k2model.evals.measures import Bounds
 from k2model.recipe.schema import ModelConfig, PhaseKind, Recipe
 
@@ -173,7 +173,7 @@ def served(reference: str, api_key_env: str = "") -> Subject:
         raise EvaluationError(f"'{reference}' names no model; expected {address}#MODEL, as the server names it")
     config = EndpointConfig(base_url=address, model=model, api_key_env=api_key_env)
     asked = EndpointModel(config)
-    told = {**asked.identity, "backend": "endpoint", "address": address}
+    told = {**asked.identity, "backend": SERVED, "address": address}
     bounds = Bounds(asked.max_length, asked.max_length)
     return Subject(f"{model} at {address}", {}, told, bounds, lambda _: asked)
 
@@ -271,13 +271,16 @@ def _rows(recipe: Recipe) -> list[str]:
 
 
 def _in_store(reference: str, store: Store) -> ArtifactRef | None:
-    """The newest export whose name or digest begins with the reference."""
-    for record in [record for kind in EXPORTS for record in reversed(store.records(kind))]:
+    """The export whose name or digest begins with the reference. Raises EvaluationError where several do."""
+    found: dict[str, ArtifactRef] = {}  # by name, the newest
+    for record in [record for kind in EXPORTS for record in store.records(kind)]:
         name = f"{record['step']}/{record['identity']}"
         by_name = "/" in reference and name.startswith(reference)
         if by_name or (len(reference) >= 6 and str(record["digest"]).startswith(reference)):
-            return ref_of(record, store.uri)
-    return None
+            found[name] = ref_of(record, store.uri)
+    if len({ref.digest for ref in found.values()}) > 1:
+        raise EvaluationError(f"'{reference}' names several exports, {', '.join(sorted(found))}; give more of the name")
+    return next(iter(found.values()), None)
 
 
 def _stated_length(folder: Path) -> int:

@@ -52,6 +52,7 @@ def test_phases_are_compared_on_their_items(store: Path) -> None:
         (("run", "mid_1", "--tasks", "arithmatic"), "nothing is asked 'arithmatic'; did you mean 'arithmetic/"),
         (("run", "mid_1@7"), "mid_1 has no checkpoint of step 7"),
         (("run", "mid_1", "--tasks", "tools"), "mid_1 is asked none of tools"),
+        (("run", "mid_1", "--tasks", ""), "is given and names nothing"),
         (("matrix", "--checkpoints", "mid_7"), "there is no checkpoint 'mid_7' of smoke"),
         (("compare", "mid_1", "mid_2", "--tasks", "facts", "--limit", "3"), "mid_1 has no scores on these tasks yet"),
     ],

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from k2model.artifacts import ArtifactRef, CorruptArtifact, MissingArtifact, Store, make
+from k2model.artifacts import ArtifactRef, CorruptArtifact, Identity, MissingArtifact, Store, make
 from k2model.artifacts.files import LocalFiles
 from k2model.errors import EvaluationError
 from k2model.evals import scores_step
@@ -17,6 +17,7 @@ from k2model.evals.compare import compare
 from k2model.evals.matrix import checkpoints_of, chosen_checkpoints, entries
 from k2model.evals.references import Known, subject_of
 from k2model.evals.step import make_all
+from k2model.recipe.evaluation import BenchmarkConfig
 from k2model.recipe.laptop import smoke
 from k2model.recipe.schema import CheckpointConfig, PhaseKind
 from k2model.training.checkpoint import ALL, MODEL, Piece, Progress, ShardImage, publish, step_folder, write_file
@@ -180,3 +181,35 @@ def test_what_needs_no_corpus_is_asked_by_name_of_any_model(known: tuple[Store, 
     assert {one.score for one in results} == {"needle_entries/96"} and len(results) == 2
     with pytest.raises(EvaluationError, match=r"nothing is asked 'knight_2'; did you mean 'knights_2/"):
         Questions(bare, store, ("knight_2",))
+
+
+def test_a_server_is_asked_all_but_losses_and_that_is_told(known: tuple[Store, Known], world: World) -> None:
+    store, facts = known
+    with serving(Served(world.backend)) as served:
+        reference = f"{served.url}#tiny"
+        questions = Questions(facts, store)
+        measures = questions.of(subject_of(reference, store, facts), reference)
+    assert measures and not [one.name for one in measures if one.name.startswith("loss/")]
+    assert "no documents in K2's markup" in questions.absent["loss"]
+
+
+def test_a_limit_asks_no_more_than_a_benchmark_does(known: tuple[Store, Known]) -> None:
+    store, facts = known
+    own = tuple(BenchmarkConfig(f"exam_{most}", "x.jsonl", limit=most, licence="MIT") for most in (0, 3, 9))
+    limited = Questions(facts, store, (), own, limit=5).config.benchmarks
+    assert [one.limit for one in limited] == [5, 3, 5]
+
+
+def test_a_beginning_that_several_exports_have_is_refused(known: tuple[Store, Known]) -> None:
+    store, facts = known
+    export = facts.made["mid_1/export"]
+    assert subject_of("export/", store, facts).inputs["export"] == export  # there is one alone
+
+    def produce(folder: Path) -> dict[str, float]:
+        (folder / "config.json").write_text('{"max_position_embeddings": 8}')
+        return {}
+
+    other = store.build(Identity("export", "another", {}), produce)
+    with pytest.raises(EvaluationError, match=r"'export/' names several exports, export/\w+, export/\w+; give more"):
+        subject_of("export/", store, facts)
+    assert subject_of(other.name, store, facts).inputs["export"] == other
