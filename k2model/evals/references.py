@@ -279,7 +279,8 @@ def _in_store(reference: str, store: Store) -> ArtifactRef | None:
         if by_name or (len(reference) >= 6 and str(record["digest"]).startswith(reference)):
             found[name] = ref_of(record, store.uri)
     if len({ref.digest for ref in found.values()}) > 1:
-        raise EvaluationError(f"'{reference}' names several exports, {', '.join(sorted(found))}; give more of the name")
+        names = ", ".join(sorted(ref.name for ref in found.values()))
+        raise EvaluationError(f"'{reference}' names several exports, {names}; give more of the name")
     return next(iter(found.values()), None)
 
 

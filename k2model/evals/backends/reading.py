@@ -4,10 +4,13 @@ Trace and answer are told apart by K2's tags. What opens no trace and is not ask
 does not think is read as well.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 
 from k2model.documents.markup import EFFORTS
 from k2model.evals.backend import Finish, Generation
+
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 def cut(answer: str, stops: Sequence[str]) -> tuple[str, bool]:
@@ -36,9 +39,10 @@ def generation(
     """What was written: `text`, of which `parts` are trace and answer, up to the first of `stops` in the answer.
 
     thinking_tokens: of `tokens`, those in the trace; None where nobody counted, so that its share of the characters
-    tells.
+    tells. Half a character, as JSON can name it and a server that cuts between tokens does, is U+FFFD.
     """
-    trace, answer = parts
+    text = _HALF.sub("\ufffd", text)
+    trace, answer = (one if one is None else _HALF.sub("\ufffd", one) for one in parts)
     if answer is not None:
         short, stopped = cut(answer, stops)
         text = text[: len(text) - len(answer)] + short

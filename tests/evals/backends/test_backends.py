@@ -12,7 +12,7 @@ from k2model.documents.markup import BOS, reasoning
 from k2model.errors import EvaluationError, NotFinite
 from k2model.evals.backend import Backend, Finish, Generation, Likelihood, Prompt, Sampling
 from k2model.evals.backends import EndpointModel, OwnModel, TransformersModel
-from k2model.evals.backends.reading import cut, take_apart, windows
+from k2model.evals.backends.reading import cut, generation, take_apart, windows
 from k2model.export import load_exported
 from k2model.recipe.evaluation import Mode
 from tests.evals.backends.conftest import ROOM, config_of
@@ -247,3 +247,8 @@ def test_what_a_server_broke_off_is_no_answer(own: OwnModel) -> None:
     with serving(served), EndpointModel(config_of(served)) as model:
         ((_, said),) = model.generate([(Prompt.of("The capital of Peru is"), Sampling(8))])
     assert said.finish is Finish.LENGTH and not said.complete
+
+
+def test_half_a_character_is_told_as_such_and_can_be_written() -> None:
+    said = generation("a\ud83d</think>\udc00b", ("a\ud83d", "\udc00b"), (), Finish.END, 5)
+    assert (said.text, said.trace, said.answer) == ("a\ufffd</think>\ufffdb", "a\ufffd", "\ufffdb")
