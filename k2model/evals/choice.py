@@ -34,6 +34,12 @@ class Questions:
     absent: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        there = {one.name: one for one in self.known.recipe.evaluation.benchmarks}
+        for task in self.own:
+            if there.get(task.name, task) != task:
+                raise EvaluationError(
+                    f"recipe {self.known.recipe.name} has another benchmark '{task.name}'; give this task another name"
+                )
         _ = self.suites
 
     @property
@@ -42,7 +48,7 @@ class Questions:
         config = self.known.recipe.evaluation
         made = [one for one in MADE_FAMILIES if any(named(name, one) for name in self.chosen)]
         families = (*config.families, *(one for one in made if one not in config.families))
-        config = replace(config, benchmarks=(*config.benchmarks, *self.own), families=families)
+        config = replace(config, benchmarks=tuple(dict.fromkeys((*config.benchmarks, *self.own))), families=families)
         if not self.limit:
             return config
         few = min(config.items_per_family, self.limit)

@@ -12,8 +12,10 @@ from typing import Any
 from k2model.recipe.evaluation import BenchmarkConfig, EvaluationConfig, benchmarks_problem
 from k2model.recipe.overrides import OverrideError, apply_overrides
 from k2model.recipe.schema import Recipe
+from k2model.recipe.tasks import FAMILIES, LOSS
 
 YAML = (".yaml", ".yml")
+INSTALLED = "harness:"  # before the YAML of a public task that lm-evaluation-harness brings, which is no file of ours
 ADDED = "benchmarks.+"  # where an override adds rows: what a file holds is checked as that
 
 
@@ -25,7 +27,7 @@ def read_tasks(path: str) -> tuple[BenchmarkConfig, ...]:
         said = str(error).replace(f"override '{ADDED}.", "field '").replace(f"override '{ADDED}'", "a task")
         raise OverrideError(f"{path}: {said}") from None
     tasks = tuple(_placed(one, path) for one in rows)
-    if problem := benchmarks_problem(tasks, ()):
+    if problem := benchmarks_problem(tasks, (*FAMILIES, LOSS)):
         raise OverrideError(f"{path}: {problem}")
     return tasks
 
@@ -41,10 +43,14 @@ def with_task_files(recipe: Recipe) -> Recipe:
 
 
 def questions_of(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[BenchmarkConfig, ...]]:
-    """(Names of tasks, tasks of one's own) of what a person names: tasks and families, and files of tasks."""
-    names = list(names)
-    own = tuple(task for name in names if name.endswith(YAML) for task in read_tasks(name))
-    return (*(name for name in names if not name.endswith(YAML)), *(task.name for task in own)), own
+    """(Names of tasks, tasks of one's own) of what a person names: tasks and families, and files of tasks. Raises
+    OverrideError as `read_tasks`, and for two tasks of one name."""
+    names = list(dict.fromkeys(names))
+    files = [name for name in names if name.endswith(YAML) and not name.startswith(INSTALLED)]
+    own = tuple(task for name in files for task in read_tasks(name))
+    if twice := sorted({task.name for task in own if sum(task.name == other.name for other in own) > 1}):
+        raise OverrideError(f"{', '.join(files)}: a task '{twice[0]}' stands there twice; give each a name of its own")
+    return (*(name for name in names if name not in files), *(task.name for task in own)), own
 
 
 def _parsed(path: str) -> list[Any]:

@@ -213,3 +213,13 @@ def test_a_beginning_that_several_exports_have_is_refused(known: tuple[Store, Kn
     with pytest.raises(EvaluationError, match=r"'export/' names several exports, export/\w+, export/\w+; give more"):
         subject_of("export/", store, facts)
     assert subject_of(other.name, store, facts).inputs["export"] == other
+
+
+def test_a_task_with_the_name_of_another_of_the_recipe_is_refused(known: tuple[Store, Known]) -> None:
+    store, facts = known
+    exam = BenchmarkConfig("exam", "x.jsonl", licence="MIT")
+    recipe = replace(facts.recipe, evaluation=replace(CONFIG, benchmarks=(exam,)))
+    ours = replace(facts, recipe=recipe)
+    assert Questions(ours, store, (), (exam,)).config.benchmarks == (exam,)
+    with pytest.raises(EvaluationError, match="recipe smoke has another benchmark 'exam'"):
+        Questions(ours, store, (), (replace(exam, shots=1),))

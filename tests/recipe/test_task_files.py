@@ -59,3 +59,17 @@ def test_a_recipe_has_the_tasks_of_its_files(path: Path) -> None:
 def test_names_and_files_are_told_apart(path: Path) -> None:
     names, own = questions_of(["facts", str(path)])
     assert names == ("facts", "exam") and [one.name for one in own] == ["exam"]
+
+
+def test_what_the_harness_brings_is_no_file_of_tasks() -> None:
+    assert questions_of(["harness:arc/arc_easy.yaml"]) == (("harness:arc/arc_easy.yaml",), ())
+
+
+def test_two_tasks_of_one_name_are_refused(path: Path) -> None:
+    assert len(questions_of([str(path), str(path)])[1]) == 1
+    (other := path.with_name("other.yaml")).write_text(TASK)
+    with pytest.raises(OverrideError, match=r"a task 'exam' stands there twice"):
+        questions_of([str(path), str(other)])
+    path.write_text(TASK.replace("name: exam", "name: loss/exam"))
+    with pytest.raises(OverrideError, match=r"'loss' means something else in scores"):
+        read_tasks(str(path))

@@ -13,9 +13,10 @@ from typing import Any
 
 from k2model.errors import EvaluationError, nearest
 from k2model.recipe.repeats import repeated_scores
+from k2model.recipe.task_files import INSTALLED
 
 MEAN = "mean"  # as a row's measure: the mean over all answers
-STOCK = "harness:"  # before the file of an installed task that no suite has
+STOCK = INSTALLED  # before the file of an installed task that no suite has
 MODES = ("completion", "think", "chat")
 DEFAULTS = ("mode", "temperature", "top_p", "max_new_tokens")  # that a suite may state for all its tasks
 
