@@ -32,6 +32,11 @@ backend_option = click.option(
 )  # fmt: skip
 
 
+key_option = click.option(
+    "--api-key-env", default="", metavar="NAME", help="Environment variable that holds a server's key."
+)
+
+
 @click.group(name="eval")
 def evaluate() -> None:
     """Scores of any model on any task: each is measured once, and found from then on."""
@@ -42,7 +47,7 @@ def evaluate() -> None:
 @tasks_option
 @backend_option
 @limit_option
-@click.option("--api-key-env", default="", metavar="NAME", help="Environment variable that holds a server's key.")
+@key_option
 @recipe_option
 @overrides_option
 @store_option
@@ -129,12 +134,13 @@ def matrix(
 @tasks_option
 @backend_option
 @limit_option
+@key_option
 @recipe_option
 @overrides_option
 @store_option
 @as_json_option
 def compare(
-    first: str, second: str, tasks: tuple[str, ...], backend: str, limit: int | None, recipe: str,
+    first: str, second: str, tasks: tuple[str, ...], backend: str, limit: int | None, api_key_env: str, recipe: str,
     overrides: tuple[str, ...], store: str, as_json: bool,
 ) -> None:  # fmt: skip
     """SECOND against FIRST on the items that both were asked: difference with a paired bootstrap interval, items gained
@@ -152,7 +158,7 @@ def compare(
     questions = chosen_questions(opened, known, tasks, limit)
     sides = []
     for reference in (first, second):
-        subject = subject_of(reference, opened, known, backend)
+        subject = subject_of(reference, opened, known, backend, api_key_env)
         cells = [Cell(subject, measure) for measure in questions.of(subject, reference)]
         refs = [ref for cell in cells if (ref := opened.find(cell.identity)) is not None]
         if not refs:

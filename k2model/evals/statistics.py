@@ -55,7 +55,8 @@ def accuracy_interval(values: Sequence[float], clusters: Sequence[str]) -> tuple
 
     Rights and wrongs: Wilson's, over the effective number of items where clusters hold several (n over the design
     effect: Kish, Survey Sampling, 8.2; with Wilson's interval: Dean and Pagano 2015); where all are right or all wrong,
-    clusters say nothing of their likeness, so each counts as one item. Marks in between: a bootstrap over clusters.
+    clusters say nothing of their likeness, so each counts as one item. Marks in between: a bootstrap over clusters. A
+    single cluster counts as one item.
 
     Raises ValueError when there are no values.
     """
@@ -64,13 +65,15 @@ def accuracy_interval(values: Sequence[float], clusters: Sequence[str]) -> tuple
         raise ValueError("no items to take an interval over")
     sums, counts = _by_cluster(values, clusters)
     mean = math.fsum(values) / n
+    if len(sums) == 1:  # nothing tells how much another would differ
+        return wilson(mean, 1)
     if any(value not in (0.0, 1.0) for value in values):
         drawn = _resampled(sums, counts)
         low, high = np.quantile(drawn, (0.025, 0.975))
         return float(low), float(high)
     if len(sums) == n:
         return wilson(round(mean * n), n)
-    if mean in (0.0, 1.0) or len(sums) == 1:
+    if mean in (0.0, 1.0):
         return wilson(mean * len(sums), len(sums))
     effective = min(float(n), max(1.0, mean * (1 - mean) / _variance_of_mean(sums, counts, mean)))
     return wilson(mean * effective, effective)

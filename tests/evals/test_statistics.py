@@ -95,3 +95,8 @@ def test_losses_are_compared_by_target_and_less_is_gained(score: str) -> None:
     (found,) = compare(losses(score, 30.0, 20.0, 10.0), losses(score, 20.0, 10.0, 20.0))
     assert (found.result.first, found.result.gained, found.result.lost) == (2.0, 2, 1)
     assert found.result.difference == pytest.approx(-1 / 3)
+
+
+def test_a_single_mark_is_no_certainty() -> None:
+    assert accuracy_interval([0.5], ["a"]) == pytest.approx(wilson(0.5, 1))
+    assert accuracy_interval([0.5, 0.25], ["a", "a"]) == pytest.approx(wilson(0.375, 1))

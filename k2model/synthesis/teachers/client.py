@@ -126,11 +126,15 @@ class Client:
 
     async def get(self, path: str) -> Any:
         """The JSON at `path` below the base address; None where the server has nothing there. Raises TeacherError when
-        it cannot be reached."""
+        it cannot be reached, and for a key that it does not take."""
         import httpx
 
         try:
             response = await self._client.get(self._url + path)
+            if response.status_code in (401, 403):
+                named = self._config.api_key_env
+                remedy = f"check the key in ${named}" if named else "name the environment variable that holds its key"
+                raise TeacherError(f"{self._url}{path} answers status {response.status_code}; {remedy}")
             return response.json() if response.status_code == 200 else None
         except httpx.HTTPError as error:
             raise TeacherError(f"{self._url}{path} gives no answer ({type(error).__name__}); is it running?") from error

@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 import torch
 
@@ -252,3 +253,13 @@ def test_what_a_server_broke_off_is_no_answer(own: OwnModel) -> None:
 def test_half_a_character_is_told_as_such_and_can_be_written() -> None:
     said = generation("a\ud83d</think>\udc00b", ("a\ud83d", "\udc00b"), (), Finish.END, 5)
     assert (said.text, said.trace, said.answer) == ("a\ufffd</think>\ufffdb", "a\ufffd", "\ufffdb")
+
+
+def test_a_key_that_a_server_does_not_take_is_told(own: OwnModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refused(self: object, url: object, **_: object) -> httpx.Response:
+        return httpx.Response(401)
+
+    with serving(Served(own)) as served:
+        monkeypatch.setattr(httpx.AsyncClient, "get", refused)
+        with pytest.raises(EvaluationError, match="/v1/models answers status 401; name the environment variable"):
+            EndpointModel(config_of(served))
