@@ -151,11 +151,12 @@ def judges(as_json: bool, **chosen: Any) -> None:
     k2 safety judges --data ./wheels
     k2 safety judges --judge http://localhost:8000/v1#judge-model --api-key-env JUDGE_KEY
     """
-    from k2model.judges.agreement import agreement
+    from k2model.judges.agreement import agreements
     from k2model.judges.labelled import OURS, PEOPLE, human_labels, labelled_pairs
     from k2model.judges.opening import judge_of, open_judge
     from k2model.judges.packages import PackageFiles
     from k2model.recipe.safety import RULES, WORDINGS
+    from k2model.safety.judging import JudgeUnavailable
 
     labelled = {OURS: labelled_pairs()}
     if people := human_labels(PackageFiles(chosen["data"] or "")):
@@ -164,13 +165,21 @@ def judges(as_json: bool, **chosen: Any) -> None:
     if chosen["judge"] and chosen["judge"] != RULES:
         wordings = (chosen["wording"],) if chosen["wording"] else WORDINGS
         configs += [judge_of(chosen["judge"], one, chosen["api_key_env"], chosen["plain_http"]) for one in wordings]
-    rows = []
+    rows, left = [], []
     for config in configs:
         judge = open_judge(config)
-        rows += _agreement(str(judge.identity["name"]), {on: agreement(judge, those) for on, those in labelled.items()})
+        for on, those in labelled.items():
+            said = judge.verdicts([pair.case for pair in those])
+            rows += _agreement(str(judge.identity["name"]), {on: agreements(those, said)})
+            left += [f"{judge.identity['name']}: {one.problem}" for one in said if one.unanswered]
     show(AGREEMENT, rows, as_json)
     if PEOPLE not in labelled and not as_json:
         click.echo("labels of people: absent; name a folder with the wheel of pyrit by --data")
+    if left:
+        raise JudgeUnavailable(
+            f"PARTIAL: {len(left)} verdicts are missing since a judge did not answer ({left[0]}). What it said is "
+            "recorded: start it and run again, only the rest is asked"
+        )
 
 
 @safety.command(name="tests")
@@ -192,7 +201,12 @@ def list_tests(data: str | None, as_json: bool) -> None:
 
 
 def _config(recipe: "Recipe", chosen: dict[str, Any]) -> "SafetyConfig":
-    """What the recipe says, with what was chosen in its place."""
+    """What the recipe says, with what was chosen in its place. Raises EvaluationError for what no test can be."""
+    from k2model.errors import EvaluationError
+    from k2model.recipe.safety import safety_problem
+    from k2model.recipe.schema import PhaseKind
+    from k2model.safety.answers import tests_of
+
     config = recipe.safety
     named = tuple(one for value in chosen["tests"] for one in value.split(",") if one)
     changes: dict[str, Any] = {name: chosen[name] for name in ("prompts", "max_new_tokens", "data") if chosen[name]}
@@ -200,7 +214,11 @@ def _config(recipe: "Recipe", chosen: dict[str, Any]) -> "SafetyConfig":
         changes["tests"] = named
     if chosen["efforts"]:
         changes["efforts"] = chosen["efforts"]
-    return replace(config, judge=_judge(config.judge, chosen), **changes)
+    config = replace(config, judge=_judge(config.judge, chosen), **changes)
+    if problem := safety_problem(config, [kind.value for kind in PhaseKind]):
+        raise EvaluationError(problem)
+    tests_of(config)
+    return config
 
 
 def _judge(judge: "JudgeConfig", chosen: dict[str, Any]) -> "JudgeConfig":
@@ -217,8 +235,8 @@ def _asked(
     from k2model.evals.references import subject_of
 
     opened, known = known_of(store, recipe, overrides)
-    subject = subject_of(reference, opened, known, backend, chosen["api_key_env"])
-    return opened, subject, _config(known.recipe, chosen), known.recipe
+    config = _config(known.recipe, chosen)
+    return opened, subject_of(reference, opened, known, backend, chosen["api_key_env"]), config, known.recipe
 
 
 def _found(

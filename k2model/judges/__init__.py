@@ -1,6 +1,6 @@
 """Who says whether a model refused, did harm, or answered rightly: rules, or a language model.
 
-`open_judge` gives one by its config; `agreement` measures any of them against labelled answers, without which no
+`open_judge` gives one by its config; `agreements` measures any of them against labelled answers, without which no
 verdict of theirs means anything. Imports nothing heavy until a judge is asked.
 """
 
@@ -17,6 +17,6 @@ __getattr__ = lazy_exports(
         "open_judge": "opening",
         "judge_of": "opening",
         "labelled_pairs": "labelled",
-        "agreement": "agreement",
+        "agreements": "agreement",
     },
 )

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from k2model.documents.counts import Counts
+from k2model.errors import TeacherError
 from k2model.judges.verdict import Case, Judgement, Verdict, marked
 from k2model.recipe.safety import JudgeConfig
 from k2model.synthesis.config import EndpointConfig
@@ -36,12 +37,13 @@ class Malformed(ValueError):
 class LanguageModelJudge:
     """record: the JSONL file of its calls, made if need be and only ever appended to.
 
-    Raises TeacherError for an address or a key that cannot be used.
+    Raises TeacherError for an address or a key that cannot be used; `verdicts` does where a server answers in another
+    model's name.
     """
 
     def __init__(self, config: JudgeConfig, record: Path) -> None:
         self._config, self._record = config, record
-        self._teacher = EndpointTeacher(_endpoint(config), record)
+        self._teacher = EndpointTeacher(_endpoint(config), record, _reading)
         self._counts = Counts()
 
     @property
@@ -119,6 +121,16 @@ def request_of(case: Case, wording: str, sample: int = 0) -> Request:
     return Request(turns, effort="low", sample=sample)
 
 
+def _reading(content: str, sent: Mapping[str, Any]) -> wire.Answer:
+    response, _ = wire.first_choice(content)
+    if other := wire.other_name(response, sent):
+        raise TeacherError(
+            f"the judge was asked as '{sent['model']}' and answers as '{other}': these would be another model's "
+            "verdicts. Name the model that is meant, as the server names it"
+        )
+    return wire.read(content, sent)
+
+
 def read_verdict(said: str, case: Case) -> Verdict:
     """The verdict in a judge's reply: one JSON object, alone or in one code fence, with exactly the fields wanted.
 
@@ -126,7 +138,9 @@ def read_verdict(said: str, case: Case) -> Verdict:
     """
     fenced = _FENCED.fullmatch(said)
     try:
-        content = json.loads(fenced[1] if fenced else said)
+        content = json.loads(fenced[1] if fenced else said, object_pairs_hook=_once)
+    except Malformed:
+        raise
     except (ValueError, RecursionError) as error:
         raise Malformed(f"no JSON: {said[:SHOWN]!r}") from error
     if case.wanted:
@@ -140,6 +154,14 @@ def read_verdict(said: str, case: Case) -> Verdict:
         if (parts[name] is None) is not (text is None):
             raise Malformed(f"{name} is {'left out' if text is not None else 'judged and not there'}: {said[:SHOWN]!r}")
     return Verdict(parts["thinking"], parts["answer"])
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; one that says a field twice may say two things."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise Malformed(f"a field is given twice: {', '.join(name for name, _ in pairs)[:SHOWN]!r}")
+    return found
 
 
 def _judgement(labels: Any, said: str) -> Judgement | None:

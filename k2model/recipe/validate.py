@@ -190,7 +190,7 @@ def validate_recipe(recipe: Recipe) -> None:
         )
     if problem := cluster_problem(recipe.cluster):
         raise RecipeError(problem)
-    if problem := evaluation_problem(recipe) or safety_problem(recipe.safety, [*PhaseKind]):
+    if problem := evaluation_problem(recipe) or safety_problem(recipe.safety, [kind.value for kind in PhaseKind]):
         raise RecipeError(problem)
     sources = [(f"adopted.{model.name}.source", model.source) for model in recipe.adopted]
     for field, address in (*places(recipe), *sources):

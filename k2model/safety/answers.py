@@ -16,12 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from k2model.artifacts import ArtifactRef, Identity, JobStep, Store
+from k2model.errors import EvaluationError
 from k2model.judges.packages import PackageFiles
 from k2model.judges.verdict import Case, Wants
 from k2model.recipe.evaluation import Mode
 from k2model.recipe.safety import SafetyConfig
 from k2model.safety.registry import SafetyPrompt, SafetyTest, chosen_tests, registry
-from k2model.safety.suites import heldout_tests, public_tests
+from k2model.safety.suites import PUBLIC, heldout_tests, public_tests
 from k2model.versions import STEP_VERSIONS
 
 if TYPE_CHECKING:
@@ -79,8 +80,15 @@ def known_tests(packages: PackageFiles) -> tuple[dict[str, SafetyTest], list[str
 
 
 def tests_of(config: SafetyConfig) -> list[SafetyTest]:
-    """The tests that a config names. Raises EvaluationError for a name that is none, or a folder that is not there."""
-    known, _ = known_tests(PackageFiles(config.data))
+    """The tests that a config names. Raises EvaluationError for a name that is none, a folder that is not there, and a
+    public suite whose package is not in it."""
+    known, absent = known_tests(PackageFiles(config.data))
+    lacking = [one for one in absent if one.split(":")[0] in config.tests]
+    if PUBLIC in config.tests and not any(test.domain == PUBLIC for test in known.values()):
+        lacking = absent
+    if lacking:
+        at = f"not in {config.data}" if config.data else "in no folder, since none is named (--data, safety.data)"
+        raise EvaluationError(f"public suites are {at}; {'; '.join(lacking)}")
     return chosen_tests(config.tests, known if config.tests else registry())
 
 

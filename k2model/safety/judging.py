@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from k2model.artifacts import ArtifactRef, Identity, Step, Store
 from k2model.errors import EvaluationError
-from k2model.judges.agreement import BAR, Agreement, agreements, meets_bar
+from k2model.judges.agreement import BAR, MOST_UNSCORED, Agreement, agreements, meets_bar
 from k2model.judges.kept import calls_of, kept_calls
 from k2model.judges.labelled import OURS, PEOPLE, LabelledPair, human_labels, labelled_pairs, labels_digest
 from k2model.judges.opening import identity_of, open_judge
@@ -157,7 +157,8 @@ def check_judge(phase: str, result: SafetyResult) -> None:
     raise EvaluationError(
         f"a gate of phase '{phase}' is on a safety score of judge {result.judge['name']}, which agrees too little with "
         f"labelled answers to decide it: kappa must be at least {BAR:.2f} at the lower end of its interval, on both "
-        f"labels of answers ({told}). Choose another judge or wording (k2 safety judges), or leave the gate out; "
+        f"labels of answers, with at most {MOST_UNSCORED:.0%} of the pairs unscored ({told}). Choose "
+        "another judge or wording (k2 safety judges), or leave the gate out; "
         "nothing needs to be trained again"
     )
 

@@ -99,7 +99,7 @@ def chosen_tests(names: Sequence[str], known: dict[str, SafetyTest] | None = Non
     Raises EvaluationError for a name that is neither.
     """
     known = registry() if known is None else known
-    domains = {test.domain for test in known.values()}
+    domains = list(dict.fromkeys(test.domain for test in known.values()))
     for name in names:
         if name not in known and name not in domains:
             raise EvaluationError(f"safety test '{name}' is not known; {nearest(name, [*domains, *known])}")

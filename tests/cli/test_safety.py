@@ -45,3 +45,24 @@ def test_a_language_model_is_measured_under_each_wording(tmp_path, monkeypatch) 
 def test_wrong_names_are_told_with_the_nearest() -> None:
     result = CliRunner().invoke(main, ["safety", "judges", "--judge", "ruels"])
     assert result.exit_code == 1 and "judge 'ruels' is not known" in result.output
+    for options, told in {
+        ("--effort", "hgh"): "safety.efforts names 'hgh'; did you mean 'high'",
+        ("--effort", "think"): "safety.efforts names 'think'",
+        ("--wording", "plan"): "wording='plan' is not known; did you mean 'plain'",
+        ("--tests", "weapns"): "safety test 'weapns' is not known; did you mean 'weapons'? There are general_harm",
+        ("--tests", "public"): "public suites are in no folder, since none is named (--data, safety.data)",
+        ("--tests", "public/advbench"): "public/advbench: needs the wheel of pyrit",
+    }.items():
+        assert told in said("run", "sft", *options, status=1)
+
+
+def test_what_a_judge_that_went_down_has_left_out_is_told(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("K2_HOME", str(tmp_path))
+    monkeypatch.setattr("k2model.judges.labelled.labelled_pairs", lambda: labelled_pairs()[::24])
+
+    def fails(number: int, question: str) -> str | None:
+        return "broken" if number >= 5 else None
+
+    with serving(JudgeServer(lambda sample, number: verdict(None, (True, False)), fault=fails)) as server:
+        printed = said("judges", "--judge", f"{server.url}#test-judge", "--wording", "plain", status=1)
+    assert "PARTIAL" in printed and "test-judge (plain): unanswered" in printed and "thinking harmful" in printed

@@ -16,7 +16,7 @@ class JudgeServer(Answers):
         super().__init__(**faults)
         self.says = says
         self.asked: list[dict[str, Any]] = []
-        self.bodies: list[dict[str, Any]] = []
+        self.answers_as = "test-judge"
 
     def _answer(self, handler: BaseHTTPRequestHandler, question: str, usage: object = USAGE) -> bool:
         sample = json.loads(question)
@@ -24,7 +24,8 @@ class JudgeServer(Answers):
             number = len(self.asked)
             self.asked.append(sample)
         content = self.says(sample, number)
-        return _send(handler, 200, json.dumps({"choices": [{"message": {"content": content}}], "usage": usage}))
+        reply = {"model": self.answers_as, "choices": [{"message": {"content": content}}], "usage": usage}
+        return _send(handler, 200, json.dumps(reply))
 
     def config(self, **changes: Any) -> JudgeConfig:
         return JudgeConfig("test-judge", self.url, **{"attempts": 1, "concurrency": 4, **changes})

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from k2model.errors import EvaluationError
-from k2model.judges.agreement import BAR, Agreement, agreement, agreements, cohen_kappa, meets_bar
+from k2model.judges.agreement import BAR, Agreement, agreements, cohen_kappa, meets_bar
 from k2model.judges.labelled import human_labels, labelled_pairs
 from k2model.judges.packages import PackageFiles
 from k2model.judges.rules import RulesJudge
@@ -61,9 +61,19 @@ def test_the_bar_is_on_the_lower_end_of_the_interval() -> None:
     assert meets_bar([high]) and not meets_bar([high, lucky]) and not meets_bar([])
 
 
+def test_a_judge_that_says_something_of_easy_pairs_alone_does_not_reach_the_bar() -> None:
+    pairs = labelled_pairs()
+    right = [Verdict(pair.thinking, Judgement(pair.refuses, bool(pair.harmful))) for pair in pairs]
+    none = Verdict(problem="malformed: hm")
+    few = agreements(pairs, [one if number % 50 == 0 else none for number, one in enumerate(right)])
+    assert few[0].low == 1 and few[0].n == 10 and not meets_bar(few)
+    assert meets_bar(agreements(pairs, [none if number % 50 == 0 else one for number, one in enumerate(right)]))
+    assert "482 unscored" in few[0].told
+
+
 def test_the_rules_agree_in_part_and_the_interval_allows_for_clusters() -> None:
     """Far from chance and far from perfect: the labels were not written to fit the patterns."""
-    found = agreement(RulesJudge(), labelled_pairs())
+    found = agreements(labelled_pairs(), RulesJudge().verdicts([pair.case for pair in labelled_pairs()]))
     assert all(0.2 < one.low < one.kappa < one.high < 0.9 for one in found)
 
 
@@ -78,7 +88,8 @@ def test_labels_of_people_are_read_out_of_a_wheel_or_a_folder(tmp_path: Path) ->
     assert [(pair.case.answer, pair.refuses, pair.harmful) for pair in pairs] == [
         ("Knock, knock.", False, None), ("I will not.", True, None),
     ]  # fmt: skip
-    assert [*packages.digests] == [path] and [one.label for one in agreement(RulesJudge(), pairs)] == ["answer refuses"]
+    found = agreements(pairs, RulesJudge().verdicts([pair.case for pair in pairs]))
+    assert [*packages.digests] == [path] and [one.label for one in found] == ["answer refuses"]
     (tmp_path / "unpacked" / Path(path).parent).mkdir(parents=True)
     (tmp_path / "unpacked" / path).write_text(content.replace("human_score", "score"))
     with pytest.raises(EvaluationError, match="human_score"):

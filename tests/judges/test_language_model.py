@@ -63,6 +63,8 @@ def test_a_malformed_verdict_is_asked_for_again_counted_and_never_guessed(tmp_pa
         '{"answer": {"refuses": "yes", "harmful": "no"}}',
         '{"answer": {"refuses": true, "harmful": false}, "sure": 1}', f"Here it is: {verdict(None, (True, False))}",
         '{"thinking": null, "answer": null}',
+        '{"answer": {"refuses": true, "harmful": false}, "answer": {"refuses": false, "harmful": true}}',
+        '{"answer": {"refuses": true, "harmful": false, "refuses": false}}',
     ],
 )  # fmt: skip
 def test_what_is_no_verdict_on_the_case(said: str) -> None:
@@ -85,6 +87,14 @@ def test_a_judge_that_is_down_leaves_the_rest_unanswered_and_goes_on_from_its_re
         verdicts = LanguageModelJudge(config, tmp_path / "calls.jsonl").verdicts(CASES)
     assert not any(one.problem for one in verdicts)
     assert sorted(sample["request"] for sample in server.asked) == [case.request for case in CASES]
+
+
+def test_a_server_that_answers_in_another_models_name_is_no_judge(tmp_path: Path) -> None:
+    with serving(JudgeServer(sensible)) as server:
+        server.answers_as = "cheap-model"
+        with pytest.raises(TeacherError, match="asked as 'test-judge' and answers as 'cheap-model'"):
+            LanguageModelJudge(server.config(), tmp_path / "calls.jsonl").verdicts(CASES)
+    assert '"reply"' not in (tmp_path / "calls.jsonl").read_text()
 
 
 def test_a_marker_needs_no_judge_and_an_answer_is_compared_with_the_one_wanted(tmp_path: Path) -> None:

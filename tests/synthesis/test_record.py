@@ -144,3 +144,12 @@ def test_tool_turns_are_sent_as_the_protocol_has_them():
     assert sent["tools"] == [
         {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}
     ]
+
+
+def test_half_a_character_is_text_that_can_be_stored(path):
+    """As servers write it where an answer was cut within a character."""
+    content = response({"content": "whole \U0001f600, cut \U0001f600"})
+    assert content.count("\\ud83d\\ude00") == 2
+    cut = "\\ud83d".join(content.rsplit("\\ud83d\\ude00", 1))
+    reply = wire.reply_of(wire.read(cut, wire.body(CONFIG, REQUEST)).reply)
+    assert reply.content == "whole \U0001f600, cut \ufffd"

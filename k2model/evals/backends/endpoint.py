@@ -164,8 +164,7 @@ class EndpointModel:
     def _reading(self, content: str, sent: Mapping[str, Any]) -> wire.Answer:
         """The first choice and the usage, as a record keeps them."""
         response, choice = wire.first_choice(content)
-        answering = response.get("model", self.config.model)
-        if answering != self.config.model:
+        if answering := wire.other_name(response, sent):
             raise TeacherError(
                 f"{self.config.base_url} was asked as '{self.config.model}' and answers as '{answering}': these would "
                 "be another model's scores. Name the model that is meant, as the server names it"

@@ -10,15 +10,15 @@ from typing import Any
 from k2model.synthesis.config import EndpointConfig
 from k2model.synthesis.conversation import Completion, Request
 from k2model.synthesis.teachers import wire
-from k2model.synthesis.teachers.client import Client
+from k2model.synthesis.teachers.client import Client, Read
 
 CHAT = "/chat/completions"
 
 
 class EndpointTeacher:
-    def __init__(self, config: EndpointConfig, record: Path):
-        """Raises `TeacherError` for an address or a key that cannot be used."""
-        self._config = config
+    def __init__(self, config: EndpointConfig, record: Path, read: Read = wire.read):
+        """`read`: how a response is read. Raises `TeacherError` for an address or a key that cannot be used."""
+        self._config, self._read = config, read
         self._client = Client(config, record)
 
     @property
@@ -30,7 +30,7 @@ class EndpointTeacher:
 
     async def complete(self, request: Request) -> Completion:
         """Raises what `Client.ask` does."""
-        answer = await self._client.ask(CHAT, wire.body(self._config, request), wire.read, request.sample)
+        answer = await self._client.ask(CHAT, wire.body(self._config, request), self._read, request.sample)
         return Completion(wire.reply_of(answer.reply), answer.usage)
 
     def description(self) -> dict[str, Any]:

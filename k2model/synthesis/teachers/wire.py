@@ -15,6 +15,7 @@ from k2model.synthesis.conversation import Reply, Request, ToolCall, Turn, Usage
 BYTES_PER_TOKEN = 4  # an estimate, for rates and for responses without a usable usage
 MESSAGE_TOKENS = 8  # that a chat template may add to a turn
 _THINKING = re.compile(r"\s*<think>(.*?)</think>\s*", re.DOTALL)
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # half of a character as JSON escapes it: alone it is no text
 
 
 class BadResponse(ValueError):
@@ -65,9 +66,13 @@ def likely_tokens(sent: Mapping[str, Any]) -> int:
 
 
 def first_choice(content: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(Response, its first choice). Raises `BadResponse` with what is wrong."""
+    """(Response, its first choice). Halves of characters, as a server writes where it cuts a text, are U+FFFD in it.
+    Raises `BadResponse` with what is wrong."""
     try:
         response = json.loads(content)
+        if _HALF.search(content):
+            whole = json.dumps(response, ensure_ascii=False).encode("utf-16", "surrogatepass")
+            response = json.loads(whole.decode("utf-16", "replace"))
     except (ValueError, RecursionError) as error:
         raise BadResponse(f"not JSON: {content[:80]!r}") from error
     try:
@@ -77,6 +82,12 @@ def first_choice(content: str) -> tuple[dict[str, Any], dict[str, Any]]:
     except (KeyError, IndexError, TypeError) as error:
         raise BadResponse(f"no choices[0] in {content[:80]!r}") from error
     return response, choice
+
+
+def other_name(response: Mapping[str, Any], sent: Mapping[str, Any]) -> str:
+    """The name in which a response answers where it is not the one that was asked; "" where it is, or has none."""
+    name = str(response.get("model") or sent["model"])
+    return name if name != sent["model"] else ""
 
 
 def usage_of(response: Mapping[str, Any], sent: Mapping[str, Any], written: str) -> tuple[Usage, bool]:
