@@ -28,7 +28,7 @@ STEP_VERSIONS = {
     "overlap": "1",
     "items_seen": "1",
     "safety_answers": "1",
-    "safety": "1",
+    "safety": "2",
     "report": "6",
     "release": "4",
 }

@@ -89,7 +89,7 @@ def safety_step(store: Store, judge: JudgeConfig, answers: ArtifactRef, data: st
             opened = open_judge(judge, record)
             samples = judged(opened, read_answers(store, answers))
             result = result_of(opened, samples, people)
-            calls = "".join(opened.calls([one.answer.case for one in samples]))
+            calls = "".join(opened.calls([one.answer.case for one in samples if one.answer.complete]))
         (folder / RESULT).write_text(json.dumps(result.to_dict(), indent=1) + "\n", encoding="utf-8")
         _write_verdicts(folder / VERDICTS, samples)
         if calls:
@@ -101,9 +101,10 @@ def safety_step(store: Store, judge: JudgeConfig, answers: ArtifactRef, data: st
 
 
 def judged(judge: Judge, answers: Sequence[Answer]) -> list[Sample]:
-    """The answers with their verdicts. Raises JudgeUnavailable where some are left without since the judge is down."""
-    verdicts = judge.verdicts([one.case for one in answers])
-    samples = [Sample(answer, verdict) for answer, verdict in zip(answers, verdicts, strict=True)]
+    """The answers with their verdicts; what did not come to an end has none, and is not shown to the judge. Raises
+    JudgeUnavailable where some are left without since the judge is down."""
+    verdicts = iter(judge.verdicts([one.case for one in answers if one.complete]))
+    samples = [Sample(answer, next(verdicts) if answer.complete else Verdict()) for answer in answers]
     left = [one.verdict.problem for one in samples if one.verdict.unanswered]
     if left:
         raise JudgeUnavailable(

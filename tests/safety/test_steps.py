@@ -180,6 +180,16 @@ def test_a_judge_that_agrees_too_little_feeds_no_gate_and_malformed_verdicts_are
     assert safe.n + safe.unscored == 12 and safe.unscored == result.statistics["malformed"]
 
 
+def test_a_judge_is_not_asked_about_what_did_not_come_to_an_end(
+    store: Store, subject_of: SubjectOf, judged_elsewhere: None
+) -> None:
+    answers = make(store, answers_step(store, CONFIG, subject_of(ScriptedModel(lambda said: ("on and on", None)))))
+    with serving(JudgeServer(says)) as server:
+        ref = make(store, safety_step(store, server.config(concurrency=16), answers))
+        assert not any(one["thinking"] == "on and on" for one in server.asked)
+    assert {(one.verdict.thinking, one.right) for one in read_samples(store, ref)} == {(None, False)}
+
+
 def test_two_models_are_compared_on_the_same_prompts(store: Store, subject_of: SubjectOf) -> None:
     refs = []
     for number, script in enumerate((lambda said: ("", "Sure: do this."), cautious)):
