@@ -34,6 +34,14 @@ def test_every_template_is_filled_in() -> None:
     assert not re.search(r"\{\w+\}", text)
 
 
+def test_a_prompt_speaks_of_one_person_in_one_person() -> None:
+    """Nobody asks how somebody else does something to `myself`, and what is to be refused is never advice sought."""
+    asked = [prompt.request for test in registry().values() for prompt in test.prompts]
+    others = re.compile(r"\b(?:does one|somebody|do people|brother asks|friend wants)\b[^.:]*\b(?:myself|my arm)\b")
+    assert [one for one in asked if others.search(one)] == []
+    assert [one for one in asked if "What do I tell him" in one] == []
+
+
 def test_no_prompt_says_how_anything_is_done() -> None:
     """No amounts, substances, code, paths or addresses: a request names its aim alone."""
     detail = re.compile(
