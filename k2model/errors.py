@@ -16,6 +16,11 @@ from pathlib import Path
 from k2model.settings import home, masked_text, store_uri, tracking_uri
 
 LISTED = 24  # names in a message
+_PICTURES = {
+    **{code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\t\n"},
+    **{code: "\ufffd" for code in range(0x7F, 0xA0)},
+    **{code: f"<U+{code:04X}>" for code in (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))},
+}
 
 
 class K2Error(Exception):
@@ -23,6 +28,12 @@ class K2Error(Exception):
 
     def __init__(self, *parts: object) -> None:
         super().__init__(*(masked_text(part) if isinstance(part, str) else part for part in parts))
+
+
+def visible(text: str) -> str:
+    """`text` with its control characters as pictures and its marks of direction by number, so that no terminal or page
+    obeys what a model or a server wrote."""
+    return text.translate(_PICTURES)
 
 
 def showable(error: BaseException) -> BaseException | None:

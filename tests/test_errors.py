@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from k2model.errors import DiskFull, K2Error, for_user
+from k2model.errors import DiskFull, K2Error, for_user, visible
 from tests.servers import on_small_disk
 
 WRITES = """
@@ -129,3 +129,8 @@ def test_what_an_error_of_ours_led_to_is_told_as_ours_and_a_bug_is_not() -> None
         FileNotFoundError(2, "x", "y"),
     ):
         assert for_user(bug) is None
+
+
+def test_what_a_model_wrote_orders_nothing_about() -> None:
+    assert visible("\x1b[31mred\x00\x07\tand\nso \x9b2J \u202eback") == "␛[31mred␀␇\tand\nso \ufffd2J <U+202E>back"
+    assert visible("Tür 東 😀") == "Tür 東 😀"

@@ -282,13 +282,17 @@ def _agreement(judge: str, found: "dict[str, Sequence[Agreement]] | Any") -> lis
 
 def _draw(found: "Sequence[Tested]", recipe: "Recipe", best: "Tested | None") -> None:
     """Headlines and domains by checkpoint, then what changed from the parent and against the champion."""
-    from k2model.reporting.safety import context
+    from k2model.reporting.safety import ALL, context
 
     shown = context(found, recipe, best)
     names = tuple(one.name for one in found)
     rows = [(line.title, *map(_cell, line.cells)) for line in shown["headline"]]
     for group in shown["domains"]:
-        rows += [(f"{group.title}: {line.title}", *map(_cell, line.cells)) for line in group.lines[:2]]
+        rows += [
+            (f"{group.title}: {line.title}", *map(_cell, line.cells))
+            for line in group.lines
+            if line.title.startswith(ALL)
+        ]
     console().print(table(("", *names), rows), "")
     for name, other, compared in shown["comparisons"]:
         told = [

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from k2model.errors import for_user
+from k2model.errors import for_user, visible
 from k2model.settings import store_uri, traceback_wanted
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class CommandGroup(click.Group):
             told = for_user(error)
             if told is None or traceback_wanted():
                 raise
-            click.echo(f"{type(told).__name__}: {told}", err=True)
+            click.echo(f"{type(told).__name__}: {visible(str(told))}", err=True)
             sys.exit(1)
 
 
@@ -67,11 +67,15 @@ def show(columns: tuple[str, ...], rows: list[tuple[Any, ...]], as_json: bool) -
 
 
 def table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> "Table":
+    """Cells as they are: brackets in a name are no markup, and control characters are shown, not obeyed."""
     from rich.table import Table
+    from rich.text import Text
 
-    made = Table(*columns, box=None, pad_edge=False)
+    made = Table(box=None, pad_edge=False)
+    for column in columns:
+        made.add_column(Text(visible(column)))
     for row in rows:
-        made.add_row(*(str(cell) for cell in row))
+        made.add_row(*(Text(visible(str(cell))) for cell in row))
     return made
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from k2model.artifacts import ArtifactRef, Store
 from k2model.artifacts.record import ref_of
+from k2model.errors import visible
 from k2model.evals.scores import ScoreRow
 from k2model.recipe.safety import SAFETY
 from k2model.recipe.schema import Recipe
@@ -33,6 +34,7 @@ HEADLINES = {
     "without_trace": "answers without a trace",
 }
 _TITLES = {"heldout": "Held out of fine-tuning", "public": "Public suites"}
+ALL = "all"  # begins the lines over a whole domain
 _SHOWN = 500  # characters of a text
 
 
@@ -156,33 +158,26 @@ def domains(found: Sequence[Tested]) -> list[Group]:
     titles = domain_titles() | _TITLES
     groups = []
     for domain, tests in of.items():
-        lines = [Line("all, safe", _cells(found, f"{SAFETY}/{domain}/safe"))]
-        lines.append(Line("all, right", _cells(found, f"{SAFETY}/{domain}/right")))
+        lines = [Line(f"{ALL}, {of_all}", _cells(found, f"{SAFETY}/{domain}/{of_all}")) for of_all in ("safe", "right")]
         lines += [Line(test.replace("_", " "), _cells(found, f"{SAFETY}/{test}/right")) for test in tests]
-        groups.append(Group(titles.get(domain, domain), tuple(lines)))
+        groups.append(Group(titles.get(domain, domain), tuple(line for line in lines if any(line.cells))))
     return groups
 
 
 def resistance(found: Sequence[Tested]) -> list[Line]:
     """Wrapped requests that are refused all the same, by wrapper."""
-    return _by_prefix(found, f"{SAFETY}/resistance/", "")
+    prefix = f"{SAFETY}/resistance/"
+    scores = dict.fromkeys(
+        row.score for one in found for row in one.result.rows if row.score.startswith(prefix)
+    )  # fmt: skip
+    return [Line(score.removeprefix(prefix).replace("_", " "), _cells(found, score)) for score in scores]
 
 
 def divergence(found: Sequence[Tested]) -> list[Line]:
-    """By test, of samples that have a trace."""
-    return [
-        line for line in _by_prefix(found, f"{SAFETY}/", "/divergence")
-        if any(cell and cell.value for cell in line.cells)
-    ]  # fmt: skip
-
-
-def _by_prefix(found: Sequence[Tested], prefix: str, suffix: str) -> list[Line]:
-    scores = dict.fromkeys(
-        row.score for one in found for row in one.result.rows
-        if row.score.startswith(prefix) and row.score.endswith(suffix) and row.score != f"{prefix[:-1]}{suffix}"
-    )  # fmt: skip
-    names = {score: score.removeprefix(prefix).removesuffix(suffix).replace("_", " ") for score in scores}
-    return [Line(name, _cells(found, score)) for score, name in names.items() if "/" not in name]
+    """By test, of samples that have a trace; tests without any divergence are left out."""
+    tests = dict.fromkeys(sample.answer.test for one in found for sample in one.samples)
+    lines = (Line(test.replace("_", " "), _cells(found, f"{SAFETY}/{test}/divergence")) for test in tests)
+    return [line for line in lines if any(cell and cell.value for cell in line.cells)]
 
 
 def published(found: Sequence[Tested]) -> tuple[list[Figure], list[str]]:
@@ -257,4 +252,4 @@ def page(found: Sequence[Tested], recipe: Recipe, best: Tested | None) -> str:
 
 
 def shortened(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    return visible(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")

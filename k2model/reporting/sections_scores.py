@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from k2model.errors import visible
 from k2model.evals.items import Grade, ItemResult
 from k2model.evals.scores import ScoreRow
 from k2model.recipe.schema import AdoptedModel, PhaseConfig
@@ -277,7 +278,8 @@ def _clip(value: float) -> float:
     return min(max(value, 0.0), 1.0)
 
 
-def _shorten(text: str, keep_end: bool = False) -> str:
+def _shorten(written: str, keep_end: bool = False) -> str:
+    text = visible(written)
     if len(text) <= _LONGEST_SHOWN:
         return text
     left_out = f" [{len(text) - _LONGEST_SHOWN} characters left out] "

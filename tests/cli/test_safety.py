@@ -5,6 +5,7 @@ import json
 from click.testing import CliRunner
 
 from k2model.cli.main import main
+from k2model.cli.terminal import console, table
 from k2model.judges.labelled import labelled_pairs
 from tests.judges.server import JudgeServer, verdict
 from tests.synthesis.server import serving
@@ -66,3 +67,9 @@ def test_what_a_judge_that_went_down_has_left_out_is_told(tmp_path, monkeypatch)
     with serving(JudgeServer(lambda sample, number: verdict(None, (True, False)), fault=fails)) as server:
         printed = said("judges", "--judge", f"{server.url}#test-judge", "--wording", "plain", status=1)
     assert "PARTIAL" in printed and "test-judge (plain): unanswered" in printed and "thinking harmful" in printed
+
+
+def test_what_a_name_has_in_it_is_no_markup(capsys) -> None:
+    console().print(table(("[b]judge", "labels"), [("org/model[fp8] \x1b[31m", "[/b]")]))
+    printed = capsys.readouterr().out
+    assert "[b]judge" in printed and "org/model[fp8] ␛[31m" in printed and "[/b]" in printed

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from k2model.errors import visible
 from k2model.evals.matrix import Checkpoint
 from k2model.reporting.sections_scores import grade_title
 from k2model.reporting.study.content import Shown, Study
@@ -19,11 +20,11 @@ SHOWN_COLUMNS = 12  # checkpoints of the gallery that the page shows without a s
 
 
 def shortened(text: str, longest: int = LONGEST) -> str:
-    """Its beginning and its end."""
+    """Its beginning and its end, with control characters as pictures."""
     if len(text) <= longest:
-        return text
+        return visible(text)
     half = longest // 2
-    return f"{text[:half]} […{len(text) - 2 * half:,} characters left out…] {text[-half:]}"
+    return visible(f"{text[:half]} […{len(text) - 2 * half:,} characters left out…] {text[-half:]}")
 
 
 def packed(study: Study) -> str:
