@@ -96,6 +96,7 @@ def _effort_plot(title: str, points: Sequence[EffortPoint]) -> Markup:
     most = max(point.thinking_mean for point in points) or 1.0
     plot = svg.Plot(svg.Scale(0, most, _LEFT, _RIGHT - 40), svg.Scale(0, 1, _BOTTOM, _TOP))
     parts = [plot.axes(svg.ticks(0, most, 4), (0, 0.25, 0.5, 0.75, 1), "thinking tokens, mean", "{:.0%}")]
+    taken: list[tuple[float, float]] = []
     for effort, colour in zip(dict.fromkeys(point.effort for point in points), _COLOURS, strict=False):
         own = sorted((point for point in points if point.effort == effort), key=lambda point: point.thinking_mean)
         at = plot.points([(point.thinking_mean, point.accuracy) for point in own])
@@ -111,7 +112,11 @@ def _effort_plot(title: str, points: Sequence[EffortPoint]) -> Markup:
             class_ = f"{'hollow' if forced else 'full'} m-{colour}"
             parts.append(svg.element("circle", svg.element("title", said), cx=x, cy=y, r=3.5, class_=class_))
             if not forced:
-                parts.append(svg.text(x + 7, y + 4, effort, f"label halo t-{colour}"))
+                height = y + 4
+                while any(0 <= x - at < svg.CHARACTER * 7 and abs(height - other) < 14 for at, other in taken):
+                    height -= 14  # above the name of a point that lies beneath or just before it
+                taken.append((x, height))
+                parts.append(svg.text(x + 7, height, effort, f"label halo t-{colour}"))
     return svg.drawing(WIDTH, HEIGHT, f"{title}: accuracy over thinking tokens", *parts)
 
 

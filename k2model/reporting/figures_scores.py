@@ -249,8 +249,8 @@ def _effort(found: dict[str, ScoreRow]) -> Markup:
         parts.append(_marker(plot, row, x, y, "hollow m-c0"))
         label = f"{parse(row.score).mode} {row.value:.2f}"
         # Left of and above its point, where a rising line is not; higher where another label is.
-        end, at = max(x - 7, _LEFT + 6.6 * len(label)), max(y - 8, 12)
-        while any(abs(end - other) < 6.6 * len(label) and abs(at - height) < 14 for other, height in taken):
+        end, at = max(x - 7, _LEFT + svg.CHARACTER * len(label)), max(y - 8, 12)
+        while any(abs(end - other) < svg.CHARACTER * len(label) and abs(at - height) < 14 for other, height in taken):
             at -= 14
         taken.append((end, at))
         parts.append(svg.text(end, at, label, "label halo", "end"))

@@ -57,6 +57,9 @@ def drawing(width: float, height: float, label: str, *children: object, class_: 
     )  # fmt: skip
 
 
+CHARACTER = 7.4  # width of a label's character at most, in the widest of common sans-serif fonts
+
+
 @dataclass(frozen=True)
 class Scale:
     """Maps data `low..high` to pixels `start..end`, linearly or over the logarithm."""

@@ -54,11 +54,13 @@ def _drawn(members: Sequence[Series], found: Mapping[str, Found], timeline: Time
     loss = not members[0].is_accuracy
     high = max(point.row.high for one in members for point in one.points) if loss else 1.0
     low = min(point.row.low for one in members for point in one.points) * 0.95 if loss else 0.0
-    plot = svg.Plot(timeline.scale(_LEFT, _RIGHT), svg.Scale(low, high * 1.02 if loss else 1.0, _BOTTOM, _TOP))
+    names = [_label(one, loss) for one in members]
+    right = min(_RIGHT, WIDTH - 10 - svg.CHARACTER * max(map(len, names)))
+    plot = svg.Plot(timeline.scale(_LEFT, right), svg.Scale(low, high * 1.02 if loss else 1.0, _BOTTOM, _TOP))
     y_ticks = svg.ticks(low, high, 5) if loss else QUARTERS
     parts = [plot.axes(timeline.ticks(), y_ticks, "tokens seen"), timeline.borders(plot)]
     for chance in sorted({one.chance for one in members if one.chance is not None}):
-        parts.append(svg.line(_LEFT, plot.y(chance), _RIGHT, plot.y(chance), "chance"))
+        parts.append(svg.line(_LEFT, plot.y(chance), right, plot.y(chance), "chance"))
         parts.append(svg.text(_LEFT + 3, plot.y(chance) - 4, "chance", "tick halo"))
     labels = []
     for index, one in enumerate(members):
@@ -67,15 +69,19 @@ def _drawn(members: Sequence[Series], found: Mapping[str, Found], timeline: Time
         parts.append(_link(plot, one, members, colour))
         parts.append(_curve(plot, one, timeline, colour))
         parts.append(_marks(plot, one, found.get(one.score), colour))
-        name = parse(one.score, one.rows[0].group)
-        labels.append((one.points[-1].value, name.mode.replace("_", " ") if loss else label_of(name), colour))
+        labels.append((one.points[-1].value, names[index], colour))
     known = [row for one in members for row in published_for(one.score, timeline.spans)]
     if known:
         parts.append(_published(plot, known, timeline))
         labels.append((known[-1].value, MODEL, "c7"))
     ends = [(min(max(value, plot.y.low), plot.y.high), text, f"label t-{colour}") for value, text, colour in labels]
-    parts.append(plot.end_labels(ends, _RIGHT + 10, gap=min(14.0, (_BOTTOM - _TOP) / max(len(ends), 1))))
+    parts.append(plot.end_labels(ends, right + 10, gap=min(14.0, (_BOTTOM - _TOP) / max(len(ends), 1))))
     return svg.drawing(WIDTH, HEIGHT, f"{title} over tokens seen", *parts)
+
+
+def _label(one: Series, loss: bool) -> str:
+    name = parse(one.score, one.rows[0].group)
+    return name.mode.replace("_", " ") if loss else label_of(name)
 
 
 def colour_of(one: Series, index: int, of: int) -> str:
