@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from k2model.artifacts import ArtifactRef, MissingArtifact, Store
 from k2model.artifacts.files import files_at
-from k2model.artifacts.manifest import describe_folder, read_manifest
+from k2model.artifacts.manifest import FileEntry, describe_folder, read_manifest, verify_files
 from k2model.artifacts.record import ref_of
 from k2model.errors import EvaluationError, K2Error, nearest
 from k2model.evals.cells import SERVED, Subject
@@ -37,6 +37,7 @@ OWN = {"backend": "own", "precision": "bf16"}
 TRANSFORMERS = {"backend": "transformers", "precision": "fp32"}
 EXPORTS = ("export", "adopted_export")
 CONFIG, RELEASE, WEIGHTS = "config.json", "RELEASE_MANIFEST.json", "model"  # of folders; the last two of releases
+ARTIFACT = "artifact.json"  # of a copy out of a store
 
 
 @dataclass(frozen=True)
@@ -118,9 +119,13 @@ def exported(
 
 def stored(folder: Path, backend: str = "own") -> Subject:
     """The weights of a folder in Hugging Face's form, or the last phase's of a release. What lies there bears identity,
-    where it lies does not."""
+    where it lies does not. Raises CorruptArtifact where the folder lists its files and they are not as listed."""
     if (folder / RELEASE).is_file():
+        listed = (FileEntry(**one) for one in json.loads((folder / RELEASE).read_text(encoding="utf-8"))["files"])
+        verify_files(files_at(str(folder)), (one for one in listed if one.path.startswith(f"{WEIGHTS}/")))
         folder = folder / WEIGHTS
+    elif (folder / ARTIFACT).is_file():
+        verify_files(files_at(str(folder)), read_manifest(folder).files)
     if not (folder / CONFIG).is_file():
         raise EvaluationError(f"{folder} holds no {CONFIG}; expected weights in Hugging Face's form, or a release")
     window, content = _stated_length(folder), {"content": describe_folder(folder).digest}

@@ -1,7 +1,9 @@
 """Every way to name a model leads to the same weights, and what names none is told."""
 
+import json
+import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 
 from k2model.artifacts import ArtifactRef, CorruptArtifact, Identity, MissingArtifact, Store, make
 from k2model.artifacts.files import LocalFiles
+from k2model.artifacts.manifest import describe_file
 from k2model.errors import EvaluationError
 from k2model.evals import scores_step
 from k2model.evals.cells import Cell, Opened, make_cell, results_of
@@ -132,6 +135,24 @@ def test_a_damaged_checkpoint_is_refused_by_name(known: tuple[Store, Known], tmp
     with pytest.raises(CorruptArtifact, match=r"rank-00000-of-00001\.safetensors"):
         value(store, facts, "mid_1@2")
     assert not store.records("score")
+
+
+def test_a_folder_that_is_not_as_it_lists_is_refused_by_name(
+    known: tuple[Store, Known], world: World, tmp_path: Path
+) -> None:
+    store, facts = known
+    release = tmp_path / "release"
+    shutil.copytree(world.export, release / "model")
+    listed = [describe_file(release, f"model/{one.name}") for one in (release / "model").iterdir() if one.is_file()]
+    (release / "RELEASE_MANIFEST.json").write_text(json.dumps({"files": [asdict(one) for one in listed]}))
+    assert value(store, facts, str(release)) == 0.75
+    weights = next((release / "model").glob("*.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.chmod(0o644)
+    weights.write_bytes(content)
+    with pytest.raises(CorruptArtifact, match=r"model/model.*\.safetensors"):
+        value(store, facts, str(release))
 
 
 def test_what_names_no_model_is_told(known: tuple[Store, Known]) -> None:
