@@ -3,7 +3,7 @@
 import re
 from xml.etree import ElementTree
 
-from k2model.evals.efforts import effort_points
+from k2model.evals.efforts import EffortPoint, effort_points
 from k2model.evals.items import Grade, ItemResult
 from k2model.evals.longcontext.asking import DepthCell
 from k2model.evals.scores import ScoreRow
@@ -81,3 +81,11 @@ def test_the_report_shows_the_last_phase_that_has_a_map() -> None:
     panels = long_context_panels(results, [loss("mid_1", 128, 3.0), loss("mid_1", 256, 2.9)], recipe)
     assert [panel.title for panel in panels] == ["Needle", "Loss by position, nats per token"]
     assert long_context_panels({}, [], recipe) == []
+
+
+def test_names_of_efforts_that_thought_equally_long_lie_on_no_other() -> None:
+    efforts = ("low", "medium", "high")
+    points = [EffortPoint("arithmetic", one, None, 8, 0.0, 0.0, 0.3, 0.0, 0.0, 1.0) for one in efforts]
+    (panel,) = effort_panels(points)
+    heights = [float(re.search(rf'y="([\d.]+)"[^>]*>{one}<', str(panel.image))[1]) for one in efforts]
+    assert min(abs(a - b) for a in heights for b in heights if a != b) >= 14 and len(set(heights)) == 3

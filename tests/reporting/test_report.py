@@ -15,6 +15,7 @@ from k2model.artifacts.result import LifecycleResult
 from k2model.reporting import report_step
 from k2model.reporting.content import read_content
 from k2model.reporting.report import render
+from k2model.reporting.safety import shortened
 from tests.reporting.lifecycle_fixture import HOSTILE, PHASES, build_lifecycle, score_rows, short_recipe
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -127,6 +128,7 @@ def test_safety_stands_beside_its_judge_its_parent_and_what_was_published(page: 
     assert "rules ours answer refuses" in text and re.search(r"492 0 yes", text)
     assert "harmful under refusal suppression 33.0% not told" in text
     assert "12 cut off" in text, "the earlier phase never ends"
+    assert "\x1b" not in page and shortened("\x1b[2J\x00") == "␛[2J␀", "what a model wrote orders nothing about"
 
 
 def test_every_figure_draws_something(page: str) -> None:
