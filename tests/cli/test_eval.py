@@ -40,7 +40,7 @@ def test_the_matrix_has_every_score_of_every_phase_and_marks_what_is_missing(sto
 def test_phases_are_compared_on_their_items(store: Path) -> None:
     (prose, *_) = json.loads(k2("compare", "pretrain", "mid_4", "--tasks", "loss/prose,arithmetic", "--json").output)
     result = prose["result"]
-    assert prose["score"] == "loss/prose" and result["difference"] < 0 and result["high"] < 0 < result["lost"]
+    assert prose["score"] == "loss/prose" and result["difference"] < 0 and result["high"] < 0 < result["gained"]
     table = k2("compare", "pretrain", "mid_4", "--tasks", "loss/prose").output
     assert "difference" in table and "loss/prose" in table
 
