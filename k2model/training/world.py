@@ -43,7 +43,8 @@ class World:
         """From RANK, WORLD_SIZE, LOCAL_RANK when a launcher set them, else one process alone."""
         if not all(name in os.environ for name in LAUNCHED):
             return World()
-        return World(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
+        rank, size, local_rank = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+        return World(rank, size, local_rank)
 
     @property
     def device(self) -> "torch.device":
