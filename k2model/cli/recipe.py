@@ -49,7 +49,7 @@ def show_recipe(name: str, path: str, overrides: tuple[str, ...], as_json: bool)
     k2 recipe show mine.py phases.sft.optimizer
     k2 recipe show smoke gates --set 'gates.mid_4=null' --json
     """
-    from rich.markup import escape
+    from rich.text import Text
 
     from k2model.recipe import chosen_recipe
     from k2model.recipe.overrides import value_at
@@ -60,8 +60,7 @@ def show_recipe(name: str, path: str, overrides: tuple[str, ...], as_json: bool)
         return
     rows = []
     for depth, field, value, said, usual in _lines(found):
-        shown = f"[dim]{escape(value)}[/]" if usual else escape(value)
-        rows.append(("  " * depth + escape(field), shown, f"[dim]{escape(said)}[/]"))
+        rows.append(("  " * depth + field, Text(value, "dim" if usual else ""), Text(said, "dim")))
     console().print(table((path or name, "value", "meaning"), rows))
 
 

@@ -34,7 +34,6 @@ def ingest(
     \b
     k2 data ingest 'web/*.jsonl.zst' --out /tmp/web --set fields.text=content --set licence=ODC-By-1.0
     """
-    from rich.markup import escape
 
     from k2model.ingest import ingest_source
     from k2model.recipe import apply_overrides
@@ -47,7 +46,7 @@ def ingest(
     if as_json:
         click.echo(json.dumps({**counts, "too_long": {"max_characters": most, **long}}))
         return
-    shown = [(name, escape(str(value))) for name, value in counts.items() if name != "samples"]
+    shown = [(name, value) for name, value in counts.items() if name != "samples"]
     console().print(table(("count", "value"), shown))
     if long["documents"]:
         console().print(
@@ -56,8 +55,7 @@ def ingest(
         )
     samples = [(reason, *sample) for reason, several in counts["samples"].items() for sample in several]
     if samples:
-        rows = [tuple(escape(str(cell)) for cell in sample) for sample in samples]
-        console().print("", table(("quarantined", "file", "row", "why", "text"), rows))
+        console().print("", table(("quarantined", "file", "row", "why", "text"), samples))
 
 
 def _longer(folder: Path, characters: int) -> dict[str, int]:

@@ -67,7 +67,8 @@ def show(columns: tuple[str, ...], rows: list[tuple[Any, ...]], as_json: bool) -
 
 
 def table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> "Table":
-    """Cells as they are: brackets in a name are no markup, and control characters are shown, not obeyed."""
+    """Cells as they are: brackets in a name are no markup, and control characters are shown, not obeyed. A cell that
+    has a style is a `Text` of rich's."""
     from rich.table import Table
     from rich.text import Text
 
@@ -75,7 +76,7 @@ def table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> "Table":
     for column in columns:
         made.add_column(Text(visible(column)))
     for row in rows:
-        made.add_row(*(Text(visible(str(cell))) for cell in row))
+        made.add_row(*(cell if isinstance(cell, Text) else Text(visible(str(cell))) for cell in row))
     return made
 
 

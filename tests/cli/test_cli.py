@@ -45,7 +45,8 @@ def test_plan_finds_everything_the_dag_made(store):
 def test_plan_says_what_a_changed_setting_runs_and_why(store):
     changed = ["--store", store, "--set", "phases.sft.optimizer.lr=3e-4"]
     assert [step for step, action in actions(*changed).items() if action == "run"] == [
-        "sft/checkpoint", "sft/items_seen", "sft/export", "sft/scores", "report", "release",
+        "sft/checkpoint", "sft/items_seen", "sft/export", "sft/scores", "sft/safety_answers", "sft/safety", "report",
+        "release",
     ]  # fmt: skip
     why = {row["step"]: row["why / where"] for row in rows("plan", "smoke", *changed)["steps"]}
     assert re.fullmatch(r"because phase.optimizer.lr 0\.\d+ -> 0.0003", why["sft/checkpoint"])
