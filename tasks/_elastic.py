@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flytekit import current_context
 from flytekit.core.python_function_task import PythonFunctionTask
 from flytekit.exceptions.user import FlyteRecoverableException, FlyteUserRuntimeException
 from flytekit.extend import IgnoreOutputs, TaskPlugins
@@ -122,6 +123,9 @@ def _worker_of(job: TorchElasticTask, failures: Path) -> Iterator[None]:
 
 
 def _work(function: Callable, **kwargs: Any) -> Any:
+    # What a worker was forked with is not its to show: the plugin adds a worker's decks to those of the process that
+    # runs a workflow, whose pages would double with every job, to gigabytes in a lifecycle.
+    current_context().decks.clear()
     try:
         with reported(World.from_environment().rank):
             return function(**kwargs)

@@ -82,7 +82,8 @@ def test_a_recipe_knows_the_scores_it_will_have() -> None:
 
 
 def test_what_several_answers_say_is_gateable_and_voted_by_the_number_said() -> None:
-    exam = {"name": "exam", "location": "exam.jsonl", "licence": "CC0-1.0", "repeats": 4, "check": "code"}
+    exam = {"name": "exam", "location": "exam.jsonl", "licence": "CC0-1.0", "repeats": 4, "temperature": 1.0,
+            "check": "code"}  # fmt: skip
     gates = [
         {"phase": "sft", "score": "aime_like/high/pass@8", "minimum": 0.0},
         {"phase": "sft", "score": "exam/pass@4", "minimum": 0.0},

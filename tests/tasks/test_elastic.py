@@ -21,7 +21,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from flytekit import workflow
+from flytekit import Deck, current_context, workflow
 from tasks._platform import RENDEZVOUS
 from tasks._elastic import TorchElastic
 from flytekit import task
@@ -59,9 +59,25 @@ def work(fails: str) -> str:
                 time.sleep(0.02)
     return f"rank {rank} of {os.environ['WORLD_SIZE']}"
 
+@task(enable_deck=True)
+def show() -> int:
+    Deck("page", "of the workflow")
+    return 0
+
+@task(enable_deck=True)
+def pages() -> int:
+    return [deck.name for deck in current_context().decks].count("page")
+
 @workflow
 def run(fails: str) -> str:
     return work(fails=fails)
+
+@workflow
+def run_twice() -> int:
+    show()
+    work(fails="")
+    work(fails="")
+    return pages()
 """
 
 
@@ -93,6 +109,14 @@ def test_the_answer_is_rank_zeros(tmp_path):
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "rank 0 of 2"
     assert {"hello from 0", "[rank 1] hello from 1"} <= set(result.stderr.splitlines())
+
+
+def test_pages_do_not_double_with_every_job(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(f"{TASKS}\nprint('pages', run_twice())\n")
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "K2_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "pages 1", done.stderr
 
 
 ATTACK = """
