@@ -32,6 +32,7 @@ VERSION = "1"  # raised when other items are made
 AT_ONCE = 131_072  # tokens of items that are made before any of them is asked, so that a backend can batch them
 RECORDED = 20_000  # characters of a prompt that results keep
 ENDING = 4  # tokens
+_FIRST_WORD = re.compile(r"\s*([\w-]+)(?![\w-])(?=.)", re.DOTALL)  # with something behind it, so that it is whole
 
 
 @dataclass(frozen=True)
@@ -154,18 +155,22 @@ def ask(backend: Backend, config: LongContext, answers: Answers | None = None) -
 
 
 def graded(config: LongContext, asked: Asked, written: Generation) -> ItemResult:
-    """What came of an item; one whose answer has no end counts nothing, whatever it names."""
-    if not written.complete or written.answer is None:
+    """What came of an item; one whose answer has no end counts nothing, whatever it names. An entry is a single word
+    and ends there, whatever a model that learned to write one behind the other goes on with."""
+    answer, ended = written.answer, written.complete
+    if config.form is Form.ENTRIES and answer is not None and (found := _FIRST_WORD.match(answer)):
+        answer, ended = found[1], True
+    if not ended or answer is None:
         grade, mark = Grade.CUT_OFF, 0.0
     else:
-        mark = marked(written.answer, asked.wanted, asked.candidates)
+        mark = marked(answer, asked.wanted, asked.candidates)
         grade = {1.0: Grade.RIGHT, 0.0: Grade.WRONG}.get(mark, Grade.MEASURED)
     return replace(
         _result(config, asked.place, grade),
         prompt=_recorded(str(asked.prompt.turns[0]["content"])),
         generation=written.text,
         trace=written.trace,
-        answer=written.answer,
+        answer=answer,
         wanted=", ".join(asked.wanted),
         value=mark,
         tokens=written.tokens,

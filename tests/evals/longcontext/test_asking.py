@@ -11,6 +11,7 @@ from k2model.documents.markup import plain
 from k2model.documents.schema import make_document, write_documents
 from k2model.errors import EvaluationError
 from k2model.evals.answers import Answers
+from k2model.evals.backend import Finish, Generation
 from k2model.evals.backends.own import OwnModel
 from k2model.evals.items import Grade
 from k2model.evals.longcontext.asking import (
@@ -113,6 +114,17 @@ def test_entries_of_a_small_model(length: int, tokenizer: K2Tokenizer) -> None:
         entries, key = dict(re.findall(r"; (\w+) (\w+)", text)), re.search(r"\? (\w+)$", text)[1]
         assert (entries[key],) == asked.wanted and set(entries.values()) == asked.candidates
         assert text.startswith(f"; {key}") and set(entries) <= set(vocabulary()) and "?" in asked.sampling.stop
+
+
+@pytest.mark.parametrize(("behind", "grade"), [(" and on", Grade.RIGHT), ("s\nand", Grade.WRONG), ("", Grade.CUT_OFF)])
+def test_an_entry_ends_with_its_word(behind: str, grade: Grade, tokenizer: K2Tokenizer) -> None:
+    def say(prompt, sampling):  # a model that learned entries one behind the other, and has no more room
+        entries, key = dict(re.findall(r"; (\w+) (\w+)", prompt.text)), re.search(r"\? (\w+)$", prompt.text)[1]
+        text = f" {entries[key]}{behind}"
+        return Generation(text, None, text, 3, 0, Finish.LENGTH)
+
+    config = LongContext(("needle",), (256,), depths=(0.5,), items=2, form=Form.ENTRIES)
+    assert {one.grade for one in ask(Scripted(tokenizer, say), config)} == {grade}
 
 
 def test_a_needle_is_where_its_depth_says(tokenizer: K2Tokenizer) -> None:
