@@ -5,24 +5,36 @@ of what could be meant, never the first: what comes before it is how the model g
 """
 
 import re
+from collections.abc import Iterator
 
 _SIGNS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "∕": "/"})
 _TEX = (("\\times", "*"), ("\\cdot", "*"), ("\\div", "/"), ("\\left", ""), ("\\right", ""), ("\\,", ""))
 _FRACTION = re.compile(r"\\d?frac\{([^{}]*)\}\{([^{}]*)\}")
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:\{|(?=[^\s{]))")
 _WHOLE = re.compile(r"(?<![\w.])-?\d+(?:,\d{3})*(?![\w]|\.\d)")
 
 
+def boxes(text: str) -> Iterator[str]:
+    """What stands in each box, braces in it balanced; a box that is not closed is none."""
+    for start in _BOX.finditer(text):
+        if not start[0].endswith("{"):
+            yield text[start.end()]
+            continue
+        depth, place = 1, start.end()
+        while place < len(text) and depth:
+            if text[place] == "\\":
+                place += 1  # \{ and \} are no braces of a box
+            else:
+                depth += {"{": 1, "}": -1}.get(text[place], 0)
+            place += 1
+        if not depth:
+            yield text[start.end() : place - 1]
+
+
 def boxed(text: str) -> str | None:
-    r"""What stands in the last `\boxed{...}`, braces in it in pairs; None where there is none that is closed."""
-    start = text.rfind("\\boxed{")
-    if start < 0:
-        return None
-    depth, begin = 0, start + len("\\boxed")
-    for place in range(begin, len(text)):
-        depth += (text[place] == "{") - (text[place] == "}")
-        if depth == 0:
-            return text[begin + 1 : place]
-    return None
+    """What stands in the last box that is closed; None where there is none."""
+    *_, last = (None, *boxes(text))
+    return last
 
 
 def closing(text: str) -> str:

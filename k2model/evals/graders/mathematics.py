@@ -18,6 +18,7 @@ from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 
+from k2model.documents.families.answers import boxes
 from k2model.documents.schema import Item
 from k2model.errors import EvaluationError
 
@@ -25,7 +26,6 @@ VERSION = "1"  # another one grades otherwise
 SECONDS = 5.0  # for one comparison
 LONGEST = 2_000  # characters of an answer that is compared
 
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:\{|(?=[^\s{]))")
 _MARKED = re.compile(r"^[ \t]*####[ \t]*(.+?)[ \t]*$", re.MULTILINE)
 _SAID = re.compile(r"\banswer(?:\s+is\b|\s*:)[\s:*]*", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"\.\s|\n")
@@ -43,31 +43,14 @@ def extract(answer: str) -> str | None:
     """The final answer in a text: in its last box; behind its last `####`; behind the last "answer is" or "answer:" up
     to the end of the sentence; or the text itself where it is a single line of at most 100 characters. None where there
     is none of these."""
-    if boxes := [box for box in _boxes(answer) if box.strip()]:
-        return boxes[-1].strip()
+    if filled := [box for box in boxes(answer) if box.strip()]:
+        return filled[-1].strip()
     if marked := _MARKED.findall(answer):
         return _trimmed(marked[-1])
     if said := _SENTENCE_END.split(_SAID.split(answer)[-1])[0] if _SAID.search(answer) else "":
         return _trimmed(said)
     text = answer.strip()
     return _trimmed(text) if text and "\n" not in text and len(text) <= 100 else None
-
-
-def _boxes(text: str) -> Iterator[str]:
-    """What stands in each box, braces in it balanced; a box that is not closed is none."""
-    for start in _BOX.finditer(text):
-        if not start[0].endswith("{"):
-            yield text[start.end()]
-            continue
-        depth, place = 1, start.end()
-        while place < len(text) and depth:
-            if text[place] == "\\":
-                place += 1  # \{ and \} are no braces of a box
-            else:
-                depth += {"{": 1, "}": -1}.get(text[place], 0)
-            place += 1
-        if not depth:
-            yield text[start.end() : place - 1]
 
 
 def _trimmed(text: str) -> str:
