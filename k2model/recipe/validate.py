@@ -217,6 +217,11 @@ def validate_recipe(recipe: Recipe) -> None:
     for gate in recipe.gates:
         if problem := gate_problem(recipe, gate):
             raise RecipeError(problem)
+    if absent := set(recipe.safety.kinds) - {phase.kind.value for phase in recipe.phases}:
+        raise RecipeError(
+            f"safety.kinds names '{min(absent)}', but no phase is of that kind, so that nothing would be tested; add "
+            "such a phase, or take the kind out (safety.kinds=[] tests none)"
+        )
 
 
 def _check_model(recipe: Recipe) -> None:

@@ -127,6 +127,13 @@ def test_a_gate_on_a_score_that_its_phase_has_not_is_refused(gate: GateConfig, m
         validated(benchmarks=(EXAM, replace(EXAM, name="talk", mode=Mode.LOW)), gates=[gate])
 
 
+def test_safety_tests_of_a_kind_without_a_phase_are_refused() -> None:
+    gone: dict[str, Any] = {"phases.sft": None, "gates.sft": None}
+    with pytest.raises(RecipeError, match=r"safety.kinds names 'sft', but no phase is of that kind.*safety.kinds=\[\]"):
+        load_recipe("smoke", gone)
+    assert load_recipe("smoke", gone | {"safety.kinds": []}).safety_tested == ()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

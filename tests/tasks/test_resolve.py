@@ -30,7 +30,10 @@ def test_the_plan_holds_the_overridden_rows(tmp_path):
             {"phases.+": {"like": "sft", "name": "b"}},
             r"phases cannot be overridden to pretrain, .*, sft, b: .*, sft.\.",
         ),
-        ({"phases.sft": None, "gates.sft": None}, r"phases cannot be overridden to pretrain, .*, mid_4: .*, sft.\."),
+        (
+            {"phases.sft": None, "gates.sft": None, "safety.kinds": []},
+            r"phases cannot be overridden to pretrain, .*, mid_4: .*, sft.\.",
+        ),
     ],
 )
 def test_what_was_fixed_at_registration_cannot_be_overridden(overrides, message):
