@@ -102,7 +102,7 @@ class EvaluationConfig:
     tensor: int = hardware(1)  # of the workers that hold one model together, each its part; it divides them
     benchmarks: tuple[BenchmarkConfig, ...] = when_set(())
     task_files: tuple[str, ...] = place(())  # YAML files of benchmarks, which `load_recipe` puts among them
-    thinking_budgets: tuple[int, ...] = when_set(())  # tokens after which the trace of a puzzle is closed, beside never
+    thinking_budgets: tuple[int, ...] = when_set(())  # tokens after which an open trace is closed, beside never
 
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*(/[a-z0-9_]+)?")

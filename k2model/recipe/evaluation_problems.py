@@ -10,7 +10,7 @@ from k2model.recipe.tasks import (
     DEFAULT_CONTEXT,
     FAMILIES,
     LOSS,
-    PUZZLES,
+    THOUGHT_ABOUT,
     Guess,
     domain_of,
     score_names,
@@ -31,10 +31,10 @@ def evaluation_problem(recipe: Recipe) -> str | None:
     for budget in evaluation.thinking_budgets:
         if budget < 1:
             return f"evaluation.thinking_budgets has {budget}; a budget is a number of tokens, at least 1"
-    if evaluation.thinking_budgets and not PUZZLES.keys() & set(evaluation.families):
+    if evaluation.thinking_budgets and not set(THOUGHT_ABOUT) & set(evaluation.families):
         return (
             "evaluation.thinking_budgets has no effect: no family is asked with one; add one of "
-            f"{', '.join(PUZZLES)} to evaluation.families, or drop it"
+            f"{', '.join(THOUGHT_ABOUT)} to evaluation.families, or drop it"
         )
     if CORPUS_FAMILIES.keys() & set(evaluation.families) and evaluation.items_per_family > corpus.heldout_items:
         return (

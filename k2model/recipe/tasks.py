@@ -80,6 +80,8 @@ FAMILIES = {
 MADE_FAMILIES = tuple(name for name in FAMILIES if name not in CORPUS_FAMILIES)
 #: Domain of a reasoning family's documents.
 REASONING = {"arithmetic": "mathematics", "spelling": "language", "knights": "logic", "countdown": "mathematics"}
+#: Families whose answers follow from a trace: these are asked with thinking budgets, where a recipe has some.
+THOUGHT_ABOUT = (*REASONING, *PUZZLES)
 LOSS = "loss"  # begins the scores `loss/<domain>`
 CHANCE = "chance"  # as a gate's `minus`: the chance level of its own score
 DEFAULT_CONTEXT = 128  # of a retrieval source that names none
@@ -223,8 +225,8 @@ def tasks_of(config: EvaluationConfig, kind: PhaseKind) -> list[Task]:
 
 
 def at_budgets(task: Task, config: EvaluationConfig) -> list[Task]:
-    """A puzzle asked with its trace closed behind each of the recipe's budgets: `knights_8/high@512`."""
-    if task.family not in PUZZLES or task.mode not in (Mode.THINK, Mode.HIGH):
+    """What is thought about, asked with its trace closed behind each of the recipe's budgets: `knights_8/high@512`."""
+    if task.family not in THOUGHT_ABOUT or task.mode not in (Mode.THINK, Mode.HIGH):
         return []
     return [
         replace(task, scores={f"{task.name}@{budget}": "check"}, thinking_budget=budget)

@@ -17,7 +17,7 @@ from k2model.evals.questions import ask
 from k2model.recipe import load_recipe
 from k2model.recipe.evaluation import EvaluationConfig, Mode
 from k2model.recipe.schema import PhaseKind
-from k2model.recipe.tasks import Task, tasks_of
+from k2model.recipe.tasks import Task, score_names, tasks_of
 from k2model.recipe.validate import RecipeError
 from tests.evals.conftest import World
 from tests.evals.scripted import Scripted, cut_off, said
@@ -75,9 +75,12 @@ def test_a_recipes_budgets_are_tasks_of_their_own(world: World) -> None:
 
 def test_a_budget_that_nothing_is_asked_with_is_refused() -> None:
     with pytest.raises(
-        RecipeError, match="thinking_budgets has no effect: no family is asked with one; add one of knights_2"
+        RecipeError, match="thinking_budgets has no effect: no family is asked with one; add one of arithmetic"
     ):
-        load_recipe("smoke", {"evaluation.thinking_budgets": [16]})
+        load_recipe("smoke", {"evaluation.thinking_budgets": [16], "evaluation.families": ["tools"], "gates": []})
+    recipe = load_recipe("smoke", {"evaluation.thinking_budgets": [16]})
+    assert {"arithmetic/high@16", "countdown/high@16"} <= set(score_names(recipe, recipe.phases[-1]))
+    assert "arithmetic/think@16" in score_names(recipe, recipe.phases[0])
 
 
 def test_the_projects_own_model_thinks_no_longer_than_its_budget(world: World) -> None:
