@@ -1,6 +1,7 @@
 """`k2 eval`: ask any model what it knows, see all checkpoints beside all tasks, compare two of them item by item."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +31,16 @@ backend_option = click.option(
     "--backend", type=click.Choice(["own", "transformers"]), default="own", show_default=True,
     help="What runs weights: the project's own model, or transformers in fp32.",
 )  # fmt: skip
-
-
 key_option = click.option(
     "--api-key-env", default="", metavar="NAME", help="Environment variable that holds a server's key."
 )
+
+
+def question_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Of whose phases, in which store, and what is asked: the arguments of `known_of` and `chosen_questions`."""
+    for option in (store_option, overrides_option, recipe_option, limit_option, tasks_option):
+        command = option(command)
+    return command
 
 
 @click.group(name="eval")
@@ -44,13 +50,9 @@ def evaluate() -> None:
 
 @evaluate.command()
 @click.argument("reference")
-@tasks_option
 @backend_option
-@limit_option
 @key_option
-@recipe_option
-@overrides_option
-@store_option
+@question_options
 @as_json_option
 def run(
     reference: str, tasks: tuple[str, ...], backend: str, limit: int | None, api_key_env: str, recipe: str,
@@ -91,11 +93,7 @@ def run(
 @click.option("--fill", is_flag=True, help="Measure what is missing, and nothing else.")
 @click.option("--checkpoints", multiple=True, metavar="REFS", help="By commas, of those there are: mid_1,mid_1@200.")
 @click.option("--intermediate/--phases", default=True, show_default=True, help="With kept checkpoints within phases.")
-@tasks_option
-@limit_option
-@recipe_option
-@overrides_option
-@store_option
+@question_options
 @as_json_option
 def matrix(
     fill: bool, checkpoints: tuple[str, ...], intermediate: bool, tasks: tuple[str, ...], limit: int | None,
@@ -131,13 +129,9 @@ def matrix(
 @evaluate.command()
 @click.argument("first")
 @click.argument("second")
-@tasks_option
 @backend_option
-@limit_option
 @key_option
-@recipe_option
-@overrides_option
-@store_option
+@question_options
 @as_json_option
 def compare(
     first: str, second: str, tasks: tuple[str, ...], backend: str, limit: int | None, api_key_env: str, recipe: str,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from k2model.cli.eval import chosen_questions, known_of, limit_option, names_in, recipe_option, tasks_option
-from k2model.cli.terminal import as_json_option, console, overrides_option, show, store_option
+from k2model.cli.eval import chosen_questions, known_of, names_in, question_options
+from k2model.cli.terminal import as_json_option, console, show
 
 if TYPE_CHECKING:
     from k2model.curation.overlap import EvaluationItem
@@ -29,11 +29,7 @@ level_option = click.option(
 @click.option("--checkpoints", multiple=True, metavar="REFS", help="By commas, of those there are; all when left out.")
 @click.option("--overlap/--no-overlap", default=True, show_default=True, help="Beside what had been seen in training.")
 @processes_option
-@tasks_option
-@limit_option
-@recipe_option
-@overrides_option
-@store_option
+@question_options
 def study(
     out: Path, checkpoints: tuple[str, ...], overlap: bool, processes: int, tasks: tuple[str, ...], limit: int | None,
     recipe: str, overrides: tuple[str, ...], store: str,
@@ -68,11 +64,7 @@ def study(
 @click.argument("reference")
 @level_option
 @processes_option
-@tasks_option
-@limit_option
-@recipe_option
-@overrides_option
-@store_option
+@question_options
 @as_json_option
 def overlap(
     reference: str, level: str, processes: int, tasks: tuple[str, ...], limit: int | None, recipe: str,
