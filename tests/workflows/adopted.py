@@ -11,6 +11,7 @@ from k2model.artifacts.result import LifecycleResult
 from k2model.lifecycle.steps import Work, full_name, inputs_of, rows
 from k2model.recipe import Recipe
 from k2model.recipe.laptop import smoke
+from k2model.recipe.safety import SafetyConfig
 from k2model.recipe.schema import (
     AdoptedModel,
     CorpusConfig,
@@ -72,6 +73,7 @@ def recipe(home: Path, model: ModelConfig, adopted: AdoptedModel, *kinds: str, *
         validation=replace(base.validation, min_documents_per_source=5, max_epochs=500.0),
         phases=tuple(phases),
         evaluation=replace(base.evaluation, families=()),
+        safety=SafetyConfig(),
         gates=(),
         notes=(),
         adopted=(adopted,),
