@@ -27,10 +27,10 @@ def place(default: Any = "") -> Any:
     return field(default=default, metadata={"identity": False, "place": True})
 
 
-def when_set(default: Any) -> Any:
+def when_set(default: Any, identity: bool = True) -> Any:
     """A dataclass field that is left out where it is empty, as `default` has to be: of identities and of recipes that
-    are written."""
-    return field(default=default, metadata={"when_set": True})
+    are written. identity: whether it bears any where it is not empty."""
+    return field(default=default, metadata={"when_set": True, "identity": identity})
 
 
 def stated_fields(config: Any) -> list[Field[Any]]:

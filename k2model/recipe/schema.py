@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from k2model.recipe.cluster import ClusterConfig
+from k2model.recipe.continual import ContinualConfig
 from k2model.recipe.curation import STANDARD_PROFILES, CurationProfile, DecontaminationConfig
 from k2model.recipe.evaluation import EvaluationConfig
 from k2model.recipe.expectations import Severity, check_severity
@@ -462,6 +463,7 @@ class Recipe:
     release_training_state: bool = when_set(False)
     export: ExportConfig = when_set(ExportConfig())
     safety: SafetyConfig = when_set(SafetyConfig())
+    continual: ContinualConfig = when_set(ContinualConfig(), identity=False)
 
     def phase(self, name: str) -> PhaseConfig:
         for phase in self.phases:

@@ -1,0 +1,152 @@
+"""What the ledger of a line says, as types: corpora, models, batches, and the state that its entries add up to.
+
+Everything here can be written as JSON and read back (`to_json`, `from_json` of the ledger), and none of it holds the
+time of a clock but the `kickoff` that a schedule gave: two runs of one month give equal bytes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from k2model.artifacts import ArtifactRef
+from k2model.recipe.continual import BatchKind
+
+
+class Standing(str, Enum):
+    """What became of a batch."""
+
+    WAITING = "waiting"  # it was accepted, no turn has taken it
+    TAKEN = "taken"  # the champion, or a model before it, was trained on it
+    REFUSED = "refused"  # empty, broken, a duplicate, too little that is new
+    QUARANTINED = "quarantined"  # poisoned or contaminated, as far as evidence goes
+    SET_ASIDE = "set aside"  # its turns were refused, or rolled back; `k2 inbox retry` brings it back
+
+
+class Outcome(str, Enum):
+    """How a turn ended."""
+
+    IDLE = "idle"  # the guard found no reason to train
+    PROMOTED = "promoted"
+    REFUSED = "refused"
+    HELD = "held"  # for a person
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Documents that a model was trained on or may be: of the lifecycle (`LIFECYCLE`), or of an accepted batch.
+
+    clean: their signatures (kind `corpus_clean`), None where they are lost. valid: kind `corpus_valid`. tokens: kind
+    `tokens`, in the line's tokenizer.
+    """
+
+    name: str
+    clean: ArtifactRef | None
+    valid: ArtifactRef
+    tokens: ArtifactRef
+
+
+LIFECYCLE = "lifecycle"  # the name of the corpus a line begins with
+BASE, TUNED = "base", "tuned"  # begin the names of a model's artifacts
+
+
+@dataclass(frozen=True)
+class Model:
+    """A whole model of a line: its fine-tuned weights, and the base that these were trained from.
+
+    turn: that made it, 0 = the lifecycle. made: by name, `base/checkpoint`, `base/export`, `tuned/checkpoint`,
+    `tuned/export`, `tuned/scores`, `tuned/safety` (where tested), `corpus_valid` and `tokens` (of all it was trained
+    on, joined), `tokenizer`; base artifacts only where the line has a base. corpora: names of what it was trained on.
+    seen: by `base` and `tuned`, the tokens of each source that the weights were trained on, since random initialisation
+    for the base, in fine-tuning for the tuned. version: in MLflow, 0 = not registered.
+    """
+
+    turn: int
+    made: Mapping[str, ArtifactRef]
+    corpora: tuple[str, ...]
+    seen: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    version: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"turn {self.turn}" if self.turn else "the lifecycle's"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch as the ledger knows it. digest: of its manifest. tokens: that are valid and new (train split). tries:
+    turns that were trained on it and not promoted. arrival: the artifact with the gate's findings. improves: scores
+    that it is meant to raise."""
+
+    name: str
+    kind: BatchKind
+    digest: str
+    standing: Standing
+    reason: str = ""
+    turn: int = 0  # that took it, or tried it last
+    tries: int = 0
+    late: bool = False  # it covers days before the last turn's kickoff
+    tokens: int = 0
+    corpus: Corpus | None = None
+    arrival: ArtifactRef | None = None
+    improves: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Began:
+    """A turn that has begun: all it depends on, so that whoever finishes it does the same."""
+
+    turn: int
+    kickoff: str  # ISO 8601, UTC
+    kind: BatchKind
+    batches: tuple[str, ...]
+    champion: int  # its turn
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A turn that has ended; verdict: the artifact of the comparison, None where nothing was trained."""
+
+    turn: int
+    kickoff: str
+    outcome: Outcome
+    reason: str
+    batches: tuple[str, ...] = ()
+    challenger: Model | None = None
+    verdict: ArtifactRef | None = None
+    trained_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class State:
+    """What all entries of a line's ledger add up to.
+
+    models: promoted ones by the turn that made them, rolled back ones too. champion: the turn of the one that stands.
+    before: the turns of the champions before it, oldest first, that a rollback can go to. open: a turn that has begun
+    and not ended. held: turns that wait for a person. turns: all that have ended, in order.
+    """
+
+    line: str
+    entries: int = 0
+    head: str = ""  # sha256 of the last entry
+    models: Mapping[int, Model] = field(default_factory=dict)
+    champion: int | None = None
+    before: tuple[int, ...] = ()
+    corpora: Mapping[str, Corpus] = field(default_factory=dict)
+    batches: Mapping[str, Batch] = field(default_factory=dict)
+    open: Began | None = None
+    held: tuple[int, ...] = ()
+    turns: tuple[Ended, ...] = ()
+    canaries: Mapping[int, str] = field(default_factory=dict)  # by a model's turn, what its canary said
+
+    @property
+    def model(self) -> Model | None:
+        """The champion."""
+        return None if self.champion is None else self.models[self.champion]
+
+    def waiting(self, kind: BatchKind | None = None) -> tuple[Batch, ...]:
+        """Accepted batches that no turn has taken, in the order of their arrival."""
+        return tuple(
+            batch
+            for batch in self.batches.values()
+            if batch.standing is Standing.WAITING and (kind is None or batch.kind is kind)
+        )
