@@ -6,10 +6,21 @@ time of a clock but the `kickoff` that a schedule gave: two runs of one month gi
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import Enum
 
 from k2model.artifacts import ArtifactRef
+from k2model.errors import K2Error
 from k2model.recipe.continual import BatchKind
+
+
+def moment(kickoff: str) -> datetime:
+    """A kickoff as a time in UTC, which one without a zone is taken to be in. Raises K2Error for any other text."""
+    try:
+        read = datetime.fromisoformat(kickoff)
+    except ValueError:
+        raise K2Error(f"the kickoff {kickoff!r} is no time, expected ISO 8601, such as 2026-12-01T02:00:00Z") from None
+    return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
 
 
 class Standing(str, Enum):
@@ -104,7 +115,8 @@ class Began:
 
 @dataclass(frozen=True)
 class Ended:
-    """A turn that has ended; verdict: the artifact of the comparison, None where nothing was trained."""
+    """A turn that has ended; verdict: the artifact of the comparison, None where nothing was trained. champion: the
+    turn of the one that it was measured against; the ledger sets it."""
 
     turn: int
     kickoff: str
@@ -114,6 +126,7 @@ class Ended:
     challenger: Model | None = None
     verdict: ArtifactRef | None = None
     trained_tokens: int = 0
+    champion: int | None = None
 
 
 @dataclass(frozen=True)
@@ -150,3 +163,15 @@ class State:
             for batch in self.batches.values()
             if batch.standing is Standing.WAITING and (kind is None or batch.kind is kind)
         )
+
+    @property
+    def next_turn(self) -> int:
+        """The number of the turn that begins next, or ends without having begun."""
+        return 1 + max([turn.turn for turn in self.turns[-1:]], default=0)
+
+    def handled(self, kickoff: str) -> Began | Ended | None:
+        """The turn that a schedule's run of just this kickoff ended or began: it is not run a second time."""
+        at = moment(kickoff)
+        if self.open is not None and moment(self.open.kickoff) == at:
+            return self.open
+        return next((turn for turn in reversed(self.turns) if moment(turn.kickoff) == at), None)

@@ -1,0 +1,286 @@
+"""The ledger of a line: one file an entry, never rewritten, each bound to the one before it by that one's hash.
+
+    _continual/<line>/ledger/00000001.json      number, hash of the entry before, kind and content; no time of a clock
+    _continual/<line>/times/00000001.json       when it was written, by the clock of who wrote it; not part of the chain
+    _continual/<line>/snapshots/00000256.json   what the entries so far add up to: reading begins there
+
+An entry is made by an exclusive create of the next number, which is all the locking there is: of several writers one
+is first, and the others get `LedgerMoved` and look again. Its order is its number; kickoffs and clocks may jump. A
+process that is killed after an entry leaves it without its time, which is told as not known, and maybe without a
+snapshot: the next one is made later. Snapshots save reading and may be deleted: one that does not fit is not used.
+"""
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields, is_dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from k2model.artifacts import ArtifactRef, Store
+from k2model.artifacts.files import Files
+from k2model.continual.entries import Content, Contradiction, content_of, fold
+from k2model.continual.plain import NotPlain, canonical, from_plain, parsed, to_plain
+from k2model.continual.state import State
+from k2model.errors import ArtifactError, K2Error
+
+FOLDER = "_continual"
+SNAPSHOT_EVERY = 256
+FOLD = 1  # raised when entries add up to something else, so that older snapshots are not used
+READERS = 32  # files read at once: on an object store the wait for each is all that reading takes
+_LINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_ENTRY = re.compile(r"\d{8}\.json")
+_log = logging.getLogger(__name__)
+
+
+class LedgerError(K2Error):
+    """A ledger cannot be used as asked."""
+
+
+class LedgerMoved(LedgerError):
+    """Another process has appended an entry since the state was read: look again, and decide anew."""
+
+
+class LedgerDamaged(LedgerError):
+    """The files of a ledger are not what its writers left."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """previous: sha256 of the bytes of the entry before, "" of the first. digest: of its own."""
+
+    number: int
+    previous: str
+    kind: str
+    content: Content
+    digest: str
+
+
+@dataclass(frozen=True)
+class Verified:
+    """entries: how many, all bound to each other. artifacts: how many of those they name are there; lost: names of
+    those that are not, and why."""
+
+    entries: int
+    head: str
+    artifacts: int
+    lost: tuple[str, ...]
+
+
+class Ledger:
+    """Make one with `Ledger.open`. What was read is kept: reading again reads what is new."""
+
+    def __init__(self, store: Store, line: str, files: Files) -> None:
+        self.store, self.line = store, line
+        self._files = files
+        self._state = State(line)
+
+    @classmethod
+    def open(cls, store: Store, line: str) -> Self:
+        """The ledger of a line, which may have no entry yet. Raises LedgerError for what is no name of a line."""
+        if not _LINE.fullmatch(line):
+            raise LedgerError(
+                f"a line is named {line!r}, expected letters, digits, '.', '_' and '-': it names a folder"
+            )
+        return cls(store, line, store.files_of(f"{FOLDER}/{line}"))
+
+    def state(self) -> State:
+        """What all entries add up to. Raises LedgerDamaged."""
+        there = self._numbers()
+        if self._state.entries > there["ledger"]:
+            raise self._damaged(self._state.entries, "it is gone, and was read before")
+        if not self._state.entries:
+            self._state = self._snapshot(there["snapshots"], there["ledger"])
+        self._state = self._folded(self._state, there["ledger"])
+        return self._state
+
+    def append(self, kind: str, content: Mapping[str, Any] | Content, after: State | int) -> State:
+        """Writes the entry behind `after`, the state (or its number of entries) that it was decided on, and gives the
+        state with it.
+
+        content: the fields of the kind's class in `entries`, or one of these.
+
+        Raises LedgerMoved when `after` is not the last entry any more, Contradiction when the content does not fit
+        what the ledger says, NotPlain when it lacks a field or has another, StoreWriteError.
+        """
+        # As it will be read, so that whoever writes an entry and whoever reads it go on from the same.
+        said = content_of(kind, parsed(canonical(to_plain(content))), self.store.uri)
+        number = (after if isinstance(after, int) else after.entries) + 1
+        state = self.state()
+        if state.entries != number - 1:
+            raise self._moved(number, state.entries)
+        folded = fold(state, [said])
+        data = canonical({"number": number, "previous": state.head, "kind": kind, **to_plain(said)})
+        if not self._files.create(_path("ledger", number), data):
+            raise self._moved(number, number)
+        self._state = replace(folded, entries=number, head=hashlib.sha256(data).hexdigest())
+        self._keep_time(number)
+        if number % SNAPSHOT_EVERY == 0:
+            self._keep_snapshot()
+        return self._state
+
+    def entries(self, after: int = 0) -> Iterator[Entry]:
+        """Every entry behind number `after`, in order. Raises LedgerDamaged."""
+        previous = hashlib.sha256(self._read(after)).hexdigest() if after else ""
+        yield from self._entries(after, self._numbers()["ledger"], previous)
+
+    def times(self) -> dict[int, str]:
+        """When entries were written, ISO 8601 in UTC, by number; one whose writer was killed lacks."""
+        paths = [path for path in self._files.sizes("times") if _ENTRY.fullmatch(_name(path))]
+        with ThreadPoolExecutor(READERS) as readers:
+            contents = zip(paths, readers.map(self._files.read, paths), strict=True)
+            return {int(_name(path)[:8]): str(json.loads(data)["written"]) for path, data in contents}
+
+    def verify(self) -> Verified:
+        """Reads every entry, whatever snapshots say, and looks whether the artifacts that they name are there. Raises
+        LedgerDamaged for a chain that is broken or adds up to something else than a snapshot."""
+        there = self._numbers()
+        state = self._folded(State(self.line), there["ledger"])
+        if self._folded(self._snapshot(there["snapshots"], there["ledger"]), there["ledger"]) != state:
+            raise LedgerDamaged(
+                f"{self._files.uri}: the entries do not add up to what the last snapshot says; delete the folder "
+                f"{self._files.uri}/snapshots, it is made anew"
+            )
+        named = {ref.name: ref for entry in self.entries() for ref in _references(entry.content)}
+        with ThreadPoolExecutor(READERS) as readers:
+            lost = [why for why in readers.map(self._lost, named.values()) if why]
+        return Verified(state.entries, state.head, len(named) - len(lost), tuple(sorted(lost)))
+
+    def _lost(self, ref: ArtifactRef) -> str:
+        try:
+            self.store.look_up(ref)
+        except ArtifactError as error:
+            return f"{ref.name}: {error}"
+        return ""
+
+    def _numbers(self) -> dict[str, int]:
+        """The highest number in each folder. Raises LedgerDamaged for a gap or a file that is no entry."""
+        listed: dict[str, list[str]] = {"ledger": [], "times": [], "snapshots": []}
+        for path in self._files.sizes():
+            folder, _, name = path.partition("/")
+            if folder in listed:
+                listed[folder].append(name)
+        names = sorted(listed["ledger"])
+        for number, name in enumerate(names, 1):
+            if name != f"{number:08d}.json":
+                if not _ENTRY.fullmatch(name):
+                    raise LedgerDamaged(
+                        f"{self._files.uri}/ledger/{name} is no entry, expected files 00000001.json, 00000002.json, "
+                        "... alone. Nothing of the project writes it: look at it and take it away"
+                    )
+                raise self._damaged(number, f"it is missing, and a later one ({name}) is there")
+        highest = {
+            of: max((int(one[:8]) for one in those if _ENTRY.fullmatch(one)), default=0) for of, those in listed.items()
+        }
+        if highest["times"] > len(names):
+            raise self._damaged(highest["times"], "it is gone; the time at which it was written is there")
+        return {**highest, "ledger": len(names)}
+
+    def _folded(self, state: State, last: int) -> State:
+        contents: list[Content] = []
+        head, number = state.head, state.entries
+        for entry in self._entries(state.entries, last, state.head):
+            contents.append(entry.content)
+            head, number = entry.digest, entry.number
+        try:
+            return replace(fold(state, contents), entries=number, head=head)
+        except Contradiction as error:
+            raise LedgerDamaged(f"{self._files.uri}/ledger, entries {state.entries + 1} to {last}: {error}") from error
+
+    def _entries(self, after: int, last: int, previous: str) -> Iterator[Entry]:
+        with ThreadPoolExecutor(min(READERS, max(1, last - after))) as readers:
+            for number, data in enumerate(readers.map(self._read, range(after + 1, last + 1)), after + 1):
+                entry = self._entry(number, data)
+                if entry.previous != previous:
+                    raise self._damaged(
+                        number, f"it says that the one before it has sha256 {entry.previous or '(none)'}, which has "
+                        f"{previous or '(none)'}: one of the two was changed"
+                    )  # fmt: skip
+                previous = entry.digest
+                yield entry
+
+    def _read(self, number: int) -> bytes:
+        try:
+            return self._files.read(_path("ledger", number))
+        except FileNotFoundError as error:
+            raise self._damaged(number, "it is missing") from error
+
+    def _entry(self, number: int, data: bytes) -> Entry:
+        try:
+            named = parsed(data)
+            if not isinstance(named, dict) or not {"number", "previous", "kind"} <= named.keys():
+                raise NotPlain("it has no number, previous and kind")
+            said = {name: one for name, one in named.items() if name not in ("number", "previous", "kind")}
+            content = content_of(str(named["kind"]), said, self.store.uri)
+        except (NotPlain, Contradiction) as error:
+            raise self._damaged(number, str(error)) from error
+        if named["number"] != number:
+            raise self._damaged(number, f"it says that it is number {named['number']}")
+        return Entry(number, str(named["previous"]), str(named["kind"]), content, hashlib.sha256(data).hexdigest())
+
+    def _snapshot(self, newest: int, last: int) -> State:
+        """The state at a snapshot, if its hash is that of the entry it was made at; else the state before all."""
+        path = _path("snapshots", newest)
+        if not newest or newest > last:
+            return State(self.line)
+        try:
+            first, _, second = self._files.read(path).partition(b"\n")
+            stated = parsed(first)
+            head = hashlib.sha256(self._read(newest)).hexdigest()
+            if stated == {"fold": FOLD, "head": head, "sha256": hashlib.sha256(second).hexdigest()}:
+                state = from_plain(State, parsed(second), self.store.uri)
+                if (state.line, state.entries, state.head) == (self.line, newest, head):
+                    return state
+            raise NotPlain("it is of another version, or was changed, or the entry was")
+        except (NotPlain, FileNotFoundError) as error:
+            _log.warning("%s/%s is not used: %s. All entries are read", self._files.uri, path, error)
+            return State(self.line)
+
+    def _keep_snapshot(self) -> None:
+        # Batches stand in the order of their arrival, so nothing is sorted.
+        second = json.dumps(to_plain(self._state), ensure_ascii=False, allow_nan=False).encode()
+        first = {"fold": FOLD, "head": self._state.head, "sha256": hashlib.sha256(second).hexdigest()}
+        number = self._state.entries
+        self._files.write(_path("snapshots", number), json.dumps(first).encode() + b"\n" + second)
+        for path in self._files.sizes("snapshots"):
+            if int(_name(path)[:8]) < number - SNAPSHOT_EVERY:
+                self._files.remove(path)
+
+    def _keep_time(self, number: int) -> None:
+        written = {"written": datetime.now(UTC).isoformat(timespec="seconds")}
+        self._files.create(_path("times", number), canonical(written))
+
+    def _moved(self, number: int, last: int) -> LedgerMoved:
+        return LedgerMoved(
+            f"entry {number} of the ledger of '{self.line}' was decided on {number - 1} entries, and there are {last}: "
+            "another process wrote meanwhile. Nothing was written; run again, which decides on what is there"
+        )
+
+    def _damaged(self, number: int, what: str) -> LedgerDamaged:
+        return LedgerDamaged(
+            f"{self._files.uri}/{_path('ledger', number)}: {what}. The entries of a ledger are never changed: bring "
+            "the file back from a copy of the store. Without one, move the line's folder away and begin it anew"
+        )
+
+
+def _path(folder: str, number: int) -> str:
+    return f"{folder}/{number:08d}.json"
+
+
+def _name(path: str) -> str:
+    return path.rsplit("/", 1)[-1]
+
+
+def _references(value: Any) -> Iterator[ArtifactRef]:
+    """Every reference in the content of an entry, at any depth."""
+    if isinstance(value, ArtifactRef):
+        yield value
+    elif is_dataclass(value) and not isinstance(value, type):
+        yield from (ref for one in fields(value) for ref in _references(getattr(value, one.name)))
+    elif isinstance(value, Mapping):
+        yield from (ref for one in value.values() for ref in _references(one))
+    elif isinstance(value, tuple):
+        yield from (ref for one in value for ref in _references(one))
