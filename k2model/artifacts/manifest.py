@@ -4,6 +4,9 @@ It is the last file written, so that a folder without one is not an artifact, wh
 holds. Files below `attachments/` are listed and verified, but bear no digest: timings and logs
 differ between two runs that computed the same thing.
 
+A file may be a link: then its bytes are those of a file of another artifact of the same store (`FileEntry.at`). In a
+local folder it lies like any other, as a hard link; on an object store it is read where it is.
+
 A folder may hold folders that its manifest does not mention at all (checkpoints kept while a phase
 trains); in a folder that it does mention every file must be listed.
 """
@@ -13,12 +16,14 @@ import json
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from k2model.artifacts.files import Files, files_at
-from k2model.artifacts.identity import fingerprint
+from k2model.artifacts.files import Files, RemoteFiles, files_at
+from k2model.artifacts.identity import STEP_NAME, fingerprint
+from k2model.artifacts.linked_files import with_links
 from k2model.errors import CorruptArtifact, MissingArtifact
 
 MANIFEST = "manifest.json"
@@ -26,31 +31,52 @@ RECORD = "artifact.json"
 ATTACHMENTS = "attachments"
 _OWN_FILES = (MANIFEST, RECORD)
 _NO_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\\]|\A[A-Za-z]:")
+_OF_ARTIFACT = re.compile(rf"{STEP_NAME.pattern}/[0-9a-f]{{16}}/.")
 
 
 @dataclass(frozen=True)
 class FileEntry:
     """One file: `path` relative to the artifact's folder with `/`, `size` in bytes, `sha256` in hex.
 
+    at: of a link, where in the store the bytes are: `<step>/<key[:16]>/<path>`, of an artifact that has them itself.
+
     A manifest may come from anywhere, and its paths are read and written, so an entry can only be made for a path that
-    stays in its folder. Raises ValueError for any other.
+    stays in its folder, and for a link into an artifact. Raises ValueError for any other.
     """
 
     path: str
     size: int
     sha256: str
+    at: str = ""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.path, str) or _NO_NAME.search(self.path) or {"", ".", ".."} & {*self.path.split("/")}:
-            raise ValueError(
-                f"the path {self.path!r} is not one of a file inside the folder: expected names joined by '/', none of "
-                "them empty, '.' or '..', without backslashes, control characters or a drive"
-            )
+        _check_path(self.path)
+        if self.at != "":
+            _check_path(self.at)
+            if not _OF_ARTIFACT.match(self.at):
+                raise ValueError(
+                    f"the link {self.at!r} leads to no artifact's file: expected <step>/<16 digits>/<path>"
+                )
 
     @classmethod
     def of(cls, path: str, data: bytes | memoryview) -> "FileEntry":
         """The entry of a file with this content."""
         return cls(path, len(data), hashlib.sha256(data).hexdigest())
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What the file is, wherever its bytes lie."""
+        return {"path": self.path, "size": self.size, "sha256": self.sha256}
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry in a manifest."""
+        return self.content | ({"at": self.at} if self.at else {})
+
+    @property
+    def linked(self) -> tuple[str, str]:
+        """Of a link, the artifact that it leads to, `<step>/<key[:16]>`, and the path there."""
+        step, key, path = self.at.split("/", 2)
+        return f"{step}/{key}", path
 
     @property
     def bears_digest(self) -> bool:
@@ -74,7 +100,7 @@ class Manifest:
         return sum(f.size for f in self.files)
 
     def to_json(self) -> bytes:
-        content = {"digest": self.digest, "files": [asdict(f) for f in self._sorted()]}
+        content = {"digest": self.digest, "files": [f.to_json() for f in self._sorted()]}
         return (json.dumps(content, indent=1) + "\n").encode()
 
     @classmethod
@@ -160,9 +186,16 @@ def verify(folder_uri: str | os.PathLike[str], manifest: Manifest) -> None:
         CorruptArtifact: a file is missing, of another size, of another content or not listed; the
             message names it.
     """
-    files = files_at(folder_uri)
+    files = files_of(folder_uri, manifest)
     check_listing(files, manifest)
     verify_files(files, manifest.files)
+
+
+def files_of(folder_uri: str | os.PathLike[str], manifest: Manifest) -> Files:
+    """The files of an artifact; links on an object store are read where their bytes lie."""
+    files = files_at(folder_uri)
+    linked = {entry.path: entry.linked for entry in manifest.files if entry.at}
+    return with_links(files.uri, linked) if linked and isinstance(files, RemoteFiles) else files
 
 
 def verify_files(files: Files, entries: Iterable[FileEntry]) -> None:
@@ -174,7 +207,7 @@ def verify_files(files: Files, entries: Iterable[FileEntry]) -> None:
         try:
             found = hash_stored(files, entry.path)
         except FileNotFoundError as error:
-            raise _missing(files.uri, entry) from error
+            raise missing(files.uri, entry) from error
         check_hash(files.uri, entry, found)
 
 
@@ -183,10 +216,10 @@ def check_listing(files: Files, manifest: Manifest) -> None:
     sizes = files.sizes()
     for entry in manifest.files:
         if entry.path not in sizes:
-            raise _missing(files.uri, entry)
+            raise missing(files.uri, entry)
         if sizes[entry.path] != entry.size:
             raise CorruptArtifact(
-                f"{files.uri}/{entry.path} has {sizes[entry.path]} bytes, {_expected(entry)}. {remedy(files.uri)}"
+                f"{files.uri}/{entry.path} has {sizes[entry.path]} bytes, {_expected(files.uri, entry)}"
             )
     extra = _unlisted(sizes, manifest)
     if extra:
@@ -199,7 +232,7 @@ def check_listing(files: Files, manifest: Manifest) -> None:
 def check_hash(where: str, entry: FileEntry, found: str) -> None:
     """Raises CorruptArtifact when the sha256 `found` is not the one of the manifest."""
     if found != entry.sha256:
-        raise CorruptArtifact(f"{where}/{entry.path} has sha256 {found}, {_expected(entry)}. {remedy(where)}")
+        raise CorruptArtifact(f"{where}/{entry.path} has sha256 {found}, {_expected(where, entry)}")
 
 
 def hash_stored(files: Files, path: str) -> str:
@@ -229,9 +262,17 @@ def read_verified(files: Files, manifest: Manifest, path: str) -> bytes:
     try:
         data = files.read(path)
     except FileNotFoundError as error:
-        raise _missing(files.uri, entry) from error
+        raise missing(files.uri, entry) from error
     check_hash(files.uri, entry, hashlib.sha256(data).hexdigest())
     return data
+
+
+def _check_path(path: object) -> None:
+    if not isinstance(path, str) or _NO_NAME.search(path) or {"", ".", ".."} & {*path.split("/")}:
+        raise ValueError(
+            f"the path {path!r} is not one of a file inside the folder: expected names joined by '/', none of them "
+            "empty, '.' or '..', without backslashes, control characters or a drive"
+        )
 
 
 def _unlisted(paths: Iterable[str], manifest: Manifest) -> list[str]:
@@ -241,12 +282,21 @@ def _unlisted(paths: Iterable[str], manifest: Manifest) -> list[str]:
     return [str(path) for path in unlisted if path.name not in _OWN_FILES and path.parent in folders]
 
 
-def _missing(where: str, entry: FileEntry) -> CorruptArtifact:
-    return CorruptArtifact(f"{where}/{entry.path} is missing, {_expected(entry)}. {remedy(where)}")
+def missing(where: str, entry: FileEntry) -> CorruptArtifact:
+    """The error for a file of the artifact at `where` that is not there."""
+    return CorruptArtifact(f"{where}/{entry.path} is missing, {_expected(where, entry)}")
 
 
-def _expected(entry: FileEntry) -> str:
-    return f"expected {entry.size} bytes with sha256 {entry.sha256}"
+def _expected(where: str, entry: FileEntry) -> str:
+    """What should be there, and the remedy: of a link also at the artifact that it leads to."""
+    expected = f"expected {entry.size} bytes with sha256 {entry.sha256}"
+    if not entry.at:
+        return f"{expected}. {remedy(where)}"
+    source, path = f"{where.rsplit('/', 2)[0]}/{entry.linked[0]}", entry.linked[1]
+    return (
+        f"{expected}. It is a link to {source}/{path}: delete the folders {where} and {source} and run again: the "
+        "steps that make them will be done again"
+    )
 
 
 def remedy(folder: str) -> str:

@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property, partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,6 +23,7 @@ from k2model.artifacts.explain import differences
 from k2model.artifacts.files import LocalFiles, RemoteFiles, writing_scratch
 from k2model.artifacts.identity import ArtifactRef, Identity, artifact_name
 from k2model.artifacts.lease import STALE_SECONDS
+from k2model.artifacts.links import Links
 from k2model.artifacts.manifest import ATTACHMENTS, MANIFEST, FileEntry, Manifest, describe_folder, verify_files
 from k2model.artifacts.record import described
 from k2model.artifacts.store import Produce, Store
@@ -62,7 +63,9 @@ class PartRecord:
     seconds: float
 
     def to_json(self) -> bytes:
-        return (json.dumps(asdict(self), indent=1) + "\n").encode()
+        files = [entry.to_json() for entry in self.files]
+        content = {"name": self.name, "files": files, "counts": self.counts, "seconds": self.seconds}
+        return (json.dumps(content, indent=1) + "\n").encode()
 
     @property
     def entry(self) -> FileEntry:
@@ -86,10 +89,14 @@ class PartRecord:
 
 @dataclass(frozen=True)
 class Step:
-    """How an artifact is made as a whole: `produce` writes files into the empty folder it is given, returns stats."""
+    """How an artifact is made as a whole: `produce` writes files into the empty folder it is given, returns stats.
+
+    links: files of other artifacts that are its files as well, without being copied or read.
+    """
 
     identity: Identity
     produce: Produce
+    links: Links = dict
 
 
 @dataclass(frozen=True)
@@ -162,7 +169,7 @@ def make(store: Store, step: Step | PartedStep | JobStep, workers: int = 1) -> A
     if isinstance(step, JobStep):
         return step.run()
     if isinstance(step, Step):
-        return store.build(step.identity, step.produce)
+        return store.build(step.identity, step.produce, links=step.links)
     return store.find(step.identity) or _finish(store, step, workers=workers)
 
 

@@ -31,12 +31,14 @@ from typing import Any, Self
 from k2model.artifacts.files import Files, LocalFiles, RemoteFiles, files_at, writing, writing_scratch
 from k2model.artifacts.identity import ArtifactRef, Identity, artifact_name
 from k2model.artifacts.lease import STALE_SECONDS, Lease
+from k2model.artifacts.links import Links, link_locally, linked_entries, whole
 from k2model.artifacts.manifest import (
     MANIFEST,
     RECORD,
     Manifest,
     check_listing,
     describe_folder,
+    files_of,
     read_manifest,
     read_verified,
     remedy,
@@ -127,25 +129,28 @@ class Store:
         produce: Produce,
         wait_seconds: float = 1.5 * STALE_SECONDS,
         started: float | None = None,
+        links: Links = dict,
     ) -> ArtifactRef:
         """Finds the artifact of this identity or makes it.
 
         produce: writes files into the empty folder it is given and returns stats. wait_seconds: how
         long to wait for another process that is making the same artifact; the default outlasts the
         lease of one that died on another machine. started: when the work began, seconds since the epoch, where that
-        was before this call.
+        was before this call. links: files that it has from other artifacts of this store: by the path here, the
+        artifact and the path there. Nothing of them is read or copied (`k2model.artifacts.links`).
 
         Raises:
             LeaseHeld: another live process is still making it after `wait_seconds`.
             LeaseLost: this process was taken for dead while it was making it.
             StoreWriteError: the store is full, read-only or not reachable.
+            MissingArtifact, CorruptArtifact: what is to be linked is not there, or is another one.
             Anything that `produce` raises. Nothing is left behind then.
         """
         found = self.find(identity)
         if found is not None:
             return found
         with self.lease(identity, wait_seconds) as lease:
-            return self.find(identity) or self._make(identity, produce, lease, started or time.time())
+            return self.find(identity) or self._make(identity, produce, lease, started or time.time(), links)
 
     def fetch(self, ref: ArtifactRef, wanted: Callable[[str], bool] | None = None) -> Path:
         """A local folder with every file of an artifact, verified; read-only for the caller.
@@ -201,7 +206,7 @@ class Store:
                 f"{location} holds another artifact than the one asked for: digest {manifest.digest}, expected "
                 f"{ref.digest}. {remedy(location)}"
             )
-        return files_at(location), manifest
+        return files_of(location, manifest), manifest
 
     def adopt(
         self,
@@ -226,7 +231,7 @@ class Store:
         location = self.location(identity)
         found = self.find(identity)
         if found is None:
-            check_listing(files_at(location), manifest)
+            check_listing(files_of(location, manifest), manifest)
             begun = time.time() if started is None else started
             record = make_record(identity, manifest, checked_stats(stats, identity.step), self.uri, begun, before)
             return self._finish_in_place(record, manifest)
@@ -281,25 +286,39 @@ class Store:
         """The storage of the folder of the artifact `<step>/<key[:16]>`, for those who put its files there."""
         return self._files.at(name)
 
-    def _make(self, identity: Identity, produce: Produce, lease: Lease, started: float) -> ArtifactRef:
+    def _make(
+        self, identity: Identity, produce: Produce, lease: Lease, started: float, links: Links = dict
+    ) -> ArtifactRef:
         _log.info("%s: making", identity.step)
+        linked = linked_entries(links(), self._manifest_here)
         self._sweep()
         self._files.remove(identity.name)  # files without a manifest
         with self._scratch(self._scratch_root() / identity.name) as folder:
             with writing_scratch(self.uri, folder):
                 stats = produce(folder)
-            manifest = describe_folder(folder)
+            manifest = whole(describe_folder(folder), linked, identity.name)
             record = make_record(identity, manifest, checked_stats(stats, identity.step), self.uri, started)
             took = readable_seconds(time.time() - started)
             _log.info("%s: made in %s, %.1f MB", identity.step, took, manifest.size / 1e6)
             lease.check()
             if isinstance(self._files, LocalFiles):
+                with writing(self.uri, identity.name):
+                    link_locally(Path(self.uri), linked, folder, identity.name)
                 return self._finish_by_rename(record, manifest, folder)
-            upload(folder, manifest, self._files.at(identity.name))
+            upload(folder, manifest, self.location(identity))
             lease.check()
             ref = self._finish_in_place(record, manifest)
             keep(folder, ref.uri)
             return ref
+
+    def _manifest_here(self, ref: ArtifactRef) -> Manifest:
+        """Of an artifact that lies in this store. Raises MissingArtifact for one of another."""
+        files, manifest = self.look_up(ref)
+        if files.uri != f"{self.uri}/{ref.name}":
+            raise MissingArtifact(
+                f"{files.uri} lies outside of the store {self.uri}, whose artifacts link only each other. Make it here"
+            )
+        return manifest
 
     def _finish_by_rename(self, record: dict[str, Any], manifest: Manifest, folder: Path) -> ArtifactRef:
         ref = ref_of(record, self.uri)

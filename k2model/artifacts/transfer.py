@@ -16,8 +16,16 @@ from pathlib import Path
 
 from k2model import settings
 from k2model.artifacts.files import PARTIAL, RemoteFiles, writing
-from k2model.artifacts.manifest import FileEntry, Manifest, check_hash, check_listing, hash_file, inside, remedy
-from k2model.errors import CorruptArtifact
+from k2model.artifacts.manifest import (
+    FileEntry,
+    Manifest,
+    check_hash,
+    check_listing,
+    files_of,
+    hash_file,
+    inside,
+    missing,
+)
 
 _ABANDONED_SECONDS = 3600.0
 
@@ -27,10 +35,13 @@ def cache_of(store_uri: str) -> Path:
     return settings.home() / "cache" / hashlib.sha256(store_uri.encode()).hexdigest()[:16]
 
 
-def upload(folder: Path, manifest: Manifest, files: RemoteFiles) -> None:
-    """Copies the manifest's files from `folder`. Raises StoreWriteError."""
+def upload(folder: Path, manifest: Manifest, uri: str) -> None:
+    """Copies the manifest's files from `folder`, but for links. Raises StoreWriteError, or CorruptArtifact where a link
+    leads to nothing."""
+    files = files_of(uri, manifest)
     for entry in manifest.files:
-        files.put(folder / entry.path, entry.path)
+        if not entry.at:
+            files.put(folder / entry.path, entry.path)
     check_listing(files, manifest)
 
 
@@ -44,9 +55,26 @@ def download(files: RemoteFiles, entries: Iterable[FileEntry]) -> Path:
     target = _copy_of(files.uri)
     for entry in entries:
         file = inside(target, entry.path)
-        if not (file.is_file() and file.stat().st_size == entry.size and hash_file(file) == entry.sha256):
+        if not _is_there(file, entry) and not (entry.at and _taken_from_source(target.parents[1], entry, file)):
             _download_file(files, entry, file)
     return target
+
+
+def _is_there(file: Path, entry: FileEntry) -> bool:
+    return file.is_file() and file.stat().st_size == entry.size and hash_file(file) == entry.sha256
+
+
+def _taken_from_source(cache: Path, entry: FileEntry, file: Path) -> bool:
+    """Whether this machine has a copy of the file that the link leads to, which then is this one as well."""
+    source = inside(cache, entry.at)
+    if not _is_there(source, entry):
+        return False
+    with contextlib.suppress(OSError):  # only a download is saved
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.unlink(missing_ok=True)
+        os.link(source, file)
+        return True
+    return False
 
 
 def keep(folder: Path, uri: str) -> None:
@@ -72,7 +100,7 @@ def _download_file(files: RemoteFiles, entry: FileEntry, file: Path) -> None:
         check_hash(files.uri, entry, hash_file(partial))
         os.replace(partial, file)
     except FileNotFoundError as error:
-        raise CorruptArtifact(f"{files.uri}/{entry.path} is missing. {remedy(files.uri)}") from error
+        raise missing(files.uri, entry) from error
     finally:
         partial.unlink(missing_ok=True)
 

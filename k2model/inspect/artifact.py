@@ -219,10 +219,9 @@ def view_of(reference: str, store_uri: str) -> ArtifactView:
         return ArtifactView(reference, files_at(path))
     store = open_existing(store_uri)
     record = find_record(all_records(store), reference)
-    files = store.files_of(_name(record))
-    if not files.exists("manifest.json"):
-        raise MissingArtifact(f"{files.uri} was made, but is gone; run the recipe again")
-    return ArtifactView(_name(record), files, store, record)
+    if not store.files_of(_name(record)).exists("manifest.json"):
+        raise MissingArtifact(f"{store.uri}/{_name(record)} was made, but is gone; run the recipe again")
+    return ArtifactView(_name(record), store.look_up(ref_of(record, store.uri))[0], store, record)
 
 
 class TableFile:

@@ -198,7 +198,7 @@ def _record(store: Store, kind: str, digest: str) -> dict[str, Any]:
 
 def _entry(store: Store, name: str, record: dict[str, Any], ref: ArtifactRef) -> dict[str, Any]:
     _, manifest = store.look_up(ref)
-    files = (dataclasses.asdict(file) for file in manifest.files if file.bears_digest)
+    files = (file.content for file in manifest.files if file.bears_digest)
     return {
         "name": name,
         "step": record["step"],

@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ def write_manifests(folder: Path) -> str:
     for name in (ATTACHED_MANIFEST, MANIFEST):
         inside = name == ATTACHED_MANIFEST
         listed = [path for path in paths if path.startswith(f"{ATTACHMENTS}/") is inside]
-        entries = [asdict(describe_file(folder, path)) for path in listed]
+        entries = [describe_file(folder, path).content for path in listed]
         content = json.dumps({"files": entries}, indent=1) + "\n"
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(content, encoding="utf-8")
