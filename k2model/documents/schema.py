@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from k2model.documents.markup import Segment, joined
 from k2model.documents.spans import SPANS_TYPE, Span, to_spans
 from k2model.documents.tables import ROW_GROUP_ROWS, required, write_table
-from k2model.recipe.validate import source_file
+from k2model.recipe.source_problems import source_file
 
 DOCUMENT_SCHEMA = required(
     id=pa.string(),

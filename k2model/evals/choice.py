@@ -86,7 +86,7 @@ class Questions:
         if "corpus_valid" not in made and not any(named(task, one) for one in wanted for task in self._of_corpus()):
             config = replace(config, families=tuple(one for one in config.families if one in MADE_FAMILIES))
         material = Material(self.store, made.get("corpus_valid"), made.get("tokens"))
-        lengths = sorted({phase.sequence_length for phase in recipe.phases})
+        lengths = recipe.lengths
         kinds = [kind_of(reference, recipe)]
         if wanted and reference.partition("@")[0] not in {phase.name for phase in recipe.phases}:
             kinds = [
@@ -119,7 +119,7 @@ class Questions:
         """Of what needs no corpus, at the recipe's lengths and those chosen."""
         config = replace(self.config, benchmarks=(), families=MADE_FAMILIES)
         tasks = [task for kind in PhaseKind for task in tasks_of(config, kind)]
-        lengths = self._lengths() | {phase.sequence_length for phase in self.known.recipe.phases}
+        lengths = self._lengths().union(self.known.recipe.lengths)
         fitted = [f"{family}/{length}" for family in LONG_CONTEXT for length in sorted(lengths)]
         return [*dict.fromkeys(task.name for task in tasks), *fitted]
 
@@ -132,7 +132,7 @@ class Questions:
         own = tuple(one for one in self.config.families if one not in MADE_FAMILIES)
         families = replace(self.config, benchmarks=(), families=own)
         tasks = [task for kind in PhaseKind for task in tasks_of(families, kind)]
-        lengths = sorted({phase.sequence_length for phase in self.known.recipe.phases})
+        lengths = self.known.recipe.lengths
         domains = {entry.domain for entry in self.known.recipe.corpus.sources if entry.domain}
         named = [*dict.fromkeys(task.name for task in tasks), *(f"retrieval/{length}" for length in lengths)]
         return [*named, f"{LOSS}/", *(f"{LOSS}/{domain}" for domain in sorted(domains))]

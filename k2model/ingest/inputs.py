@@ -20,7 +20,7 @@ from k2model.errors import CorpusError
 from k2model.ingest import hub
 from k2model.ingest.storage import Entry, SourceFiles, open_source, reading
 from k2model.recipe.schema import SourceConfig, SourceFormat
-from k2model.recipe.validate import source_problem
+from k2model.recipe.source_problems import source_problem
 
 LICENCE = "licence"  # the format of a file that is read for its licence alone
 

@@ -26,8 +26,8 @@ from k2model.ingest.part import ingest_part
 from k2model.ingest.parts import split_inputs
 from k2model.recipe.fields import without_places
 from k2model.recipe.schema import CorpusConfig
+from k2model.recipe.source_problems import names_problem
 from k2model.recipe.tasks import DEFAULT_CONTEXT, REASONING
-from k2model.recipe.validate import names_problem
 from k2model.versions import STEP_VERSIONS
 
 STEP = "corpus_raw"

@@ -252,7 +252,7 @@ def _scores(work: Work) -> JobStep:
         work["corpus_valid"], work["tokens"], work["tokenizer"], work["export"],
         parent_export=parent,
         parent_phase=recipe.row(work.row.parent) if parent else None,
-        lengths=sorted({phase.sequence_length for phase in recipe.phases}),
+        lengths=recipe.lengths,
     )  # fmt: skip
 
 

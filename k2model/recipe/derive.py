@@ -174,6 +174,9 @@ def _phase(base: Recipe, phase: PhaseConfig, model: ModelConfig, layouts: dict[s
     how = f"1 / (tau {tau:.4g} x {rate:g} x {steps:,})"
     yield Derived(f"{where}.optimizer.weight_decay", phase.optimizer.weight_decay, decay, DECAY, how)
     yield Derived(f"{where}.schedule.warmup_steps", phase.schedule.warmup_steps, warmup, WARMUP)
+    for name in ("cooldown_steps", "anneal_steps"):
+        if stretch := getattr(phase.schedule, name):  # shares of a phase, as a warm-up of one that has a parent
+            yield Derived(f"{where}.schedule.{name}", stretch, round(stretch * steps / phase.steps), WARMUP)
     memory = training_memory(model, phase, layout)
     yield Derived(f"{where}.parallelism.nodes", phase.parallelism.nodes, layout.nodes, LAYOUT, str(memory))
     for name in ("zero_stage", "tensor", "context", "micro_batch"):

@@ -50,7 +50,7 @@ def _retrieval_problem(recipe: Recipe) -> str | None:
         return None
     own = [source for source in recipe.corpus.sources if source.name.startswith("retrieval/")]
     contexts = {source.context or DEFAULT_CONTEXT for source in own}
-    lacking = sorted({phase.sequence_length for phase in recipe.phases} - contexts)
+    lacking = sorted(set(recipe.lengths) - contexts)
     if not lacking:
         return None
     had = f"the sources retrieval/... have {sorted(contexts)}" if contexts else "there is no source retrieval/..."

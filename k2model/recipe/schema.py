@@ -41,6 +41,7 @@ class ScheduleShape(str, Enum):
     COSINE = "cosine"
     CONSTANT = "constant"
     LINEAR = "linear"
+    INFINITE = "infinite"  # to a constant that a phase can be continued on without end, and from it down at last
 
 
 class Packing(str, Enum):
@@ -127,11 +128,18 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """Learning rate over a phase: linear warm-up, then `shape` from the peak to `final_fraction` of it."""
+    """Learning rate over a phase: linear warm-up, then `shape` from the peak to `final_fraction` of it.
+
+    Of `infinite` alone are the last three: a cosine over `cooldown_steps` from the peak to `constant_fraction` of it,
+    that constant, and over the last `anneal_steps` an exponential down to `final_fraction` (`recipe.schedules`).
+    """
 
     shape: ScheduleShape
     warmup_steps: int = 0
-    final_fraction: float = 1.0
+    final_fraction: float = 1.0  # of the peak, at the last step of a shape that falls
+    cooldown_steps: int = when_set(0)
+    constant_fraction: float = when_set(0.0)
+    anneal_steps: int = when_set(0)  # 0 = the phase ends on the constant, so that another can go on with it
 
 
 @dataclass(frozen=True)
@@ -459,11 +467,19 @@ class Recipe:
     facts: tuple[SourceFacts, ...] = field(default=(), metadata={"identity": False})
     cluster: ClusterConfig = hardware(ClusterConfig())
     adopted: tuple[AdoptedModel, ...] = when_set(())
+    #: In tokens, at which what grows with a context is scored; () = at the row lengths of all phases. Of a recipe that
+    #: goes on with another, so that both are asked the same.
+    scored_lengths: tuple[int, ...] = when_set(())
     #: Whether the release has the optimizer state of the last phase, so that others can go on with it.
     release_training_state: bool = when_set(False)
     export: ExportConfig = when_set(ExportConfig())
     safety: SafetyConfig = when_set(SafetyConfig())
     continual: ContinualConfig = when_set(ContinualConfig(), identity=False)
+
+    @property
+    def lengths(self) -> list[int]:
+        """In tokens, ascending: at which phases are scored on what grows with a context."""
+        return sorted(set(self.scored_lengths) or {phase.sequence_length for phase in self.phases})
 
     def phase(self, name: str) -> PhaseConfig:
         for phase in self.phases:

@@ -258,7 +258,7 @@ def score_names(recipe: Recipe, phase: PhaseConfig) -> dict[str, Guess | float]:
     """The scores that a phase will have, each with what a guesser gets; losses of domains that only the data tell
     (synthesis) are left out."""
     extended = bool(phase.parent) and recipe.row(phase.parent).rope_theta != phase.rope_theta
-    lengths = sorted({one.sequence_length for one in recipe.phases})
+    lengths = recipe.lengths
     names: dict[str, Guess | float] = {
         f"{LOSS}/{domain}": Guess.NOTHING
         for domain in sorted({domain_of(source) for source in recipe.corpus.sources} - {""})

@@ -3,16 +3,11 @@
 A recipe says it itself: what may be granted follows from the data and the parties, which no default knows. An SPDX id
 is wanted; a card on the Hugging Face Hub has ids of its own, lower case, and `other` with a name for all the rest.
 
-What corpus sources must say, above all those that are read from files, told before anything is read.
-
 Checks on a recipe as a whole, made before anything runs: what single fields cannot tell.
 """
 
-import codecs
 import math
 import re
-from collections.abc import Iterable
-from dataclasses import fields
 
 from k2model.errors import K2Error, nearest
 from k2model.recipe.adopted_problems import adopted_problem, start_problem
@@ -24,8 +19,9 @@ from k2model.recipe.mixture_problems import entries_problem, mixture_problem, sh
 from k2model.recipe.mixtures import known_sizes, plan_mixture
 from k2model.recipe.parallelism import layout_problem
 from k2model.recipe.safety import safety_problem
-from k2model.recipe.schema import PhaseConfig, PhaseKind, Precision, Recipe, SourceConfig, SourceFormat
-from k2model.settings import holds_secret, masked
+from k2model.recipe.schedules import schedule_problem
+from k2model.recipe.schema import PhaseConfig, PhaseKind, Precision, Recipe
+from k2model.recipe.source_problems import names_problem, secret_problem, source_problem
 
 _FORM = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.+-]{0,62}[A-Za-z0-9+])?")
 #: What the Hub takes as `license` of a card (https://huggingface.co/docs/hub/repositories-licenses).
@@ -64,97 +60,6 @@ def hub_licence(licence: str) -> tuple[str, str]:
     if re.match(r"(?:a|l)?gpl-", spelled):
         spelled = re.sub(r"-only$", "", spelled)
     return (spelled, "") if spelled in HUB_LICENCES else ("other", licence.lower())
-
-
-_OF_ALL_SOURCES = ("name", "documents", "context", "location")
-_EFFORTS = ("low", "medium", "high")
-_LINED = (SourceFormat.AUTO, SourceFormat.JSONL, SourceFormat.HUGGING_FACE)
-
-
-def names_problem(sources: Iterable[SourceConfig]) -> str | None:
-    """The first two sources whose documents would lie in one folder, or the first name that can be no folder's; None
-    when there are none."""
-    seen: dict[str, str] = {}
-    for source in sources:
-        folder = source_file(source.name)
-        if not folder.strip(".") or "\0" in folder:
-            return f"corpus.sources: a source is named {source.name!r}, which is no name of a folder; give it another"
-        if folder in seen:
-            both = f"'{seen[folder]}' and '{source.name}'"
-            said = "are one name" if seen[folder] == source.name else f"share the folder '{folder}' ('/' becomes '-')"
-            return f"corpus.sources: the sources {both} {said}, so that the second would never be read; rename one"
-        seen[folder] = source.name
-    return None
-
-
-def source_file(source: str) -> str:
-    """The folder of a source's documents, by its name: `arithmetic/think` -> `arithmetic-think`."""
-    return source.replace("/", "-")
-
-
-def source_problem(source: SourceConfig) -> str | None:
-    """The first thing that is wrong with a source's settings, field and remedy named; None when nothing is."""
-    where = f"corpus.sources.{source.name}"
-    if not source.location:
-        return _idle_setting(source, where)
-    if problem := secret_problem(f"{where}.location", source.location):
-        return problem
-    if source.documents:
-        return (
-            f"{where}.documents={source.documents} caps what the project builds itself; of a source with a location "
-            "set sample to a share of its documents"
-        )
-    if not source.domain:
-        return f"{where}.domain is empty; name what the documents are about, e.g. prose, code, mathematics or chat"
-    if not source.licence and not source.fields.licence and source.format is not SourceFormat.CODE:
-        return f"{where}.licence is empty; set it to an SPDX id or 'unknown', or map fields.licence to a column"
-    if not source.fields.text and not source.fields.messages:
-        return f"{where}.fields names neither text nor messages; name the column that holds the content"
-    if source.effort not in _EFFORTS:
-        return f"{where}.effort='{source.effort}' must be one of {', '.join(_EFFORTS)}"
-    return _encoding_problem(source, where) or _range_problem(source, where)
-
-
-def secret_problem(field: str, text: str) -> str | None:
-    """What is wrong with a text of a recipe that holds a secret: recipes are recorded and released."""
-    if not holds_secret(text):
-        return None
-    return (
-        f"{field}='{masked(text)}' holds a user, password, key or signature, which would be recorded and released. "
-        "Give credentials by the environment (for s3://: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE), "
-        "or copy what lies there to a place that needs none"
-    )
-
-
-def _idle_setting(source: SourceConfig, where: str) -> str | None:
-    plain = SourceConfig(source.name)
-    for field in fields(source):
-        if field.name not in _OF_ALL_SOURCES and getattr(source, field.name) != getattr(plain, field.name):
-            return f"{where}.{field.name} has no effect without a location; set {where}.location, or drop it"
-    return None
-
-
-def _encoding_problem(source: SourceConfig, where: str) -> str | None:
-    try:
-        codecs.lookup(source.encoding)
-        line_end = "\n".encode(source.encoding)
-    except (LookupError, UnicodeError):
-        return f"{where}.encoding='{source.encoding}' is not a text encoding of Python, e.g. utf-8, latin-1, gb18030"
-    if source.format in _LINED and line_end != b"\n":
-        return f"{where}.encoding='{source.encoding}' has no lines of bytes; convert JSONL to UTF-8, e.g. with iconv"
-    return None
-
-
-def _range_problem(source: SourceConfig, where: str) -> str | None:
-    for name in ("heldout", "sample", "max_quarantined"):
-        value = getattr(source, name)
-        if not (math.isfinite(value) and 0 <= value <= 1):
-            return f"{where}.{name}={value} must be a share between 0 and 1"
-    if not source.sample or source.heldout == 1:
-        return f"{where}: sample={source.sample} and heldout={source.heldout} leave nothing to train on"
-    if source.max_row_bytes < 1:
-        return f"{where}.max_row_bytes={source.max_row_bytes} must be at least 1"
-    return None
 
 
 PHASE_NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -275,10 +180,8 @@ def _check_phase(recipe: Recipe, phase: PhaseConfig) -> None:
     for name in ("weight_decay", "grad_clip", "beta1", "beta2", "eps"):
         if not (getattr(phase.optimizer, name) >= 0 and math.isfinite(getattr(phase.optimizer, name))):
             raise RecipeError(f"{where}.optimizer.{name}={getattr(phase.optimizer, name)} must be a number, 0 or above")
-    if phase.schedule.warmup_steps >= phase.steps:
-        raise RecipeError(
-            f"{where}.schedule.warmup_steps={phase.schedule.warmup_steps} must be below steps={phase.steps}"
-        )
+    if problem := schedule_problem(phase):
+        raise RecipeError(problem)
     sources = {source.name for source in recipe.corpus.sources}
     for entry in phase.mixture:
         if entry.source not in sources:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from k2model.artifacts import ArtifactRef, Identity, Part, PartedStep, PartRecord, Step, Store, totals
 from k2model.documents import SPECIAL_TOKENS
-from k2model.recipe.validate import source_file
+from k2model.recipe.source_problems import source_file
 from k2model.versions import STEP_VERSIONS
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ back, is noted and acted on at the next step. How things are saved and what is u
 Losses, decisions and the order of calls are the same on every worker.
 """
 
-import math
 import signal
 import threading
 import time
@@ -21,36 +20,13 @@ from typing import Protocol
 
 from k2model.errors import Preempted
 from k2model.model import training_flops
-from k2model.recipe.schema import ModelConfig, PhaseConfig, ScheduleConfig, ScheduleShape
+from k2model.recipe.schedules import learning_rate
+from k2model.recipe.schema import ModelConfig, PhaseConfig
 from k2model.tokens import PackedSequences
 from k2model.training.batch import Batch, StepTotals, read_ahead, read_batch, reduce_step
 from k2model.training.engine import Engine, StepOutcome
 from k2model.training.log import Intervention, StepMetrics
 from k2model.training.spikes import RolledBack, SpikeWatch
-
-
-def learning_rate(step: int, steps: int, peak: float, schedule: ScheduleConfig) -> float:
-    """Learning rate of 0-based `step` of a phase of `steps` steps.
-
-    Linear warm-up reaches `peak` at step `warmup_steps - 1` (step 0 already learns). From step
-    `warmup_steps` on the shape falls from `peak` to `final_fraction * peak`, which the phase's last
-    step has; `constant` stays at `peak` whatever `final_fraction` says.
-
-    Raises:
-        ValueError: `step` is outside 0..steps-1.
-    """
-    if not 0 <= step < steps:
-        raise ValueError(f"step {step} is outside a phase of {steps} steps")
-    if step < schedule.warmup_steps:
-        return peak * (step + 1) / schedule.warmup_steps
-    span = steps - 1 - schedule.warmup_steps
-    progress = (step - schedule.warmup_steps) / span if span > 0 else 0.0
-    floor = schedule.final_fraction
-    if schedule.shape is ScheduleShape.CONSTANT:
-        return peak
-    if schedule.shape is ScheduleShape.LINEAR:
-        return peak * (1.0 - (1.0 - floor) * progress)
-    return peak * (floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress)))
 
 
 class Preemption:

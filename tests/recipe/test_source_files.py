@@ -10,7 +10,8 @@ from k2model.ingest.raw import raw_step
 from k2model.recipe import RecipeError, apply_overrides, load_recipe
 from k2model.recipe.fields import without_places
 from k2model.recipe.schema import FieldMapping, SourceConfig, SourceFormat
-from k2model.recipe.validate import source_problem, validate_recipe
+from k2model.recipe.source_problems import source_problem
+from k2model.recipe.validate import validate_recipe
 
 GOOD = SourceConfig("web", location="/data/web", domain="prose", licence="CC0-1.0")
 
