@@ -87,12 +87,13 @@ class Material:
             self._read[config.name] = read_benchmark(config, self.benchmark_files(config))
         return self._read[config.name]
 
-    def items(self, task: Task, most: int | None = None) -> Sequence[Item]:
-        """The first `most` items of a task, or all; `most` has to be given where they are made when they are asked.
-        Raises EvaluationError when there are none, or not so many can be made."""
+    def items(self, task: Task, most: int | None = None, after: int = 0) -> Sequence[Item]:
+        """`most` items of a task, or all, behind the first `after`; `most` has to be given where they are made when
+        they are asked. Raises EvaluationError when there are none, or not so many can be made."""
         if task.items in GENERATED:
-            return generate(task.items, most or 0)
-        return (self.benchmark(task.benchmark).items if task.benchmark else self.family(task.items))[:most]
+            return generate(task.items, after + (most or 0))[after:]
+        found = self.benchmark(task.benchmark).items if task.benchmark else self.family(task.items)
+        return found[after:][:most]
 
     def family(self, family: str) -> list[Item]:
         """All items of `family` that the corpus holds. Raises EvaluationError when there are none."""

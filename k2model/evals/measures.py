@@ -99,16 +99,16 @@ def losses_of(config: EvaluationConfig, material: Material, bounds: Bounds) -> l
     return [_loss(config, material, bounds, domain, sources) for domain, sources in sorted(material.domains().items())]
 
 
-def measure_of(task: Task, config: EvaluationConfig, material: Material, bounds: Bounds) -> Measure:
-    """Of a task that is asked by generation or by its choices."""
+def measure_of(task: Task, config: EvaluationConfig, material: Material, bounds: Bounds, after: int = 0) -> Measure:
+    """Of a task that is asked by generation or by its choices; the items behind the first `after`."""
     limit, shown = bounds.max_length(), config.items_per_family
-    declared = {"task": task.declared(), "items": material.digest_of(task), "max_length": limit}
+    declared = {"task": task.declared(), "items": material.digest_of(task), "max_length": limit, **behind(after)}
     if grader := grader_of(task):
         declared["grader"] = grader
 
     def items() -> Sequence[Item]:
         most = (task.benchmark.limit or None) if task.benchmark else shown
-        return material.items(task, most)
+        return material.items(task, most, after)
 
     def shots() -> Sequence[Item]:
         return material.benchmark(task.benchmark).shots if task.benchmark else ()
@@ -148,18 +148,24 @@ def _vote(task: Task, items: Callable[[], Sequence[Item]]) -> Vote:
     return vote
 
 
-def retrieval(config: EvaluationConfig, material: Material, bounds: Bounds, length: int) -> Measure:
-    """Values recalled from contexts of that nominal length."""
+def behind(after: int) -> dict[str, int]:
+    """What identities say of items behind the first `after`; nothing where these are the first."""
+    return {"after": after} if after else {}
+
+
+def retrieval(config: EvaluationConfig, material: Material, bounds: Bounds, length: int, after: int = 0) -> Measure:
+    """Values recalled from contexts of that nominal length, those behind the first `after`."""
     score, limit = f"retrieval/{length}", bounds.max_length(length)
     documents, queries = config.retrieval_documents, config.retrieval_queries
     declared = {
         "task": {"method": Method.RECALL, "context": length, "documents": documents, "queries": queries},
         "items": material.items_digest("retrieval"),
         "max_length": limit,
+        **behind(after),
     }
 
     def asking(backend: Backend, answers: Answers) -> list[ItemResult]:
-        items = material.contexts(length)[:documents]
+        items = material.contexts(length)[after:][:documents]
         return recall_values(score, items, queries, backend, answers, limit)
 
     return Measure(score, FAMILIES["retrieval"].group, declared, limit, documents * length, asking)
@@ -196,14 +202,15 @@ def position_loss(config: EvaluationConfig, length: int) -> Measure:
     return Measure(POSITION_LOSS, group, declared, length, cost, asking, unit="nats/token")
 
 
-def tool_dialogues(task: Task, config: EvaluationConfig, bounds: Bounds) -> Measure:
-    """Dialogues in which tools are offered; as many as a family has items."""
+def tool_dialogues(task: Task, config: EvaluationConfig, bounds: Bounds, after: int = 0) -> Measure:
+    """Dialogues in which tools are offered; as many as a family has items, behind the first `after`."""
     limit, count = bounds.max_length(), config.items_per_family
     declared = {"task": task.declared(), "made": tool_use.VERSION, "first": count, "max_length": limit}
+    declared |= behind(after)
 
     def asking(backend: Backend, answers: Answers) -> list[ItemResult]:
-        questions = programs_of(count) if task.family == "tool_code" else tool_use.tasks_of(count)
-        return tool_use.ask(backend, questions, task, limit, answers)
+        made = programs_of if task.family == "tool_code" else tool_use.tasks_of
+        return tool_use.ask(backend, made(after + count)[after:], task, limit, answers)
 
     cost = GENERATED * min(task.max_new_tokens, limit) * count
     return Measure(task.name, task.group, declared, limit, cost, asking)

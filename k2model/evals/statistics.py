@@ -63,7 +63,7 @@ def accuracy_interval(values: Sequence[float], clusters: Sequence[str]) -> tuple
     n = len(values)
     if not n:
         raise ValueError("no items to take an interval over")
-    sums, counts = _by_cluster(values, clusters)
+    sums, counts = by_cluster(values, clusters)
     mean = math.fsum(values) / n
     if len(sums) == 1:  # nothing tells how much another would differ
         return wilson(mean, 1)
@@ -86,7 +86,7 @@ def _variance_of_mean(sums: NDArray[np.float64], counts: NDArray[np.float64], me
     return max(squares * m / (m - 1) / float(counts.sum()) ** 2, 1e-12)
 
 
-def _by_cluster(values: Sequence[float], clusters: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def by_cluster(values: Sequence[float], clusters: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Sums and counts of each cluster, in the order in which they first appear."""
     places = {name: place for place, name in enumerate(dict.fromkeys(clusters))}
     of = np.array([places[name] for name in clusters])
@@ -133,7 +133,7 @@ def paired(first: Mapping[str, float], second: Mapping[str, float], clusters: Ma
         raise ValueError("the two were not asked a single item in common")
     ours, theirs = ([side[item] for item in common] for side in (first, second))
     differences = [b - a for a, b in zip(ours, theirs, strict=True)]
-    sums, counts = _by_cluster(differences, [clusters[item] for item in common])
+    sums, counts = by_cluster(differences, [clusters[item] for item in common])
     low, high = np.quantile(_resampled(sums, counts), (0.025, 0.975))
     gained, lost = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
     n = len(common)
