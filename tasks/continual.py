@@ -110,7 +110,7 @@ def enter_arrivals(
 @data_task(Kind.ASK, container_image=EVAL_IMAGE)
 def canary_wanted(line: LifecyclePlan) -> bool:
     """Whether the champion has not been looked at since it was promoted."""
-    from k2model.continual.turn import wants_canary
+    from k2model.continual.watch import wants_canary
 
     return wants_canary(line)
 
@@ -118,10 +118,10 @@ def canary_wanted(line: LifecyclePlan) -> bool:
 @evaluation_task()
 def measure_canary(line: LifecyclePlan) -> str:
     """Asks the champion and the model before it what no decision was made on."""
-    from k2model.continual import turn
+    from k2model.continual import watch
 
     check_gpus(evaluation_pod(RECIPE))
-    return turn.measure_canary(line)
+    return watch.measure_canary(line)
 
 
 @data_task(Kind.ASK)
@@ -191,14 +191,15 @@ def examined_before(turn: Turn, made: dict[str, ArtifactRef]) -> dict[str, Artif
 
 
 @data_task(Kind.WHOLE, container_image=EVAL_IMAGE, enable_deck=True)
-def decide(turn: Turn, made: dict[str, ArtifactRef]) -> ArtifactRef:
+def decide(turn: Turn, made: dict[str, ArtifactRef]) -> dict[str, ArtifactRef]:
     """The verdict, with its page."""
-    from k2model.continual import turn as turns
     from k2model.continual.comparison import PAGE
 
-    verdict = turns.decide(turn, made)
-    show_deck("verdict", turn.store.read(verdict, PAGE).decode())
-    return verdict
+    from k2model.continual import turn as turns
+
+    decided = turns.decide(turn, made)
+    show_deck("verdict", turn.store.read(decided["verdict"], PAGE).decode())
+    return decided
 
 
 class Committed(NamedTuple):
@@ -209,17 +210,17 @@ class Committed(NamedTuple):
 
 
 @data_task(Kind.ASK)
-def commit(turn: Turn, made: dict[str, ArtifactRef], verdict: ArtifactRef) -> Committed:
+def commit(turn: Turn, made: dict[str, ArtifactRef]) -> Committed:
     """Enters the verdict into the ledger, moves the champion where it is promoted, tells MLflow and people."""
     from k2model.continual import turn as turns
 
-    return Committed(*turns.commit(turn, made, verdict, tracking_uri()))
+    return Committed(*turns.commit(turn, made, tracking_uri()))
 
 
 @data_task(Kind.ASK)
 def end_idle(turn: Turn) -> str:
     """Nothing is trained. What earlier turns could not tell MLflow and people is told again."""
-    from k2model.continual.turn import told
+    from k2model.continual.watch import told
 
     return told(turn.line, tracking_uri(), turn.reason)
 
@@ -227,9 +228,9 @@ def end_idle(turn: Turn) -> str:
 @data_task(Kind.ASK)
 def promote_held(turn: Turn, said: str) -> str:
     """A person has said yes to what was held."""
-    from k2model.continual.turn import promote
+    from k2model.continual.watch import promote
 
-    return promote(turn.line, turn.number, "Flyte", tracking_uri())
+    return promote(turn.line, turn.number, "approved in Flyte", tracking_uri())
 
 
 @data_task(Kind.ASK)

@@ -71,8 +71,7 @@ def _judged(turn: Any, made: Any) -> Any:
         conditional("examine").if_(there.is_true()).then(tasks.examined_before(turn=turn, made=made))
         .else_().then(tasks.examine(turn=turn, made=made))
     )  # fmt: skip
-    verdict = tasks.decide(turn=turn, made=examined)
-    ended = tasks.commit(turn=turn, made=examined, verdict=verdict)
+    ended = tasks.commit(turn=turn, made=tasks.decide(turn=turn, made=examined))
     if not LINE.approve:
         return ended.said
     return (

@@ -12,42 +12,41 @@ in the ledger from its beginning, so the next run finishes it and gives the same
 moves batches and champion; what follows from that entry elsewhere is brought about again by every later run.
 """
 
-import contextlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from k2model.artifacts import ArtifactRef, JobStep, Store, make
+from k2model.artifacts import ArtifactRef, Identity, JobStep, Store, make
 from k2model.artifacts.lease import Lease
-from k2model.continual.canary import canary_cells, canary_result
 from k2model.continual.comparison import read_verdict, verdict_step
 from k2model.continual.continuation import CHAMPION, continuation, seen_after
+from k2model.continual.entries import Start, TurnBegan, ending
 from k2model.continual.guard import guard
 from k2model.continual.joined import joined_corpus_step, joined_tokens_step
 from k2model.continual.ledger import Ledger
 from k2model.continual.start import NoChampion, start
 from k2model.continual.state import BASE, TUNED, Began, Ended, Model, Outcome, State
+from k2model.continual.watch import told, watched
 from k2model.errors import LeaseHeld
-from k2model.evals.cells import Cell
 from k2model.evals.references import exported
 from k2model.evals.step import scores_step
 from k2model.lifecycle import LifecyclePlan
-from k2model.lifecycle.steps import PHASE, Work
-from k2model.recipe import PhaseConfig, Recipe
+from k2model.lifecycle.steps import Work, full_name, inputs_of, row_called
+from k2model.recipe import PhaseConfig
 from k2model.recipe.continual import BatchKind
 from k2model.safety import answers_step, safety_step
 
 Made = dict[str, ArtifactRef]
 _log = logging.getLogger(__name__)
-_held: dict[str, Lease] = {}  # of this process: the turns that it is at
+_held: dict[str, Lease] = {}  # of this process, by line: it is at the line's turn
 
 
 @dataclass(frozen=True)
 class Turn:
     """What the tasks of a turn are about; go: `base`, `tuned`, or "" where nothing is to be trained, for `reason`.
 
-    line: the line's own recipe and store. plan: the challenger's, of a turn that trains.
+    line: the line's own recipe and store. plan: the challenger's, of a turn that trains. began: what is frozen then.
     """
 
     number: int
@@ -56,6 +55,7 @@ class Turn:
     reason: str
     line: LifecyclePlan
     plan: LifecyclePlan
+    began: Began | None = None
 
     @property
     def store(self) -> Store:
@@ -69,6 +69,11 @@ class Turn:
         config = self.line.recipe.continual
         return self.plan.recipe.phase(config.base if part == BASE else config.tuned)
 
+    def champion(self) -> Model:
+        """The model that the challenger comes from."""
+        assert self.began is not None, "an idle turn has no challenger"
+        return self.ledger().state().models[self.began.champion]
+
 
 def opened(line: LifecyclePlan) -> Ledger:
     """The ledger of a line, begun with the lifecycle's champion where it is empty. Raises NoChampion."""
@@ -76,7 +81,7 @@ def opened(line: LifecyclePlan) -> Ledger:
     ledger = Ledger.open(store, line.recipe.name)
     if not ledger.state().entries:
         found = start(store, line.recipe)
-        ledger.append("start", {"model": found.model, "corpus": found.corpus}, after=0)
+        ledger.append("start", Start(found.model, found.corpus), after=0)
     return ledger
 
 
@@ -92,35 +97,32 @@ def begin(line: LifecyclePlan, kickoff: datetime, price_per_token: float = 0.0) 
         ledger = opened(line)
     except NoChampion as missing:
         return replace(idle, reason=f"no champion: {missing}"), {}
-    state = ledger.state()
-    if (done := ledger.handled(moment)) and done is not (state.open and state.open.turn):
-        return replace(idle, number=done, reason=f"turn {done} was this schedule's already"), {}
+    if isinstance(done := ledger.state().handled(moment), Ended):
+        return replace(idle, number=done.turn, reason=f"turn {done.turn} was this kickoff's: {done.outcome.value}"), {}
     try:
         _take(ledger)
     except LeaseHeld as held:
         return replace(idle, reason=f"a turn is running: {held}"), {}
     state = watched(line.recipe, ledger, moment)
-    began = state.open
-    if began is None:
-        number = len(state.turns) + 1
+    if state.open is None:
         decided = guard(line.recipe, state, kickoff, price_per_token)
         if decided.go is None:
-            ended = Ended(number, moment, Outcome.IDLE, decided.reason)
-            ledger.append("turn_ended", {"ended": ended}, after=state.entries)
-            _leave(ledger)
-            return replace(idle, number=number, reason=decided.reason), {}
-        began = Began(number, moment, decided.go, tuple(decided.batches), state.champion or 0)
-        state = ledger.append("turn_began", {"began": began}, after=state.entries)
-        _log.info("turn %d: %s", number, decided.reason)
-    return _turn(line, state, began)
+            ended = Ended(state.next_turn, moment, Outcome.IDLE, decided.reason)
+            ledger.append("turn_ended", ending(state, ended, 0), after=state)
+            leave(ledger)
+            return replace(idle, number=ended.turn, reason=decided.reason), {}
+        began = Began(state.next_turn, moment, decided.go, tuple(decided.batches), state.champion or 0)
+        state = ledger.append("turn_began", TurnBegan(began), after=state)
+        _log.info("turn %d begins: %s", began.turn, decided.reason)
+    assert state.open is not None
+    return resumed(line, state, state.open)
 
 
-def _turn(line: LifecyclePlan, state: State, began: Began) -> tuple[Turn, Made]:
+def resumed(line: LifecyclePlan, state: State, began: Began) -> tuple[Turn, Made]:
     """What a turn that has begun is about: a function of the ledger alone."""
-    store = Store.open(line.store)
+    store, model = Store.open(line.store), state.models[began.champion]
     recipe = continuation(store, line.recipe, state, began)
-    model = state.models[began.champion]
-    corpora = [state.corpora[name] for name in names_of(state, began)]
+    corpora = [state.corpora[name] for name in corpora_of(model, began)]
     parent = BASE if began.kind is BatchKind.BASE else TUNED
     made = {
         "corpus_valid": make(store, joined_corpus_step(store, [one.valid for one in corpora])),
@@ -130,12 +132,12 @@ def _turn(line: LifecyclePlan, state: State, began: Began) -> tuple[Turn, Made]:
         f"{CHAMPION}/export": model.made[f"{parent}/export"],
     }
     plan = LifecyclePlan(recipe, line.store)
-    return Turn(began.turn, began.kickoff, began.kind.value, "", line, plan), made
+    return Turn(began.turn, began.kickoff, began.kind.value, "", line, plan, began), made
 
 
-def names_of(state: State, began: Began) -> tuple[str, ...]:
-    """The corpora that a challenger is trained on: the champion's, and those of the turn's batches."""
-    return (*state.models[began.champion].corpora, *began.batches)
+def corpora_of(champion: Model, began: Began) -> tuple[str, ...]:
+    """The names of what a challenger is trained on: the champion's corpora, and the turn's batches."""
+    return (*champion.corpora, *began.batches)
 
 
 def prepare(turn: Turn, part: str, made: Made) -> tuple[Made, Made]:
@@ -169,8 +171,7 @@ def examination(turn: Turn, made: Made) -> dict[str, JobStep]:
     store, recipe, tuned = turn.store, turn.line.recipe, turn.phase(TUNED)
     row = recipe.phase(tuned.name)
     lengths = sorted({phase.sequence_length for phase in recipe.phases})
-    model = turn.ledger().state().models[_began(turn).champion]
-    exports = {"champion": model.made["tuned/export"], "challenger": made[f"{tuned.name}/export"]}
+    exports = {"champion": turn.champion().made["tuned/export"], "challenger": made[f"{tuned.name}/export"]}
     steps = {
         f"{name}/scores": scores_step(
             store, recipe.evaluation, row, made["corpus_valid"], made["tokens"], made["tokenizer"], export,
@@ -194,142 +195,65 @@ def examine(turn: Turn, made: Made) -> Made:
     return {**made, **{name: make(turn.store, step) for name, step in examination(turn, made).items()}}
 
 
-def decide(turn: Turn, made: Made) -> ArtifactRef:
-    """The verdict on the challenger, kind `verdict`."""
-    ledger, store, recipe = turn.ledger(), turn.store, turn.line.recipe
-    state = ledger.state()
-    began = _began(turn)
-    model, safety = state.models[began.champion], _safety(turn, made)
-    return make(store, verdict_step(store, recipe, state, began, made, model.made.get("tuned/safety"), safety))
+def decide(turn: Turn, made: Made) -> Made:
+    """With the challenger's safety scores, where it was tested, and the `verdict` on it."""
+    store, config = turn.store, turn.line.recipe.safety
+    if answers := made.get("challenger/safety_answers"):
+        made = {**made, "challenger/safety": make(store, safety_step(store, config.judge, answers, config.data))}
+    champion, state = turn.champion(), turn.ledger().state()
+    assert turn.began is not None
+    if safety := champion.made.get("tuned/safety"):
+        made = {**made, "champion/safety": safety}
+    batches = [state.batches[name] for name in turn.began.batches]
+    return {**made, "verdict": make(store, verdict_step(store, turn.line.recipe, batches, made))}
 
 
-def _safety(turn: Turn, made: Made) -> ArtifactRef | None:
-    answers, config = made.get("challenger/safety_answers"), turn.line.recipe.safety
-    return make(turn.store, safety_step(turn.store, config.judge, answers, config.data)) if answers else None
-
-
-def commit(turn: Turn, made: Made, verdict: ArtifactRef, tracking_uri: str) -> tuple[str, str]:
+def commit(turn: Turn, made: Made, tracking_uri: str) -> tuple[str, str]:
     """Ends the turn by one entry, then brings MLflow and people up to date; gives its outcome and a sentence on it.
 
     A turn that has ended meanwhile, since another run of it was faster, is left as it is.
     """
-    ledger, store, recipe = turn.ledger(), turn.store, turn.line.recipe
+    ledger, guarded = turn.ledger(), turn.line.recipe.continual.guard
     state = ledger.state()
     if state.open is not None and state.open.turn == turn.number:
-        found = read_verdict(store, verdict)
-        challenger = _challenger(turn, state, made, tracking_uri)
+        found = read_verdict(turn.store, made["verdict"])
         tokens = sum(phase.tokens for phase in turn.plan.recipe.phases)
         ended = Ended(
-            turn.number, turn.kickoff, found.outcome, found.reason, state.open.batches, challenger, verdict, tokens
-        )
-        state = ledger.append("turn_ended", {"ended": ended}, after=state.entries)
-    _leave(ledger)
+            turn.number, turn.kickoff, found.outcome, found.reason, state.open.batches, _challenger(turn, made),
+            made["verdict"], tokens,
+        )  # fmt: skip
+        state = ledger.append("turn_ended", ending(state, ended, guarded.max_tries), after=state)
+    leave(ledger)
     ended = next(one for one in state.turns if one.turn == turn.number)
-    return ended.outcome.value, told(turn.line, tracking_uri, f"turn {ended.turn}: {ended.reason}")
+    said = f"turn {ended.turn} {ended.outcome.value}: {ended.reason}"
+    return ended.outcome.value, told(turn.line, tracking_uri, said)
 
 
-def _challenger(turn: Turn, state: State, made: Made, tracking_uri: str) -> Model:
-    """The model of a turn, as the ledger has it; a version of 0 is found later, where MLflow cannot be reached."""
-    began, config = _began(turn), turn.line.recipe.continual
-    champion = state.models[began.champion]
+def _challenger(turn: Turn, made: Mapping[str, ArtifactRef]) -> Model:
+    """The model of a turn, as the ledger has it."""
+    began, champion = turn.began, turn.champion()
+    assert began is not None
     parts = (BASE, TUNED) if began.kind is BatchKind.BASE else (TUNED,)
     kept = {name: ref for name, ref in champion.made.items() if name.startswith(f"{BASE}/")}
     for part in parts:
         phase = turn.phase(part).name
         kept |= {f"{part}/{kind}": made[f"{phase}/{kind}"] for kind in ("sequences", "checkpoint", "export")}
     kept |= {name: made[name] for name in ("corpus_valid", "tokens", "tokenizer")}
-    kept[f"{TUNED}/scores"] = made["challenger/scores"]
-    if safety := _safety(turn, made):
-        kept[f"{TUNED}/safety"] = safety
+    judged = {"scores": "challenger/scores", "safety": "challenger/safety"}
+    kept |= {f"{TUNED}/{kind}": made[name] for kind, name in judged.items() if name in made}
     seen = seen_after(turn.store, turn.plan.recipe, champion, began, made)
-    return Model(began.turn, kept, names_of(state, began), seen)
-
-
-def told(line: LifecyclePlan, tracking_uri: str, said: str) -> str:
-    """Brings MLflow and people to what the ledger says, as far as they can be reached; gives `said`, with what could
-    not be told. What was told is not told again."""
-    from k2model.continual.notify import tell
-    from k2model.continual.promotion import apply
-    from k2model.registry import RegistryError
-
-    store = Store.open(line.store)
-    ledger = Ledger.open(store, line.recipe.name)
-    try:
-        apply(tracking_uri, store, line.recipe, ledger)
-    except RegistryError as error:
-        said = f"{said}. MLflow was not told, the next run tells it: {error}"
-    tell(store, line.recipe, ledger)
-    return said
-
-
-def promote(line: LifecyclePlan, turn: int, who: str, tracking_uri: str) -> str:
-    """Makes the challenger of a held turn the champion."""
-    ledger = opened(line)
-    state = ledger.state()
-    if turn in state.held:
-        ledger.append("promote", {"turn": turn, "who": who}, after=state.entries)
-    return told(
-        line,
-        tracking_uri,
-        f"turn {turn} is the champion" if ledger.state().champion == turn else f"turn {turn} was not held",
-    )
-
-
-def wants_canary(line: LifecyclePlan) -> bool:
-    """Whether the champion has not been looked at, on items that no decision was made on, since it was promoted."""
-    try:
-        state = opened(line).state()
-    except NoChampion:
-        return False
-    store = Store.open(line.store)
-    return any(store.find(cell.identity) is None for cell in _canary(store, line.recipe, state))
-
-
-def _canary(store: Store, recipe: Recipe, state: State) -> list[Cell]:
-    if not state.before or state.champion in state.canaries or state.open or not recipe.continual.canary.items:
-        return []
-    return canary_cells(store, recipe, state)
-
-
-def measure_canary(line: LifecyclePlan) -> str:
-    """Asks champion and predecessor; every worker of a job calls it."""
-    store = Store.open(line.store)
-    cells = _canary(store, line.recipe, opened(line).state())
-    measure_together(store, cells, line.recipe.evaluation.tensor)
-    return f"{len(cells)} cells"
-
-
-def watched(recipe: Recipe, ledger: Ledger, moment: str) -> State:
-    """Enters what the canary of the champion found, and rolls back where it failed."""
-    state = ledger.state()
-    cells = _canary(ledger.store, recipe, state)
-    if not cells or any(ledger.store.find(cell.identity) is None for cell in cells):
-        return state
-    found = canary_result(ledger.store, recipe, state)
-    state = ledger.append(
-        "canary", {"turn": state.champion, "passed": found.passed, "reason": found.reason, "kickoff": moment},
-        after=state.entries,
-    )  # fmt: skip
-    if found.passed:
-        return state
-    back = {"to": state.before[-1], "reason": found.reason, "who": "canary", "kickoff": moment}
-    return ledger.append("rollback", back, after=state.entries)
-
-
-def _began(turn: Turn) -> Began:
-    """What the ledger says of a turn that has begun."""
-    return turn.ledger().began(turn.number)
+    return Model(began.turn, kept, corpora_of(champion, began), seen)
 
 
 def _take(ledger: Ledger) -> None:
-    """This process is at the line's turn until it ends or leaves it. Raises LeaseHeld where another is."""
+    """This process is at the line's turn until it leaves it or ends. Raises LeaseHeld where another is."""
     if ledger.line not in _held:
-        lease = ledger.lease()
+        lease = ledger.store.lease(Identity("turn", "1", {"line": ledger.line}))
         lease.__enter__()
         _held[ledger.line] = lease
 
 
-def _leave(ledger: Ledger) -> None:
+def leave(ledger: Ledger) -> None:
+    """This process is not at the line's turn any more."""
     if lease := _held.pop(ledger.line, None):
-        with contextlib.suppress(LeaseHeld):
-            lease.__exit__(None, None, None)
+        lease.__exit__(None, None, None)

@@ -1,0 +1,84 @@
+"""What follows from a ledger's entries outside of it, and the canary: brought about again by every run until it is so.
+
+A promoted model is watched. When the next turn looks, its champion and the model before it are asked what no decision
+was made on; a loss beyond doubt rolls back.
+"""
+
+from k2model.artifacts import Store
+from k2model.continual.canary import canary_cells, canary_result
+from k2model.continual.entries import Canary, Promote, Rollback
+from k2model.continual.ledger import Ledger
+from k2model.continual.notify import tell
+from k2model.continual.promotion import apply
+from k2model.continual.state import State
+from k2model.evals.cells import Cell
+from k2model.evals.step import measure_together
+from k2model.lifecycle import LifecyclePlan
+from k2model.recipe import Recipe
+from k2model.registry import RegistryError
+
+
+def told(line: LifecyclePlan, tracking_uri: str, said: str) -> str:
+    """Brings MLflow and people to what the ledger says, as far as they can be reached; gives `said`, with what could
+    not be told. What was told is not told again."""
+    store = Store.open(line.store)
+    ledger = Ledger.open(store, line.recipe.name)
+    try:
+        apply(tracking_uri, store, line.recipe, ledger)
+    except RegistryError as error:
+        said = f"{said}. MLflow was not told, the next run tells it: {error}"
+    tell(store, line.recipe, ledger)
+    return said
+
+
+def promote(line: LifecyclePlan, turn: int, reason: str, tracking_uri: str) -> str:
+    """Makes the challenger of a held turn the champion. Raises Contradiction for a turn that is not held."""
+    ledger = Ledger.open(Store.open(line.store), line.recipe.name)
+    state = ledger.state()
+    if state.champion != turn:
+        ledger.append("promote", Promote(turn, reason), after=state)
+    return told(line, tracking_uri, f"the model of turn {turn} is the champion")
+
+
+def rollback(line: LifecyclePlan, to: int | None, reason: str, tracking_uri: str) -> str:
+    """Makes an earlier champion stand again, the one before it where `to` is None. Raises Contradiction for a turn that
+    made none."""
+    ledger = Ledger.open(Store.open(line.store), line.recipe.name)
+    state = ledger.state()
+    target = to if to is not None else state.before[-1] if state.before else state.champion or 0
+    ledger.append("rollback", Rollback(target, reason), after=state)
+    return told(line, tracking_uri, f"the model of turn {target} is the champion again")
+
+
+def wants_canary(line: LifecyclePlan) -> bool:
+    """Whether the champion has not been looked at since it was promoted: then a node has to be asked for."""
+    store = Store.open(line.store)
+    state = Ledger.open(store, line.recipe.name).state()
+    return any(store.find(cell.identity) is None for cell in _cells(store, line.recipe, state))
+
+
+def _cells(store: Store, recipe: Recipe, state: State) -> list[Cell]:
+    if not state.before or state.champion in state.canaries or state.open or not recipe.continual.canary.items:
+        return []
+    return canary_cells(store, recipe, state)
+
+
+def measure_canary(line: LifecyclePlan) -> str:
+    """Asks champion and predecessor; every worker of a job calls it."""
+    store = Store.open(line.store)
+    cells = _cells(store, line.recipe, Ledger.open(store, line.recipe.name).state())
+    measure_together(store, cells, line.recipe.evaluation.tensor)
+    return f"{len(cells)} cells"
+
+
+def watched(recipe: Recipe, ledger: Ledger, kickoff: str) -> State:
+    """The state after the canary of the champion, where it was measured, and after the rollback where it failed."""
+    state = ledger.state()
+    cells = _cells(ledger.store, recipe, state)
+    if not cells or any(ledger.store.find(cell.identity) is None for cell in cells):
+        return state
+    found, champion = canary_result(ledger.store, recipe, state), state.champion
+    assert champion is not None
+    if found.passed:
+        return ledger.append("canary", Canary(champion, kickoff, found.reason), after=state)
+    return ledger.append("rollback", Rollback(state.before[-1], found.reason), after=state)
