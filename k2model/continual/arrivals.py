@@ -5,16 +5,18 @@
     measure_arrivals  the loss of those that passed under the champion
     enter_arrivals    an entry each
 
-A batch is judged by artifacts, so a run that is killed finds what it has judged; the ledger knows a batch when its entry
-stands and not before, so none is lost and none is taken twice.
+A batch is judged by artifacts, so a run that is killed finds what it has judged. The ledger knows a batch when its
+entry stands and not before, so none is lost and none is taken twice.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from k2model.artifacts import ArtifactRef, Store
 from k2model.continual.arrival import finding, judge_batch, measure_batch, wants_measuring
+from k2model.continual.entries import Arrival
 from k2model.continual.inbox import Inbox, Manifest
 from k2model.continual.ledger import LedgerMoved
 from k2model.continual.state import Batch, Standing, State
@@ -78,8 +80,6 @@ def enter_arrivals(
                 name, manifest.kind, manifest.digest, found.decision, found.reason, late=found.late,
                 tokens=found.tokens, corpus=found.corpus, arrival=arrival, improves=manifest.improves,
             )  # fmt: skip
-            try:
-                ledger.append("arrival", {"batch": batch, "kickoff": kickoff.isoformat()}, after=state.entries)
-            except LedgerMoved:
-                continue
+            with contextlib.suppress(LedgerMoved):  # another writer was first: look again
+                ledger.append("arrival", Arrival(kickoff.isoformat(), batch), after=state)
     return ledger.state()
