@@ -19,7 +19,7 @@ from datetime import datetime
 
 from k2model.artifacts import ArtifactRef, Identity, JobStep, Store, make
 from k2model.artifacts.lease import Lease
-from k2model.continual.comparison import read_verdict, verdict_step
+from k2model.continual.comparison import measures_both, read_verdict, verdict_step
 from k2model.continual.continuation import CHAMPION, continuation, seen_after
 from k2model.continual.entries import Start, TurnBegan, ending
 from k2model.continual.guard import guard
@@ -29,8 +29,9 @@ from k2model.continual.start import NoChampion, start
 from k2model.continual.state import BASE, TUNED, Began, Ended, Model, Outcome, State
 from k2model.continual.watch import told, watched
 from k2model.errors import LeaseHeld
+from k2model.evals.cells import Cell
 from k2model.evals.references import exported
-from k2model.evals.step import scores_step
+from k2model.evals.step import measure_together, scores_step
 from k2model.lifecycle import LifecyclePlan
 from k2model.lifecycle.steps import Work, full_name, inputs_of, row_called
 from k2model.recipe import PhaseConfig
@@ -187,25 +188,32 @@ def examination(turn: Turn, made: Made) -> dict[str, JobStep]:
 
 def is_examined(turn: Turn, made: Made) -> bool:
     """Whether nothing of it is missing, so that no node has to be asked for."""
-    return all(turn.store.find(step.identity) for step in examination(turn, made).values())
+    steps = examination(turn, made).values()
+    return all(turn.store.find(one.identity) for one in (*steps, *_losses(turn, made)))
 
 
 def examine(turn: Turn, made: Made) -> Made:
     """What is made when champion and challenger are measured; every worker of a job calls it, or one process alone."""
+    measure_together(turn.store, _losses(turn, made), turn.line.recipe.evaluation.tensor)
     return {**made, **{name: make(turn.store, step) for name, step in examination(turn, made).items()}}
+
+
+def _losses(turn: Turn, made: Made) -> list[Cell]:
+    """Cells of both models that the comparison needs beside their scores."""
+    assert turn.began is not None
+    return measures_both(turn.store, turn.line.recipe, turn.ledger().state(), turn.began, made)
 
 
 def decide(turn: Turn, made: Made) -> Made:
     """With the challenger's safety scores, where it was tested, and the `verdict` on it."""
-    store, config = turn.store, turn.line.recipe.safety
+    store, recipe, began = turn.store, turn.line.recipe, turn.began
+    assert began is not None
     if answers := made.get("challenger/safety_answers"):
-        made = {**made, "challenger/safety": make(store, safety_step(store, config.judge, answers, config.data))}
-    champion, state = turn.champion(), turn.ledger().state()
-    assert turn.began is not None
-    if safety := champion.made.get("tuned/safety"):
-        made = {**made, "champion/safety": safety}
-    batches = [state.batches[name] for name in turn.began.batches]
-    return {**made, "verdict": make(store, verdict_step(store, turn.line.recipe, batches, made))}
+        step = safety_step(store, recipe.safety.judge, answers, recipe.safety.data)
+        made = {**made, "challenger/safety": make(store, step)}
+    safety = turn.champion().made.get("tuned/safety"), made.get("challenger/safety")
+    step = verdict_step(store, recipe, turn.ledger().state(), began, made, *safety)
+    return {**made, "verdict": make(store, step)}
 
 
 def commit(turn: Turn, made: Made, tracking_uri: str) -> tuple[str, str]:
