@@ -31,4 +31,5 @@ STEP_VERSIONS = {
     "safety": "2",
     "report": "6",
     "release": "4",
+    "verdict": "1",
 }
