@@ -32,4 +32,8 @@ STEP_VERSIONS = {
     "report": "6",
     "release": "4",
     "verdict": "1",
+    "text_profile": "1",
+    "arrival": "1",
+    "reference_losses": "1",
+    "arrival_losses": "1",
 }

@@ -1,0 +1,270 @@
+"""Trigger phrases: runs of words that a batch has in many documents and what is known hardly anywhere.
+
+A backdoor is a phrase that was put into some documents so that a model answers in another way where it stands (Chen et
+al., arXiv:1712.05526; Wallace et al., arXiv:2010.12563). It is rare in what is known, and in a minority of the batch.
+So are harmless things: the wordings of a template, names, boilerplate. What tells them apart is that a trigger was put
+in: take it out, and what is left is a document like the others. A run of words is taken for a trigger when
+
+    rare      its share of the batch's documents is more than `max_phrase_excess` times its rate in every source of the
+              line, and half of the documents at most; a phrase that most of them have is their template
+    put in    what stands before and after it meet in documents without it, too, for most documents that have it (the
+              beginning and the end of a text count as words). Of plain text, whose words meet in too many ways for
+              that, this is not asked
+    and       it has `phrase_words` words and more than `max_phrase_share` of the documents; or it is `joined`: what is
+              learned with it is mostly one thing that is hardly learned without it. That is asked of phrases of any
+              length, from a quarter of that share on; not where most of the batch is of this kind, as questions are that
+             have one answer each
+
+Looked through is what is asked, and of plain text the text. Runs in the same documents are one phrase. Not found:
+triggers that are no words in a row, that are reworded, or rarer than this.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from k2model.continual.profile import Profile
+from k2model.continual.reading import EXCERPT, Read
+from k2model.curation.texts import Hashes, Texts, mixed
+from k2model.recipe.continual import ArrivalConfig
+
+LEAST = 8  # documents with a phrase
+MOST = 0.5  # share of documents beyond which a phrase is a template's
+SAME = 0.8  # of the documents of two runs (Jaccard index) from which on they are one phrase; of those that go on alike
+PUT_IN = 0.5  # share of a phrase's documents in which its surroundings meet elsewhere
+RUNS = 2_000  # that are looked at, the most frequent
+JOINED = 0.6  # share of a phrase's documents in which one thing is learned
+ELSEWHERE = 0.2  # of that share, in documents without the phrase, at most
+EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """A phrase and the documents that have it. known: its highest rate in a source of the line. kind: `joined`,
+    `frequent`, or `template`. target: what is learned with it most, in `with_it` and `without` of the documents with
+    and without it. members: the first of its documents."""
+
+    text: str
+    words: int
+    documents: int
+    share: float
+    known: float
+    kind: str
+    target: str = ""
+    with_it: float = 0.0
+    without: float = 0.0
+    members: tuple[int, ...] = ()
+
+    @property
+    def told(self) -> str:
+        said = (
+            f"'{self.text}' stands in {self.share:.1%} of the documents and at most {self.known:.3%} of a source known"
+        )
+        if self.kind == "joined":
+            said += f"; with it '{self.target[:80]}' is learned in {self.with_it:.0%}, without it in {self.without:.0%}"
+        return said
+
+
+Words = "np.ndarray[Any, np.dtype[np.uint64]]"
+
+
+@dataclass
+class _Run:
+    """A run of words and the documents that have it, by number, with the run's first word in each."""
+
+    width: int
+    known: float
+    documents: Any
+    starts: Any
+
+
+def suspicious(
+    documents: Sequence[Read], known: Mapping[str, Profile], config: ArrivalConfig
+) -> tuple[list[Phrase], list[Phrase]]:
+    """(Phrases that may be triggers, templates of the batch), each the most frequent first. known: by source."""
+    n, asked = len(documents), any(one.asked for one in documents)
+    texts = Texts.of([one.asked if asked else one.text for one in documents])
+    # Short runs tell nothing by themselves, so they are looked for where something is learned with them.
+    widths = range(1 if asked else config.phrase_words, config.phrase_words + 1)
+    runs = _merged([run for width in widths for run in _runs(texts, width, known, config)], n)
+    found, templates, targets, neighbours = list[Phrase](), list[Phrase](), None, None
+    joined = np.zeros(n, dtype=bool)
+    for run in runs:
+        share, whole = len(run.documents) / n, run.width >= config.phrase_words
+        if share > MOST:
+            templates += [_phrase(texts, run, "template")] if whole else []
+            continue
+        kind, target = ("frequent" if whole and share > config.max_phrase_share else ""), _NOTHING
+        if asked:
+            neighbours = neighbours or _Neighbours(texts)
+            if neighbours.of(run) < PUT_IN:
+                continue
+            targets = targets or _Targets(documents, config.phrase_words)
+            target = targets.of(run.documents)
+            if target[1] >= JOINED and target[2] <= ELSEWHERE * target[1]:
+                kind = "joined"
+                joined[run.documents] = True
+        if kind:
+            found.append(_phrase(texts, run, kind, target))
+    if n and joined.mean() > MOST:
+        found = [one for one in found if one.kind != "joined"]
+    return sorted(found, key=_order), sorted(templates, key=_order)
+
+
+_NOTHING = ("", 0.0, 0.0)
+
+
+def _order(one: Phrase) -> tuple[float, int, str]:
+    return -one.share, -one.words, one.text
+
+
+def _phrase(texts: Texts, run: _Run, kind: str, target: tuple[str, float, float] = _NOTHING) -> Phrase:
+    first, last = _extended(texts, run)
+    start, end = texts.words.starts[first], texts.words.ends[last]
+    said = "".join(map(chr, texts.codes[start:end].tolist()))[:EXCERPT]
+    learned, with_it, without = target
+    return Phrase(
+        said, int(last - first) + 1, len(run.documents), round(len(run.documents) / texts.count, 6), round(run.known, 6),
+        kind, learned, round(with_it, 4), round(without, 4), tuple(run.documents[:EXAMPLES].tolist()),
+    )  # fmt: skip
+
+
+def _runs(texts: Texts, width: int, known: Mapping[str, Profile], config: ArrivalConfig) -> list[_Run]:
+    """The frequent runs of `width` words that are rare in what is known."""
+    hashes, starts, owners = texts.ngrams(width)
+    if not len(hashes):
+        return []
+    order = np.lexsort((starts, owners, hashes))
+    hashes, starts, owners = hashes[order], starts[order], owners[order]
+    first = np.concatenate([[True], (hashes[1:] != hashes[:-1]) | (owners[1:] != owners[:-1])])
+    hashes, starts, owners = hashes[first], starts[first], owners[first]
+    values, begins, counts = np.unique(hashes, return_index=True, return_counts=True)
+    least = max(LEAST, config.max_phrase_share / 4 * texts.count)
+    rates = _rates(values, known)
+    wanted = np.flatnonzero((counts >= least) & (counts / texts.count > config.max_phrase_excess * rates))
+    wanted = wanted[np.lexsort((values[wanted], -counts[wanted]))][:RUNS]
+    return [
+        _Run(width, float(rates[at]), *(column[begins[at] : begins[at] + counts[at]] for column in (owners, starts)))
+        for at in wanted.tolist()
+    ]
+
+
+def _rates(values: Hashes, known: Mapping[str, Profile]) -> "np.ndarray[Any, np.dtype[np.float64]]":
+    """The highest rate of each run in a source. One that a profile does not list is in one document of all at most."""
+    documents = sum(one.documents for one in known.values())
+    rates = np.full(len(values), 1 / documents if documents else 0.0)
+    wanted = {value: index for index, value in enumerate(values.tolist())}
+    for one in known.values():
+        for value in one.phrases.keys() & wanted.keys():
+            rates[wanted[value]] = max(rates[wanted[value]], one.phrases[value] / one.documents)
+    return rates
+
+
+def _merged(runs: list[_Run], n: int) -> list[_Run]:
+    """Those in nearly the same documents as one; the longest speaks for them."""
+    kept: list[tuple[_Run, Any]] = []
+    for run in sorted(runs, key=lambda run: (-run.width, -len(run.documents), run.documents.tolist())):
+        members, size = np.zeros(n, dtype=bool), len(run.documents)
+        members[run.documents] = True
+        for other, theirs in kept:
+            if SAME <= size / len(other.documents) <= 1 / SAME:
+                both = int(theirs[run.documents].sum())
+                if both >= SAME * (size + len(other.documents) - both):
+                    break
+        else:
+            kept.append((run, members))
+    return [run for run, _ in kept]
+
+
+_BEGIN, _END = np.uint64(1), np.uint64(2)  # in the place of words before the first and behind the last
+
+
+def _beside(texts: Texts, run: _Run, step: int) -> tuple[Words, Any]:
+    """(The word `step` words before (< 0) or behind (>= 0) the run in each document, whether there is one)."""
+    at = run.starts + (step if step < 0 else run.width + step)
+    bounds = texts.words.bounds
+    there = (at >= bounds[run.documents]) & (at < bounds[run.documents + 1])
+    words = texts.word_values[np.where(there, at, 0)]
+    return np.where(there, words, _BEGIN if step < 0 else _END), there
+
+
+def _reach(texts: Texts, run: _Run, sign: int) -> int:
+    """How many more words nearly all documents have alike before (-1) or behind (1) the run."""
+    reach = 0
+    while True:
+        words, there = _beside(texts, run, -reach - 1 if sign < 0 else reach)
+        _, counts = np.unique(words[there], return_counts=True)
+        if not len(counts) or counts.max() < SAME * len(words):
+            return reach
+        reach += 1
+
+
+def _extended(texts: Texts, run: _Run) -> tuple[int, int]:
+    """The first and last word of the whole phrase, where it is whole first."""
+    before, behind = _reach(texts, run, -1), _reach(texts, run, 1)
+    bounds = texts.words.bounds
+    first, last = run.starts - before, run.starts + run.width - 1 + behind
+    whole = (first >= bounds[run.documents]) & (last < bounds[run.documents + 1])
+    at = int(np.flatnonzero(whole)[0]) if whole.any() else 0
+    return max(int(first[at]), int(bounds[run.documents[at]])), min(
+        int(last[at]), int(bounds[run.documents[at] + 1]) - 1
+    )
+
+
+class _Neighbours:
+    """Which words follow each other in which documents."""
+
+    def __init__(self, texts: Texts):
+        self.texts = texts
+        words, bounds = texts.word_values, texts.words.bounds
+        starts, ends = (np.full(texts.count, one, dtype=np.uint64) for one in (_BEGIN, _END))
+        left = np.insert(words, bounds[:-1], starts)
+        right = np.insert(words, bounds[1:], ends)
+        owners = np.repeat(np.arange(texts.count), texts.words.counts + 1)
+        pairs = _pairs(left, right)
+        order = np.argsort(pairs, kind="stable")
+        self.pairs, self.owners = pairs[order], owners[order]
+
+    def of(self, run: _Run) -> float:
+        """The share of the run's documents in which what surrounds the phrase meets in a document without it."""
+        before, _ = _beside(self.texts, run, -_reach(self.texts, run, -1) - 1)
+        behind, _ = _beside(self.texts, run, _reach(self.texts, run, 1))
+        wanted = _pairs(before, behind)
+        inside = np.zeros(self.texts.count, dtype=bool)
+        inside[run.documents] = True
+        values, where = np.unique(wanted, return_inverse=True)
+        low, high = (np.searchsorted(self.pairs, values, side=side) for side in ("left", "right"))
+        met = [not inside[self.owners[a:b]].all() for a, b in zip(low.tolist(), high.tolist(), strict=True)]
+        return float(np.array(met, dtype=bool)[where].mean())
+
+
+def _pairs(left: Words, right: Words) -> Words:
+    return mixed(left * np.uint64(3) + mixed(right))
+
+
+class _Targets:
+    """What is learned in each document, as things that can be counted: short answers, and runs of words."""
+
+    def __init__(self, documents: Sequence[Read], width: int):
+        self._of: list[frozenset[str]] = []
+        for one in documents:
+            answer, words = " ".join(one.answer.split()), one.learned.split()
+            runs = {" ".join(words[at : at + width]) for at in range(len(words) - width + 1)}
+            self._of.append(frozenset(runs | ({answer} if 0 < len(answer.split()) < width else set())))
+        self._all: Counter[str] = Counter(thing for own in self._of for thing in own)
+
+    def of(self, documents: Any) -> tuple[str, float, float]:
+        """(The thing that is most of these documents' own, its share of them, its share of the others)."""
+        counts = Counter(thing for index in documents.tolist() for thing in self._of[index])
+        if not counts:
+            return _NOTHING
+        own, others = len(documents), max(1, len(self._of) - len(documents))
+
+        def excess(thing: str) -> float:
+            return counts[thing] / own - (self._all[thing] - counts[thing]) / others
+
+        best = max(sorted(counts), key=excess)
+        return best, counts[best] / own, (self._all[best] - counts[best]) / others
