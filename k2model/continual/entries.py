@@ -61,12 +61,17 @@ class TurnEnded:
 
 @dataclass(frozen=True)
 class Canary:
-    """What a promoted model showed on items that no decision was made on, and that it stays."""
+    """A promoted model was looked at on items that no decision was made on, and stays. One that fails is no such entry,
+    but a rollback: one entry, so that nobody can be killed between the two."""
 
     turn: int  # that made the model
     kickoff: str
     reason: str
+    passed: bool = True
     evidence: ArtifactRef | None = None
+
+
+CANARY = "canary"  # who rolls a champion back that its canary found wanting
 
 
 @dataclass(frozen=True)
@@ -75,16 +80,19 @@ class Promote:
 
     turn: int
     reason: str = ""
+    who: str = ""
 
 
 @dataclass(frozen=True)
 class Rollback:
     """The champion of turn `to` stands again, and what came after it is undone: its batches are set aside, held turns
     are refused, an open one is given up and its batches wait on. To the champion that stands: only the latter two.
-    evidence: where a canary did it, what it showed."""
+    who: `CANARY`, or the person. evidence: what a canary measured."""
 
     to: int
     reason: str
+    who: str = ""
+    kickoff: str = ""
     evidence: ArtifactRef | None = None
 
 
@@ -94,6 +102,7 @@ class Retry:
 
     batch: str
     reason: str = ""
+    who: str = ""
 
 
 Content = Start | Arrival | TurnBegan | TurnEnded | Canary | Promote | Rollback | Retry
@@ -102,7 +111,7 @@ KINDS: dict[str, type[Content]] = {
     "arrival": Arrival,
     "turn_began": TurnBegan,
     "turn_ended": TurnEnded,
-    "canary": Canary,
+    CANARY: Canary,
     "promote": Promote,
     "rollback": Rollback,
     "retry": Retry,
@@ -188,6 +197,8 @@ class _Folding:
         if batch.standing is Standing.WAITING:
             _check(batch.corpus is not None, f"batch '{batch.name}' is accepted, and has no corpus")
         if batch.corpus is not None and batch.standing is Standing.WAITING:
+            taken = batch.corpus.name in self.corpora and known is None
+            _check(not taken, f"batch '{batch.name}' has a corpus named '{batch.corpus.name}', as there is one already")
             self.corpora[batch.corpus.name] = batch.corpus
         self.batches.pop(batch.name, None)  # its place is that of its last arrival
         self.batches[batch.name] = batch
@@ -249,6 +260,7 @@ class _Folding:
 
     def canary(self, content: Canary) -> None:
         _check(content.turn in self.models, f"turn {content.turn} has no promoted model that a canary could watch")
+        _check(content.passed, f"the canary of turn {content.turn} failed, which is a rollback by '{CANARY}'")
         self.canaries[content.turn] = content.reason
 
     def promote(self, content: Promote) -> None:
@@ -287,7 +299,7 @@ class _Folding:
             self.turns.append(
                 Ended(began.turn, began.kickoff, Outcome.REFUSED, said, began.batches, champion=began.champion)
             )
-        if content.evidence is not None:
+        if content.who == CANARY:
             self.canaries.update({turn: content.reason for turn in undone[-1:]})
         self.held, self.open = [], None
         self.champion, self.before = content.to, chain[: chain.index(content.to)]

@@ -20,11 +20,11 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from k2model.artifacts import ArtifactRef, Store
+from k2model.artifacts import ArtifactRef, Identity, Lease, Store
 from k2model.artifacts.files import Files
-from k2model.continual.entries import Content, Contradiction, content_of, fold
+from k2model.continual.entries import Content, Contradiction, TurnBegan, content_of, fold
 from k2model.continual.plain import NotPlain, canonical, from_plain, parsed, to_plain
-from k2model.continual.state import State
+from k2model.continual.state import Began, State
 from k2model.errors import ArtifactError, K2Error
 
 FOLDER = "_continual"
@@ -126,6 +126,18 @@ class Ledger:
         """Every entry behind number `after`, in order. Raises LedgerDamaged."""
         previous = hashlib.sha256(self._read(after)).hexdigest() if after else ""
         yield from self._entries(after, self._numbers()["ledger"], previous)
+
+    def began(self, turn: int) -> Began:
+        """What a turn that has begun is about, whether it has ended or not. Raises LedgerError for one that has not."""
+        begun = (entry.content for entry in self.entries() if isinstance(entry.content, TurnBegan))
+        found = next((one.began for one in begun if one.began.turn == turn), None)
+        if found is None:
+            raise LedgerError(f"turn {turn} of '{self.line}' has not begun; `k2 continual status` lists the turns")
+        return found
+
+    def lease(self, wait_seconds: float = 0.0) -> Lease:
+        """While it is held, no other process is at a turn of this line: see `Store.lease`."""
+        return self.store.lease(Identity("continual_turn", "1", {"line": self.line}), wait_seconds)
 
     def times(self) -> dict[int, str]:
         """When entries were written, ISO 8601 in UTC, by number; one whose writer was killed lacks."""

@@ -55,9 +55,15 @@ def canonical(plain: Any) -> bytes:
 
 
 def parsed(data: bytes) -> Any:
-    """JSON in UTF-8, in which no object has a name twice and no number is NaN. Raises NotPlain."""
+    """JSON in UTF-8, in which no object has a name twice, no number is NaN and all text can be written. Raises
+    NotPlain."""
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number)
+        found = json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number)
+        if b"\\u" in data:
+            json.dumps(found, ensure_ascii=False).encode()
+        return found
+    except UnicodeEncodeError:
+        raise NotPlain("it has half of a surrogate pair, which is no text") from None
     except UnicodeDecodeError as error:
         raise NotPlain(f"it is not UTF-8 (byte {error.start})") from None
     except RecursionError:

@@ -14,10 +14,10 @@ from k2model.errors import K2Error
 from k2model.recipe.continual import BatchKind
 
 
-def moment(kickoff: str) -> datetime:
+def moment(kickoff: str | datetime) -> datetime:
     """A kickoff as a time in UTC, which one without a zone is taken to be in. Raises K2Error for any other text."""
     try:
-        read = datetime.fromisoformat(kickoff)
+        read = datetime.fromisoformat(kickoff) if isinstance(kickoff, str) else kickoff
     except ValueError:
         raise K2Error(f"the kickoff {kickoff!r} is no time, expected ISO 8601, such as 2026-12-01T02:00:00Z") from None
     return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
@@ -169,7 +169,7 @@ class State:
         """The number of the turn that begins next, or ends without having begun."""
         return 1 + max([turn.turn for turn in self.turns[-1:]], default=0)
 
-    def handled(self, kickoff: str) -> Began | Ended | None:
+    def handled(self, kickoff: str | datetime) -> Began | Ended | None:
         """The turn that a schedule's run of just this kickoff ended or began: it is not run a second time."""
         at = moment(kickoff)
         if self.open is not None and moment(self.open.kickoff) == at:
