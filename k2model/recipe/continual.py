@@ -107,12 +107,14 @@ class ContinualConfig:
     base: str = ""  # the phase before it that new text continues; "" = the line takes dialogues alone
     inbox: str = hardware("")  # where batches are put; "" = `_inbox/<recipe>` of the store
     replay: float = 0.5  # share of a continuation's tokens that is drawn from what the champion was trained on
+    base_replay: float = 0.25  # of the replay of a fine-tuning, share drawn from what its base was trained on
     epochs: float = 2.0  # over the new data
     rewarming: Rewarming = Rewarming.REWARMED
     peak: float = 0.5  # learning rate of a continuation, of its phase's
     warmup: float = 0.1  # share of its steps
     final: float = 0.1  # of the peak, at its end
     keep_optimizer_state: bool = True
+    anneal: float = 0.1  # of a phase's own steps, in which a release candidate leaves the constant of an infinite one
     tune_again: float = 1.0  # of the fine-tuning's own steps, when the base was continued
     arrival: ArrivalConfig = ArrivalConfig()
     guard: GuardConfig = GuardConfig()

@@ -15,6 +15,7 @@ import csv
 from importlib import resources
 
 from k2model.recipe.cluster import ClusterConfig, PodSize
+from k2model.recipe.continual import AllowedLoss, ContinualConfig, GuardConfig
 from k2model.recipe.curation import K2_PROFILES
 from k2model.recipe.schema import (
     CheckpointConfig,
@@ -123,6 +124,12 @@ CLUSTER = ClusterConfig(
     data_priority="k2-data",
     gpu_nodes=("nvidia.com/gpu.present=true",),
 )
+#: How a K2 would go on with new data; nothing of it is public. Ibrahim et al. (arXiv:2403.08763) replay 25% under a
+#: strong shift of the data, 5% under a weak one; one pass, as data are not scarce here. 4B tokens are 400 steps.
+CONTINUAL = ContinualConfig(
+    tuned="sft", base="mid_4", replay=0.25, epochs=1.0, guard=GuardConfig(min_tokens=4_000_000_000),
+    allowed_loss=(AllowedLoss("loss/*", 0.02), AllowedLoss("safety/*", 0.05)), approve=True,
+)  # fmt: skip
 SHORT = MixingConfig(short_tokens=8_192)  # a pre-training sequence; K2 kept 30% short data in every mid stage
 
 NOTES = (
@@ -140,6 +147,7 @@ NOTES = (
     "sft mixture: fractions of the target tokens (thought and answer) and, outside of them, whole copies. K2 drew it "
     "once and went over it three times in order; here the three passes are shuffled together.",
     "seed of sft: the mixing script's; the seed of training is not public.",
+    "continual: chosen; K2 was not gone on with in this way.",
 )
 UNKNOWN = (
     "phases.pretrain.schedule.warmup_steps of the real run",
@@ -288,6 +296,7 @@ def k2_70b() -> Recipe:
         facts=pretrain_facts(),
         cluster=CLUSTER,
         export=ExportConfig(bf16=True),
+        continual=CONTINUAL,
     )
 
 

@@ -21,6 +21,7 @@ NOTES = (
     "Public token counts of sources are those of K2's vocabulary of 250,000; with this smaller one the same text is "
     "more tokens.",
     "sft follows k2_70b's reading of the report, with the same list, batch and steps.",
+    "continual is k2_70b's, which is a choice of this project.",
 )
 
 

@@ -12,6 +12,7 @@ import re
 from k2model.errors import K2Error, nearest
 from k2model.recipe.adopted_problems import adopted_problem, start_problem
 from k2model.recipe.cluster import GPUS, cluster_problem
+from k2model.recipe.continual_problems import continual_problem
 from k2model.recipe.evaluation_problems import evaluation_problem, gate_problem
 from k2model.recipe.fields import places
 from k2model.recipe.layouts import fit_problem
@@ -127,6 +128,8 @@ def validate_recipe(recipe: Recipe) -> None:
             f"safety.kinds names '{min(absent)}', but no phase is of that kind, so that nothing would be tested; add "
             "such a phase, or take the kind out (safety.kinds=[] tests none)"
         )
+    if problem := continual_problem(recipe):
+        raise RecipeError(problem)
 
 
 def _check_model(recipe: Recipe) -> None:

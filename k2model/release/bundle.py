@@ -21,6 +21,7 @@ from k2model.evals.cells import results_of
 from k2model.evals.items import ItemResult
 from k2model.evals.scores import ScoreRow
 from k2model.export.architecture import TRAINING_STATE
+from k2model.recipe.continual import ContinualConfig
 from k2model.recipe.fields import stated_fields, without_places
 from k2model.recipe.repeats import repeated_of
 from k2model.recipe.schema import Recipe
@@ -84,7 +85,8 @@ def release_step(store: Store, result: LifecycleResult) -> Step:
 
 
 def recipe_as_json(recipe: Recipe) -> dict[str, Any]:
-    """The whole recipe but for places, its hardware fields too, as nested JSON; enums by value."""
+    """All of a recipe that says how its models are made, its hardware fields too, as nested JSON; enums by value.
+    Places are left out, and how a line of models goes on from there."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, Enum):
@@ -93,7 +95,7 @@ def recipe_as_json(recipe: Recipe) -> dict[str, Any]:
             return {field.name: plain(getattr(value, field.name)) for field in stated_fields(value)}
         return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
-    made: dict[str, Any] = plain(without_places(recipe))
+    made: dict[str, Any] = plain(without_places(dataclasses.replace(recipe, continual=ContinualConfig())))
     return made
 
 

@@ -87,7 +87,7 @@ def test_a_file_is_begun_from_a_recipe_and_is_not_written_over(tmp_path):
     ],
 )
 def test_any_phases_can_be_planned(tmp_path, change, parents):
-    changes = ["--set", "gates=[]", "--set", change]
+    changes = ["--set", "gates=[]", "--set", "continual.tuned=", "--set", change]
     assert parents.items() <= {row["name"]: row["parent"] for row in rows("show", "smoke", "phases", *changes)}.items()
     result = CliRunner().invoke(main, ["plan", "smoke", *changes, "--store", str(tmp_path), "--json"])
     planned = {row["step"]: row["why / where"] for row in json.loads(result.output)["steps"]}

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from k2model.recipe import Recipe, RecipeError, apply_overrides
+from k2model.recipe.continual import ContinualConfig
 from k2model.recipe.fields import identity_fields
 from k2model.recipe.laptop import smoke
 from k2model.recipe.schema import AdoptedModel
@@ -22,7 +23,9 @@ def starting(first_phase: str = "mid_1", **changed: Any) -> Recipe:
     first = replace(base.phases[begins], parent="theirs", keep_optimizer_state=False)
     model = replace(THEIRS, **{"rope_theta": first.rope_theta, **changed})
     gates = tuple(gate for gate in base.gates if gate.phase in [p.name for p in base.phases[begins:]])
-    return replace(base, phases=(first, *base.phases[begins + 1 :]), gates=gates, adopted=(model,))
+    return replace(
+        base, phases=(first, *base.phases[begins + 1 :]), gates=gates, adopted=(model,), continual=ContinualConfig()
+    )
 
 
 def test_phases_may_start_anywhere() -> None:

@@ -68,6 +68,7 @@ def test_rows_are_added_at_the_end_or_behind_another_whole_or_as_a_copy():
             "corpus.sources.v1.0.heldout": 0.5,  # a name with a dot is one name
             "phases.mid_4.+": [{"like": "mid_4", "name": "mid_5", "parent": "mid_4", "optimizer.lr": 5e-4}],
             "phases.sft": {"parent": "mid_5"},
+            "continual.base": "mid_5",
             "phases.+": {"like": "sft", "name": "sft_b", "seed": 4, "mixture": [{"source": "v1.0", "weight": 1}]},
             "gates.+": '{"phase": "sft_b", "score": "tools/well_formed", "minimum": 0.5}',
         },
@@ -86,7 +87,7 @@ def test_rows_are_removed_by_null_and_what_that_breaks_is_said():
     gone = {"gates.mid_4": None, "gates.sft/tools/well_formed": "null", "phases.mid_4": None}
     with pytest.raises(RecipeError, match=r"phases.sft.parent='mid_4' must be an earlier phase; did you mean 'mid_3'"):
         load_recipe("laptop", gone)
-    changed = load_recipe("laptop", gone | {"phases.sft.parent": "mid_3"})
+    changed = load_recipe("laptop", gone | {"phases.sft.parent": "mid_3", "continual.base": "mid_3"})
     assert "mid_4" not in {phase.name for phase in changed.phases} | {gate.phase for gate in changed.gates}
     left = [gate.name for gate in changed.gates if gate.phase == "sft" and not gate.score.startswith("safety/")]
     assert left == ["sft/arithmetic/high", "sft/countdown/high"]

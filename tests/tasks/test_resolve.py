@@ -25,13 +25,16 @@ def test_the_plan_holds_the_overridden_rows(tmp_path):
         ({"evaluation.workers": 4}, r"evaluation.workers cannot be overridden to 4"),
         ({"cluster.part.cpus": 8}, r"cluster.part.cpus cannot be overridden to 8"),
         ({"cluster.training_queue": "own"}, r"cluster.training_queue cannot be overridden to own"),
-        ({"phases.sft.parent": "mid_3"}, r"phases.sft.parent cannot be overridden to mid_3: .* .mid_4.\."),
+        (
+            {"phases.sft.parent": "mid_3", "continual.base": ""},
+            r"phases.sft.parent cannot be overridden to mid_3: .* .mid_4.\.",
+        ),
         (
             {"phases.+": {"like": "sft", "name": "b"}},
             r"phases cannot be overridden to pretrain, .*, sft, b: .*, sft.\.",
         ),
         (
-            {"phases.sft": None, "gates.sft": None, "safety.kinds": []},
+            {"phases.sft": None, "gates.sft": None, "safety.kinds": [], "continual.tuned": ""},
             r"phases cannot be overridden to pretrain, .*, mid_4: .*, sft.\.",
         ),
     ],

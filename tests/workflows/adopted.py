@@ -10,6 +10,7 @@ from k2model.artifacts import ArtifactRef, Store, make
 from k2model.artifacts.result import LifecycleResult
 from k2model.lifecycle.steps import Work, full_name, inputs_of, rows
 from k2model.recipe import Recipe
+from k2model.recipe.continual import ContinualConfig
 from k2model.recipe.laptop import smoke
 from k2model.recipe.safety import SafetyConfig
 from k2model.recipe.schema import (
@@ -74,6 +75,7 @@ def recipe(home: Path, model: ModelConfig, adopted: AdoptedModel, *kinds: str, *
         phases=tuple(phases),
         evaluation=replace(base.evaluation, families=()),
         safety=SafetyConfig(),
+        continual=ContinualConfig(),
         gates=(),
         notes=(),
         adopted=(adopted,),
