@@ -36,4 +36,5 @@ STEP_VERSIONS = {
     "arrival": "1",
     "reference_losses": "1",
     "arrival_losses": "1",
+    "canary": "1",
 }

@@ -101,26 +101,19 @@ def _loss_cells(
     return sides
 
 
-def verdict_step(
-    store: Store,
-    recipe: Recipe,
-    state: State,
-    began: Began,
-    made: Mapping[str, ArtifactRef],
-    champion_safety: ArtifactRef | None = None,
-    challenger_safety: ArtifactRef | None = None,
-) -> Step:
-    """The verdict of a turn from what is made by then: `champion/scores` and `challenger/scores` on the same items, and
-    the cells of `measures_both`. Raises EvaluationError where one of these was not measured."""
-    cells = _loss_cells(store, recipe, state, began, made)
-    names = (state.models[began.champion].name, f"turn {began.turn}")
-    scores, safety = (made["champion/scores"], made["challenger/scores"]), (champion_safety, challenger_safety)
-    sides = [
-        Side(name, score, {key: _found(store, cell) for key, cell in own.items()}, tested)
-        for name, score, own, tested in zip(names, scores, cells, safety, strict=True)
-    ]
+def verdict_step(store: Store, recipe: Recipe, state: State, began: Began, made: Mapping[str, ArtifactRef]) -> Step:
+    """The verdict of a turn from what is made by then: `champion/scores` and `challenger/scores` on the same items, the
+    cells of `measures_both`, and `champion/safety` and `challenger/safety` where they were tested. Raises
+    EvaluationError where one of these was not measured."""
+    champion, cells = state.models[began.champion], _loss_cells(store, recipe, state, began, made)
+    tested = {"champion": made.get("champion/safety", champion.made.get("tuned/safety"))}
+    tested["challenger"] = made.get("challenger/safety")
+    ours, theirs = (
+        Side(name, made[f"{role}/scores"], {key: _found(store, cell) for key, cell in own.items()}, tested[role])
+        for role, name, own in zip(tested, (champion.name, f"turn {began.turn}"), cells, strict=True)
+    )
     improves = [score for batch in began.batches for score in state.batches[batch].improves]
-    return compared_step(store, sides[0], sides[1], recipe.continual, recipe.gates, improves)
+    return compared_step(store, ours, theirs, recipe.continual, recipe.gates, improves)
 
 
 def _found(store: Store, cell: Cell) -> ArtifactRef:
@@ -183,6 +176,7 @@ def verdict_of(
     targets: Sequence[str] = (),
 ) -> Verdict:
     """The same without making anything of it."""
+    _check_judges(store, champion, challenger)
     ours, theirs = (by_score(_results(store, side)) for side in (champion, challenger))
     if ours.keys() != theirs.keys():
         lacking = ", ".join(sorted(ours.keys() ^ theirs.keys()))
@@ -198,6 +192,16 @@ def verdict_of(
         Outcome.REFUSED, "", champion.name, challenger.name, config.confidence, tuple(rows), measured, unmeasured
     )
     return replace(found, outcome=_outcome(found, config.approve), reason=reason_of(found))
+
+
+def _check_judges(store: Store, champion: Side, challenger: Side) -> None:
+    """Raises EvaluationError where other judges said what the two did."""
+    judges = [dict(read_safety(store, side.safety).judge) for side in (champion, challenger) if side.safety]
+    if len(judges) == 2 and judges[0] != judges[1]:
+        raise EvaluationError(
+            f"the answers of {champion.name} were judged by {judges[0]}, those of {challenger.name} by {judges[1]}; "
+            "judge the champion's anew (k2 safety), nothing is asked of it again"
+        )
 
 
 def _results(store: Store, side: Side) -> list[ItemResult]:

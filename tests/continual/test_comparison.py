@@ -11,9 +11,18 @@ import pytest
 
 from k2model.artifacts import CorruptArtifact, Store, make
 from k2model.continual.capabilities import BETTER, NOT_RULED_OUT, TOO_FEW, WORSE, decides, row_of
-from k2model.continual.comparison import PAGE, RESULT, compared_step, read_verdict, verdict_of
-from k2model.continual.state import Outcome
+from k2model.continual.comparison import (
+    PAGE,
+    RESULT,
+    compared_step,
+    measures_both,
+    read_verdict,
+    verdict_of,
+    verdict_step,
+)
+from k2model.continual.state import Batch, Began, Outcome, Standing, State
 from k2model.errors import EvaluationError
+from k2model.evals.cells import missing
 from k2model.evals.items import Grade
 from k2model.evals.noninferiority import (
     bounded,
@@ -26,9 +35,11 @@ from k2model.evals.noninferiority import (
     score_statistic,
     student,
 )
-from k2model.recipe.continual import AllowedLoss, ContinualConfig
+from k2model.evals.step import make_all, scores_step
+from k2model.recipe.continual import AllowedLoss, BatchKind, ContinualConfig
 from k2model.recipe.schema import GateConfig
 from tests.continual.compared import PHASE, answers, flips, losses, nats, scored, side
+from tests.continual.small_line import Line, corpus_of, recipe
 
 CONFIG = ContinualConfig(tuned=PHASE, default_loss=0.1, allowed_loss=(AllowedLoss("loss/*", 0.05),))
 EQUAL = flips(128, 90, 6, 6)
@@ -254,6 +265,37 @@ def test_fewer_refusals_of_harmless_requests_are_a_gain_and_single_tests_decide_
     assert decides("safety/right", 5, 0.1, 0.95) and not decides("safety/divergence", 500, 0.1, 0.95)
     assert not decides("safety/fraud/right", 20, 0.1, 0.95) and decides("safety/fraud/right", 32, 0.1, 0.95)
     assert not decides("sums/pass@4", 200, 0.1, 0.95) and decides("sums/low", 2, 0.1, 0.95)
+
+
+def test_a_turn_is_judged_from_what_it_measured(tmp_path: Path) -> None:
+    """Real models, corpora, scores and cells: what the champion knew and what is new are measured apart."""
+    line = Line.at(tmp_path)
+    champion, challenger = line.model(0, False), line.model(1, True)
+    monday = corpus_of(line.store, tmp_path, "monday", "batch/monday", "The capital of Cuba is Havana")
+    batch = Batch("monday", BatchKind.TUNED, "d", Standing.TAKEN, corpus=monday, improves=("arithmetic",))
+    state = State("line", models={0: champion}, champion=0, batches={"monday": batch})
+    began = Began(1, "2026-11-01T02:00:00+00:00", BatchKind.TUNED, ("monday",), 0)
+    lenient = recipe(allowed_loss=(AllowedLoss("loss/*", 5.0), AllowedLoss("arithmetic/*", 0.5)))
+    made = {"sft/export": challenger.made["tuned/export"]}
+    for role, model in (("champion", champion), ("challenger", challenger)):
+        step = scores_step(
+            line.store, lenient.evaluation, lenient.phase("sft"), line.corpus.valid, line.corpus.tokens,
+            line.tokenizer, model.made["tuned/export"], lengths=[96],
+        )  # fmt: skip
+        made[f"{role}/scores"] = step.run()
+    cells = measures_both(line.store, lenient, state, began, made)
+    assert [cell.measure.name for cell in cells] == ["loss/knowledge"] * 4
+    # Those on the champion's corpus are cells of its scores; those on the new documents are not there yet.
+    assert [line.store.find(cell.identity) is not None for cell in cells] == [True, False] * 2
+    with pytest.raises(EvaluationError, match="was not measured"):
+        verdict_step(line.store, lenient, state, began, made)
+    make_all(line.store, missing(line.store, cells))
+    found = read_verdict(line.store, make(line.store, verdict_step(line.store, lenient, state, began, made)))
+    rows = {row.score: row for row in found.rows}
+    assert {"loss/knowledge", "loss/knowledge@new", "arithmetic/low"} <= rows.keys()
+    assert rows["arithmetic/low"].challenger == 1.0 and rows["arithmetic/low"].outcome == BETTER
+    assert rows["loss/knowledge"].champion != rows["loss/knowledge@new"].champion
+    assert rows["loss/knowledge@new"].target and found.champion == "the lifecycle's"
 
 
 def test_the_page_has_every_row_and_no_address(store: Store) -> None:
