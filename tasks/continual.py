@@ -99,12 +99,19 @@ def measured_before(line: LifecyclePlan, judged: dict[str, ArtifactRef]) -> dict
 
 @data_task(Kind.ASK)
 def enter_arrivals(
-    line: LifecyclePlan, kickoff: datetime, judged: dict[str, ArtifactRef], losses: dict[str, ArtifactRef]
+    line: LifecyclePlan,
+    kickoff: datetime,
+    names: list[str],
+    judged: dict[str, ArtifactRef],
+    losses: dict[str, ArtifactRef],
 ) -> str:
     """Enters what was found into the ledger and tells people."""
     from k2model.continual import arrivals
+    from k2model.continual.watch import told
 
-    return arrivals.enter_arrivals(line, kickoff, judged, losses)
+    entered = arrivals.enter_arrivals(line, kickoff, names, judged, losses)
+    said = [f"{batch.name}: {batch.standing.value}, {batch.reason}" for batch in entered]
+    return told(line, tracking_uri(), "\n".join(said) or "nothing has arrived")
 
 
 @data_task(Kind.ASK, container_image=EVAL_IMAGE)

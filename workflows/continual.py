@@ -48,7 +48,7 @@ def continual_arrivals(kickoff: datetime, overrides: dict) -> str:
         conditional("measure").if_(unknown.is_true()).then(tasks.measure_arrivals(line=line, judged=judged))
         .else_().then(tasks.measured_before(line=line, judged=judged))
     )  # fmt: skip
-    return tasks.enter_arrivals(line=line, kickoff=kickoff, judged=judged, losses=losses)
+    return tasks.enter_arrivals(line=line, kickoff=kickoff, names=names, judged=judged, losses=losses)
 
 
 def _trained(part: str, turn: Any, made: Any) -> Any:

@@ -10,76 +10,93 @@ entry stands and not before, so none is lost and none is taken twice.
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from k2model.artifacts import ArtifactRef, Store
-from k2model.continual.arrival import finding, judge_batch, measure_batch, wants_measuring
+from k2model.continual.arrival import Finding, finding, judge_batch, measure_batch
+from k2model.continual.batches import Broken, Manifest
 from k2model.continual.entries import Arrival
-from k2model.continual.inbox import Inbox, Manifest
-from k2model.continual.ledger import LedgerMoved
+from k2model.continual.evidence import read_arrival
+from k2model.continual.inbox import Inbox
+from k2model.continual.ledger import Ledger, LedgerMoved
+from k2model.continual.plausible import planned
 from k2model.continual.state import Batch, Standing, State
 from k2model.continual.turn import opened
 from k2model.lifecycle import LifecyclePlan
 
+Judged = Mapping[str, ArtifactRef]  # by batch
+
 
 def new_batches(line: LifecyclePlan) -> list[str]:
-    """Names of whole batches that the ledger does not know, in order; those before the line has a champion wait.
+    """Names of batches that the ledger does not know, in order. Raises NoChampion where there is none to judge by."""
+    return [*_new(line, opened(line).state())]
 
-    Raises NoChampion where there is none to judge them by.
-    """
-    state = opened(line).state()
+
+def _new(line: LifecyclePlan, state: State) -> dict[str, Manifest | Broken]:
     inbox = Inbox.open(Store.open(line.store), line.recipe)
-    return sorted(batch.name for batch in inbox.batches() if batch.name not in state.batches)
+    return {one.name: one for one in inbox.look().new(state)}
 
 
 def judge_arrivals(line: LifecyclePlan, names: Sequence[str]) -> dict[str, ArtifactRef]:
-    """By name what the gate found of each, kind `arrival`; nothing is entered yet."""
+    """By name what the gate found of each that can be looked at, kind `arrival`; nothing is entered yet."""
     store, state = Store.open(line.store), opened(line).state()
-    inbox = Inbox.open(store, line.recipe)
+    inbox, new = Inbox.open(store, line.recipe), _new(line, state)
     judged: dict[str, ArtifactRef] = {}
     for name in names:
-        manifest = inbox.manifest(name)
-        judged[name] = judge_batch(store, line.recipe, state, manifest, inbox)
-        state = _with(store, state, manifest, judged[name])
+        if isinstance(manifest := new.get(name), Manifest):
+            judged[name] = judge_batch(store, line.recipe, state, manifest, inbox)
+            state = _with(state, manifest, finding(store, judged[name]))
     return judged
 
 
-def _with(store: Store, state: State, manifest: Manifest, arrival: ArtifactRef) -> State:
+def _with(state: State, manifest: Manifest, found: Finding) -> State:
     """The state if the batch were entered as it stands: what comes after it is compared with it."""
-    found = finding(store, arrival, None)
-    batch = Batch(manifest.name, manifest.kind, manifest.digest, found.decision, found.reason, corpus=found.corpus)
     corpora = {**state.corpora, manifest.name: found.corpus} if found.corpus else dict(state.corpora)
-    return replace(state, batches={**state.batches, manifest.name: batch}, corpora=corpora)
+    return replace(state, batches={**state.batches, manifest.name: found.of(manifest)}, corpora=corpora)
 
 
-def unmeasured(line: LifecyclePlan, judged: dict[str, ArtifactRef]) -> list[str]:
-    """Names of those whose loss under the champion is wanted and not known: nothing of a node is asked without any."""
+def unmeasured(line: LifecyclePlan, judged: Judged) -> list[str]:
+    """Names of those that passed and whose losses are not known: without any no node is asked for."""
     store, state = Store.open(line.store), opened(line).state()
-    return [name for name, ref in judged.items() if wants_measuring(store, line.recipe, state, ref)]
+    steps = {name: planned(store, line.recipe, state, judged[name]) for name in _passed(store, judged)}
+    return [name for name, step in steps.items() if step and store.find(step.identity) is None]
 
 
-def measure_arrivals(line: LifecyclePlan, judged: dict[str, ArtifactRef]) -> dict[str, ArtifactRef]:
+def measure_arrivals(line: LifecyclePlan, judged: Judged) -> dict[str, ArtifactRef]:
     """By name the losses of those that passed, kind `arrival_losses`."""
     store, state = Store.open(line.store), opened(line).state()
-    passed = {name: ref for name, ref in judged.items() if finding(store, ref, None).decision is Standing.WAITING}
-    return {name: measure_batch(store, line.recipe, state, ref) for name, ref in passed.items()}
+    measured = {name: measure_batch(store, line.recipe, state, judged[name]) for name in _passed(store, judged)}
+    return {name: ref for name, ref in measured.items() if ref is not None}
+
+
+def _passed(store: Store, judged: Judged) -> list[str]:
+    return [name for name, ref in judged.items() if finding(store, ref).decision is Standing.WAITING]
 
 
 def enter_arrivals(
-    line: LifecyclePlan, kickoff: datetime, judged: dict[str, ArtifactRef], losses: dict[str, ArtifactRef]
-) -> State:
-    """An entry for each that the ledger does not know yet; another writer's are left as they are."""
+    line: LifecyclePlan, kickoff: datetime, names: Sequence[str], judged: Judged, losses: Judged
+) -> list[Batch]:
+    """An entry for each of `names` that the ledger does not know yet; another writer's are left as they are. Gives
+    what it says of them."""
     store, ledger = Store.open(line.store), opened(line)
-    inbox = Inbox.open(store, line.recipe)
-    for name, arrival in judged.items():
-        while name not in (state := ledger.state()).batches:
-            manifest, found = inbox.manifest(name), finding(store, arrival, losses.get(name))
-            batch = Batch(
-                name, manifest.kind, manifest.digest, found.decision, found.reason, late=found.late,
-                tokens=found.tokens, corpus=found.corpus, arrival=arrival, improves=manifest.improves,
-            )  # fmt: skip
+    for name in names:
+        while (batch := _batch(line, store, ledger, name, judged, losses)) is not None:
             with contextlib.suppress(LedgerMoved):  # another writer was first: look again
-                ledger.append("arrival", Arrival(kickoff.isoformat(), batch), after=state)
-    return ledger.state()
+                ledger.append("arrival", Arrival(kickoff.isoformat(), batch), after=ledger.state())
+    known = ledger.state().batches
+    return [known[name] for name in names if name in known]
+
+
+def _batch(
+    line: LifecyclePlan, store: Store, ledger: Ledger, name: str, judged: Judged, losses: Judged
+) -> Batch | None:
+    """As it is to be entered; None where it is, or was written again after it was judged: the next run looks at it."""
+    found = _new(line, ledger.state()).get(name)
+    if isinstance(found, Broken):
+        return found.batch
+    if found is None or name not in judged:
+        return None
+    batch = finding(store, judged[name], losses.get(name)).of(found)
+    return batch if read_arrival(store, judged[name]).digest == found.digest else None
