@@ -10,10 +10,17 @@ from typing import NamedTuple
 
 from k2model.artifacts import ArtifactRef
 from k2model.continual.turn import Turn
+from k2model.errors import K2Error
 from k2model.lifecycle import LifecyclePlan, resolve
+from k2model.recipe.schema import PhaseKind
 from k2model.settings import recipe_name, store_uri, tracking_uri
 from tasks._platform import EVAL_IMAGE, RECIPE, TRAIN_IMAGE, data_task, evaluation_task, show_deck
 from tasks.pods import Kind, check_gpus, evaluation_pod
+from tasks.run import refuse_fixed
+
+
+class NoLine(K2Error):
+    """A recipe does not say what its models are continued by."""
 
 
 class Begun(NamedTuple):
@@ -34,8 +41,18 @@ class Prepared(NamedTuple):
 
 @data_task(Kind.ASK)
 def resolve_line(overrides: dict) -> LifecyclePlan:
-    """The line's recipe and store. Raises what is wrong with either."""
-    return resolve(recipe_name(), overrides, store_uri())
+    """The line's recipe and store. Raises NoLine where the recipe has none, FixedAtRegistration for an override of what
+    the registered tasks have taken from it."""
+    line = resolve(recipe_name(), overrides, store_uri())
+    refuse_fixed(line.recipe)
+    if not line.recipe.continual:
+        tuned = [phase.name for phase in line.recipe.phases if phase.kind is PhaseKind.SFT]
+        raise NoLine(
+            f"recipe '{line.recipe.name}' has no line: it names no phase whose model new data continue. Set "
+            f"continual.tuned to one of its phases of fine-tuning ({', '.join(tuned)}) in the recipe, or in K2_OVERRIDES, "
+            "which is read before the workflow is made"
+        )
+    return line
 
 
 @data_task(Kind.ASK)

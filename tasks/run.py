@@ -26,7 +26,15 @@ def resolve(overrides: dict) -> LifecyclePlan:
     """Raises FixedAtRegistration for an override of what the registered tasks have taken from the recipe, MissingData
     where it does not say where its data lie."""
     plan = resolve_plan(recipe_name(), overrides, store_uri())
-    before, asked = _fixed(RECIPE), _fixed(plan.recipe)
+    refuse_fixed(plan.recipe)
+    if problem := missing_data(plan.recipe):
+        raise MissingData(problem)
+    return plan
+
+
+def refuse_fixed(recipe: Recipe) -> None:
+    """Raises FixedAtRegistration where a run's recipe is another than the registered one in what tasks were made of."""
+    before, asked = _fixed(RECIPE), _fixed(recipe)
     for field in before:
         if before[field] != asked[field]:
             raise FixedAtRegistration(
@@ -35,9 +43,6 @@ def resolve(overrides: dict) -> LifecyclePlan:
                 "K2_OVERRIDES, which is read before the workflow is made (make lifecycle OVERRIDES=..., make package "
                 "OVERRIDES=...)"
             )
-    if problem := missing_data(plan.recipe):
-        raise MissingData(problem)
-    return plan
 
 
 def _fixed(recipe: Recipe) -> dict[str, object]:
@@ -50,6 +55,7 @@ def _fixed(recipe: Recipe) -> dict[str, object]:
             fixed[f"phases.{phase.name}.parallelism.{name}"] = getattr(phase.parallelism, name)
     fixed["evaluation.workers"] = recipe.evaluation.workers
     fixed["safety.kinds"] = [*recipe.safety_tested]
+    fixed |= {f"continual.{name}": getattr(recipe.continual, name) for name in ("tuned", "base", "approve")}
     for name, value in asdict(recipe.cluster).items():
         sizes = value.items() if isinstance(value, dict) else ()
         fixed |= {f"cluster.{name}.{of}": one for of, one in sizes} or {f"cluster.{name}": value}

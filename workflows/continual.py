@@ -1,10 +1,12 @@
 """A line of models that goes on: what has arrived, a turn of training, the champion's evaluation, a release candidate.
 
-    pyflyte run workflows/continual.py continual_arrivals --kickoff 2026-11-03T01:00:00
-    pyflyte run workflows/continual.py continual_turn --kickoff 2026-11-03T02:00:00
+    pyflyte run workflows/continual.py continual_arrivals --kickoff 2026-11-03T01:00:00Z --overrides '{}'
+    pyflyte run workflows/continual.py continual_turn --kickoff 2026-11-03T02:00:00Z --overrides '{}'
 
 By hand `make continual RECIPE=laptop INBOX=...` runs the first two, one after the other. On a cluster they are started
-by `workflows/schedules.py`; a schedule gives its own time as `kickoff`, and a scheduled workflow has no defaults.
+by `workflows/schedules.py`; a schedule gives its own time as `kickoff`, and a scheduled workflow has no defaults. A
+node with accelerators is asked for only behind a small pod that has found something for it to do. What a recipe's line
+does not have is in no graph: a recipe without one can be packaged, and its workflows say so when they are run.
 """
 
 from datetime import datetime, timedelta
@@ -15,9 +17,11 @@ from flytekit import approve, conditional, workflow
 from k2model.artifacts import ArtifactRef
 from k2model.continual.state import BASE, TUNED
 from k2model.continual.turn import Turn
+from k2model.lifecycle.steps import row_called
+from tasks import champion
 from tasks import continual as tasks
 from tasks._platform import RECIPE
-from tasks.steps import make
+from tasks.steps import compose, make
 from tasks.training import train_task
 
 Made = dict[str, ArtifactRef]
@@ -25,7 +29,7 @@ LINE = RECIPE.continual
 DAYS_TO_APPROVE = 7
 
 
-@workflow
+@workflow(on_failure=champion.tell_failed)
 def continual_arrivals(kickoff: datetime, overrides: dict) -> str:
     """Judge what has arrived in the inbox and enter it into the ledger.
 
@@ -88,19 +92,23 @@ def ask_person(turn: Turn, said: str) -> str:
     return tasks.promote_held(turn=turn, said=approved)
 
 
-@workflow
-def tune(turn: Turn, made: dict[str, ArtifactRef]) -> str:
-    """Fine-tuning goes on from the champion."""
-    return _judged(turn, _trained(TUNED, turn, made))
+if LINE:
+
+    @workflow
+    def tune(turn: Turn, made: dict[str, ArtifactRef]) -> str:
+        """Fine-tuning goes on from the champion."""
+        return _judged(turn, _trained(TUNED, turn, made))
 
 
-@workflow
-def continue_base(turn: Turn, made: dict[str, ArtifactRef]) -> str:
-    """The base goes on from the champion's, and is fine-tuned again."""
-    return _judged(turn, _trained(TUNED, turn, _trained(BASE, turn, made)))
+if LINE and LINE.base:
+
+    @workflow
+    def continue_base(turn: Turn, made: dict[str, ArtifactRef]) -> str:
+        """The base goes on from the champion's, and is fine-tuned again."""
+        return _judged(turn, _trained(TUNED, turn, _trained(BASE, turn, made)))
 
 
-@workflow
+@workflow(on_failure=champion.tell_failed)
 def continual_turn(kickoff: datetime, overrides: dict) -> str:
     """One turn: look, decide, train, compare, promote or refuse.
 
@@ -118,7 +126,51 @@ def continual_turn(kickoff: datetime, overrides: dict) -> str:
         .else_().then(tasks.no_canary())
     )  # fmt: skip
     begun = tasks.begin_turn(line=line, kickoff=kickoff, canary=canary)
+    if not LINE:
+        return tasks.end_idle(turn=begun.turn)
     cases = conditional("turn").if_(begun.go == TUNED).then(tune(turn=begun.turn, made=begun.made))
     if LINE.base:
         cases = cases.elif_(begun.go == BASE).then(continue_base(turn=begun.turn, made=begun.made))
     return cases.else_().then(tasks.end_idle(turn=begun.turn))
+
+
+@workflow(on_failure=champion.tell_failed)
+def champion_evaluation(kickoff: datetime, overrides: dict) -> str:
+    """The champion asked everything: what its recipe asks, the canary's items, and `continual.evaluated`.
+
+    Args:
+        kickoff: the schedule's time
+        overrides: dotted recipe fields to change
+
+    Returns:
+        how much was asked, and where the scores are
+    """
+    line = tasks.resolve_line(overrides=overrides)
+    lacking = champion.is_unmeasured(line=line)
+    measured = (
+        conditional("evaluate").if_(lacking.is_true()).then(champion.measure_champion(line=line))
+        .else_().then(champion.measured_before(line=line))
+    )  # fmt: skip
+    return champion.tell_evaluation(line=line, kickoff=kickoff, measured=measured)
+
+
+@workflow(on_failure=champion.tell_failed)
+def release_candidate(kickoff: datetime, overrides: dict) -> str:
+    """A report and a release of the champion as it stands, with every decision of its line.
+
+    Args:
+        kickoff: the schedule's time
+        overrides: dotted recipe fields to change
+
+    Returns:
+        where the release is
+    """
+    line = tasks.resolve_line(overrides=overrides)
+    frozen = champion.begin_release(line=line)
+    made = {"evaluation_items": frozen.evaluation_items, "corpus_valid": frozen.corpus_valid}
+    overlap = compose(row_called("overlap"), None, frozen.plan, made)
+    scores = (
+        conditional("score").if_(frozen.lacking.is_true()).then(champion.score_phases(candidate=frozen.candidate))
+        .else_().then(champion.scored_before(candidate=frozen.candidate))
+    )  # fmt: skip
+    return champion.release(line=line, candidate=frozen.candidate, scores=scores, overlap=overlap)
