@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,13 @@ from k2model.training.world import World
 from k2model.versions import STEP_VERSIONS
 
 CELLS = "cells.json"  # of an artifact of kind `scores`: the cells it was gathered from
+
+
+@dataclass(frozen=True)
+class ScoresStep(JobStep):
+    """cells: gives those that the scores are gathered from; where none is missing, no accelerator is needed."""
+
+    cells: Callable[[], list[Cell]]
 
 
 @contextlib.contextmanager
@@ -75,7 +82,7 @@ def scores_step(
     parent_export: ArtifactRef | None = None,
     parent_phase: PhaseConfig | AdoptedModel | None = None,
     lengths: Sequence[int] = (),
-) -> JobStep:
+) -> ScoresStep:
     """Score the exported model of `phase`; kind `scores`: `scores.json`, `items.parquet`, `cells.json`.
 
     It is run by every worker of a torch-elastic job, or by one process alone; all get the same
@@ -92,7 +99,7 @@ def scores_step(
     if parent is not None:
         inputs["parent_export"] = parent.export
     work = _Work(store, config, phase, tuple(sorted(set(lengths))), inputs, parent)
-    return JobStep(work.identity, work.run)
+    return ScoresStep(work.identity, work.run, lambda: [cell for cell, _ in work.cells()])
 
 
 @dataclass(frozen=True)

@@ -121,6 +121,9 @@ class ContinualConfig:
     allowed_loss: tuple[AllowedLoss, ...] = ()  # of scores that no pattern fits: `default_loss`
     default_loss: float = 0.1
     confidence: float = 0.95  # one-sided, with which a loss beyond the allowed one is ruled out
+    evaluated: tuple[
+        str, ...
+    ] = ()  # suites and tasks that the champion is asked beside the recipe's, by its own schedule
     targets: tuple[str, ...] = ()  # scores that new data are to raise, beside the loss on their own held-out documents
     approve: bool = False  # a person says yes before a challenger is promoted
     canary: CanaryConfig = CanaryConfig()

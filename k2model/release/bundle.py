@@ -6,15 +6,17 @@ built again from a store at any time.
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from k2model.artifacts import ArtifactRef, Identity, MissingArtifact, Step, Store
+from k2model.artifacts import ArtifactRef, Identity, MissingArtifact, Step, Store, artifact_name
 from k2model.artifacts.record import ref_of
 from k2model.artifacts.result import LifecycleResult
 from k2model.evals.cells import results_of
@@ -26,7 +28,7 @@ from k2model.recipe.fields import stated_fields, without_places
 from k2model.recipe.repeats import repeated_of
 from k2model.recipe.schema import Recipe
 from k2model.release.card import composition_csv, model_card, readme, sources
-from k2model.release.manifest import ATTACHMENTS, LINEAGE, MODEL_FOLDER, phase_folder, write_manifests
+from k2model.release.manifest import ATTACHMENTS, LINEAGE, MODEL_FOLDER, TURNS, phase_folder, write_manifests
 from k2model.reporting.content import (
     read_adopted,
     read_clean_scores,
@@ -42,8 +44,11 @@ from k2model.training.log import METRICS
 from k2model.versions import STEP_VERSIONS
 
 
-def release_step(store: Store, result: LifecycleResult) -> Step:
+def release_step(store: Store, result: LifecycleResult, line: Mapping[str, bytes] = MappingProxyType({})) -> Step:
     """The artifact `release`, a folder that `verify_release` checks and transformers loads.
+
+    line: of a model that went on after its lifecycle, the files by path that tell how (`k2model.continual.candidate`);
+    `line/turns.json` is shown on the card.
 
     To make it raises the store's errors, naming the file, when an artifact lacks what a release holds.
     """
@@ -72,16 +77,21 @@ def release_step(store: Store, result: LifecycleResult) -> Step:
         safety = tested_phases(store, result.recipe, result.artifacts)
         for one in safety:
             (folder / "evaluation" / f"safety-{one.name}.json").write_bytes(store.read(one.ref, RESULT))
-        text = model_card(result, rows, origins, undone, efforts, adopted, safety)
+        for path, content in line.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(content)
+        turns = json.loads(line[TURNS])["turns"] if line else []
+        text = model_card(result, rows, origins, undone, efforts, adopted, safety, turns)
         (folder / "MODEL_CARD.md").write_text(text, encoding="utf-8")
-        (folder / "README.md").write_text(readme(result), encoding="utf-8")
+        (folder / "README.md").write_text(readme(result, bool(line)), encoding="utf-8")
         write_manifests(folder)
         files = [path for path in folder.rglob("*") if path.is_file()]
         return {"files": len(files), "bytes": sum(path.stat().st_size for path in files)}
 
     # The card says where adopted models are from, so that is a part of what a release is.
     origin = {"adopted_from": {one.name: one.origin for one in result.recipe.adopted}} if result.recipe.adopted else {}
-    return Step(Identity("release", STEP_VERSIONS["release"], {"recipe": complete, **origin}, inputs), produce)
+    told = {"line": {path: hashlib.sha256(content).hexdigest() for path, content in line.items()}} if line else {}
+    return Step(Identity("release", STEP_VERSIONS["release"], {"recipe": complete, **origin, **told}, inputs), produce)
 
 
 def recipe_as_json(recipe: Recipe) -> dict[str, Any]:
@@ -170,22 +180,27 @@ def lineage(store: Store, result: LifecycleResult, records: dict[str, dict[str, 
     the store any more.
     """
     named = [_entry(store, name, records[name], ref) for name, ref in result.artifacts.items()]
-    between = [_entry(store, kind, one, ref_of(one, store.uri)) for kind, one in _between(store, records).items()]
+    between = [_entry(store, name, one, ref_of(one, store.uri)) for name, one in _between(store, records).items()]
     return {"recipe": result.recipe.name, "artifacts": [*between, *named]}
 
 
 def _between(store: Store, records: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """By kind the records of all inputs, of inputs' inputs and so on, that `records` do not hold."""
+    """The records of all inputs, of inputs' inputs and so on, that `records` do not hold: by kind, of several of one
+    kind by that and the beginning of their identity."""
     known = {(record["step"], record["digest"]) for record in records.values()}
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, list[dict[str, Any]]] = {}
     waiting = list(records.values())
     while waiting:
         for source in waiting.pop()["inputs"].values():
             if (source["kind"], source["digest"]) not in known:
                 known.add((source["kind"], source["digest"]))
-                found[source["kind"]] = _record(store, source["kind"], source["digest"])
-                waiting.append(found[source["kind"]])
-    return dict(sorted(found.items()))
+                waiting.append(_record(store, source["kind"], source["digest"]))
+                found.setdefault(source["kind"], []).append(waiting[-1])
+    named = {
+        kind if len(those) == 1 else artifact_name(kind, one["identity"]): one
+        for kind, those in found.items() for one in those
+    }  # fmt: skip
+    return dict(sorted(named.items()))
 
 
 def _record(store: Store, kind: str, digest: str) -> dict[str, Any]:

@@ -75,12 +75,14 @@ def model_card(
     efforts: Mapping[str, int] = MappingProxyType({}),
     adopted: Sequence[dict[str, Any]] = (),
     safety: Sequence[Tested] = (),
+    turns: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """Markdown with the front matter of a model hub.
 
     `adopted` are the records of adopted models (`read_adopted`), `origins` the rows of `sources`, `interventions` by
     phase, `efforts` the replies that the last phase learned by reasoning effort: where there are none, or it was no
-    fine-tuning, the example is without chat. `safety`: the phases that were safety-tested.
+    fine-tuning, the example is without chat. `safety`: the phases that were safety-tested. `turns`: of a line, by which
+    the model went on after its lifecycle.
     """
     from k2model.model import count_parameters
     from k2model.tokens.bpe import default_effort
@@ -109,6 +111,7 @@ def model_card(
         scores=_score_table(rows, [phase.name for phase in phases]),
         gates=gate_results(recipe.gates, [*rows, *gated_rows(safety)]),
         safety=safety,
+        turns=turns,
         safety_lines=headline(safety),
         unpromoted=unpromoted(phases, recipe.gates),
         licences=licences(origins),
@@ -117,8 +120,9 @@ def model_card(
     )
 
 
-def readme(result: LifecycleResult) -> str:
-    return _render("README.md.j2", recipe=result.recipe, last=result.phases[-1].phase, manifest=MANIFEST)
+def readme(result: LifecycleResult, line: bool = False) -> str:
+    """line: whether files of a line are part of it."""
+    return _render("README.md.j2", recipe=result.recipe, last=result.phases[-1].phase, manifest=MANIFEST, line=line)
 
 
 def _score_table(rows: list[ScoreRow], phases: list[str]) -> list[tuple[str, list[str]]]:

@@ -30,6 +30,7 @@ ATTACHMENTS = "attachments"
 ATTACHED_MANIFEST = f"{ATTACHMENTS}/{MANIFEST}"
 _OF_THE_STORE = ("manifest.json", "artifact.json")  # present where the folder lies in a store
 LINEAGE = "lineage.json"
+TURNS = "line/turns.json"  # of a model that went on after its lifecycle
 RECIPE = "recipe/recipe.json"
 MODEL_FOLDER = RELEASED  # the weights of the last phase
 

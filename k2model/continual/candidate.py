@@ -1,0 +1,264 @@
+"""A release of a line's champion: its whole life, the lifecycle's phases and then those of each turn it comes from.
+
+The recipe of such a release is the line's own with a row for each phase that a turn has trained, `turn_3_sft`, whose
+parent is the row that its weights came from. So report, card, scores and lineage tell the whole of it as of any
+lifecycle, from random initialisation on, with what every turn was trained on. Beside them stand the line's ledger as it
+was, by which every decision can be checked, and what the gate found of each batch.
+
+The champion that a lifecycle has promoted has been released by it: that release is found.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import cast
+
+from k2model.artifacts import ArtifactRef, Store, make
+from k2model.artifacts.record import ref_of
+from k2model.artifacts.result import LifecycleResult
+from k2model.continual.continuation import CHAMPION, continuation
+from k2model.continual.entries import TurnBegan, fold
+from k2model.continual.ledger import FOLDER, Ledger
+from k2model.continual.start import NoChampion
+from k2model.continual.state import BASE, LIFECYCLE, TUNED, Began, Ended, Model, State
+from k2model.continual.turn import opened
+from k2model.errors import K2Error
+from k2model.evals.cells import missing
+from k2model.evals.step import ScoresStep
+from k2model.lifecycle import LifecyclePlan
+from k2model.lifecycle.steps import Work, full_name, gate_identities, inputs_of, row_called
+from k2model.recipe import PhaseConfig, Recipe
+from k2model.recipe.continual import BatchKind, Rewarming
+from k2model.release.manifest import TURNS
+
+Made = dict[str, ArtifactRef]
+ENTRIES = "line/ledger"  # in a release
+
+
+class NotReleasable(K2Error):
+    """The champion's life cannot be told from what the store holds."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A phase that a turn has trained: its row in the released recipe, and the row and recipe it was trained by."""
+
+    turn: int
+    part: str  # BASE or TUNED
+    row: PhaseConfig
+    own: PhaseConfig
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What a release of the champion is made of, as of an entry of the ledger.
+
+    entries: of the ledger by then. plan: the released recipe. made: by name in it, all but what `complete` adds.
+    released: the lifecycle's own release, where the champion is the lifecycle's.
+    """
+
+    entries: int
+    plan: LifecyclePlan
+    made: Made
+    released: ArtifactRef | None = None
+
+
+def candidate(line: LifecyclePlan) -> Candidate:
+    """Freezes what is released. Raises NoChampion, and NotReleasable where the lifecycle's artifacts are gone or its
+    recipe is not what they were made by any more."""
+    store, ledger = Store.open(line.store), opened(line)
+    state = ledger.state()
+    if state.model is None:
+        raise NoChampion(f"line '{state.line}' has no champion to release")
+    released, made = _lifecycle(store, line.recipe, state.models[_descent(state)[0]])
+    if state.champion == 0:
+        return Candidate(state.entries, line, made, released)
+    trained = _trained(store, line.recipe, ledger, state)
+    recipe = _told_recipe(line.recipe, trained, state)
+    for one in trained:
+        model = state.models[one.turn]
+        made |= {f"{one.row.name}/{kind}": model.made[f"{one.part}/{kind}"] for kind in ("sequences", "checkpoint")}
+        made |= {f"{one.row.name}/{kind}": model.made[kind] for kind in ("corpus_valid", "tokens")}
+        made[f"{one.row.name}/export"] = model.made[f"{one.part}/export"]
+        if one.part == TUNED and f"{TUNED}/safety" in model.made:
+            made[f"{one.row.name}/safety"] = model.made[f"{TUNED}/safety"]
+    made |= {f"turn_{one.turn}/verdict": one.verdict for one in _turns(state) if one.verdict}
+    made |= {f"arrival_{n}": one for n, one in enumerate(_arrivals(state))}
+    made |= {name: state.model.made[name] for name in ("corpus_valid", "tokens")}
+    items = row_called("evaluation_items")
+    made["evaluation_items"] = make(store, items.build(Work(store, recipe, None, inputs_of(items, None, made))))
+    made.pop("overlap")  # of the lifecycle's corpus; the champion's is looked up anew
+    return Candidate(state.entries, LifecyclePlan(recipe, line.store), made)
+
+
+def unscored(candidate: Candidate) -> bool:
+    """Whether something is to be asked for the scores of a turn's phase, as of each base: a verdict is on what was
+    tuned."""
+    store = Store.open(candidate.plan.store)
+    steps = [_scores(store, candidate, phase) for phase in _of_turns(candidate)]
+    return any(store.find(step.identity) is None and missing(store, step.cells()) for step in steps)
+
+
+def score(candidate: Candidate) -> Made:
+    """By name the scores of each phase of a turn, on the corpus of that turn; every worker of a job calls it."""
+    store = Store.open(candidate.plan.store)
+    return {f"{one.name}/scores": make(store, _scores(store, candidate, one)) for one in _of_turns(candidate)}
+
+
+def _scores(store: Store, candidate: Candidate, phase: PhaseConfig) -> ScoresStep:
+    row = row_called("scores")
+    work = Work(store, candidate.plan.recipe, phase, inputs_of(row, phase, _as_then(candidate, phase)))
+    return cast(ScoresStep, row.build(work))
+
+
+def _as_then(candidate: Candidate, phase: PhaseConfig) -> Made:
+    """What was made, with corpus and tokens of the phase's turn."""
+    made = candidate.made
+    return made | {kind: made[f"{phase.name}/{kind}"] for kind in ("corpus_valid", "tokens")}
+
+
+def _of_turns(candidate: Candidate) -> list[PhaseConfig]:
+    return [phase for phase in candidate.plan.recipe.phases if f"{phase.name}/corpus_valid" in candidate.made]
+
+
+def complete(line: LifecyclePlan, candidate: Candidate, scores: Made, overlap: ArtifactRef) -> ArtifactRef:
+    """The release, kind `release`, with its report; where the lifecycle has released the champion, that one."""
+    from k2model.release import release_step
+    from k2model.reporting import report_step
+
+    if candidate.released is not None:
+        return candidate.released
+    store, ledger = Store.open(line.store), Ledger.open(Store.open(line.store), line.recipe.name)
+    made = candidate.made | scores | {"overlap": overlap}
+    seen = row_called("items_seen")
+    for phase in _of_turns(candidate):
+        read = inputs_of(seen, phase, made | {"tokens": made[f"{phase.name}/tokens"]})
+        made[full_name(seen, phase)] = make(store, seen.build(Work(store, candidate.plan.recipe, phase, read)))
+    state = state_after(ledger, candidate.entries)
+    trained = _trained(store, line.recipe, ledger, state)
+    _, first = _lifecycle(store, line.recipe, state.models[_descent(state)[0]])
+    gates = gate_identities(store, line.recipe, first)
+    checks = row_called("sequences_checks")
+    for one in trained:
+        work = Work(store, one.recipe, one.own, {"sequences": made[f"{one.row.name}/sequences"]})
+        gates[full_name(checks, one.row)] = checks.build(work).identity
+    result = LifecycleResult(candidate.plan.recipe, made)
+    made["report"] = make(store, report_step(store, result, gates))
+    return make(store, release_step(store, LifecycleResult(result.recipe, made), _line(store, ledger, state)))
+
+
+def state_after(ledger: Ledger, entries: int) -> State:
+    """What the first entries of a ledger add up to."""
+    contents = [entry for entry in ledger.entries() if entry.number <= entries]
+    state = fold(State(ledger.line), (entry.content for entry in contents))
+    return replace(state, entries=entries, head=contents[-1].digest if contents else "")
+
+
+def _descent(state: State) -> tuple[int, ...]:
+    """The turns of the models that the champion comes from, the oldest first, and its own: each began from the champion
+    of its time, which a rollback has made the champion again."""
+    return (*state.before, state.champion) if state.champion is not None else ()
+
+
+def _turns(state: State) -> list[Ended]:
+    return [one for one in state.turns if one.turn in _descent(state)]
+
+
+def _arrivals(state: State) -> list[ArtifactRef]:
+    """What the gate found of each batch that the champion was trained on, in the order of its corpora."""
+    names = state.model.corpora if state.model else ()
+    return [ref for name in names if name != LIFECYCLE and (ref := state.batches[name].arrival) is not None]
+
+
+def _lifecycle(store: Store, recipe: Recipe, model: Model) -> tuple[ArtifactRef, Made]:
+    """The release of the lifecycle that a line began with, and what it was made of by name."""
+    digest, name = model.made[f"{TUNED}/checkpoint"].digest, f"{recipe.continual.tuned}.checkpoint"
+    found = [one for one in store.records("release") if one["inputs"].get(name, {}).get("digest") == digest]
+    if not found:
+        raise NotReleasable(
+            f"{store.uri} has no release of the lifecycle that line '{recipe.name}' began with; run that lifecycle to "
+            "its end (make lifecycle)"
+        )
+    kinds = {one["kind"] for one in found[-1]["inputs"].values()}
+    records = {(kind, one["digest"]): one for kind in kinds for one in store.records(kind)}
+    made = {
+        role.replace(".", "/"): ref_of(records[source["kind"], source["digest"]], store.uri)
+        for role, source in found[-1]["inputs"].items()
+    }
+    made.pop("report")
+    row = row_called("checkpoint")
+    for phase in recipe.phases:
+        ref = made.get(f"{phase.name}/checkpoint")
+        step = ref and row.build(Work(store, recipe, phase, inputs_of(row, phase, made)))
+        if ref is None or step is None or step.identity.key != ref.identity:
+            raise NotReleasable(
+                f"phase '{phase.name}' of recipe '{recipe.name}' is not what the lifecycle trained that the line began "
+                "with, so a release would tell it wrongly; change a line by `continual`, its phases in another recipe"
+            )
+    return ref_of(found[-1], store.uri), made
+
+
+def _trained(store: Store, recipe: Recipe, ledger: Ledger, state: State) -> list[Trained]:
+    """The phases of the turns that the champion comes from, in the order in which they were trained."""
+    config = recipe.continual
+    last = {BASE: config.base, TUNED: config.tuned}
+    found = []
+    for began, then in _beginnings(ledger, state):
+        own = continuation(store, recipe, then, began)
+        names = {CHAMPION: last[BASE if began.kind is BatchKind.BASE else TUNED]}
+        for phase in own.phases:
+            part = BASE if phase.name == config.base else TUNED
+            names[phase.name] = f"turn_{began.turn}_{phase.name}"
+            row = replace(phase, name=names[phase.name], parent=names[phase.parent])
+            found.append(Trained(began.turn, part, row, phase, own))
+            last[part] = row.name
+    return found
+
+
+def _beginnings(ledger: Ledger, state: State) -> list[tuple[Began, State]]:
+    """Each turn of the descent as it began, with the state at that entry."""
+    turns, found = set(_descent(state)), []
+    for entry in ledger.entries():
+        if entry.number <= state.entries and isinstance(entry.content, TurnBegan) and entry.content.began.turn in turns:
+            found.append((entry.content.began, state_after(ledger, entry.number)))
+    return found
+
+
+def _told_recipe(recipe: Recipe, trained: list[Trained], state: State) -> Recipe:
+    """The line's recipe with the phases of its turns, the sources of their batches, and the gates of what is tuned."""
+    rows = tuple(one.row for one in trained)
+    gates = [
+        replace(gate, phase=one.row.name)
+        for one in trained if one.part == TUNED
+        for gate in recipe.gates if gate.phase == recipe.continual.tuned
+    ]  # fmt: skip
+    notes = [f"Continued by {len(_turns(state))} turns from the lifecycle's model; every decision is in {ENTRIES}"]
+    if recipe.continual.rewarming is Rewarming.INFINITE:
+        notes.append("Its learning rate is the constant of an infinite schedule: it was not annealed")
+    return replace(
+        recipe,
+        phases=(*recipe.phases, *rows),
+        corpus=trained[-1].recipe.corpus,
+        gates=(*recipe.gates, *gates),
+        notes=(*recipe.notes, *notes),
+    )
+
+
+def _line(store: Store, ledger: Ledger, state: State) -> Mapping[str, bytes]:
+    """The files of a release that are its line's: every entry as it stands, bound to the one before by its hash; the
+    turns that the champion comes from; and what the gate found of their batches."""
+    entries = store.files_of(f"{FOLDER}/{ledger.line}")
+    names = [f"{number:08d}.json" for number in range(1, state.entries + 1)]
+    files = {f"{ENTRIES}/{name}": entries.read(f"ledger/{name}") for name in names}
+    turns = [
+        {
+            "turn": one.turn, "kickoff": one.kickoff, "batches": list(one.batches), "from": one.champion,
+            "trained_tokens": one.trained_tokens, "verdict": one.reason,
+        }
+        for one in _turns(state)
+    ]  # fmt: skip
+    files[TURNS] = (
+        json.dumps({"champion": state.champion, "turns": turns}, indent=1, ensure_ascii=False) + "\n"
+    ).encode()
+    return files
