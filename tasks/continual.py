@@ -49,8 +49,8 @@ def resolve_line(overrides: dict) -> LifecyclePlan:
         tuned = [phase.name for phase in line.recipe.phases if phase.kind is PhaseKind.SFT]
         raise NoLine(
             f"recipe '{line.recipe.name}' has no line: it names no phase whose model new data continue. Set "
-            f"continual.tuned to one of its phases of fine-tuning ({', '.join(tuned)}) in the recipe, or in K2_OVERRIDES, "
-            "which is read before the workflow is made"
+            f"continual.tuned to one of its phases of fine-tuning ({', '.join(tuned)}) in the recipe, or in "
+            "K2_OVERRIDES, which is read before the workflow is made"
         )
     return line
 

@@ -226,7 +226,8 @@ def cpu_pod(recipe: Recipe, kind: Kind) -> Pod:
         disk = max(size.disk_gib, math.ceil(size.cpus * COPIES * part_bytes / GIB))
         size = replace(size, disk_gib=disk)
     workers = size.cpus if kind is Kind.PART else 1
-    keys = judge_keys(recipe) if kind is Kind.WHOLE else ()  # safety tests are judged in such a pod
+    # Safety tests are judged in the one, people are told of a line's turns in the other.
+    keys = {Kind.WHOLE: judge_keys, Kind.ASK: notify_keys}.get(kind, lambda _: ())(recipe)
     return Pod(kind, recipe.cluster, size, f"cluster.{kind.value}", workers=workers, keys=keys)
 
 
@@ -234,6 +235,12 @@ def judge_keys(recipe: Recipe) -> tuple[str, ...]:
     """Names of the variables that hold keys of the language models which judge what a recipe's phases answer."""
     named = {recipe.safety.judge.api_key_env, *(one.api_key_env for one in recipe.evaluation.benchmarks)}
     return tuple(sorted(named - {"", *SECRETS}))
+
+
+def notify_keys(recipe: Recipe) -> tuple[str, ...]:
+    """Names of the variables that hold the addresses of webhooks, which are secrets."""
+    told = recipe.continual.notify
+    return tuple(sorted({told.slack_env, told.webhook_env} - {"", *SECRETS}))
 
 
 def training_pod(recipe: Recipe, phase: PhaseConfig) -> Pod:

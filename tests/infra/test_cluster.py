@@ -225,6 +225,13 @@ def test_both_charts_of_flyte_make_the_project_that_is_registered_in() -> None:
     assert binary["flyte-core-components"]["admin"]["seedProjects"] == [default[1]]
 
 
+def test_both_charts_of_flyte_start_what_is_scheduled() -> None:
+    """flyte-core leaves its scheduler out unless told otherwise; flyte-binary has it unless told otherwise."""
+    core, binary = (yaml.safe_load((INFRA / "flyte" / f"flyte-{name}.yaml").read_text()) for name in ("core", "binary"))
+    assert core["workflow_scheduler"] == {"enabled": True, "type": "native"}
+    assert binary["flyte-core-components"]["admin"]["disableScheduler"] is False
+
+
 @BOTH
 def test_flyte_is_pointed_at_this_clusters_services(overlay: str) -> None:
     values = yaml.safe_load((INFRA / "overlays" / overlay / "flyte.yaml").read_text())["configuration"]

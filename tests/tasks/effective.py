@@ -31,7 +31,7 @@ import functools, json, os, sys
 from collections import OrderedDict
 from pathlib import Path
 import flytekitplugins.kfpytorch
-import k2model.lifecycle.steps, k2model.registry, k2model.reporting
+import k2model.continual.candidate, k2model.lifecycle.steps, k2model.registry, k2model.reporting
 from flytekit.configuration import Image, ImageConfig, SerializationSettings
 from flytekit.models.task import TaskSpec
 from flytekit.tools.translator import get_serializable
@@ -50,6 +50,7 @@ def serialize(recipe, digest):
     from tasks._platform import RECIPE
     from tasks.package import chosen_in_pods
     from tasks.training import TRAIN_TASKS
+    from workflows import continual
     from workflows.evaluation import fill_matrix
     from workflows.lifecycle import full_lifecycle
 
@@ -61,6 +62,8 @@ def serialize(recipe, digest):
     entities = OrderedDict()
     workflow = get_serializable(entities, settings, full_lifecycle)
     get_serializable(entities, settings, fill_matrix)
+    for name in ("continual_arrivals", "continual_turn", "champion_evaluation", "release_candidate"):
+        get_serializable(entities, settings, getattr(continual, name))
     tasks = {}
     for entity in entities.values():
         if isinstance(entity, TaskSpec):

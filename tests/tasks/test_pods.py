@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from k2model.recipe import load_recipe
 from k2model.recipe.catalog import RECIPES
 from k2model.settings import SECRETS
-from tasks.pods import Kind, judge_keys, pods, template
+from tasks.pods import Kind, judge_keys, notify_keys, pods, template
 from tests.smoke import ROOT
 from tests.tasks.effective import Effective, all_effective, serialized
 from tests.tasks.flyte_rules import CHARTS, our_values, platform
@@ -323,6 +323,26 @@ def test_pods_that_judge_get_the_judges_keys_from_the_secret_and_others_do_not()
             ref = one.value_from.secret_key_ref
             assert one.value is None and (ref.name, ref.key) == (recipe.cluster.secret, one.name)
     assert judge_keys(load_recipe("smoke")) == ()
+
+
+def test_small_pods_get_the_addresses_of_webhooks_from_the_secret_and_others_do_not() -> None:
+    changes = {"continual.notify.slack_env": "OUR_SLACK", "continual.notify.webhook_env": "OUR_HOOK"}
+    recipe = load_recipe("smoke", changes)
+    for pod in pods(recipe):
+        (container,) = template(pod).pod_spec.containers
+        own = {one.name: one for one in container.env if one.name in ("OUR_SLACK", "OUR_HOOK")}
+        assert [*own] == (["OUR_HOOK", "OUR_SLACK"] if pod.kind is Kind.ASK else [])
+        for name, one in own.items():
+            ref = one.value_from.secret_key_ref
+            assert one.value is None and (ref.name, ref.key, ref.optional) == (recipe.cluster.secret, name, True)
+    assert notify_keys(load_recipe("smoke")) == ()
+
+
+def test_who_tells_people_runs_in_a_pod_that_has_their_addresses(everything: list[Effective]) -> None:
+    telling = {"enter_arrivals", "commit", "end_idle", "promote_held", "tell_failed", "tell_evaluation"}
+    found = {e.name.partition(".")[2]: e for e in everything if e.name.startswith(("continual.", "champion."))}
+    assert {"enter_arrivals", "end_idle", "tell_failed", "tell_evaluation"} <= found.keys()
+    assert {e.kind for name, e in found.items() if name in telling} == {"ask"}
 
 
 def test_both_charts_are_told_the_same() -> None:

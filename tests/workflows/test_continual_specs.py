@@ -1,0 +1,210 @@
+"""What Flyte is given of a line: its schedules, and graphs in which no accelerator starts before a small pod has found
+something for it to do. By the serialized specs, a process for each recipe."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.smoke import ROOT
+
+LINE = {
+    "continual.tuned": "sft",
+    "continual.base": "mid_4",
+    "continual.approve": True,
+    "continual.notify.email": ["ml@example.com"],
+}
+ALONE = {"continual.base": "", "continual.approve": False}
+RECIPES: dict[str, dict[str, Any]] = {"k2_70b": LINE, "laptop": LINE | ALONE}
+WORKFLOWS = ("continual_arrivals", "continual_turn", "champion_evaluation", "release_candidate")
+SCHEDULED = {
+    "arrivals": ("continual_arrivals", "0 * * * *"),
+    "turn": ("continual_turn", "0 2 * * *"),
+    "evaluation": ("champion_evaluation", "0 4 * * 0"),
+    "release": ("release_candidate", "0 5 1 * *"),
+}
+
+SERIALIZE = """
+import json, sys
+from collections import OrderedDict
+from flytekit.configuration import Image, ImageConfig, SerializationSettings
+from flytekit.models.admin.workflow import WorkflowSpec
+from flytekit.models.launch_plan import LaunchPlan
+from flytekit.models.task import TaskSpec
+from flytekit.tools.translator import get_serializable
+from google.protobuf.json_format import MessageToDict
+from workflows import continual, schedules
+
+images = [Image(name, f"registry/{name}", "1") for name in ("data", "train", "eval")]
+settings = SerializationSettings(image_config=ImageConfig(default_image=images[0], images=images))
+entities = OrderedDict()
+for name in sys.argv[1:]:
+    get_serializable(entities, settings, getattr(continual, name))
+plans = {name: get_serializable(entities, settings, plan) for name, plan in schedules.SCHEDULES.items()}
+found = {"tasks": {}, "workflows": {}}
+for entity in entities.values():
+    if isinstance(entity, TaskSpec):
+        spec = MessageToDict(entity.to_flyte_idl())["template"]
+        spec["outputs"] = [*spec.pop("interface").get("outputs", {}).get("variables", {})]
+        found["tasks"][spec["id"]["name"]] = spec
+    elif isinstance(entity, WorkflowSpec):
+        spec = MessageToDict(entity.to_flyte_idl())["template"]
+        found["workflows"][spec["id"]["name"]] = spec
+found["plans"] = {name: MessageToDict(plan.to_flyte_idl()) | {"active": plan.should_auto_activate}
+                  for name, plan in plans.items()}
+print(json.dumps(found))
+"""
+
+
+def serialized(recipe: str) -> dict[str, Any]:
+    return said(SERIALIZE, recipe, RECIPES[recipe])
+
+
+def said(script: str, recipe: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    environment = os.environ | {"K2_RECIPE": recipe, "K2_OVERRIDES": json.dumps(overrides)}
+    done = subprocess.run(
+        [sys.executable, "-c", script, *WORKFLOWS],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.fixture(scope="module")
+def by_recipe() -> dict[str, dict[str, Any]]:
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(RECIPES, pool.map(serialized, RECIPES), strict=True))
+
+
+@pytest.fixture(params=RECIPES)
+def line(request: pytest.FixtureRequest, by_recipe: dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
+    return request.param, by_recipe[request.param]
+
+
+def test_each_schedule_is_a_plan_that_flyte_can_start_by_itself(line: tuple[str, dict[str, Any]]) -> None:
+    recipe, found = line
+    assert found["plans"].keys() == SCHEDULED.keys()
+    for name, (workflow, cron) in SCHEDULED.items():
+        plan = found["plans"][name]
+        spec, schedule = plan["spec"], plan["spec"]["entityMetadata"]["schedule"]
+        assert plan["id"]["name"] == f"{recipe}.{name}", "two recipes in a project have plans of their own"
+        assert spec["workflowId"]["name"] == f"workflows.continual.{workflow}"
+        assert schedule == {"cronSchedule": {"schedule": cron}, "kickoffTimeInputArg": "kickoff"}
+        assert plan["active"], "as soon as it is registered"
+        assert spec["concurrencyPolicy"] == {"max": 1, "behavior": "CONCURRENCY_LIMIT_BEHAVIOR_SKIP"}
+        (mail,) = spec["entityMetadata"]["notifications"]
+        assert {*mail["phases"]} == {"FAILED", "TIMED_OUT", "ABORTED"}
+        assert mail["email"]["recipientsEmail"] == ["ml@example.com"]
+
+
+def test_a_schedule_gives_every_input_and_a_workflow_has_no_default_that_would_win(
+    line: tuple[str, dict[str, Any]],
+) -> None:
+    _, found = line
+    for name, (workflow, _) in SCHEDULED.items():
+        spec = found["plans"][name]["spec"]
+        inputs = found["workflows"][f"workflows.continual.{workflow}"]["interface"]["inputs"]["variables"]
+        fixed, open_ = spec["fixedInputs"]["literals"], spec["defaultInputs"]["parameters"]
+        assert fixed.keys() == {"overrides"} and open_.keys() == {"kickoff"} and {*inputs} == {*fixed, *open_}
+        assert open_["kickoff"]["required"] is True and open_["kickoff"]["var"]["type"] == {"simple": "DATETIME"}
+
+
+def test_people_are_told_when_any_of_them_fails(line: tuple[str, dict[str, Any]]) -> None:
+    _, found = line
+    for workflow in WORKFLOWS:
+        node = found["workflows"][f"workflows.continual.{workflow}"]["failureNode"]
+        assert node["taskNode"]["referenceId"]["name"] == "tasks.champion.tell_failed"
+        assert {"kickoff", "overrides"} <= {one["var"] for one in node["inputs"]}
+
+
+# The graph: which tasks run, and behind which questions.
+
+
+def tasks_of(node: Mapping[str, Any], found: Mapping[str, Any], behind: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    """(name of a task, the tasks whose answers chose its branch) of a node and of all that is below it."""
+    if "taskNode" in node:
+        yield node["taskNode"]["referenceId"]["name"], behind
+    elif "workflowNode" in node:
+        yield from asked_before(node["workflowNode"]["subWorkflowRef"]["name"], found, behind)
+    elif "branchNode" in node:
+        cases = node["branchNode"]["ifElse"]
+        for case in [cases["case"], *cases.get("other", [])]:
+            yield from tasks_of(case["thenNode"], found, behind)
+        yield from tasks_of(cases["elseNode"], found, behind)
+
+
+def asked_before(
+    workflow: str, found: Mapping[str, Any], behind: tuple[str, ...] = ()
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    spec = found["workflows"][workflow]
+    nodes = {node["id"]: node for node in spec["nodes"]}
+    for node in nodes.values():
+        asked = behind
+        if "branchNode" in node:
+            sources = {one["binding"]["promise"]["nodeId"] for one in node["inputs"] if "promise" in one["binding"]}
+            chosen = {one for one in sources if "taskNode" in nodes[one] and _chooses(node, one)}
+            asked += tuple(nodes[one]["taskNode"]["referenceId"]["name"] for one in sorted(chosen))
+        yield from tasks_of(node, found, asked)
+
+
+def _chooses(node: Mapping[str, Any], source: str) -> bool:
+    """Whether the conditions of a branch, and not what its cases are given, read the node's output."""
+    cases = node["branchNode"]["ifElse"]
+    said = json.dumps([case["condition"] for case in [cases["case"], *cases.get("other", [])]])
+    return f'"{source}.' in said
+
+
+def kind_of(name: str, found: Mapping[str, Any]) -> str:
+    return str(found["tasks"][name]["k8sPod"]["metadata"]["labels"]["app.kubernetes.io/component"])
+
+
+ASKING = {"begin_turn", "begin_release"}  # not small: they read what they decide on
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+def test_no_accelerator_is_asked_for_before_a_pod_without_any_has_found_work_for_it(
+    line: tuple[str, dict[str, Any]], workflow: str
+) -> None:
+    _, found = line
+    walked = [*asked_before(f"workflows.continual.{workflow}", found)]
+    heavy = [(name, behind) for name, behind in walked if kind_of(name, found) in ("training", "evaluation")]
+    assert heavy or (workflow, _has_gpus(found)) == ("continual_arrivals", False)
+    for name, behind in heavy:
+        assert behind, f"{name} starts whatever is found"
+        last = behind[-1]
+        assert kind_of(last, found) == "ask" or last.rpartition(".")[2] in ASKING
+        assert "nvidia.com/gpu" not in json.dumps(found["tasks"][last]["k8sPod"])
+
+
+def _has_gpus(found: Mapping[str, Any]) -> bool:
+    return "nvidia.com/gpu" in json.dumps([spec.get("k8sPod") for spec in found["tasks"].values()])
+
+
+def test_a_turn_trains_the_phases_of_its_line_and_no_others(by_recipe: dict[str, dict[str, Any]]) -> None:
+    trained = {
+        recipe: {name.rpartition("train_")[2] for name in found["tasks"] if ".train_" in name}
+        for recipe, found in by_recipe.items()
+    }
+    assert trained == {"k2_70b": {"mid_4", "sft"}, "laptop": {"sft"}}
+    walked = dict(asked_before("workflows.continual.continual_turn", by_recipe["k2_70b"]))
+    assert [one.rpartition(".")[2] for one in walked["tasks.training.train_mid_4"]] == ["begin_turn", "is_trained"]
+
+
+def test_only_a_line_that_wants_a_person_waits_for_one(by_recipe: dict[str, dict[str, Any]]) -> None:
+    gates = {recipe: "gateNode" in json.dumps(found["workflows"]) for recipe, found in by_recipe.items()}
+    assert gates == {"k2_70b": True, "laptop": False}
+
+
+def test_an_accelerator_that_waits_for_no_answer_would_be_seen(by_recipe: dict[str, dict[str, Any]]) -> None:
+    found = json.loads(json.dumps(by_recipe["k2_70b"]))
+    nodes = found["workflows"]["workflows.continual.champion_evaluation"]["nodes"]
+    (branch,) = [node for node in nodes if "branchNode" in node]
+    nodes.append(branch["branchNode"]["ifElse"]["case"]["thenNode"])
+    walked = asked_before("workflows.continual.champion_evaluation", found)
+    assert ("tasks.champion.measure_champion", ()) in walked
