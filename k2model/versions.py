@@ -27,6 +27,8 @@ STEP_VERSIONS = {
     "evaluation_items": "1",
     "overlap": "1",
     "items_seen": "1",
+    "joined_corpus": "1",
+    "joined_tokens": "1",
     "safety_answers": "1",
     "safety": "2",
     "report": "6",
