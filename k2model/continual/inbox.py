@@ -22,7 +22,7 @@ from k2model.artifacts.manifest import hash_stored
 from k2model.continual.batches import BATCH_FILE, DATA, Broken, Manifest, listing_problem, read_batch
 from k2model.continual.plain import canonical, to_plain
 from k2model.continual.state import Standing, State
-from k2model.errors import CorruptArtifact, K2Error, nearest
+from k2model.errors import CorpusError, CorruptArtifact, K2Error, nearest
 from k2model.ingest.storage import SourceFiles, open_source
 from k2model.recipe import Recipe
 from k2model.units import readable_size
@@ -133,12 +133,16 @@ class Inbox:
         files: files, folders or globs, on this machine or an object store. name: "" = after its domain and content.
         said: what else the manifest says, `kind`, `domain` and `licence` at least.
 
-        Raises InboxError where what is said is wrong or the batch is there, CorpusError where there are no such files.
+        Raises InboxError where what is said is wrong, there are no such files, or the batch is there.
         """
         found: dict[str, tuple[SourceFiles, str, int]] = {}
         for location in files:
-            source = open_source(os.fspath(location))
-            for entry in source.entries():
+            try:
+                source = open_source(os.fspath(location))
+                entries = source.entries()
+            except CorpusError as error:
+                raise InboxError(f"{location} cannot be added: {str(error).partition(';')[0]}") from error
+            for entry in entries:
                 path = f"{DATA}/{entry.path}"
                 if path in found:
                     raise InboxError(f"two of the files would be '{path}' of the batch; rename one, or add two batches")

@@ -139,9 +139,10 @@ class Ledger:
         """While it is held, no other process is at a turn of this line: see `Store.lease`."""
         return self.store.lease(Identity("continual_turn", "1", {"line": self.line}), wait_seconds)
 
-    def times(self) -> dict[int, str]:
-        """When entries were written, ISO 8601 in UTC, by number; one whose writer was killed lacks."""
-        paths = [path for path in self._files.sizes("times") if _ENTRY.fullmatch(_name(path))]
+    def times(self, after: int = 0) -> dict[int, str]:
+        """When entries behind number `after` were written, ISO 8601 in UTC; one whose writer was killed lacks."""
+        listed = (path for path in self._files.sizes("times") if _ENTRY.fullmatch(_name(path)))
+        paths = [path for path in listed if int(_name(path)[:8]) > after]
         with ThreadPoolExecutor(READERS) as readers:
             contents = zip(paths, readers.map(self._files.read, paths), strict=True)
             return {int(_name(path)[:8]): str(json.loads(data)["written"]) for path, data in contents}
