@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from k2model.cli.continual import continual, inbox, promote, rollback, schedule
 from k2model.cli.data import data
 from k2model.cli.eval import evaluate
 from k2model.cli.mixture import mixture
@@ -108,6 +109,8 @@ main.add_command(evaluate)
 main.add_command(synth)
 main.add_command(tokenizer)
 main.add_command(safety)
+for command in (inbox, continual, schedule, promote, rollback):
+    main.add_command(command)
 evaluate.add_command(study)
 evaluate.add_command(overlap)
 data.add_command(ingest)

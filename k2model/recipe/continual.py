@@ -88,6 +88,10 @@ class SchedulesConfig:
     release: str = "0 5 1 * *"  # a candidate
 
 
+#: What each schedule gives its workflow beside the kickoff.
+FIXED_INPUTS: dict[str, dict[str, str]] = {"overrides": {}}
+
+
 @dataclass(frozen=True)
 class NotifyConfig:
     """Who is told of failures, refusals and promotions. Webhooks' addresses hold secrets: the environment has them."""

@@ -1,0 +1,294 @@
+"""A line of models from the outside: its inbox, its ledger, its champion, and what a person decides about it.
+
+`k2 inbox`, `k2 continual`, `k2 schedule`, `k2 promote`, `k2 rollback`. What is decided here is an entry of the ledger,
+as any decision is; MLflow is brought to what the ledger says, now or by the next run.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from k2model.cli.eval import recipe_option
+from k2model.cli.line import (
+    SCHEDULES,
+    TURNS,
+    batch_rows,
+    line_of,
+    lines,
+    recipe_of,
+    schedule_rows,
+    status_of,
+    tell,
+    unknown_batch,
+    value,
+    what,
+)
+from k2model.cli.terminal import as_json_option, console, overrides_option, pairs, show, store_option, table
+from k2model.errors import K2Error
+from k2model.recipe.continual import BatchKind
+from k2model.recipe.schema import SourceFormat
+from k2model.units import readable_count, readable_size
+
+BATCHES = ("batch", "kind", "standing", "reason", "tokens", "turn")
+ENTRIES = ("number", "written", "kind", "what")
+
+
+def line_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Of which line, in which store: the arguments of `line_of`."""
+    for option in (store_option, overrides_option, recipe_option):
+        command = option(command)
+    return command
+
+
+reason_option = click.option("--reason", default="", metavar="TEXT", help="Why; it is kept in the ledger.")
+
+
+@click.group()
+def inbox() -> None:
+    """Batches of new data: add them, and see what became of them and why."""
+
+
+@inbox.command()
+@click.argument("files", nargs=-1, required=True)
+@click.option("--kind", type=click.Choice([one.value for one in BatchKind]), required=True, help="Dialogues, or text.")
+@click.option("--domain", required=True, help="What the documents are about, e.g. chat, prose, code.")
+@click.option("--licence", required=True, help="An SPDX id, or 'unknown'.")
+@click.option("--name", default="", help="Of the batch; by its domain and content when left out.")
+@click.option("--format", "form", type=click.Choice([one.value for one in SourceFormat]), default="auto")
+@click.option(
+    "--field", "columns", multiple=True, metavar="NAME=COLUMN", help="Which column is text, messages, id, ..."
+)
+@click.option("--heldout", type=float, help="Share of the documents that is only ever tested on.")
+@click.option("--verifier", default="", metavar="FAMILY", help="The task family whose check knows the right answers.")
+@click.option("--improves", multiple=True, metavar="SCORE", help="A score, or pattern of them, that it is to raise.")
+@click.option("--covers", default="", metavar="DAY..DAY", help="First and last day of the data, or one day.")
+@click.option("--note", default="", help="For people.")
+@line_options
+@as_json_option
+def add(
+    files: tuple[str, ...], kind: str, domain: str, licence: str, name: str, form: str, columns: tuple[str, ...],
+    heldout: float | None, verifier: str, improves: tuple[str, ...], covers: str, note: str, recipe: str,
+    overrides: tuple[str, ...], store: str, as_json: bool,
+) -> None:  # fmt: skip
+    """Copy FILES (files, folders, globs; also s3://) into the inbox as one batch.
+
+    It is seen when all of it is there, and never changed: what should be otherwise is added under another name. Of
+    dialogues the column `messages` is read, of text `text`, unless --field says otherwise.
+
+    \b
+    k2 inbox add monday.jsonl --kind tuned --domain chat --licence cc-by-4.0
+    k2 inbox add s3://bucket/news/2026-11/*.parquet --kind base --domain news --licence unknown --field text=body
+    k2 inbox add sums/ --kind tuned --domain chat --licence cc0-1.0 --verifier arithmetic --improves 'arithmetic/*'
+    """
+    from k2model.artifacts import Store
+    from k2model.continual.inbox import Inbox
+
+    chosen = recipe_of(recipe, overrides)
+    named = {"text": "", "messages": "messages"} if kind == BatchKind.TUNED.value else {}
+    days = covers.split("..") if covers else []
+    said: dict[str, Any] = {"kind": kind, "domain": domain, "licence": licence, "format": form}
+    said |= {"fields": {**named, **pairs(columns)}, "improves": [*improves], "verifier": verifier, "note": note}
+    said |= {"covers": days * 2 if len(days) == 1 else days, **({} if heldout is None else {"heldout": heldout})}
+    added = Inbox.open(Store.open(store), chosen).add(files, name, **said)
+    if as_json:
+        click.echo(
+            json.dumps({"batch": added.name, "digest": added.digest, "files": len(added.files), "bytes": added.size})
+        )
+    else:
+        console().print(
+            f"{added.name}: {len(added.files)} files, {readable_size(added.size)}. It is judged when arrivals are next "
+            f"looked at; `k2 inbox show {added.name}` says what was found.",
+            highlight=False, markup=False,
+        )  # fmt: skip
+
+
+@inbox.command("list")
+@line_options
+@as_json_option
+def list_batches(recipe: str, overrides: tuple[str, ...], store: str, as_json: bool) -> None:
+    """Every batch, in the order of arrival, and what became of it; then those that nobody has looked at."""
+    _, box, ledger = line_of(recipe, overrides, store)
+    rows = [*batch_rows(ledger.state(), box)]
+    if not as_json:
+        rows = [(*row[:4], readable_count(row[4]) if row[4] else "", row[5] or "") for row in rows]
+    show(BATCHES, rows, as_json)
+
+
+@inbox.command("show")
+@click.argument("batch")
+@line_options
+@as_json_option
+def show_batch(batch: str, recipe: str, overrides: tuple[str, ...], store: str, as_json: bool) -> None:
+    """What BATCH says of itself, what was found of it, and on what evidence.
+
+    \b
+    k2 inbox show monday
+    k2 inbox show monday --json | jq .findings
+    """
+    from k2model.continual.batches import Manifest
+    from k2model.continual.plain import to_plain
+
+    opened, box, ledger = line_of(recipe, overrides, store)
+    contents, known = box.look(), ledger.state().batches.get(batch)
+    lying = next((one for one in contents.all if one.name == batch), None)
+    if lying is None and known is None:
+        raise K2Error(
+            unknown_batch(batch, [*ledger.state().batches, *(one.name for one in contents.all)], contents.unfinished)
+        )
+    told: dict[str, Any] = {"batch": to_plain(known) if known else None}
+    told["manifest"] = to_plain(lying) if isinstance(lying, Manifest) else None
+    told["broken"] = lying.reason if lying and not isinstance(lying, Manifest) else None
+    told["findings"] = None
+    if known and known.arrival:
+        told["findings"] = json.loads(opened.read(known.arrival, "arrival.json"))
+    if as_json:
+        click.echo(json.dumps(told))
+        return
+    for title, found in told.items():
+        if found:
+            console().print(f"[bold]{title}[/]", table(("field", "value"), [*lines(found)]), "", highlight=False)
+    if known is None:
+        console().print("Nobody has looked at it yet: it is judged when arrivals are next looked at.", highlight=False)
+
+
+@inbox.command()
+@click.argument("batch")
+@reason_option
+@line_options
+def retry(batch: str, reason: str, recipe: str, overrides: tuple[str, ...], store: str) -> None:
+    """Let BATCH, which was set aside, wait for a turn again."""
+    _, _, ledger = line_of(recipe, overrides, store)
+    ledger.append("retry", {"batch": batch, "reason": reason}, after=ledger.state())
+    console().print(f"{batch} waits for a turn again", highlight=False, markup=False)
+
+
+@click.group()
+def continual() -> None:
+    """A line of models that goes on with new data: its champion, its turns, its ledger."""
+
+
+@continual.command()
+@line_options
+@as_json_option
+def status(recipe: str, overrides: tuple[str, ...], store: str, as_json: bool) -> None:
+    """The champion, what waits, every turn and why it ended as it did, and when the next one is.
+
+    \b
+    k2 continual status
+    k2 continual status --recipe mine.py --json | jq '.turns[-1]'
+    """
+    _, box, ledger = line_of(recipe, overrides, store)
+    told = status_of(ledger, box)
+    if as_json:
+        click.echo(json.dumps(told))
+        return
+    out = console()
+    plain = [(name, value(one)) for name, one in told.items() if one and name not in ("turns", "schedules")]
+    out.print(table(("", ""), plain), "")
+    if told["turns"]:
+        rows = [tuple({**one, "tokens": readable_count(one["tokens"] or 0)}.values()) for one in told["turns"]]
+        out.print(table(TURNS, rows), "")
+    out.print(table(SCHEDULES, schedule_rows(box.recipe)))
+
+
+@continual.command("ledger")
+@click.option("--verify", is_flag=True, help="Read the whole chain, and look whether the artifacts it names are there.")
+@click.option("--last", type=click.IntRange(1), default=50, show_default=True, help="Entries to show.")
+@line_options
+@as_json_option
+def show_ledger(verify: bool, last: int, recipe: str, overrides: tuple[str, ...], store: str, as_json: bool) -> None:
+    """The newest entries, oldest first; --verify checks all of them and ends with 1 where something is gone.
+
+    \b
+    k2 continual ledger --last 10
+    k2 continual ledger --verify
+    """
+    _, _, ledger = line_of(recipe, overrides, store)
+    if verify:
+        found = ledger.verify()
+        told = {"entries": found.entries, "head": found.head, "artifacts": found.artifacts, "lost": [*found.lost]}
+        if as_json:
+            click.echo(json.dumps(told))
+        else:
+            show(("checked", "value"), [(name, value(one)) for name, one in told.items()], as_json)
+        if found.lost:
+            raise SystemExit(1)
+        return
+    after = max(0, ledger.state().entries - last)
+    times = ledger.times(after)
+    rows = [
+        (entry.number, times.get(entry.number, "not known"), entry.kind, what(entry.content))
+        for entry in ledger.entries(after)
+    ]
+    show(ENTRIES, rows, as_json)
+
+
+@click.command()
+@click.argument("turn", type=int)
+@click.option("--decline", is_flag=True, help="Say no instead: the turn is refused and its batches are set aside.")
+@reason_option
+@line_options
+def promote(
+    turn: int, decline: bool, reason: str, recipe: str, overrides: tuple[str, ...], store: str
+) -> None:  # fmt: skip
+    """Make the challenger of TURN, which is held for a person, the champion.
+
+    \b
+    k2 promote 12 --reason "read its answers"
+    k2 promote 12 --decline --reason "it swears"
+    """
+    opened, box, ledger = line_of(recipe, overrides, store)
+    state = ledger.state()
+    if not decline:
+        state = ledger.append("promote", {"turn": turn, "reason": reason}, after=state)
+    elif turn not in state.held or state.champion is None:
+        held = " and ".join(f"turn {one}" for one in state.held) or "none"
+        raise K2Error(f"turn {turn} does not wait for a person; {held} does")
+    else:
+        state = ledger.append("rollback", {"to": state.champion, "reason": reason or "declined"}, after=state)
+    tell(opened, box.recipe, ledger, state)
+
+
+@click.command()
+@click.option(
+    "--to", type=int, help="The turn whose champion stands again (0 is the lifecycle's); else the one before."
+)
+@click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept in the ledger.")
+@line_options
+def rollback(to: int | None, reason: str, recipe: str, overrides: tuple[str, ...], store: str) -> None:
+    """Let an earlier champion stand again; batches of the turns after it are set aside.
+
+    A turn that is running is given up, and one that waits for a person is declined.
+
+    \b
+    k2 rollback --reason "worse at spelling"
+    k2 rollback --to 3 --reason "all since November"
+    """
+    opened, box, ledger = line_of(recipe, overrides, store)
+    state = ledger.state()
+    if to is None:
+        if not state.before:
+            raise K2Error(f"line '{state.line}' has had no other champion that could stand again")
+        to = state.before[-1]
+    state = ledger.append("rollback", {"to": to, "reason": reason}, after=state)
+    tell(opened, box.recipe, ledger, state)
+
+
+@click.group()
+def schedule() -> None:
+    """When a line goes on by itself."""
+
+
+@schedule.command("list")
+@recipe_option
+@overrides_option
+@as_json_option
+def list_schedules(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
+    """The schedules that `make register` activates, and when each is next due.
+
+    \b
+    k2 schedule list --recipe k2_70b
+    """
+    show(SCHEDULES, schedule_rows(recipe_of(recipe, overrides)), as_json)

@@ -1,0 +1,221 @@
+"""What the commands about a line of models show, as rows and sentences; the commands are `k2model.cli.continual`."""
+
+from collections.abc import Collection, Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from k2model.cli.terminal import console, pairs, records
+from k2model.errors import K2Error, nearest
+from k2model.recipe.continual import FIXED_INPUTS
+from k2model.settings import tracking_uri
+
+if TYPE_CHECKING:
+    from k2model.artifacts import Store
+    from k2model.continual.entries import Content
+    from k2model.continual.inbox import Inbox
+    from k2model.continual.ledger import Ledger
+    from k2model.continual.state import State
+    from k2model.recipe import Recipe
+
+TURNS = ("turn", "kickoff", "outcome", "batches", "tokens", "reason")
+SCHEDULES = ("schedule", "plan", "cron", "next, UTC", "fixed inputs")
+NEW, BROKEN, UNFINISHED = "new", "broken", "being written"  # beside the standings of the ledger
+NOT_LOOKED_AT = "nobody has looked at it yet"
+LISTED = 8  # items of a list that are shown
+
+
+def recipe_of(name: str, overrides: tuple[str, ...]) -> "Recipe":
+    """Raises K2Error for a recipe that is of no line."""
+    from k2model.recipe import chosen_recipe
+
+    chosen = chosen_recipe(name, pairs(overrides))
+    if not chosen.continual:
+        raise K2Error(
+            f"recipe '{chosen.name}' is of no line: continual.tuned names no phase that is gone on with. Set it, e.g. "
+            f"--set continual.tuned={chosen.phases[-1].name}"
+        )
+    return chosen
+
+
+def line_of(name: str, overrides: tuple[str, ...], store: str) -> "tuple[Store, Inbox, Ledger]":
+    """Raises MissingArtifact where there is no store: looking makes none."""
+    from k2model.continual.inbox import Inbox
+    from k2model.continual.ledger import Ledger
+    from k2model.inspect.artifact import open_existing
+
+    chosen, opened = recipe_of(name, overrides), open_existing(store)
+    return opened, Inbox.open(opened, chosen), Ledger.open(opened, chosen.name)
+
+
+def batch_rows(state: "State", inbox: "Inbox") -> Iterator[tuple[Any, ...]]:
+    """Of every batch its name, kind, standing, reason, tokens and turn: those of the ledger as they arrived, then what
+    else lies in the inbox, by name."""
+    from k2model.continual.batches import Broken
+
+    contents = inbox.look()
+    lying = {one.name: one for one in contents.all}
+    new = {one.name for one in contents.new(state)}
+    for name, batch in state.batches.items():
+        reason = batch.reason
+        if name in new:
+            reason += "; changed in the inbox since, and looked at again with the next arrivals"
+        elif name in lying and lying[name].digest != batch.digest:
+            reason += "; changed in the inbox since, which has no effect"
+        standing = "held" if batch.turn in state.held else batch.standing.value
+        yield name, batch.kind.value, standing, reason.removeprefix("; "), batch.tokens, batch.turn
+    for name in sorted(new - state.batches.keys()):
+        one = lying[name]
+        if isinstance(one, Broken):
+            yield name, one.kind.value, BROKEN, one.reason, 0, 0
+        else:
+            yield name, one.kind.value, NEW, NOT_LOOKED_AT, 0, 0
+    for name in contents.unfinished:
+        yield name, "", UNFINISHED, "no batch.json yet", 0, 0
+
+
+def unknown_batch(name: str, known: Collection[str], unfinished: Collection[str]) -> str:
+    if name in unfinished:
+        return f"batch '{name}' is being written: it has no batch.json yet"
+    return f"there is no batch '{name}'; {nearest(name, known)}"
+
+
+def status_of(ledger: "Ledger", inbox: "Inbox") -> dict[str, Any]:
+    """A line as it stands, as JSON has it; what there is nothing of is None or empty."""
+    state = ledger.state()
+    model, began = state.model, state.open
+    number, since = _stands_since(ledger, state)
+    turns: list[tuple[Any, ...]] = [
+        (one.turn, one.kickoff, _outcome(state, one.turn), ", ".join(one.batches), one.trained_tokens, one.reason)
+        for one in state.turns
+    ]
+    return {
+        "line": state.line,
+        "entries": state.entries,
+        "champion": model and {"turn": model.turn, "version": model.version, "since": since, "entry": number},
+        "before": [*state.before],
+        "canary": state.canaries.get(model.turn, "") if model else "",
+        "open": began and {"turn": began.turn, "kickoff": began.kickoff, "batches": [*began.batches]},
+        "held": [*state.held],
+        "waiting": [one.name for one in state.waiting() if one.turn not in state.held],
+        "new": [one.name for one in inbox.look().new(state)],
+        "turns": records(TURNS, turns),
+        "schedules": records(SCHEDULES, schedule_rows(inbox.recipe)),
+    }
+
+
+def _stands_since(ledger: "Ledger", state: "State") -> tuple[int, str]:
+    """The number of the entry that made the champion stand, and when that was written; (0, "") without one."""
+    from k2model.continual.entries import Promote, Rollback, Start, TurnEnded
+    from k2model.continual.state import Outcome
+
+    champion, number = None, 0
+    for entry in ledger.entries():
+        match entry.content:
+            case Start():
+                turn = 0
+            case TurnEnded(ended=ended) if ended.outcome is Outcome.PROMOTED:
+                turn = ended.turn
+            case Promote(turn=turn) | Rollback(to=turn):
+                pass
+            case _:
+                continue
+        if turn != champion:
+            champion, number = turn, entry.number
+    return number, ledger.times(number - 1).get(number, "not known") if number else ""
+
+
+def _outcome(state: "State", turn: int) -> str:
+    """Of a turn as it stands: a promoted one may have been rolled back since."""
+    ended = next(one for one in state.turns if one.turn == turn)
+    gone = turn in state.models and turn != state.champion and turn not in state.before
+    return "rolled back" if gone else ended.outcome.value
+
+
+def schedule_rows(recipe: "Recipe") -> list[tuple[Any, ...]]:
+    """Of every schedule that has a cron expression: its name, launch plan, expression, next time, fixed inputs. Raises
+    K2Error for an expression that is none."""
+    from dataclasses import asdict
+
+    from croniter import croniter
+
+    rows = []
+    for name, cron in asdict(recipe.continual.schedules).items():
+        if not cron:
+            continue
+        if not croniter.is_valid(cron):
+            raise K2Error(f"continual.schedules.{name}='{cron}' is no cron expression, such as '0 2 * * *' (UTC)")
+        due = croniter(cron, datetime.now(UTC)).get_next(datetime)
+        fixed = ", ".join(f"{one}={stated}" for one, stated in FIXED_INPUTS.items())
+        rows.append((name, f"{recipe.name}.{name}", cron, due.strftime("%a %Y-%m-%d %H:%M"), fixed))
+    return rows
+
+
+def what(content: "Content") -> str:
+    """An entry in a line."""
+    from k2model.continual.entries import Arrival, Canary, Promote, Retry, Rollback, Start, TurnBegan, TurnEnded
+
+    match content:
+        case Start():
+            return f"version {content.model.version} is the champion, {len(content.model.made)} artifacts"
+        case Arrival(batch=batch):
+            return _told(f"{batch.name}: {batch.standing.value}", batch.reason or f"{batch.tokens:,} tokens")
+        case TurnBegan(began=began):
+            return f"turn {began.turn} ({began.kind.value}, from turn {began.champion}): {value([*began.batches])}"
+        case TurnEnded(ended=ended):
+            return _told(f"turn {ended.turn}: {ended.outcome.value}", ended.reason)
+        case Canary():
+            return _told(f"turn {content.turn} stays", content.reason)
+        case Promote():
+            return _told(f"turn {content.turn} is promoted", content.reason)
+        case Rollback():
+            by = f" by {content.who}" if content.who else ""
+            return _told(f"back to turn {content.to}{by}", content.reason)
+        case Retry():
+            return _told(f"{content.batch} waits again", content.reason)
+
+
+def tell(store: "Store", recipe: "Recipe", ledger: "Ledger", state: "State") -> None:
+    """Brings MLflow to what the ledger says, as far as it can be reached, and says who the champion is."""
+    from k2model.continual.promotion import apply
+
+    model = state.model
+    assert model is not None, "what a person decides is about a champion"
+    out = console()
+    out.print(f"the champion of {state.line} is {model.name}; entry {state.entries}", highlight=False, markup=False)
+    try:
+        apply(tracking_uri(), store, recipe, ledger)
+    except K2Error as error:
+        click.echo(
+            f"MLflow was not told, and the entry stands: the next run of the line tells it. {type(error).__name__}: "
+            f"{error}", err=True,
+        )  # fmt: skip
+
+
+def lines(found: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """A value of JSON as dotted fields and values; of long lists the beginning."""
+    if isinstance(found, dict):
+        for name, one in found.items():
+            yield from lines(one, f"{path}.{name}" if path else name)
+    elif isinstance(found, list) and any(isinstance(one, dict | list) for one in found):
+        for number, one in enumerate(found[:LISTED]):
+            yield from lines(one, f"{path}[{number}]")
+        if len(found) > LISTED:
+            yield path, f"{len(found) - LISTED} more (--json shows all)"
+    elif found not in (None, "", [], {}):
+        yield path, value(found)
+
+
+def value(found: Any) -> str:
+    """A value of JSON for people."""
+    if isinstance(found, dict):
+        return ", ".join(f"{name} {value(one)}" for name, one in found.items() if one not in (None, "", []))
+    if isinstance(found, list):
+        more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
+        return ", ".join(str(one) for one in found[:LISTED]) + more
+    return f"{found:.4g}" if isinstance(found, float) else str(found)
+
+
+def _told(what_happened: str, reason: str) -> str:
+    return f"{what_happened}: {reason}" if reason else what_happened
