@@ -1,0 +1,307 @@
+"""The challenger's recipe, from the champion's: what a turn trains on, for how long and at which learning rate.
+
+A function of the line's recipe and of its ledger. The champion's checkpoint, which lies in the same store, stands in it
+as an adopted model (`CHAMPION`), and the phases that go on from it are the recipe's own rows with other data, steps and
+rates; so they are packed, trained, exported and scored by the rows of the table of steps as any phase.
+
+Amounts are tokens, whatever a phase's own mixture counts in: replay is drawn source by source in proportion to the
+tokens that the weights were trained on (`Model.seen`), which is what buckets, epochs and copies came to. A fine-tuning
+replays the dialogues, and with `base_replay` of it what its base had seen and a row can hold.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+from k2model.artifacts import ArtifactRef, Store
+from k2model.continual.seen import Counts, fits, plus, read_counts, realised
+from k2model.continual.state import BASE, TUNED, Began, Model, State
+from k2model.errors import K2Error
+from k2model.recipe.continual import BatchKind, ContinualConfig, Rewarming
+from k2model.recipe.continual_problems import steps_again
+from k2model.recipe.schema import (
+    AdoptedModel,
+    MixingConfig,
+    MixtureEntry,
+    PhaseConfig,
+    Recipe,
+    ScheduleConfig,
+    ScheduleShape,
+    SourceConfig,
+)
+from k2model.recipe.validate import validate_recipe
+
+CHAMPION = "champion"  # the name of the adopted model that phases go on from
+
+Tokens = Mapping[str, float]  # by source
+
+
+class ContinuationError(K2Error):
+    """A turn cannot be made of what the ledger says."""
+
+
+def continuation(store: Store, recipe: Recipe, state: State, began: Began) -> Recipe:
+    """The recipe of the challenger of a turn that has begun: the phase that goes on with new data, and behind a base
+    the fine-tuning again.
+
+    Raises ContinuationError for batches that its phases cannot be trained on, RecipeError for a recipe that contradicts
+    itself then, ArtifactError where counts of tokens cannot be read.
+    """
+    names = (*state.models[began.champion].corpora, *began.batches)
+    counts = {name: read_counts(store, state.corpora[name]) for name in names}
+    return continued(recipe, state, began, counts)
+
+
+def continued(recipe: Recipe, state: State, began: Began, counts: Mapping[str, Mapping[str, Counts]]) -> Recipe:
+    """The same, with what is counted of the sources of each corpus by its name: nothing is read."""
+    config, model = recipe.continual, state.models[began.champion]
+    known = {source: one for corpus in counts.values() for source, one in corpus.items()}
+    batches = {
+        kind: _tokens(counts, [name for name in began.batches if state.batches[name].kind is kind])
+        for kind in BatchKind
+    }
+    new = batches[began.kind]
+    if not sum(new.values()):
+        raise ContinuationError(
+            f"turn {began.turn} is to go on with {began.kind.value} data, of which its batches "
+            f"({', '.join(began.batches) or 'none'}) hold no tokens; the guard should have let it rest"
+        )
+    if began.kind is BatchKind.TUNED and batches[BatchKind.BASE]:
+        raise ContinuationError(
+            f"turn {began.turn} goes on with fine-tuning alone, but its batches hold {min(batches[BatchKind.BASE])}, "
+            "which the base is to be trained on"
+        )
+    row = recipe.phase(config.base if began.kind is BatchKind.BASE else config.tuned)
+    if unfit := [source for source in new if not fits(row, known[source], recipe, source)]:
+        raise ContinuationError(
+            f"turn {began.turn}: most documents of {unfit[0]} are longer than a row of phase '{row.name}' "
+            f"({row.sequence_length:,} tokens); refuse the batch, or give it with shorter documents"
+        )
+    replayed = _replayed(recipe, state, model, began.kind, known) if config.replay else {}
+    steps = steps_for(recipe, began.kind, sum(new.values()))
+    first = _continued(row, config, steps, began.turn, _schedule(row, config, steps))
+    first = _drawing(first, _shares((1 - config.replay, new), (config.replay, replayed)), config.replay)
+    phases: tuple[PhaseConfig, ...] = (first,)
+    if began.kind is BatchKind.BASE:
+        phases = first, _tuned_again(recipe, state, model, began, counts)
+    said = f"Turn {began.turn} of {recipe.name}, from {model.name} model: {', '.join(began.batches)}"
+    return _recipe(recipe, model, phases, said, _sources(state, recipe, counts))
+
+
+def annealed(store: Store, recipe: Recipe, state: State) -> Recipe | None:
+    """The recipe of a release candidate: the champion's learning rate comes down from the constant of its infinite
+    schedule, on replay alone, over `anneal` of the phase's own steps; behind a base fine-tuning is run again.
+
+    None where learning rates are rewarmed and decayed in each turn: the champion itself is the candidate then. Raises
+    ContinuationError where there is no champion.
+    """
+    config, model = recipe.continual, state.model
+    if config.rewarming is not Rewarming.INFINITE:
+        return None
+    if model is None:
+        raise ContinuationError(f"line '{state.line}' has no champion to release; run its lifecycle, then a turn")
+    kind = BatchKind.BASE if config.base else BatchKind.TUNED
+    counts = {name: read_counts(store, state.corpora[name]) for name in model.corpora}
+    known = {source: one for corpus in counts.values() for source, one in corpus.items()}
+    row = recipe.phase(config.base or config.tuned)
+    steps = max(1, round(config.anneal * row.steps))
+    schedule = _schedule(row, config, steps)
+    schedule = replace(schedule, anneal_steps=steps - schedule.warmup_steps, final_fraction=config.final)
+    began = Began(len(state.turns) + 1, "", kind, (), model.turn)
+    first = _continued(row, config, steps, began.turn, schedule)
+    first = _drawing(first, _shares((1.0, _replayed(recipe, state, model, kind, known))), 1.0)
+    phases = (first,) if kind is BatchKind.TUNED else (first, _tuned_again(recipe, state, model, began, counts))
+    said = f"A release candidate of {recipe.name}: {model.name} model, annealed"
+    return _recipe(recipe, model, phases, said, _sources(state, recipe, counts))
+
+
+def steps_for(recipe: Recipe, kind: BatchKind, new_tokens: float) -> int:
+    """Steps of the phase that goes on, for so many tokens of new data: `epochs` over them beside the replay, within
+    `guard.max_tokens` less what fine-tuning again takes; at least 1. Few steps teach little: `guard.min_tokens` is
+    what makes a turn worth its while."""
+    config = recipe.continual
+    tuned = recipe.phase(config.tuned)
+    row = recipe.phase(config.base) if kind is BatchKind.BASE else tuned
+    steps = math.ceil(new_tokens * config.epochs / ((1 - config.replay) * row.tokens_per_step))
+    if config.guard.max_tokens:
+        again = steps_again(tuned, config) * tuned.tokens_per_step if kind is BatchKind.BASE else 0
+        steps = min(steps, (config.guard.max_tokens - again) // row.tokens_per_step)
+    return max(1, steps)
+
+
+def planned_tokens(recipe: Recipe, kind: BatchKind, new_tokens: float) -> int:
+    """Tokens that a turn trains on for so many of new data, replay and fine-tuning again among them."""
+    config = recipe.continual
+    tuned = recipe.phase(config.tuned)
+    if kind is BatchKind.TUNED:
+        return steps_for(recipe, kind, new_tokens) * tuned.tokens_per_step
+    base = steps_for(recipe, kind, new_tokens) * recipe.phase(config.base).tokens_per_step
+    return base + steps_again(tuned, config) * tuned.tokens_per_step
+
+
+def seen_after(
+    store: Store, recipe: Recipe, champion: Model, began: Began, made: Mapping[str, ArtifactRef]
+) -> dict[str, dict[str, float]]:
+    """`Model.seen` of a challenger, whose recipe is `recipe`, from the rows that it was really trained on
+    (`made["<phase>/sequences"]`)."""
+    drawn = [realised(store, made[f"{phase.name}/sequences"]) for phase in recipe.phases]
+    seen = {part: dict(tokens) for part, tokens in champion.seen.items()}
+    if began.kind is BatchKind.TUNED:
+        return seen | {TUNED: plus(seen.get(TUNED, {}), drawn[0])}
+    return seen | {BASE: plus(seen.get(BASE, {}), drawn[0]), TUNED: drawn[-1]}
+
+
+def _tokens(counts: Mapping[str, Mapping[str, Counts]], corpora: list[str]) -> dict[str, float]:
+    return {source: float(one.tokens) for name in corpora for source, one in counts[name].items()}
+
+
+def _replayed(recipe: Recipe, state: State, model: Model, kind: BatchKind, known: Mapping[str, Counts]) -> Tokens:
+    """Shares, 1 in all, of the sources that a continuation draws its replay from."""
+    seen = model.seen.get(kind.value, {})
+    row = recipe.phase(recipe.continual.base if kind is BatchKind.BASE else recipe.continual.tuned)
+
+    def fitting(tokens: Tokens) -> Tokens:
+        return {s: amount for s, amount in tokens.items() if fits(row, known.get(s), recipe, s)}
+
+    if kind is BatchKind.BASE:
+        found = _shares((1.0, fitting(seen)))
+    else:
+        first = state.models[min(state.models)].seen.get(TUNED, {})  # what fine-tuning itself takes of those sources
+        before = fitting({s: amount for s, amount in model.seen.get(BASE, {}).items() if s not in first})
+        own = fitting({source: tokens for source, tokens in seen.items() if source not in before})
+        found = _shares((1 - recipe.continual.base_replay, own), (recipe.continual.base_replay, before))
+    if not found:
+        raise ContinuationError(
+            f"line '{state.line}': the ledger does not say what {model.name} model was trained on, so that nothing of "
+            "it can be replayed; start the line again, or set continual.replay=0, which forgets"
+        )
+    return found
+
+
+def _shares(*parts: tuple[float, Tokens]) -> dict[str, float]:
+    """Shares of tokens by source, 1 in all: each part's in proportion to its tokens; one without tokens leaves its
+    share to the others."""
+    given = [(share, tokens, sum(tokens.values())) for share, tokens in parts]
+    whole = sum(share for share, _, total in given if total)
+    found: dict[str, float] = {}
+    for share, tokens, total in given:
+        if share and total:
+            found = plus(found, {source: share * one / total / whole for source, one in tokens.items() if one})
+    return found
+
+
+def _schedule(row: PhaseConfig, config: ContinualConfig, steps: int) -> ScheduleConfig:
+    """Warmed up again and decayed; or the constant of an infinite schedule, with a warm-up where the optimizer's state
+    is not kept, whose averages the first steps make."""
+    warmup = min(round(config.warmup * steps), steps - 1)
+    if config.rewarming is Rewarming.INFINITE:
+        return ScheduleConfig(
+            ScheduleShape.INFINITE, 0 if config.keep_optimizer_state else warmup, constant_fraction=1.0
+        )
+    linear = row.schedule.shape is ScheduleShape.LINEAR
+    return ScheduleConfig(ScheduleShape.LINEAR if linear else ScheduleShape.COSINE, warmup, config.final)
+
+
+def _continued(
+    row: PhaseConfig, config: ContinualConfig, steps: int, turn: int, schedule: ScheduleConfig
+) -> PhaseConfig:
+    """A row of the recipe that goes on from the champion."""
+    peak = config.peak
+    if config.rewarming is Rewarming.INFINITE and row.schedule.shape is ScheduleShape.INFINITE:
+        peak = row.schedule.constant_fraction  # the rate at which the lifecycle ended
+    return replace(
+        row,
+        parent=CHAMPION,
+        steps=steps,
+        optimizer=replace(row.optimizer, lr=row.optimizer.lr * peak),
+        schedule=schedule,
+        keep_optimizer_state=config.keep_optimizer_state,
+        seed=row.seed + turn,
+        checkpoints=replace(row.checkpoints, keep_every=0),
+    )
+
+
+def _drawing(phase: PhaseConfig, shares: Tokens, replay: float) -> PhaseConfig:
+    """A phase that draws its tokens in those shares. The rule on short documents is held by its replay: how long new
+    documents are is not ours to choose."""
+    mixing = MixingConfig(short_tokens=phase.mixing.short_tokens, min_short=phase.mixing.min_short * replay)
+    mixture = tuple(MixtureEntry(source, share) for source, share in shares.items())
+    return replace(phase, mixture=mixture, mixing=mixing)
+
+
+def _tuned_again(
+    recipe: Recipe, state: State, model: Model, began: Began, counts: Mapping[str, Mapping[str, Counts]]
+) -> PhaseConfig:
+    """Fine-tuning on the continued base: as in the lifecycle, with all dialogues accepted so far and those of this
+    turn beside what the recipe has, each as often as in a turn of its own."""
+    config = recipe.continual
+    row = recipe.phase(config.tuned)
+    steps = steps_again(row, config)
+    names = [name for name in (*model.corpora, *began.batches) if name in state.batches]
+    dialogues = _tokens(counts, [name for name in names if state.batches[name].kind is BatchKind.TUNED])
+    own = state.models[min(state.models)].seen.get(TUNED, {})
+    if not own:
+        raise ContinuationError(
+            f"line '{state.line}': the ledger does not say what phase '{row.name}' was trained on, so that it cannot "
+            "be run again; start the line again from its lifecycle"
+        )
+    shares = _shares((1.0, plus(own, {source: config.epochs * tokens for source, tokens in dialogues.items()})))
+    scaled = {
+        name: round(getattr(row.schedule, name) * steps / row.steps)
+        for name in ("warmup_steps", "cooldown_steps", "anneal_steps")
+    }
+    scaled["warmup_steps"] = min(scaled["warmup_steps"], steps - 1)
+    again = replace(
+        row,
+        parent=config.base,
+        steps=steps,
+        schedule=replace(row.schedule, **scaled),
+        seed=row.seed + began.turn,
+        checkpoints=replace(row.checkpoints, keep_every=0),
+    )
+    return _drawing(again, shares, 1.0)
+
+
+def _sources(state: State, recipe: Recipe, counts: Mapping[str, Mapping[str, Counts]]) -> tuple[SourceConfig, ...]:
+    """The recipe's sources, and those of batches: their accepted documents, where they lie."""
+    own = {source.name for source in recipe.corpus.sources}
+    more = [
+        SourceConfig(
+            source, location=state.corpora[name].valid.uri, domain=one.domain, licence=one.licence, heldout=one.heldout
+        )
+        for name, corpus in counts.items()
+        for source, one in corpus.items()
+        if source not in own
+    ]
+    return (*recipe.corpus.sources, *more)
+
+
+def _recipe(
+    recipe: Recipe, model: Model, phases: tuple[PhaseConfig, ...], said: str, sources: tuple[SourceConfig, ...]
+) -> Recipe:
+    """A whole recipe of these phases, checked. It is no line of its own."""
+    first, names = phases[0], {phase.name for phase in phases}
+    part = BASE if first.name == recipe.continual.base else TUNED
+    champion = AdoptedModel(
+        CHAMPION,
+        licence=recipe.licence,
+        rope_theta=first.rope_theta,
+        sequence_length=recipe.trained_length(first.name),
+        location=model.made[f"{part}/checkpoint"].uri,
+        source=f"{recipe.name}, {model.name} {part} model",
+        training_state=first.keep_optimizer_state,
+    )
+    kinds = {phase.kind.value for phase in phases}
+    made = replace(
+        recipe,
+        description=said,
+        corpus=replace(recipe.corpus, sources=sources),
+        phases=phases,
+        gates=tuple(gate for gate in recipe.gates if gate.phase in names),
+        adopted=(champion,),
+        safety=replace(recipe.safety, kinds=tuple(kind for kind in recipe.safety.kinds if kind in kinds)),
+        scored_lengths=tuple(recipe.lengths),
+        continual=ContinualConfig(),
+    )
+    validate_recipe(made)
+    return made
