@@ -32,6 +32,7 @@ from k2model.recipe.schema import (
 from k2model.recipe.validate import validate_recipe
 
 CHAMPION = "champion"  # the name of the adopted model that phases go on from
+LEAST = 2  # documents that a phase has room for of every source: of one alone, the row may be left out in packing
 
 Tokens = Mapping[str, float]  # by source
 
@@ -78,9 +79,10 @@ def continued(recipe: Recipe, state: State, began: Began, counts: Mapping[str, M
             f"({row.sequence_length:,} tokens); refuse the batch, or give it with shorter documents"
         )
     replayed = _replayed(recipe, state, model, began.kind, known) if config.replay else {}
-    steps = steps_for(recipe, began.kind, sum(new.values()))
+    room = sum(_least(source, known) for source in replayed) / config.replay if replayed else 0.0
+    steps = steps_for(recipe, began.kind, sum(new.values()), math.ceil(room / row.tokens_per_step))
     first = _continued(row, config, steps, began.turn, _schedule(row, config, steps))
-    first = _drawing(first, _shares((1 - config.replay, new), (config.replay, replayed)), config.replay)
+    first = _drawing(first, (1 - config.replay, new), (config.replay, replayed), known)
     phases: tuple[PhaseConfig, ...] = (first,)
     if began.kind is BatchKind.BASE:
         phases = first, _tuned_again(recipe, state, model, began, counts)
@@ -109,20 +111,20 @@ def annealed(store: Store, recipe: Recipe, state: State) -> Recipe | None:
     schedule = replace(schedule, anneal_steps=steps - schedule.warmup_steps, final_fraction=config.final)
     began = Began(len(state.turns) + 1, "", kind, (), model.turn)
     first = _continued(row, config, steps, began.turn, schedule)
-    first = _drawing(first, _shares((1.0, _replayed(recipe, state, model, kind, known))), 1.0)
+    first = _drawing(first, (0.0, {}), (1.0, _replayed(recipe, state, model, kind, known)), known)
     phases = (first,) if kind is BatchKind.TUNED else (first, _tuned_again(recipe, state, model, began, counts))
     said = f"A release candidate of {recipe.name}: {model.name} model, annealed"
     return _recipe(recipe, model, phases, said, _sources(state, recipe, counts))
 
 
-def steps_for(recipe: Recipe, kind: BatchKind, new_tokens: float) -> int:
-    """Steps of the phase that goes on, for so many tokens of new data: `epochs` over them beside the replay, within
-    `guard.max_tokens` less what fine-tuning again takes; at least 1. Few steps teach little: `guard.min_tokens` is
-    what makes a turn worth its while."""
+def steps_for(recipe: Recipe, kind: BatchKind, new_tokens: float, least: int = 1) -> int:
+    """Steps of the phase that goes on, for so many tokens of new data: `epochs` over them beside the replay, and at
+    least `least`, within `guard.max_tokens` less what fine-tuning again takes. Few steps teach little:
+    `guard.min_tokens` is what makes a turn worth its while."""
     config = recipe.continual
     tuned = recipe.phase(config.tuned)
     row = recipe.phase(config.base) if kind is BatchKind.BASE else tuned
-    steps = math.ceil(new_tokens * config.epochs / ((1 - config.replay) * row.tokens_per_step))
+    steps = max(least, math.ceil(new_tokens * config.epochs / ((1 - config.replay) * row.tokens_per_step)))
     if config.guard.max_tokens:
         again = steps_again(tuned, config) * tuned.tokens_per_step if kind is BatchKind.BASE else 0
         steps = min(steps, (config.guard.max_tokens - again) // row.tokens_per_step)
@@ -221,12 +223,26 @@ def _continued(
     )
 
 
-def _drawing(phase: PhaseConfig, shares: Tokens, replay: float) -> PhaseConfig:
-    """A phase that draws its tokens in those shares. The rule on short documents is held by its replay: how long new
-    documents are is not ours to choose."""
-    mixing = MixingConfig(short_tokens=phase.mixing.short_tokens, min_short=phase.mixing.min_short * replay)
-    mixture = tuple(MixtureEntry(source, share) for source, share in shares.items())
+def _drawing(
+    phase: PhaseConfig, new: tuple[float, Tokens], replay: tuple[float, Tokens], known: Mapping[str, Counts]
+) -> PhaseConfig:
+    """A phase that draws its tokens in shares of new and replayed sources, of each of the latter `LEAST` documents or
+    what all of them alike would have. The rule on short documents is held by the replay: how long new documents are is
+    not ours to choose."""
+    shares = _shares(new, replay)
+    for source in replay[1]:
+        if source in shares:
+            shares[source] = max(shares[source], min(_least(source, known) / phase.tokens, replay[0] / len(replay[1])))
+    whole = sum(shares.values())
+    mixing = MixingConfig(short_tokens=phase.mixing.short_tokens, min_short=phase.mixing.min_short * replay[0])
+    mixture = tuple(MixtureEntry(source, share / whole) for source, share in shares.items())
     return replace(phase, mixture=mixture, mixing=mixing)
+
+
+def _least(source: str, known: Mapping[str, Counts]) -> float:
+    """Tokens of `LEAST` documents of a source; 0 where its documents were not counted."""
+    one = known.get(source)
+    return LEAST * one.tokens / one.documents if one and one.documents else 0.0
 
 
 def _tuned_again(
@@ -245,7 +261,8 @@ def _tuned_again(
             f"line '{state.line}': the ledger does not say what phase '{row.name}' was trained on, so that it cannot "
             "be run again; start the line again from its lifecycle"
         )
-    shares = _shares((1.0, plus(own, {source: config.epochs * tokens for source, tokens in dialogues.items()})))
+    drawn = plus(own, {source: config.epochs * tokens for source, tokens in dialogues.items()})
+    known = {source: one for corpus in counts.values() for source, one in corpus.items()}
     scaled = {
         name: round(getattr(row.schedule, name) * steps / row.steps)
         for name in ("warmup_steps", "cooldown_steps", "anneal_steps")
@@ -259,7 +276,7 @@ def _tuned_again(
         seed=row.seed + began.turn,
         checkpoints=replace(row.checkpoints, keep_every=0),
     )
-    return _drawing(again, shares, 1.0)
+    return _drawing(again, (0.0, {}), (1.0, drawn), known)
 
 
 def _sources(state: State, recipe: Recipe, counts: Mapping[str, Mapping[str, Counts]]) -> tuple[SourceConfig, ...]:

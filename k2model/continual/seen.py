@@ -103,14 +103,14 @@ class Timescale:
         if math.isinf(self.steps):
             return f"phase '{phase.name}': {settings} average nothing: without decay all updates add up"
         times = [(new, "the new data"), (seen, "what the champion has seen")]
-        beside = ", ".join(f"{self.tokens / amount:.3g} times {what}" for amount, what in times if amount)
+        beside = ", ".join(f"{_readable(self.tokens / amount)} times {what}" for amount, what in times if amount)
         matrices = "AdamW's matrices; norm gains have no decay"
         if phase.optimizer.name is OptimizerName.MUON:
             matrices = "Muon's matrices and AdamW's embedding and head alike; norm gains have no decay"
         return (
             f"phase '{phase.name}': {settings} average the weights over {self.steps:,.0f} steps, "
             f"{readable_count(self.tokens)} tokens{f' ({beside})' if beside else ''}; after its {phase.steps:,} steps "
-            f"{self.kept:.1%} of that average is what it started from. This holds for {matrices}"
+            f"{self.kept:.2%} of that average is what it started from. This holds for {matrices}"
         )
 
 
@@ -118,3 +118,7 @@ def timescale(phase: PhaseConfig) -> Timescale:
     """What the rate, decay and schedule of a phase imply."""
     steps = averaging_steps(phase)
     return Timescale(phase, steps, steps * phase.tokens_per_step, kept_of_start(phase))
+
+
+def _readable(ratio: float) -> str:
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.3g}"

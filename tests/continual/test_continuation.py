@@ -21,7 +21,7 @@ from k2model.continual.continuation import (
     planned_tokens,
     seen_after,
 )
-from k2model.continual.seen import Counts, fits, timescale
+from k2model.continual.seen import Counts, fits, realised, timescale
 from k2model.continual.state import BASE, LIFECYCLE, TUNED, Batch, Began, Corpus, Model, Standing, State
 from k2model.documents.markup import Segment
 from k2model.documents.schema import make_document, write_documents
@@ -148,6 +148,19 @@ def test_text_goes_on_from_the_base_and_fine_tuning_is_run_again_with_all_dialog
     assert made.adopted[0].sequence_length == 1024 and {gate.phase for gate in made.gates} == {"mid_4", "sft"}
 
 
+def test_few_new_data_take_as_many_steps_as_leave_every_replayed_source_two_documents() -> None:
+    recipe, state = load_recipe("laptop"), line(("a", BatchKind.TUNED))
+    counts = {"a": batch("a", 10), LIFECYCLE: {name: Counts(3000, 10, "chat") for name in SEEN_TUNED}}
+    (phase,) = continued(recipe, state, Began(1, "", BatchKind.TUNED, ("a",), 0), counts).phases
+    assert phase.steps == math.ceil(3 * 600 / 0.5 / 2048)
+    found = {entry.source: entry.weight for entry in phase.mixture}
+    # Each of the six that are replayed has 600 of its tokens at least, or a sixth of the replay.
+    least = min(600 / phase.tokens, 0.5 / 6)
+    raw = {"chat/tools": 0.5 * 0.75 * 0.6, "chat/facts": 0.5 * 0.75 * 0.3, "prose": least}
+    whole = 1.0 - 0.5 * 0.75 * 0.1 + least
+    assert {name: found[name] for name in raw} == pytest.approx({name: one / whole for name, one in raw.items()})
+
+
 def test_without_replay_new_data_are_all_there_is() -> None:
     made = tuned_turn(changed(replay=0.0, epochs=1.0), tokens=20_000)
     assert shares(made, "sft") == {"batch/a": 1.0} and made.phases[0].steps == math.ceil(20_000 / 2048)
@@ -271,7 +284,7 @@ def test_the_averaging_timescale_is_said_in_steps_tokens_and_shares() -> None:
     assert found.kept == pytest.approx(0.999**100)
     said = found.sentence(new=20_480, seen=4_096_000)
     assert "over 1,000 steps, 2.05M tokens (100 times the new data, 0.5 times what the champion has seen)" in said
-    assert "after its 100 steps 90.5% of that average is what it started from" in said and "Muon's matrices" in said
+    assert "after its 100 steps 90.48% of that average is what it started from" in said and "Muon's matrices" in said
     plain = replace(phase, optimizer=replace(phase.optimizer, name=OptimizerName.ADAMW, weight_decay=0.0))
     assert "average nothing" in timescale(plain).sentence()
 
@@ -369,12 +382,8 @@ def test_turns_after_each_other_forget_no_source_and_give_new_data_their_share(
     recipe = small()
     validate_recipe(recipe)
     packed = pack(store, recipe, tokens)
-    seen = {
-        part: {
-            source: float(one["tokens"]) for source, one in composition(store, packed[f"{name}/sequences"])[0].items()
-        }
-        for part, name in ((BASE, "mid_4"), (TUNED, "sft"))
-    }
+    seen = {part: realised(store, packed[f"{name}/sequences"]) for part, name in ((BASE, "mid_4"), (TUNED, "sft"))}
+    assert seen[TUNED]["prose"] == composition(store, packed["sft/sequences"])[0]["prose"]["tokens"]
     champion = Model(0, model().made, (LIFECYCLE,), seen)
     kinds = {"day1": BatchKind.TUNED, "day2": BatchKind.TUNED, "day3": BatchKind.TUNED, "text": BatchKind.BASE}
     batches = {name: Batch(name, kind, name, Standing.WAITING) for name, kind in kinds.items()}
