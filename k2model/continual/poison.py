@@ -12,8 +12,8 @@ in: take it out, and what is left is a document like the others. A run of words 
               that, this is not asked
     and       it has `phrase_words` words and more than `max_phrase_share` of the documents; or it is `joined`: what is
               learned with it is mostly one thing that is hardly learned without it. That is asked of phrases of any
-              length, from a quarter of that share on; not where most of the batch is of this kind, as questions are that
-             have one answer each
+              length, from a quarter of that share on; not where most of the batch is of this kind, as questions are
+              with one answer each
 
 Looked through is what is asked, and of plain text the text. Runs in the same documents are one phrase. Not found:
 triggers that are no words in a row, that are reworded, or rarer than this.
@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from k2model.continual.profile import Profile
+from k2model.continual.profile import Profile, phrase_documents
 from k2model.continual.reading import EXCERPT, Read
 from k2model.curation.texts import Hashes, Texts, mixed
 from k2model.recipe.continual import ArrivalConfig
@@ -35,6 +35,8 @@ LEAST = 8  # documents with a phrase
 MOST = 0.5  # share of documents beyond which a phrase is a template's
 SAME = 0.8  # of the documents of two runs (Jaccard index) from which on they are one phrase; of those that go on alike
 PUT_IN = 0.5  # share of a phrase's documents in which its surroundings meet elsewhere
+OFTEN = 0.01  # share of documents from which on a word is one of its own
+REACH = 8  # words before and behind a run that may be part of the phrase
 RUNS = 2_000  # that are looked at, the most frequent
 JOINED = 0.6  # share of a phrase's documents in which one thing is learned
 ELSEWHERE = 0.2  # of that share, in documents without the phrase, at most
@@ -66,9 +68,6 @@ class Phrase:
         if self.kind == "joined":
             said += f"; with it '{self.target[:80]}' is learned in {self.with_it:.0%}, without it in {self.without:.0%}"
         return said
-
-
-Words = "np.ndarray[Any, np.dtype[np.uint64]]"
 
 
 @dataclass
@@ -126,9 +125,10 @@ def _phrase(texts: Texts, run: _Run, kind: str, target: tuple[str, float, float]
     start, end = texts.words.starts[first], texts.words.ends[last]
     said = "".join(map(chr, texts.codes[start:end].tolist()))[:EXCERPT]
     learned, with_it, without = target
+    share, members = len(run.documents) / texts.count, tuple(run.documents[:EXAMPLES].tolist())
     return Phrase(
-        said, int(last - first) + 1, len(run.documents), round(len(run.documents) / texts.count, 6), round(run.known, 6),
-        kind, learned, round(with_it, 4), round(without, 4), tuple(run.documents[:EXAMPLES].tolist()),
+        said, last - first + 1, len(run.documents), round(share, 6), round(run.known, 6), kind, learned,
+        round(with_it, 4), round(without, 4), members,
     )  # fmt: skip
 
 
@@ -179,23 +179,23 @@ def _merged(runs: list[_Run], n: int) -> list[_Run]:
     return [run for run, _ in kept]
 
 
-_BEGIN, _END = np.uint64(1), np.uint64(2)  # in the place of words before the first and behind the last
+_BEGIN, _END, _RARE = np.uint64(1), np.uint64(2), np.uint64(3)  # in the place of words
 
 
-def _beside(texts: Texts, run: _Run, step: int) -> tuple[Words, Any]:
-    """(The word `step` words before (< 0) or behind (>= 0) the run in each document, whether there is one)."""
-    at = run.starts + (step if step < 0 else run.width + step)
-    bounds = texts.words.bounds
-    there = (at >= bounds[run.documents]) & (at < bounds[run.documents + 1])
-    words = texts.word_values[np.where(there, at, 0)]
-    return np.where(there, words, _BEGIN if step < 0 else _END), there
+def _words_at(texts: Texts, run: _Run, step: int, words: Hashes | None = None) -> tuple[Hashes, Any]:
+    """(The word `step` words from the run's first in each document, whether it is one of the text's)."""
+    at, bounds = run.starts + step, texts.words.bounds
+    early = at < bounds[run.documents]
+    there = ~early & (at < bounds[run.documents + 1])
+    found = (texts.word_values if words is None else words)[np.where(there, at, 0)]
+    return np.where(there, found, np.where(early, _BEGIN, _END)), there
 
 
 def _reach(texts: Texts, run: _Run, sign: int) -> int:
     """How many more words nearly all documents have alike before (-1) or behind (1) the run."""
     reach = 0
     while True:
-        words, there = _beside(texts, run, -reach - 1 if sign < 0 else reach)
+        words, there = _words_at(texts, run, -reach - 1 if sign < 0 else run.width + reach)
         _, counts = np.unique(words[there], return_counts=True)
         if not len(counts) or counts.max() < SAME * len(words):
             return reach
@@ -215,33 +215,49 @@ def _extended(texts: Texts, run: _Run) -> tuple[int, int]:
 
 
 class _Neighbours:
-    """Which words follow each other in which documents."""
+    """Which words follow each other in which documents. Words that few documents have count as one, as names do and
+    numbers: what fills a place is another thing each time."""
 
     def __init__(self, texts: Texts):
         self.texts = texts
-        words, bounds = texts.word_values, texts.words.bounds
+        bounds = texts.words.bounds
+        values, documents = phrase_documents(texts, 1)
+        self._often = values[documents >= max(2, OFTEN * texts.count)]
+        single = texts.ngrams(1)[0]  # hashes of words as runs
+        words = np.where(np.isin(single, self._often), texts.word_values, _RARE)
+        self.words = words
         starts, ends = (np.full(texts.count, one, dtype=np.uint64) for one in (_BEGIN, _END))
-        left = np.insert(words, bounds[:-1], starts)
-        right = np.insert(words, bounds[1:], ends)
+        left, right = np.insert(words, bounds[:-1], starts), np.insert(words, bounds[1:], ends)
         owners = np.repeat(np.arange(texts.count), texts.words.counts + 1)
         pairs = _pairs(left, right)
         order = np.argsort(pairs, kind="stable")
         self.pairs, self.owners = pairs[order], owners[order]
 
     def of(self, run: _Run) -> float:
-        """The share of the run's documents in which what surrounds the phrase meets in a document without it."""
-        before, _ = _beside(self.texts, run, -_reach(self.texts, run, -1) - 1)
-        behind, _ = _beside(self.texts, run, _reach(self.texts, run, 1))
-        wanted = _pairs(before, behind)
+        """The share of the run's documents in which what surrounds the phrase meets in a document without it. The
+        phrase may be any part, as long as the run, of what nearly all of these documents have alike around it."""
         inside = np.zeros(self.texts.count, dtype=bool)
         inside[run.documents] = True
+        first, last = -min(REACH, _reach(self.texts, run, -1)), min(REACH, _reach(self.texts, run, 1))
+        best = 0.0
+        for before in range(first, last + 1):
+            for behind in range(before, last + 1):
+                best = max(best, self._met(run, before, behind, inside))
+                if best >= PUT_IN:
+                    return best
+        return best
+
+    def _met(self, run: _Run, before: int, behind: int, inside: Any) -> float:
+        """Of the phrase that begins `before` words behind the run's first, and ends `behind` words behind its last."""
+        left = _words_at(self.texts, run, before - 1, self.words)[0]
+        wanted = _pairs(left, _words_at(self.texts, run, run.width + behind, self.words)[0])
         values, where = np.unique(wanted, return_inverse=True)
         low, high = (np.searchsorted(self.pairs, values, side=side) for side in ("left", "right"))
         met = [not inside[self.owners[a:b]].all() for a, b in zip(low.tolist(), high.tolist(), strict=True)]
         return float(np.array(met, dtype=bool)[where].mean())
 
 
-def _pairs(left: Words, right: Words) -> Words:
+def _pairs(left: Hashes, right: Hashes) -> Hashes:
     return mixed(left * np.uint64(3) + mixed(right))
 
 

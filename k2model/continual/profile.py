@@ -1,5 +1,5 @@
-"""What the texts of a corpus are like, in small tables: made once for each corpus of a line, so that no old text is read
-when a batch arrives.
+"""What the texts of a corpus are like, in small tables: made once for each corpus of a line, so that no old text is
+read when a batch arrives.
 
 Of each source (`reading`: a seeded sample of its training documents): lengths in bins of powers of two, as
 `statistics.json` has them, characters by script, how often each word occurs, and in how many documents each short run
@@ -85,7 +85,9 @@ def profile(documents: Sequence[Read], widths: Iterable[int] = ()) -> Profile:
 def phrase_documents(texts: Texts, width: int) -> tuple[Hashes, Ints]:
     """Every run of `width` words and the number of texts that have it."""
     hashes, _, owners = texts.ngrams(width)
-    pairs = np.unique(np.stack([hashes, owners.astype(np.uint64)]), axis=1) if len(hashes) else np.zeros((2, 0), np.uint64)  # fmt: skip
+    if not len(hashes):
+        return hashes, np.zeros(0, dtype=np.int64)
+    pairs = np.unique(np.stack([hashes, owners.astype(np.uint64)]), axis=1)
     return np.unique(pairs[0], return_counts=True)
 
 
@@ -118,9 +120,8 @@ def profile_step(store: Store, corpus: ArtifactRef, phrase_words: int) -> Step:
             by_source.setdefault(one.source, []).append(one)
         for source, documents in by_source.items():
             found = profile(documents, range(1, phrase_words + 1))
-            once = sum(count == 1 for count in found.words.values())
             told[source] = {
-                "domain": found.domain, "documents": found.documents, "words": found.mass, "once": once,
+                "domain": found.domain, "documents": found.documents, "words": found.mass,
                 "lengths": dict(sorted(found.lengths.items(), key=lambda one: int(one[0]))),
                 "characters": dict(sorted(found.characters.items())),
             }  # fmt: skip

@@ -75,7 +75,10 @@ def read(source: str, row: dict[str, Any]) -> Read:
 
 def sampled(store: Store, corpus: ArtifactRef, documents: int, split: str = "train", seed: int = 0) -> list[Read]:
     """At most `documents` of each source of a corpus (kind `corpus_valid`), by source and hash."""
-    return [one for source, files in _sources(store, corpus, split) for one in _of(store, corpus, source, files, documents, seed)]  # fmt: skip
+    found: list[Read] = []
+    for source, files in _sources(store, corpus, split):
+        found += _of(store, corpus, source, files, documents, seed)
+    return found
 
 
 def _sources(store: Store, corpus: ArtifactRef, split: str) -> Iterator[tuple[str, list[str]]]:

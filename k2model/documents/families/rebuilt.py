@@ -26,8 +26,8 @@ def rebuilt(family: str, prompt: str) -> Item | None:
     """
     if family not in REBUILT:
         raise CorpusError(
-            f"answers cannot be checked against '{family}': its items are not told from a prompt; {nearest(family, [*REBUILT])}. "
-            "Name one of these as the batch's verifier, or none"
+            f"answers cannot be checked against '{family}': its items are not told from a prompt; "
+            f"{nearest(family, [*REBUILT])}. Name one of these as the batch's verifier, or none"
         )
     return REBUILT[family](prompt)
 

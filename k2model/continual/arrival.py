@@ -1,0 +1,218 @@
+"""The gate of an arriving batch: what is trained on has passed it, and what has not is told why, with evidence.
+
+    judge_batch     without a model: the batch's corpus beside what the line knows, and every check as a row
+    measure_batch   how likely its documents are under the champion (`k2model.continual.plausible`)
+    finding         both together: what the ledger is told
+
+What is wrong with the data is a decision; what is wrong with the store or a disk is raised, and the batch is judged
+again. The same batch beside the same line is judged once: the decision is an artifact, known by what it was made from.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from k2model.artifacts import ArtifactRef, Identity, MissingArtifact, Store, make
+from k2model.continual.batch_corpus import BatchCorpus, batch_corpus, batch_recipe, batch_tokens, placeless
+from k2model.continual.batches import Manifest
+from k2model.continual.checks import data_checks, text_checks
+from k2model.continual.evidence import ARRIVAL, Arrival, Check, decided, read_arrival, reason_of
+from k2model.continual.inbox import BatchChanged, Inbox
+from k2model.continual.plausible import measure_batch, plausible
+from k2model.continual.profile import profile_step, read_profiles
+from k2model.continual.reading import sampled
+from k2model.continual.state import Batch, Corpus, Standing, State
+from k2model.curation.overlap import item_files
+from k2model.recipe import Recipe
+from k2model.recipe.fields import without_places
+from k2model.versions import STEP_VERSIONS
+
+__all__ = ["Finding", "finding", "judge_batch", "measure_batch"]
+
+DOCUMENTS = 5_000  # of a batch whose words are looked at
+HELD = (Standing.WAITING, Standing.TAKEN, Standing.SET_ASIDE)  # batches whose documents are known
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of a batch, for the ledger. corpus, where it was accepted."""
+
+    decision: Standing
+    reason: str
+    tokens: int
+    late: bool
+    corpus: Corpus | None
+    arrival: ArtifactRef
+    losses: ArtifactRef | None
+
+    def of(self, manifest: Manifest) -> Batch:
+        """The batch as the ledger has it."""
+        return Batch(
+            manifest.name, manifest.kind, manifest.digest, self.decision, self.reason, late=self.late,
+            tokens=self.tokens, corpus=self.corpus, arrival=self.arrival, improves=manifest.improves,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What the line knows, by the name of its corpora: those with signatures, their items, profiles of the champion's
+    texts; and the names of those whose signatures are lost."""
+
+    clean: Mapping[str, ArtifactRef]
+    items: Mapping[str, ArtifactRef]
+    profiles: Mapping[str, ArtifactRef]
+    unsigned: tuple[str, ...]
+
+
+def judge_batch(
+    store: Store, recipe: Recipe, state: State, manifest: Manifest, inbox: Inbox, workers: int = 1
+) -> ArtifactRef:
+    """What of a batch is valid and new, and what speaks against it; kind `arrival`.
+
+    Raises ArtifactError where the store or what lies in it cannot be used, CorpusError for a benchmark of the recipe
+    that cannot be read.
+    """
+    known = _known(store, recipe, state, manifest.name)
+    tokenizer = state.model.made["tokenizer"] if state.model else None
+    broken = _changed(store, manifest, inbox)
+    twin, late = _twin(state, manifest, inbox), is_late(state, manifest)
+    own = batch_recipe(recipe, manifest.source)
+    config: dict[str, Any] = {
+        "arrival": recipe.continual.arrival,
+        "unsigned": recipe.continual.guard.unsigned,
+        "batch": {"name": manifest.name, "digest": manifest.digest, "broken": broken, "same_as": twin, "late": late},
+        "corpus": without_places(replace(own.corpus, sources=())),
+        "external_items": [one.read for one in item_files(recipe.corpus.decontamination.external)],
+        "validation": without_places(own.validation),
+        "champions_corpora": list(known.profiles),
+        "unsigned_corpora": list(known.unsigned),
+    }
+    inputs = {
+        f"{kind}/{name}": ref
+        for kind in ("clean", "items", "profiles")
+        for name, ref in getattr(known, kind).items()
+    } | ({"tokenizer": tokenizer} if tokenizer else {})  # fmt: skip
+    identity = Identity("arrival", STEP_VERSIONS["arrival"], config, inputs)
+    if (found := store.find(identity)) is not None:
+        return found
+    # Made before the lease on the verdict is taken: these are artifacts of their own, with leases of their own.
+    checks = [*_first_checks(recipe, manifest, broken, twin), *_unsigned(recipe, known)]
+    corpus = BatchCorpus()
+    notes: list[str] = ["it covers days before the last turn"] if late else []
+    if decided(tuple(checks)) is Standing.WAITING:
+        corpus = batch_corpus(store, own, [*known.clean.values()], [*known.items.values()], workers)
+        checks += data_checks(corpus, recipe.continual.arrival)
+    if "corpus_valid" in corpus.made:
+        documents = sampled(store, corpus.made["corpus_valid"], DOCUMENTS)
+        profiles = read_profiles(store, known.profiles.values())
+        found_in, noted = text_checks(documents, profiles, recipe.continual.arrival, manifest.verifier)
+        checks, notes = [*checks, *found_in], [*notes, *noted]
+    if tokenizer and "corpus_valid" in corpus.made and decided(tuple(checks)) is Standing.WAITING:
+        batch_tokens(store, own, corpus, tokenizer, workers)
+    if corpus.failure:
+        checks.append(Check("corpus", 1, 0, False, f"its corpus cannot be made: {corpus.failure}"))
+    told = Arrival(
+        manifest.name, manifest.kind, manifest.digest, late, tuple(checks), corpus.fates(), tuple(notes), corpus.made
+    )
+    return store.build(identity, lambda folder: _write(folder, told))
+
+
+def _write(folder: Path, told: Arrival) -> dict[str, float]:
+    (folder / ARRIVAL).write_bytes(told.written())
+    return {"accepted": told.decision is Standing.WAITING, **told.counts}
+
+
+def _known(store: Store, recipe: Recipe, state: State, batch: str) -> _Known:
+    from k2model.evals.contamination import corpus_items_step
+
+    accepted = {
+        one.name: one.corpus
+        for one in state.batches.values()
+        if one.standing in HELD and one.corpus and one.name != batch
+    }
+    corpora = {**state.corpora, **accepted}
+    corpora.pop(batch, None)
+    champions = state.model.corpora if state.model else ()
+    clean = {name: one.clean for name, one in sorted(corpora.items()) if one.clean and _is_there(store, one.clean)}
+    items = {
+        name: make(store, corpus_items_step(store, one.valid, recipe.evaluation))
+        for name, one in sorted(corpora.items())
+    }
+    words = recipe.continual.arrival.phrase_words
+    profiles = {
+        name: make(store, profile_step(store, one.valid, words))
+        for name, one in sorted(corpora.items()) if name in champions
+    }  # fmt: skip
+    return _Known(clean, items, profiles, tuple(sorted(corpora.keys() - clean.keys())))
+
+
+def _is_there(store: Store, ref: ArtifactRef) -> bool:
+    try:
+        store.look_up(ref)
+    except MissingArtifact:
+        return False
+    return True
+
+
+def _changed(store: Store, manifest: Manifest, inbox: Inbox) -> str:
+    """What is no longer as the manifest says; "" where all is."""
+    try:
+        inbox.check(manifest)
+    except BatchChanged as error:
+        return placeless(placeless(str(error), manifest.source.location, store), inbox.files.uri, store)
+    return ""
+
+
+def _twin(state: State, manifest: Manifest, inbox: Inbox) -> str:
+    """The name of a batch that came before and has the same data, "" where there is none."""
+    earlier = {one.name for one in state.batches.values() if one.standing in HELD} - {manifest.name}
+    return next((one.name for one in inbox.batches() if one.name in earlier and one.content == manifest.content), "")
+
+
+def is_late(state: State, manifest: Manifest) -> bool:
+    """Whether the days that a batch covers are all before the day of the last turn."""
+    last = state.turns[-1].kickoff[:10] if state.turns else ""
+    return bool(manifest.covers) and manifest.covers[-1] < last
+
+
+def _first_checks(recipe: Recipe, manifest: Manifest, broken: str, twin: str) -> list[Check]:
+    """What is known before a row is read."""
+    bound = recipe.continual.arrival.max_bytes
+    return [
+        Check("unchanged", float(bool(broken)), 0, not broken, broken or "its files are as its manifest says"),
+        Check(
+            "not empty", manifest.size, 1, manifest.size > 0,
+            f"its files have {manifest.size:,} bytes" if manifest.size else "its files are empty",
+        ),
+        Check.at_most(
+            "size", manifest.size, bound, f"its files have {manifest.size:,} bytes, at most {bound:,} are taken"
+        ),
+        Check(
+            "data of its own", float(bool(twin)), 0, not twin,
+            f"its data are those of batch '{twin}'" if twin else "no earlier batch has the same data",
+        ),
+    ]  # fmt: skip
+
+
+def _unsigned(recipe: Recipe, known: _Known) -> list[Check]:
+    if not known.unsigned:
+        return []
+    names, allowed = ", ".join(known.unsigned), recipe.continual.guard.unsigned
+    remedy = "" if allowed else "; set continual.guard.unsigned to go on without"
+    said = f"copies of documents of {names} are not looked for: their signatures (corpus_clean) are lost{remedy}"
+    return [Check("signatures", len(known.unsigned), 0, allowed, said)]
+
+
+def finding(store: Store, arrival: ArtifactRef, losses: ArtifactRef | None = None) -> Finding:
+    """The decision on a batch: what was found of its data, and, where they were measured, of its losses under the
+    champion."""
+    told = read_arrival(store, arrival)
+    checks: Sequence[Check] = told.checks
+    if losses is not None and told.decision is Standing.WAITING:
+        checks = [*checks, *plausible(store, losses)]
+    decision, reason = decided(tuple(checks)), reason_of(tuple(checks), told.counts)
+    corpus = None
+    if decision is Standing.WAITING:
+        corpus = Corpus(told.batch, told.made["corpus_clean"], told.made["corpus_valid"], told.made["tokens"])
+    return Finding(decision, reason, told.tokens, told.late, corpus, arrival, losses)

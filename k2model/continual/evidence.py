@@ -1,0 +1,97 @@
+"""What the gate of a batch found, and how it is written: `arrival.json`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from k2model.artifacts import ArtifactRef, Store
+from k2model.continual.plain import canonical, from_plain, parsed, to_plain
+from k2model.continual.state import Standing
+from k2model.recipe.continual import BatchKind
+
+ARRIVAL = "arrival.json"
+EXAMPLES = 5  # of what a check found
+#: What becomes of a document that is read: it stays, to be trained on or held out; ingest, curation or validation
+#: cannot use it; it is a copy of what is known, or of another; it holds an item; it was left out by `sample`.
+FATES = ("kept", "heldout", "rejected", "known copies", "copies", "items", "sampled out")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row of the gate.
+
+    value, bound: what was found and what is allowed, both in the check's own unit. said: a sentence with the figures.
+    failing: what becomes of a batch that does not pass. examples: some documents, each with where it is from.
+    """
+
+    name: str
+    value: float
+    bound: float
+    passed: bool
+    said: str
+    failing: Standing = Standing.REFUSED
+    examples: tuple[Mapping[str, Any], ...] = ()
+
+    @staticmethod
+    def at_most(name: str, value: float, bound: float, said: str, **more: Any) -> "Check":
+        return Check(name, round(value, 6), bound, value <= bound, said, **more)
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What was found of a batch.
+
+    counts: documents by what became of them (`FATES`, which add up to `read`), and of the valid and new ones `tokens`
+    and `targets` to train on and held out. notes: what is no reason against it, but to be known. made: artifacts of its
+    corpus by kind, as far as it got; `corpus_clean`, `corpus_valid` and `tokens` are there when it was accepted.
+    """
+
+    batch: str
+    kind: BatchKind
+    digest: str
+    late: bool
+    checks: tuple[Check, ...]
+    counts: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    made: Mapping[str, ArtifactRef] = field(default_factory=dict)
+
+    @property
+    def decision(self) -> Standing:
+        return decided(self.checks)
+
+    @property
+    def reason(self) -> str:
+        return reason_of(self.checks, self.counts)
+
+    @property
+    def tokens(self) -> int:
+        """To train on."""
+        return self.counts.get("tokens", 0)
+
+    def written(self) -> bytes:
+        """As `arrival.json`: with decision and reason, for people."""
+        return canonical(to_plain(self) | {"decision": self.decision.value, "reason": self.reason})
+
+
+def decided(checks: tuple[Check, ...]) -> Standing:
+    """Waiting where all are passed; else quarantined where one says so."""
+    failing = {one.failing for one in checks if not one.passed}
+    return (
+        Standing.QUARANTINED if Standing.QUARANTINED in failing else Standing.REFUSED if failing else Standing.WAITING
+    )
+
+
+def reason_of(checks: tuple[Check, ...], counts: Mapping[str, int]) -> str:
+    """A sentence: what of the batch is new, or what speaks against it, the worst first."""
+    standing = decided(checks)
+    if standing is Standing.WAITING:
+        left, read, tokens = (counts.get(name, 0) for name in ("kept", "read", "tokens"))
+        return f"{left:,} of {read:,} documents are valid and new, {tokens:,} tokens to train on"
+    failed = sorted((one for one in checks if not one.passed), key=lambda one: one.failing is not standing)
+    return "; ".join(one.said for one in failed)
+
+
+def read_arrival(store: Store, ref: ArtifactRef) -> Arrival:
+    """Of an artifact `arrival`."""
+    content = parsed(store.read(ref, ARRIVAL))
+    return from_plain(Arrival, {name: content[name] for name in content.keys() - {"decision", "reason"}}, store.uri)

@@ -1,0 +1,199 @@
+"""How likely a batch's documents are under the champion, beside documents that it has never seen.
+
+Measured are bits per byte of what is learned (a special token counts as a byte): of some of the batch's documents, and
+once for each champion of its own held-out documents of the same kind, dialogues or text. A document is implausible when
+it is outside `min_loss_ratio` to `max_loss_ratio` of the median of the held-out ones of its domain: below stands what
+repeats itself, or was trained on under another form; above stands gibberish. Held-out documents themselves differ, most
+where answers are short: what share of them is outside is what would be found in a good batch, so it is allowed beside
+`max_implausible`. Of a domain that the champion has not seen, everything is unlikely, so that only what is too likely
+counts, against the median of all domains.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from k2model.artifacts import ArtifactRef, Identity, Step, Store, make
+from k2model.continual.evidence import EXAMPLES, Check, read_arrival
+from k2model.continual.plain import canonical, from_plain, parsed, to_plain
+from k2model.continual.reading import EXCERPT, Read, sampled
+from k2model.continual.state import Model, Standing, State
+from k2model.errors import EvaluationError
+from k2model.recipe import Recipe
+from k2model.recipe.continual import ArrivalConfig, BatchKind
+from k2model.versions import STEP_VERSIONS
+
+if TYPE_CHECKING:
+    from k2model.evals.backend import Backend
+    from k2model.evals.cells import Subject
+
+LOSSES = "losses.json"
+HELDOUT = 64  # held-out documents of each source of the champion that are measured
+LEAST = 8  # of a domain, from which on it has a median of its own
+AT_ONCE = 32  # documents that a backend is given at once
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A document's loss: `bits` per byte of what is learned, over `size` bytes."""
+
+    document: str
+    origin: str
+    domain: str
+    bits: float
+    size: int
+    text: str
+
+
+def measure_batch(store: Store, recipe: Recipe, state: State, arrival: ArtifactRef) -> ArtifactRef | None:
+    """The losses of an accepted batch under the champion; kind `arrival_losses`. None where `measured_documents` is 0.
+
+    By one process, or by every worker of an evaluation's job, of which one team measures: it holds the model together.
+    Raises EvaluationError where the line has no champion, or the batch has no valid corpus.
+    """
+    from k2model.evals.step import joined_workers
+    from k2model.evals.team import team_of
+
+    config, told = recipe.continual.arrival, read_arrival(store, arrival)
+    if not config.measured_documents:
+        return None
+    if state.model is None:
+        raise EvaluationError(
+            f"line '{state.line}' has no champion to measure batch '{told.batch}' with; start it first"
+        )
+    if "corpus_valid" not in told.made:
+        raise EvaluationError(f"batch '{told.batch}' has no valid corpus ({told.reason}): there is nothing to measure")
+    subject, window = champion(store, recipe, state.model, told.kind)
+    reference = reference_step(store, subject, state.model.made["corpus_valid"], told.kind, window)
+    step = losses_step(store, subject, told.made["corpus_valid"], reference, config, window)
+    with joined_workers() as world:
+        found = world.broadcast(lambda: store.find(step.identity))
+        if found is not None:
+            return found
+        team = team_of(world, recipe.evaluation.tensor)
+        world.all_gather(lambda: bool(team.together(lambda: None if team.number else make(store, step))))
+        return world.broadcast(lambda: make(store, step))
+
+
+def champion(store: Store, recipe: Recipe, model: Model, kind: BatchKind) -> "tuple[Subject, int]":
+    """The champion's model of that kind, and the tokens of a row that it was trained with."""
+    from k2model.evals.references import exported
+
+    phase = recipe.phase(recipe.continual.tuned if kind is BatchKind.TUNED else recipe.continual.base)
+    export, tokenizer = model.made[f"{kind.value}/export"], model.made["tokenizer"]
+    return exported(
+        export, tokenizer, store, f"{model.name} {kind.value}", phase.sequence_length
+    ), phase.sequence_length
+
+
+def reference_step(store: Store, subject: "Subject", corpus: ArtifactRef, kind: BatchKind, window: int) -> Step:
+    """Losses of a champion's held-out documents: dialogues for fine-tuning, else text. Kind `reference_losses`."""
+
+    def produce(folder: Path) -> dict[str, float]:
+        wanted = kind is BatchKind.TUNED
+        documents = [one for one in sampled(store, corpus, HELDOUT, "heldout") if one.dialogue is wanted]
+        return _write(folder, measured(subject.open(window), documents, window) if documents else [])
+
+    config = {"kind": kind, "window": window, "documents": HELDOUT, "model": dict(subject.identity)}
+    inputs = {**subject.inputs, "corpus": corpus}
+    return Step(Identity("reference_losses", STEP_VERSIONS["reference_losses"], config, inputs), produce)
+
+
+def losses_step(
+    store: Store, subject: "Subject", corpus: ArtifactRef, reference: Step, config: ArrivalConfig, window: int
+) -> Step:
+    """Losses of a seeded choice of a batch's training documents, and the check of them; kind `arrival_losses`. What
+    they are compared with follows from the inputs that `reference` has."""
+
+    def produce(folder: Path) -> dict[str, float]:
+        known = read_losses(store, make(store, reference))
+        documents = sampled(store, corpus, config.measured_documents)
+        found = measured(subject.open(window), documents, window) if documents else []
+        return _write(folder, found, checks_of(found, known, config))
+
+    names = ("measured_documents", "max_implausible", "min_loss_ratio", "max_loss_ratio")
+    settings = {name: getattr(config, name) for name in names} | {"reference": reference.identity.key, "window": window}
+    inputs = {**subject.inputs, "corpus": corpus}
+    settings["model"] = dict(subject.identity)
+    return Step(Identity("arrival_losses", STEP_VERSIONS["arrival_losses"], settings, inputs), produce)
+
+
+def measured(backend: "Backend", documents: Sequence[Read], window: int) -> list[Measured]:
+    """Of documents that have something to learn, in their order."""
+    found: list[Measured] = []
+    wanted = [one for one in documents if one.target_bytes]
+    for first in range(0, len(wanted), AT_ONCE):
+        batch = wanted[first : first + AT_ONCE]
+        for one, said in zip(batch, backend.rolling([one.segments for one in batch], window), strict=True):
+            bits = -said.nats / math.log(2) / one.target_bytes
+            found.append(Measured(one.id, one.origin, one.domain, round(bits, 4), one.target_bytes, one.text[:EXCERPT]))
+    return found
+
+
+def checks_of(found: Sequence[Measured], known: Sequence[Measured], config: ArrivalConfig) -> list[Check]:
+    """How many documents are implausible beside the `known` ones, which are the champion's held-out."""
+    if not known or not found:
+        which = "the champion has no held-out documents of this kind" if found else "the batch has nothing to learn"
+        return [Check("plausible", 0, config.max_implausible, True, f"{which}: implausible losses are not looked for")]
+    medians = _Medians(known)
+    low, high = ([one for one in found if medians.outside(one, config) == side] for side in (-1, 1))
+    share = (len(low) + len(high)) / len(found)
+    domains = {one.domain for one in found}
+    alike = [one for one in known if one.domain in domains] or known
+    usual = sum(medians.outside(one, config) != 0 for one in alike) / len(alike)
+    bound = min(1.0, config.max_implausible + usual)
+    said = (
+        f"{len(low)} of {len(found)} documents are implausibly likely under the champion and {len(high)} implausibly "
+        f"unlikely ({share:.1%}); of its own held-out ones {usual:.1%} are, {config.max_implausible:.0%} more may be"
+    )
+    worst = sorted([*low, *high], key=lambda one: -abs(medians.distance(one)))[:EXAMPLES] if share > bound else []
+    examples = tuple({**to_plain(one), "median": round(medians.of(one), 4)} for one in worst)
+    return [Check("plausible", round(share, 6), round(bound, 6), share <= bound, said, Standing.QUARANTINED, examples)]
+
+
+class _Medians:
+    """Of the bits per byte of held-out documents: of each domain with enough of them, and of all."""
+
+    def __init__(self, known: Sequence[Measured]):
+        by_domain: dict[str, list[float]] = {}
+        for one in known:
+            by_domain.setdefault(one.domain, []).append(one.bits)
+        self.all = median(one.bits for one in known)
+        self.domains = {domain: median(bits) for domain, bits in by_domain.items() if len(bits) >= LEAST}
+
+    def of(self, one: Measured) -> float:
+        return self.domains.get(one.domain, self.all)
+
+    def outside(self, one: Measured, config: ArrivalConfig) -> int:
+        """-1 below the bounds, 1 above them, 0 within."""
+        if one.bits < config.min_loss_ratio * self.of(one):
+            return -1
+        return int(one.domain in self.domains and one.bits > config.max_loss_ratio * self.of(one))
+
+    def distance(self, one: Measured) -> float:
+        """From the median, in the logarithm of the ratio."""
+        return math.log(max(one.bits, 1e-4) / max(self.of(one), 1e-4))
+
+
+def _write(folder: Path, found: Iterable[Measured], checks: Sequence[Check] = ()) -> dict[str, float]:
+    documents = [*found]
+    (folder / LOSSES).write_bytes(canonical({"documents": to_plain(documents), "checks": to_plain(checks)}))
+    return {"documents": len(documents), "median": median(one.bits for one in documents) if documents else 0.0}
+
+
+def _read(store: Store, ref: ArtifactRef) -> Mapping[str, Any]:
+    content: Mapping[str, Any] = parsed(store.read(ref, LOSSES))
+    return content
+
+
+def read_losses(store: Store, ref: ArtifactRef) -> list[Measured]:
+    """Of an artifact `reference_losses` or `arrival_losses`."""
+    return [from_plain(Measured, one) for one in _read(store, ref)["documents"]]
+
+
+def plausible(store: Store, ref: ArtifactRef) -> list[Check]:
+    """The rows of the gate that an artifact `arrival_losses` holds."""
+    return [from_plain(Check, one) for one in _read(store, ref)["checks"]]
