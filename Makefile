@@ -20,10 +20,10 @@ export PYTHONHASHSEED ?= 0
 export FLYTE_SDK_LOGGING_LEVEL ?= 50
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lifecycle ui stack-up stack-status stack-down test bench bench-gpu check golden package register images clean
+.PHONY: help setup lifecycle continual continual-demo ui stack-up stack-status stack-down test bench bench-gpu check golden package register images clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 16
 
 setup: $(READY) ## create .venv and install (done by the others when needed)
 
@@ -43,6 +43,19 @@ $(READY): pyproject.toml requirements.lock
 lifecycle: $(READY) ## train, evaluate and release a small K2 through all its phases (STACK=1: on the stack)
 	@mkdir -p "$(K2_HOME)/tmp"
 	TMPDIR="$(K2_HOME)/tmp" $(ON_STACK) $(BIN)/pyflyte run workflows/lifecycle.py full_lifecycle
+
+# A turn is a kickoff's, which is handled once: UTC, as 2026-11-03T02:00:00. A second run of one that was killed goes on.
+continual: KICKOFF ?= $(shell date -u +%Y-%m-%dT%H:%M:%S)
+continual: PLACE = $(if $(findstring ://,$(INBOX)),$(INBOX),$(abspath $(INBOX)))
+continual: $(READY) ## judge what is in the inbox, then one turn of RECIPE's line (INBOX=, KICKOFF=, STACK=1)
+	@mkdir -p "$(K2_HOME)/tmp"
+	@for step in continual_arrivals continual_turn; do \
+	  TMPDIR="$(K2_HOME)/tmp" $(ON_STACK) $(BIN)/pyflyte run workflows/continual.py $$step --kickoff "$(KICKOFF)" \
+	    --overrides '$(if $(INBOX),{"continual.inbox": "$(PLACE)"},{})' || exit 1; \
+	done
+
+continual-demo: $(READY) ## a month of days in minutes: what arrives, what is trained on, who is champion; a report
+	$(BIN)/python -m benchmarks.month
 
 # The address may hold a password, so it travels in the environment: not shown by make, nor by ps.
 ui: export MLFLOW_BACKEND_STORE_URI = $(TRACKING)

@@ -48,6 +48,7 @@ def refuse(recipe: Recipe, images: Mapping[str, str], settings: Mapping[str, str
         *_image_problems(images),
         *_setting_problems(settings),
         *_overrides_problems(recipe_changes()),
+        *_inbox_problems(recipe),
         *(f"{one} ({file})" for file, limits in flyte_limits().items() for one in cut_down(recipe, limits)),
     ]
     if problems:
@@ -90,6 +91,16 @@ def _overrides_problems(changes: str) -> Iterator[str]:
     """Overrides travel as a plain variable as well."""
     if holds_secret(changes):
         yield "K2_OVERRIDES holds a user or password, which everyone reads who may look at a pod; leave it out"
+
+
+def _inbox_problems(recipe: Recipe) -> Iterator[str]:
+    """Batches are put there by others, and every pod of a line looks there."""
+    inbox = recipe.continual.inbox
+    if recipe.continual and inbox and not re.match(r"(?!file:)[a-z0-9]+://[^/]", inbox):
+        yield (
+            f"continual.inbox='{inbox}' is a place on one machine; set it to one that all pods reach, e.g. "
+            "s3://bucket/inbox, or leave it out: it is then a folder of the store"
+        )
 
 
 def flyte_limits() -> dict[str, dict[str, str]]:

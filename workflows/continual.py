@@ -1,7 +1,7 @@
 """A line of models that goes on: what has arrived, a turn of training, the champion's evaluation, a release candidate.
 
-    pyflyte run workflows/continual.py continual_arrivals --kickoff 2026-11-03T01:00:00Z --overrides '{}'
-    pyflyte run workflows/continual.py continual_turn --kickoff 2026-11-03T02:00:00Z --overrides '{}'
+    pyflyte run workflows/continual.py continual_arrivals --kickoff 2026-11-03T01:00:00 --overrides '{}'
+    pyflyte run workflows/continual.py continual_turn --kickoff 2026-11-03T02:00:00 --overrides '{}'
 
 By hand `make continual RECIPE=laptop INBOX=...` runs the first two, one after the other. On a cluster they are started
 by `workflows/schedules.py`; a schedule gives its own time as `kickoff`, and a scheduled workflow has no defaults. A

@@ -127,7 +127,7 @@ class ContinualConfig:
     confidence: float = 0.95  # one-sided, with which a loss beyond the allowed one is ruled out
     evaluated: tuple[
         str, ...
-    ] = ()  # suites and tasks that the champion is asked beside the recipe's, by its own schedule
+    ] = ()  # suites and tasks that the champion is asked by its own schedule, beside all others
     targets: tuple[str, ...] = ()  # scores that new data are to raise, beside the loss on their own held-out documents
     approve: bool = False  # a person says yes before a challenger is promoted
     canary: CanaryConfig = CanaryConfig()

@@ -99,6 +99,12 @@ def test_what_could_not_run_in_a_cluster_is_refused_by_name(tmp_path, monkeypatc
     assert "hunter2" not in str(raised.value)
 
 
+def test_an_inbox_that_pods_cannot_reach_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("K2_OVERRIDES", json.dumps({"continual.inbox": "/data/inbox"}))
+    with pytest.raises(PackageError, match=r"continual.inbox='/data/inbox' is a place on one machine; set it to one"):
+        package(tmp_path / "package.tgz", ADDRESSES)
+
+
 def test_a_secret_in_a_plain_variable_of_the_recipe_is_refused(monkeypatch):
     for entry in ("AWS_SECRET_ACCESS_KEY=hunter2", "HTTPS_PROXY=http://bob:hunter2@proxy:3", "WANDB_API_KEY=hunter2"):
         with pytest.raises(Exception, match=r"cluster.environment sets .*secret.*cluster.secret") as raised:
@@ -164,6 +170,10 @@ def flyte() -> Iterator[Flyte]:
             running.received[f"plan {request.id.name}"] = MessageToDict(request)
             return launch_plan_pb2.LaunchPlanCreateResponse()
 
+        def UpdateLaunchPlan(self, request: Any, _: Any) -> Any:
+            running.received[f"state of {request.id.name}"] = MessageToDict(request)
+            return launch_plan_pb2.LaunchPlanUpdateResponse()
+
     class Data(dataproxy_pb2_grpc.DataProxyServiceServicer):
         def CreateUploadLocation(self, request: Any, _: Any) -> Any:
             url = f"http://127.0.0.1:{uploads.server_port}/{request.filename}"
@@ -211,3 +221,9 @@ def test_a_registration_sends_the_tasks_as_packaged_and_the_code(tmp_path: Path,
     plan = flyte.received["plan workflows.lifecycle.full_lifecycle"]
     assert plan["spec"]["securityContext"]["runAs"]["k8sServiceAccount"] == "k2-jobs"
     assert "workflow workflows.lifecycle.full_lifecycle" in flyte.received
+    for name in ("arrivals", "turn", "evaluation", "release"):
+        schedule = flyte.received[f"plan smoke.{name}"]["spec"]["entityMetadata"]["schedule"]
+        assert schedule["kickoffTimeInputArg"] == "kickoff"
+        state = flyte.received[f"state of smoke.{name}"]
+        assert state["state"] == "ACTIVE" and state["id"]["version"] == "v1"
+    assert "state of workflows.lifecycle.full_lifecycle" not in flyte.received, "nobody runs that by the clock"
