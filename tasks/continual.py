@@ -217,9 +217,8 @@ def examined_before(turn: Turn, made: dict[str, ArtifactRef]) -> dict[str, Artif
 @data_task(Kind.WHOLE, container_image=EVAL_IMAGE, enable_deck=True)
 def decide(turn: Turn, made: dict[str, ArtifactRef]) -> dict[str, ArtifactRef]:
     """The verdict, with its page."""
-    from k2model.continual.comparison import PAGE
-
     from k2model.continual import turn as turns
+    from k2model.continual.comparison import PAGE
 
     decided = turns.decide(turn, made)
     show_deck("verdict", turn.store.read(decided["verdict"], PAGE).decode())

@@ -25,8 +25,8 @@ EVALUATED = "k2.evaluated"  # tag of a champion's run: when it was last asked ev
 
 
 def everything(store: Store, recipe: Recipe, state: State) -> dict[str, list[Cell]]:
-    """Every cell of the champion, each once: those of the `evaluation`, and those of the `canary`, whose scores have the
-    same names and are on other items.
+    """Every cell of the champion, each once: those of the `evaluation`, and those of the `canary`, whose scores have
+    the same names and are on other items.
 
     Raises EvaluationError for a name in `continual.evaluated` that is nothing that can be asked, NoChampion where there
     is no champion.
@@ -74,8 +74,8 @@ def measure(line: LifecyclePlan) -> str:
 
 
 def tell(line: LifecyclePlan, kickoff: datetime, tracking_uri: str) -> str:
-    """Gives MLflow the champion's scores, as metrics `evaluation/<score>` and `canary/<score>` of its run, and says what
-    there is."""
+    """Gives MLflow the champion's scores, as metrics `evaluation/<score>` and `canary/<score>` of its run, and says
+    what there is."""
     store = Store.open(line.store)
     try:
         state = opened(line).state()
