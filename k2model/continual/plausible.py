@@ -52,11 +52,27 @@ def measure_batch(store: Store, recipe: Recipe, state: State, arrival: ArtifactR
     """The losses of an accepted batch under the champion; kind `arrival_losses`. None where `measured_documents` is 0.
 
     By one process, or by every worker of an evaluation's job, of which one team measures: it holds the model together.
-    Raises EvaluationError where the line has no champion, or the batch has no valid corpus.
+    Raises what `planned` does.
     """
     from k2model.evals.step import joined_workers
     from k2model.evals.team import team_of
 
+    if (step := planned(store, recipe, state, arrival)) is None:
+        return None
+    with joined_workers() as world:
+        found = world.broadcast(lambda: store.find(step.identity))
+        if found is not None:
+            return found
+        team = team_of(world, recipe.evaluation.tensor)
+        world.all_gather(lambda: bool(team.together(lambda: None if team.number else make(store, step))))
+        return world.broadcast(lambda: make(store, step))
+
+
+def planned(store: Store, recipe: Recipe, state: State, arrival: ArtifactRef) -> Step | None:
+    """The step of an accepted batch's losses, None where `measured_documents` is 0: nothing is read or loaded yet.
+
+    Raises EvaluationError where the line has no champion, or the batch has no valid corpus.
+    """
     config, told = recipe.continual.arrival, read_arrival(store, arrival)
     if not config.measured_documents:
         return None
@@ -68,14 +84,7 @@ def measure_batch(store: Store, recipe: Recipe, state: State, arrival: ArtifactR
         raise EvaluationError(f"batch '{told.batch}' has no valid corpus ({told.reason}): there is nothing to measure")
     subject, window = champion(store, recipe, state.model, told.kind)
     reference = reference_step(store, subject, state.model.made["corpus_valid"], told.kind, window)
-    step = losses_step(store, subject, told.made["corpus_valid"], reference, config, window)
-    with joined_workers() as world:
-        found = world.broadcast(lambda: store.find(step.identity))
-        if found is not None:
-            return found
-        team = team_of(world, recipe.evaluation.tensor)
-        world.all_gather(lambda: bool(team.together(lambda: None if team.number else make(store, step))))
-        return world.broadcast(lambda: make(store, step))
+    return losses_step(store, subject, told.made["corpus_valid"], reference, config, window)
 
 
 def champion(store: Store, recipe: Recipe, model: Model, kind: BatchKind) -> "tuple[Subject, int]":
