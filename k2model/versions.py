@@ -10,6 +10,7 @@ STEP_VERSIONS = {
     "corpus_clean": "4",
     "exact_duplicate_pairs": "1",
     "near_duplicate_pairs": "1",
+    "known_copies": "1",
     "duplicates": "2",
     "corpus": "4",
     "corpus_valid": "5",

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from k2model.curation.duplicates import near_duplicates, read_pairs, read_rows
+from k2model.curation.known import COPIES_SCHEMA, KnownCopies
 from k2model.curation.parts import CorpusPart, Numbering
 from k2model.curation.signatures import SIGNATURES, CorpusSignatures
 from k2model.curation.texts import Ints
@@ -20,7 +21,7 @@ from k2model.documents.tables import required, write_table
 from k2model.recipe.schema import CorpusConfig
 
 EXACT, NEAR = "exact_duplicate", "near_duplicate"
-GONE, STANDING = "gone", "standing"
+GONE, STANDING, KNOWN = "gone", "standing", "known"
 FILE_DOCUMENTS = 1 << 20  # decided on in one file of each: some ten megabytes at most
 
 #: By document that goes: what stands for it in the end.
@@ -32,14 +33,28 @@ _GROUP = 1 << 16  # rows a row group: a part reads only the groups that speak of
 
 
 def decide(
-    signatures: CorpusSignatures, config: CorpusConfig, exact: Sequence[Path], near: Sequence[Path], folder: Path
-) -> dict[str, float]:
+    signatures: CorpusSignatures, config: CorpusConfig, exact: Sequence[Path], near: Sequence[Path], folder: Path,
+    known: KnownCopies | None = None,
+) -> dict[str, float]:  # fmt: skip
     """Write two tables below `folder` by document's number, `gone/` and `standing/`; returns how many are gone.
 
     `exact` and `near` are the files of pairs of all slices. Memory is bounded by the documents that are in one.
+    known: documents that copy one of another corpus. They go before any other is compared with them, and a third
+    table, `known/`, names what they copy; where there are none, nothing differs.
     """
+    elsewhere, names, alike = known or KnownCopies.none()
     copies, firsts = read_pairs(exact)
-    similar, leaders = near_duplicates(signatures, config, near)
+    left = ~np.isin(copies, elsewhere)
+    copies, firsts = copies[left], firsts[left]
+    equal = np.isin(firsts, elsewhere)  # their text is a near copy, but near copies are not looked for among theirs
+    names = pa.concat_arrays([names, names.take(pa.array(np.searchsorted(elsewhere, firsts[equal])))])
+    elsewhere, alike = np.append(elsewhere, copies[equal]), np.append(alike, np.zeros(int(equal.sum()), dtype=bool))
+    copies, firsts = copies[~equal], firsts[~equal]
+    similar, leaders = near_duplicates(signatures, config, near, elsewhere)
+    if len(elsewhere):
+        order = np.argsort(elsewhere)
+        columns = [elsewhere[order], names.take(pa.array(order)), alike[order]]
+        _write(folder / KNOWN, columns, COPIES_SCHEMA, signatures.numbering)
     documents = np.concatenate([copies, similar])
     originals = np.concatenate([_through(similar, leaders, firsts), leaders])
     order = np.argsort(documents)
@@ -50,13 +65,14 @@ def decide(
     np.add.at(counts, who, own)
     _write(folder / GONE, [documents, originals, near_too], GONE_SCHEMA, signatures.numbering)
     _write(folder / STANDING, [standing, counts], STANDING_SCHEMA, signatures.numbering)
-    return {EXACT: float(len(copies)), NEAR: float(len(similar))}
+    return {EXACT: float(len(copies) + (~alike).sum()), NEAR: float(len(similar) + alike.sum())}
 
 
-def decision_files(numbering: Numbering, part: CorpusPart) -> tuple[str, str]:
-    """The paths below the folder of `decide` that speak of the documents of `part`: gone and standing."""
+def decision_files(numbering: Numbering, part: CorpusPart) -> tuple[str, str, str]:
+    """The paths below the folder of `decide` that speak of the documents of `part`: gone, standing and, where any is a
+    copy of another corpus, known."""
     file = numbering.span(part)[0] // FILE_DOCUMENTS
-    return f"{GONE}/{file:05d}.parquet", f"{STANDING}/{file:05d}.parquet"
+    return f"{GONE}/{file:05d}.parquet", f"{STANDING}/{file:05d}.parquet", f"{KNOWN}/{file:05d}.parquet"
 
 
 def read_decisions(decided: Path, numbering: Numbering, part: CorpusPart, own: Ints) -> pa.Table:
@@ -65,7 +81,7 @@ def read_decisions(decided: Path, numbering: Numbering, part: CorpusPart, own: I
     decided: the folder of `decide`, of which the `decision_files` are read. own: the `duplicates` of each document as
     it was signed, [documents]; in the table those it stands for are among them, at most 2^31 - 1.
     """
-    gone_file, standing_file = decision_files(numbering, part)
+    gone_file, standing_file, known_file = decision_files(numbering, part)
     start, end = numbering.span(part)
     counts = own.astype(np.int64)
     standing = _read(decided / standing_file, start, end)
@@ -75,11 +91,16 @@ def read_decisions(decided: Path, numbering: Numbering, part: CorpusPart, own: I
     rows = gone["document"].to_numpy() - start
     rules[rows] = np.where(gone["near"].to_numpy(), NEAR, EXACT)
     names[rows] = [numbering.name(original) for original in gone["original"].to_pylist()]
+    if (decided / known_file).is_file():
+        known = _read(decided / known_file, start, end)
+        rows = known["document"].to_numpy() - start
+        rules[rows] = np.where(known["near"].to_numpy(), NEAR, EXACT)
+        names[rows] = known["original"].to_pylist()
     columns = [pa.array(rules), pa.array(names), pa.array(np.minimum(counts, 2**31 - 1), pa.int32())]
     return pa.table(columns, schema=DECISION_SCHEMA)
 
 
-def _write(folder: Path, columns: Sequence["np.ndarray"], schema: pa.Schema, numbering: Numbering) -> None:
+def _write(folder: Path, columns: Sequence["np.ndarray | pa.Array"], schema: pa.Schema, numbering: Numbering) -> None:
     """Rows in the order of their documents; all documents of a part are in the file that its first one belongs to."""
     starts = numbering.bounds[:-1]
     files, first = np.unique(starts // FILE_DOCUMENTS, return_index=True)

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k2model.curation.overlap import EvaluationItem, ItemIndex, Items, external, registered
+from k2model.curation.overlap import EvaluationItem, ItemIndex, Items, external, registered, stored_items
 from k2model.curation.texts import Ints, Texts
 from k2model.documents.tables import required
 from k2model.recipe.curation import DecontaminationConfig
@@ -167,9 +167,13 @@ class Tally:
 
 
 @lru_cache(maxsize=2)
-def decontamination(corpus: Path, config: DecontaminationConfig, files: tuple[Items, ...]) -> Decontamination:
-    """Of the items registered in a corpus folder and those of further files; kept by each process."""
-    return Decontamination([*registered(corpus), *external(files, config)], config)
+def decontamination(
+    corpus: Path, config: DecontaminationConfig, files: tuple[Items, ...], stored: tuple[Path, ...] = ()
+) -> Decontamination:
+    """Of the items registered in a corpus folder, those of further files and, each once, those that were `stored` for
+    other corpora; kept by each process."""
+    own = [*registered(corpus), *external(files, config)]
+    return Decontamination(list(dict.fromkeys([*own, *stored_items(stored)])) if stored else own, config)
 
 
 def detail(match: Match) -> str:

@@ -77,6 +77,7 @@ BAND_LEADERS, CLUSTER_LEADERS = 64, 1_024
 _SKETCHES = 1 << 22  # held at a time: half a gigabyte
 _PAIRS = 1 << 18  # sketches compared at a time
 _ROWS = 1 << 16  # signatures read at a time
+_NONE = np.zeros(0, dtype=np.int64)
 
 
 def exact_duplicate_pairs(signatures: CorpusSignatures, out: Path, index: int = 0, slices: int = 1) -> dict[str, float]:
@@ -111,10 +112,13 @@ def near_duplicate_pairs(
     return {"pairs": float(write_pairs(out, *pairs))}
 
 
-def near_duplicates(signatures: CorpusSignatures, config: CorpusConfig, pairs: Sequence[Path]) -> tuple[Ints, Ints]:
+def near_duplicates(
+    signatures: CorpusSignatures, config: CorpusConfig, pairs: Sequence[Path], gone: Ints = _NONE
+) -> tuple[Ints, Ints]:
     """(documents, originals): near copies and the document that stays for each, from the files of all pairs.
 
-    In each cluster of paired documents, taken in order, one stays unless it is similar to one that stays."""
+    In each cluster of paired documents, taken in order, one stays unless it is similar to one that stays. Those that
+    are `gone` for another reason stand for none."""
     numbers = np.zeros(0, dtype=np.int64)
     for path in pairs:
         numbers = np.unique(np.concatenate([numbers, *read_pairs([path])]))
@@ -122,6 +126,8 @@ def near_duplicates(signatures: CorpusSignatures, config: CorpusConfig, pairs: S
     for path in pairs:
         documents, originals = (np.searchsorted(numbers, ends) for ends in read_pairs([path]))
         clusters = components(clusters, documents, originals)
+    stays = ~np.isin(numbers, gone)
+    numbers, clusters = numbers[stays], clusters[stays]
     order = np.argsort(clusters, kind="stable")
     return _leaders(signatures, numbers[order], clusters[order], config.near_duplicate_threshold, CLUSTER_LEADERS)
 

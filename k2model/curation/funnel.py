@@ -37,11 +37,11 @@ Accounts = Mapping[tuple[str, str], CurationCounts]
 
 def summarise(
     raw: Path, parts: Path, folder: Path, corpus_parts: Sequence[CorpusPart], config: CorpusConfig,
-    items: tuple[Items, ...],
+    items: tuple[Items, ...], stored: tuple[Path, ...] = (),
 ) -> dict[str, float]:  # fmt: skip
     """Write `curation.json` and `contamination.parquet` into `folder` from what `select_part` wrote below `parts`.
 
-    `items` are those that it was given.
+    `items` and `stored` are those that it was given.
     Returns counts. Raises CorpusError when a source has no training document left.
     """
     accounts = {
@@ -54,7 +54,7 @@ def summarise(
         for source in config.sources
     }
     _refuse_empty(accounts)
-    tally = Tally(decontamination(raw, config.decontamination, items).items)
+    tally = Tally(decontamination(raw, config.decontamination, items, stored).items)
     for part in corpus_parts:
         if part.split == "train":
             tally.add(pq.read_table(part.file(parts / selection.CONTAMINATION), schema=TALLY_SCHEMA))

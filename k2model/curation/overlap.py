@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from k2model.curation.texts import Flags, Hashes, Ints, Numbers, Texts, folded
 from k2model.documents.benchmarks import ItemFile, benchmark_files, field_of, item_file, items_in, rows_of
@@ -105,6 +106,16 @@ def external(files: Iterable[Items], config: DecontaminationConfig) -> Iterator[
             answer = field_of(row, config.answer_field)
             tail = "" if answer is None else f"\n{answer}"
             yield EvaluationItem(items.family, str(row.get("id", number)), "", prompt, tail, True, True)
+
+
+STORED_ITEMS = "evaluation_items.parquet"  # of an artifact of items: a column for each field of `EvaluationItem`
+
+
+def stored_items(paths: Iterable[Path]) -> Iterator[EvaluationItem]:
+    """Of artifacts of items (`k2model.evals.contamination`), in their order."""
+    for path in paths:
+        rows = pq.read_table(path, columns=list(EvaluationItem._fields), partitioning=None).to_pylist()
+        yield from (EvaluationItem(**row) for row in rows)
 
 
 _TABLE_BITS = 22

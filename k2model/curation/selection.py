@@ -37,15 +37,15 @@ MATCH = "match"  # samples of contamination, with both texts
 
 def select_part(
     raw: Path, cleaned: Path, decided: Path, numbering: Numbering, folder: Path, part: CorpusPart, config: CorpusConfig,
-    items: tuple[Items, ...],
+    items: tuple[Items, ...], stored: tuple[Path, ...] = (),
 ) -> dict[str, int]:  # fmt: skip
     """Write one part of the curated corpus; returns its counts.
 
     `raw` has the evaluation items, `cleaned` is the folder that `clean_part` wrote to, `decided` that of `decide`, with
-    its numbers of documents; `items` are files of further evaluation items. Raises CorpusError when those are not what
-    they were.
+    its numbers of documents; `items` are files of further evaluation items, `stored` those of artifacts of items.
+    Raises CorpusError when those are not what they were.
     """
-    judge = decontamination(raw, config.decontamination, items)
+    judge = decontamination(raw, config.decontamination, items, stored)
     account, tally = CurationCounts(), Tally(judge.items)
     by_words = profile_of(part.source, config).overlap
     for step in STEPS:

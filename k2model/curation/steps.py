@@ -3,6 +3,7 @@
     corpus_clean            clean/, signatures/, bands/, sketches/, rejects/, account/ of every part; numbering.json
     exact_duplicate_pairs   a part is a slice of all hashes
     near_duplicate_pairs    a part is a slice of all bands' keys, among documents that are no exact copies
+    known_copies            of a corpus that others came before: a part is a slice of the documents of one of these
     duplicates              in one go: the pairs of all slices make gone/ and standing/, cut by the numbers of documents
     corpus                  the curated parts, their rejects, curation.json, contamination.parquet, items/
 
@@ -13,18 +14,29 @@ parts that hold a look-alike; how many slices there are follows from the number 
 
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from k2model.artifacts import ArtifactRef, Identity, Part, PartedStep, PartRecord, Step, Store, local_parts, totals
 from k2model.curation.clean import ACCOUNT, CLEAN, KEPT, REJECTS, clean_part, natural_sources, profile_of
-from k2model.curation.decisions import decide, decision_files
+from k2model.curation.decisions import KNOWN, decide, decision_files
 from k2model.curation.duplicates import exact_duplicate_pairs, near_duplicate_pairs
 from k2model.curation.funnel import summarise
-from k2model.curation.overlap import Items, item_files
+from k2model.curation.known import (
+    COPIES_FILE,
+    COUNTS_FILE,
+    SIGNED_BY,
+    KnownCopies,
+    KnownPart,
+    check_comparable,
+    copies_in,
+    gather_copies,
+)
+from k2model.curation.overlap import STORED_ITEMS, Items, item_files
 from k2model.curation.parts import NUMBERING_FILE, CorpusPart, Numbering, parts_among
 from k2model.curation.selection import CONTAMINATION, select_part
 from k2model.curation.signatures import SIGNATURES, CorpusSignatures, band_columns
@@ -35,6 +47,7 @@ from k2model.versions import STEP_VERSIONS
 
 CLEANED, CURATED = "corpus_clean", "corpus"
 SLICE_ROWS = 16_000_000  # hashes or keys in a slice: some 50 bytes each while they are sorted
+KNOWN_COPIES = "known_copies"
 EXACT_PAIRS, NEAR_PAIRS, DUPLICATES = "exact_duplicate_pairs", "near_duplicate_pairs", "duplicates"
 EXACT, BANDS = "exact", "bands"  # folders of their pairs: two kinds never have equal files
 ITEMS = "items/"
@@ -76,15 +89,67 @@ def near_pairs_step(
     return PartedStep(lambda: identity, parts, produce, lambda found, _: totals(found))
 
 
+def known_copies_step(
+    store: Store, config: CorpusConfig, clean: ArtifactRef, known: Mapping[str, ArtifactRef] | Sequence[ArtifactRef],
+    slice_rows: int = SLICE_ROWS,
+) -> PartedStep:  # fmt: skip
+    """Which documents of `clean` are copies of one of a known corpus, kind `corpus_clean` each; kind `known_copies`.
+
+    known: by the names that originals are told with, else they have those of the artifacts. Of all only signatures are
+    read; a part is some of a known corpus' own parts, of about `slice_rows` documents. The stats are `documents`,
+    `exact` and `near`; `known_copies.json` has the same, and copies by known corpus.
+
+    To make it, and to ask its identity, raises CorpusError when a known corpus was signed with other settings.
+    """
+    corpora = dict(known) if isinstance(known, Mapping) else {ref.name: ref for ref in known}
+    natural = natural_sources(config)
+
+    @cache
+    def identify() -> Identity:
+        for name, ref in corpora.items():
+            check_comparable(
+                store.record(ref), f"the known corpus '{name}' ({ref.uri})", config, STEP_VERSIONS[CLEANED]
+            )
+        settings = {"natural": natural, **_fields(config, *SIGNED_BY), "known": list(corpora), "slice_rows": slice_rows}
+        inputs = {"clean": clean, **{f"known_{number}": ref for number, ref in enumerate(corpora.values())}}
+        return Identity(KNOWN_COPIES, STEP_VERSIONS[KNOWN_COPIES], settings, inputs)
+
+    def parts() -> list[Part]:
+        spans = {name: list(_numbering(store, ref).spans()) for name, ref in corpora.items()}
+        cuts = {name: _cut([end - start for _, start, end in own], slice_rows) for name, own in spans.items()}
+        return [
+            Part(f"{KNOWN}/{number:04d}/{begin:07d}-{end:07d}", json.dumps([name, begin, end]))
+            for number, (name, own) in enumerate(cuts.items())
+            for begin, end in own
+        ]
+
+    def finish(records: Sequence[PartRecord], folder: Path) -> dict[str, float]:
+        found = local_parts(store, identify(), records, lambda path: path.startswith(f"{KNOWN}/"))
+        names = list(corpora)
+        slices = [(names[int(record.name.split("/")[1])], found / f"{record.name}.parquet") for record in records]
+        numberings = {name: _numbering(store, ref) for name, ref in corpora.items()}
+        counts = gather_copies(slices, numberings, _numbering(store, clean).documents, folder)
+        (folder / COUNTS_FILE).write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
+        return {name: float(counts[name]) for name in ("documents", "exact", "near")}
+
+    return PartedStep(identify, parts, partial(_known_copies, store.uri, config, clean, corpora), finish)
+
+
 def duplicates_step(
-    store: Store, config: CorpusConfig, clean: ArtifactRef, exact: ArtifactRef, near: ArtifactRef
-) -> Step:
-    """Which document stands for which, from the pairs of all slices."""
+    store: Store, config: CorpusConfig, clean: ArtifactRef, exact: ArtifactRef, near: ArtifactRef,
+    known: ArtifactRef | None = None,
+) -> Step:  # fmt: skip
+    """Which document stands for which, from the pairs of all slices, and which are copies of a `known` corpus' (kind
+    `known_copies`): those go, whatever else is like them."""
     settings, inputs = _fields(config, "near_duplicate_threshold"), {"clean": clean, "exact": exact, "bands": near}
+    if known is not None:
+        inputs["known"] = known
 
     def produce(folder: Path) -> dict[str, float]:
         signatures = _signatures(store, clean)
-        counts = decide(signatures, config, _pairs(store, exact, EXACT), _pairs(store, near, BANDS), folder)
+        copies = None if known is None else KnownCopies.read(store.fetch(known, COPIES_FILE.__eq__))
+        pairs = _pairs(store, exact, EXACT), _pairs(store, near, BANDS)
+        counts = decide(signatures, config, *pairs, folder, copies)
         (folder / NUMBERING_FILE).write_text(signatures.numbering.to_json(), encoding="utf-8")
         return counts
 
@@ -93,14 +158,14 @@ def duplicates_step(
 
 def curated_step(
     store: Store, config: CorpusConfig, raw: ArtifactRef, clean: ArtifactRef, duplicates: ArtifactRef,
-    benchmarks: Sequence[BenchmarkConfig] = (),
+    benchmarks: Sequence[BenchmarkConfig] = (), items: Sequence[ArtifactRef] = (),
 ) -> PartedStep:  # fmt: skip
     """Every part by itself, once it is known which documents are copies; without those that hold an evaluation item,
-    of the recipe's own `benchmarks` too.
+    of the recipe's own `benchmarks` too, and of `items` (kind `evaluation_items`) of other corpora.
 
     Raises `CorpusError` when a source has nothing left.
     """
-    items = cache(partial(item_files, config.decontamination.external, benchmarks))
+    files = cache(partial(item_files, config.decontamination.external, benchmarks))
 
     @cache
     def identify() -> Identity:
@@ -109,19 +174,22 @@ def curated_step(
             "sources": _sources(config),
             "compared": [source for source in _sources(config) if profile_of(source, config).overlap],
             "decontamination": without_places(config.decontamination),
-            "external_items": [one.read for one in items()],
+            "external_items": [one.read for one in files()],
         }
         inputs = {"raw": raw, "clean": clean, "duplicates": duplicates}
+        inputs |= {f"items_{number}": ref for number, ref in enumerate(items)}
         return Identity(CURATED, STEP_VERSIONS[CURATED], settings, inputs)
 
     def finish(records: Sequence[PartRecord], folder: Path) -> dict[str, float]:
         told = local_parts(store, identify(), records, lambda path: path.split("/")[0] in (ACCOUNT, CONTAMINATION))
         corpus = store.fetch(raw, lambda path: path.startswith(ITEMS))
-        shutil.copytree(corpus / ITEMS, folder / ITEMS)
-        return summarise(corpus, told, folder, _corpus_parts(store, raw, config), config, items())
+        if (corpus / ITEMS).is_dir():  # new data alone may have none
+            shutil.copytree(corpus / ITEMS, folder / ITEMS)
+        stored = _stored_items(store, items)
+        return summarise(corpus, told, folder, _corpus_parts(store, raw, config), config, files(), stored)
 
-    produce = partial(_select, store.uri, config, raw, clean, duplicates)
-    return PartedStep(identify, lambda: _parts(store, raw, config, items()), produce, finish)
+    produce = partial(_select, store.uri, config, raw, clean, duplicates, tuple(items))
+    return PartedStep(identify, lambda: _parts(store, raw, config, files()), produce, finish)
 
 
 def _sources(config: CorpusConfig) -> list[str]:
@@ -182,8 +250,8 @@ def _near_pairs(
 
 
 def _select(
-    uri: str, config: CorpusConfig, raw: ArtifactRef, clean: ArtifactRef, duplicates: ArtifactRef, part: Part,
-    folder: Path,
+    uri: str, config: CorpusConfig, raw: ArtifactRef, clean: ArtifactRef, duplicates: ArtifactRef,
+    further: tuple[ArtifactRef, ...], part: Part, folder: Path,
 ) -> dict[str, Any]:  # fmt: skip
     store, (own, items) = Store.open(uri), _task(part)
     corpus = store.fetch(raw, lambda path: path.startswith(ITEMS))
@@ -191,7 +259,40 @@ def _select(
     cleaned = store.fetch(clean, lambda path: path.rpartition(".")[0] in files)
     numbering = _numbering(store, duplicates)
     decided = store.fetch(duplicates, frozenset(decision_files(numbering, own)).__contains__)
-    return select_part(corpus, cleaned, decided, numbering, folder, own, config, items)
+    return select_part(
+        corpus, cleaned, decided, numbering, folder, own, config, items, _stored_items(store, further)
+    )  # fmt: skip
+
+
+def _stored_items(store: Store, further: Sequence[ArtifactRef]) -> tuple[Path, ...]:
+    """The files of artifacts of items."""
+    return tuple(store.fetch(ref, STORED_ITEMS.__eq__) / STORED_ITEMS for ref in further)
+
+
+def _known_copies(
+    uri: str, config: CorpusConfig, clean: ArtifactRef, known: Mapping[str, ArtifactRef], part: Part, folder: Path
+) -> dict[str, Any]:
+    store = Store.open(uri)
+    name, begin, end = json.loads(part.task)
+    signatures = _signatures(store, known[name])
+    spans = list(signatures.numbering.spans())[begin:end]
+    paths = {entry.path for entry in store.look_up(known[name])[1].files}
+    natural = frozenset(own for own, _, _ in spans if f"{BANDS}/{own.name}.parquet" in paths)
+    sliced = KnownPart(signatures, spans, natural)
+    return copies_in(
+        _signatures(store, clean), natural_sources(config), config, sliced, folder / f"{part.name}.parquet"
+    )
+
+
+def _cut(sizes: Sequence[int], most: int) -> list[tuple[int, int]]:
+    """Runs [begin, end) of neighbours that make up at most `most`, or one alone."""
+    cuts, held = [0], 0
+    for index, size in enumerate(sizes):
+        if held + size > most and index > cuts[-1]:
+            cuts.append(index)
+            held = 0
+        held += size
+    return list(pairwise([*cuts, len(sizes)])) if sizes else []
 
 
 def _signatures(store: Store, clean: ArtifactRef) -> CorpusSignatures:

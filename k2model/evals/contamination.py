@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from k2model.artifacts import ArtifactRef, Identity, Part, PartedStep, PartRecord, Step, Store, totals
 from k2model.curation.clean import BATCH_BYTES
 from k2model.curation.decontamination import Decontamination
-from k2model.curation.overlap import EvaluationItem, Items, external, registered
+from k2model.curation.overlap import STORED_ITEMS, EvaluationItem, Items, external, registered
 from k2model.curation.parts import batches
 from k2model.curation.texts import Ints, by_bytes
 from k2model.documents.benchmarks import benchmark_files
@@ -43,7 +43,7 @@ from k2model.training.log import read_interventions
 from k2model.versions import STEP_VERSIONS
 
 EVALUATION_ITEMS, OVERLAP, ITEMS_SEEN = "evaluation_items", "overlap", "items_seen"  # kinds of artifacts
-ITEMS, PARTS, SEEN = "evaluation_items.parquet", "parts.json", "items_seen.parquet"  # their files
+ITEMS, PARTS, SEEN = STORED_ITEMS, "parts.json", "items_seen.parquet"  # their files
 PUBLIC = "public"  # the family of all items of public suites: their names (`gsm8k/17`) tell them apart
 ITEM_SCHEMA = required(
     family=pa.string(), id=pa.string(), key=pa.string(), prompt=pa.string(), answer=pa.string(), worded=pa.bool_(),
