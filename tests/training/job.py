@@ -70,14 +70,22 @@ def phase(**changes: Any) -> PhaseConfig:
     return replace(result, **changes)
 
 
-def sequences(store: Store, config: PhaseConfig, seed: int = 0, garbage: tuple[int, int] | None = None) -> ArtifactRef:
+def sequences(
+    store: Store,
+    config: PhaseConfig,
+    seed: int = 0,
+    garbage: tuple[int, int] | None = None,
+    part: tuple[int, int] | None = None,
+) -> ArtifactRef:
     """A sequences artifact for the phase: rows of counting tokens with uneven numbers of targets.
 
-    `garbage`: first and last step whose rows are random tokens instead.
+    `garbage`: first and last step whose rows are random tokens instead. `part`: the rows are those of a longer phase,
+    from its step `part[0]` on, which has `part[1]` steps.
     """
+    first, whole = part or (0, config.steps)
 
     def produce(folder: Path) -> dict[str, float]:
-        rows, length = config.steps * config.global_batch, config.sequence_length
+        rows, length = whole * config.global_batch, config.sequence_length
         random = np.random.default_rng(seed)
         tokens = (random.integers(0, 60, (rows, 1)) + np.arange(length)) % 60
         if garbage is not None:
@@ -85,6 +93,8 @@ def sequences(store: Store, config: PhaseConfig, seed: int = 0, garbage: tuple[i
             tokens[bad] = np.random.default_rng(seed + 1).integers(0, 60, tokens[bad].shape)
         loss_mask = random.random((rows, length)) < random.random((rows, 1))
         loss_mask[:, 0] = False
+        own = slice(first * config.global_batch, (first + config.steps) * config.global_batch)
+        tokens, loss_mask, rows = tokens[own], loss_mask[own], config.steps * config.global_batch
         pieces = [10] * (length // 10) + [length % 10] * (length % 10 > 0)
         sources = np.arange(len(pieces)) % 2
         packed = Rows(
@@ -100,6 +110,7 @@ def sequences(store: Store, config: PhaseConfig, seed: int = 0, garbage: tuple[i
 
     shape = {"steps": config.steps, "batch": config.global_batch, "length": config.sequence_length, "seed": seed}
     shape |= {"garbage": list(garbage)} if garbage else {}
+    shape |= {"part": list(part)} if part else {}
     return store.build(Identity("sequences", "1", shape), produce)
 
 

@@ -152,6 +152,21 @@ def test_a_parent_that_is_missing_or_not_asked_for_or_of_another_phase_is_refuse
         make(store, checkpoint_step(store, MODEL, child, rows, parent))
 
 
+def test_a_run_that_is_cut_on_the_constant_of_an_infinite_schedule_learns_as_if_it_was_not(store: Store) -> None:
+    infinite = ScheduleConfig(ScheduleShape.INFINITE, 2, cooldown_steps=3, constant_fraction=0.5)
+    whole = phase(steps=12, schedule=infinite)
+    first = phase(steps=7, schedule=infinite)
+    # As a turn has it: the same phase, from the checkpoint that it made before, which its parent stands for.
+    second = phase(steps=5, parent="champion", schedule=ScheduleConfig(ScheduleShape.INFINITE, constant_fraction=0.5))
+    uncut = make(store, checkpoint_step(store, MODEL, whole, sequences(store, whole)))
+    begun = make(store, checkpoint_step(store, MODEL, first, sequences(store, first, part=(0, 12))))
+    gone_on = make(store, checkpoint_step(store, MODEL, second, sequences(store, second, part=(7, 12)), begun))
+    wanted = [(row["loss"], row["lr"]) for row in metrics(uncut)]
+    assert [(row["loss"], row["lr"]) for row in (*metrics(begun), *metrics(gone_on))] == wanted
+    ends = [load_model_state(one.uri) for one in (uncut, gone_on)]
+    assert all(bool((ends[0][name] == ends[1][name]).all()) for name in ends[0])
+
+
 def test_another_optimizer_cannot_take_the_parents_state_but_its_weights(store: Store) -> None:
     parent = train(store)
     with pytest.raises(CheckpointMismatch, match=r"optimizer\.blocks\.0.*exp_avg.*keep_optimizer_state=false"):
