@@ -39,6 +39,7 @@ from k2model.recipe.schema import (
 )
 from k2model.recipe.validate import validate_recipe
 from k2model.tokens import K2Tokenizer, sequences_step
+from tests.recipe.test_recipes import exact_types
 from tests.tokens import conftest as corpora
 from tests.tokens.folders import tokenize_folder
 
@@ -397,6 +398,7 @@ def test_turns_after_each_other_forget_no_source_and_give_new_data_their_share(
         began = Began(number, "", kind, names, champion.turn)
         made = continuation(store, recipe, state, began)
         assert continuation(store, recipe, state, began) == made
+        assert exact_types(made, Recipe, "made") == [], "it comes back from an orchestrator as it was given"
         packed = pack(store, made, tokens)
         drawn, full = composition(store, packed[f"{name}/sequences"])
         share = drawn[new]["tokens"] / sum(one["tokens"] for one in drawn.values())

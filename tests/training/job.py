@@ -108,7 +108,12 @@ def sequences(
         write_rows(folder, [packed], index)
         return {}
 
-    shape = {"steps": config.steps, "batch": config.global_batch, "length": config.sequence_length, "seed": seed}
+    shape: dict[str, Any] = {
+        "steps": config.steps,
+        "batch": config.global_batch,
+        "length": config.sequence_length,
+        "seed": seed,
+    }
     shape |= {"garbage": list(garbage)} if garbage else {}
     shape |= {"part": list(part)} if part else {}
     return store.build(Identity("sequences", "1", shape), produce)
