@@ -58,6 +58,12 @@ class PhaseRecord:
     gates: tuple[GateResult, ...]
     parent: Registration | None
     origin: AdoptedModel | None = None
+    decided_by: str = ""  # what decides on a promotion instead of the gates: `turn 3` of continual training
+    tags: tuple[tuple[str, str], ...] = ()  # of run and version, beside those of every phase
+
+    @property
+    def run_name(self) -> str:
+        return f"{self.phase.name}, {self.decided_by}" if self.decided_by else self.phase.name
 
     @property
     def experiment(self) -> str:
@@ -94,6 +100,8 @@ class PhaseRecord:
         failed = [result.name for result in self.gates if not result.passed]
         if self.phase.kind is not PhaseKind.SFT:
             return f"none: phases of {self.phase.kind.value} are not promoted"
+        if self.decided_by:
+            return f"none: {self.decided_by} decides"
         if not self.gates:
             return f"none: no gate is declared on phase {self.phase.name}"
         if failed:
@@ -194,6 +202,7 @@ def model_tags(record: PhaseRecord) -> dict[str, str]:
     if record.origin:
         tags |= {"k2.adopted.name": record.origin.name, "k2.adopted.from": masked(record.origin.origin)}
         tags |= {"k2.adopted.licence": record.origin.licence, "k2.adopted.digest": record.references["adopted"].digest}
+    tags |= dict(record.tags)
     if record.parent:
         tags["k2.parent.version"] = str(record.parent.version)
     for result in record.gates:

@@ -5,7 +5,7 @@ and the run is marked finished last, so a registration that was cut short is com
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,7 @@ from k2model.settings import masked
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
 
 CANDIDATE = "candidate"
 RESULT = "k2.registration"  # tag of a finished run: the registration as JSON
@@ -52,11 +53,13 @@ def register_phase(
     corpus: ArtifactRef,
     checkpoint: ArtifactRef,
     export: ArtifactRef,
-    scores: ArtifactRef,
+    scores: ArtifactRef | None,
     parent: Registration | None,
     origin: AdoptedModel | None = None,
     adopted: ArtifactRef | None = None,
     safety: ArtifactRef | None = None,
+    decided_by: str = "",
+    tags: Mapping[str, str] | None = None,
 ) -> Registration:
     """Register a phase's checkpoint in MLflow; a second call with the same references does no work.
 
@@ -66,19 +69,21 @@ def register_phase(
     when all gates of it and of the phases before it were passed, and stays where it was otherwise.
     Changed gates are judged anew. `origin` and `adopted` are the model from outside that the weights descend from, if
     any, and its adopted checkpoint: tags say where it came from. `safety`: its safety scores, logged and gated as
-    others are.
+    others are. `scores`: None for a phase that was not scored. `decided_by`: a turn of continual training that decides
+    on its own whether this is promoted, so that of the aliases `candidate` alone moves; `tags`: further ones.
 
     Raises `RegistryError` when MLflow cannot be used or a gate names an unknown score, and the
     store's errors when an artifact is missing or damaged.
     """
-    rows = [*load_scores(store, [scores]), *safety_scores(store, phase.name, safety, gates)]
+    rows = [*load_scores(store, [scores] if scores else []), *safety_scores(store, phase.name, safety, gates)]
     record = PhaseRecord(
-        key=registration_key(checkpoint, scores, *([safety] if safety else [])),
+        key=registration_key(checkpoint, *(ref for ref in (scores, safety) if ref)),
         recipe_name=recipe_name,
         model=model,
         phase=phase,
         references={
-            "checkpoint": checkpoint, "export": export, "scores": scores, "sequences": sequences, "corpus": corpus,
+            "checkpoint": checkpoint, "export": export, "sequences": sequences, "corpus": corpus,
+            **({"scores": scores} if scores else {}),
             **({"adopted": adopted} if adopted else {}), **({"safety": safety} if safety else {}),
         },
         scores=rows,
@@ -86,6 +91,8 @@ def register_phase(
         gates=judge(phase.name, gates, rows),
         parent=parent,
         origin=origin if adopted else None,
+        decided_by=decided_by,
+        tags=tuple((tags or {}).items()),
     )  # fmt: skip
     with tracking(tracking_uri) as client:
         done = _finished(client, tracking_uri, record)
@@ -107,6 +114,30 @@ def safety_scores(
     if any(name.startswith(f"{SAFETY}/") for name in named):
         check_judge(phase, result)
     return [row.as_score(phase) for row in result.rows]
+
+
+def registered(client: "MlflowClient", name: str) -> dict[str, "ModelVersion"]:
+    """The versions of a registered model by the digest of the checkpoint that each stands for, the newest of several.
+    Empty where there is no such model."""
+    found: dict[str, ModelVersion] = {}
+    token: str | None = None
+    while True:
+        page = client.search_model_versions(f"name = '{name}'", page_token=token)
+        for version in page:
+            digest = version.tags.get("k2.checkpoint.digest", "")
+            if digest not in found or int(version.version) > int(found[digest].version):
+                found[digest] = version
+        token = page.token
+        if not token:
+            return found
+
+
+def registration_of(client: "MlflowClient", version: "ModelVersion") -> Registration | None:
+    """What a version was registered as; None where that was cut short, or another version of the project did it."""
+    try:
+        return Registration.from_json(client.get_run(version.run_id or "").data.tags[RESULT])
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _line(record: PhaseRecord) -> Identity:
@@ -149,7 +180,7 @@ def _start_run(client: "MlflowClient", tracking_uri: str, record: PhaseRecord) -
             experiment_id,
             start_time=record.training.started,
             tags={KEY: record.key, TRAINING: training_tag(checkpoint)},
-            run_name=record.phase.name,
+            run_name=record.run_name,
         )
     )
 
@@ -157,6 +188,8 @@ def _start_run(client: "MlflowClient", tracking_uri: str, record: PhaseRecord) -
 def _complete(client: "MlflowClient", tracking_uri: str, store: Store, record: PhaseRecord) -> Registration:
     run = _start_run(client, tracking_uri, record)
     run_id, training = run.info.run_id, record.training
+    if run.info.run_name != record.run_name:  # it was made while the phase was trained
+        client.update_run(run_id, name=record.run_name)
     log_description(client, run_id, parameters(record.model, record.phase), run_tags(record))
     there = last_step(run)
     log_steps(client, run_id, [row for row in training.rows if row.step > there], record.tokens_before)
@@ -229,7 +262,7 @@ def _model_version(client: "MlflowClient", tracking_uri: str, run_id: str, model
             source,
             run_id=run_id,
             model_id=model_id,
-            description=f"Phase {record.phase.name}",
+            description=f"Phase {record.run_name}",
             await_creation_for=0,  # nothing is copied, so nothing has to be waited for
         ).version
     for tag, value in model_tags(record).items():
@@ -240,11 +273,11 @@ def _model_version(client: "MlflowClient", tracking_uri: str, run_id: str, model
 def _move_aliases(client: "MlflowClient", version: int, record: PhaseRecord) -> tuple[str, ...]:
     """Point the aliases that this version has earned at it, unless they are at a newer one."""
     name, phase = record.model_name, record.phase
-    earned = [CANDIDATE, phase.name]
+    earned = [CANDIDATE] if record.decided_by else [CANDIDATE, phase.name]
     if record.promotion == CHAMPION:
         earned.append(CHAMPION)
     held = client.get_registered_model(name).aliases
-    if int(held.get(CHAMPION, 0)) == version and CHAMPION not in earned:
+    if int(held.get(CHAMPION, 0)) == version and CHAMPION not in earned and not record.decided_by:
         _log.warning(
             "version %d of %s has the alias champion from before, promotion now: %s. It stays, since somebody may "
             "serve it: set the alias to a version that you trust", version, name, record.promotion,

@@ -1,0 +1,244 @@
+"""MLflow, as the ledger of a line has it: the challengers of its turns, who is champion, and why.
+
+The ledger decides and MLflow shows it: `apply` brings the one to what the other says and may be repeated at any time.
+It looks models up by the digest of their checkpoint, so nothing is lost where MLflow was down when a turn ended, or
+where its database is another one: the next run registers what is not there. Aliases: `champion`, also back to an older
+version after a rollback, and `previous`, the one that a rollback would go to.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from k2model.artifacts import Store, fingerprint
+from k2model.continual.comparison import PAGE, read_verdict
+from k2model.continual.entries import Promote, Rollback, Start, TurnEnded, fold
+from k2model.continual.ledger import Entry, Ledger
+from k2model.continual.state import BASE, TUNED, Began, Ended, Model, Outcome, State
+from k2model.continual.verdict import Verdict, told
+from k2model.recipe import Recipe
+from k2model.registry.gates import Registration, RegistryError
+from k2model.registry.phase_record import CHAMPION, allowed
+from k2model.registry.register import register_phase, registered, registration_of
+from k2model.registry.tracking import tracking
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+PREVIOUS = "previous"  # the alias of the model before the champion
+PREFIX = "k2.continual."
+SHOWN = f"{PREFIX}shown"  # tag: digest of what the others were written from
+LONGEST = 5000  # characters of a description that every database of MLflow takes
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Applied:
+    """champion: the version with the alias. registered: versions that were not there. changed: aliases and versions
+    that were brought up to date."""
+
+    champion: int
+    registered: int
+    changed: int
+
+
+def apply(
+    tracking_uri: str, store: Store, recipe: Recipe, ledger: Ledger, recipe_of: Callable[[Ended], Recipe] | None = None
+) -> Applied:
+    """Brings MLflow to what the ledger says. recipe_of: the challenger's recipe of a turn, None = derived from the
+    ledger as it was when that turn began.
+
+    Raises RegistryError when MLflow cannot be used or does not know the lifecycle's model; a repetition goes on.
+    """
+    state, name = ledger.state(), f"k2-{recipe.name}"
+    if state.model is None:
+        raise RegistryError(f"line {state.line} has no champion yet, so there is nothing to tell MLflow")
+    with tracking(tracking_uri) as client:
+        versions = registered(client, name)
+        missing = [one for one in state.turns if one.challenger and _digest(one.challenger) not in versions]
+    for ended in missing:
+        register_challenger(
+            tracking_uri, store, recipe, (recipe_of or _derived(store, recipe, ledger))(ended), state, ended
+        )
+    with tracking(tracking_uri) as client:
+        versions = registered(client, name) if missing else versions
+        changed = sum(_described(client, store, ledger, state, ended, versions) for ended in state.turns)
+        champion = _version(versions, state.model, name)
+        changed += _moved(client, name, CHAMPION, champion)
+        before = _version(versions, state.models[state.before[-1]], name) if state.before else None
+        changed += _moved(client, name, PREVIOUS, before)
+    if changed:
+        _log.info("MLflow: champion of %s is version %s (%s)", name, champion.version, state.model.name)
+    return Applied(int(champion.version), len(missing), changed)
+
+
+def register_challenger(
+    tracking_uri: str, store: Store, line: Recipe, recipe: Recipe, state: State, ended: Ended
+) -> int:
+    """Registers the phases that a turn has trained in the line's registered model; gives the version of the tuned one.
+    No gate moves `champion`: the turn decides. recipe: the challenger's. Raises as `register_phase` does."""
+    challenger, config = ended.challenger, line.continual
+    assert challenger is not None, "an idle turn has trained nothing"
+    champion = state.models[ended.champion if ended.champion is not None else state.champion or 0]
+    phases = {BASE: config.base, TUNED: config.tuned}
+    trained = [part for part in phases if phases[part] and _trained(part, challenger, champion)]
+    tags = {f"{PREFIX}line": state.line, f"{PREFIX}turn": str(ended.turn), f"{PREFIX}batches": ", ".join(ended.batches)}
+    parent: Registration | None = None
+    for part in trained:
+        parent = parent or _registration(tracking_uri, line, champion.made.get(f"{part}/checkpoint"))
+        parent = register_phase(
+            tracking_uri, store, line.name, recipe.model, recipe.phase(phases[part]),
+            line.gates if part == TUNED else (),
+            sequences=challenger.made[f"{part}/sequences"],
+            corpus=challenger.made["corpus_valid"],
+            checkpoint=challenger.made[f"{part}/checkpoint"],
+            export=challenger.made[f"{part}/export"],
+            scores=challenger.made.get(f"{part}/scores"),
+            safety=challenger.made.get(f"{part}/safety"),
+            parent=parent,
+            decided_by=f"turn {ended.turn}",
+            tags=tags,
+        )  # fmt: skip
+    assert parent is not None, "a challenger has a phase that its champion does not share"
+    return parent.version
+
+
+def _trained(part: str, challenger: Model, champion: Model) -> bool:
+    ours, theirs = (model.made.get(f"{part}/checkpoint") for model in (challenger, champion))
+    return ours is not None and (theirs is None or ours.digest != theirs.digest)
+
+
+def _registration(tracking_uri: str, line: Recipe, checkpoint: object) -> Registration | None:
+    """What a checkpoint was registered as, so that tokens and lineage go on from it; None where it never was."""
+    digest = getattr(checkpoint, "digest", "")
+    with tracking(tracking_uri) as client:
+        version = registered(client, f"k2-{line.name}").get(digest)
+        return registration_of(client, version) if version is not None else None
+
+
+def _derived(store: Store, recipe: Recipe, ledger: Ledger) -> Callable[[Ended], Recipe]:
+    def recipe_of(ended: Ended) -> Recipe:
+        from k2model.continual.continuation import continuation
+
+        return continuation(store, recipe, *_begun(ledger, ended.turn))
+
+    return recipe_of
+
+
+def _begun(ledger: Ledger, turn: int) -> tuple[State, Began]:
+    """The state in which a turn began, and what it was about."""
+    contents = []
+    for entry in ledger.entries():
+        contents.append(entry.content)
+        if getattr(getattr(entry.content, "began", None), "turn", None) == turn:
+            break
+    return fold(State(ledger.line), contents), ledger.began(turn)
+
+
+def _digest(model: Model) -> str:
+    return model.made[f"{TUNED}/checkpoint"].digest
+
+
+def _version(versions: Mapping[str, "ModelVersion"], model: Model, name: str) -> "ModelVersion":
+    if (found := versions.get(_digest(model))) is None:
+        raise RegistryError(
+            f"MLflow has no version of {name} for the model of {model.name} (checkpoint {_digest(model)[:16]}), so no "
+            "alias can point at it. Run the lifecycle again with this MLFLOW_TRACKING_URI: nothing is trained again, "
+            "its phases are registered"
+        )
+    return found
+
+
+def _moved(client: "MlflowClient", name: str, alias: str, version: "ModelVersion | None") -> bool:
+    """Whether an alias had to be moved, or taken away where it points at nothing."""
+    held = client.get_registered_model(name).aliases
+    wanted = None if version is None else str(version.version)
+    if (str(held[alias]) if alias in held else None) == wanted:
+        return False
+    if wanted is None:
+        client.delete_registered_model_alias(name, alias)
+    else:
+        client.set_registered_model_alias(name, alias, wanted)
+    return True
+
+
+def _described(
+    client: "MlflowClient", store: Store, ledger: Ledger, state: State, ended: Ended,
+    versions: Mapping[str, "ModelVersion"],
+) -> bool:  # fmt: skip
+    """Whether the version of a turn's challenger had to be described anew. What was shown already is not read again."""
+    if ended.challenger is None:
+        return False
+    version = versions[_digest(ended.challenger)]
+    canary = state.canaries.get(ended.turn, "")
+    stands = ended.turn not in state.models or ended.turn in (state.champion, *state.before)
+    verdict = ended.verdict.digest if ended.verdict else ""
+    shown = fingerprint(["1", ended.outcome, ended.reason, list(ended.batches), verdict, canary, stands])
+    if version.tags.get(SHOWN) == shown:
+        return False
+    undone = "" if stands else rolled_back(ledger.entries()).get(ended.turn, "")
+    found = read_verdict(store, ended.verdict) if ended.verdict else None
+    tags = {
+        "turn": str(ended.turn), "kickoff": ended.kickoff, "outcome": "rolled back" if undone else ended.outcome.value,
+        "reason": ended.reason, "trained_tokens": str(ended.trained_tokens), "canary": canary, "rolled_back": undone,
+    }  # fmt: skip
+    if ended.verdict:
+        tags |= {"verdict.uri": ended.verdict.uri, "verdict.digest": verdict}
+    tags |= {row.score: told(row) for row in found.rows} if found else {}
+    for key, value in tags.items():
+        key = allowed(f"{PREFIX}{key}")
+        if value and version.tags.get(key) != value[:LONGEST]:
+            client.set_model_version_tag(version.name, str(version.version), key, value[:LONGEST])
+    client.update_model_version(version.name, str(version.version), _description(state, ended, found, undone, canary))
+    client.set_model_version_tag(version.name, str(version.version), SHOWN, shown)
+    return True
+
+
+def rolled_back(entries: Iterator[Entry]) -> dict[int, str]:
+    """Why the models of turns were rolled back, by turn."""
+    chain: list[int] = []
+    undone: dict[int, str] = {}
+    for entry in entries:
+        content = entry.content
+        if isinstance(content, Start):
+            chain = [content.model.turn]
+        elif isinstance(content, TurnEnded) and content.ended.outcome is Outcome.PROMOTED:
+            chain.append(content.ended.turn)
+        elif isinstance(content, Promote):
+            chain.append(content.turn)
+        elif isinstance(content, Rollback):
+            place = chain.index(content.to) + 1
+            by = f" (by {content.who})" if content.who else ""
+            undone |= {turn: f"{content.reason}{by}" for turn in chain[place:]}
+            chain = chain[:place]
+    return undone
+
+
+def _description(state: State, ended: Ended, found: Verdict | None, undone: str, canary: str) -> str:
+    """Of a version, as MLflow's page shows it: Markdown, cut where a database takes no more."""
+    lines = [f"**Turn {ended.turn}: {ended.outcome.value}.** {ended.reason}", ""]
+    if undone:
+        lines = [f"**Rolled back:** {undone}", "", *lines]
+    lines += [f"- batches: {', '.join(ended.batches)}", f"- trained on {ended.trained_tokens:,} tokens"]
+    arrivals = [state.batches[name].arrival for name in ended.batches if name in state.batches]
+    lines += [f"- evidence of arrival: `{ref.uri}`" for ref in arrivals if ref is not None]
+    if ended.verdict:
+        lines.append(f"- verdict: `{ended.verdict.uri}/{PAGE}`")
+    if canary:
+        lines.append(f"- canary: {canary}")
+    table = ["", "| score | champion | challenger | gain | at worst | allowed | |", "|---|---|---|---|---|---|---|"]
+    for row in sorted(found.rows, key=lambda row: (row.passed, not row.target)) if found else ():
+        unit = "" if row.unit == "accuracy" else "%"
+        bound = "?" if row.bound is None else f"{100 * row.bound:+.1f}{unit}"
+        table.append(
+            f"| {row.score} | {row.champion:.3f} | {row.challenger:.3f} | {100 * row.gain:+.1f}{unit} | {bound} | "
+            f"{-100 * row.allowed:.1f}{unit} | {row.outcome} |"
+        )
+    text = "\n".join(lines)[: LONGEST - 200]
+    for line in table if found else ():
+        if len(text) + len(line) > LONGEST - 60:
+            return f"{text}\n\nThe verdict has the other rows."
+        text += f"\n{line}"
+    return text
