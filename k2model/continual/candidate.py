@@ -1,9 +1,10 @@
-"""A release of a line's champion: its whole life, the lifecycle's phases and then those of each turn it comes from.
+"""A release of a line's champion: its whole life, the lifecycle's phases and then those of the turns it comes from.
 
 The recipe of such a release is the line's own with a row for each phase that a turn has trained, `turn_3_sft`, whose
-parent is the row that its weights came from. So report, card, scores and lineage tell the whole of it as of any
-lifecycle, from random initialisation on, with what every turn was trained on. Beside them stand the line's ledger as it
-was, by which every decision can be checked, and what the gate found of each batch.
+parent is the row that its weights came from; fine-tunings that a later turn began anew behind a base are left out. So
+report, card, scores and lineage tell the whole of it as of any lifecycle, from random initialisation on, with what each
+of these phases was trained on. Beside them stand the line's ledger as it was, by which every decision can be checked,
+and what the gate found of each batch.
 
 The champion that a lifecycle has promoted has been released by it: that release is found.
 """
@@ -18,6 +19,7 @@ from k2model.artifacts.record import ref_of
 from k2model.artifacts.result import LifecycleResult
 from k2model.continual.continuation import CHAMPION, continuation
 from k2model.continual.entries import TurnBegan, fold
+from k2model.continual.evidence import ARRIVAL
 from k2model.continual.ledger import FOLDER, Ledger
 from k2model.continual.start import NoChampion
 from k2model.continual.state import BASE, LIFECYCLE, TUNED, Began, Ended, Model, State
@@ -84,7 +86,7 @@ def candidate(line: LifecyclePlan) -> Candidate:
         if one.part == TUNED and f"{TUNED}/safety" in model.made:
             made[f"{one.row.name}/safety"] = model.made[f"{TUNED}/safety"]
     made |= {f"turn_{one.turn}/verdict": one.verdict for one in _turns(state) if one.verdict}
-    made |= {f"arrival_{n}": one for n, one in enumerate(_arrivals(state))}
+    made |= {f"batch_{number}/arrival": ref for number, ref in enumerate(_arrivals(state).values(), 1)}
     made |= {name: state.model.made[name] for name in ("corpus_valid", "tokens")}
     items = row_called("evaluation_items")
     made["evaluation_items"] = make(store, items.build(Work(store, recipe, None, inputs_of(items, None, made))))
@@ -165,16 +167,20 @@ def _turns(state: State) -> list[Ended]:
     return [one for one in state.turns if one.turn in _descent(state)]
 
 
-def _arrivals(state: State) -> list[ArtifactRef]:
-    """What the gate found of each batch that the champion was trained on, in the order of its corpora."""
+def _arrivals(state: State) -> dict[str, ArtifactRef]:
+    """By batch what the gate found of each that the champion was trained on, in the order of its corpora."""
     names = state.model.corpora if state.model else ()
-    return [ref for name in names if name != LIFECYCLE and (ref := state.batches[name].arrival) is not None]
+    found = {name: state.batches[name].arrival for name in names if name != LIFECYCLE}
+    return {name: ref for name, ref in found.items() if ref is not None}
 
 
 def _lifecycle(store: Store, recipe: Recipe, model: Model) -> tuple[ArtifactRef, Made]:
     """The release of the lifecycle that a line began with, and what it was made of by name."""
     digest, name = model.made[f"{TUNED}/checkpoint"].digest, f"{recipe.continual.tuned}.checkpoint"
-    found = [one for one in store.records("release") if one["inputs"].get(name, {}).get("digest") == digest]
+    found = [
+        one for one in store.records("release")
+        if one["inputs"].get(name, {}).get("digest") == digest and "line" not in one["config"]
+    ]  # fmt: skip
     if not found:
         raise NotReleasable(
             f"{store.uri} has no release of the lifecycle that line '{recipe.name}' began with; run that lifecycle to "
@@ -200,7 +206,7 @@ def _lifecycle(store: Store, recipe: Recipe, model: Model) -> tuple[ArtifactRef,
 
 
 def _trained(store: Store, recipe: Recipe, ledger: Ledger, state: State) -> list[Trained]:
-    """The phases of the turns that the champion comes from, in the order in which they were trained."""
+    """The phases of turns that the champion's weights come from, in the order in which they were trained."""
     config = recipe.continual
     last = {BASE: config.base, TUNED: config.tuned}
     found = []
@@ -213,7 +219,11 @@ def _trained(store: Store, recipe: Recipe, ledger: Ledger, state: State) -> list
             row = replace(phase, name=names[phase.name], parent=names[phase.parent])
             found.append(Trained(began.turn, part, row, phase, own))
             last[part] = row.name
-    return found
+    parents = {one.row.name: one.row.parent for one in found}
+    ancestry = [last[TUNED]]
+    while (parent := parents.get(ancestry[-1])) is not None:
+        ancestry.append(parent)
+    return [one for one in found if one.row.name in ancestry]
 
 
 def _beginnings(ledger: Ledger, state: State) -> list[tuple[Began, State]]:
@@ -251,6 +261,8 @@ def _line(store: Store, ledger: Ledger, state: State) -> Mapping[str, bytes]:
     entries = store.files_of(f"{FOLDER}/{ledger.line}")
     names = [f"{number:08d}.json" for number in range(1, state.entries + 1)]
     files = {f"{ENTRIES}/{name}": entries.read(f"ledger/{name}") for name in names}
+    for name, ref in _arrivals(state).items():
+        files[f"line/arrivals/{name}.json"] = store.read(ref, ARRIVAL)
     turns = [
         {
             "turn": one.turn, "kickoff": one.kickoff, "batches": list(one.batches), "from": one.champion,
