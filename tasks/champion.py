@@ -4,7 +4,6 @@ workflow of the line fails.
 A small pod asks the store first what is missing, so a node with accelerators starts for nothing but work.
 """
 
-import logging
 import os
 from datetime import datetime
 from typing import NamedTuple
@@ -17,8 +16,6 @@ from k2model.lifecycle import LifecyclePlan
 from k2model.settings import masked_text, store_uri, tracking_uri
 from tasks._platform import EVAL_IMAGE, RECIPE, data_task, evaluation_task, show_deck
 from tasks.pods import Kind, check_gpus, evaluation_pod
-
-_log = logging.getLogger(__name__)
 
 
 @data_task(Kind.ASK, container_image=EVAL_IMAGE)
@@ -103,15 +100,12 @@ def release(line: LifecyclePlan, candidate: Candidate, scores: dict[str, Artifac
 
 @data_task(Kind.ASK)
 def tell_failed(kickoff: datetime, overrides: dict, err: FlyteError | None = None) -> None:
-    """Tells people that a workflow of the line has failed, and why. Whatever goes wrong in telling is in the log alone:
-    it must not hide what failed."""
+    """Tells people that a workflow of the line has failed, and why. It reads nothing of the run but its inputs, and
+    what goes wrong in telling is in the log alone: it must not hide what failed."""
     from k2model.continual.notify import tell_failure
 
-    workflow = os.environ.get("FLYTE_INTERNAL_EXECUTION_WORKFLOW", "").rpartition(".")[2] or "a workflow"
-    execution = os.environ.get("FLYTE_INTERNAL_EXECUTION_ID", "")
-    said = masked_text(err.message if err else "no message")
-    try:
-        told = f"{workflow} of {kickoff.isoformat()} failed{f' (execution {execution})' if execution else ''}: {said}"
-        tell_failure(Store.open(store_uri()), RECIPE, told)
-    except Exception:
-        _log.exception("nobody was told that %s failed", workflow)
+    workflow = os.environ.get("FLYTE_INTERNAL_EXECUTION_WORKFLOW", "").rpartition(".")[2] or "a workflow of the line"
+    said = masked_text(err.message if err else "Flyte gave no reason")
+    if execution := os.environ.get("FLYTE_INTERNAL_EXECUTION_ID"):
+        said = f"{said} (execution {execution})"
+    tell_failure(Store.open(store_uri()), RECIPE, kickoff.isoformat(), workflow, said)

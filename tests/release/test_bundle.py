@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
-from k2model.artifacts import Store, hash_file, make
+from k2model.artifacts import ArtifactRef, Identity, Step, Store, hash_file, make
 from k2model.artifacts.result import LifecycleResult
 from k2model.evals.scores import load_scores
-from k2model.release import release_step
+from k2model.release import release_step, verify_release
+from k2model.release.bundle import lineage
 from k2model.release.card import model_card
 from tests.release.conftest import tiny_lifecycle
 from tests.reporting.lifecycle_fixture import CURATION, PHASES, score_rows
@@ -187,3 +188,52 @@ def test_safety_scores_are_part_of_it_with_their_judge(bundle: Path) -> None:
     card = (bundle / "MODEL_CARD.md").read_text()
     assert "## Safety" in card and "| unsafe requests refused | 0.00 [" in card
     assert "kappa" in card and "base rate" in card
+
+
+LINE = {
+    "line/ledger/00000001.json": b'{"number": 1}\n',
+    "line/turns.json": b'{"champion": 1, "turns": [{"turn": 1, "kickoff": "2026-11-02T02:00:00+00:00", "from": 0, '
+    b'"batches": ["puzzles|of"], "trained_tokens": 21504, "verdict": "no worse, better on loss/chat@new"}]}\n',
+}
+
+
+def test_a_model_that_went_on_after_its_lifecycle_says_how(store: Store, result: LifecycleResult, bundle: Path) -> None:
+    made = make(store, release_step(store, result, LINE))
+    folder = store.fetch(made)
+    for path, content in LINE.items():
+        assert (folder / path).read_bytes() == content
+    assert verify_release(folder).files == verify_release(bundle).files + 2
+    card = (folder / "MODEL_CARD.md").read_text()
+    said = "puzzles\\|of | 21,504 | no worse, better on loss/chat@new |"
+    row = f"| 1 | 2026-11-02T02:00:00+00:00 | the lifecycle's | {said}"
+    assert row in card and "line/ " in (folder / "README.md").read_text()
+    assert "## Turns" not in (bundle / "MODEL_CARD.md").read_text() and not (bundle / "line").exists()
+    other = release_step(store, result, LINE | {"line/ledger/00000001.json": b'{"number": 2}\n'})
+    assert (
+        len({one.identity.key for one in (other, release_step(store, result, LINE), release_step(store, result))}) == 3
+    )
+
+
+def test_artifacts_of_one_kind_between_two_steps_are_all_in_the_lineage(
+    store: Store, result: LifecycleResult, bundle: Path
+) -> None:
+    """Two corpora were cleaned for one that is released: each is listed under a name of its own."""
+
+    def cleaned(of: str) -> ArtifactRef:
+        def produce(folder: Path) -> dict[str, float]:
+            (folder / "text").write_text(of)
+            return {}
+
+        return make(store, Step(Identity("corpus_clean", "1", {"of": of}, {}), produce))
+
+    joined = Identity("joined", "1", {}, {"one": cleaned("one"), "two": cleaned("two")})
+    more = make(store, Step(joined, lambda folder: {}))
+    wider = LifecycleResult(result.recipe, {**result.artifacts, "more": more})
+    told = lineage(store, wider, {name: store.record(ref) for name, ref in wider.artifacts.items()})
+    names = [entry["name"] for entry in told["artifacts"]]
+    assert len({*names}) == len(names)
+    listed = {(entry["step"], entry["digest"]) for entry in told["artifacts"]}
+    for entry in told["artifacts"]:
+        assert {(one["kind"], one["digest"]) for one in entry["inputs"].values()} <= listed
+    alone = {entry["name"] for entry in json.loads((bundle / "lineage.json").read_text())["artifacts"]}
+    assert not [name for name in alone if name.startswith("corpus_clean/")], "one alone is named by its kind"
