@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flytekit import current_context, task
+from flytekit.core.context_manager import BranchEvalMode, FlyteContext
 from flytekit.core.type_engine import TypeEngine
 from flytekit.deck import DeckField
 
@@ -109,5 +110,24 @@ def remember_dataclass_schemas() -> None:
     transformer.get_literal_type = functools.cache(transformer.get_literal_type)
 
 
+def keep_conditionals_apart() -> None:
+    """Let a conditional inside of a branch of another one be followed by more, where a workflow runs in this process.
+
+    flytekit has both share the state that says whether a branch is taken, so when the inner one has ended, the rest of
+    the outer one's branch is skipped. With a state of its own for each, the outer one's is as it was.
+    """
+
+    def enter(builder: FlyteContext.Builder) -> FlyteContext.Builder:
+        entered = enter_as_it_is(builder)
+        if entered.execution_state and entered.execution_state.is_local_execution():
+            skipped = BranchEvalMode.BRANCH_SKIPPED  # until one of its branches is taken
+            entered.execution_state = entered.execution_state.with_params(branch_eval_mode=skipped)
+        return entered
+
+    enter_as_it_is = FlyteContext.Builder.enter_conditional_section
+    FlyteContext.Builder.enter_conditional_section = enter
+
+
 prepare_local_process()
 remember_dataclass_schemas()
+keep_conditionals_apart()
