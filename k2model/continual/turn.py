@@ -211,8 +211,7 @@ def decide(turn: Turn, made: Made) -> Made:
     if answers := made.get("challenger/safety_answers"):
         step = safety_step(store, recipe.safety.judge, answers, recipe.safety.data)
         made = {**made, "challenger/safety": make(store, step)}
-    safety = turn.champion().made.get("tuned/safety"), made.get("challenger/safety")
-    step = verdict_step(store, recipe, turn.ledger().state(), began, made, *safety)
+    step = verdict_step(store, recipe, turn.ledger().state(), began, made)
     return {**made, "verdict": make(store, step)}
 
 
