@@ -60,7 +60,7 @@ def inbox() -> None:
 @click.option(
     "--field", "columns", multiple=True, metavar="NAME=COLUMN", help="Which column is text, messages, id, ..."
 )
-@click.option("--heldout", type=float, help="Share of the documents that is only ever tested on.")
+@click.option("--heldout", type=float, help="Share of the documents that is only ever tested on; 0.1 when left out.")
 @click.option("--verifier", default="", metavar="FAMILY", help="The task family whose check knows the right answers.")
 @click.option("--improves", multiple=True, metavar="SCORE", help="A score, or pattern of them, that it is to raise.")
 @click.option("--covers", default="", metavar="DAY..DAY", help="First and last day of the data, or one day.")

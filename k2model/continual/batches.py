@@ -28,6 +28,7 @@ from k2model.units import readable_size
 
 BATCH_FILE = "batch.json"
 DATA = "data"  # the folder of a batch's files
+HELDOUT = 0.1  # of a batch's documents, where it says nothing else: whether it was learned is tested on them
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 #: What of a source is not a batch's to say: its name and place, what is built, and how much of it may be bad.
@@ -112,7 +113,7 @@ def _read(name: str, digest: str, said: Any, folder: str) -> Manifest:
             raise NotPlain(f"'{one}' is no field of a batch; {nearest(one, [*known, *OF_SOURCE])}")
     stated = from_plain(Stated, {one: value for one, value in said.items() if one in known})
     of_source = {one: value for one, value in said.items() if one in OF_SOURCE}
-    source = from_plain(SourceConfig, {**of_source, "name": f"batch/{name}", "location": f"{folder}/{DATA}"})
+    source = from_plain(SourceConfig, {"heldout": HELDOUT, **of_source, "name": f"batch/{name}", "location": f"{folder}/{DATA}"})
     return Manifest(name=name, digest=digest, source=source, **vars(stated))
 
 
