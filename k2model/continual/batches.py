@@ -113,7 +113,9 @@ def _read(name: str, digest: str, said: Any, folder: str) -> Manifest:
             raise NotPlain(f"'{one}' is no field of a batch; {nearest(one, [*known, *OF_SOURCE])}")
     stated = from_plain(Stated, {one: value for one, value in said.items() if one in known})
     of_source = {one: value for one, value in said.items() if one in OF_SOURCE}
-    source = from_plain(SourceConfig, {"heldout": HELDOUT, **of_source, "name": f"batch/{name}", "location": f"{folder}/{DATA}"})
+    source = from_plain(
+        SourceConfig, {"heldout": HELDOUT, **of_source, "name": f"batch/{name}", "location": f"{folder}/{DATA}"}
+    )
     return Manifest(name=name, digest=digest, source=source, **vars(stated))
 
 
