@@ -143,7 +143,9 @@ def _alike(number: int, what: str = "more of the same", **said: Any) -> Callable
 def _ordering(number: int) -> Callable[[_Made], Delivery]:
     def build(made: _Made) -> Delivery:
         rows = made.ordered(f"ordering-{number}", 800)
-        return Delivery(f"ordering-{number}", "new problems", True, tuple(rows), ORDERED, said=(("improves", [ORDERED]),))
+        return Delivery(
+            f"ordering-{number}", "new problems", True, tuple(rows), ORDERED, said=(("improves", [ORDERED]),)
+        )
 
     return build
 
