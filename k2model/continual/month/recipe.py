@@ -28,6 +28,13 @@ from k2model.recipe.laptop import laptop, smoke
 from k2model.settings import home
 
 SEED = 15
+DAYS = 30
+#: By the name of a line's recipe here, the recipe whose lifecycle it goes on from.
+LINES = {"demo": "laptop", "tiny": f"{__name__}:tiny_lifecycle"}
+#: Per cent of the month's documents, by the name of the recipe.
+SIZES = {"laptop": 100, "smoke": 25}
+#: What makes a lifecycle's recipe one that has a line, for `load_recipe`.
+AS_LINE = {"continual.tuned": "sft", "continual.base": "mid_4"}
 ITEMS = "items"  # the folder of the benchmarks' files, in a line's home
 ORDERED_ITEMS = 128
 
@@ -57,11 +64,16 @@ def demo() -> Recipe:
     return on(laptop(), Path(home()), LINE)
 
 
+def tiny_lifecycle() -> Recipe:
+    """The smoke recipe, whose model learns nothing and is promoted for that: there are no gates."""
+    return replace(smoke(), gates=())
+
+
 def tiny() -> Recipe:
     """The smoke recipe's: that everything runs, not that anything is learned."""
     guard = GuardConfig(min_tokens=2_000)
     arrival = replace(LINE.arrival, min_documents=10)
-    return on(smoke(), Path(home()), replace(LINE, guard=guard, arrival=arrival, default_loss=1.0, allowed_loss=()))
+    return on(tiny_lifecycle(), Path(home()), replace(LINE, guard=guard, arrival=arrival, default_loss=1.0, allowed_loss=()))
 
 
 def on(base: Recipe, place: Path, line: ContinualConfig) -> Recipe:
