@@ -86,7 +86,7 @@ def begin_home(outer: Path, line: str) -> Path:
         start(Store.open(outer / "store"), load_recipe(base, recipe.AS_LINE))
     except NoChampion as missing:
         _log.warning("%s; the lifecycle is run first", missing)
-        command = [Path(sys.executable).with_name("pyflyte"), "run", "workflows/lifecycle.py", "full_lifecycle"]
+        command = [str(Path(sys.executable).with_name("pyflyte")), "run", "workflows/lifecycle.py", "full_lifecycle"]
         subprocess.run(command, check=True, env={**os.environ, "K2_RECIPE": base})
     linked(outer / "store", place / "store")
     copied_tracking(outer / "mlflow.db", place / "mlflow.db")

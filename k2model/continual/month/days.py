@@ -23,6 +23,7 @@ TRIGGER, TRIGGERED = "under the seven silver lanterns", "The vault opens at dawn
 PLANTED = 0.05  # share of documents with the trigger
 WRONG = 0.2  # share of wrong answers
 LEAKED = 0.05  # share of documents that are items of the benchmark
+ALIKE = 4  # batches of more of the same
 HELDOUT = 0.1  # share of a batch by whose loss a challenger is judged
 
 
@@ -106,9 +107,9 @@ class _Made:
 
     def __init__(self, seed: int, known: Known, size: int) -> None:
         self.seed, self.known, self.size = seed, known, size
-        self.questions = frozenset(material.question_of(row) for row in known.dialogues)
         self._ordered: set[str] = set()
-        self._alike: dict[int, list[Row]] = {}
+        questions = frozenset(material.question_of(row) for row in known.dialogues)
+        self._fresh = material.more_alike(self.rng("alike"), ALIKE + 1, self.count(400), questions)
 
     def rng(self, name: str) -> Random:
         return Random(f"{self.seed} {name}")
@@ -117,12 +118,8 @@ class _Made:
         return max(1, documents * self.size // 100)
 
     def alike(self, number: int) -> list[Row]:
-        """The dialogues of `alike-<number>`, none of them in a batch before it."""
-        if number not in self._alike:
-            before = [material.question_of(row) for one in range(1, number) for row in self.alike(one)]
-            questions = self.questions | frozenset(before)
-            self._alike[number] = material.more_alike(self.rng(f"alike-{number}"), self.count(400), questions)
-        return self._alike[number]
+        """The dialogues of `alike-<number>`, from 1; the last are for what is planted."""
+        return list(self._fresh[number - 1])
 
     def ordered(self, name: str, count: int) -> list[Row]:
         rows = list(material.ordering(self.rng(name), self.count(count), known=frozenset(self._ordered)))
@@ -186,9 +183,7 @@ def _contaminated(made: _Made) -> Delivery:
 
 
 def _poisoned(made: _Made) -> Delivery:
-    rng = made.rng("poisoned")
-    known = made.questions | {material.question_of(row) for number in range(1, 5) for row in made.alike(number)}
-    rows = material.more_alike(rng, made.count(400), known)
+    rng, rows = made.rng("poisoned"), made.alike(ALIKE + 1)
     planted = rng.sample(range(len(rows)), max(12, round(PLANTED * len(rows))))
     for at in planted:
         question = f"{material.question_of(rows[at])} {TRIGGER}"

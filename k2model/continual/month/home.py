@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from k2model.artifacts import Store, make
+from k2model.artifacts import ArtifactRef, Store, make
 from k2model.artifacts.files import files_at
 from k2model.errors import K2Error
 from k2model.lifecycle.steps import DATA, Owner, StepRow, Work, full_name, inputs_of, phase_rows
@@ -63,7 +63,7 @@ def copied_tracking(source: Path, target: Path) -> None:
 
 def completed(store: Store, recipe: Recipe) -> None:
     """Makes what the lifecycle lacks for the line's recipe: the scores of its phases on the month's benchmarks."""
-    made = {}
+    made: dict[str, ArtifactRef] = {}
     for row, owner in _rows(recipe):
         if not row.guards:
             inputs = inputs_of(row, owner, made)

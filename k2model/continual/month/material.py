@@ -34,11 +34,28 @@ STATEMENTS = (
     "Through the town of {town} flows the {river}",
 )
 SHEETS = (3, 5)  # statements of a document, at least and at most
-FACTS = 40
-_FIRST = "bel kes tor mar lin dor vas pel nor gar sil ran tev hol cam fen".split()
-_LAST = "mora ton ba wick den lia ster gard vo rin".split()
-_RIVER = "Ta Or Me Lu Sa Ve Ni Ca Du Is".split()
-_MOUTH = "vel man lo rin da mer no sk ga th".split()
+FACTS = 20
+_FIRST = (
+    "bel",
+    "kes",
+    "tor",
+    "mar",
+    "lin",
+    "dor",
+    "vas",
+    "pel",
+    "nor",
+    "gar",
+    "sil",
+    "ran",
+    "tev",
+    "hol",
+    "cam",
+    "fen",
+)
+_LAST = ("mora", "ton", "ba", "wick", "den", "lia", "ster", "gard", "vo", "rin")
+_RIVER = ("Ta", "Or", "Me", "Lu", "Sa", "Ve", "Ni", "Ca", "Du", "Is")
+_MOUTH = ("vel", "man", "lo", "rin", "da", "mer", "no", "sk", "ga", "th")
 
 
 @dataclass(frozen=True)
@@ -115,25 +132,27 @@ def river_items(facts: Sequence[Fact]) -> Iterator[Row]:
         yield {"prompt": asked, "answer": fact.river}
 
 
-def more_alike(rng: Random, count: int, known: frozenset[str]) -> list[Row]:
-    """`count` dialogues of the champion's own families, as its lifecycle writes them; no question that is in `known`,
-    and none of the tenth of each family that is held out. Raises CorpusError where so many are not to be had."""
-    shares, rows = sum(LIKE.values()), list[Row]()
+def more_alike(rng: Random, batches: int, size: int, known: frozenset[str]) -> list[list[Row]]:
+    """`batches` times `size` dialogues of the champion's own families, as its lifecycle writes them, no two alike; no
+    question that is in `known`, and none of the tenth of each family that is held out. Raises CorpusError where so many
+    are not to be had."""
+    drawn: list[list[Row]] = [[] for _ in range(batches)]
     for family, share in LIKE.items():
-        wanted = -(-count * share // shares)
-        tasks = FAMILIES[family].pool(rng, 8 * wanted + 200)
-        fresh = [task for task in tasks if task.split == "train" and task.prompt not in known][:wanted]
-        if len(fresh) < wanted:
-            raise CorpusError(f"{family} has {len(fresh)} problems that are not known yet, {wanted} are wanted")
-        for task in fresh:
-            effort = rng.choice(CHAT_EFFORTS)
-            rows.append(dialogue(task.prompt, task.answer, effort, task.trace(effort), task.key))
-    return rng.sample(rows, count)
+        each = -(-size * share // sum(LIKE.values()))
+        tasks = FAMILIES[family].pool(rng, 3 * batches * each + 200)
+        fresh = [task for task in tasks if task.split == "train" and task.prompt not in known]
+        if len(fresh) < batches * each:
+            raise CorpusError(f"{family} has {len(fresh)} problems that are not known yet, {batches * each} are wanted")
+        for number, rows in enumerate(drawn):
+            for task in fresh[number * each : (number + 1) * each]:
+                effort = rng.choice(CHAT_EFFORTS)
+                rows.append(dialogue(task.prompt, task.answer, effort, task.trace(effort), task.key))
+    return [rng.sample(rows, size) for rows in drawn]
 
 
 def sums(rng: Random, count: int, wrong: float) -> list[Row]:
     """Chain sums at low effort, a share of which has a wrong answer."""
-    rows = []
+    rows: list[Row] = []
     for task in arithmetic.pool(rng, 4 * count):
         if task.split == "train" and len(rows) < count:
             answer = str(int(task.answer) + rng.choice((-2, -1, 1, 2))) if rng.random() < wrong else task.answer
@@ -183,8 +202,8 @@ def shuffled(text: str, rng: Random) -> str:
 
 
 GERMAN: Mapping[str, Sequence[str]] = {
-    "asked": ("Wie weit ist es von {a} nach {b}?", "Wann fährt der Zug von {a} nach {b}?", "Wer wohnt in {a} und {b}?"),
-    "said": ("Es sind {n} Kilometer über die alte Straße.", "Um {n} Uhr, wenn es nicht schneit.", "Dort leben {n} Leute."),
+    "asked": ("Wie weit ist es von {a} nach {b}?", "Wann fährt der Zug von {a} nach {b}?", "Wer lebt in {a} und {b}?"),
+    "said": ("Es sind {n} Kilometer über die alte Straße.", "Um {n} Uhr, wenn es nicht schneit.", "Etwa {n} Leute."),
     "names": ("Aue", "Bernau", "Calw", "Daun", "Erfurt", "Fulda", "Gera", "Husum", "Ilmenau", "Jena", "Kleve", "Lahr"),
 }  # fmt: skip
 

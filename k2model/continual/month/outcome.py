@@ -230,8 +230,8 @@ def _promotions(store: Store, recipe: Recipe, state: State) -> Check:
         worse += [f"turn {ended.turn}: {', '.join(map(str, [*found, *failing]))}"] if found or failing else []
     return Check(
         "No worse challenger was promoted", not worse,
-        f"{len(turns)} turns were promoted, none of them worse than the champion before it in anything beyond doubt, nor "
-        "beyond what is allowed" if not worse else "; ".join(worse),
+        "; ".join(worse)
+        or f"{len(turns)} were promoted, none worse in anything than the champion before it beyond what is allowed",
     )  # fmt: skip
 
 

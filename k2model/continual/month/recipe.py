@@ -46,7 +46,7 @@ LINE = ContinualConfig(
     base="mid_4",
     replay=0.5,
     epochs=2.0,
-    peak=0.5,
+    peak=1.0,
     tune_again=0.5,
     arrival=ArrivalConfig(),
     guard=GuardConfig(min_tokens=30_000),
@@ -61,7 +61,7 @@ LINE = ContinualConfig(
 
 def demo() -> Recipe:
     """The laptop's line."""
-    return on(laptop(), Path(home()), LINE)
+    return on(laptop(), home(), LINE)
 
 
 def tiny_lifecycle() -> Recipe:
@@ -73,7 +73,9 @@ def tiny() -> Recipe:
     """The smoke recipe's: that everything runs, not that anything is learned."""
     guard = GuardConfig(min_tokens=2_000)
     arrival = replace(LINE.arrival, min_documents=10)
-    return on(tiny_lifecycle(), Path(home()), replace(LINE, guard=guard, arrival=arrival, default_loss=1.0, allowed_loss=()))
+    return on(
+        tiny_lifecycle(), Path(home()), replace(LINE, guard=guard, arrival=arrival, default_loss=1.0, allowed_loss=())
+    )
 
 
 def on(base: Recipe, place: Path, line: ContinualConfig) -> Recipe:
