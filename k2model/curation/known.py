@@ -196,14 +196,15 @@ def _alike(new: CorpusSignatures, spans: Sequence[Span], config: CorpusConfig, k
         keys, numbers = keys[order], numbers[order]
         for part in natural:
             theirs, known_numbers = _column(others, [part], column)
-            few = _first_of_each(theirs, PART_LEADERS)
-            rows, which = _matching(keys, theirs[few])
-            if len(rows):
-                held.append((numbers[which], known_numbers[few][rows]))
-                pairs += len(rows)
-            if pairs > _CANDIDATES:
-                _compare(new, known, config.near_duplicate_threshold, held, best)
-                pairs = 0
+            for few in _first_of_each(theirs, PART_LEADERS):
+                rows, which = _matching(keys, theirs[few])
+                earlier = known_numbers[few][rows] < best[numbers[which]]
+                if earlier.any():
+                    held.append((numbers[which[earlier]], known_numbers[few][rows[earlier]]))
+                pairs += int(earlier.sum())
+                if pairs > _CANDIDATES:
+                    _compare(new, known, config.near_duplicate_threshold, held, best)
+                    pairs = 0
     if held:
         _compare(new, known, config.near_duplicate_threshold, held, best)
     return best
@@ -221,14 +222,15 @@ def _column(folder: Path, spans: Sequence[Span], column: str) -> tuple[Hashes, I
     return np.concatenate(keys), np.concatenate(numbers)
 
 
-def _first_of_each(keys: Hashes, most: int) -> Ints:
-    """Indices of the first `most` of every key, in the order of keys."""
+def _first_of_each(keys: Hashes, most: int) -> list[Ints]:
+    """Indices of the first of every key, of the second ones, and so on: at most `most`, none empty. A key that many new
+    documents have gives pairs with all of them, of which most are settled by the first."""
     order = np.argsort(keys, kind="stable")
     heads = np.ones(len(keys), dtype=bool)
     heads[1:] = keys[order][1:] != keys[order][:-1]
     begins = np.flatnonzero(heads)
     place = np.arange(len(keys)) - np.repeat(begins, np.diff(np.append(begins, len(keys))))
-    return order[place < most]
+    return [order[place == rank] for rank in range(min(most, int(place.max(initial=-1)) + 1))]
 
 
 def _compare(

@@ -257,3 +257,25 @@ def test_on_an_object_store_the_same_is_found(world: World, s3_uri: str, tmp_pat
     copies = make(remote.store, remote.step(6))
     assert told(remote, copies) == FOUND
     assert remote.curated(copies).digest == world.curated(make(world.store, world.step(6))).digest
+
+
+def test_many_new_documents_of_one_kind_are_all_found(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever number of pairs is held at a time, and whichever of them are compared first."""
+    rng = Random(8)
+    base = distinct_words(rng, WORDS)
+    near = [" ".join(edited(rng, base, 1)) for _ in range(60)]
+    write_raw(tmp_path / "old", {("train", "prose", 0): [prose(text, f"{i}") for i, text in enumerate(near[:30])]})
+    write_raw(tmp_path / "new", {("train", "batch/news", 0): [said("batch/news", text, text) for text in near[30:]]})
+    clean = [
+        make(world.store, clean_step(world.store, config, as_artifact(world.store, "corpus_raw", tmp_path / name)))
+        for name, config in (("old", OLD), ("new", NEW))
+    ]
+    step = known_copies_step(world.store, NEW, clean[1], {"old": clean[0]})
+    found = told(world, make(world.store, step))
+    assert found == {number: ("old:train/prose/00000:0", True) for number in range(30)}
+    shutil.rmtree(world.store.location(step.identity))
+    monkeypatch.setattr("k2model.curation.known._CANDIDATES", 7)
+    monkeypatch.setattr("k2model.curation.known._PAIRS", 3)
+    assert told(world, make(world.store, step)) == found
