@@ -22,7 +22,7 @@ from k2model.continual.inbox import BatchChanged, Inbox
 from k2model.continual.plausible import measure_batch, plausible
 from k2model.continual.profile import profile_step, read_profiles
 from k2model.continual.reading import sampled
-from k2model.continual.state import Batch, Corpus, Standing, State
+from k2model.continual.state import LIFECYCLE, Batch, Corpus, Standing, State
 from k2model.curation.overlap import item_files
 from k2model.recipe import Recipe
 from k2model.recipe.fields import without_places
@@ -57,12 +57,13 @@ class Finding:
 @dataclass(frozen=True)
 class _Known:
     """What the line knows, by the name of its corpora: those with signatures, their items, profiles of the champion's
-    texts; and the names of those whose signatures are lost."""
+    texts; the names of those whose signatures are lost; and the corpus that the line began with."""
 
     clean: Mapping[str, ArtifactRef]
     items: Mapping[str, ArtifactRef]
     profiles: Mapping[str, ArtifactRef]
     unsigned: tuple[str, ...]
+    registered: ArtifactRef | None
 
 
 def judge_batch(
@@ -73,7 +74,7 @@ def judge_batch(
     Raises ArtifactError where the store or what lies in it cannot be used, CorpusError for a benchmark of the recipe
     that cannot be read.
     """
-    known = _known(store, recipe, state, manifest.name)
+    known = _known(store, recipe, state, manifest.source.name)
     tokenizer = state.model.made["tokenizer"] if state.model else None
     broken = _changed(store, manifest, inbox)
     twin, late = _twin(state, manifest, inbox), is_late(state, manifest)
@@ -92,7 +93,8 @@ def judge_batch(
         f"{kind}/{name}": ref
         for kind in ("clean", "items", "profiles")
         for name, ref in getattr(known, kind).items()
-    } | ({"tokenizer": tokenizer} if tokenizer else {})  # fmt: skip
+    }  # fmt: skip
+    inputs |= {name: ref for name, ref in (("tokenizer", tokenizer), ("registered", known.registered)) if ref}
     identity = Identity("arrival", STEP_VERSIONS["arrival"], config, inputs)
     if (found := store.find(identity)) is not None:
         return found
@@ -101,7 +103,8 @@ def judge_batch(
     corpus = BatchCorpus()
     notes: list[str] = ["it covers days before the last turn"] if late else []
     if decided(tuple(checks)) is Standing.WAITING:
-        corpus = batch_corpus(store, own, [*known.clean.values()], [*known.items.values()], workers)
+        judged_by = [*known.clean.values()], [*known.items.values()]
+        corpus = batch_corpus(store, own, known.registered, *judged_by, workers)
         checks += data_checks(corpus, recipe.continual.arrival)
     if "corpus_valid" in corpus.made:
         documents = sampled(store, corpus.made["corpus_valid"], DOCUMENTS)
@@ -123,16 +126,10 @@ def _write(folder: Path, told: Arrival) -> dict[str, float]:
     return {"accepted": told.decision is Standing.WAITING, **told.counts}
 
 
-def _known(store: Store, recipe: Recipe, state: State, batch: str) -> _Known:
+def _known(store: Store, recipe: Recipe, state: State, own: str) -> _Known:
     from k2model.evals.contamination import corpus_items_step
 
-    accepted = {
-        one.name: one.corpus
-        for one in state.batches.values()
-        if one.standing in HELD and one.corpus and one.name != batch
-    }
-    corpora = {**state.corpora, **accepted}
-    corpora.pop(batch, None)
+    corpora = {name: one for name, one in state.corpora.items() if name != own}
     champions = state.model.corpora if state.model else ()
     clean = {name: one.clean for name, one in sorted(corpora.items()) if one.clean and _is_there(store, one.clean)}
     items = {
@@ -144,7 +141,8 @@ def _known(store: Store, recipe: Recipe, state: State, batch: str) -> _Known:
         name: make(store, profile_step(store, one.valid, words))
         for name, one in sorted(corpora.items()) if name in champions
     }  # fmt: skip
-    return _Known(clean, items, profiles, tuple(sorted(corpora.keys() - clean.keys())))
+    first = corpora.get(LIFECYCLE)
+    return _Known(clean, items, profiles, tuple(sorted(corpora.keys() - clean.keys())), first and first.valid)
 
 
 def _is_there(store: Store, ref: ArtifactRef) -> bool:
@@ -214,5 +212,5 @@ def finding(store: Store, arrival: ArtifactRef, losses: ArtifactRef | None = Non
     decision, reason = decided(tuple(checks)), reason_of(tuple(checks), told.counts)
     corpus = None
     if decision is Standing.WAITING:
-        corpus = Corpus(told.batch, told.made["corpus_clean"], told.made["corpus_valid"], told.made["tokens"])
+        corpus = Corpus(f"batch/{told.batch}", told.made["corpus_clean"], told.made["corpus_valid"], told.made["tokens"])
     return Finding(decision, reason, told.tokens, told.late, corpus, arrival, losses)

@@ -102,15 +102,23 @@ def batch_recipe(recipe: Recipe, source: SourceConfig) -> Recipe:
 
 
 def batch_corpus(
-    store: Store, recipe: Recipe, known: Sequence[ArtifactRef], items: Sequence[ArtifactRef], workers: int = 1
+    store: Store,
+    recipe: Recipe,
+    registered: ArtifactRef | None,
+    known: Sequence[ArtifactRef],
+    items: Sequence[ArtifactRef],
+    workers: int = 1,
 ) -> BatchCorpus:
-    """The validated corpus of a batch, from its `batch_recipe`. known: signatures (kind `corpus_clean`) of what copies
-    are looked for in; items: kind `evaluation_items`, that no document may hold.
+    """The validated corpus of a batch, from its `batch_recipe`.
+
+    registered: a corpus whose evaluation items the batch's has, too, and is judged by as it was; None = those that the
+    recipe would build. known: signatures (kind `corpus_clean`) of what copies are looked for in. items: kind
+    `evaluation_items`, that no document may hold.
 
     Raises ArtifactError and DiskFull, and whatever is no K2Error; see the module.
     """
     found = BatchCorpus()
-    with_failure(found, recipe, store, lambda: _make(store, recipe, known, items, workers, found))
+    with_failure(found, recipe, store, lambda: _make(store, recipe, registered, known, items, workers, found))
     return found
 
 
@@ -158,8 +166,8 @@ def placeless(message: str, location: str, store: Store) -> str:
 
 
 def _make(
-    store: Store, recipe: Recipe, known: Sequence[ArtifactRef], items: Sequence[ArtifactRef], workers: int,
-    found: BatchCorpus,
+    store: Store, recipe: Recipe, registered: ArtifactRef | None, known: Sequence[ArtifactRef],
+    items: Sequence[ArtifactRef], workers: int, found: BatchCorpus,
 ) -> None:  # fmt: skip
     from k2model import curation
     from k2model.ingest import raw_step
@@ -171,7 +179,7 @@ def _make(
         made[kind] = make(store, one, workers)
         return made[kind]
 
-    raw = step("corpus_raw", raw_step(config))
+    raw = step("corpus_raw", raw_step(config, store, registered))
     _count_ingest(store, raw, config.sources[0], found)
     step("raw_checks", raw_checks_step(store, recipe.validation, raw))
     clean = step("corpus_clean", curation.clean_step(store, config, raw))

