@@ -23,7 +23,9 @@ from k2model.continual.plausible import measure_batch, plausible
 from k2model.continual.profile import profile_step, read_profiles
 from k2model.continual.reading import sampled
 from k2model.continual.state import LIFECYCLE, Batch, Corpus, Standing, State
+from k2model.curation.known import check_comparable
 from k2model.curation.overlap import item_files
+from k2model.errors import CorpusError
 from k2model.recipe import Recipe
 from k2model.recipe.fields import without_places
 from k2model.versions import STEP_VERSIONS
@@ -56,8 +58,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Known:
-    """What the line knows, by the name of its corpora: those with signatures, their items, profiles of the champion's
-    texts; the names of those whose signatures are lost; and the corpus that the line began with."""
+    """What the line knows: signatures of its corpora, and profiles of the champion's texts, each by the corpus's name;
+    their items by digest; the names of corpora whose signatures are lost; and the corpus that the line began with."""
 
     clean: Mapping[str, ArtifactRef]
     items: Mapping[str, ArtifactRef]
@@ -103,8 +105,7 @@ def judge_batch(
     corpus = BatchCorpus()
     notes: list[str] = ["it covers days before the last turn"] if late else []
     if decided(tuple(checks)) is Standing.WAITING:
-        judged_by = [*known.clean.values()], [*known.items.values()]
-        corpus = batch_corpus(store, own, known.registered, *judged_by, workers)
+        corpus = batch_corpus(store, own, known.registered, known.clean, [*known.items.values()], workers)
         checks += data_checks(corpus, recipe.continual.arrival)
     if "corpus_valid" in corpus.made:
         documents = sampled(store, corpus.made["corpus_valid"], DOCUMENTS)
@@ -131,11 +132,13 @@ def _known(store: Store, recipe: Recipe, state: State, own: str) -> _Known:
 
     corpora = {name: one for name, one in state.corpora.items() if name != own}
     champions = state.model.corpora if state.model else ()
-    clean = {name: one.clean for name, one in sorted(corpora.items()) if one.clean and _is_there(store, one.clean)}
-    items = {
-        name: make(store, corpus_items_step(store, one.valid, recipe.evaluation))
+    clean = {
+        name: one.clean
         for name, one in sorted(corpora.items())
+        if one.clean and _signed(store, recipe, name, one.clean)
     }
+    found = [make(store, corpus_items_step(store, one.valid, recipe.evaluation)) for _, one in sorted(corpora.items())]
+    items = {ref.digest: ref for ref in reversed(found)}  # a batch has the items of what it was judged by
     words = recipe.continual.arrival.phrase_words
     profiles = {
         name: make(store, profile_step(store, one.valid, words))
@@ -145,10 +148,12 @@ def _known(store: Store, recipe: Recipe, state: State, own: str) -> _Known:
     return _Known(clean, items, profiles, tuple(sorted(corpora.keys() - clean.keys())), first and first.valid)
 
 
-def _is_there(store: Store, ref: ArtifactRef) -> bool:
+def _signed(store: Store, recipe: Recipe, name: str, clean: ArtifactRef) -> bool:
+    """Whether the signatures of a corpus are there, and made as a batch's are."""
     try:
-        store.look_up(ref)
-    except MissingArtifact:
+        store.look_up(clean)
+        check_comparable(store.record(clean), name, recipe.corpus, STEP_VERSIONS["corpus_clean"])
+    except (MissingArtifact, CorpusError):
         return False
     return True
 
@@ -198,7 +203,10 @@ def _unsigned(recipe: Recipe, known: _Known) -> list[Check]:
         return []
     names, allowed = ", ".join(known.unsigned), recipe.continual.guard.unsigned
     remedy = "" if allowed else "; set continual.guard.unsigned to go on without"
-    said = f"copies of documents of {names} are not looked for: their signatures (corpus_clean) are lost{remedy}"
+    said = (
+        f"copies of documents of {names} are not looked for: their signatures (corpus_clean) are lost, or made with "
+        f"other settings{remedy}"
+    )
     return [Check("signatures", len(known.unsigned), 0, allowed, said)]
 
 
@@ -212,5 +220,7 @@ def finding(store: Store, arrival: ArtifactRef, losses: ArtifactRef | None = Non
     decision, reason = decided(tuple(checks)), reason_of(tuple(checks), told.counts)
     corpus = None
     if decision is Standing.WAITING:
-        corpus = Corpus(f"batch/{told.batch}", told.made["corpus_clean"], told.made["corpus_valid"], told.made["tokens"])
+        corpus = Corpus(
+            f"batch/{told.batch}", told.made["corpus_clean"], told.made["corpus_valid"], told.made["tokens"]
+        )
     return Finding(decision, reason, told.tokens, told.late, corpus, arrival, losses)

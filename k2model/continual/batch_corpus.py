@@ -26,22 +26,24 @@ from k2model.recipe.expectations import Severity
 from k2model.recipe.schema import SeverityOverride, SourceConfig
 
 ITEM_RULES = ("item_key", "item_words")
-COPY_RULES = ("exact_duplicate", "near_duplicate")  # of each other
-KNOWN_RULES = ("known_exact_duplicate", "known_near_duplicate")
+COPY_RULES = ("exact_duplicate", "near_duplicate")
 #: Expectations that set a document aside here, where a lifecycle stops: one item is no reason against a whole batch.
 ITEM_EXPECTATIONS = ("no_evaluation_key", "no_evaluation_prompt")
 
 
 @dataclass
 class BatchCorpus:
-    """As far as it was made: `made` by kind; `counts` of documents (`read`, `quarantined`, `sampled_out`, then by rule
-    `rejects/...` of curation and `aside/...` of validation, `train` and `heldout` that are left); `ingest`, what was
-    read of the files; `failure`, why it went no further."""
+    """As far as it was made.
+
+    made: by kind. counts: of documents, `read`, `quarantined`, `sampled_out` and `known_copies`, by rule `rejects/...` of
+    curation and `aside/...` of validation, and `train` and `heldout` that are left; of those `tokens/` and `targets/`.
+    ingest: what was read of the files. rejects: examples of each rule. failure: why it went no further.
+    """
 
     made: dict[str, ArtifactRef] = field(default_factory=dict)
     counts: Counts = field(default_factory=Counts)
     ingest: Mapping[str, Any] = field(default_factory=dict)
-    rejects: list[dict[str, Any]] = field(default_factory=list)  # examples of each rule
+    rejects: list[dict[str, Any]] = field(default_factory=list)
     failure: str = ""
 
     def of(self, rules: Sequence[str]) -> int:
@@ -67,7 +69,7 @@ class BatchCorpus:
             for reason, rows in samples
             for file, row, detail, text in rows
         ]
-        others = (*ITEM_RULES, *ITEM_EXPECTATIONS, *COPY_RULES, *KNOWN_RULES)
+        others = (*ITEM_RULES, *ITEM_EXPECTATIONS, *COPY_RULES)
         return tuple([*of_files, *(one for one in self.rejects if one["rule"] not in others)][:EXAMPLES])
 
     def fates(self) -> dict[str, int]:
@@ -77,10 +79,10 @@ class BatchCorpus:
             return {}
         aside = counts.below("aside")
         held = sum(aside.get(one, 0) for one in ITEM_EXPECTATIONS)
-        items, known, copies = self.of(ITEM_RULES) + held, self.of(KNOWN_RULES), self.of(COPY_RULES)
-        curation = sum(counts.below("rejects").values()) - self.of(ITEM_RULES) - known - copies
+        items, copies, known = self.of(ITEM_RULES) + held, self.of(COPY_RULES), counts["known_copies"]
+        curation = sum(counts.below("rejects").values()) - self.of(ITEM_RULES) - copies
         unusable = counts["quarantined"] + curation + sum(aside.values()) - held
-        fates = (counts["train"], counts["heldout"], unusable, known, copies, items, counts["sampled_out"])
+        fates = (counts["train"], counts["heldout"], unusable, known, copies - known, items, counts["sampled_out"])
         told = dict(zip(FATES, fates, strict=True)) | {"read": counts["read"]}
         for name in ("tokens", "targets"):
             if counts[f"{name}/train"]:
@@ -105,7 +107,7 @@ def batch_corpus(
     store: Store,
     recipe: Recipe,
     registered: ArtifactRef | None,
-    known: Sequence[ArtifactRef],
+    known: Mapping[str, ArtifactRef],
     items: Sequence[ArtifactRef],
     workers: int = 1,
 ) -> BatchCorpus:
@@ -166,7 +168,7 @@ def placeless(message: str, location: str, store: Store) -> str:
 
 
 def _make(
-    store: Store, recipe: Recipe, registered: ArtifactRef | None, known: Sequence[ArtifactRef],
+    store: Store, recipe: Recipe, registered: ArtifactRef | None, known: Mapping[str, ArtifactRef],
     items: Sequence[ArtifactRef], workers: int, found: BatchCorpus,
 ) -> None:  # fmt: skip
     from k2model import curation
@@ -186,6 +188,7 @@ def _make(
     exact = step("exact_duplicate_pairs", curation.exact_pairs_step(store, clean))
     near = step("near_duplicate_pairs", curation.near_pairs_step(store, config, clean, exact))
     copies = step("known_copies", curation.known_copies_step(store, config, clean, known)) if known else None
+    found.counts["known_copies"] = int(copies.stats["exact"] + copies.stats["near"]) if copies else 0
     duplicates = step("duplicates", curation.duplicates_step(store, config, clean, exact, near, known=copies))
     curated = curation.curated_step(store, config, raw, clean, duplicates, items=items)
     try:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -84,6 +84,21 @@ def failed(told: Arrival) -> list[str]:
 def dialogue(prompt: str, answer: str, trace: str = "", effort: str = "low", key: str = "") -> Row:
     reply = {"role": "assistant", "content": answer, "trace": trace}
     return {"messages": [{"role": "user", "content": prompt}, reply], "effort": effort, "key": key or prompt}
+
+
+def said(one: Row) -> str:
+    """What a dialogue asks."""
+    return str(one["messages"][0]["content"])
+
+
+def asking(one: Row, prompt: str) -> Row:
+    """The same dialogue with another question."""
+    return one | {"messages": [{"role": "user", "content": prompt}, one["messages"][1]]}
+
+
+def answering(one: Row, answer: str) -> Row:
+    """With another answer, and no thinking."""
+    return one | {"messages": [one["messages"][0], {"role": "assistant", "content": answer}], "effort": "low"}
 
 
 @cache
