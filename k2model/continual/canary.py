@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from k2model.artifacts import ArtifactRef, CorruptArtifact, Identity, MissingArtifact, Step, Store, make
+from k2model.artifacts.files import LocalFiles
 from k2model.continual.capabilities import DIGITS, by_score, decides
 from k2model.continual.state import Model, State
 from k2model.errors import EvaluationError
@@ -60,13 +61,23 @@ class CanaryResult:
 
 
 def damage(store: Store, model: Model) -> str:
-    """What is wrong with a model's exported weights, "" where nothing is. Reads and verifies all of them: to be asked
-    before anything is measured, which could not load them."""
+    """What is wrong with a model's exported weights, "" where nothing is: to be asked before anything is measured,
+    which could not load them.
+
+    On a disk every byte is verified. An object store verifies what it holds itself, so there the manifest must be the
+    one that was made and each file must have its size; whoever loads the weights verifies the rest.
+    """
+    ref = model.made["tuned/export"]
     try:
-        store.fetch(model.made["tuned/export"])
+        files, manifest = store.look_up(ref)
+        if isinstance(files, LocalFiles):
+            store.fetch(ref)
+            return ""
+        there = files.sizes()
     except (CorruptArtifact, MissingArtifact) as error:
         return str(error)
-    return ""
+    wrong = [entry for entry in manifest.files if there.get(entry.path) != entry.size]
+    return "; ".join(f"{files.uri}/{one.path} has {there.get(one.path, 0):,} bytes, not {one.size:,}" for one in wrong)
 
 
 def canary_cells(store: Store, recipe: Recipe, state: State) -> list[Cell]:

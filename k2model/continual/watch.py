@@ -5,8 +5,8 @@ was made on; a loss beyond doubt rolls back.
 """
 
 from k2model.artifacts import Store
-from k2model.continual.canary import canary_cells, canary_result
-from k2model.continual.entries import Canary, Promote, Rollback
+from k2model.continual.canary import canary_cells, canary_result, damage
+from k2model.continual.entries import CANARY, Canary, Promote, Rollback
 from k2model.continual.ledger import Ledger
 from k2model.continual.notify import tell
 from k2model.continual.promotion import apply
@@ -54,7 +54,8 @@ def wants_canary(line: LifecyclePlan) -> bool:
     """Whether the champion has not been looked at since it was promoted: then a node has to be asked for."""
     store = Store.open(line.store)
     state = Ledger.open(store, line.recipe.name).state()
-    return any(store.find(cell.identity) is None for cell in _cells(store, line.recipe, state))
+    cells = _cells(store, line.recipe, state)
+    return any(store.find(cell.identity) is None for cell in cells) and not _damage(store, line.recipe, state)
 
 
 def _cells(store: Store, recipe: Recipe, state: State) -> list[Cell]:
@@ -71,14 +72,26 @@ def measure_canary(line: LifecyclePlan) -> str:
     return f"{len(cells)} cells"
 
 
+def _damage(store: Store, recipe: Recipe, state: State) -> str:
+    """What is wrong with the champion's weights, where there is a model that could stand instead."""
+    if state.model is None or not state.before or state.open or not recipe.continual.canary.items:
+        return ""
+    return damage(store, state.model)
+
+
 def watched(recipe: Recipe, ledger: Ledger, kickoff: str) -> State:
-    """The state after the canary of the champion, where it was measured, and after the rollback where it failed."""
-    state = ledger.state()
-    cells = _cells(ledger.store, recipe, state)
-    if not cells or any(ledger.store.find(cell.identity) is None for cell in cells):
+    """The state after the canary of the champion, where it was measured, and after the rollback where it failed.
+    Damaged weights are looked for every time, since they may be damaged at any."""
+    state, store = ledger.state(), ledger.store
+    if broken := _damage(store, recipe, state):
+        undone = Rollback(state.before[-1], f"the weights of the champion are damaged: {broken}", CANARY, kickoff)
+        return ledger.append("rollback", undone, after=state)
+    cells = _cells(store, recipe, state)
+    if not cells or any(store.find(cell.identity) is None for cell in cells):
         return state
-    found, champion = canary_result(ledger.store, recipe, state), state.champion
+    found, champion = canary_result(store, recipe, state), state.champion
     assert champion is not None
     if found.passed:
-        return ledger.append("canary", Canary(champion, kickoff, found.reason), after=state)
-    return ledger.append("rollback", Rollback(state.before[-1], found.reason), after=state)
+        return ledger.append("canary", Canary(champion, kickoff, found.reason, evidence=found.evidence), after=state)
+    undone = Rollback(state.before[-1], found.reason, CANARY, kickoff, found.evidence)
+    return ledger.append("rollback", undone, after=state)

@@ -5,16 +5,22 @@ from pathlib import Path
 
 import pytest
 
+from k2model.artifacts import Identity, Store
 from k2model.continual.canary import absent, canary_cells, canary_result, damage
+from k2model.continual.entries import Arrival, Becomes, Start, TurnBegan, TurnEnded
+from k2model.continual.ledger import Ledger
+from k2model.continual.state import Batch, Ended, Model, Outcome, Standing
+from k2model.continual.watch import watched
 from k2model.errors import EvaluationError
 from k2model.evals.cells import results_of
 from k2model.evals.material import Material
 from k2model.evals.measures import Bounds, measure_of, measures_of
 from k2model.evals.step import make_all
-from k2model.recipe.continual import CanaryConfig
+from k2model.recipe.continual import BatchKind, CanaryConfig
 from k2model.recipe.evaluation import EvaluationConfig
 from k2model.recipe.schema import GateConfig, PhaseKind
 from k2model.recipe.tasks import tasks_of
+from tests.continual.samples import began
 from tests.continual.small_line import ASKED, ITEMS, SUMS, Line, recipe
 from tests.evals.conftest import LENGTH
 
@@ -79,6 +85,45 @@ def test_damaged_weights_are_reason_enough(tmp_path: Path) -> None:
     assert "model.safetensors" in damage(line.store, champion)
     found = canary_result(line.store, recipe(), state)
     assert not found.passed and found.reason.startswith("its weights are damaged") and found.evidence is None
+
+
+def test_on_an_object_store_damage_shows_without_reading_the_weights(s3_uri: str) -> None:
+    store = Store.open(s3_uri)
+
+    def produce(folder: Path) -> dict[str, float]:
+        (folder / "model.safetensors").write_bytes(b"weights" * 1000)
+        return {}
+
+    export = store.build(Identity("export", "1", {"of": "x"}), produce)
+    champion = Model(1, {"tuned/export": export}, ())
+    assert damage(store, champion) == ""
+    files, _ = store.look_up(export)
+    files.write("model.safetensors", b"half")
+    assert "model.safetensors has 4 bytes, not 7,000" in damage(store, champion)
+    files.remove("model.safetensors")
+    assert "has 0 bytes" in damage(store, champion)
+
+
+def test_damaged_weights_roll_back_before_anything_is_asked(tmp_path: Path) -> None:
+    line = Line.at(tmp_path)
+    ledger, recipe_ = Ledger.open(line.store, "line"), recipe()
+    checkpoint = {"tuned/checkpoint": line.tokenizer}  # of these only names and digests matter here
+    models = [replace(one, made={**one.made, **checkpoint}) for one in (line.model(0, False), line.model(1, False))]
+    state = ledger.append("start", Start(models[0], line.corpus), after=0)
+    batch = Batch("mon", BatchKind.TUNED, "d", Standing.WAITING, tokens=9, corpus=replace(line.corpus, name="mon"))
+    state = ledger.append("arrival", Arrival("2026-11-01T02:00:00Z", batch), after=state)
+    state = ledger.append("turn_began", TurnBegan(began(1, "mon")), after=state)
+    ended = Ended(1, began(1).kickoff, Outcome.PROMOTED, "better", ("mon",), models[1])
+    state = ledger.append("turn_ended", TurnEnded(ended, {"mon": Becomes(Standing.TAKEN, "so", 0)}), after=state)
+    assert watched(recipe_, ledger, "2026-11-02T02:00:00Z") == state  # nothing was measured yet
+    path = Path(models[1].made["tuned/export"].uri) / "model.safetensors"
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:-4] + b"ruin")
+    state = watched(recipe_, ledger, "2026-11-02T02:00:00Z")
+    assert state.champion == 0 and state.batches["mon"].standing is Standing.SET_ASIDE
+    *_, last = ledger.entries()
+    assert (last.kind, last.content.who) == ("rollback", "canary")  # type: ignore[union-attr]
+    assert watched(recipe_, ledger, "2026-11-03T02:00:00Z") == state
 
 
 def test_without_fresh_items_or_a_model_before_nothing_is_asked(line: Line) -> None:
