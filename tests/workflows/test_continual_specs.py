@@ -7,11 +7,12 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.smoke import ROOT
+from tests.smoke import ROOT, environment
 
 LINE = {
     "continual.tuned": "sft",
@@ -62,15 +63,14 @@ print(json.dumps(found))
 
 
 def serialized(recipe: str) -> dict[str, Any]:
-    return said(SERIALIZE, recipe, RECIPES[recipe])
+    return said(SERIALIZE, os.environ | {"K2_RECIPE": recipe, "K2_OVERRIDES": json.dumps(RECIPES[recipe])})
 
 
-def said(script: str, recipe: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    environment = os.environ | {"K2_RECIPE": recipe, "K2_OVERRIDES": json.dumps(overrides)}
+def said(script: str, own: Mapping[str, str]) -> dict[str, Any]:
+    """The last line that a script writes, which is told the workflows' names."""
     done = subprocess.run(
-        [sys.executable, "-c", script, *WORKFLOWS],
-        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", script, *WORKFLOWS], cwd=ROOT, env=own, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -208,3 +208,105 @@ def test_an_accelerator_that_waits_for_no_answer_would_be_seen(by_recipe: dict[s
     nodes.append(branch["branchNode"]["ifElse"]["case"]["thenNode"])
     walked = asked_before("workflows.continual.champion_evaluation", found)
     assert ("tasks.champion.measure_champion", ()) in walked
+
+
+# Run with the inputs that the schedule would give. What a task's pod is stands in its spec; what ran is noted here.
+
+IDLE = """
+import json, sys, time
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from flytekit.core.python_function_task import PythonFunctionTask
+from k2model.artifacts import Identity, Store
+from k2model.continual.entries import Start
+from k2model.continual.ledger import Ledger
+from k2model.settings import store_uri
+from tests.continual.samples import corpus, model
+from workflows.schedules import SCHEDULES
+
+ran = []
+execute = PythonFunctionTask.execute
+def noted(self, **inputs):
+    labels = self.pod_template.labels
+    ran.append([self.name, labels["app.kubernetes.io/component"]])
+    return execute(self, **inputs)
+PythonFunctionTask.execute = noted
+
+night = datetime(2026, 11, 3, 2, tzinfo=timezone.utc)
+def started(name, kickoff=night):
+    ran.clear()
+    began = time.monotonic()
+    said = SCHEDULES[name](kickoff=kickoff)
+    return {"said": said, "ran": list(ran), "seconds": time.monotonic() - began}
+
+found = {"without a champion": {name: started(name) for name in ("turn", "evaluation")}}
+store = Store.open(store_uri())
+ledger = Ledger.open(store, "smoke")
+ledger.append("start", Start(model(store), corpus(store)), after=0)
+found["nothing waits"] = {name: started(name) for name in ("arrivals", "turn")}
+found["again"] = started("turn")
+with store.lease(Identity("turn", "1", {"line": "smoke"})):
+    found["another is at it"] = started("turn", night + timedelta(days=1))
+found["missed"] = [started("turn", night + timedelta(days=2 + day)) for day in range(20)]
+found["turns"] = [[turn.outcome.value, turn.reason] for turn in ledger.state().turns]
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def idle(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    home = tmp_path_factory.mktemp("home")
+    own = environment(home) | {"K2_OVERRIDES": "{}", "MLFLOW_TRACKING_URI": f"sqlite:///{home / 'mlflow.db'}"}
+    return said(IDLE, own)
+
+
+def all_runs(idle: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Of every schedule that was started."""
+    several = [*idle["without a champion"].values(), *idle["nothing waits"].values(), *idle["missed"]]
+    return [*several, idle["again"], idle["another is at it"]]
+
+
+def test_what_has_nothing_to_do_starts_no_node_and_ends_in_seconds(idle: dict[str, Any]) -> None:
+    runs = all_runs(idle)
+    assert len(runs) == 26 and all(one["ran"] for one in runs)
+    assert not [task for one in runs for task, kind in one["ran"] if kind in ("training", "evaluation")]
+    assert max(one["seconds"] for one in runs) < 30, "on a busy machine; idle ones take one or two"
+
+
+def test_a_turn_without_a_champion_ends_well_and_says_what_is_missing(idle: dict[str, Any]) -> None:
+    said = {name: one["said"] for name, one in idle["without a champion"].items()}
+    assert "no champion" in said["turn"]
+    assert said["evaluation"].startswith("nothing was asked")
+
+
+def test_of_a_kickoff_that_was_handled_and_of_two_at_once_one_is_in_the_ledger(idle: dict[str, Any]) -> None:
+    assert "turn 1" in idle["again"]["said"]
+    assert "running" in idle["another is at it"]["said"]
+    assert len(idle["turns"]) == 1 + 20, "the night's, and each that was missed"
+
+
+def test_each_of_twenty_missed_nights_says_why_it_did_nothing(idle: dict[str, Any]) -> None:
+    assert {outcome for outcome, _ in idle["turns"]} == {"idle"}
+    assert all("no batch waits" in reason for _, reason in idle["turns"])
+
+
+NO_LINE = """
+import json, sys
+from datetime import datetime, timezone
+from workflows import continual, schedules
+said = {"schedules": [*schedules.SCHEDULES]}
+for name in sys.argv[1:]:
+    try:
+        getattr(continual, name)(kickoff=datetime(2026, 11, 3, tzinfo=timezone.utc), overrides={})
+    except Exception as error:
+        said[name] = str(error)
+print(json.dumps(said))
+"""
+
+
+def test_a_recipe_without_a_line_says_which_field_names_one(tmp_path: Path) -> None:
+    overrides = {"continual.tuned": "", "continual.base": ""}
+    found = said(NO_LINE, environment(tmp_path) | {"K2_OVERRIDES": json.dumps(overrides)})
+    assert found.pop("schedules") == []
+    assert found.keys() == {*WORKFLOWS}
+    assert all("recipe 'smoke' has no line" in one and "continual.tuned" in one for one in found.values())
