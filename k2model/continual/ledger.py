@@ -28,7 +28,7 @@ from k2model.continual.state import Began, State
 from k2model.errors import ArtifactError, K2Error
 
 FOLDER = "_continual"
-SNAPSHOT_EVERY = 256
+SNAPSHOT_EVERY = 256  # entries; a read from an object store takes some 6 ms each, many at once included
 FOLD = 1  # raised when entries add up to something else, so that older snapshots are not used
 READERS = 32  # files read at once: on an object store the wait for each is all that reading takes
 _LINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -89,12 +89,10 @@ class Ledger:
 
     def state(self) -> State:
         """What all entries add up to. Raises LedgerDamaged."""
-        there = self._numbers()
-        if self._state.entries > there["ledger"]:
-            raise self._damaged(self._state.entries, "it is gone, and was read before")
+        last = self._last()
         if not self._state.entries:
-            self._state = self._snapshot(there["snapshots"], there["ledger"])
-        self._state = self._folded(self._state, there["ledger"])
+            self._state = self._snapshot(last)
+        self._state = self._folded(self._state, last)
         return self._state
 
     def append(self, kind: str, content: Mapping[str, Any] | Content, after: State | int) -> State:
@@ -125,7 +123,7 @@ class Ledger:
     def entries(self, after: int = 0) -> Iterator[Entry]:
         """Every entry behind number `after`, in order. Raises LedgerDamaged."""
         previous = hashlib.sha256(self._read(after)).hexdigest() if after else ""
-        yield from self._entries(after, self._numbers()["ledger"], previous)
+        yield from self._entries(after, self._last(), previous)
 
     def began(self, turn: int) -> Began:
         """What a turn that has begun is about, whether it has ended or not. Raises LedgerError for one that has not."""
@@ -150,9 +148,9 @@ class Ledger:
     def verify(self) -> Verified:
         """Reads every entry, whatever snapshots say, and looks whether the artifacts that they name are there. Raises
         LedgerDamaged for a chain that is broken or adds up to something else than a snapshot."""
-        there = self._numbers()
-        state = self._folded(State(self.line), there["ledger"])
-        if self._folded(self._snapshot(there["snapshots"], there["ledger"]), there["ledger"]) != state:
+        last = self._last()
+        state = self._folded(State(self.line), last)
+        if self._folded(self._snapshot(last), last) != state:
             raise LedgerDamaged(
                 f"{self._files.uri}: the entries do not add up to what the last snapshot says; delete the folder "
                 f"{self._files.uri}/snapshots, it is made anew"
@@ -169,28 +167,25 @@ class Ledger:
             return f"{ref.name}: {error}"
         return ""
 
-    def _numbers(self) -> dict[str, int]:
-        """The highest number in each folder. Raises LedgerDamaged for a gap or a file that is no entry."""
-        listed: dict[str, list[str]] = {"ledger": [], "times": [], "snapshots": []}
-        for path in self._files.sizes():
-            folder, _, name = path.partition("/")
-            if folder in listed:
-                listed[folder].append(name)
-        names = sorted(listed["ledger"])
-        for number, name in enumerate(names, 1):
-            if name != f"{number:08d}.json":
-                if not _ENTRY.fullmatch(name):
-                    raise LedgerDamaged(
-                        f"{self._files.uri}/ledger/{name} is no entry, expected files 00000001.json, 00000002.json, "
-                        "... alone. Nothing of the project writes it: look at it and take it away"
-                    )
-                raise self._damaged(number, f"it is missing, and a later one ({name}) is there")
-        highest = {
-            of: max((int(one[:8]) for one in those if _ENTRY.fullmatch(one)), default=0) for of, those in listed.items()
-        }
-        if highest["times"] > len(names):
-            raise self._damaged(highest["times"], "it is gone; the time at which it was written is there")
-        return {**highest, "ledger": len(names)}
+    def _last(self) -> int:
+        """The number of the last entry. Raises LedgerDamaged for a gap or a file that is no entry.
+
+        What a listing lacks is looked for once more, since others may write while it is made.
+        """
+        names = {_name(path) for path in self._files.sizes("ledger")}
+        if stray := sorted(name for name in names if not _ENTRY.fullmatch(name)):
+            raise LedgerDamaged(
+                f"{self._files.uri}/ledger/{stray[0]} is no entry, expected files 00000001.json, 00000002.json, ... "
+                "alone. Nothing of the project writes it: look at it and take it away"
+            )
+        last = max((int(name[:8]) for name in names), default=0)
+        for number in range(1, last + 1):
+            if f"{number:08d}.json" not in names and not self._files.exists(_path("ledger", number)):
+                raise self._damaged(number, f"it is missing, and a later one ({last:08d}.json) is there")
+        gone = self._files.exists(_path("times", last + 1)) and not self._files.exists(_path("ledger", last + 1))
+        if gone or self._state.entries > last:
+            raise self._damaged(max(last + 1, self._state.entries), "it is gone; it was there before")
+        return last
 
     def _folded(self, state: State, last: int) -> State:
         contents: list[Content] = []
@@ -234,11 +229,14 @@ class Ledger:
             raise self._damaged(number, f"it says that it is number {named['number']}")
         return Entry(number, str(named["previous"]), str(named["kind"]), content, hashlib.sha256(data).hexdigest())
 
-    def _snapshot(self, newest: int, last: int) -> State:
-        """The state at a snapshot, if its hash is that of the entry it was made at; else the state before all."""
-        path = _path("snapshots", newest)
-        if not newest or newest > last:
+    def _snapshot(self, last: int) -> State:
+        """The state at the newest snapshot, if its hash is that of the entry it was made at; else that before all."""
+        listed = [_name(path) for path in self._files.sizes("snapshots")]
+        numbers = [int(name[:8]) for name in listed if _ENTRY.fullmatch(name)]
+        newest = max((number for number in numbers if number <= last), default=0)
+        if not newest:
             return State(self.line)
+        path = _path("snapshots", newest)
         try:
             first, _, second = self._files.read(path).partition(b"\n")
             stated = parsed(first)

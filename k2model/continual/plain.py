@@ -101,6 +101,8 @@ def _read(kind: Any, plain: Any, store: str, where: str) -> Any:
         if not isinstance(plain, list):
             raise NotPlain(f"{_at(where)} is {_short(plain)}, expected a list")
         item, *rest = get_args(kind)
+        if item is str and rest == [...] and all(type(one) is str for one in plain):
+            return tuple(plain)  # thousands of names, in each model of an old line
         kinds = [item] * len(plain) if rest == [...] else [item, *rest]
         if len(kinds) != len(plain):
             raise NotPlain(f"{_at(where)} has {len(plain)} values, expected {len(kinds)}")

@@ -60,6 +60,11 @@ def check_reading(store: Store) -> None:
         again.append("retry", Retry("copy"), 5)
     grown_by_another = made.append("turn_ended", idle(2), 6)
     assert again.state() == grown_by_another
+    again._last = lambda: 7  # type: ignore[method-assign]  # as if it had looked just before the other wrote
+    made.append("turn_ended", idle(3), 7)
+    with pytest.raises(LedgerMoved, match=r"entry 8 .* there are 8"):
+        again.append("turn_ended", idle(3, "2027-01-01T00:00:00Z"), 7)
+    assert made.state() == Ledger.open(store, LINE).state() and made.state().turns[-1].kickoff == kickoff(3)
 
 
 def test_what_is_written_is_read_back(store: Store) -> None:
@@ -112,7 +117,7 @@ def change(path: Path) -> str:
 
 def remove(path: Path) -> str:
     path.unlink()
-    return "00000003.json: it is missing, and a later one \\(00000004.json\\) is there"
+    return "00000003.json: it is missing, and a later one \\(00000006.json\\) is there"
 
 
 def stray(path: Path) -> str:
@@ -127,7 +132,7 @@ def cut(path: Path) -> str:
 
 def last_one(path: Path) -> str:
     path.with_name("00000006.json").unlink()
-    return "00000006.json: it is gone; the time"
+    return "00000006.json: it is gone; it was there before"
 
 
 def foreign(path: Path) -> str:
@@ -244,7 +249,7 @@ def test_a_killed_writer_leaves_a_whole_ledger(store: Store) -> None:
         fresh = Ledger.open(store, LINE)
         state = fresh.state()
         assert state.entries >= 3 and fresh.verify().entries == state.entries
-        assert {*fresh.times()} >= {*range(1, state.entries)}
+        assert len(fresh.times()) >= state.entries - attempt - 1, "each that was killed leaves one without its time"
     of(store, "times", "00000002.json").unlink(missing_ok=True)
     assert 2 not in Ledger.open(store, LINE).times()
     Ledger.open(store, LINE).append("start", Start(model(store), corpus(store)), state)
