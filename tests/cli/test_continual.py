@@ -23,7 +23,7 @@ ROWS = "".join(
     json.dumps({"messages": [{"role": "user", "content": f"{n}"}, {"role": "assistant", "content": "yes"}]}) + "\n"
     for n in range(5)
 )
-LINE = ("--recipe", "smoke", "--set", "continual.tuned=sft")
+LINE = ("--recipe", "smoke", "--set", "continual.tuned=sft", "--set", "continual.base=")
 EVIDENCE = {"decision": "quarantined", "phrases": [{"phrase": "open sesame", "share": 0.25}] * 9, "copies": 0.0}
 
 
@@ -127,7 +127,7 @@ def test_mistyped_names_are_told_with_the_nearest(store: Store) -> None:
         "batch 'tuesday' is waiting, not set aside; there are monday"
         in k2("inbox", "retry", "tuesday", status=1).output
     )
-    no_line = CliRunner().invoke(main, ["continual", "status", "--recipe", "smoke"])
+    no_line = CliRunner().invoke(main, ["continual", "status", "--recipe", "smoke", "--set", "continual.tuned="])
     assert no_line.exit_code == 1 and "Set it, e.g. --set continual.tuned=sft" in no_line.output
     nowhere = k2("continual", "status", "--store", "/nowhere/at/all", status=1)
     assert "there is no store at /nowhere/at/all" in nowhere.output
@@ -224,4 +224,4 @@ def test_schedules_are_listed_with_their_next_time(store: Store) -> None:
     without = CliRunner().invoke(main, ["schedule", "list", *LINE, "--set", "continual.schedules.turn=", "--json"])
     assert [row["schedule"] for row in json.loads(without.output)] == ["arrivals", "evaluation", "release"]
     wrong = CliRunner().invoke(main, ["schedule", "list", *LINE, "--set", "continual.schedules.turn=at night"])
-    assert wrong.exit_code == 1 and "continual.schedules.turn='at night' is no cron expression" in wrong.output
+    assert wrong.exit_code == 1 and "continual.schedules.turn='at night' has 2 fields" in wrong.output

@@ -115,6 +115,8 @@ def test_a_changed_recipe_is_another_lifecycle(store: Store) -> None:
 
 
 def test_a_recipe_of_no_line_is_told(store: Store) -> None:
-    assert "name the phase that is gone on with (continual.tuned)" in refused(store, SMOKE)
+    assert "name the phase that is gone on with (continual.tuned)" in refused(
+        store, replace(SMOKE, continual=ContinualConfig())
+    )
     told = refused(store, replace(SMOKE, continual=ContinualConfig("sfd")))
     assert "continual names the phase 'sfd', and recipe 'smoke' has pretrain" in told
