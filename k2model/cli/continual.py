@@ -248,7 +248,7 @@ def promote(
         raise K2Error(f"turn {turn} does not wait for a person; {held} does")
     else:
         state = ledger.append("rollback", {"to": state.champion, "reason": reason or "declined"}, after=state)
-    tell(opened, box.recipe, ledger, state)
+    tell(opened, box.recipe, state)
 
 
 @click.command()
@@ -273,7 +273,7 @@ def rollback(to: int | None, reason: str, recipe: str, overrides: tuple[str, ...
             raise K2Error(f"line '{state.line}' has had no other champion that could stand again")
         to = state.before[-1]
     state = ledger.append("rollback", {"to": to, "reason": reason}, after=state)
-    tell(opened, box.recipe, ledger, state)
+    tell(opened, box.recipe, state)
 
 
 @click.group()

@@ -4,8 +4,6 @@ from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from k2model.cli.terminal import console, pairs, records
 from k2model.errors import K2Error, nearest
 from k2model.recipe.continual import FIXED_INPUTS
@@ -173,21 +171,16 @@ def what(content: "Content") -> str:
             return _told(f"{content.batch} waits again", content.reason)
 
 
-def tell(store: "Store", recipe: "Recipe", ledger: "Ledger", state: "State") -> None:
-    """Brings MLflow to what the ledger says, as far as it can be reached, and says who the champion is."""
-    from k2model.continual.promotion import apply
+def tell(store: "Store", recipe: "Recipe", state: "State") -> None:
+    """Says who the champion is, here, to MLflow and to people, as far as they can be reached: the next run of the line
+    tells what could not be told."""
+    from k2model.continual.watch import told
+    from k2model.lifecycle import LifecyclePlan
 
     model = state.model
     assert model is not None, "what a person decides is about a champion"
-    out = console()
-    out.print(f"the champion of {state.line} is {model.name}; entry {state.entries}", highlight=False, markup=False)
-    try:
-        apply(tracking_uri(), store, recipe, ledger)
-    except K2Error as error:
-        click.echo(
-            f"MLflow was not told, and the entry stands: the next run of the line tells it. {type(error).__name__}: "
-            f"{error}", err=True,
-        )  # fmt: skip
+    said = f"the champion of {state.line} is {model.name}; entry {state.entries}"
+    console().print(told(LifecyclePlan(recipe, store.uri), tracking_uri(), said), highlight=False, markup=False)
 
 
 def lines(found: Any, path: str = "") -> Iterator[tuple[str, str]]:

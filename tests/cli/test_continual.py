@@ -2,10 +2,8 @@
 
 import json
 import re
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -180,7 +178,7 @@ def mlflow(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
         if len(told) == 1:
             raise RegistryError("the server cannot be reached")
 
-    monkeypatch.setitem(sys.modules, "k2model.continual.promotion", SimpleNamespace(apply=apply))
+    monkeypatch.setattr("k2model.continual.watch.apply", apply)
     return told
 
 
