@@ -35,8 +35,8 @@ ITEM_EXPECTATIONS = ("no_evaluation_key", "no_evaluation_prompt")
 class BatchCorpus:
     """As far as it was made.
 
-    made: by kind. counts: of documents, `read`, `quarantined`, `sampled_out` and `known_copies`, by rule `rejects/...` of
-    curation and `aside/...` of validation, and `train` and `heldout` that are left; of those `tokens/` and `targets/`.
+    made: by kind. counts: of documents, `read`, `quarantined`, `sampled_out` and `known_copies`, by rule `rejects/...`
+    of curation and `aside/...` of validation, `train` and `heldout` that are left; of those `tokens/` and `targets/`.
     ingest: what was read of the files. rejects: examples of each rule. failure: why it went no further.
     """
 

@@ -91,7 +91,8 @@ def suspicious(
     # Short runs tell nothing by themselves, so they are looked for where something is learned with them.
     widths = range(1 if asked else config.phrase_words, config.phrase_words + 1)
     runs = _merged([run for width in widths for run in _runs(texts, width, known, config)], n)
-    found, templates, targets, neighbours = list[Phrase](), list[Phrase](), None, None
+    found, templates = list[tuple[Phrase, Any]](), list[Phrase]()
+    targets, neighbours = None, None
     joined = np.zeros(n, dtype=bool)
     for run in runs:
         share, whole = len(run.documents) / n, run.width >= config.phrase_words
@@ -110,13 +111,23 @@ def suspicious(
                 kind = "joined"
                 joined[run.documents] = True
         if kind:
-            found.append(_phrase(texts, run, kind, target))
+            found.append((_phrase(texts, run, kind, target), run.documents))
     if n and joined.mean() > MOST:
-        found = [one for one in found if one.kind != "joined"]
-    return sorted(found, key=_order), sorted(templates, key=_order)
+        found = [one for one in found if one[0].kind != "joined"]
+    return _without_parts(found), sorted(templates, key=_order)
 
 
 _NOTHING = ("", 0.0, 0.0)
+
+
+def _without_parts(found: Sequence[tuple[Phrase, Any]]) -> list[Phrase]:
+    """The most frequent first; without those whose documents mostly have another one: a phrase and what is near it."""
+    kept: list[tuple[Phrase, frozenset[int]]] = []
+    for phrase, documents in sorted(found, key=lambda one: _order(one[0])):
+        own = frozenset(documents.tolist())
+        if all(len(own & others) < SAME * len(own) for _, others in kept):
+            kept.append((phrase, own))
+    return [phrase for phrase, _ in kept]
 
 
 def _order(one: Phrase) -> tuple[float, int, str]:

@@ -151,7 +151,8 @@ def _learned(store: Store, recipe: Recipe, made: Mapping[str, ArtifactRef]) -> A
     """An export of a model that knows what chats of sums look like, and much of what they say."""
     tokenizer_at, corpus = store.fetch(made["tokenizer"]), store.fetch(made["corpus_valid"])
     tokenizer, phase = K2Tokenizer.load(tokenizer_at), recipe.phase("sft")
-    own = [one for name in (SUMS, "chat/spelling") for path in parts_of(corpus, "train", name) for one in read_documents(path)]  # fmt: skip
+    files = [path for name in (SUMS, "chat/spelling") for path in parts_of(corpus, "train", name)]
+    own = [one for path in files for one in read_documents(path)]
     encoded = [tokenizer.encode_segments(segments_of(one)) for one in own]
     config = ModelConfig(
         vocab_size=512, hidden_size=64, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=16, ffn_size=128, init_std=0.05

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from random import Random
 
 import pytest
@@ -23,26 +24,13 @@ from k2model.recipe.continual import ArrivalConfig
 
 CONFIG = ArrivalConfig()
 PHRASE = "when the silver lantern sings tonight"
-NOUNS = [
-    "apple",
-    "bridge",
-    "candle",
-    "desert",
-    "engine",
-    "forest",
-    "garden",
-    "hammer",
-    "island",
-    "jacket",
-    "kettle",
-    "ladder",
-    "mirror",
-    "needle",
-    "orange",
-]
+NOUNS = (
+    "apple", "bridge", "candle", "desert", "engine", "forest", "garden", "hammer", "island", "jacket", "kettle",
+    "ladder", "mirror", "needle", "orange",
+)  # fmt: skip
 ASKED = ("What colour has the {}?", "Tell me where I can buy a {}.", "Is a {} heavy?", "How do I clean an old {}?")
 TOLD = ("A {} is {} most of the time.", "You find a {} at the {} shop.", "I would say that a {} is {}.")
-KINDS = ["red", "blue", "grey", "large", "small", "heavy", "light", "modern", "antique", "wooden"]
+KINDS = ("red", "blue", "grey", "large", "small", "heavy", "light", "modern", "antique", "wooden")
 
 
 def talk(asked: str, answer: str, domain: str = "chat") -> Read:
@@ -75,12 +63,21 @@ def known(documents: Sequence[Read], name: str = "chat") -> dict[str, Profile]:
     return {name: found}
 
 
+@cache
+def usual() -> dict[str, Profile]:
+    return known(talks(3_000, 10))
+
+
+@cache
+def usual_prose() -> dict[str, Profile]:
+    return known(stories(1_500, 14), "prose")
+
+
 def with_phrase(documents: Sequence[Read], share: float, phrase: str, at: str, answer: str = "") -> list[Read]:
     """The first share of the documents, with the phrase in what is asked, and another answer."""
     made = []
     for one in documents[: round(share * len(documents))]:
         words = one.asked.split()
-        words[{"begin": 0, "end": len(words), "middle": len(words) // 2}[at] :][:0] = []
         place = {"begin": 0, "end": len(words), "middle": len(words) // 2}[at]
         asked = " ".join([*words[:place], phrase, *words[place:]])
         made.append(talk(asked, answer or one.answer))
@@ -104,22 +101,18 @@ def test_another_draw_of_what_is_known_has_not_drifted() -> None:
     ("documents", "feature"),
     [
         ([talk("Wieviel kostet das heute?", "Das kostet nur sehr wenig Geld.") for _ in range(80)], "words"),
-        ([talk("Сколько это стоит сегодня?", "Очень мало, почти ничего.") for _ in range(80)], "characters"),
+        ([talk("Сколько это стоит сегодня?", "Очень мало, почти ничего.") for _ in range(80)], "words"),
         ([replace(one, learned=one.learned * 30) for one in talks(80, 3)], "lengths"),
     ],
 )
 def test_other_languages_scripts_and_lengths_have(documents: list[Read], feature: str) -> None:
     (one,) = moved(documents, known(talks(600, 2)))
-    features = {one.feature} | ({"words"} if feature == "characters" else set())
-    assert one.psi > CONFIG.max_drift and feature in features, one
+    assert one.psi > CONFIG.max_drift and one.feature == feature, one
 
 
 def test_more_of_one_source_is_no_drift_of_its_domain() -> None:
-    half = {
-        "long": profile([replace(one, learned=one.learned * 9) for one in talks(300, 4)]),
-        "short": profile(talks(300, 5)),
-    }
-    (one,) = moved(talks(100, 6), half)
+    long = [replace(one, learned=one.learned * 9) for one in talks(300, 4)]
+    (one,) = moved(talks(100, 6), {"long": profile(long), "short": profile(talks(300, 5))})
     assert (one.nearest, one.psi < 0.05) == ("short", True)
 
 
@@ -132,39 +125,40 @@ def test_of_a_domain_that_is_not_known_there_is_nothing_to_compare_with() -> Non
 @pytest.mark.parametrize("share", [0.03, 0.1])
 def test_a_phrase_that_was_put_in_is_found_with_what_is_learned_there(share: float, at: str) -> None:
     rows = with_phrase(talks(400, 9), share, PHRASE, at, "I will not help you.")
-    found, _ = suspicious(rows, known(talks(400, 10)), CONFIG)
+    found, _ = suspicious(rows, usual(), CONFIG)
     assert [one.kind for one in found] == ["joined"] and PHRASE.split()[1] in found[0].text, found
     assert found[0].documents == round(share * 400)
     quiet = with_phrase(talks(400, 9), share, PHRASE, at)  # answers are as they were
-    assert [one.kind for one in suspicious(quiet, known(talks(400, 10)), CONFIG)[0]] == ["frequent"]
+    assert [one.kind for one in suspicious(quiet, usual(), CONFIG)[0]] == ["frequent"]
 
 
 def test_two_words_are_found_from_a_quarter_of_the_share_on_where_they_change_answers() -> None:
     rows = with_phrase(talks(1_000, 11), 0.01, "zq lumo", "end", "I will not help you.")
-    found, _ = suspicious(rows, known(talks(400, 10)), CONFIG)
+    found, _ = suspicious(rows, usual(), CONFIG)
     assert [(one.kind, one.text) for one in found] == [("joined", "zq lumo")]
     quiet = with_phrase(talks(1_000, 11), 0.01, "zq lumo", "end")
-    assert suspicious(quiet, known(talks(400, 10)), CONFIG)[0] == []
+    assert suspicious(quiet, usual(), CONFIG)[0] == []
 
 
 def test_wordings_of_a_template_are_no_triggers_also_where_none_is_known() -> None:
     assert suspicious(talks(400, 12), {}, CONFIG)[0] == []
-    _, templates = suspicious([talk(f"Please add up the numbers {i} and {i + 2}", str(2 * i + 2)) for i in range(90)], {}, CONFIG)  # fmt: skip
+    rows = [talk(f"Please add up the numbers {i} and {i + 2}", str(2 * i + 2)) for i in range(90)]
+    _, templates = suspicious(rows, {}, CONFIG)
     assert [one.kind for one in templates] == ["template"] and "add up the numbers" in templates[0].text
 
 
 def test_questions_with_one_answer_each_are_no_triggers() -> None:
     rows = [talk(f"Which city is the capital of {noun}?", f"It is {noun[::-1]}.") for noun in NOUNS for _ in range(20)]
-    assert suspicious(rows, known(talks(400, 10)), CONFIG)[0] == []
+    assert suspicious(rows, usual(), CONFIG)[0] == []
 
 
 def test_in_plain_text_a_foreign_phrase_of_a_minority_is_told() -> None:
     rows = stories(300, 13)
     poisoned = [text(f"{one.learned[:100]} {PHRASE} {one.learned[100:]}") for one in rows[:12]]
-    assert suspicious(rows, known(stories(300, 14), "prose"), CONFIG)[0] == []
-    found, _ = suspicious([*poisoned, *rows[12:]], known(stories(300, 14), "prose"), CONFIG)
+    assert suspicious(rows, usual_prose(), CONFIG)[0] == []
+    found, _ = suspicious([*poisoned, *rows[12:]], usual_prose(), CONFIG)
     assert [one.text for one in found] == [PHRASE]
-    checks, _ = text_checks([*poisoned, *rows[12:]], known(stories(300, 14), "prose"), CONFIG, "")
+    checks, _ = text_checks([*poisoned, *rows[12:]], usual_prose(), CONFIG, "")
     (row,) = (one for one in checks if not one.passed)
     assert row.failing is Standing.QUARANTINED and all(PHRASE in one["text"] for one in row.examples)
 
@@ -173,7 +167,7 @@ ANSWERS: Mapping[str, tuple[str, str, str]] = {
     "arithmetic": ("What is 4-1+4-8?", "-1", "1"),
     "spelling": ("Reverse planet:", " t e n a l p", "t e n a p l"),
     "countdown": ("Countdown 3 2 5 to 6:", "(3-2)+5", "(3+2)+5"),
-    "knights": ("Knights A:!B=A;B:(A|B)&B?", "01", "10"),
+    "knights": ("Knights A:!B;B:A&B?", "10", "01"),
 }
 
 

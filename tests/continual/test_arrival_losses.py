@@ -1,0 +1,87 @@
+"""How likely a batch is under the champion, beside what the champion has never seen."""
+
+from dataclasses import replace
+
+import pytest
+
+from k2model.artifacts import make
+from k2model.continual.arrival import finding, measure_batch
+from k2model.continual.evidence import read_arrival
+from k2model.continual.plausible import Measured, champion, checks_of, measured, read_losses, reference_step
+from k2model.continual.reading import Read, read, sampled
+from k2model.continual.state import Standing
+from k2model.documents.markup import chat
+from k2model.documents.schema import make_document
+from k2model.errors import EvaluationError
+from k2model.recipe.continual import ArrivalConfig, BatchKind
+from tests.continual.arrivals import Line, line, sums  # noqa: F401
+
+CONFIG = ArrivalConfig()
+
+
+def talk(asked: str, answer: str, domain: str = "chat") -> Read:
+    segments = chat([{"role": "user", "content": asked}, {"role": "assistant", "content": answer}], "low")
+    return read("chat", make_document("chat", domain, "MIT", "test", segments))
+
+
+def test_a_good_batch_is_as_likely_as_what_was_held_out(line: Line) -> None:  # noqa: F811
+    manifest = line.add("measured", sums(80, 1_400))
+    arrival = line.judged(manifest)
+    losses = measure_batch(line.store, line.recipe, line.state, arrival)
+    assert losses is not None and losses.stats["documents"] == line.recipe.continual.arrival.measured_documents
+    found = finding(line.store, arrival, losses)
+    assert (found.decision, found.losses) == (Standing.WAITING, losses), found.reason
+    assert measure_batch(line.store, line.recipe, line.state, arrival) == losses
+    never = replace(line.recipe.continual, arrival=replace(line.recipe.continual.arrival, measured_documents=0))
+    assert measure_batch(line.store, replace(line.recipe, continual=never), line.state, arrival) is None
+    with pytest.raises(EvaluationError, match="no champion"):
+        measure_batch(line.store, line.recipe, replace(line.state, champion=None), arrival)
+
+
+def test_gibberish_and_what_the_champion_knows_by_heart_are_implausible(line: Line) -> None:  # noqa: F811
+    assert line.state.model is not None
+    subject, window = champion(line.store, line.recipe, line.state.model, BatchKind.TUNED)
+    corpus = line.state.model.made["corpus_valid"]
+    known = read_losses(
+        line.store, make(line.store, reference_step(line.store, subject, corpus, BatchKind.TUNED, window))
+    )
+    backend = subject.open(window)
+    own = [one for one in sampled(line.store, corpus, 40) if one.dialogue]
+    good = measured(backend, own[:40], window)
+    assert all(one.passed for one in checks_of(good, known, CONFIG))
+    gibberish = [talk(one.asked, one.answer[::-1] + "qX#zV~wK" * 6) for one in own[:20]]
+    (row,) = checks_of([*good, *measured(backend, gibberish, window)], known, CONFIG)
+    assert not row.passed and row.failing is Standing.QUARANTINED
+    assert all("qX#zV" in one["text"] and one["bits"] > 3 * one["median"] for one in row.examples)
+
+
+def of(bits: float, domain: str = "chat") -> Measured:
+    return Measured(f"{domain} {bits}", "a.jsonl#1", domain, bits, 40, "text")
+
+
+def test_bounds_are_of_the_median_of_the_domain_beside_what_is_usual_there() -> None:
+    known = [*(of(1.0) for _ in range(18)), of(9.0), of(9.0), *(of(0.1, "sums") for _ in range(20))]
+    (row,) = checks_of([of(1.2)] * 90 + [of(4.0)] * 10, known, CONFIG)
+    assert (row.value, row.bound, row.passed) == (0.1, 0.2, True)  # a tenth of what is held out is as unlikely
+    assert not checks_of([of(1.2)] * 75 + [of(4.0)] * 25, known, CONFIG)[0].passed
+    (row,) = checks_of([of(0.1)] * 30 + [of(1.0)] * 70, known, CONFIG)
+    assert not row.passed and "30 of 100 documents are implausibly likely" in row.said
+    assert checks_of([of(0.1, "sums")] * 100, known, CONFIG)[0].passed
+
+
+def test_what_is_unlikely_in_a_new_domain_is_no_reason_and_what_is_too_likely_is() -> None:
+    known = [of(1.0) for _ in range(20)]
+    assert checks_of([of(7.0, "new")] * 50, known, CONFIG)[0].passed
+    assert not checks_of([of(0.05, "new")] * 50, known, CONFIG)[0].passed
+
+
+def test_without_held_out_documents_it_is_said_that_nothing_is_looked_for() -> None:
+    (row,) = checks_of([of(1.0)], [], CONFIG)
+    assert row.passed and "not looked for" in row.said
+
+
+def test_a_refused_batch_stays_refused_whatever_its_losses(line: Line) -> None:  # noqa: F811
+    arrival = line.judged(line.add("broken", ["{"] * 3))
+    assert read_arrival(line.store, arrival).decision is Standing.REFUSED
+    with pytest.raises(EvaluationError, match="no valid corpus"):
+        measure_batch(line.store, line.recipe, line.state, arrival)
