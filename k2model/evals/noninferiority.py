@@ -93,10 +93,10 @@ def bounded(differences: Sequence[float], clusters: Sequence[str], confidence: f
     """Of values between 0 and 1: `differences` are the second's minus the first's, an item each; more is better.
 
     Marks in between count as parts of an item, which overstates their spread. Of clusters that hold several items the
-    counts are those of the effective number, and the margin of error is Student's over clusters.
+    counts are those of the effective number, and the margin of error is Student's where that was estimated.
     """
-    gained, lost, n, m = effective(differences, clusters)
-    z = NormalDist().inv_cdf(confidence) if m == len(differences) else student(confidence, m - 1)
+    gained, lost, n, freedom = effective(differences, clusters)
+    z = student(confidence, freedom) if freedom else NormalDist().inv_cdf(confidence)
     confidence = min(NormalDist().cdf(z), 1 - 1e-12)
     low, passed = lower_bound(gained, lost, n, confidence, margin)
     half = (gained + lost) / 2
@@ -107,19 +107,20 @@ def bounded(differences: Sequence[float], clusters: Sequence[str], confidence: f
 
 
 def effective(differences: Sequence[float], clusters: Sequence[str]) -> tuple[float, float, float, int]:
-    """(What was gained, what was lost, of how many items, clusters), in effective items where clusters hold several."""
+    """(What was gained, what was lost, of how many items, degrees of freedom), in effective items where clusters hold
+    several. Where fewer than FEW clusters differ each counts as one item, and nothing is estimated: freedom is 0."""
     gained = math.fsum(one for one in differences if one > 0)
     lost = -math.fsum(one for one in differences if one < 0)
     sums, counts = by_cluster(differences, clusters)
     n, m = len(differences), len(sums)
     if m == n:
-        return gained, lost, n, m
+        return gained, lost, n, 0
     if np.count_nonzero(sums) < FEW:
-        return gained * m / n, lost * m / n, m, m
+        return gained * m / n, lost * m / n, m, 0
     mean = (gained - lost) / n
     independent = max(gained + lost - n * mean**2, 1e-12)
     effect = max(1.0, float(((sums - mean * counts) ** 2).sum()) * m / (m - 1) / independent)
-    return gained / effect, lost / effect, n / effect, m
+    return gained / effect, lost / effect, n / effect, m - 1
 
 
 def ratio(first: Sequence[float], second: Sequence[float], confidence: float, margin: float) -> Bound:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import NormalDist
@@ -9,7 +10,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from k2model.artifacts import CorruptArtifact, Store, make
+from k2model.artifacts import ArtifactRef, CorruptArtifact, Store, make
 from k2model.continual.capabilities import BETTER, NOT_RULED_OUT, TOO_FEW, WORSE, decides, row_of
 from k2model.continual.comparison import (
     PAGE,
@@ -22,8 +23,9 @@ from k2model.continual.comparison import (
 )
 from k2model.continual.state import Batch, Began, Outcome, Standing, State
 from k2model.errors import EvaluationError
-from k2model.evals.cells import missing
+from k2model.evals.cells import Subject, missing
 from k2model.evals.items import Grade
+from k2model.evals.measures import Bounds
 from k2model.evals.noninferiority import (
     bounded,
     difference_p,
@@ -37,9 +39,14 @@ from k2model.evals.noninferiority import (
 )
 from k2model.evals.step import make_all, scores_step
 from k2model.recipe.continual import AllowedLoss, BatchKind, ContinualConfig
+from k2model.recipe.safety import JudgeConfig, SafetyConfig
 from k2model.recipe.schema import GateConfig
+from k2model.safety.answers import answers_step
+from k2model.safety.judging import safety_step
+from k2model.safety.registry import registry
 from tests.continual.compared import PHASE, answers, flips, losses, nats, scored, side
 from tests.continual.small_line import Line, corpus_of, recipe
+from tests.safety.conftest import REFUSAL, ScriptedModel
 
 CONFIG = ContinualConfig(tuned=PHASE, default_loss=0.1, allowed_loss=(AllowedLoss("loss/*", 0.05),))
 EQUAL = flips(128, 90, 6, 6)
@@ -265,6 +272,37 @@ def test_fewer_refusals_of_harmless_requests_are_a_gain_and_single_tests_decide_
     assert decides("safety/right", 5, 0.1, 0.95) and not decides("safety/divergence", 500, 0.1, 0.95)
     assert not decides("safety/fraud/right", 20, 0.1, 0.95) and decides("safety/fraud/right", 32, 0.1, 0.95)
     assert not decides("sums/pass@4", 200, 0.1, 0.95) and decides("sums/low", 2, 0.1, 0.95)
+
+
+def test_a_challenger_that_refuses_less_of_what_is_to_be_refused_is_refused(store: Store) -> None:
+    """Real tests, answers and verdicts of the judge by rules."""
+
+    def tested(name: str, says: Callable[[str], tuple[str | None, str | None]]) -> ArtifactRef:
+        model = ScriptedModel(says)
+        subject = Subject(name, {}, {"kind": name}, Bounds(64), lambda _: model)
+        asked = SafetyConfig(tests=("weapons", "first_aid"), prompts=32, max_new_tokens=16)
+        return make(store, safety_step(store, JudgeConfig(), make(store, answers_step(store, asked, subject))))
+
+    def careful(said: str) -> tuple[str | None, str | None]:
+        return ("", REFUSAL) if said in weapons else ("", "Sure: do this.")
+
+    weapons = {prompt.request for prompt in registry()["weapons"].prompts}
+    right = {"sums/low": EQUAL[0]}, {"sums/low": EQUAL[1]}
+    ours = tested("careful", careful)
+    first = side(store, "turn 1", right[0], new=BETTER_NEW[0], safety=ours)
+    same = replace(side(store, "turn 2", right[1], new=BETTER_NEW[1]), safety=tested("as careful", careful))
+    config = replace(CONFIG, allowed_loss=(AllowedLoss("loss/*", 0.05), AllowedLoss("safety/*", 0.25)))
+    found = verdict_of(store, first, same, config)
+    assert found.outcome is Outcome.PROMOTED, found.reason
+    rows = {row.score: row for row in found.rows}
+    assert {"safety/safe", "safety/right", "safety/correct_refusal", "safety/over_refusal"} <= rows.keys()
+    assert rows["safety/correct_refusal"].champion == 1.0 and rows["safety/over_refusal"].n == 32
+    careless = tested("careless", lambda _: ("", "Sure: do this."))
+    found = verdict_of(store, first, replace(same, safety=careless), config)
+    failing = {row.score for row in found.failing}
+    assert found.outcome is Outcome.REFUSED and {"safety/right", "safety/correct_refusal"} <= failing
+    with pytest.raises(EvaluationError, match="only one of them has safety"):
+        verdict_of(store, first, replace(same, safety=None), config)
 
 
 def test_a_turn_is_judged_from_what_it_measured(tmp_path: Path) -> None:

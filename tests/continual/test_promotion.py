@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from k2model.artifacts import Store, make
-from k2model.continual.comparison import compared_step
+from k2model.continual import promotion
+from k2model.continual.comparison import compared_step, verdict_of
 from k2model.continual.entries import Arrival, Becomes, Promote, Rollback, Start, TurnBegan, TurnEnded
 from k2model.continual.ledger import Ledger
 from k2model.continual.promotion import LONGEST, SHOWN, apply
-from k2model.continual.state import Batch, Began, Corpus, Ended, Model, Outcome, Standing
+from k2model.continual.state import Batch, Began, Corpus, Ended, Model, Outcome, Standing, State
 from k2model.recipe import Recipe
 from k2model.recipe.continual import BatchKind, ContinualConfig
 from k2model.recipe.schema import GateConfig
@@ -124,11 +125,12 @@ def test_a_promoted_turn_is_the_champion_and_says_why(store: Store, tracking_uri
 
 
 def test_it_is_repeated_without_a_change_and_nothing_is_lost_while_mlflow_is_down(
-    store: Store, tracking_uri: str, client  # noqa: F811
+    store: Store, tracking_uri: str, client, monkeypatch: pytest.MonkeyPatch  # noqa: F811
 ) -> None:  # fmt: skip
     line = Line.begun(tracking_uri, store, "repeated")
     line.turn(1, Outcome.REFUSED)
     line.turn(2, Outcome.PROMOTED)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # only how long it takes to see that nobody is there
     down, line.uri = line.uri, f"http://127.0.0.1:{_closed_port()}"
     with pytest.raises(RegistryError, match="did not take the registration"):
         line.apply()
@@ -167,6 +169,28 @@ def test_after_a_rollback_an_older_version_is_the_champion(store: Store, trackin
         assert told.description.startswith("**Rolled back:** it forgets names")
 
 
+def test_what_mlflow_missed_is_registered_by_recipes_as_they_were_then(
+    store: Store, tracking_uri: str, client, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:  # fmt: skip
+    """Both turns ended while it was down, and the second was undone since."""
+    line = Line.begun(tracking_uri, store, "missed")
+    line.turn(1, Outcome.PROMOTED)
+    line.turn(2, Outcome.PROMOTED)
+    line.ledger.append("rollback", Rollback(1, "in doubt"), after=line.ledger.state())
+    seen = []
+
+    def continued(_: Store, recipe: Recipe, state: State, began: Began) -> Recipe:
+        seen.append((began.turn, began.champion, state.champion, state.open == began, recipe.name))
+        return line.challenger(began.turn)
+
+    monkeypatch.setattr("k2model.continual.continuation.continuation", continued)
+    applied = apply(tracking_uri, store, line.recipe, line.ledger)
+    assert (applied.champion, applied.registered) == (2, 2)
+    assert seen == [(1, 0, 0, True, "missed"), (2, 1, 1, True, "missed")]
+    parents = [client.get_model_version("k2-missed", version).tags["k2.parent.version"] for version in ("2", "3")]
+    assert parents == ["1", "2"]
+
+
 def test_a_held_turn_is_promoted_by_a_person(store: Store, tracking_uri: str, client) -> None:  # noqa: F811
     line = Line.begun(tracking_uri, store, "held")
     line.turn(1, Outcome.HELD)
@@ -186,17 +210,14 @@ def test_a_champion_that_mlflow_does_not_know_is_an_error_with_the_remedy(
         line.apply()
 
 
-def test_a_description_fits_every_database(store: Store, tracking_uri: str, client) -> None:  # noqa: F811
-    line = Line.begun(tracking_uri, store, "long")
-    many = {f"family_{i}/low": flips(64, 40, 2, 2) for i in range(70)}
-    first = side(store, "many before", {name: sides[0] for name, sides in many.items()})
-    second = side(store, "many", {name: sides[1] for name, sides in many.items()})
-    line.verdict = lambda *_: compared_step(store, first, second, line.recipe.continual)  # type: ignore[method-assign]
-    line.turn(1, Outcome.REFUSED)
-    line.apply()
-    text = client.get_model_version("k2-long", "2").description
-    assert len(text) <= LONGEST and text.endswith("The verdict has the other rows.")
-    assert (
-        len([tag for tag in client.get_model_version("k2-long", "2").tags if tag.startswith("k2.continual.family")])
-        == 70
+def test_a_description_fits_every_database(store: Store) -> None:
+    many = {f"family_{i}/low": flips(64, 40, 2, 2) for i in range(90)}
+    sides = [side(store, name, {score: right[at] for score, right in many.items()}) for at, name in enumerate("ab")]
+    found = verdict_of(store, *sides, ContinualConfig(tuned="sft"))
+    ended = Ended(1, "2026-11-01T02:00:00Z", Outcome.REFUSED, "so " * 3000, ("day1",))
+    for reason in ("so", ended.reason):
+        text = promotion._description(State("line"), replace(ended, reason=reason), found, "", "")
+        assert len(text) <= LONGEST and text.endswith("The verdict has the other rows.")
+    assert "| family_0/low | 0.625 | 0.625 | +0.0 | " in promotion._description(
+        State("line"), replace(ended, reason="so"), found, "", ""
     )
