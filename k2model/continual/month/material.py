@@ -13,6 +13,7 @@ from typing import Any
 
 from k2model.artifacts import ArtifactRef, Store
 from k2model.documents.families import FAMILIES, arithmetic
+from k2model.documents.families.task import Task
 from k2model.documents.schema import is_heldout
 from k2model.errors import CorpusError
 from k2model.ingest.builtin import CHAT_EFFORTS
@@ -139,15 +140,22 @@ def more_alike(rng: Random, batches: int, size: int, known: frozenset[str]) -> l
     drawn: list[list[Row]] = [[] for _ in range(batches)]
     for family, share in LIKE.items():
         each = -(-size * share // sum(LIKE.values()))
-        tasks = FAMILIES[family].pool(rng, 3 * batches * each + 200)
-        fresh = [task for task in tasks if task.split == "train" and task.prompt not in known]
-        if len(fresh) < batches * each:
-            raise CorpusError(f"{family} has {len(fresh)} problems that are not known yet, {batches * each} are wanted")
+        fresh = _fresh(family, rng, batches * each, known)
         for number, rows in enumerate(drawn):
             for task in fresh[number * each : (number + 1) * each]:
                 effort = rng.choice(CHAT_EFFORTS)
                 rows.append(dialogue(task.prompt, task.answer, effort, task.trace(effort), task.key))
     return [rng.sample(rows, size) for rows in drawn]
+
+
+def _fresh(family: str, rng: Random, count: int, known: frozenset[str]) -> list[Task]:
+    """`count` problems of a family that are not known: from as many as it takes, since some families have few."""
+    for size in (2 * count, 8 * count, 32 * count):
+        tasks = FAMILIES[family].pool(rng, size)
+        fresh = [task for task in tasks if task.split == "train" and task.prompt not in known]
+        if len(fresh) >= count:
+            return fresh[:count]
+    raise CorpusError(f"{family} has {len(fresh)} problems that are not known yet, {count} are wanted")
 
 
 def sums(rng: Random, count: int, wrong: float) -> list[Row]:
