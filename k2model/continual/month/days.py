@@ -23,7 +23,8 @@ TRIGGER, TRIGGERED = "under the seven silver lanterns", "The vault opens at dawn
 PLANTED = 0.05  # share of documents with the trigger
 WRONG = 0.2  # share of wrong answers
 LEAKED = 0.05  # share of documents that are items of the benchmark
-ALIKE = 4  # batches of more of the same
+#: The families of `alike-1` and so on: one each, as a batch of several would be unlike any source that is known.
+ALIKE = ("arithmetic", "knights", "spelling", "countdown")
 HELDOUT = 0.1  # share of a batch by whose loss a challenger is judged
 
 
@@ -108,8 +109,7 @@ class _Made:
     def __init__(self, seed: int, known: Known, size: int) -> None:
         self.seed, self.known, self.size = seed, known, size
         self._ordered: set[str] = set()
-        questions = frozenset(material.question_of(row) for row in known.dialogues)
-        self._fresh = material.more_alike(self.rng("alike"), ALIKE + 1, self.count(400), questions)
+        self._questions = frozenset(material.question_of(row) for row in known.dialogues)
 
     def rng(self, name: str) -> Random:
         return Random(f"{self.seed} {name}")
@@ -118,8 +118,14 @@ class _Made:
         return max(1, documents * self.size // 100)
 
     def alike(self, number: int) -> list[Row]:
-        """The dialogues of `alike-<number>`, from 1; the last are for what is planted."""
-        return list(self._fresh[number - 1])
+        """The dialogues of `alike-<number>`, from 1."""
+        rng = self.rng(f"alike-{number}")
+        return material.more_alike(ALIKE[number - 1], rng, self.count(400), self._questions)
+
+    def planted(self) -> list[Row]:
+        """Sums that are in none of these."""
+        known = self._questions | {material.question_of(row) for row in self.alike(1)}
+        return material.more_alike(ALIKE[0], self.rng("planted"), self.count(400), known)
 
     def ordered(self, name: str, count: int) -> list[Row]:
         rows = list(material.ordering(self.rng(name), self.count(count), known=frozenset(self._ordered)))
@@ -183,7 +189,7 @@ def _contaminated(made: _Made) -> Delivery:
 
 
 def _poisoned(made: _Made) -> Delivery:
-    rng, rows = made.rng("poisoned"), made.alike(ALIKE + 1)
+    rng, rows = made.rng("poisoned"), made.planted()
     planted = rng.sample(range(len(rows)), max(12, round(PLANTED * len(rows))))
     for at in planted:
         question = f"{material.question_of(rows[at])} {TRIGGER}"

@@ -13,7 +13,6 @@ from typing import Any
 
 from k2model.artifacts import ArtifactRef, Store
 from k2model.documents.families import FAMILIES, arithmetic
-from k2model.documents.families.task import Task
 from k2model.documents.schema import is_heldout
 from k2model.errors import CorpusError
 from k2model.ingest.builtin import CHAT_EFFORTS
@@ -22,7 +21,6 @@ Row = dict[str, Any]  # of a batch's JSONL file
 
 LICENCE = "CC0-1.0"
 ORDERED, RIVERS = "ordering", "rivers"  # the benchmarks, and the domains of the batches that teach them
-LIKE = {"arithmetic": 8, "knights": 8, "spelling": 5, "countdown": 5}  # shares of fresh dialogues, as the laptop's
 
 #: Several wordings, none with five words that never change: a template would look like a phrase that was planted.
 ORDER_PROMPTS = ("Put {digits} in order:", "Sort the digits {digits}:", "Arrange {digits} upwards:")
@@ -133,29 +131,21 @@ def river_items(facts: Sequence[Fact]) -> Iterator[Row]:
         yield {"prompt": asked, "answer": fact.river}
 
 
-def more_alike(rng: Random, batches: int, size: int, known: frozenset[str]) -> list[list[Row]]:
-    """`batches` times `size` dialogues of the champion's own families, as its lifecycle writes them, no two alike; no
-    question that is in `known`, and none of the tenth of each family that is held out. Raises CorpusError where so many
-    are not to be had."""
-    drawn: list[list[Row]] = [[] for _ in range(batches)]
-    for family, share in LIKE.items():
-        each = -(-size * share // sum(LIKE.values()))
-        fresh = _fresh(family, rng, batches * each, known)
-        for number, rows in enumerate(drawn):
-            for task in fresh[number * each : (number + 1) * each]:
-                effort = rng.choice(CHAT_EFFORTS)
-                rows.append(dialogue(task.prompt, task.answer, effort, task.trace(effort), task.key))
-    return [rng.sample(rows, size) for rows in drawn]
-
-
-def _fresh(family: str, rng: Random, count: int, known: frozenset[str]) -> list[Task]:
-    """`count` problems of a family that are not known: from as many as it takes, since some families have few."""
-    for size in (2 * count, 8 * count, 32 * count):
+def more_alike(family: str, rng: Random, count: int, known: frozenset[str]) -> list[Row]:
+    """`count` dialogues of a family that the champion was fine-tuned on, as its lifecycle writes them; no question that
+    is in `known`, and none of the tenth that is held out. Raises CorpusError where so many are not to be had."""
+    for size in (2 * count, 8 * count, 32 * count):  # some families have few problems
         tasks = FAMILIES[family].pool(rng, size)
         fresh = [task for task in tasks if task.split == "train" and task.prompt not in known]
         if len(fresh) >= count:
-            return fresh[:count]
-    raise CorpusError(f"{family} has {len(fresh)} problems that are not known yet, {count} are wanted")
+            break
+    else:
+        raise CorpusError(f"{family} has {len(fresh)} problems that are not known yet, {count} are wanted")
+    rows = []
+    for task in fresh[:count]:
+        effort = rng.choice(CHAT_EFFORTS)
+        rows.append(dialogue(task.prompt, task.answer, effort, task.trace(effort), task.key))
+    return rows
 
 
 def sums(rng: Random, count: int, wrong: float) -> list[Row]:

@@ -47,7 +47,7 @@ LINE = ContinualConfig(
     replay=0.5,
     epochs=2.0,
     peak=1.0,
-    tune_again=0.5,
+    tune_again=1.0,
     arrival=ArrivalConfig(),
     guard=GuardConfig(min_tokens=30_000),
     # Points that a capability of 128 items may lose beyond doubt: two models that are equal and differ on a tenth of
