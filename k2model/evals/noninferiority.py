@@ -99,11 +99,13 @@ def bounded(differences: Sequence[float], clusters: Sequence[str], confidence: f
     z = student(confidence, freedom) if freedom else NormalDist().inv_cdf(confidence)
     confidence = min(NormalDist().cdf(z), 1 - 1e-12)
     low, passed = lower_bound(gained, lost, n, confidence, margin)
-    half = (gained + lost) / 2
+    half, gain = (gained + lost) / 2, (gained - lost) / n
+    if margin <= 0:  # no number of items lets an equal model pass
+        return Bound(gain, low, passed, True, 0)
     enough = passed or difference_p(half, half, n, -margin) <= 1 - confidence
     agreeing = math.log(1 - confidence) / math.log(1 - min(margin, 1 - 1e-9))  # where not one of them may differ
     needed = max(agreeing, z * z * 2 * half / n / margin**2) * len(differences) / n
-    return Bound((gained - lost) / n, low, passed, enough, math.ceil(needed))
+    return Bound(gain, low, passed, enough, math.ceil(needed))
 
 
 def effective(differences: Sequence[float], clusters: Sequence[str]) -> tuple[float, float, float, int]:
@@ -136,7 +138,8 @@ def ratio(first: Sequence[float], second: Sequence[float], confidence: float, ma
     residuals = ours - theirs - gain * ours
     error = math.sqrt(float((residuals**2).sum()) * m / (m - 1)) / total
     half = student(confidence, m - 1) * error
-    return Bound(gain, gain - half, gain - half > -margin, half < margin, math.ceil(m * (half / margin) ** 2))
+    needed = math.ceil(m * (half / margin) ** 2) if margin > 0 else 0
+    return Bound(gain, gain - half, gain - half > -margin, half < margin or margin <= 0, needed)
 
 
 def mcnemar_gain(gained: int, lost: int) -> float:

@@ -138,6 +138,16 @@ def test_losses_are_bounded_by_the_spread_of_whole_documents() -> None:
     assert ratio([100.0], [50.0], 0.95, 0.05).passed is False  # one document has no spread
 
 
+def test_where_nothing_may_be_lost_and_where_everything_may() -> None:
+    one = [str(i) for i in range(40)]
+    equal, better, ruined = [1.0] * 4 + [-1.0] * 4 + [0.0] * 32, [1.0] * 20 + [0.0] * 20, [-1.0] * 39 + [0.0]
+    assert [bounded(those, one, 0.95, 0.0).passed for those in (equal, better)] == [False, True]
+    assert bounded(equal, one, 0.95, 0.0).needed == 0 and not ratio([1.0, 2.0], [1.0, 2.1], 0.95, 0.0).passed
+    assert bounded(ruined, one, 0.95, 1.0).passed and not bounded(ruined, one, 0.95, 0.9).passed
+    # The canary's side of it: that more is lost than is allowed is hardly ever said where just that is lost.
+    assert not bounded([1.0] * 40, one, 0.95, -1.0).passed and bounded(better, one, 0.95, -0.15).passed
+
+
 def test_small_numbers_by_hand() -> None:
     assert mcnemar_gain(5, 0) == 1 / 32 and mcnemar_gain(0, 0) == 1.0
     assert flipped_signs([1, 2, 3, 4, 5], list("abcde")) == (1 / 32, 2 / 32)
