@@ -11,7 +11,7 @@ The champion that a lifecycle has promoted has been released by it: that release
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import cast
 
 from k2model.artifacts import ArtifactRef, Store, make
@@ -21,6 +21,7 @@ from k2model.continual.continuation import CHAMPION, continuation
 from k2model.continual.entries import TurnBegan, fold
 from k2model.continual.evidence import ARRIVAL
 from k2model.continual.ledger import FOLDER, Ledger
+from k2model.continual.plain import from_plain
 from k2model.continual.start import NoChampion
 from k2model.continual.state import BASE, LIFECYCLE, TUNED, Began, Ended, Model, State
 from k2model.continual.turn import opened
@@ -196,8 +197,10 @@ def _lifecycle(store: Store, recipe: Recipe, model: Model) -> tuple[ArtifactRef,
     row = row_called("checkpoint")
     for phase in recipe.phases:
         ref = made.get(f"{phase.name}/checkpoint")
-        step = ref and row.build(Work(store, recipe, phase, inputs_of(row, phase, made)))
-        if ref is None or step is None or step.identity.key != ref.identity:
+        if (
+            ref is None
+            or ref.identity != row.build(Work(store, recipe, phase, inputs_of(row, phase, made))).identity.key
+        ):
             raise NotReleasable(
                 f"phase '{phase.name}' of recipe '{recipe.name}' is not what the lifecycle trained that the line began "
                 "with, so a release would tell it wrongly; change a line by `continual`, its phases in another recipe"
@@ -216,14 +219,25 @@ def _trained(store: Store, recipe: Recipe, ledger: Ledger, state: State) -> list
         for phase in own.phases:
             part = BASE if phase.name == config.base else TUNED
             names[phase.name] = f"turn_{began.turn}_{phase.name}"
-            row = replace(phase, name=names[phase.name], parent=names[phase.parent])
-            found.append(Trained(began.turn, part, row, phase, own))
+            trained = _as_trained(store, state.models[began.turn], part, phase)
+            row = replace(trained, name=names[phase.name], parent=names[phase.parent])
+            found.append(Trained(began.turn, part, row, trained, own))
             last[part] = row.name
     parents = {one.row.name: one.row.parent for one in found}
     ancestry = [last[TUNED]]
     while (parent := parents.get(ancestry[-1])) is not None:
         ancestry.append(parent)
     return [one for one in found if one.row.name in ancestry]
+
+
+def _as_trained(store: Store, model: Model, part: str, phase: PhaseConfig) -> PhaseConfig:
+    """The row that a phase was trained by, as the store's records have it: how a line goes on may have changed since.
+    Of the machines it is trained on a record says nothing; these are as `phase` has them."""
+    packed = store.record(model.made[f"{part}/sequences"])["config"]
+    trained = store.record(model.made[f"{part}/checkpoint"])["config"]["phase"]
+    names = {one.name for one in fields(PhaseConfig)}
+    row = from_plain(PhaseConfig, {name: one for name, one in {**packed, **trained}.items() if name in names})
+    return replace(row, parallelism=phase.parallelism, checkpoints=phase.checkpoints, norms_every=phase.norms_every)
 
 
 def _beginnings(ledger: Ledger, state: State) -> list[tuple[Began, State]]:

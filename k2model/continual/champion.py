@@ -106,7 +106,7 @@ def _log(tracking_uri: str, recipe: Recipe, model: Model, scores: Mapping[str, f
         version = client.get_model_version(name, held) if held else None
         if version is None or version.tags.get("k2.checkpoint.digest") != model.made[f"{TUNED}/checkpoint"].digest:
             return f"the alias {CHAMPION} of {name} in MLflow is not on that model yet; a turn moves it"
-        run = client.get_run(version.run_id)
+        run = client.get_run(str(version.run_id))
         told = f"version {held} of {name} in MLflow has them"
         if run.data.tags.get(EVALUATED, "").startswith(f"{when.isoformat()}:"):
             return told

@@ -173,7 +173,7 @@ def examination(turn: Turn, made: Made) -> dict[str, JobStep]:
     row = recipe.phase(tuned.name)
     lengths = sorted({phase.sequence_length for phase in recipe.phases})
     exports = {"champion": turn.champion().made["tuned/export"], "challenger": made[f"{tuned.name}/export"]}
-    steps = {
+    steps: dict[str, JobStep] = {
         f"{name}/scores": scores_step(
             store, recipe.evaluation, row, made["corpus_valid"], made["tokens"], made["tokenizer"], export,
             lengths=lengths,
