@@ -7,7 +7,9 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -304,9 +306,26 @@ print(json.dumps(said))
 """
 
 
-def test_a_recipe_without_a_line_says_which_field_names_one(tmp_path: Path) -> None:
-    overrides = {"continual.tuned": "", "continual.base": ""}
-    found = said(NO_LINE, environment(tmp_path) | {"K2_OVERRIDES": json.dumps(overrides)})
+def test_a_recipe_without_a_line_says_which_field_names_one_and_people_are_told(tmp_path: Path) -> None:
+    received: list[dict[str, Any]] = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    overrides = {"continual.tuned": "", "continual.base": "", "continual.notify.webhook_env": "OUR_HOOK"}
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        hook = {"OUR_HOOK": f"http://127.0.0.1:{server.server_port}/", "K2_OVERRIDES": json.dumps(overrides)}
+        found = said(NO_LINE, environment(tmp_path) | hook)
+        server.shutdown()
     assert found.pop("schedules") == []
     assert found.keys() == {*WORKFLOWS}
     assert all("recipe 'smoke' has no line" in one and "continual.tuned" in one for one in found.values())
+    assert received and {one["kind"] for one in received} == {"failed"}
+    assert all("has no line" in one["reason"] and one["kickoff"].startswith("2026-11-03") for one in received)
