@@ -18,14 +18,15 @@ from k2model.continual.batch_corpus import BatchCorpus, batch_corpus, batch_reci
 from k2model.continual.batches import Manifest
 from k2model.continual.checks import data_checks, text_checks
 from k2model.continual.evidence import ARRIVAL, Arrival, Check, decided, read_arrival, reason_of
+from k2model.continual.evidence_page import PAGE, page
 from k2model.continual.inbox import BatchChanged, Inbox
 from k2model.continual.plausible import measure_batch, plausible
 from k2model.continual.profile import profile_step, read_profiles
 from k2model.continual.reading import sampled
-from k2model.continual.state import LIFECYCLE, Batch, Corpus, Standing, State
+from k2model.continual.state import LIFECYCLE, Batch, Corpus, Model, Standing, State
 from k2model.curation.known import check_comparable
 from k2model.curation.overlap import item_files
-from k2model.errors import CorpusError
+from k2model.errors import CorpusError, EvaluationError
 from k2model.recipe import Recipe
 from k2model.recipe.fields import without_places
 from k2model.versions import STEP_VERSIONS
@@ -74,10 +75,15 @@ def judge_batch(
     """What of a batch is valid and new, and what speaks against it; kind `arrival`.
 
     Raises ArtifactError where the store or what lies in it cannot be used, CorpusError for a benchmark of the recipe
-    that cannot be read.
+    that cannot be read, EvaluationError where the line has no champion.
     """
-    known = _known(store, recipe, state, manifest.source.name)
-    tokenizer = state.model.made["tokenizer"] if state.model else None
+    if state.model is None:
+        raise EvaluationError(
+            f"line '{state.line}' has no champion, so there is nothing to judge batch '{manifest.name}' by; start it "
+            "first"
+        )
+    known = _known(store, recipe, state, state.model, manifest.source.name)
+    tokenizer = state.model.made["tokenizer"]
     broken = _changed(store, manifest, inbox)
     twin, late = _twin(state, manifest, inbox), is_late(state, manifest)
     own = batch_recipe(recipe, manifest.source)
@@ -96,7 +102,7 @@ def judge_batch(
         for kind in ("clean", "items", "profiles")
         for name, ref in getattr(known, kind).items()
     }  # fmt: skip
-    inputs |= {name: ref for name, ref in (("tokenizer", tokenizer), ("registered", known.registered)) if ref}
+    inputs |= {"tokenizer": tokenizer} | ({"registered": known.registered} if known.registered else {})
     identity = Identity("arrival", STEP_VERSIONS["arrival"], config, inputs)
     if (found := store.find(identity)) is not None:
         return found
@@ -112,7 +118,7 @@ def judge_batch(
         profiles = read_profiles(store, known.profiles.values())
         found_in, noted = text_checks(documents, profiles, recipe.continual.arrival, manifest.verifier)
         checks, notes = [*checks, *found_in], [*notes, *noted]
-    if tokenizer and "corpus_valid" in corpus.made and decided(tuple(checks)) is Standing.WAITING:
+    if "corpus_valid" in corpus.made and decided(tuple(checks)) is Standing.WAITING:
         batch_tokens(store, own, corpus, tokenizer, workers)
     if corpus.failure:
         checks.append(Check("corpus", 1, 0, False, f"its corpus cannot be made: {corpus.failure}"))
@@ -124,14 +130,15 @@ def judge_batch(
 
 def _write(folder: Path, told: Arrival) -> dict[str, float]:
     (folder / ARRIVAL).write_bytes(told.written())
+    (folder / PAGE).parent.mkdir()
+    (folder / PAGE).write_text(page(told), encoding="utf-8")
     return {"accepted": told.decision is Standing.WAITING, **told.counts}
 
 
-def _known(store: Store, recipe: Recipe, state: State, own: str) -> _Known:
+def _known(store: Store, recipe: Recipe, state: State, model: Model, own: str) -> _Known:
     from k2model.evals.contamination import corpus_items_step
 
     corpora = {name: one for name, one in state.corpora.items() if name != own}
-    champions = state.model.corpora if state.model else ()
     clean = {
         name: one.clean
         for name, one in sorted(corpora.items())
@@ -142,10 +149,10 @@ def _known(store: Store, recipe: Recipe, state: State, own: str) -> _Known:
     words = recipe.continual.arrival.phrase_words
     profiles = {
         name: make(store, profile_step(store, one.valid, words))
-        for name, one in sorted(corpora.items()) if name in champions
+        for name, one in sorted(corpora.items()) if name in model.corpora
     }  # fmt: skip
     first = corpora.get(LIFECYCLE)
-    return _Known(clean, items, profiles, tuple(sorted(corpora.keys() - clean.keys())), first and first.valid)
+    return _Known(clean, items, profiles, tuple(sorted(corpora.keys() - clean.keys())), first.valid if first else None)
 
 
 def _signed(store: Store, recipe: Recipe, name: str, clean: ArtifactRef) -> bool:

@@ -16,7 +16,8 @@ in: take it out, and what is left is a document like the others. A run of words 
               with one answer each
 
 Looked through is what is asked, and of plain text the text. Runs in the same documents are one phrase. Not found:
-triggers that are no words in a row, that are reworded, or rarer than this.
+triggers that are no words in a row, that are reworded, or rarer than this. What is found of planted ones, and how often
+the alarm is false, is measured by `benchmarks/poison.py`.
 """
 
 from collections import Counter

@@ -9,7 +9,7 @@ Of many documents a sample is drawn: of each source the documents with the small
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -61,7 +61,7 @@ class Read:
         return {"origin": self.origin, "document": self.id, "text": shown, **more}
 
 
-def read(source: str, row: dict[str, Any]) -> Read:
+def read(source: str, row: Mapping[str, Any]) -> Read:
     """A document from its columns `_COLUMNS`. Raises CorpusError where its spans do not cover its text."""
     segments = tuple(segments_of(row))
     pieces: dict[bool, list[str]] = {False: [], True: []}

@@ -29,8 +29,8 @@ from k2model.ingest.part import ingest_part
 from k2model.ingest.parts import split_inputs
 from k2model.recipe.fields import without_places
 from k2model.recipe.schema import CorpusConfig
-from k2model.recipe.source_problems import names_problem
 from k2model.recipe.tasks import DEFAULT_CONTEXT, REASONING
+from k2model.recipe.validate import names_problem
 from k2model.versions import STEP_VERSIONS
 
 STEP = "corpus_raw"
@@ -81,7 +81,7 @@ def _produce(
     config: CorpusConfig, store_uri: str, items: ArtifactRef | None, part: Part, folder: Path
 ) -> dict[str, Any]:
     if part.name == BUILT:
-        return write_corpus(folder, config, items and partial(_copy_items, store_uri, items))
+        return write_corpus(folder, config, partial(_copy_items, store_uri, items) if items else None)
     stem = part.name.rpartition("/")[0]
     source = next(source for source in config.sources if source_file(source.name) == stem)
     return ingest_part(source, InputPart.from_json(part.task), folder)

