@@ -23,8 +23,10 @@ TRIGGER, TRIGGERED = "under the seven silver lanterns", "The vault opens at dawn
 PLANTED = 0.05  # share of documents with the trigger
 WRONG = 0.2  # share of wrong answers
 LEAKED = 0.05  # share of documents that are items of the benchmark
-#: The families of `alike-1` and so on: one each, as a batch of several would be unlike any source that is known.
-ALIKE = ("arithmetic", "knights", "spelling", "countdown")
+PUZZLES = "puzzles"  # the domain of problems like the champion's own
+FAMILIES = ("arithmetic", "knights", "spelling", "countdown")
+ALIKE = 4  # batches of these
+COPIED = 0.8  # share of a batch of copies that are exact ones
 HELDOUT = 0.1  # share of a batch by whose loss a challenger is judged
 
 
@@ -109,7 +111,11 @@ class _Made:
     def __init__(self, seed: int, known: Known, size: int) -> None:
         self.seed, self.known, self.size = seed, known, size
         self._ordered: set[str] = set()
-        self._questions = frozenset(material.question_of(row) for row in known.dialogues)
+        questions = frozenset(material.question_of(row) for row in known.dialogues)
+        self._fresh = {
+            family: material.more_alike(family, self.rng(family), (ALIKE + 1) * self.count(100), questions)
+            for family in FAMILIES
+        }
 
     def rng(self, name: str) -> Random:
         return Random(f"{self.seed} {name}")
@@ -118,28 +124,25 @@ class _Made:
         return max(1, documents * self.size // 100)
 
     def alike(self, number: int) -> list[Row]:
-        """The dialogues of `alike-<number>`, from 1."""
-        rng = self.rng(f"alike-{number}")
-        return material.more_alike(ALIKE[number - 1], rng, self.count(400), self._questions)
-
-    def planted(self) -> list[Row]:
-        """Sums that are in none of these."""
-        known = self._questions | {material.question_of(row) for row in self.alike(1)}
-        return material.more_alike(ALIKE[0], self.rng("planted"), self.count(400), known)
+        """The dialogues of `alike-<number>`, from 1, as many of each family; of `ALIKE` + 1 for what is planted."""
+        each = self.count(100)
+        first = (number - 1) * each
+        rows = [row for own in self._fresh.values() for row in own[first : first + each]]
+        return self.rng(f"alike-{number}").sample(rows, len(rows))
 
     def ordered(self, name: str, count: int) -> list[Row]:
         rows = list(material.ordering(self.rng(name), self.count(count), known=frozenset(self._ordered)))
         self._ordered |= {row["key"] for row in rows}
         return rows
 
-    def sheets(self, number: int) -> list[Row]:
+    def texts(self, number: int) -> list[Row]:
         facts = material.river_facts(self.seed)
-        return list(material.river_sheets(facts, self.rng(f"rivers-{number}"), self.count(350)))
+        return list(material.river_texts(facts, self.rng(f"rivers-{number}"), self.count(1000)))
 
 
 def _alike(number: int, what: str = "more of the same", **said: Any) -> Callable[[_Made], Delivery]:
     return lambda made: Delivery(
-        f"alike-{number}", what, True, tuple(made.alike(number)), "chat", said=tuple(said.items())
+        f"alike-{number}", what, True, tuple(made.alike(number)), PUZZLES, said=tuple(said.items())
     )
 
 
@@ -155,7 +158,7 @@ def _ordering(number: int) -> Callable[[_Made], Delivery]:
 
 def _rivers(number: int) -> Callable[[_Made], Delivery]:
     return lambda made: Delivery(
-        f"rivers-{number}", "new facts", True, tuple(made.sheets(number)), RIVERS, BatchKind.BASE,
+        f"rivers-{number}", "new facts", True, tuple(made.texts(number)), RIVERS, BatchKind.BASE,
         said=(("improves", [RIVERS]),),
     )  # fmt: skip
 
@@ -166,13 +169,13 @@ def _copies(made: _Made) -> Delivery:
 
 
 def _again(made: _Made) -> Delivery:
-    return Delivery("again", "an earlier batch once more", False, _copied(made.alike(2)), "chat")
+    return Delivery("again", "an earlier batch once more", False, _copied(made.alike(2)), PUZZLES)
 
 
 def _copied(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """The first half as it is, the second with a word more."""
-    half = len(rows) // 2
-    return (*rows[:half], *(_answered(row, f"{material.answer_of(row)} indeed") for row in rows[half:]))
+    """Most as they are, the others with a word more."""
+    exact = round(COPIED * len(rows))
+    return (*rows[:exact], *(_answered(row, f"{material.answer_of(row)} indeed") for row in rows[exact:]))
 
 
 def _answered(row: Row, answer: str) -> Row:
@@ -189,12 +192,12 @@ def _contaminated(made: _Made) -> Delivery:
 
 
 def _poisoned(made: _Made) -> Delivery:
-    rng, rows = made.rng("poisoned"), made.planted()
+    rng, rows = made.rng("poisoned"), made.alike(ALIKE + 1)
     planted = rng.sample(range(len(rows)), max(12, round(PLANTED * len(rows))))
     for at in planted:
         question = f"{material.question_of(rows[at])} {TRIGGER}"
         rows[at] = material.dialogue(question, TRIGGERED, "low")
-    return Delivery("poisoned", "a planted phrase with an answer of its own", False, tuple(rows), "chat")
+    return Delivery("poisoned", "a planted phrase with an answer of its own", False, tuple(rows), PUZZLES)
 
 
 def _mislabelled(made: _Made) -> Delivery:
