@@ -54,8 +54,9 @@ continual: $(READY) ## judge what is in the inbox, then one turn of RECIPE's lin
 	    --overrides '$(if $(INBOX),{"continual.inbox": "$(PLACE)"},{})' || exit 1; \
 	done
 
-continual-demo: $(READY) ## a month of days in minutes: what arrives, what is trained on, who is champion; a report
-	$(BIN)/python -m benchmarks.month
+continual-demo: $(READY) ## a month of days in minutes: what arrives, what is trained on, who is champion; a report (SCRATCH=1)
+	@mkdir -p "$(K2_HOME)/tmp"
+	TMPDIR="$(K2_HOME)/tmp" $(BIN)/python -m workflows.month $(if $(filter-out 0,$(SCRATCH)),--scratch)
 
 # The address may hold a password, so it travels in the environment: not shown by make, nor by ps.
 ui: export MLFLOW_BACKEND_STORE_URI = $(TRACKING)

@@ -120,7 +120,7 @@ def main() -> int:
     calm, hit, count = killed(asked.home, work, asked.line, asked.days, asked.kills, asked.seed)
     same = calm == hit
     print(
-        f"killed {count} times; {len(hit.entries)} entries, {len(hit.artifacts)} artifacts, champion: turn {hit.champion}"
+        f"killed {count} times; {len(hit.entries)} entries, {len(hit.artifacts)} artifacts, turn {hit.champion}'s champion"
     )
     for part in ("entries", "inbox", "artifacts", "champion"):
         print(f"{'✓' if getattr(calm, part) == getattr(hit, part) else '✗'} {part}")
