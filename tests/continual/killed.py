@@ -119,9 +119,7 @@ def main() -> int:
     work = asked.work or asked.home / "killed"
     calm, hit, count = killed(asked.home, work, asked.line, asked.days, asked.kills, asked.seed)
     same = calm == hit
-    print(
-        f"killed {count} times; {len(hit.entries)} entries, {len(hit.artifacts)} artifacts, turn {hit.champion}'s champion"
-    )
+    print(f"killed {count} times; {len(hit.entries)} entries, {len(hit.artifacts)} artifacts, champion {hit.champion}")
     for part in ("entries", "inbox", "artifacts", "champion"):
         print(f"{'✓' if getattr(calm, part) == getattr(hit, part) else '✗'} {part}")
     return 0 if same and count >= asked.kills else 1

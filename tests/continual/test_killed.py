@@ -20,7 +20,7 @@ DAYS, KILLS = 2, 4  # a batch arrives on the second day, and a turn is trained o
 
 @pytest.fixture(scope="module")
 def lifecycle(finished: tuple[Path, object], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with the smoke lifecycle of no gates, whose champion is promoted: all that is left to make is who it is."""
+    """A home with the smoke lifecycle without gates: of all that it makes only its registration is missing."""
     home = tmp_path_factory.mktemp("line")
     linked(finished[0] / "store", home / "store")
     shutil.rmtree(home / "store" / "_gates")
