@@ -82,7 +82,7 @@ def judge_batch(
             f"line '{state.line}' has no champion, so there is nothing to judge batch '{manifest.name}' by; start it "
             "first"
         )
-    known = _known(store, recipe, state, state.model, manifest.source.name)
+    known = _known(store, recipe, state, state.model, manifest.name)
     tokenizer = state.model.made["tokenizer"]
     broken = _changed(store, manifest, inbox)
     twin, late = _twin(state, manifest, inbox), is_late(state, manifest)
@@ -227,7 +227,5 @@ def finding(store: Store, arrival: ArtifactRef, losses: ArtifactRef | None = Non
     decision, reason = decided(tuple(checks)), reason_of(tuple(checks), told.counts)
     corpus = None
     if decision is Standing.WAITING:
-        corpus = Corpus(
-            f"batch/{told.batch}", told.made["corpus_clean"], told.made["corpus_valid"], told.made["tokens"]
-        )
+        corpus = Corpus(told.batch, told.made["corpus_clean"], told.made["corpus_valid"], told.made["tokens"])
     return Finding(decision, reason, told.tokens, told.late, corpus, arrival, losses)
