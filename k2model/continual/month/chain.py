@@ -11,7 +11,7 @@ dialogues in fine-tuning, each as often as the month has passed over it. Phases 
 data, same seeds, so the store has them. Their tokens count, all the same.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from k2model.artifacts import ArtifactRef, Store, make
@@ -136,11 +136,10 @@ def _with(phase: PhaseConfig, new: Mapping[str, float]) -> PhaseConfig:
 def scored(store: Store, recipe: Recipe, champion: Model, export: ArtifactRef) -> ArtifactRef:
     """Scores of a fine-tuned model on the items that the champion was asked last."""
     made, row = champion.made, recipe.phase(recipe.continual.tuned)
-    lengths: Sequence[int] = sorted({phase.sequence_length for phase in recipe.phases})
     return make(
         store,
         scores_step(
             store, recipe.evaluation, row, made["corpus_valid"], made["tokens"], made["tokenizer"], export,
-            lengths=lengths,
+            lengths=recipe.lengths,
         ),
     )  # fmt: skip

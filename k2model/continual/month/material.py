@@ -32,7 +32,7 @@ STATEMENTS = (
     "Of the rivers, {town} has the {river}",
     "Through the town of {town} flows the {river}",
 )
-PAGES = 10_000
+NUMBERS = 10_000
 FACTS = 20
 _FIRST = (
     "bel",
@@ -114,17 +114,17 @@ def river_facts(seed: int) -> list[Fact]:
 def river_texts(facts: Sequence[Fact], rng: Random, count: int) -> Iterator[Row]:
     """`count` texts of one statement each, in which every fact has every wording but the one held out equally often.
 
-    One each, since a sentence that stands in many documents of a batch looks like one that was planted; each on another
-    page of a guide, since equal texts are copies.
+    One each, since a sentence that stands in many documents of a batch looks like one that was planted; each with
+    another number, since equal texts are copies.
     """
     trained = [
         (fact, wording) for fact in facts for wording in range(len(STATEMENTS)) if wording != fact.heldout_wording
     ]
     turns = -(-count // len(trained))
-    pages = {one: rng.sample(range(1, PAGES), turns) for one in trained}
-    drawn = [(one, page) for turn in range(turns) for one in trained for page in pages[one][turn : turn + 1]]
-    for (fact, wording), page in rng.sample(drawn, len(drawn))[:count]:
-        yield {"text": f"Page {page} of the guide: {fact.statement(wording)}"}
+    numbers = {one: rng.sample(range(1, NUMBERS), turns) for one in trained}
+    drawn = [(one, number) for turn in range(turns) for one in trained for number in numbers[one][turn : turn + 1]]
+    for (fact, wording), number in rng.sample(drawn, len(drawn))[:count]:
+        yield {"text": f"{number}: {fact.statement(wording)}"}
 
 
 def river_items(facts: Sequence[Fact]) -> Iterator[Row]:
