@@ -171,12 +171,11 @@ def examination(turn: Turn, made: Made) -> dict[str, JobStep]:
     are those of all corpora, and the challenger's answers to safety tests."""
     store, recipe, tuned = turn.store, turn.line.recipe, turn.phase(TUNED)
     row = recipe.phase(tuned.name)
-    lengths = sorted({phase.sequence_length for phase in recipe.phases})
     exports = {"champion": turn.champion().made["tuned/export"], "challenger": made[f"{tuned.name}/export"]}
     steps: dict[str, JobStep] = {
         f"{name}/scores": scores_step(
             store, recipe.evaluation, row, made["corpus_valid"], made["tokens"], made["tokenizer"], export,
-            lengths=lengths,
+            lengths=recipe.lengths,
         )
         for name, export in exports.items()
     }  # fmt: skip

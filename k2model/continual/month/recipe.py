@@ -36,8 +36,8 @@ SIZES = {"laptop": 100, "smoke": 25}
 AS_LINE = {"continual.tuned": "sft", "continual.base": "mid_4"}
 ITEMS = "items"  # the folder of the benchmarks' files, in a line's home
 ORDERED_ITEMS = 128
-#: At which retrieval is scored. Fine-tuning has rows of 128 tokens, so that longer contexts are forgotten by the laptop's
-#: own lifecycle (at 1,024 from 1.00 to .56), and by every turn: what nothing is trained on is not held to stay.
+#: At which retrieval is scored. Fine-tuning has rows of 128 tokens, so that longer contexts are forgotten by the
+#: laptop's own lifecycle (at 1,024 from 1.00 to .56), and by every turn: what nothing trains is not held to stay.
 LENGTHS = (128, 256)
 
 #: Once a day, so that a month is 60 executions of these two, and every schedule is one of the launch plans.
