@@ -26,7 +26,7 @@ WIDTH, HEIGHT = 430, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 400, 16, 204
 _LABELS = 74  # at the right, for the names of lines
 _COLOURS = ("c0", "c1", "c2", "c3", "c4", "c5", "c6")
-BAR, BAR_HEIGHT = 260, 20
+BAR, BAR_HEIGHT = 180, 20
 
 
 def render(month: Month, name: str) -> str:
