@@ -24,6 +24,7 @@ from k2model.recipe.continual import (
 )
 from k2model.recipe.evaluation import AnswerCheck, BenchmarkConfig, Mode
 from k2model.recipe.laptop import laptop, smoke
+from k2model.recipe.schema import GateConfig
 from k2model.settings import home
 
 SEED = 15
@@ -68,8 +69,8 @@ def demo() -> Recipe:
 
 
 def tiny_lifecycle() -> Recipe:
-    """The smoke recipe, whose model learns nothing and is promoted for that: there are no gates."""
-    return replace(smoke(), gates=())
+    """The smoke recipe, whose model learns nothing, with a gate that any model passes: without one none is promoted."""
+    return replace(smoke(), gates=(GateConfig("sft", "tools/well_formed", minimum=0.0),))
 
 
 def tiny() -> Recipe:
