@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from k2model.continual.state import Batch, Outcome, State, moment
+from k2model.planning.estimate import estimate, gpu_of
 from k2model.recipe import Recipe
 from k2model.recipe.continual import BatchKind
 from k2model.units import readable_count
@@ -69,6 +70,16 @@ def planned_tokens(recipe: Recipe, kind: BatchKind, batches: Sequence[Batch]) ->
     if kind is BatchKind.BASE:
         tokens += config.tune_again * recipe.phase(config.tuned).tokens
     return min(tokens, config.guard.max_tokens or tokens)
+
+
+def token_price(recipe: Recipe) -> float:
+    """What a token that a turn trains on costs, by the estimate that `k2 plan` shows of the line's own phases, the
+    dearer of them; 0 where the recipe does not say what GPU it runs on, or what that costs."""
+    gpu, config, price = gpu_of(recipe), recipe.continual, recipe.cluster.price_per_gpu_hour
+    if gpu is None or not price:
+        return 0.0
+    own = [one for one in estimate(recipe, gpu) if one.phase in (config.base, config.tuned)]
+    return max(price * one.gpu_hours / recipe.phase(one.phase).tokens for one in own)
 
 
 def _idle(recipe: Recipe, state: State) -> str | None:

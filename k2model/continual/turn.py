@@ -12,6 +12,7 @@ in the ledger from its beginning, so the next run finishes it and gives the same
 moves batches and champion; what follows from that entry elsewhere is brought about again by every later run.
 """
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,18 +21,18 @@ from datetime import datetime
 from k2model.artifacts import ArtifactRef, Identity, JobStep, Store, make
 from k2model.artifacts.lease import Lease
 from k2model.continual.comparison import measures_both, read_verdict, verdict_step
-from k2model.continual.continuation import CHAMPION, continuation, seen_after
+from k2model.continual.continuation import CHAMPION, ContinuationError, continuation, seen_after
 from k2model.continual.entries import Start, TurnBegan, ending
-from k2model.continual.guard import guard
+from k2model.continual.guard import guard, token_price
 from k2model.continual.joined import joined_corpus_step, joined_tokens_step
-from k2model.continual.ledger import Ledger
+from k2model.continual.ledger import Ledger, LedgerMoved
 from k2model.continual.start import NoChampion, start
 from k2model.continual.state import BASE, TUNED, Began, Ended, Model, Outcome, State
 from k2model.continual.watch import told, watched
 from k2model.errors import LeaseHeld
 from k2model.evals.cells import Cell
 from k2model.evals.references import exported
-from k2model.evals.step import measure_together, scores_step
+from k2model.evals.step import ScoresStep, measure_together, scores_step
 from k2model.lifecycle import LifecyclePlan
 from k2model.lifecycle.steps import Work, full_name, inputs_of, row_called
 from k2model.recipe import PhaseConfig
@@ -40,7 +41,8 @@ from k2model.safety import answers_step, safety_step
 
 Made = dict[str, ArtifactRef]
 _log = logging.getLogger(__name__)
-_held: dict[str, Lease] = {}  # of this process, by line: it is at the line's turn
+_held: dict[tuple[str, str], Lease] = {}  # of this process, by store and line: it is at the line's turn
+ENDING_SECONDS = 5.0  # that a worker may take to end when the process that started it was killed
 
 
 @dataclass(frozen=True)
@@ -82,41 +84,65 @@ def opened(line: LifecyclePlan) -> Ledger:
     ledger = Ledger.open(store, line.recipe.name)
     if not ledger.state().entries:
         found = start(store, line.recipe)
-        ledger.append("start", Start(found.model, found.corpus), after=0)
+        with contextlib.suppress(LedgerMoved):  # another process has begun it with the same
+            ledger.append("start", Start(found.model, found.corpus), after=0)
     return ledger
 
 
-def begin(line: LifecyclePlan, kickoff: datetime, price_per_token: float = 0.0) -> tuple[Turn, Made]:
+def begin(line: LifecyclePlan, kickoff: datetime) -> tuple[Turn, Made]:
     """The turn of a kickoff, and what its challenger starts from; its `go` is "" where nothing is to be trained.
 
     A turn that has begun and not ended is gone on with, whoever began it, unless a live process is at it. A kickoff
     that was handled is not handled again. Everything else that stands against a turn is a reason in the ledger.
     """
-    moment = kickoff.isoformat()
-    idle = Turn(0, moment, "", "", line, line)
+    idle = Turn(0, kickoff.isoformat(), "", "", line, line)
     try:
         ledger = opened(line)
     except NoChampion as missing:
         return replace(idle, reason=f"no champion: {missing}"), {}
+    while True:
+        try:
+            found, made = _begin(ledger, idle, kickoff)
+        except LedgerMoved:  # arrivals were entered, or a person decided something: look again
+            continue
+        except LeaseHeld as held:
+            leave(ledger)
+            return replace(idle, reason=f"a turn is running: {held}"), {}
+        except BaseException:
+            leave(ledger)
+            raise
+        if not found.go:
+            leave(ledger)
+        return found, made
+
+
+def _begin(ledger: Ledger, idle: Turn, kickoff: datetime) -> tuple[Turn, Made]:
+    """Raises LedgerMoved when another process has written meanwhile, LeaseHeld when it is at a turn of the line."""
+    line, moment = idle.line, idle.kickoff
     if isinstance(done := ledger.state().handled(moment), Ended):
         return replace(idle, number=done.turn, reason=f"turn {done.turn} was this kickoff's: {done.outcome.value}"), {}
-    try:
-        _take(ledger)
-    except LeaseHeld as held:
-        return replace(idle, reason=f"a turn is running: {held}"), {}
+    _take(ledger)
     state = watched(line.recipe, ledger, moment)
-    if state.open is None:
-        decided = guard(line.recipe, state, kickoff, price_per_token)
-        if decided.go is None:
-            ended = Ended(state.next_turn, moment, Outcome.IDLE, decided.reason)
-            ledger.append("turn_ended", ending(state, ended, 0), after=state)
-            leave(ledger)
-            return replace(idle, number=ended.turn, reason=decided.reason), {}
+    if state.open is not None:
+        found, made = resumed(line, state, state.open)
+        if other := being_made(found, made):
+            reason = f"turn {found.number} is running: {other} is being made by another process"
+            return replace(idle, number=found.number, reason=reason), {}
+        return found, made
+    decided = guard(line.recipe, state, kickoff, token_price(line.recipe))
+    if decided.go is not None:
         began = Began(state.next_turn, moment, decided.go, tuple(decided.batches), state.champion or 0)
-        state = ledger.append("turn_began", TurnBegan(began), after=state)
-        _log.info("turn %d begins: %s", began.turn, decided.reason)
-    assert state.open is not None
-    return resumed(line, state, state.open)
+        try:
+            continuation(ledger.store, line.recipe, state, began)
+        except ContinuationError as error:  # before it begins: a turn that has begun is gone on with until it ends
+            decided = replace(decided, go=None, reason=f"there is no recipe for it: {error}")
+        else:
+            state = ledger.append("turn_began", TurnBegan(began), after=state)
+            _log.info("turn %d begins: %s", began.turn, decided.reason)
+            return resumed(line, state, began)
+    ended = Ended(state.next_turn, moment, Outcome.IDLE, decided.reason)
+    ledger.append("turn_ended", ending(state, ended, 0), after=state)
+    return replace(idle, number=ended.turn, reason=decided.reason), {}
 
 
 def resumed(line: LifecyclePlan, state: State, began: Began) -> tuple[Turn, Made]:
@@ -166,6 +192,34 @@ def with_row(turn: Turn, part: str, name: str, made: Made) -> Made:
     return made if row.guards else {**made, full_name(row, phase): reference}
 
 
+def being_made(turn: Turn, made: Made) -> str:
+    """The name of what a live process is making of a turn, "" where none is at it.
+
+    On a cluster each task is a process of its own, so the lease of the line is free while a training runs; what is
+    being made has a lease of its own. One that was killed with its parent may take a moment to end.
+    """
+    store, done = turn.store, dict(made)
+    for phase in turn.plan.recipe.phases:
+        for name in ("sequences", "checkpoint", "export"):
+            row = row_called(name)
+            identity = row.build(Work(store, turn.plan.recipe, phase, inputs_of(row, phase, done))).identity
+            if (reference := store.find(identity)) is None:
+                return identity.name if _is_held(store, identity) else ""
+            done[full_name(row, phase)] = reference
+    missing = [step for step in _asked(turn, done) if store.find(step.identity) is None]
+    return next((step.identity.name for step in missing if _is_held(store, step.identity)), "")
+
+
+def _is_held(store: Store, identity: Identity) -> bool:
+    if not store.is_being_made(identity.name):
+        return False
+    try:
+        with store.lease(identity, ENDING_SECONDS):
+            return False
+    except LeaseHeld:
+        return True
+
+
 def examination(turn: Turn, made: Made) -> dict[str, JobStep]:
     """What all workers of a node measure together, by name: scores of champion and challenger on the same items, which
     are those of all corpora, and the challenger's answers to safety tests."""
@@ -187,8 +241,14 @@ def examination(turn: Turn, made: Made) -> dict[str, JobStep]:
 
 def is_examined(turn: Turn, made: Made) -> bool:
     """Whether nothing of it is missing, so that no node has to be asked for."""
+    return all(turn.store.find(one.identity) for one in _asked(turn, made))
+
+
+def _asked(turn: Turn, made: Made) -> list[Cell | JobStep]:
+    """Every cell and every table of them."""
     steps = examination(turn, made).values()
-    return all(turn.store.find(one.identity) for one in (*steps, *_losses(turn, made)))
+    cells = [cell for step in steps if isinstance(step, ScoresStep) for cell in step.cells()]
+    return [*cells, *_losses(turn, made), *steps]
 
 
 def examine(turn: Turn, made: Made) -> Made:
@@ -220,15 +280,15 @@ def commit(turn: Turn, made: Made, tracking_uri: str) -> tuple[str, str]:
     A turn that has ended meanwhile, since another run of it was faster, is left as it is.
     """
     ledger, guarded = turn.ledger(), turn.line.recipe.continual.guard
-    state = ledger.state()
-    if state.open is not None and state.open.turn == turn.number:
+    while (state := ledger.state()).open is not None and state.open.turn == turn.number:
         found = read_verdict(turn.store, made["verdict"])
         tokens = sum(phase.tokens for phase in turn.plan.recipe.phases)
         ended = Ended(
             turn.number, turn.kickoff, found.outcome, found.reason, state.open.batches, _challenger(turn, made),
             made["verdict"], tokens,
         )  # fmt: skip
-        state = ledger.append("turn_ended", ending(state, ended, guarded.max_tries), after=state)
+        with contextlib.suppress(LedgerMoved):  # arrivals were entered, or a person rolled back: look again
+            ledger.append("turn_ended", ending(state, ended, guarded.max_tries), after=state)
     leave(ledger)
     ended = next(one for one in state.turns if one.turn == turn.number)
     said = f"turn {ended.turn} {ended.outcome.value}: {ended.reason}"
@@ -253,13 +313,13 @@ def _challenger(turn: Turn, made: Mapping[str, ArtifactRef]) -> Model:
 
 def _take(ledger: Ledger) -> None:
     """This process is at the line's turn until it leaves it or ends. Raises LeaseHeld where another is."""
-    if ledger.line not in _held:
-        lease = ledger.store.lease(Identity("turn", "1", {"line": ledger.line}))
+    if (own := (ledger.store.uri, ledger.line)) not in _held:
+        lease = ledger.lease()
         lease.__enter__()
-        _held[ledger.line] = lease
+        _held[own] = lease
 
 
 def leave(ledger: Ledger) -> None:
     """This process is not at the line's turn any more."""
-    if lease := _held.pop(ledger.line, None):
+    if lease := _held.pop((ledger.store.uri, ledger.line), None):
         lease.__exit__(None, None, None)

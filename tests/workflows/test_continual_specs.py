@@ -219,7 +219,7 @@ import json, sys, time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from flytekit.core.python_function_task import PythonFunctionTask
-from k2model.artifacts import Identity, Store
+from k2model.artifacts import Store
 from k2model.continual.entries import Start
 from k2model.continual.ledger import Ledger
 from k2model.settings import store_uri
@@ -247,7 +247,7 @@ ledger = Ledger.open(store, "smoke")
 ledger.append("start", Start(model(store), corpus(store)), after=0)
 found["nothing waits"] = {name: started(name) for name in ("arrivals", "turn")}
 found["again"] = started("turn")
-with store.lease(Identity("turn", "1", {"line": "smoke"})):
+with ledger.lease():
     found["another is at it"] = started("turn", night + timedelta(days=1))
 found["missed"] = [started("turn", night + timedelta(days=2 + day)) for day in range(20)]
 found["turns"] = [[turn.outcome.value, turn.reason] for turn in ledger.state().turns]
