@@ -128,6 +128,8 @@ def enter_arrivals(
 
     entered = arrivals.enter_arrivals(line, kickoff, names, judged, losses)
     said = [f"{batch.name}: {batch.standing.value}, {batch.reason}" for batch in entered]
+    left = sorted({*names} - {batch.name for batch in entered})
+    said += [f"{name}: another run is at it, or it has changed meanwhile; the next one looks at it" for name in left]
     return told(line, tracking_uri(), "\n".join(said) or "nothing has arrived")
 
 

@@ -10,6 +10,7 @@ entry stands and not before, so none is lost and none is taken twice.
 """
 
 import contextlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -24,8 +25,10 @@ from k2model.continual.ledger import Ledger, LedgerMoved
 from k2model.continual.plausible import planned
 from k2model.continual.state import Batch, Standing, State
 from k2model.continual.turn import opened
+from k2model.errors import LeaseHeld
 from k2model.lifecycle import LifecyclePlan
 
+_log = logging.getLogger(__name__)
 Judged = Mapping[str, ArtifactRef]  # by batch
 
 
@@ -46,7 +49,11 @@ def judge_arrivals(line: LifecyclePlan, names: Sequence[str]) -> dict[str, Artif
     judged: dict[str, ArtifactRef] = {}
     for name in names:
         if isinstance(manifest := new.get(name), Manifest):
-            judged[name] = judge_batch(store, line.recipe, state, manifest, inbox)
+            try:
+                judged[name] = judge_batch(store, line.recipe, state, manifest, inbox)
+            except LeaseHeld as held:  # another run judges it; what comes after it is compared with what it finds
+                _log.warning("%s and later ones are left to another run: %s", name, held)
+                break
             state = _with(state, manifest, finding(store, judged[name]))
     return judged
 
@@ -67,8 +74,12 @@ def unmeasured(line: LifecyclePlan, judged: Judged) -> list[str]:
 def measure_arrivals(line: LifecyclePlan, judged: Judged) -> dict[str, ArtifactRef]:
     """By name the losses of those that passed, kind `arrival_losses`."""
     store, state = Store.open(line.store), opened(line).state()
-    measured = {name: measure_batch(store, line.recipe, state, judged[name]) for name in _passed(store, judged)}
-    return {name: ref for name, ref in measured.items() if ref is not None}
+    measured: dict[str, ArtifactRef] = {}
+    for name in _passed(store, judged):
+        with contextlib.suppress(LeaseHeld):  # another run measures and enters it
+            if (ref := measure_batch(store, line.recipe, state, judged[name])) is not None:
+                measured[name] = ref
+    return measured
 
 
 def _passed(store: Store, judged: Judged) -> list[str]:
@@ -92,11 +103,14 @@ def enter_arrivals(
 def _batch(
     line: LifecyclePlan, store: Store, ledger: Ledger, name: str, judged: Judged, losses: Judged
 ) -> Batch | None:
-    """As it is to be entered; None where it is, or was written again after it was judged: the next run looks at it."""
+    """As it is to be entered; None where it is, or was written again after it was judged, or was not looked at whole,
+    since another run is at it: the next run looks at it."""
     found = _new(line, ledger.state()).get(name)
     if isinstance(found, Broken):
         return found.batch
     if found is None or name not in judged:
         return None
     batch = finding(store, judged[name], losses.get(name)).of(found)
+    if batch.standing is Standing.WAITING and name not in losses and line.recipe.continual.arrival.measured_documents:
+        return None
     return batch if read_arrival(store, judged[name]).digest == found.digest else None

@@ -4,40 +4,49 @@ A promoted model is watched. When the next turn looks, its champion and the mode
 was made on; a loss beyond doubt rolls back.
 """
 
-from k2model.artifacts import Store
+import contextlib
+
+from k2model.artifacts import Identity, Store
 from k2model.continual.canary import canary_cells, canary_result, damage
 from k2model.continual.entries import CANARY, Canary, Promote, Rollback
-from k2model.continual.ledger import Ledger
+from k2model.continual.ledger import Ledger, LedgerMoved
 from k2model.continual.notify import tell
 from k2model.continual.promotion import apply
 from k2model.continual.state import State
+from k2model.errors import K2Error, LeaseHeld
 from k2model.evals.cells import Cell
 from k2model.evals.step import measure_together
 from k2model.lifecycle import LifecyclePlan
 from k2model.recipe import Recipe
-from k2model.registry import RegistryError
+
+TELLING_SECONDS = 60.0  # that a run waits for another one that is telling MLflow and people
 
 
 def told(line: LifecyclePlan, tracking_uri: str, said: str) -> str:
     """Brings MLflow and people to what the ledger says, as far as they can be reached; gives `said`, with what could
-    not be told. What was told is not told again."""
+    not be told. What was told is not told again, and of two runs at once one tells after the other."""
     store = Store.open(line.store)
     ledger = Ledger.open(store, line.recipe.name)
     try:
-        apply(tracking_uri, store, line.recipe, ledger)
-    except RegistryError as error:
-        said = f"{said}. MLflow was not told, the next run tells it: {error}"
-    tell(store, line.recipe, ledger)
+        with store.lease(Identity("told", "1", {"line": ledger.line}), TELLING_SECONDS):
+            try:
+                apply(tracking_uri, store, line.recipe, ledger)
+            except K2Error as error:  # MLflow is down, or an artifact that it would show is damaged: the turn stands
+                said = f"{said}. MLflow was not told, the next run tells it: {error}"
+            tell(store, line.recipe, ledger)
+    except LeaseHeld:
+        said = f"{said}. MLflow and people were not told, another run is at it; the next one tells what it leaves"
     return said
 
 
 def promote(line: LifecyclePlan, turn: int, reason: str, tracking_uri: str) -> str:
     """Makes the challenger of a held turn the champion. Raises Contradiction for a turn that is not held."""
     ledger = Ledger.open(Store.open(line.store), line.recipe.name)
-    state = ledger.state()
-    if state.champion != turn:
-        ledger.append("promote", Promote(turn, reason), after=state)
-    return told(line, tracking_uri, f"the model of turn {turn} is the champion")
+    while turn not in (state := ledger.state()).models:
+        with contextlib.suppress(LedgerMoved):  # arrivals were entered: look again
+            ledger.append("promote", Promote(turn, reason), after=state)
+    standing = "is" if state.champion == turn else "was"
+    return told(line, tracking_uri, f"the model of turn {turn} {standing} the champion")
 
 
 def rollback(line: LifecyclePlan, to: int | None, reason: str, tracking_uri: str) -> str:
@@ -85,7 +94,8 @@ def watched(recipe: Recipe, ledger: Ledger, kickoff: str) -> State:
     state, store = ledger.state(), ledger.store
     if broken := _damage(store, recipe, state):
         undone = Rollback(state.before[-1], f"the weights of the champion are damaged: {broken}", CANARY, kickoff)
-        return ledger.append("rollback", undone, after=state)
+        ledger.append("rollback", undone, after=state)
+        return watched(recipe, ledger, kickoff)  # the one before it may be damaged, too
     cells = _cells(store, recipe, state)
     if not cells or any(store.find(cell.identity) is None for cell in cells):
         return state
