@@ -36,8 +36,8 @@ STEP_VERSIONS = {
     "release": "4",
     "verdict": "1",
     "text_profile": "1",
-    "arrival": "1",
-    "reference_losses": "1",
-    "arrival_losses": "1",
+    "arrival": "2",
+    "reference_losses": "2",
+    "arrival_losses": "2",
     "canary": "1",
 }

@@ -8,7 +8,7 @@ What is wrong with the data is a decision; what is wrong with the store or a dis
 again. The same batch beside the same line is judged once: the decision is an artifact, known by what it was made from.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from k2model.artifacts import ArtifactRef, Identity, MissingArtifact, Store, mak
 from k2model.continual.batch_corpus import BatchCorpus, batch_corpus, batch_recipe, batch_tokens, placeless
 from k2model.continual.batches import Manifest
 from k2model.continual.checks import data_checks, text_checks
-from k2model.continual.evidence import ARRIVAL, Arrival, Check, decided, read_arrival, reason_of
+from k2model.continual.evidence import ARRIVAL, Arrival, Check, decided, read_arrival, reason_of, with_accepted
 from k2model.continual.evidence_page import PAGE, page
 from k2model.continual.inbox import BatchChanged, Inbox
 from k2model.continual.plausible import measure_batch, plausible
@@ -39,7 +39,7 @@ HELD = (Standing.WAITING, Standing.TAKEN, Standing.SET_ASIDE)  # batches whose d
 
 @dataclass(frozen=True)
 class Finding:
-    """What became of a batch, for the ledger. corpus, where it was accepted."""
+    """What became of a batch, for the ledger. corpus, where it passed. accepted: checks that a person accepts."""
 
     decision: Standing
     reason: str
@@ -48,12 +48,14 @@ class Finding:
     corpus: Corpus | None
     arrival: ArtifactRef
     losses: ArtifactRef | None
+    accepted: tuple[str, ...] = ()
 
     def of(self, manifest: Manifest) -> Batch:
         """The batch as the ledger has it."""
         return Batch(
             manifest.name, manifest.kind, manifest.digest, self.decision, self.reason, late=self.late,
             tokens=self.tokens, corpus=self.corpus, arrival=self.arrival, improves=manifest.improves,
+            accepted=self.accepted,
         )  # fmt: skip
 
 
@@ -86,10 +88,12 @@ def judge_batch(
     tokenizer = state.model.made["tokenizer"]
     broken = _changed(store, manifest, inbox)
     twin, late = _twin(state, manifest, inbox), is_late(state, manifest)
+    accepted = _accepted(state, manifest)
     own = batch_recipe(recipe, manifest.source)
     config: dict[str, Any] = {
         "arrival": recipe.continual.arrival,
         "unsigned": recipe.continual.guard.unsigned,
+        "accepted": list(accepted),
         "batch": {"name": manifest.name, "digest": manifest.digest, "broken": broken, "same_as": twin, "late": late},
         "corpus": without_places(replace(own.corpus, sources=())),
         "external_items": [one.read for one in item_files(recipe.corpus.decontamination.external)],
@@ -107,23 +111,23 @@ def judge_batch(
     if (found := store.find(identity)) is not None:
         return found
     # Made before the lease on the verdict is taken: these are artifacts of their own, with leases of their own.
-    checks = [*_first_checks(recipe, manifest, broken, twin), *_unsigned(recipe, known)]
+    checks = with_accepted([*_first_checks(recipe, manifest, broken, twin), *_unsigned(recipe, known)], accepted)
     corpus = BatchCorpus()
     notes: list[str] = ["it covers days before the last turn"] if late else []
-    if decided(tuple(checks)) is Standing.WAITING:
+    if decided(checks) is Standing.WAITING:
         corpus = batch_corpus(store, own, known.registered, known.clean, [*known.items.values()], workers)
-        checks += data_checks(corpus, recipe.continual.arrival)
+        checks += with_accepted(data_checks(corpus, recipe.continual.arrival), accepted)
     if "corpus_valid" in corpus.made:
         documents = sampled(store, corpus.made["corpus_valid"], DOCUMENTS)
         profiles = read_profiles(store, known.profiles.values())
         found_in, noted = text_checks(documents, profiles, recipe.continual.arrival, manifest.verifier)
-        checks, notes = [*checks, *found_in], [*notes, *noted]
-    if "corpus_valid" in corpus.made and decided(tuple(checks)) is Standing.WAITING:
+        checks, notes = (*checks, *with_accepted(found_in, accepted)), [*notes, *noted]
+    if "corpus_valid" in corpus.made and decided(checks) is Standing.WAITING:
         batch_tokens(store, own, corpus, tokenizer, workers)
     if corpus.failure:
-        checks.append(Check("corpus", 1, 0, False, f"its corpus cannot be made: {corpus.failure}"))
+        checks = (*checks, Check("corpus", 1, 0, False, f"its corpus cannot be made: {corpus.failure}"))
     told = Arrival(
-        manifest.name, manifest.kind, manifest.digest, late, tuple(checks), corpus.fates(), tuple(notes), corpus.made
+        manifest.name, manifest.kind, manifest.digest, late, checks, corpus.fates(), tuple(notes), corpus.made, accepted
     )
     return store.build(identity, lambda folder: _write(folder, told))
 
@@ -180,6 +184,12 @@ def _twin(state: State, manifest: Manifest, inbox: Inbox) -> str:
     return next((one.name for one in inbox.batches() if one.name in earlier and one.content == manifest.content), "")
 
 
+def _accepted(state: State, manifest: Manifest) -> tuple[str, ...]:
+    """Checks whose failing a person has accepted of just these data."""
+    known = state.batches.get(manifest.name)
+    return known.accepted if known is not None and known.digest == manifest.digest else ()
+
+
 def is_late(state: State, manifest: Manifest) -> bool:
     """Whether the days that a batch covers are all before the day of the last turn."""
     last = state.turns[-1].kickoff[:10] if state.turns else ""
@@ -221,11 +231,11 @@ def finding(store: Store, arrival: ArtifactRef, losses: ArtifactRef | None = Non
     """The decision on a batch: what was found of its data, and, where they were measured, of its losses under the
     champion."""
     told = read_arrival(store, arrival)
-    checks: Sequence[Check] = told.checks
+    checks = told.checks
     if losses is not None and told.decision is Standing.WAITING:
-        checks = [*checks, *plausible(store, losses)]
-    decision, reason = decided(tuple(checks)), reason_of(tuple(checks), told.counts)
+        checks += with_accepted(plausible(store, losses), told.accepted)
+    decision, reason = decided(checks), reason_of(checks, told.counts)
     corpus = None
     if decision is Standing.WAITING:
         corpus = Corpus(told.batch, told.made["corpus_clean"], told.made["corpus_valid"], told.made["tokens"])
-    return Finding(decision, reason, told.tokens, told.late, corpus, arrival, losses)
+    return Finding(decision, reason, told.tokens, told.late, corpus, arrival, losses, told.accepted)

@@ -1,7 +1,7 @@
 """What the gate of a batch found, and how it is written: `arrival.json`."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from k2model.artifacts import ArtifactRef, Store
@@ -21,7 +21,8 @@ class Check:
     """One row of the gate.
 
     value, bound: what was found and what is allowed, both in the check's own unit. said: a sentence with the figures.
-    failing: what becomes of a batch that does not pass. examples: some documents, each with where it is from.
+    failing: what becomes of a batch that does not pass. examples: some documents, each with where it is from. accepted:
+    by a person, who has looked at it: found and told all the same, it decides nothing.
     """
 
     name: str
@@ -31,6 +32,12 @@ class Check:
     said: str
     failing: Standing = Standing.REFUSED
     examples: tuple[Mapping[str, Any], ...] = ()
+    accepted: bool = False
+
+    @property
+    def stands(self) -> bool:
+        """Whether it speaks against the batch."""
+        return not self.passed and not self.accepted
 
     @staticmethod
     def at_most(name: str, value: float, bound: float, said: str, **more: Any) -> "Check":
@@ -43,7 +50,8 @@ class Arrival:
 
     counts: documents by what became of them (`FATES`, which add up to `read`), and of the valid and new ones `tokens`
     and `targets` to train on and held out. notes: what is no reason against it, but to be known. made: artifacts of its
-    corpus by kind, as far as it got; `corpus_clean`, `corpus_valid` and `tokens` are there when it was accepted.
+    corpus by kind, as far as it got; `corpus_clean`, `corpus_valid` and `tokens` are there when it passed. accepted:
+    names of checks that a person accepts of these data.
     """
 
     batch: str
@@ -54,6 +62,7 @@ class Arrival:
     counts: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     made: Mapping[str, ArtifactRef] = field(default_factory=dict)
+    accepted: tuple[str, ...] = ()
 
     @property
     def decision(self) -> Standing:
@@ -74,11 +83,16 @@ class Arrival:
 
 
 def decided(checks: tuple[Check, ...]) -> Standing:
-    """Waiting where all are passed; else quarantined where one says so."""
-    failing = {one.failing for one in checks if not one.passed}
+    """Waiting where none stands against it; else quarantined where one says so."""
+    failing = {one.failing for one in checks if one.stands}
     return (
         Standing.QUARANTINED if Standing.QUARANTINED in failing else Standing.REFUSED if failing else Standing.WAITING
     )
+
+
+def with_accepted(checks: Iterable[Check], names: Collection[str]) -> tuple[Check, ...]:
+    """The rows, those that fail and are named marked as accepted by a person."""
+    return tuple(replace(one, accepted=not one.passed and one.name in names) for one in checks)
 
 
 def reason_of(checks: tuple[Check, ...], counts: Mapping[str, int]) -> str:
@@ -86,8 +100,10 @@ def reason_of(checks: tuple[Check, ...], counts: Mapping[str, int]) -> str:
     standing = decided(checks)
     if standing is Standing.WAITING:
         left, read, tokens = (counts.get(name, 0) for name in ("kept", "read", "tokens"))
-        return f"{left:,} of {read:,} documents are valid and new, {tokens:,} tokens to train on"
-    failed = sorted((one for one in checks if not one.passed), key=lambda one: one.failing is not standing)
+        accepted = ", ".join(one.name for one in checks if one.accepted)
+        by = f"; accepted by a person: {accepted}" if accepted else ""
+        return f"{left:,} of {read:,} documents are valid and new, {tokens:,} tokens to train on{by}"
+    failed = sorted((one for one in checks if one.stands), key=lambda one: one.failing is not standing)
     return "; ".join(one.said for one in failed)
 
 

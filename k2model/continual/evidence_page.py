@@ -12,7 +12,8 @@ PAGE = "attachments/arrival.html"
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#222}"
     "table{border-collapse:collapse;width:100%}td,th{text-align:left;vertical-align:top;padding:.35rem .6rem;"
-    "border-bottom:1px solid #ddd}.failed{background:#fdecea}code{white-space:pre-wrap;font-size:13px}"
+    "border-bottom:1px solid #ddd}.failed{background:#fdecea}.accepted{background:#fff4d6}"
+    "code{white-space:pre-wrap;font-size:13px}"
 )
 
 
@@ -32,10 +33,11 @@ def page(told: Arrival) -> str:
 def _row(one: Check) -> str:
     examples = "".join(f"<li><code>{_shown(each)}</code></li>" for each in one.examples)
     shown = f"<details><summary>examples</summary><ul>{examples}</ul></details>" if examples else ""
-    mark = "" if one.passed else ' class="failed"'
+    mark = "" if one.passed else ' class="accepted"' if one.accepted else ' class="failed"'
+    by = " (accepted by a person)" if one.accepted else ""
     return (
         f"<tr{mark}><td>{_text(one.name)}</td><td>{one.value:,.4g}</td><td>{one.bound:,.4g}</td>"
-        f"<td>{_text(one.said)}{shown}</td></tr>"
+        f"<td>{_text(one.said)}{by}{shown}</td></tr>"
     )
 
 

@@ -59,11 +59,14 @@ class Contents:
 
     def new(self, state: State) -> list[Manifest | Broken]:
         """What the ledger does not know, by name: batches it has not seen, and ones that it turned away whose manifest
-        is another since. What was accepted lies in the store and stays as it was."""
+        is another since, or of which a person has accepted what spoke against them. What was taken in lies in the store
+        and stays as it was."""
 
         def is_new(one: Manifest | Broken) -> bool:
             known = state.batches.get(one.name)
-            return known is None or (known.digest != one.digest and known.standing in MENDABLE)
+            if known is None or known.standing is Standing.REVIEWED:
+                return True
+            return known.digest != one.digest and known.standing in MENDABLE
 
         return [one for one in self.all if is_new(one)]
 

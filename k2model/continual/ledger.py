@@ -22,7 +22,8 @@ from typing import Any, Self
 
 from k2model.artifacts import ArtifactRef, Identity, Lease, Store
 from k2model.artifacts.files import Files
-from k2model.continual.entries import Content, Contradiction, TurnBegan, content_of, fold
+from k2model.continual.entries import Content, Contradiction, TurnBegan, content_of
+from k2model.continual.fold import fold
 from k2model.continual.plain import NotPlain, canonical, from_plain, parsed, to_plain
 from k2model.continual.state import Began, State
 from k2model.errors import ArtifactError, K2Error

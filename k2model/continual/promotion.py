@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from k2model.artifacts import Store, fingerprint
 from k2model.continual.comparison import PAGE, read_verdict
-from k2model.continual.entries import Promote, Rollback, Start, TurnEnded, fold
+from k2model.continual.entries import Promote, Rollback, Start, TurnEnded
+from k2model.continual.fold import fold
 from k2model.continual.ledger import Entry, Ledger
 from k2model.continual.state import BASE, TUNED, Began, Ended, Model, Outcome, State
 from k2model.continual.verdict import Verdict, told

@@ -31,6 +31,7 @@ class Standing(str, Enum):
     REFUSED = "refused"  # empty, broken, a duplicate, too little that is new
     QUARANTINED = "quarantined"  # poisoned or contaminated, as far as evidence goes
     SET_ASIDE = "set aside"  # its turns were refused, or rolled back; `k2 inbox retry` brings it back
+    REVIEWED = "reviewed"  # a person accepts what the gate said against it; the next arrivals judge it again
 
 
 class Outcome(str, Enum):
@@ -86,7 +87,8 @@ class Model:
 class Batch:
     """A batch as the ledger knows it. digest: of its manifest. tokens: that are valid and new (train split). tries:
     turns that were trained on it and not promoted. arrival: the artifact with the gate's findings. improves: scores
-    that it is meant to raise."""
+    that it is meant to raise. accepted: names of the gate's checks whose failing a person has accepted, of just these
+    data (`digest`)."""
 
     name: str
     kind: BatchKind
@@ -100,6 +102,7 @@ class Batch:
     corpus: Corpus | None = None
     arrival: ArtifactRef | None = None
     improves: tuple[str, ...] = ()
+    accepted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

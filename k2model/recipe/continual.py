@@ -52,9 +52,8 @@ class ArrivalConfig:
     max_phrase_excess: float = 20.0  # how many times its rate there
     max_mislabelled: float = 0.01  # share of documents whose answer their verifier rejects
     measured_documents: int = 128  # whose bits per byte are measured under the champion; 0 = none
-    max_implausible: float = 0.1  # share of those with a loss outside the bounds below
-    min_loss_ratio: float = 0.3  # of a document's bits per byte to the median of the champion's held-out ones alike
-    max_loss_ratio: float = 3.0
+    max_implausible: float = 0.1  # share of those that are less or more likely than nearly all held-out documents alike
+    implausible_quantile: float = 0.01  # of the held-out ones, on either side: what `nearly all` leaves out
 
 
 @dataclass(frozen=True)

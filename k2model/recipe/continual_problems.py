@@ -112,11 +112,11 @@ def _arrival_problem(arrival: ArrivalConfig) -> str | None:
             return problem
     for name, least in (
         ("max_bytes", 1), ("min_documents", 1), ("max_drift", 0), ("phrase_words", 1), ("max_phrase_excess", 1),
-        ("measured_documents", 0), ("min_loss_ratio", 0),
+        ("measured_documents", 0),
     ):  # fmt: skip
         if problem := _outside(f"{where}.{name}", getattr(arrival, name), least, math.inf, "[)"):
             return problem
-    return _outside(f"{where}.max_loss_ratio", arrival.max_loss_ratio, arrival.min_loss_ratio, math.inf, "()")
+    return _outside(f"{where}.implausible_quantile", arrival.implausible_quantile, 0, 0.5, "[)")
 
 
 def _guard_problem(recipe: Recipe) -> str | None:

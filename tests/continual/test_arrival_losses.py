@@ -1,5 +1,6 @@
 """How likely a batch is under the champion, beside what the champion has never seen."""
 
+import math
 import os
 import pickle
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -89,25 +91,44 @@ def test_gibberish_and_what_the_champion_knows_by_heart_are_implausible(line: Li
     gibberish = [talk(one.asked, one.answer[::-1] + "qX#zV~wK" * 6) for one in own[:20]]
     (row,) = checks_of([*good, *measured(backend, gibberish, window)], known, CONFIG)
     assert not row.passed and row.failing is Standing.QUARANTINED
-    assert all("qX#zV" in one["text"] and one["bits"] > 3 * one["median"] for one in row.examples)
+    assert all("qX#zV" in one["text"] and one["bits"] > one["usual"][1] for one in row.examples)
 
 
-def of(bits: float, domain: str = "chat") -> Measured:
-    return Measured(f"{domain} {bits}", "a.jsonl#1", domain, bits, 40, "text")
+def of(bits: float, domain: str = "chat", source: str = "batch") -> Measured:
+    return Measured(f"{domain} {bits}", source, "a.jsonl#1", domain, bits, 40, "text")
 
 
-def test_bounds_are_of_the_median_of_the_domain_beside_what_is_usual_there() -> None:
-    known = [*(of(1.0) for _ in range(18)), of(9.0), of(9.0), *(of(0.1, "sums") for _ in range(20))]
-    (row,) = checks_of([of(1.2)] * 90 + [of(4.0)] * 10, known, CONFIG)
-    assert (row.value, row.bound, row.passed) == (0.1, 0.2, True)  # a tenth of what is held out is as unlikely
-    assert not checks_of([of(1.2)] * 75 + [of(4.0)] * 25, known, CONFIG)[0].passed
-    (row,) = checks_of([of(0.1)] * 30 + [of(1.0)] * 70, known, CONFIG)
-    assert not row.passed and "30 of 100 documents are implausibly likely" in row.said
-    assert checks_of([of(0.1, "sums")] * 100, known, CONFIG)[0].passed
+def heldout(source: str, least: float, most: float, domain: str = "chat") -> list[Measured]:
+    """A hundred and one of a source, evenly spread: its quantiles are 1% and 99% of the way."""
+    return [of(least + (most - least) * at / 100, domain, source) for at in range(101)]
+
+
+def test_bounds_are_quantiles_of_the_sources_of_a_domain_and_the_widest_counts() -> None:
+    known = [*heldout("easy", 0.5, 1.0), *heldout("hard", 1.0, 3.0), *heldout("code", 0.1, 0.2, "code")]
+    hard = [of(1.0 + 2.0 * at / 100) for at in range(1, 101)]  # all of them like the hardest source
+    (row,) = checks_of(hard, known, CONFIG)
+    assert row.passed and row.value == 0.01, row.said
+    low, high = 0.505, 2.98
+    assert checks_of([of(high)] * 90 + [of(high + 0.001)] * 10, known, CONFIG)[0].passed
+    (row,) = checks_of([of(high)] * 89 + [of(high + 0.001)] * 11, known, CONFIG)
+    assert not row.passed and "11 implausibly unlikely (11.0%)" in row.said
+    (row,) = checks_of([of(low)] * 89 + [of(low - 0.001)] * 11, known, CONFIG)
+    assert not row.passed and "11 of 100 documents are implausibly likely" in row.said
+    assert row.examples[0]["usual"] == [low, high]
+    assert not checks_of([of(0.5, "code")] * 100, known, CONFIG)[0].passed
+
+
+def test_short_answers_that_cost_nothing_or_whole_bits_are_as_held_out_ones_are() -> None:
+    """What a small model is sure of costs thousandths of a bit a byte, what it is not sure of a thousand times that."""
+    rng = Random(0)
+    known = [of(math.exp(rng.gauss(-4, 2)), source="sums") for _ in range(64)]
+    for _ in range(200):
+        (row,) = checks_of([of(math.exp(rng.gauss(-4, 2))) for _ in range(128)], known, CONFIG)
+        assert row.passed, row.said
 
 
 def test_what_is_unlikely_in_a_new_domain_is_no_reason_and_what_is_too_likely_is() -> None:
-    known = [of(1.0) for _ in range(20)]
+    known = heldout("any", 0.5, 1.0)
     assert checks_of([of(7.0, "new")] * 50, known, CONFIG)[0].passed
     assert not checks_of([of(0.05, "new")] * 50, known, CONFIG)[0].passed
 

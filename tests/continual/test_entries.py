@@ -20,8 +20,8 @@ from k2model.continual.entries import (
     TurnBegan,
     TurnEnded,
     ending,
-    fold,
 )
+from k2model.continual.fold import fold
 from k2model.continual.state import Ended, Outcome, Standing, State
 from tests.continual.samples import batch, began, corpus, ended, idle, kickoff, model, reference, standings
 

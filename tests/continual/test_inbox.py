@@ -16,7 +16,8 @@ from k2model.artifacts import Store
 from k2model.artifacts.files import files_at
 from k2model.continual import inbox as module
 from k2model.continual.batches import Manifest, read_batch
-from k2model.continual.entries import Arrival, fold
+from k2model.continual.entries import Arrival
+from k2model.continual.fold import fold
 from k2model.continual.inbox import BatchChanged, Inbox, InboxError
 from k2model.continual.state import Standing, State
 from k2model.recipe import load_recipe
