@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from k2model.continual.state import Batch, Outcome, State, moment
-from k2model.planning.estimate import estimate, gpu_of
+from k2model.continual.continuation import planned_tokens
+from k2model.continual.state import Batch, Ended, Outcome, State, moment
+from k2model.planning.estimate import token_prices
 from k2model.recipe import Recipe
 from k2model.recipe.continual import BatchKind
+from k2model.recipe.continual_problems import steps_again
 from k2model.units import readable_count
 
 
@@ -29,13 +31,9 @@ class Guarded:
     reason: str
 
 
-def guard(recipe: Recipe, state: State, kickoff: str | datetime, price_per_token: float = 0.0) -> Guarded:
-    """Whether the turn of a kickoff trains, and on what.
-
-    price_per_token: of a token that is trained on, in the unit of `continual.guard.budget_money`; 0 = not known.
-
-    Raises K2Error for a kickoff that is no time.
-    """
+def guard(recipe: Recipe, state: State, kickoff: str | datetime) -> Guarded:
+    """Whether the turn of a kickoff trains, and on what. Raises K2Error for a kickoff that is no time, and where there
+    is a budget of money and nothing can be said of what a phase costs."""
     at = moment(kickoff)
     note = _unsigned(recipe, state) + _clock(state, at)
     if problem := _idle(recipe, state):
@@ -50,7 +48,7 @@ def guard(recipe: Recipe, state: State, kickoff: str | datetime, price_per_token
         if not batches:
             continue
         problem = _too_little(recipe, batches) or _known(state, batches)
-        problem = problem or _over_budget(recipe, state, kind, batches, at, price_per_token)
+        problem = problem or _over_budget(recipe, state, kind, batches, at)
         if problem is None:
             before = f" (not on all that wait: {'; '.join(problems)})" if problems else ""
             reason = f"{_named(batches)}: {_count(batches)} tokens that are valid and new{before}"
@@ -58,28 +56,6 @@ def guard(recipe: Recipe, state: State, kickoff: str | datetime, price_per_token
         if problem not in problems:
             problems.append(problem)
     return Guarded(None, (), "; ".join(problems) + note)
-
-
-def planned_tokens(recipe: Recipe, kind: BatchKind, batches: Sequence[Batch]) -> float:
-    """Tokens that a turn on `batches` trains on: `epochs` over the new ones with their replay, capped by the guard;
-    for a base also the fine-tuning that is run again."""
-    config = recipe.continual
-    room = 1 - config.replay
-    new = sum(one.tokens for one in batches if kind is BatchKind.TUNED or one.kind is BatchKind.BASE)
-    tokens = config.epochs * new / room if room > 0 else float("inf")
-    if kind is BatchKind.BASE:
-        tokens += config.tune_again * recipe.phase(config.tuned).tokens
-    return min(tokens, config.guard.max_tokens or tokens)
-
-
-def token_price(recipe: Recipe) -> float:
-    """What a token that a turn trains on costs, by the estimate that `k2 plan` shows of the line's own phases, the
-    dearer of them; 0 where the recipe does not say what GPU it runs on, or what that costs."""
-    gpu, config, price = gpu_of(recipe), recipe.continual, recipe.cluster.price_per_gpu_hour
-    if gpu is None or not price:
-        return 0.0
-    own = [one for one in estimate(recipe, gpu) if one.phase in (config.base, config.tuned)]
-    return max(price * one.gpu_hours / recipe.phase(one.phase).tokens for one in own)
 
 
 def _idle(recipe: Recipe, state: State) -> str | None:
@@ -125,14 +101,12 @@ def _known(state: State, batches: Sequence[Batch]) -> str | None:
     return None
 
 
-def _over_budget(
-    recipe: Recipe, state: State, kind: BatchKind, batches: Sequence[Batch], at: datetime, price: float
-) -> str | None:
-    config = recipe.continual.guard
+def _over_budget(recipe: Recipe, state: State, kind: BatchKind, batches: Sequence[Batch], at: datetime) -> str | None:
+    config, days = recipe.continual.guard, f"{recipe.continual.guard.budget_days:g} days"
     since = at - timedelta(days=config.budget_days)
-    spent = sum(turn.trained_tokens for turn in state.turns if moment(turn.kickoff) > since)
-    wanted = planned_tokens(recipe, kind, batches)
-    days = f"{config.budget_days:g} days"
+    turns = [turn for turn in state.turns if turn.trained_tokens and moment(turn.kickoff) > since]
+    new = sum(one.tokens for one in batches if one.kind is kind)
+    wanted, spent = planned_tokens(recipe, kind, new), sum(turn.trained_tokens for turn in turns)
     if config.budget_tokens and spent + wanted > config.budget_tokens:
         return (
             f"{_named(batches)}: a turn on it takes {readable_count(wanted)} tokens, and of the "
@@ -141,17 +115,31 @@ def _over_budget(
         )
     if not config.budget_money:
         return None
-    if price <= 0:
+    cost = _cost(recipe, kind, wanted)
+    paid = sum(_cost(recipe, _kind(state, turn), turn.trained_tokens) for turn in turns)
+    if paid + cost > config.budget_money:
         return (
-            f"there is a budget of {config.budget_money:,.2f} for {days} (continual.guard.budget_money), and what a "
-            "token costs is not known; set cluster.price_per_gpu_hour and cluster.gpu"
-        )
-    if price * (spent + wanted) > config.budget_money:
-        return (
-            f"{_named(batches)}: a turn on it costs {price * wanted:,.2f}, and of the {config.budget_money:,.2f} of "
-            f"{days} {price * spent:,.2f} are spent (continual.guard.budget_money)"
+            f"{_named(batches)}: a turn on it costs {cost:,.2f}, and of the {config.budget_money:,.2f} of {days} "
+            f"{paid:,.2f} are spent (continual.guard.budget_money)"
         )
     return None
+
+
+def _kind(state: State, turn: Ended) -> BatchKind:
+    """Of a turn that has ended: one with text went on from the base."""
+    kinds = {state.batches[name].kind for name in turn.batches if name in state.batches}
+    return BatchKind.BASE if BatchKind.BASE in kinds else BatchKind.TUNED
+
+
+def _cost(recipe: Recipe, kind: BatchKind, tokens: int) -> float:
+    """Of a turn that trains on so many tokens, those of fine-tuning again among them, by the plan's price of a
+    GPU-hour; accelerators that only evaluate are not counted."""
+    config, prices = recipe.continual, token_prices(recipe)
+    if kind is BatchKind.TUNED:
+        return tokens * prices[config.tuned]
+    tuned = recipe.phase(config.tuned)
+    again = min(tokens, steps_again(tuned, config) * tuned.tokens_per_step)
+    return again * prices[config.tuned] + (tokens - again) * prices[config.base]
 
 
 def _lost(state: State) -> list[str]:

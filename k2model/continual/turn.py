@@ -23,7 +23,7 @@ from k2model.artifacts.lease import Lease
 from k2model.continual.comparison import measures_both, read_verdict, verdict_step
 from k2model.continual.continuation import CHAMPION, ContinuationError, continuation, seen_after
 from k2model.continual.entries import Start, TurnBegan, ending
-from k2model.continual.guard import guard, token_price
+from k2model.continual.guard import guard
 from k2model.continual.joined import joined_corpus_step, joined_tokens_step
 from k2model.continual.ledger import Ledger, LedgerMoved
 from k2model.continual.start import NoChampion, start
@@ -129,7 +129,7 @@ def _begin(ledger: Ledger, idle: Turn, kickoff: datetime) -> tuple[Turn, Made]:
             reason = f"turn {found.number} is running: {other} is being made by another process"
             return replace(idle, number=found.number, reason=reason), {}
         return found, made
-    decided = guard(line.recipe, state, kickoff, token_price(line.recipe))
+    decided = guard(line.recipe, state, kickoff)
     if decided.go is not None:
         began = Began(state.next_turn, moment, decided.go, tuple(decided.batches), state.champion or 0)
         try:

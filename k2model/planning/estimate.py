@@ -81,6 +81,15 @@ def gpu_of(recipe: Recipe) -> Gpu | None:
     return GPUS.get(recipe.cluster.gpu)
 
 
+def token_prices(recipe: Recipe) -> dict[str, float]:
+    """What a token costs to train on, by phase, in the currency of `cluster.price_per_gpu_hour`, with the time that
+    interruptions take. Raises K2Error where the recipe names no GPU or no price of it."""
+    gpu, price = gpu_of(recipe), recipe.cluster.price_per_gpu_hour
+    if gpu is None or not price:
+        raise K2Error("what a token costs is not known; set cluster.gpu and cluster.price_per_gpu_hour")
+    return {one.phase: price * one.gpu_hours / one.tokens for one in estimate(recipe, gpu)}
+
+
 def step_flops(recipe: Recipe, phase: PhaseConfig, attended: float | None = None) -> float:
     """Of the model's own arithmetic in an optimizer step."""
     pairs = phase.sequence_length**2 if attended is None else attended

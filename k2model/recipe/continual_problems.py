@@ -132,10 +132,10 @@ def _guard_problem(recipe: Recipe) -> str | None:
             return problem
     if problem := _outside(f"{where}.budget_days", guard.budget_days, 0, math.inf, "()"):
         return problem
-    if guard.budget_money and not recipe.cluster.price_per_gpu_hour:
+    if guard.budget_money and not (recipe.cluster.price_per_gpu_hour and recipe.cluster.gpu):
         return (
-            f"{where}.budget_money={guard.budget_money:g} needs a price; set cluster.price_per_gpu_hour, or "
-            f"{where}.budget_tokens in its place"
+            f"{where}.budget_money={guard.budget_money:g} needs a price; set cluster.price_per_gpu_hour and "
+            f"cluster.gpu, or {where}.budget_tokens in its place"
         )
     tuned = recipe.phase(config.tuned)
     least = tuned.tokens_per_step

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from k2model.artifacts import Store
-from k2model.continual.guard import Guarded, guard, planned_tokens
+from k2model.continual.continuation import planned_tokens
+from k2model.continual.guard import Guarded, guard
 from k2model.continual.state import LIFECYCLE, Batch, Ended, Outcome, Standing, State
 from k2model.errors import K2Error
+from k2model.planning.estimate import token_prices
 from k2model.recipe import Recipe, load_recipe
 from k2model.recipe.continual import BatchKind, ContinualConfig, GuardConfig
 from tests.continual.samples import batch, began, corpus, ended, kickoff, model
@@ -99,22 +101,36 @@ def test_the_same_again_is_not_tried(store: Store) -> None:
 
 
 def test_budgets(store: Store) -> None:
-    recipe = with_guard()
     state = waiting(store, batch(store, "a"))
-    assert planned_tokens(recipe, BatchKind.TUNED, state.waiting()) == 2.0 * 1000 / (1 - 0.5)
-    base = (batch(store, "a"), batch(store, "text", kind=BatchKind.BASE))
-    assert planned_tokens(recipe, BatchKind.BASE, base) == 4000 + SMOKE.phase("sft").tokens
-    assert planned_tokens(with_guard(max_tokens=1500), BatchKind.TUNED, state.waiting()) == 1500
     spent = replace(state, turns=(refused(store, 1, "x"), refused(store, 39, "y")))  # 4,096 tokens each
-    assert guard(with_guard(budget_tokens=8096, budget_days=30), spent, AT).go, "turn 1 lies before the window"
-    told = guard(with_guard(budget_tokens=8095, budget_days=30), spent, AT)
+    # 1,000 new tokens, twice, beside as many of replay: 4,000, in steps of 1,024.
+    assert guard(with_guard(budget_tokens=8192, budget_days=30), spent, AT).go, "turn 1 lies before the window"
+    told = guard(with_guard(budget_tokens=8191, budget_days=30), spent, AT)
     assert told.go is None
-    assert told.reason.startswith("batch a: a turn on it takes 4.0K tokens, and of the 8.1K of 30 days 4.1K are spent")
-    assert guard(with_guard(budget_tokens=8096, budget_days=60), spent, AT).go is None
-    assert "what a token costs is not known" in guard(with_guard(budget_money=1.0), spent, AT).reason
-    assert guard(with_guard(budget_money=81.0), spent, AT, price_per_token=0.01).go
-    told = guard(with_guard(budget_money=80.0), spent, AT, price_per_token=0.01)
-    assert told.reason.startswith("batch a: a turn on it costs 40.00, and of the 80.00 of 30 days 40.96 are spent")
+    assert told.reason.startswith("batch a: a turn on it takes 4.1K tokens, and of the 8.2K of 30 days 4.1K are spent")
+    assert guard(with_guard(budget_tokens=8192, budget_days=60), spent, AT).go is None
+
+
+def priced(gpu: str = "H100-80GB", price: float = 1e9, **guards: Any) -> Recipe:
+    recipe = with_guard(**guards)
+    return replace(recipe, cluster=replace(recipe.cluster, gpu=gpu, price_per_gpu_hour=price))
+
+
+def test_a_budget_of_money_is_at_the_price_of_the_plan(store: Store) -> None:
+    dialogues, text = batch(store, "a"), batch(store, "text", kind=BatchKind.BASE)
+    before = (replace(refused(store, 39, "old"), trained_tokens=6144 + 2048),)
+    old = replace(text, name="old", standing=Standing.REFUSED)
+    state = waiting(store, dialogues, old, turns=before)
+    prices = token_prices(priced())
+    assert prices["mid_4"] != prices["sft"]
+    # The turn before went on from the base, and fine-tuned again: six steps of 1,024 tokens.
+    paid, wanted = 2048 * prices["mid_4"] + 6144 * prices["sft"], 4096 * prices["sft"]
+    assert guard(priced(budget_money=(paid + wanted) * 1.001), state, AT).go
+    told = guard(priced(budget_money=(paid + wanted) * 0.999), state, AT)
+    assert told.go is None and f"batch a: a turn on it costs {wanted:,.2f}, and of the" in told.reason
+    assert f"of 30 days {paid:,.2f} are spent (continual.guard.budget_money)" in told.reason
+    with pytest.raises(K2Error, match=r"set cluster\.gpu and cluster\.price_per_gpu_hour"):
+        guard(priced(gpu="", budget_money=1.0), state, AT)
 
 
 def test_clocks_may_jump(store: Store) -> None:
@@ -163,4 +179,5 @@ def test_whatever_the_state_what_goes_may_go(store: Store, seed: int) -> None:
         assert BatchKind.BASE in kinds_of if found.go is BatchKind.BASE else kinds_of == {BatchKind.TUNED}
         same = [one for one in turns if {*one.batches} == {*found.batches}]
         assert not same or any(not one.tries for one in chosen)
-        assert not budget or planned_tokens(recipe, found.go, chosen) <= budget
+        new = sum(one.tokens for one in chosen if one.kind is found.go)
+        assert not budget or planned_tokens(recipe, found.go, new) <= budget

@@ -7,7 +7,7 @@ import pytest
 
 from k2model.artifacts import Store
 from k2model.errors import K2Error
-from k2model.planning.estimate import attended_pairs, estimate, gpu_of, interruptions_of
+from k2model.planning.estimate import attended_pairs, estimate, gpu_of, interruptions_of, token_prices
 from k2model.planning.goodput import BYTE_ROBUST, simulate
 from k2model.recipe import load_recipe
 from tests.training.job import PHASE, sequences
@@ -26,6 +26,16 @@ def test_pretraining_by_hand() -> None:
     assert one.kept == 250 and one.stored == pytest.approx(250 * one.checkpoint + 2 * 72_548_360_192)
     assert one.reads == pytest.approx(9_830_400 / 400 * 4.125 / one.step_seconds)
     assert one.gpu_hours == pytest.approx(flops / (989e12 * 0.4) / 3600 / one.goodput)
+
+
+def test_a_token_costs_the_gpu_hours_of_its_phase() -> None:
+    priced = replace(K2, cluster=replace(K2.cluster, price_per_gpu_hour=2.5))
+    flops = 6 * (72_548_360_192 - 250_000 * 8_192) + 12 * 80 * 8_192 * 8_192
+    goodput = estimate(K2, gpu_of(K2))[0].goodput
+    assert token_prices(priced)["pretrain"] == pytest.approx(2.5 * flops / (989e12 * 0.4) / 3600 / goodput)
+    for lacking in (K2, replace(priced, cluster=replace(priced.cluster, gpu=""))):
+        with pytest.raises(K2Error, match=r"set cluster\.gpu and cluster\.price_per_gpu_hour"):
+            token_prices(lacking)
 
 
 def test_k2_70bs_own_saves_keep_97_percent_of_the_time_for_training() -> None:
