@@ -10,6 +10,7 @@ from flytekit import CronSchedule, LaunchPlan, WorkflowExecutionPhase
 from flytekit.core.notification import Email, Notification
 from flytekit.models.concurrency import ConcurrencyLimitBehavior, ConcurrencyPolicy
 
+from k2model.recipe.continual import FIXED_INPUTS
 from tasks._platform import RECIPE
 from workflows import continual
 
@@ -33,7 +34,7 @@ def _plan(name: str, cron: str) -> LaunchPlan:
         _WORKFLOWS[name],
         name=f"{RECIPE.name}.{name}",
         schedule=CronSchedule(schedule=cron, kickoff_time_input_arg="kickoff"),
-        fixed_inputs={"overrides": {}},
+        fixed_inputs=FIXED_INPUTS,
         notifications=_notifications(),
         auto_activate=True,
         concurrency=ConcurrencyPolicy(max_concurrency=1, behavior=ConcurrencyLimitBehavior.SKIP),

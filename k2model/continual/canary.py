@@ -7,7 +7,7 @@ weights are damaged, or when it fails a gate that the model before it does not.
 
 Any one capability is enough, so each is tested at the level that is left for one of them (Bonferroni's, which is the
 first step of Holm's, and the one that says whether there is any). Losses, long texts made to a length, and benchmarks
-that are asked as a whole have no further items: `absent` says so.
+that are asked as a whole have no further items, which the evidence says.
 """
 
 import json
@@ -85,17 +85,8 @@ def canary_cells(store: Store, recipe: Recipe, state: State) -> list[Cell]:
     before it. For `k2model.evals.step.measure_together`."""
     if state.model is None or not state.before or not recipe.continual.canary.items:
         return []
-    return [cell for pair in _pairs(store, recipe, state) for cell in pair]
-
-
-def absent(store: Store, recipe: Recipe, state: State) -> dict[str, str]:
-    """The tasks without fresh items, by name, and why."""
-    told: dict[str, str] = {}
-    if state.model is not None:
-        _fresh(
-            recipe, _material(store, state.model), Bounds(recipe.phase(recipe.continual.tuned).sequence_length), told
-        )
-    return told
+    pairs, _ = _pairs(store, recipe, state)
+    return [cell for pair in pairs for cell in pair]
 
 
 def canary_result(store: Store, recipe: Recipe, state: State) -> CanaryResult:
@@ -114,10 +105,10 @@ def canary_result(store: Store, recipe: Recipe, state: State) -> CanaryResult:
 
 
 def _canary_step(store: Store, recipe: Recipe, state: State) -> Step:
-    config, pairs = recipe.continual, _pairs(store, recipe, state)
+    config, (pairs, absent) = recipe.continual, _pairs(store, recipe, state)
     found = [tuple(_found(store, cell) for cell in pair) for pair in pairs]
     gates = tuple(gate for gate in recipe.gates if gate.phase == config.tuned)
-    read = {"allowed": config.canary.allowed, "confidence": config.confidence, "gates": gates}
+    read = {"allowed": config.canary.allowed, "confidence": config.confidence, "gates": gates, "absent": absent}
     inputs = {f"{role}.{pair[0].measure.name.replace('/', '.')}": ref for pair, refs in zip(pairs, found, strict=True)
               for role, ref in zip(("before", "champion"), refs, strict=True)}  # fmt: skip
 
@@ -131,6 +122,7 @@ def _canary_step(store: Store, recipe: Recipe, state: State) -> Step:
             "passed": not failing,
             "reason": "; ".join(failing) or _good(rows),
             "rows": [_plain(r) for r in rows],
+            "absent": absent,
         }
         (folder / RESULT).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         return {"rows": len(rows), "failed": len(failing)}
@@ -196,30 +188,28 @@ def _fails(gate: GateConfig, rows: Sequence[ScoreRow]) -> str:
     return f"gate {name} is failed on fresh items: {low:.3f} to {high:.3f}, asked {gate.minimum:g} to {gate.maximum:g}"
 
 
-def _pairs(store: Store, recipe: Recipe, state: State) -> list[tuple[Cell, Cell]]:
-    """Of the model before and the champion, a task each."""
+def _pairs(store: Store, recipe: Recipe, state: State) -> tuple[list[tuple[Cell, Cell]], dict[str, str]]:
+    """Of the model before and the champion, a task each; and by name why a task has none."""
     assert state.model is not None and state.before
-    window, material = recipe.phase(recipe.continual.tuned).sequence_length, _material(store, state.model)
+    window = recipe.phase(recipe.continual.tuned).sequence_length
+    material = Material(store, state.model.made["corpus_valid"], state.model.made["tokens"])
     before, champion = (
         exported(model.made["tuned/export"], state.model.made["tokenizer"], store, model.name, window)
         for model in (state.models[state.before[-1]], state.model)
     )
-    measures = _fresh(recipe, material, champion.bounds, {})
-    return [(Cell(before, measure), Cell(champion, measure)) for measure in measures]
+    measures, absent = _fresh(recipe, material, champion.bounds)
+    return [(Cell(before, measure), Cell(champion, measure)) for measure in measures], absent
 
 
-def _material(store: Store, model: Model) -> Material:
-    return Material(store, model.made["corpus_valid"], model.made["tokens"])
-
-
-def _fresh(recipe: Recipe, material: Material, bounds: Bounds, told: dict[str, str]) -> list[Measure]:
-    """A measure of each task that has items left; `told` is filled with those that have none."""
+def _fresh(recipe: Recipe, material: Material, bounds: Bounds) -> tuple[list[Measure], dict[str, str]]:
+    """A measure of each task that has items left, and why the others have none."""
     config, wanted = recipe.evaluation, recipe.continual.canary.items
     documents = math.ceil(wanted / config.retrieval_queries)
     limited = tuple(replace(one, limit=wanted) for one in config.benchmarks)
     asked = replace(config, items_per_family=wanted, retrieval_documents=documents, benchmarks=limited)
     behind = {one.name: one.limit for one in config.benchmarks}
     found: list[Measure] = []
+    told: dict[str, str] = {}
     for task in tasks_of(asked, recipe.phase(recipe.continual.tuned).kind):
         if task.method is Method.RECALL:
             lengths = sorted({phase.sequence_length for phase in recipe.phases})
@@ -240,7 +230,7 @@ def _fresh(recipe: Recipe, material: Material, bounds: Bounds, told: dict[str, s
                 told[task.name] = why
             else:
                 found.append(measure_of(task, asked, material, bounds, after))
-    return found
+    return found, told
 
 
 def _exhausted(material: Material, task: Task, wanted: int, after: int) -> str:

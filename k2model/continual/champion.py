@@ -100,7 +100,7 @@ def _log(tracking_uri: str, recipe: Recipe, model: Model, scores: Mapping[str, f
     from k2model.registry.phase_record import CHAMPION, allowed
     from k2model.registry.tracking import tracking
 
-    name, when = f"k2-{recipe.name}", moment(kickoff.isoformat())
+    name, when = f"k2-{recipe.name}", moment(kickoff)
     with tracking(tracking_uri) as client:
         held = client.get_registered_model(name).aliases.get(CHAMPION)
         version = client.get_model_version(name, held) if held else None

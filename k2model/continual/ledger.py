@@ -134,9 +134,9 @@ class Ledger:
             raise LedgerError(f"turn {turn} of '{self.line}' has not begun; `k2 continual status` lists the turns")
         return found
 
-    def lease(self, wait_seconds: float = 0.0) -> Lease:
+    def lease(self) -> Lease:
         """While it is held, no other process is at a turn of this line: see `Store.lease`."""
-        return self.store.lease(Identity("continual_turn", "1", {"line": self.line}), wait_seconds)
+        return self.store.lease(Identity("continual_turn", "1", {"line": self.line}))
 
     def times(self, after: int = 0) -> dict[int, str]:
         """When entries behind number `after` were written, ISO 8601 in UTC; one whose writer was killed lacks."""

@@ -49,16 +49,6 @@ def promote(line: LifecyclePlan, turn: int, reason: str, tracking_uri: str) -> s
     return told(line, tracking_uri, f"the model of turn {turn} {standing} the champion")
 
 
-def rollback(line: LifecyclePlan, to: int | None, reason: str, tracking_uri: str) -> str:
-    """Makes an earlier champion stand again, the one before it where `to` is None. Raises Contradiction for a turn that
-    made none."""
-    ledger = Ledger.open(Store.open(line.store), line.recipe.name)
-    state = ledger.state()
-    target = to if to is not None else state.before[-1] if state.before else state.champion or 0
-    ledger.append("rollback", Rollback(target, reason), after=state)
-    return told(line, tracking_uri, f"the model of turn {target} is the champion again")
-
-
 def wants_canary(line: LifecyclePlan) -> bool:
     """Whether the champion has not been looked at since it was promoted: then a node has to be asked for."""
     store = Store.open(line.store)

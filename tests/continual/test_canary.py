@@ -1,12 +1,13 @@
 """The canary, on real models: what is asked is fresh, a worse champion is rolled back, an equal one is not."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from k2model.artifacts import Identity, Store
-from k2model.continual.canary import absent, canary_cells, canary_result, damage
+from k2model.continual.canary import RESULT, canary_cells, canary_result, damage
 from k2model.continual.entries import Arrival, Becomes, Start, TurnBegan, TurnEnded
 from k2model.continual.ledger import Ledger
 from k2model.continual.state import Batch, Ended, Model, Outcome, Standing
@@ -130,8 +131,9 @@ def test_without_fresh_items_or_a_model_before_nothing_is_asked(line: Line) -> N
     state = line.state(line.model(0, False), line.model(1, False))
     exhausted = replace(recipe(), evaluation=replace(recipe().evaluation, items_per_family=ITEMS))
     assert canary_cells(line.store, exhausted, state) == []
-    assert absent(line.store, exhausted, state)["arithmetic/low"] == f"it has no items beyond the first {ITEMS}"
     found = canary_result(line.store, exhausted, state)
+    told = json.loads(line.store.read(found.evidence, RESULT))["absent"]
+    assert told["arithmetic/low"] == f"it has no items beyond the first {ITEMS}"
     assert found.passed and "nothing was asked" in found.reason
     first = replace(state, before=())
     assert canary_cells(line.store, recipe(), first) == []
