@@ -53,8 +53,6 @@ LINE = ContinualConfig(
     epochs=2.0,
     peak=0.5,
     tune_again=1.0,  # half of it leaves spelling at .31 of .59, and countdown at .67 of .81
-    # Prose in disorder is 1.2 times as unlikely to this model as prose, at the median: beyond that lie 27% of its own
-    # held-out texts, and 52% of those in disorder.
     arrival=ArrivalConfig(),
     guard=GuardConfig(min_tokens=30_000),
     # Points that a capability of 128 items may lose beyond doubt: of two that are equal, and differ on as many as three
