@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from k2model.artifacts import ArtifactRef, Store, make
 from k2model.continual.continuation import seen_after
-from k2model.continual.state import BASE, TUNED, Began, Ended, Model, Outcome, State
+from k2model.continual.state import BASE, LIFECYCLE, TUNED, Began, Ended, Model, Outcome, State
 from k2model.continual.turn import Turn, corpora_of, finish, prepare, resumed
 from k2model.evals.step import scores_step
 from k2model.lifecycle import LifecyclePlan
@@ -94,8 +94,10 @@ def from_scratch(store: Store, recipe: Recipe, state: State) -> Trained:
     champion = state.model
     assert champion is not None, "a line that has ended its month has a champion"
     whole = scratch_recipe(store, recipe, state)
-    made: dict[str, ArtifactRef] = {name: champion.made[name] for name in ("corpus_valid", "tokens", "tokenizer")}
+    made = {"tokenizer": champion.made["tokenizer"]}
     for phase in whole.phases:
+        as_it_was = phase == recipe.phase(phase.name)
+        made["tokens"] = state.corpora[LIFECYCLE].tokens if as_it_was else champion.made["tokens"]
         for name in ("sequences", "checkpoint", "export"):
             row = row_called(name)
             work = Work(store, whole, phase, inputs_of(row, phase, made))
