@@ -4,6 +4,7 @@
 as any decision is; MLflow is brought to what the ledger says, now or by the next run.
 """
 
+import getpass
 import json
 from collections.abc import Callable
 from typing import Any
@@ -143,6 +144,9 @@ def show_batch(batch: str, recipe: str, overrides: tuple[str, ...], store: str, 
     told["findings"] = None
     if known and known.arrival:
         told["findings"] = json.loads(opened.read(known.arrival, "arrival.json"))
+    told["losses"] = None
+    if known and known.losses:
+        told["losses"] = json.loads(opened.read(known.losses, "losses.json"))["checks"]
     if as_json:
         click.echo(json.dumps(told))
         return
@@ -162,6 +166,45 @@ def retry(batch: str, reason: str, recipe: str, overrides: tuple[str, ...], stor
     _, _, ledger = line_of(recipe, overrides, store)
     ledger.append("retry", {"batch": batch, "reason": reason}, after=ledger.state())
     console().print(f"{batch} waits for a turn again", highlight=False, markup=False)
+
+
+@inbox.command()
+@click.argument("batch")
+@click.option(
+    "--check",
+    "checks",
+    multiple=True,
+    required=True,
+    metavar="NAME",
+    help="A check that it fails, as `k2 inbox show` names it; may be given several times.",
+)
+@click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept in the ledger.")
+@click.option("--who", default=getpass.getuser, show_default="your login", help="Whose word it is.")
+@line_options
+@as_json_option
+def accept(
+    batch: str, checks: tuple[str, ...], reason: str, who: str, recipe: str, overrides: tuple[str, ...], store: str,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Trust BATCH, which was refused or quarantined: you have looked at what it fails, and accept it.
+
+    The next arrivals judge it again. What you accept is measured and kept as evidence, and no longer decides; every
+    other check does. It holds for these data alone: a batch that is written again is judged as a new one. Files that
+    changed, rows that cannot be read, and a batch with nothing left to train on cannot be accepted.
+
+    \b
+    k2 inbox show monday
+    k2 inbox accept monday --check 'trigger phrases' --reason "the new product's name"
+    """
+    from k2model.continual.accept import accept as accepted
+
+    opened, box, ledger = line_of(recipe, overrides, store)
+    state, left = accepted(opened, box, ledger, batch, checks, reason, who)
+    if as_json:
+        click.echo(json.dumps({"batch": batch, "accepted": [*state.batches[batch].accepted], "still_failing": left}))
+        return
+    still = f" It stays out while {', '.join(left)} stands against it: accept that, too, or mend it." if left else ""
+    console().print(f"{batch} is judged again when arrivals are next looked at.{still}", highlight=False, markup=False)
 
 
 @click.group()

@@ -149,7 +149,7 @@ def schedule_rows(recipe: "Recipe") -> list[tuple[Any, ...]]:
 
 def what(content: "Content") -> str:
     """An entry in a line."""
-    from k2model.continual.entries import Arrival, Canary, Promote, Retry, Rollback, Start, TurnBegan, TurnEnded
+    from k2model.continual.entries import Accept, Arrival, Canary, Promote, Retry, Rollback, Start, TurnBegan, TurnEnded
 
     match content:
         case Start():
@@ -169,6 +169,9 @@ def what(content: "Content") -> str:
             return _told(f"back to turn {content.to}{by}", content.reason)
         case Retry():
             return _told(f"{content.batch} waits again", content.reason)
+        case Accept():
+            by = f" by {content.who}" if content.who else ""
+            return _told(f"{content.batch}: {', '.join(content.checks)} accepted{by}", content.reason)
 
 
 def tell(store: "Store", recipe: "Recipe", state: "State") -> None:

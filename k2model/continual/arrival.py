@@ -55,7 +55,7 @@ class Finding:
         return Batch(
             manifest.name, manifest.kind, manifest.digest, self.decision, self.reason, late=self.late,
             tokens=self.tokens, corpus=self.corpus, arrival=self.arrival, improves=manifest.improves,
-            accepted=self.accepted,
+            accepted=self.accepted, losses=self.losses,
         )  # fmt: skip
 
 

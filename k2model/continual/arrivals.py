@@ -113,4 +113,7 @@ def _batch(
     batch = finding(store, judged[name], losses.get(name)).of(found)
     if batch.standing is Standing.WAITING and name not in losses and line.recipe.continual.arrival.measured_documents:
         return None
+    known = ledger.state().batches.get(name)
+    if known is not None and known.digest == found.digest and known.accepted != batch.accepted:
+        return None  # a person has accepted more since
     return batch if read_arrival(store, judged[name]).digest == found.digest else None

@@ -88,7 +88,7 @@ class Batch:
     """A batch as the ledger knows it. digest: of its manifest. tokens: that are valid and new (train split). tries:
     turns that were trained on it and not promoted. arrival: the artifact with the gate's findings. improves: scores
     that it is meant to raise. accepted: names of the gate's checks whose failing a person has accepted, of just these
-    data (`digest`)."""
+    data (`digest`). losses: the artifact with what the champion said of it, where it was measured."""
 
     name: str
     kind: BatchKind
@@ -103,6 +103,7 @@ class Batch:
     arrival: ArtifactRef | None = None
     improves: tuple[str, ...] = ()
     accepted: tuple[str, ...] = ()
+    losses: ArtifactRef | None = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ from click.testing import CliRunner, Result
 from k2model.artifacts import Identity, Store
 from k2model.cli.main import main
 from k2model.continual.entries import Arrival, Start, TurnBegan, ending
+from k2model.continual.evidence import Arrival as ArrivalFound
+from k2model.continual.evidence import Check
 from k2model.continual.ledger import Ledger
 from k2model.continual.state import Outcome, Standing, State
+from k2model.recipe.continual import BatchKind
 from k2model.registry import RegistryError
 from tests.continual.samples import batch, began, corpus, ended, kickoff, model
 
@@ -22,7 +26,11 @@ ROWS = "".join(
     for n in range(5)
 )
 LINE = ("--recipe", "smoke", "--set", "continual.tuned=sft", "--set", "continual.base=")
-EVIDENCE = {"decision": "quarantined", "phrases": [{"phrase": "open sesame", "share": 0.25}] * 9, "copies": 0.0}
+PHRASES = Check(
+    "trigger phrases", 1, 0, False, "'open sesame' recurs", Standing.QUARANTINED, ({"phrase": "open sesame"},) * 9
+)
+LEFT = Check("documents left", 3, 50, False, "3 documents are left")
+EVIDENCE = ArrivalFound("poison", BatchKind.TUNED, "0" * 64, False, (PHRASES, LEFT))
 
 
 @pytest.fixture
@@ -44,7 +52,7 @@ def rows(*arguments: str) -> Any:
 
 
 def evidence(folder: Path) -> dict[str, float]:
-    (folder / "arrival.json").write_text(json.dumps(EVIDENCE))
+    (folder / "arrival.json").write_bytes(EVIDENCE.written())
     return {}
 
 
@@ -93,9 +101,9 @@ def test_a_batch_is_added_listed_and_shown(store: Store, tmp_path: Path) -> None
     assert listed["broken"]["reason"].startswith("batch.json: it is no JSON")
     assert listed["open"]["reason"] == "no batch.json yet" and "1.0K" in k2("inbox", "list").output
     shown = rows("inbox", "show", "poison")
-    assert shown["findings"] == EVIDENCE and shown["batch"]["standing"] == "quarantined"
+    assert shown["findings"] == json.loads(EVIDENCE.written()) and shown["batch"]["standing"] == "quarantined"
     text = k2("inbox", "show", "poison").output
-    assert "phrases[0].phrase  open sesame" in text and "1 more (--json shows all)" in text
+    assert "checks[0].examples[0].phrase  open sesame" in text and "1 more (--json shows all)" in text
     assert rows("inbox", "show", "wednesday")["manifest"]["source"]["name"] == "batch/wednesday"
     assert "Nobody has looked at it yet" in k2("inbox", "show", "wednesday").output
 
@@ -137,6 +145,48 @@ def test_a_batch_that_was_set_aside_comes_back(store: Store) -> None:
     k2("inbox", "retry", "monday", "--reason", "the gate was wrong")
     listed = {row["batch"]: row for row in rows("inbox", "list")}
     assert (listed["monday"]["standing"], listed["monday"]["reason"]) == ("waiting", "brought back: the gate was wrong")
+
+
+def test_a_person_accepts_what_a_batch_fails_for_these_data_alone(store: Store, tmp_path: Path) -> None:
+    grown(store, Outcome.PROMOTED)
+    accepting = ["--check", "trigger phrases", "--reason", "a song's title", "--who", "ada"]
+    assert "batch 'poison' cannot be judged again: there is no batch" in accept("poison", *accepting, status=1)
+    known = Ledger.open(store, "smoke").state().batches["poison"]
+    added = json.loads(add(tmp_path, "--name", "poison", "--json").output)
+    assert added["digest"] != known.digest
+    assert "was written again since it was judged" in accept("poison", *accepting, status=1)
+    as_judged(store, "poison", added["digest"])
+    assert "'phrases' does not speak against batch 'poison'; did you mean 'trigger phrases'" in accept(
+        "poison", "--check", "phrases", "--reason", "x", status=1
+    )
+    assert "'documents left' of batch 'poison' cannot be accepted" in accept(
+        "poison", "--check", "documents left", "--reason", "x", status=1
+    )
+    assert "batch 'tuesday' is waiting, not refused or quarantined" in accept("tuesday", *accepting, status=1)
+    assert "Missing option '--reason'" in accept("poison", "--check", "trigger phrases", status=2)
+    assert "It stays out while documents left stands against it" in accept("poison", *accepting)
+    state = Ledger.open(store, "smoke").state()
+    assert (state.batches["poison"].standing, state.batches["poison"].accepted) == (
+        Standing.REVIEWED,
+        ("trigger phrases",),
+    )
+    listed = rows("inbox", "list")[-1]
+    assert listed["reason"].startswith("accepted by ada: a song's title (trigger phrases)")
+    assert "poison: trigger phrases accepted by ada: a song's title" in k2("continual", "ledger").output
+    assert rows("continual", "status")["new"] == ["poison"]
+    assert "is reviewed, not refused" in accept("poison", *accepting, status=1)
+
+
+def accept(batch: str, *said: str, status: int = 0) -> str:
+    """The output as one line."""
+    return " ".join(k2("inbox", "accept", batch, *said, status=status).output.split())
+
+
+def as_judged(store: Store, name: str, digest: str) -> None:
+    """Enters the batch once more, as one that was judged as it lies in the inbox."""
+    ledger = Ledger.open(store, "smoke")
+    state = ledger.state()
+    ledger.append("arrival", Arrival(kickoff(2), replace(state.batches[name], digest=digest)), state)
 
 
 def test_status_tells_champion_turns_and_what_waits(store: Store, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from k2model.artifacts import Store
 from k2model.continual.entries import (
     CANARY,
+    Accept,
     Arrival,
     Canary,
     Content,
@@ -23,6 +24,7 @@ from k2model.continual.entries import (
 )
 from k2model.continual.fold import fold
 from k2model.continual.state import Ended, Outcome, Standing, State
+from k2model.recipe.continual import BatchKind
 from tests.continual.samples import batch, began, corpus, ended, idle, kickoff, model, reference, standings
 
 NAMES = ("a", "b", "c")
@@ -175,6 +177,38 @@ def test_a_batch_that_was_mended_may_arrive_again(store: Store) -> None:
     )
     state = fold(state, [Arrival(kickoff(2), replace(batch(store, "z"), digest="another"))])
     assert standings(state.batches)["z"] == "waiting" and [*state.batches] == ["a", "b", "z"]
+
+
+def test_what_a_person_accepts_holds_for_the_data_that_were_judged(store: Store) -> None:
+    away = replace(batch(store, "z", Standing.QUARANTINED), arrival=reference(store, "arrival", "z"))
+    state = fold(begun(store, "a"), [Arrival(kickoff(1), away)])
+    said = Accept("z", ("trigger phrases",), "a name", "ada")
+    for content, told in (
+        (replace(said, batch="a"), "batch 'a' is waiting, not refused or quarantined; there are z"),
+        (replace(said, batch="y"), "batch 'y' is not known"),
+        (replace(said, checks=()), "no check of batch 'z' is named"),
+        (replace(said, reason=" "), "no reason is given"),
+        (replace(said, checks=("unchanged",)), "'unchanged' of batch 'z' cannot be accepted"),
+    ):
+        with pytest.raises(Contradiction) as error:
+            fold(state, [content])
+        assert told in str(error.value)
+    with pytest.raises(Contradiction, match="cannot be read"):
+        fold(begun(store, "a"), [Arrival(kickoff(1), replace(away, arrival=None)), said])
+    state = fold(state, [said])
+    assert state.batches["z"].standing is Standing.REVIEWED and not state.waiting(BatchKind.BASE)
+    assert [one.name for one in state.waiting()] == ["a"]
+    with pytest.raises(Contradiction, match="of which a person accepted answers"):
+        fold(state, [Arrival(kickoff(2), replace(away, accepted=("answers",)))])
+    again = fold(state, [Arrival(kickoff(2), replace(away, accepted=("trigger phrases",)))])
+    both = fold(again, [replace(said, checks=("answers",))]).batches["z"]
+    assert both.accepted == ("answers", "trigger phrases")
+    passed = replace(batch(store, "z"), accepted=("trigger phrases",))
+    assert fold(state, [Arrival(kickoff(2), passed)]).batches["z"].standing is Standing.WAITING
+    mended = replace(away, digest="another")
+    assert fold(state, [Arrival(kickoff(2), mended)]).batches["z"].accepted == ()
+    with pytest.raises(Contradiction, match="it was nothing"):
+        fold(state, [Arrival(kickoff(2), replace(mended, accepted=("trigger phrases",)))])
 
 
 class Naive:
