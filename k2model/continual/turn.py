@@ -28,7 +28,7 @@ from k2model.continual.joined import joined_corpus_step, joined_tokens_step
 from k2model.continual.ledger import Ledger, LedgerMoved
 from k2model.continual.start import NoChampion, start
 from k2model.continual.state import BASE, TUNED, Began, Ended, Model, Outcome, State
-from k2model.continual.watch import told, watched
+from k2model.continual.watch import check_champion, told, watched
 from k2model.errors import LeaseHeld
 from k2model.evals.cells import Cell
 from k2model.evals.references import exported
@@ -124,6 +124,7 @@ def _begin(ledger: Ledger, idle: Turn, kickoff: datetime) -> tuple[Turn, Made]:
     _take(ledger)
     state = watched(line.recipe, ledger, moment)
     if state.open is not None:
+        check_champion(ledger.store, state)
         found, made = resumed(line, state, state.open)
         if other := being_made(found, made):
             reason = f"turn {found.number} is running: {other} is being made by another process"
@@ -137,6 +138,7 @@ def _begin(ledger: Ledger, idle: Turn, kickoff: datetime) -> tuple[Turn, Made]:
         except ContinuationError as error:  # before it begins: a turn that has begun is gone on with until it ends
             decided = replace(decided, go=None, reason=f"there is no recipe for it: {error}")
         else:
+            check_champion(ledger.store, state)
             state = ledger.append("turn_began", TurnBegan(began), after=state)
             _log.info("turn %d begins: %s", began.turn, decided.reason)
             return resumed(line, state, began)

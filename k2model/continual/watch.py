@@ -22,6 +22,10 @@ from k2model.recipe import Recipe
 TELLING_SECONDS = 60.0  # that a run waits for another one that is telling MLflow and people
 
 
+class ChampionDamaged(K2Error):
+    """The champion of a line cannot be loaded, and there is no model before it."""
+
+
 def told(line: LifecyclePlan, tracking_uri: str, said: str) -> str:
     """Brings MLflow and people to what the ledger says, as far as they can be reached; gives `said`, with what could
     not be told. What was told is not told again, and of two runs at once one tells after the other."""
@@ -54,7 +58,7 @@ def wants_canary(line: LifecyclePlan) -> bool:
     store = Store.open(line.store)
     state = Ledger.open(store, line.recipe.name).state()
     cells = _cells(store, line.recipe, state)
-    return any(store.find(cell.identity) is None for cell in cells) and not _damage(store, line.recipe, state)
+    return any(store.find(cell.identity) is None for cell in cells) and not _damage(store, state)
 
 
 def _cells(store: Store, recipe: Recipe, state: State) -> list[Cell]:
@@ -71,18 +75,25 @@ def measure_canary(line: LifecyclePlan) -> str:
     return f"{len(cells)} cells"
 
 
-def _damage(store: Store, recipe: Recipe, state: State) -> str:
+def _damage(store: Store, state: State) -> str:
     """What is wrong with the champion's weights, where there is a model that could stand instead."""
-    if state.model is None or not state.before or state.open or not recipe.continual.canary.items:
-        return ""
-    return damage(store, state.model)
+    return damage(store, state.model) if state.model and state.before else ""
+
+
+def check_champion(store: Store, state: State) -> None:
+    """Raises ChampionDamaged, before anything is trained or asked, where the champion could not be compared with."""
+    if state.model is not None and not state.before and (broken := damage(store, state.model)):
+        raise ChampionDamaged(
+            f"the weights of {state.model.name} model are damaged, and line '{state.line}' has none before it that "
+            f"could stand instead. Bring them back from a copy of the store: {broken}"
+        )
 
 
 def watched(recipe: Recipe, ledger: Ledger, kickoff: str) -> State:
     """The state after the canary of the champion, where it was measured, and after the rollback where it failed.
-    Damaged weights are looked for every time, since they may be damaged at any."""
+    Damaged weights are looked for every time, since they may be damaged at any; an open turn is given up with them."""
     state, store = ledger.state(), ledger.store
-    if broken := _damage(store, recipe, state):
+    if broken := _damage(store, state):
         undone = Rollback(state.before[-1], f"the weights of the champion are damaged: {broken}", CANARY, kickoff)
         ledger.append("rollback", undone, after=state)
         return watched(recipe, ledger, kickoff)  # the one before it may be damaged, too

@@ -8,16 +8,18 @@ import pytest
 
 from k2model.artifacts import Store
 from k2model.continual import turn as turns
+from k2model.continual import watch
 from k2model.continual.continuation import ContinuationError
-from k2model.continual.entries import Arrival, Start
+from k2model.continual.entries import Arrival, Start, TurnBegan, ending
 from k2model.continual.guard import guard
 from k2model.continual.ledger import Ledger
-from k2model.continual.state import Outcome, State
+from k2model.continual.state import Ended, Model, Outcome, State
 from k2model.continual.turn import begin, opened
 from k2model.lifecycle import LifecyclePlan
 from k2model.recipe.continual import ContinualConfig, GuardConfig
 from k2model.recipe.laptop import smoke
-from tests.continual.samples import batch, corpus, model
+from tests.continual import small_line
+from tests.continual.samples import batch, began, corpus, model, standings
 
 NIGHT = datetime(2026, 11, 3, 2, tzinfo=UTC)
 
@@ -108,3 +110,37 @@ def test_a_budget_of_money_is_held_to_what_a_token_of_the_plan_costs(
         priced = replace(line, recipe=replace(line.recipe, cluster=cluster, continual=guarded))
         found, _ = begin(priced, NIGHT + timedelta(days=budget > 1))
         assert said in found.reason, "only what can be paid for is asked for its recipe"
+
+
+def damaged(store: Store, one: Model) -> None:
+    weights = Path(one.made["tuned/export"].uri) / "model.safetensors"
+    weights.chmod(0o644)
+    weights.write_bytes(weights.read_bytes()[:-4] + b"ruin")
+
+
+def test_damaged_weights_give_up_an_open_turn_and_without_another_model_nothing_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = small_line.Line.at(tmp_path)
+    unsigned = GuardConfig(unsigned=True)  # the corpora of a small line have no signatures
+    line = LifecyclePlan(small_line.recipe(guard=unsigned), small.store.uri)
+    first, second = (small.model(turn, True) for turn in (0, 1))
+    ledger = Ledger.open(small.store, "line")
+    state = ledger.append("start", Start(first, small.corpus), after=0)
+    for number, name in enumerate(("monday", "tuesday"), 1):
+        arrival = replace(batch(small.store, name), corpus=replace(small.corpus, name=name))
+        state = ledger.append("arrival", Arrival("2026-11-03T01:00:00Z", arrival), after=state)
+        state = ledger.append("turn_began", TurnBegan(began(number, name, champion=number - 1)), after=state)
+        if number == 1:
+            promoted = Ended(1, "2026-11-03T02:00:00Z", Outcome.PROMOTED, "better", (name,), second)
+            state = ledger.append("turn_ended", ending(state, promoted, 2), after=state)
+    damaged(small.store, second)
+    state = watch.watched(line.recipe, ledger, "2026-11-04T02:00:00Z")
+    assert (state.champion, state.open) == (0, None)
+    assert standings(state.batches) == {"monday": "set aside", "tuesday": "waiting"}
+    damaged(small.store, first)
+    monkeypatch.setattr(turns, "continuation", lambda *_: line.recipe)  # of samples without tokens there is none
+    with pytest.raises(watch.ChampionDamaged, match=r"none before it.*model\.safetensors"):
+        begin(line, NIGHT + timedelta(days=2))
+    assert ledger.state() == state, "nothing was begun"
+    assert not ledger.lease().held
