@@ -130,7 +130,7 @@ def enter_arrivals(
     said = [f"{batch.name}: {batch.standing.value}, {batch.reason}" for batch in entered]
     left = sorted({*names} - {batch.name for batch in entered})
     said += [f"{name}: another run is at it, or it has changed meanwhile; the next one looks at it" for name in left]
-    return told(line, tracking_uri(), "\n".join(said) or "nothing has arrived")
+    return told(line, tracking_uri(), "\n".join(said) or arrivals.nothing_new(line))
 
 
 @data_task(Kind.ASK, container_image=EVAL_IMAGE)

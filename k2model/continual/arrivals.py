@@ -23,6 +23,7 @@ from k2model.continual.evidence import read_arrival
 from k2model.continual.inbox import Inbox
 from k2model.continual.ledger import Ledger, LedgerMoved
 from k2model.continual.plausible import planned
+from k2model.continual.start import NoChampion
 from k2model.continual.state import Batch, Standing, State
 from k2model.continual.turn import opened
 from k2model.errors import LeaseHeld
@@ -33,8 +34,21 @@ Judged = Mapping[str, ArtifactRef]  # by batch
 
 
 def new_batches(line: LifecyclePlan) -> list[str]:
-    """Names of batches that the ledger does not know, in order. Raises NoChampion where there is none to judge by."""
-    return [*_new(line, opened(line).state())]
+    """Names of batches that the ledger does not know, in order; none where there is no champion to judge them by."""
+    try:
+        return [*_new(line, opened(line).state())]
+    except NoChampion:
+        return []
+
+
+def nothing_new(line: LifecyclePlan) -> str:
+    """Why there was nothing to judge."""
+    try:
+        opened(line)
+    except NoChampion as missing:
+        waiting = Inbox.open(Store.open(line.store), line.recipe).look().all
+        return f"{len(waiting)} batches of the inbox wait, and there is no champion to judge them by: {missing}"
+    return "nothing has arrived"
 
 
 def _new(line: LifecyclePlan, state: State) -> dict[str, Manifest | Broken]:
@@ -66,6 +80,8 @@ def _with(state: State, manifest: Manifest, found: Finding) -> State:
 
 def unmeasured(line: LifecyclePlan, judged: Judged) -> list[str]:
     """Names of those that passed and whose losses are not known: without any no node is asked for."""
+    if not judged:
+        return []
     store, state = Store.open(line.store), opened(line).state()
     steps = {name: planned(store, line.recipe, state, judged[name]) for name in _passed(store, judged)}
     return [name for name, step in steps.items() if step and store.find(step.identity) is None]
@@ -73,6 +89,8 @@ def unmeasured(line: LifecyclePlan, judged: Judged) -> list[str]:
 
 def measure_arrivals(line: LifecyclePlan, judged: Judged) -> dict[str, ArtifactRef]:
     """By name the losses of those that passed, kind `arrival_losses`."""
+    if not judged:
+        return {}
     store, state = Store.open(line.store), opened(line).state()
     measured: dict[str, ArtifactRef] = {}
     for name in _passed(store, judged):
@@ -91,6 +109,8 @@ def enter_arrivals(
 ) -> list[Batch]:
     """An entry for each of `names` that the ledger does not know yet; another writer's are left as they are. Gives
     what it says of them."""
+    if not names:
+        return []
     store, ledger = Store.open(line.store), opened(line)
     for name in names:
         while (batch := _batch(line, store, ledger, name, judged, losses)) is not None:

@@ -241,7 +241,7 @@ def started(name, kickoff=night):
     said = SCHEDULES[name](kickoff=kickoff)
     return {"said": said, "ran": list(ran), "seconds": time.monotonic() - began}
 
-found = {"without a champion": {name: started(name) for name in ("turn", "evaluation")}}
+found = {"without a champion": {name: started(name) for name in ("arrivals", "turn", "evaluation")}}
 store = Store.open(store_uri())
 ledger = Ledger.open(store, "smoke")
 ledger.append("start", Start(model(store), corpus(store)), after=0)
@@ -270,7 +270,7 @@ def all_runs(idle: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def test_what_has_nothing_to_do_starts_no_node_and_ends_in_seconds(idle: dict[str, Any]) -> None:
     runs = all_runs(idle)
-    assert len(runs) == 26 and all(one["ran"] for one in runs)
+    assert len(runs) == 27 and all(one["ran"] for one in runs)
     assert not [task for one in runs for task, kind in one["ran"] if kind in ("training", "evaluation")]
     assert max(one["seconds"] for one in runs) < 30, "on a busy machine; idle ones take one or two"
 
@@ -278,6 +278,7 @@ def test_what_has_nothing_to_do_starts_no_node_and_ends_in_seconds(idle: dict[st
 def test_a_turn_without_a_champion_ends_well_and_says_what_is_missing(idle: dict[str, Any]) -> None:
     said = {name: one["said"] for name, one in idle["without a champion"].items()}
     assert "no champion" in said["turn"]
+    assert said["arrivals"].startswith("0 batches of the inbox wait, and there is no champion to judge them by: ")
     assert said["evaluation"].startswith("nothing was asked")
 
 
