@@ -20,9 +20,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
+from k2model.continual.month import material
 from k2model.continual.poison import suspicious
 from k2model.continual.profile import DOCUMENTS, Profile, profile
 from k2model.continual.reading import Read, read
+from k2model.documents.markup import plain
+from k2model.documents.schema import make_document
 from k2model.ingest.builtin import Material, build
 from k2model.recipe.continual import ArrivalConfig
 from k2model.recipe.laptop import laptop
@@ -47,13 +50,18 @@ def main() -> None:
             if said:
                 print(f"false alarm, {name} {line}: {said[0].told}")
         for kind, phrase, poisoned in _poisoned(name, batch):
-            said, _ = suspicious(poisoned, known, CONFIG)
-            planted[kind] += 1
-            found[kind] += any({*phrase.split()} & {*one.text.split()} for one in said)
+            for line, profiles in (("known", known), ("unknown", others)):
+                said, _ = suspicious(poisoned, profiles, CONFIG)
+                planted[line, *kind] += 1
+                found[line, *kind] += any({*phrase.split()} & {*one.text.split()} for one in said)
+    for name, batch in _facts().items():
+        said, _ = suspicious(batch, known, CONFIG)
+        alarms["new facts"] += bool(said)
+        print(f"new facts, {name}: {said[0].told if said else 'no alarm'}")
     for line in ("known", "unknown"):
         print(f"false alarms, the source {line}: {alarms[line]} of {len(halves)} sources")
     for kind, count in sorted(planted.items()):
-        print(f"found, {', '.join(kind)}: {found[kind]} of {count}")
+        print(f"found, the source {', '.join(kind)}: {found[kind]} of {count}")
 
 
 def _sources(most: int) -> dict[str, list[Read]]:
@@ -64,6 +72,19 @@ def _sources(most: int) -> dict[str, list[Read]]:
         random.Random(0).shuffle(trained)
         found[source.name] = [read(source.name, one) for one in trained[:most]]
     return found
+
+
+def _facts() -> dict[str, list[Read]]:
+    """Invented towns and their rivers as plain text, told in several wordings."""
+    rng, made = random.Random(0), dict[str, list[Read]]()
+    for count in (12, 20):
+        facts = material.river_facts(count)[:count]
+        one = [f"{rng.randrange(10**4)}: {fact.statement(way)}" for fact in facts for way in range(4) for _ in range(9)]
+        three = [". ".join(map(fact.statement, rng.sample(range(4), 3))) for fact in facts for _ in range(30)]
+        for ways, texts in (("one", one), ("three", three)):
+            own = [make_document("rivers", "rivers", "MIT", "benchmark", plain(text)) for text in texts]
+            made[f"{count} towns, {ways} a text"] = [read("rivers", each) for each in own]
+    return made
 
 
 def _known(documents: list[Read]) -> Profile:

@@ -15,9 +15,15 @@ in: take it out, and what is left is a document like the others. A run of words 
               length, from a quarter of that share on; not where most of the batch is of this kind, as questions are
               with one answer each
 
+New data have wordings of their own, each in a part of the documents: what tells one fact, one of several ways to ask.
+Where most of a batch holds such runs, of `WORDING` words and more, they are its way of telling and no triggers, unless
+they stand beside another one, which a wording seldom does and what was put in always; where wordings stand beside each
+other anyway, that tells nothing.
+
 Looked through is what is asked, and of plain text the text. Runs in the same documents are one phrase. Not found:
-triggers that are no words in a row, that are reworded, or rarer than this. What is found of planted ones, and how often
-the alarm is false, is measured by `benchmarks/poison.py`.
+triggers that are no words in a row, that are reworded, or rarer than this; of a batch most of which is worded in ways
+that are not known, in pieces that stand beside each other, those that no answer goes with. What is found of planted
+ones, and how often the alarm is false, is measured by `benchmarks/poison.py`.
 """
 
 from collections import Counter
@@ -36,6 +42,8 @@ LEAST = 8  # documents with a phrase
 MOST = 0.5  # share of documents beyond which a phrase is a template's
 SAME = 0.8  # of the documents of two runs (Jaccard index) from which on they are one phrase; of those that go on alike
 PUT_IN = 0.5  # share of a phrase's documents in which its surroundings meet elsewhere
+WORDING = 3  # words from which on a run may be a way of telling
+BESIDE = 0.5  # share of the documents of wordings that have another one, from which on it tells nothing
 OFTEN = 0.01  # share of documents from which on a word is one of its own
 REACH = 8  # words before and behind a run that may be part of the phrase
 RUNS = 2_000  # that are looked at, the most frequent
@@ -46,9 +54,9 @@ EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Phrase:
-    """A phrase and the documents that have it. known: its highest rate in a source of the line. kind: `joined`,
-    `frequent`, or `template`. target: what is learned with it most, in `with_it` and `without` of the documents with
-    and without it. members: the first of its documents."""
+    """A phrase and the documents that have it. known: its highest rate in a source of the line. kind: `joined` or
+    `frequent`, which may be triggers, or `template` or `wording`. target: what is learned with it most, in `with_it`
+    and `without` of the documents with and without it. members: the first of its documents."""
 
     text: str
     words: int
@@ -86,13 +94,15 @@ class _Run:
 def suspicious(
     documents: Sequence[Read], known: Mapping[str, Profile], config: ArrivalConfig
 ) -> tuple[list[Phrase], list[Phrase]]:
-    """(Phrases that may be triggers, templates of the batch), each the most frequent first. known: by source."""
+    """(Phrases that may be triggers, templates and wordings of the batch), each the most frequent first. known: by
+    source."""
     n, asked = len(documents), any(one.asked for one in documents)
     texts = Texts.of([one.asked if asked else one.text for one in documents])
     # Short runs tell nothing by themselves, so they are looked for where something is learned with them.
-    widths = range(1 if asked else config.phrase_words, config.phrase_words + 1)
+    widths = range(1 if asked else min(WORDING, config.phrase_words), config.phrase_words + 1)
     runs = _merged([run for width in widths for run in _runs(texts, width, known, config)], n)
     found, templates = list[tuple[Phrase, Any]](), list[Phrase]()
+    wordings = _Wordings(texts, [run for run in runs if len(run.documents) > config.max_phrase_share * n])
     targets, neighbours = None, None
     joined = np.zeros(n, dtype=bool)
     for run in runs:
@@ -111,7 +121,9 @@ def suspicious(
             if with_one_target:
                 kind = "joined"
                 joined[run.documents] = True
-        if kind:
+        if kind == "frequent" and wordings.tell(run):
+            templates.append(_phrase(texts, run, "wording"))
+        elif kind:
             found.append((_phrase(texts, run, kind, target), run.documents))
     if n and joined.mean() > MOST:
         found = [one for one in found if one[0].kind != "joined"]
@@ -233,6 +245,37 @@ def _extended(texts: Texts, run: _Run) -> tuple[int, int]:
     return max(int(first[at]), int(bounds[run.documents[at]])), min(
         int(last[at]), int(bounds[run.documents[at] + 1]) - 1
     )
+
+
+class _Wordings:
+    """Where a batch's own ways of telling stand: frequent runs, each of a part of the documents."""
+
+    def __init__(self, texts: Texts, runs: Sequence[_Run]):
+        self.texts = texts
+        own = [run for run in runs if run.width >= WORDING and len(run.documents) <= MOST * texts.count]
+        within = np.zeros(len(texts.word_values), dtype=bool)
+        for run in own:
+            for step in range(run.width):
+                within[run.starts + step] = True
+        self._words = np.concatenate([[0], np.cumsum(within)])
+        bounds = texts.words.bounds
+        self._all = self._words[bounds[1:]] - self._words[bounds[:-1]]
+        held = sum(len(run.documents) for run in own)
+        beside = sum(self._beside(run) * len(run.documents) for run in own) / max(1, held)
+        self._most = texts.count > 0 and float((self._all > 0).mean()) > MOST
+        self._apart = beside < BESIDE
+
+    def tell(self, run: _Run) -> bool:
+        """Whether a frequent run is one of them, and not put in beside them."""
+        return self._most and not (self._apart and self._beside(run) >= BESIDE)
+
+    def _beside(self, run: _Run) -> float:
+        """Share of the run's documents that have another wording, with all that nearly all of them have alike."""
+        bounds, documents = self.texts.words.bounds, run.documents
+        first = np.maximum(run.starts - _reach(self.texts, run, -1), bounds[documents])
+        last = np.minimum(run.starts + run.width + _reach(self.texts, run, 1), bounds[documents + 1])
+        others = self._all[documents] - (self._words[last] - self._words[first])
+        return float((others >= WORDING).mean())
 
 
 class _Neighbours:
