@@ -103,10 +103,17 @@ def _loss_cells(
     return sides
 
 
-def verdict_step(store: Store, recipe: Recipe, state: State, began: Began, made: Mapping[str, ArtifactRef]) -> Step:
+def verdict_step(
+    store: Store,
+    recipe: Recipe,
+    state: State,
+    began: Began,
+    made: Mapping[str, ArtifactRef],
+    training: Sequence[str] = (),
+) -> Step:
     """The verdict of a turn from what is made by then: `champion/scores` and `challenger/scores` on the same items, the
-    cells of `measures_both`, and `champion/safety` and `challenger/safety` where they were tested. Raises
-    EvaluationError where one of these was not measured."""
+    cells of `measures_both`, and `champion/safety` and `challenger/safety` where they were tested. training: what is
+    told beside it of how the challenger was trained. Raises EvaluationError where one of these was not measured."""
     champion, cells = state.models[began.champion], _loss_cells(store, recipe, state, began, made)
     tested = {"champion": made.get("champion/safety", champion.made.get("tuned/safety"))}
     tested["challenger"] = made.get("challenger/safety")
@@ -115,7 +122,7 @@ def verdict_step(store: Store, recipe: Recipe, state: State, began: Began, made:
         for role, name, own in zip(tested, (champion.name, f"turn {began.turn}"), cells, strict=True)
     )
     improves = [score for batch in began.batches for score in state.batches[batch].improves]
-    return compared_step(store, ours, theirs, recipe.continual, recipe.gates, improves)
+    return compared_step(store, ours, theirs, recipe.continual, recipe.gates, improves, training)
 
 
 def _found(store: Store, cell: Cell) -> ArtifactRef:
@@ -134,8 +141,10 @@ def compared_step(
     config: ContinualConfig,
     gates: Sequence[GateConfig] = (),
     improves: Iterable[str] = (),
+    training: Sequence[str] = (),
 ) -> Step:
-    """Compares two models; `improves`: scores or families that are to rise beside those of the config.
+    """Compares two models; `improves`: scores or families that are to rise beside those of the config; `training`: as
+    of `verdict_step`.
 
     To make it raises EvaluationError where results are missing or were not asked alike, and the store's errors for what
     is damaged.
@@ -145,7 +154,7 @@ def compared_step(
     read = {
         "champion": champion.name, "challenger": challenger.name, "targets": targets, "gates": own,
         "allowed_loss": config.allowed_loss, "default_loss": config.default_loss, "confidence": config.confidence,
-        "approve": config.approve,
+        "approve": config.approve, "training": [*training],
     }  # fmt: skip
     inputs = {f"{role}.{name}": ref for role, side in (("champion", champion), ("challenger", challenger))
               for name, ref in side.inputs.items()}  # fmt: skip
@@ -153,7 +162,7 @@ def compared_step(
     def produce(folder: Path) -> dict[str, float]:
         from k2model.continual.page import render
 
-        found = verdict_of(store, champion, challenger, config, own, targets)
+        found = replace(verdict_of(store, champion, challenger, config, own, targets), training=tuple(training))
         (folder / RESULT).write_text(json.dumps(found.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (folder / PAGE).parent.mkdir()
         (folder / PAGE).write_text(render(found), encoding="utf-8")

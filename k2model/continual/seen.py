@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from k2model.artifacts import ArtifactRef, Store
-from k2model.continual.state import Corpus
+from k2model.continual.state import Began, Corpus, State
 from k2model.recipe.schedules import averaging_steps, kept_of_start
 from k2model.recipe.schema import LongDocuments, OptimizerName, PhaseConfig, Recipe
 from k2model.units import readable_count
@@ -118,6 +118,16 @@ def timescale(phase: PhaseConfig) -> Timescale:
     """What the rate, decay and schedule of a phase imply."""
     steps = averaging_steps(phase)
     return Timescale(phase, steps, steps * phase.tokens_per_step, kept_of_start(phase))
+
+
+def timescales(recipe: Recipe, state: State, began: Began) -> tuple[str, ...]:
+    """A sentence on each phase of a turn, whose challenger's recipe is `recipe`; the first goes on from the
+    champion."""
+    batches = [state.batches[name] for name in began.batches]
+    new = sum(batch.tokens for batch in batches if batch.kind is began.kind)
+    seen = sum(state.models[began.champion].seen.get(began.kind.value, {}).values())
+    first, *again = recipe.phases
+    return (timescale(first).sentence(new, seen), *(timescale(phase).sentence() for phase in again))
 
 
 def _readable(ratio: float) -> str:

@@ -26,6 +26,7 @@ from k2model.continual.entries import Start, TurnBegan, ending
 from k2model.continual.guard import guard
 from k2model.continual.joined import joined_corpus_step, joined_tokens_step
 from k2model.continual.ledger import Ledger, LedgerMoved
+from k2model.continual.seen import timescales
 from k2model.continual.start import NoChampion, start
 from k2model.continual.state import BASE, TUNED, Began, Ended, Model, Outcome, State
 from k2model.continual.watch import check_champion, told, watched
@@ -134,13 +135,14 @@ def _begin(ledger: Ledger, idle: Turn, kickoff: datetime) -> tuple[Turn, Made]:
     if decided.go is not None:
         began = Began(state.next_turn, moment, decided.go, tuple(decided.batches), state.champion or 0)
         try:
-            continuation(ledger.store, line.recipe, state, began)
+            own = continuation(ledger.store, line.recipe, state, began)
         except ContinuationError as error:  # before it begins: a turn that has begun is gone on with until it ends
             decided = replace(decided, go=None, reason=f"there is no recipe for it: {error}")
         else:
             check_champion(ledger.store, state)
             state = ledger.append("turn_began", TurnBegan(began), after=state)
-            _log.info("turn %d begins: %s", began.turn, decided.reason)
+            for said in (decided.reason, *timescales(own, state, began)):
+                _log.info("turn %d begins: %s", began.turn, said)
             return resumed(line, state, began)
     ended = Ended(state.next_turn, moment, Outcome.IDLE, decided.reason)
     ledger.append("turn_ended", ending(state, ended, 0), after=state)
@@ -272,7 +274,8 @@ def decide(turn: Turn, made: Made) -> Made:
     if answers := made.get("challenger/safety_answers"):
         step = safety_step(store, recipe.safety.judge, answers, recipe.safety.data)
         made = {**made, "challenger/safety": make(store, step)}
-    step = verdict_step(store, recipe, turn.ledger().state(), began, made)
+    state = turn.ledger().state()
+    step = verdict_step(store, recipe, state, began, made, timescales(turn.plan.recipe, state, began))
     return {**made, "verdict": make(store, step)}
 
 

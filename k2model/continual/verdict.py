@@ -21,7 +21,8 @@ class Gate:
 
 @dataclass(frozen=True)
 class Verdict:
-    """reason: a sentence with what decided it. unmeasured: targets that no score of the two is called by."""
+    """reason: a sentence with what decided it. unmeasured: targets that no score of the two is called by. training: a
+    sentence on each phase of the challenger, over how much training its settings average the weights."""
 
     outcome: Outcome
     reason: str
@@ -31,6 +32,7 @@ class Verdict:
     rows: tuple[Row, ...]
     gates: tuple[Gate, ...]
     unmeasured: tuple[str, ...] = ()
+    training: tuple[str, ...] = ()
 
     @property
     def targets(self) -> tuple[Row, ...]:
@@ -47,7 +49,8 @@ class Verdict:
             {**asdict(one), "value": None if one.value is None else round(one.value, DIGITS)} for one in self.gates
         ]
         rows = [row.to_dict() for row in self.rows]
-        return {"outcome": self.outcome.value, **plain, "unmeasured": [*self.unmeasured], "gates": gates, "rows": rows}
+        named = {"unmeasured": [*self.unmeasured], "training": [*self.training]}
+        return {"outcome": self.outcome.value, **plain, **named, "gates": gates, "rows": rows}
 
     @staticmethod
     def from_dict(content: Mapping[str, Any]) -> "Verdict":
@@ -55,6 +58,7 @@ class Verdict:
             Outcome(content["outcome"]), content["reason"], content["champion"], content["challenger"],
             content["confidence"], tuple(Row.from_dict(row) for row in content["rows"]),
             tuple(Gate(**gate) for gate in content["gates"]), tuple(content["unmeasured"]),
+            tuple(content["training"]),
         )  # fmt: skip
 
 

@@ -338,7 +338,10 @@ def test_a_turn_is_judged_from_what_it_measured(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match="was not measured"):
         verdict_step(line.store, lenient, state, began, made)
     make_all(line.store, missing(line.store, cells))
-    found = read_verdict(line.store, make(line.store, verdict_step(line.store, lenient, state, began, made)))
+    ref = make(line.store, verdict_step(line.store, lenient, state, began, made, ["phase 'sft': 7 steps"]))
+    found = read_verdict(line.store, ref)
+    assert found.training == ("phase 'sft': 7 steps",)
+    assert "<li>phase &#39;sft&#39;: 7 steps</li>" in line.store.read(ref, PAGE).decode()
     rows = {row.score: row for row in found.rows}
     assert {"loss/knowledge", "loss/knowledge@new", "arithmetic/low"} <= rows.keys()
     assert rows["arithmetic/low"].challenger == 1.0 and rows["arithmetic/low"].outcome == BETTER

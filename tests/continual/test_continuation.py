@@ -21,7 +21,7 @@ from k2model.continual.continuation import (
     planned_tokens,
     seen_after,
 )
-from k2model.continual.seen import Counts, fits, realised, timescale
+from k2model.continual.seen import Counts, fits, realised, timescale, timescales
 from k2model.continual.state import BASE, LIFECYCLE, TUNED, Batch, Began, Corpus, Model, Standing, State
 from k2model.documents.markup import Segment
 from k2model.documents.schema import make_document, write_documents
@@ -288,6 +288,17 @@ def test_the_averaging_timescale_is_said_in_steps_tokens_and_shares() -> None:
     assert "after its 100 steps 90.48% of that average is what it started from" in said and "Muon's matrices" in said
     plain = replace(phase, optimizer=replace(phase.optimizer, name=OptimizerName.ADAMW, weight_decay=0.0))
     assert "average nothing" in timescale(plain).sentence()
+
+
+def test_a_turn_says_so_of_its_phases_beside_its_new_data_and_what_the_champion_has_seen() -> None:
+    recipe, state = load_recipe("laptop"), line(("a", BatchKind.BASE), ("b", BatchKind.TUNED))
+    began = Began(1, "", BatchKind.BASE, ("a", "b"), 0)
+    made = continued(recipe, state, began, {"a": batch("a", 300_000), "b": batch("b", 9_000)})
+    batches = {name: replace(one, tokens=9_000 if name == "b" else 300_000) for name, one in state.batches.items()}
+    state, new, seen = replace(state, batches=batches), 300_000, sum(state.models[0].seen["base"].values())
+    said = timescales(made, state, began)
+    assert said == (timescale(made.phases[0]).sentence(new, seen), timescale(made.phases[1]).sentence())
+    assert "times the new data" in said[0] and "new data" not in said[1]
 
 
 # Real tokens: a lifecycle of two phases, and three turns after it
