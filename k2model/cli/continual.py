@@ -11,7 +11,6 @@ from typing import Any
 
 import click
 
-from k2model.cli.eval import recipe_option
 from k2model.cli.line import (
     SCHEDULES,
     TURNS,
@@ -26,19 +25,32 @@ from k2model.cli.line import (
     value,
     what,
 )
-from k2model.cli.terminal import as_json_option, console, overrides_option, pairs, show, store_option, table
+from k2model.cli.terminal import (
+    CommandGroup,
+    as_json_option,
+    console,
+    overrides_option,
+    pairs,
+    show,
+    store_option,
+    table,
+)
 from k2model.errors import K2Error
 from k2model.recipe.continual import BatchKind
 from k2model.recipe.schema import SourceFormat
+from k2model.settings import recipe_name
 from k2model.units import readable_count, readable_size
 
 BATCHES = ("batch", "kind", "standing", "reason", "tokens", "turn")
 ENTRIES = ("number", "written", "kind", "what")
 
 
+line_option = click.option("--recipe", default=recipe_name, show_default="$K2_RECIPE", help="Whose line.")
+
+
 def line_options(command: Callable[..., None]) -> Callable[..., None]:
     """Of which line, in which store: the arguments of `line_of`."""
-    for option in (store_option, overrides_option, recipe_option):
+    for option in (store_option, overrides_option, line_option):
         command = option(command)
     return command
 
@@ -46,7 +58,7 @@ def line_options(command: Callable[..., None]) -> Callable[..., None]:
 reason_option = click.option("--reason", default="", metavar="TEXT", help="Why; it is kept in the ledger.")
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def inbox() -> None:
     """Batches of new data: add them, and see what became of them and why."""
 
@@ -109,7 +121,12 @@ def add(
 @line_options
 @as_json_option
 def list_batches(recipe: str, overrides: tuple[str, ...], store: str, as_json: bool) -> None:
-    """Every batch, in the order of arrival, and what became of it; then those that nobody has looked at."""
+    """Every batch, in the order of arrival, and what became of it; then those that nobody has looked at.
+
+    \b
+    k2 inbox list
+    k2 inbox list --json | jq -r '.[] | select(.standing == "quarantined") | .reason'
+    """
     _, box, ledger = line_of(recipe, overrides, store)
     rows = [*batch_rows(ledger.state(), box)]
     if not as_json:
@@ -161,11 +178,19 @@ def show_batch(batch: str, recipe: str, overrides: tuple[str, ...], store: str, 
 @click.argument("batch")
 @reason_option
 @line_options
-def retry(batch: str, reason: str, recipe: str, overrides: tuple[str, ...], store: str) -> None:
-    """Let BATCH, which was set aside, wait for a turn again."""
+@as_json_option
+def retry(batch: str, reason: str, recipe: str, overrides: tuple[str, ...], store: str, as_json: bool) -> None:
+    """Let BATCH, which was set aside, wait for a turn again.
+
+    \b
+    k2 inbox retry monday --reason "the targets were wrong"
+    """
     _, _, ledger = line_of(recipe, overrides, store)
-    ledger.append("retry", {"batch": batch, "reason": reason}, after=ledger.state())
-    console().print(f"{batch} waits for a turn again", highlight=False, markup=False)
+    state = ledger.append("retry", {"batch": batch, "reason": reason}, after=ledger.state())
+    if as_json:
+        click.echo(json.dumps({"batch": batch, "standing": state.batches[batch].standing.value}))
+    else:
+        console().print(f"{batch} waits for a turn again", highlight=False, markup=False)
 
 
 @inbox.command()
@@ -207,7 +232,7 @@ def accept(
     console().print(f"{batch} is judged again when arrivals are next looked at.{still}", highlight=False, markup=False)
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def continual() -> None:
     """A line of models that goes on with new data: its champion, its turns, its ledger."""
 
@@ -273,9 +298,10 @@ def show_ledger(verify: bool, last: int, recipe: str, overrides: tuple[str, ...]
 @click.option("--decline", is_flag=True, help="Say no instead: the turn is refused and its batches are set aside.")
 @reason_option
 @line_options
+@as_json_option
 def promote(
-    turn: int, decline: bool, reason: str, recipe: str, overrides: tuple[str, ...], store: str
-) -> None:  # fmt: skip
+    turn: int, decline: bool, reason: str, recipe: str, overrides: tuple[str, ...], store: str, as_json: bool
+) -> None:
     """Make the challenger of TURN, which is held for a person, the champion.
 
     \b
@@ -291,7 +317,7 @@ def promote(
         raise K2Error(f"turn {turn} does not wait for a person; {held} does")
     else:
         state = ledger.append("rollback", {"to": state.champion, "reason": reason or "declined"}, after=state)
-    tell(opened, box.recipe, state)
+    tell(opened, box.recipe, state, as_json)
 
 
 @click.command()
@@ -300,7 +326,8 @@ def promote(
 )
 @click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept in the ledger.")
 @line_options
-def rollback(to: int | None, reason: str, recipe: str, overrides: tuple[str, ...], store: str) -> None:
+@as_json_option
+def rollback(to: int | None, reason: str, recipe: str, overrides: tuple[str, ...], store: str, as_json: bool) -> None:
     """Let an earlier champion stand again; batches of the turns after it are set aside.
 
     A turn that is running is given up, and one that waits for a person is declined.
@@ -316,16 +343,16 @@ def rollback(to: int | None, reason: str, recipe: str, overrides: tuple[str, ...
             raise K2Error(f"line '{state.line}' has had no other champion that could stand again")
         to = state.before[-1]
     state = ledger.append("rollback", {"to": to, "reason": reason}, after=state)
-    tell(opened, box.recipe, state)
+    tell(opened, box.recipe, state, as_json)
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def schedule() -> None:
     """When a line goes on by itself."""
 
 
 @schedule.command("list")
-@recipe_option
+@line_option
 @overrides_option
 @as_json_option
 def list_schedules(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from k2model.cli.terminal import as_json_option, console, store_option, table
+from k2model.cli.terminal import CommandGroup, as_json_option, console, store_option, table
 from k2model.cli.terminal import show as show_rows
 from k2model.units import readable_count, readable_size
 
@@ -25,7 +25,7 @@ SHOWN = 4_000  # characters of a sample on a terminal; `--json` gives all of it
 BAR = 40
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def data() -> None:
     """Documents, quarantined rows, token shards and packed rows, as they are."""
 

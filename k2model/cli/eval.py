@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from k2model.cli.terminal import as_json_option, console, overrides_option, pairs, show, store_option, table
+from k2model.cli.terminal import (
+    CommandGroup,
+    as_json_option,
+    console,
+    overrides_option,
+    pairs,
+    show,
+    store_option,
+    table,
+)
 from k2model.settings import recipe_name
 
 if TYPE_CHECKING:
@@ -43,7 +52,7 @@ def question_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.group(name="eval")
+@click.group(name="eval", cls=CommandGroup)
 def evaluate() -> None:
     """Scores of any model on any task: each is measured once, and found from then on."""
 

@@ -1,8 +1,11 @@
 """What the commands about a line of models show, as rows and sentences; the commands are `k2model.cli.continual`."""
 
+import json
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from k2model.cli.terminal import console, pairs, records
 from k2model.errors import K2Error, nearest
@@ -91,16 +94,33 @@ def status_of(ledger: "Ledger", inbox: "Inbox") -> dict[str, Any]:
     return {
         "line": state.line,
         "entries": state.entries,
-        "champion": model and {"turn": model.turn, "version": model.version, "since": since, "entry": number},
+        "champion": model and {"turn": model.turn, "version": model.version or None, "since": since, "entry": number},
         "before": [*state.before],
         "canary": state.canaries.get(model.turn, "") if model else "",
         "open": began and {"turn": began.turn, "kickoff": began.kickoff, "batches": [*began.batches]},
+        "training": _training(ledger, inbox.recipe, state),
         "held": [*state.held],
         "waiting": [one.name for one in state.waiting() if one.turn not in state.held],
         "new": [one.name for one in inbox.look().new(state)],
         "turns": records(TURNS, turns),
         "schedules": records(SCHEDULES, schedule_rows(inbox.recipe)),
     }
+
+
+def _training(ledger: "Ledger", recipe: "Recipe", state: "State") -> list[str]:
+    """Over how much training the open turn's settings average the weights, else those of the last one that trained."""
+    from k2model.continual.comparison import read_verdict
+    from k2model.continual.continuation import continuation
+    from k2model.continual.seen import timescales
+
+    store = ledger.store
+    try:
+        if state.open is not None:
+            return [*timescales(continuation(store, recipe, state, state.open), state, state.open)]
+        verdicts = (one.verdict for one in reversed(state.turns) if one.verdict is not None)
+        return [*read_verdict(store, last).training] if (last := next(verdicts, None)) else []
+    except K2Error as error:  # the line is told all the same
+        return [f"not known: {error}"]
 
 
 def _stands_since(ledger: "Ledger", state: "State") -> tuple[int, str]:
@@ -153,7 +173,8 @@ def what(content: "Content") -> str:
 
     match content:
         case Start():
-            return f"version {content.model.version} is the champion, {len(content.model.made)} artifacts"
+            version = f", version {content.model.version} in MLflow" if content.model.version else ""
+            return f"{content.model.name} model is the champion{version}"
         case Arrival(batch=batch):
             return _told(f"{batch.name}: {batch.standing.value}", batch.reason or f"{batch.tokens:,} tokens")
         case TurnBegan(began=began):
@@ -174,7 +195,7 @@ def what(content: "Content") -> str:
             return _told(f"{content.batch}: {', '.join(content.checks)} accepted{by}", content.reason)
 
 
-def tell(store: "Store", recipe: "Recipe", state: "State") -> None:
+def tell(store: "Store", recipe: "Recipe", state: "State", as_json: bool) -> None:
     """Says who the champion is, here, to MLflow and to people, as far as they can be reached: the next run of the line
     tells what could not be told."""
     from k2model.continual.watch import told
@@ -183,7 +204,11 @@ def tell(store: "Store", recipe: "Recipe", state: "State") -> None:
     model = state.model
     assert model is not None, "what a person decides is about a champion"
     said = f"the champion of {state.line} is {model.name}; entry {state.entries}"
-    console().print(told(LifecyclePlan(recipe, store.uri), tracking_uri(), said), highlight=False, markup=False)
+    said = told(LifecyclePlan(recipe, store.uri), tracking_uri(), said)
+    if as_json:
+        click.echo(json.dumps({"champion": model.turn, "entry": state.entries, "told": said}))
+    else:
+        console().print(said, highlight=False, markup=False)
 
 
 def lines(found: Any, path: str = "") -> Iterator[tuple[str, str]]:

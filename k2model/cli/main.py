@@ -40,7 +40,10 @@ ARTIFACTS = ("artifact", "state", "made", "seconds", "MB")
 WATCH_SECONDS = 2.0
 
 
-@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
+EXITS = "Ends with 0; with 1 and one message for what went wrong; with 2 for a wrong call; with 130 after Ctrl-C."
+
+
+@click.group(cls=CommandGroup, epilog=EXITS, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """The K2 lifecycle: what would run, what has run, where it came from, and whether a release is whole."""
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import click
 
-from k2model.cli.terminal import as_json_option, console, overrides_option, pairs, show, table
+from k2model.cli.terminal import CommandGroup, as_json_option, console, overrides_option, pairs, show, table
 from k2model.settings import recipe_name
 
 WHOLE = 40  # characters of a value shown on the line of its row
 Line = tuple[int, str, str, str, bool]  # depth, field, value, what the schema says of it, whether it is the default
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def recipe() -> None:
     """Recipes: the project's own, and a file of yours to begin with."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from k2model.cli.eval import backend_option, known_of, recipe_option
-from k2model.cli.terminal import as_json_option, console, overrides_option, show, store_option, table
+from k2model.cli.terminal import CommandGroup, as_json_option, console, overrides_option, show, store_option, table
 from k2model.settings import home
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def safety() -> None:
     """Safety tests of any model: asked once, judged by whom you choose, each score beside its judge's agreement."""
 

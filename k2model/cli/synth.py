@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
-from k2model.cli.terminal import as_json_option, pairs
+from k2model.cli.terminal import CommandGroup, as_json_option, pairs
 from k2model.settings import home
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def synth() -> None:
     """Documents that a teacher writes and a program verifies."""
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from k2model.errors import for_user, visible
+from k2model.errors import for_user, nearest, visible
 from k2model.settings import store_uri, traceback_wanted
 
 if TYPE_CHECKING:
@@ -29,7 +29,16 @@ overrides_option = click.option(
 
 
 class CommandGroup(click.Group):
-    """Prints errors meant for a user as one message instead of a traceback."""
+    """Prints errors meant for a user as one message instead of a traceback, and says what a mistyped command may have
+    meant."""
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Raises UsageError with the nearest name for a command that there is none of."""
+        if self.get_command(context, args[0]) is None and not args[0].startswith("-"):
+            context.fail(f"no command '{args[0]}'; {nearest(args[0], self.list_commands(context))}")
+        return super().resolve_command(context, args)
 
     def invoke(self, context: click.Context) -> Any:
         try:

@@ -12,11 +12,13 @@ from click.testing import CliRunner, Result
 
 from k2model.artifacts import Identity, Store
 from k2model.cli.main import main
+from k2model.continual.comparison import RESULT
 from k2model.continual.entries import Arrival, Start, TurnBegan, ending
 from k2model.continual.evidence import Arrival as ArrivalFound
 from k2model.continual.evidence import Check
 from k2model.continual.ledger import Ledger
 from k2model.continual.state import Outcome, Standing, State
+from k2model.continual.verdict import Verdict
 from k2model.recipe.continual import BatchKind
 from k2model.registry import RegistryError
 from tests.continual.samples import batch, began, corpus, ended, kickoff, model
@@ -135,6 +137,9 @@ def test_mistyped_names_are_told_with_the_nearest(store: Store) -> None:
     )
     no_line = CliRunner().invoke(main, ["continual", "status", "--recipe", "smoke", "--set", "continual.tuned="])
     assert no_line.exit_code == 1 and "Set it, e.g. --set continual.tuned=sft" in no_line.output
+    for group, mistyped, meant in (("inbox", "lst", "list"), ("continual", "statsu", "status")):
+        told = CliRunner().invoke(main, [group, mistyped])
+        assert told.exit_code == 2 and f"no command '{mistyped}'; did you mean '{meant}'" in told.output
     nowhere = k2("continual", "status", "--store", "/nowhere/at/all", status=1)
     assert "there is no store at /nowhere/at/all" in nowhere.output
 
@@ -200,7 +205,30 @@ def test_status_tells_champion_turns_and_what_waits(store: Store, tmp_path: Path
     (turn,) = told["turns"]
     assert (turn["turn"], turn["outcome"], turn["batches"], turn["reason"]) == (1, "promoted", "monday", "because of 1")
     text = k2("continual", "status").output
+    assert told["training"][0].startswith("not known: "), "the verdict of that turn is only named"
     assert re.search(r"champion +turn 1, version 7, since", text) and "4.1K" in text and "smoke.arrivals" in text
+
+
+def test_status_tells_what_the_last_training_averaged_over(store: Store) -> None:
+    grown(store, Outcome.PROMOTED)
+    said = "phase 'sft': lr 0.02 x weight decay 0.05 average the weights over 1,000 steps"
+    found = Verdict(Outcome.REFUSED, "no better", "turn 1", "turn 2", 0.95, (), (), training=(said,))
+
+    def produce(folder: Path) -> dict[str, float]:
+        (folder / RESULT).write_text(json.dumps(found.to_dict()))
+        return {}
+
+    verdict = store.build(Identity("verdict", "1", {}), produce)
+    made = Ledger.open(store, "smoke")
+    state = made.append("turn_began", TurnBegan(began(2, "tuesday", champion=1)), made.state())
+    second = replace(ended(store, 2, Outcome.REFUSED, "tuesday"), verdict=verdict)
+    made.append("turn_ended", ending(state, second, 1), state)
+    told = rows("continual", "status")
+    assert told["training"] == [said]
+    assert told["champion"]["version"] == 7
+    made.append("rollback", {"to": 0, "reason": "x"}, made.state())
+    assert rows("continual", "status")["champion"]["version"] is None, "a lifecycle that was not registered"
+    assert "version" not in k2("continual", "status").output
 
 
 def test_the_ledger_is_listed_and_verified(store: Store) -> None:
@@ -241,8 +269,8 @@ def test_a_person_promotes_and_rolls_back_whether_mlflow_is_there_or_not(store: 
     assert rows("continual", "status")["champion"]["turn"] == 1
     assert "Missing option '--reason'" in k2("rollback", status=2).output
     assert "turn 5 made no champion" in k2("rollback", "--to", "5", "--reason", "x", status=1).output
-    said = k2("rollback", "--reason", "worse at spelling")
-    assert "the champion of smoke is the lifecycle's; entry 8" in said.output and "not told" not in said.output
+    said = json.loads(k2("rollback", "--reason", "worse at spelling", "--json").output)
+    assert said == {"champion": 0, "entry": 8, "told": "the champion of smoke is the lifecycle's; entry 8"}
     told = rows("continual", "status")
     assert (told["champion"]["turn"], told["champion"]["entry"], told["turns"][0]["outcome"]) == (0, 8, "rolled back")
     assert {row["batch"]: row["standing"] for row in rows("inbox", "list")}["monday"] == "set aside"
