@@ -24,7 +24,6 @@ SMALLEST, LARGEST = 40, 350  # lines of a file, but for packages' `__init__.py`
 #: Files of another size, and why.
 SIZED = {
     "k2model/documents/counts.py": "one class that whatever counts documents shares",
-    "k2model/versions.py": "the table that is edited by hand when a step makes something else",
     "k2model/units.py": "at the bottom, so that every room can say a size alike",
     "k2model/recipe/counts.py": "of a model alone, so that rooms which know no layout can count it",
     "k2model/monitoring/watch.py": "what settings choose from, so that neither is imported until it is wanted",

@@ -1,16 +1,17 @@
-"""What the commands about a line of models show, as rows and sentences; the commands are `k2model.cli.continual`."""
+"""What the commands about a line of models share: their options, and what they show as rows and sentences. The commands
+are `k2model.cli.continual` and `k2model.cli.inbox`."""
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from k2model.cli.terminal import console, pairs, records
+from k2model.cli.terminal import console, overrides_option, pairs, records, store_option
 from k2model.errors import K2Error, nearest
 from k2model.recipe.continual import FIXED_INPUTS
-from k2model.settings import tracking_uri
+from k2model.settings import recipe_name, tracking_uri
 
 if TYPE_CHECKING:
     from k2model.artifacts import Store
@@ -25,6 +26,18 @@ SCHEDULES = ("schedule", "plan", "cron", "next, UTC", "fixed inputs")
 NEW, BROKEN, UNFINISHED = "new", "broken", "being written"  # beside the standings of the ledger
 NOT_LOOKED_AT = "nobody has looked at it yet"
 LISTED = 8  # items of a list that are shown
+
+line_option = click.option("--recipe", default=recipe_name, show_default="$K2_RECIPE", help="Whose line.")
+
+
+def line_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Of which line, in which store: the arguments of `line_of`."""
+    for option in (store_option, overrides_option, line_option):
+        command = option(command)
+    return command
+
+
+reason_option = click.option("--reason", default="", metavar="TEXT", help="Why; it is kept in the ledger.")
 
 
 def recipe_of(name: str, overrides: tuple[str, ...]) -> "Recipe":

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from k2model.cli.continual import continual, inbox, promote, rollback, schedule
+from k2model.cli.continual import continual, promote, rollback, schedule
 from k2model.cli.data import data
 from k2model.cli.eval import evaluate
+from k2model.cli.inbox import inbox
 from k2model.cli.mixture import mixture
 from k2model.cli.plan import plan
 from k2model.cli.recipe import recipe
