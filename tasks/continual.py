@@ -127,9 +127,7 @@ def enter_arrivals(
     from k2model.continual.watch import told
 
     entered = arrivals.enter_arrivals(line, kickoff, names, judged, losses)
-    said = [f"{batch.name}: {batch.standing.value}, {batch.reason}" for batch in entered]
-    left = sorted({*names} - {batch.name for batch in entered})
-    said += [f"{name}: another run is at it, or it has changed meanwhile; the next one looks at it" for name in left]
+    said = [f"{name}: {became}" for name, became in entered.items()]
     return told(line, tracking_uri(), "\n".join(said) or arrivals.nothing_new(line))
 
 

@@ -33,6 +33,7 @@ from k2model.versions import STEP_VERSIONS
 
 __all__ = ["Finding", "finding", "judge_batch", "measure_batch"]
 
+SIGNATURES = "signatures"  # the check whether copies can be looked for at all
 DOCUMENTS = 5_000  # of a batch whose words are looked at
 HELD = (Standing.WAITING, Standing.TAKEN, Standing.SET_ASIDE)  # batches whose documents are known
 
@@ -224,7 +225,7 @@ def _unsigned(recipe: Recipe, known: _Known) -> list[Check]:
         f"copies of documents of {names} are not looked for: their signatures (corpus_clean) are lost, or made with "
         f"other settings{remedy}"
     )
-    return [Check("signatures", len(known.unsigned), 0, allowed, said)]
+    return [Check(SIGNATURES, len(known.unsigned), 0, allowed, said)]
 
 
 def finding(store: Store, arrival: ArtifactRef, losses: ArtifactRef | None = None) -> Finding:

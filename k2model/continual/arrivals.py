@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from k2model.artifacts import ArtifactRef, Store
-from k2model.continual.arrival import Finding, finding, judge_batch, measure_batch
+from k2model.continual.arrival import SIGNATURES, Finding, finding, judge_batch, measure_batch
 from k2model.continual.batches import Broken, Manifest
 from k2model.continual.entries import Arrival
 from k2model.continual.evidence import read_arrival
@@ -106,34 +106,41 @@ def _passed(store: Store, judged: Judged) -> list[str]:
 
 def enter_arrivals(
     line: LifecyclePlan, kickoff: datetime, names: Sequence[str], judged: Judged, losses: Judged
-) -> list[Batch]:
-    """An entry for each of `names` that the ledger does not know yet; another writer's are left as they are. Gives
-    what it says of them."""
+) -> dict[str, str]:
+    """An entry for each of `names` that the ledger does not know yet; another writer's are left as they are. Gives by
+    name what became of it, or why it is left for the next run."""
     if not names:
-        return []
+        return {}
     store, ledger = Store.open(line.store), opened(line)
+    left: dict[str, str] = {}
     for name in names:
-        while (batch := _batch(line, store, ledger, name, judged, losses)) is not None:
+        while isinstance(batch := _batch(line, store, ledger, name, judged, losses), Batch):
             with contextlib.suppress(LedgerMoved):  # another writer was first: look again
                 ledger.append("arrival", Arrival(kickoff.isoformat(), batch), after=ledger.state())
+        left[name] = batch
     known = ledger.state().batches
-    return [known[name] for name in names if name in known]
+    told = {name: f"{known[name].standing.value}, {known[name].reason}" for name in names if name in known}
+    return {name: left[name] or told.get(name, "it is in the inbox no more") for name in names}
 
 
-def _batch(
-    line: LifecyclePlan, store: Store, ledger: Ledger, name: str, judged: Judged, losses: Judged
-) -> Batch | None:
-    """As it is to be entered; None where it is, or was written again after it was judged, or was not looked at whole,
-    since another run is at it: the next run looks at it."""
-    found = _new(line, ledger.state()).get(name)
+def _batch(line: LifecyclePlan, store: Store, ledger: Ledger, name: str, judged: Judged, losses: Judged) -> Batch | str:
+    """As it is to be entered; "" where it is, or is gone; else why it cannot be: the next run looks at it."""
+    found, config = _new(line, ledger.state()).get(name), line.recipe.continual
+    if found is None:
+        return ""
     if isinstance(found, Broken):
         return found.batch
-    if found is None or name not in judged:
-        return None
+    if name not in judged:
+        return "left to the next run, since another one is at it"
+    seen = read_arrival(store, judged[name])
+    if seen.digest != found.digest:
+        return "left to the next run, since its manifest was written again meanwhile"
+    if lost := next((one for one in seen.checks if one.name == SIGNATURES and not one.passed), None):
+        return f"left until they are back: {lost.said}"  # which says nothing against the batch
     batch = finding(store, judged[name], losses.get(name)).of(found)
-    if batch.standing is Standing.WAITING and name not in losses and line.recipe.continual.arrival.measured_documents:
-        return None
+    if batch.standing is Standing.WAITING and name not in losses and config.arrival.measured_documents:
+        return "left to the next run, since another one measures its losses"
     known = ledger.state().batches.get(name)
     if known is not None and known.digest == found.digest and known.accepted != batch.accepted:
-        return None  # a person has accepted more since
-    return batch if read_arrival(store, judged[name]).digest == found.digest else None
+        return "left to the next run, since a person has accepted more of it meanwhile"
+    return batch

@@ -1,20 +1,25 @@
 """Batches at the gate of a small line: which are accepted, and what is said of the others."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from k2model.continual.arrival import finding
+from k2model.continual.arrivals import enter_arrivals, judge_arrivals
 from k2model.continual.batches import Manifest
+from k2model.continual.entries import Start
 from k2model.continual.evidence import ARRIVAL, FATES
 from k2model.continual.evidence_page import page
+from k2model.continual.ledger import Ledger
 from k2model.continual.state import LIFECYCLE, Ended, Outcome, Standing
 from k2model.documents.markup import EFFORTS
 from k2model.documents.schema import read_items
 from k2model.documents.spans import segments_of
 from k2model.errors import EvaluationError, StoreWriteError
+from k2model.lifecycle import LifecyclePlan
 from tests.continual.arrivals import (  # noqa: F401
     Line,
     Row,
@@ -29,6 +34,7 @@ from tests.continual.arrivals import (  # noqa: F401
     sums,
 )
 
+NIGHT = datetime(2026, 11, 3, 1, tzinfo=UTC)
 PHRASE = "when the silver lantern sings tonight"
 
 
@@ -70,6 +76,26 @@ def test_lost_signatures_are_said_and_refused_unless_allowed(line: Line, good: M
     continual = replace(line.recipe.continual, guard=replace(line.recipe.continual.guard, unsigned=True))
     allowed = replace(line, recipe=replace(line.recipe, continual=continual)).arrival(good, corpora=corpora)
     assert allowed.decision is Standing.WAITING and row(allowed, "signatures").value == 1
+
+
+def test_a_batch_is_entered_when_signatures_are_back(line: Line, good: Manifest) -> None:  # noqa: F811
+    arrival = replace(line.recipe.continual.arrival, measured_documents=0)
+    continual = replace(line.recipe.continual, arrival=arrival, inbox=line.inbox.files.uri)
+    plan = LifecyclePlan(replace(line.recipe, name="unsigned", continual=continual), line.store.uri)
+    ledger = Ledger.open(line.store, "unsigned")
+    ledger.append("start", Start(line.state.models[0], line.state.corpora[LIFECYCLE]), after=0)
+    clean = Path(line.state.corpora[LIFECYCLE].clean.uri)
+    clean.rename(f"{clean}-lost")
+    try:
+        judged = judge_arrivals(plan, [good.name])
+        told = enter_arrivals(plan, NIGHT, [good.name], judged, {})
+        assert "left until they are back: copies of documents of lifecycle are not looked for" in told[good.name]
+        assert good.name not in ledger.state().batches
+    finally:
+        Path(f"{clean}-lost").rename(clean)
+    told = enter_arrivals(plan, NIGHT, [good.name], judge_arrivals(plan, [good.name]), {})
+    assert told[good.name].startswith("waiting") and ledger.state().batches[good.name].standing is Standing.WAITING
+    assert enter_arrivals(plan, NIGHT, [good.name], {}, {}) == told, "entered once"
 
 
 def test_copies_of_what_is_known_and_of_each_other_are_counted_and_too_many_refused(line: Line) -> None:  # noqa: F811
