@@ -61,13 +61,15 @@ def copied_tracking(source: Path, target: Path) -> None:
     scratch.replace(target)
 
 
-def completed(store: Store, recipe: Recipe) -> None:
-    """Makes what the lifecycle lacks for the line's recipe: the scores of its phases on the month's benchmarks."""
+def completed(store: Store, recipe: Recipe) -> dict[str, ArtifactRef]:
+    """Makes what the lifecycle lacks for the line's recipe: the scores of its phases on the month's benchmarks. Gives
+    all that it has, by full name."""
     made: dict[str, ArtifactRef] = {}
     for row, owner in _rows(recipe):
         if not row.guards:
             inputs = inputs_of(row, owner, made)
             made[full_name(row, owner)] = make(store, row.build(Work(store, recipe, owner, inputs)))
+    return made
 
 
 def _rows(recipe: Recipe) -> Iterator[tuple[StepRow, Owner]]:
