@@ -178,8 +178,7 @@ def _scores_problem(recipe: Recipe) -> str | None:
 
 
 def _schedules_problem(config: ContinualConfig) -> str | None:
-    for name in ("arrivals", "turn", "evaluation", "release"):
-        expression = getattr(config.schedules, name)
+    for name, expression in vars(config.schedules).items():
         if expression and (problem := cron_problem(expression)):
             return f"continual.schedules.{name}='{expression}' {problem}; in UTC, e.g. '0 2 * * *', or \"\" for none"
     return None
