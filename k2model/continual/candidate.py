@@ -12,19 +12,19 @@ The champion that a lifecycle has promoted has been released by it: that release
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from itertools import islice
 from typing import cast
 
 from k2model.artifacts import ArtifactRef, Store, make
 from k2model.artifacts.record import ref_of
 from k2model.artifacts.result import LifecycleResult
 from k2model.continual.continuation import CHAMPION, continuation
-from k2model.continual.entries import TurnBegan
 from k2model.continual.evidence import ARRIVAL
 from k2model.continual.fold import fold
 from k2model.continual.ledger import FOLDER, Ledger
 from k2model.continual.plain import from_plain
 from k2model.continual.start import NoChampion
-from k2model.continual.state import BASE, LIFECYCLE, TUNED, Began, Ended, Model, State
+from k2model.continual.state import BASE, LIFECYCLE, TUNED, Ended, Model, State
 from k2model.continual.turn import opened
 from k2model.errors import K2Error
 from k2model.evals.cells import missing
@@ -154,7 +154,7 @@ def complete(line: LifecyclePlan, candidate: Candidate, scores: Made, overlap: A
 
 def state_after(ledger: Ledger, entries: int) -> State:
     """What the first entries of a ledger add up to."""
-    contents = [entry for entry in ledger.entries() if entry.number <= entries]
+    contents = [*islice(ledger.entries(), entries)]
     state = fold(State(ledger.line), (entry.content for entry in contents))
     return replace(state, entries=entries, head=contents[-1].digest if contents else "")
 
@@ -214,7 +214,9 @@ def _trained(store: Store, recipe: Recipe, ledger: Ledger, state: State) -> list
     config = recipe.continual
     last = {BASE: config.base, TUNED: config.tuned}
     found = []
-    for began, then in _beginnings(ledger, state):
+    for began, then in ledger.beginnings():
+        if then.entries > state.entries or began.turn not in _descent(state):
+            continue
         own = continuation(store, recipe, then, began)
         names = {CHAMPION: last[BASE if began.kind is BatchKind.BASE else TUNED]}
         for phase in own.phases:
@@ -239,15 +241,6 @@ def _as_trained(store: Store, model: Model, part: str, phase: PhaseConfig) -> Ph
     names = {one.name for one in fields(PhaseConfig)}
     row = from_plain(PhaseConfig, {name: one for name, one in {**packed, **trained}.items() if name in names})
     return replace(row, parallelism=phase.parallelism, checkpoints=phase.checkpoints, norms_every=phase.norms_every)
-
-
-def _beginnings(ledger: Ledger, state: State) -> list[tuple[Began, State]]:
-    """Each turn of the descent as it began, with the state at that entry."""
-    turns, found = set(_descent(state)), []
-    for entry in ledger.entries():
-        if entry.number <= state.entries and isinstance(entry.content, TurnBegan) and entry.content.began.turn in turns:
-            found.append((entry.content.began, state_after(ledger, entry.number)))
-    return found
 
 
 def _told_recipe(recipe: Recipe, trained: list[Trained], state: State) -> Recipe:

@@ -126,13 +126,16 @@ class Ledger:
         previous = hashlib.sha256(self._read(after)).hexdigest() if after else ""
         yield from self._entries(after, self._last(), previous)
 
-    def began(self, turn: int) -> Began:
-        """What a turn that has begun is about, whether it has ended or not. Raises LedgerError for one that has not."""
-        begun = (entry.content for entry in self.entries() if isinstance(entry.content, TurnBegan))
-        found = next((one.began for one in begun if one.began.turn == turn), None)
-        if found is None:
-            raise LedgerError(f"turn {turn} of '{self.line}' has not begun; `k2 continual status` lists the turns")
-        return found
+    def beginnings(self) -> Iterator[tuple[Began, State]]:
+        """Each turn that has begun, ended or not, with what the entries up to that one add up to. Raises
+        LedgerDamaged."""
+        state, contents = State(self.line), list[Content]()
+        for entry in self.entries():
+            contents.append(entry.content)
+            if isinstance(entry.content, TurnBegan):
+                state = replace(fold(state, contents), entries=entry.number, head=entry.digest)
+                contents = []
+                yield entry.content.began, state
 
     def lease(self) -> Lease:
         """While it is held, no other process is at a turn of this line: see `Store.lease`."""

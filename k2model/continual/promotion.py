@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 from k2model.artifacts import Store, fingerprint
 from k2model.continual.comparison import PAGE, read_verdict
 from k2model.continual.entries import Promote, Rollback, Start, TurnEnded
-from k2model.continual.fold import fold
 from k2model.continual.ledger import Entry, Ledger
-from k2model.continual.state import BASE, TUNED, Began, Ended, Model, Outcome, State
+from k2model.continual.state import BASE, TUNED, Ended, Model, Outcome, State
 from k2model.continual.verdict import Verdict, told
 from k2model.recipe import Recipe
 from k2model.registry.gates import Registration, RegistryError
@@ -123,19 +122,10 @@ def _derived(store: Store, recipe: Recipe, ledger: Ledger) -> Callable[[Ended], 
     def recipe_of(ended: Ended) -> Recipe:
         from k2model.continual.continuation import continuation
 
-        return continuation(store, recipe, *_begun(ledger, ended.turn))
+        began, then = next(found for found in ledger.beginnings() if found[0].turn == ended.turn)
+        return continuation(store, recipe, then, began)
 
     return recipe_of
-
-
-def _begun(ledger: Ledger, turn: int) -> tuple[State, Began]:
-    """The state in which a turn began, and what it was about."""
-    contents = []
-    for entry in ledger.entries():
-        contents.append(entry.content)
-        if getattr(getattr(entry.content, "began", None), "turn", None) == turn:
-            break
-    return fold(State(ledger.line), contents), ledger.began(turn)
 
 
 def _digest(model: Model) -> str:

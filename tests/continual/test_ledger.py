@@ -231,6 +231,16 @@ def writer(store: Store, name: str, entries: int) -> subprocess.Popen:
     )  # fmt: skip
 
 
+def test_each_turn_is_told_with_the_state_in_which_it_began(store: Store) -> None:
+    made = grown(store)
+    state = made.append("arrival", Arrival(kickoff(2), batch(store, "later")), made.state())
+    opened = made.append("turn_began", TurnBegan(began(2, "later", champion=1)), state)
+    first, second = Ledger.open(store, LINE).beginnings()
+    assert first[0] == began(1, "monday", "tuesday") == first[1].open
+    assert (first[1].entries, first[1].champion, [*first[1].batches]) == (5, 0, ["monday", "tuesday", "copy"])
+    assert second == (began(2, "later", champion=1), opened)
+
+
 def test_of_two_writers_each_number_has_one(store: Store) -> None:
     both = [writer(store, name, 25) for name in "ab"]
     assert [process.communicate(timeout=60)[0].count("lost") for process in both] == [1, 1]
