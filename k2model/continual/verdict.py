@@ -58,7 +58,7 @@ class Verdict:
             Outcome(content["outcome"]), content["reason"], content["champion"], content["challenger"],
             content["confidence"], tuple(Row.from_dict(row) for row in content["rows"]),
             tuple(Gate(**gate) for gate in content["gates"]), tuple(content["unmeasured"]),
-            tuple(content["training"]),
+            tuple(content.get("training", ())),
         )  # fmt: skip
 
 
