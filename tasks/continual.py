@@ -132,11 +132,11 @@ def enter_arrivals(
 
 
 @data_task(Kind.ASK, container_image=EVAL_IMAGE)
-def canary_wanted(line: LifecyclePlan) -> bool:
+def canary_wanted(line: LifecyclePlan, kickoff: datetime) -> bool:
     """Whether the champion has not been looked at since it was promoted."""
     from k2model.continual.watch import wants_canary
 
-    return wants_canary(line)
+    return wants_canary(line, kickoff)
 
 
 @evaluation_task()

@@ -120,7 +120,7 @@ def continual_turn(kickoff: datetime, overrides: dict) -> str:
         how the turn ended, and why
     """
     line = tasks.resolve_line(overrides=overrides)
-    wanted = tasks.canary_wanted(line=line)
+    wanted = tasks.canary_wanted(line=line, kickoff=kickoff)
     canary = (
         conditional("canary").if_(wanted.is_true()).then(tasks.measure_canary(line=line))
         .else_().then(tasks.no_canary())

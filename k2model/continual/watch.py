@@ -5,6 +5,7 @@ was made on; a loss beyond doubt rolls back.
 """
 
 import contextlib
+from datetime import datetime
 
 from k2model.artifacts import Identity, Store
 from k2model.continual.canary import canary_cells, canary_result, damage
@@ -12,7 +13,7 @@ from k2model.continual.entries import CANARY, Canary, Promote, Rollback
 from k2model.continual.ledger import Ledger, LedgerMoved
 from k2model.continual.notify import tell
 from k2model.continual.promotion import apply
-from k2model.continual.state import State
+from k2model.continual.state import Ended, State
 from k2model.errors import K2Error, LeaseHeld
 from k2model.evals.cells import Cell
 from k2model.evals.step import measure_together
@@ -53,10 +54,13 @@ def promote(line: LifecyclePlan, turn: int, reason: str, tracking_uri: str) -> s
     return told(line, tracking_uri, f"the model of turn {turn} {standing} the champion")
 
 
-def wants_canary(line: LifecyclePlan) -> bool:
-    """Whether the champion has not been looked at since it was promoted: then a node has to be asked for."""
+def wants_canary(line: LifecyclePlan, kickoff: datetime) -> bool:
+    """Whether the champion has not been looked at since it was promoted: then a node has to be asked for. Not for a
+    kickoff that was handled: the next turn looks."""
     store = Store.open(line.store)
     state = Ledger.open(store, line.recipe.name).state()
+    if isinstance(state.handled(kickoff), Ended):
+        return False
     cells = _cells(store, line.recipe, state)
     return any(store.find(cell.identity) is None for cell in cells) and not _damage(store, state)
 

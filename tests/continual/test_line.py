@@ -144,3 +144,17 @@ def test_damaged_weights_give_up_an_open_turn_and_without_another_model_nothing_
         begin(line, NIGHT + timedelta(days=2))
     assert ledger.state() == state, "nothing was begun"
     assert not ledger.lease().held
+
+
+def test_a_kickoff_that_was_handled_asks_for_no_canary(tmp_path: Path) -> None:
+    small = small_line.Line.at(tmp_path)
+    line = LifecyclePlan(small_line.recipe(), small.store.uri)
+    ledger = Ledger.open(small.store, "line")
+    state = ledger.append("start", Start(small.model(0, True), small.corpus), after=0)
+    arrival = replace(batch(small.store, "monday"), corpus=replace(small.corpus, name="monday"))
+    state = ledger.append("arrival", Arrival("2026-11-03T01:00:00Z", arrival), after=state)
+    state = ledger.append("turn_began", TurnBegan(began(1, "monday")), after=state)
+    promoted = Ended(1, NIGHT.isoformat(), Outcome.PROMOTED, "better", ("monday",), small.model(1, True))
+    ledger.append("turn_ended", ending(state, promoted, 2), after=state)
+    assert not watch.wants_canary(line, NIGHT)
+    assert watch.wants_canary(line, NIGHT + timedelta(days=1))
