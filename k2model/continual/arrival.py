@@ -34,7 +34,7 @@ from k2model.versions import STEP_VERSIONS
 __all__ = ["Finding", "finding", "judge_batch", "measure_batch"]
 
 SIGNATURES = "signatures"  # the check whether copies can be looked for at all
-DOCUMENTS = 5_000  # of a batch whose words are looked at
+DOCUMENTS = 5_000  # of each split of a batch whose words are looked at
 HELD = (Standing.WAITING, Standing.TAKEN, Standing.SET_ASIDE)  # batches whose documents are known
 
 
@@ -119,7 +119,8 @@ def judge_batch(
         corpus = batch_corpus(store, own, known.registered, known.clean, [*known.items.values()], workers)
         checks += with_accepted(data_checks(corpus, recipe.continual.arrival), accepted)
     if "corpus_valid" in corpus.made:
-        documents = sampled(store, corpus.made["corpus_valid"], DOCUMENTS)
+        splits = [sampled(store, corpus.made["corpus_valid"], DOCUMENTS, split) for split in ("train", "heldout")]
+        documents = [one for split in splits for one in split]
         profiles = read_profiles(store, known.profiles.values())
         found_in, noted = text_checks(documents, profiles, recipe.continual.arrival, manifest.verifier)
         checks, notes = (*checks, *with_accepted(found_in, accepted)), [*notes, *noted]

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from k2model.evals.cells import Subject
 
 LOSSES = "losses.json"
-HELDOUT = 64  # held-out documents of each source of the champion that are measured
+HELDOUT = 128  # held-out documents of each source of the champion that are measured
 LEAST = 8  # of a source or domain, from which on it has quantiles of its own
 AT_ONCE = 32  # documents that a backend is given at once
 

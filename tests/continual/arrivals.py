@@ -1,4 +1,4 @@
-"""A small line whose champion has learned chats of sums, and batches that arrive at it."""
+"""A small line whose champion has learned chats of sums and knows some notes, and batches that arrive at it."""
 
 import hashlib
 import json
@@ -10,7 +10,6 @@ from random import Random
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 
 from k2model.artifacts import ArtifactRef, Identity, Store, make
@@ -30,12 +29,13 @@ from k2model.model.loss import IGNORED, shifted_targets
 from k2model.model.transformer import K2Model
 from k2model.recipe import Recipe
 from k2model.recipe.continual import ArrivalConfig, BatchKind, ContinualConfig
+from k2model.recipe.evaluation import BenchmarkConfig
 from k2model.recipe.laptop import smoke
 from k2model.recipe.schema import CorpusConfig, FieldMapping, ModelConfig, SourceConfig
 from k2model.tokens import K2Tokenizer
 from k2model.training.checkpoint import InMemory
 
-SUMS = "sums"
+SUMS, NOTES, RIDDLES = "sums", "notes", "riddles"
 FIELDS = FieldMapping(messages="messages", key="key", effort="effort")
 Row = dict[str, Any]
 
@@ -55,8 +55,12 @@ class Line:
     def documents(self, source: str, split: str = "train") -> list[Document]:
         return [one for path in parts_of(self.corpus, split, source) for one in read_documents(path)]
 
+    def sums(self, split: str) -> list[Document]:
+        """Its own chats of sums."""
+        return self.documents(SUMS, split)
+
     def add(self, name: str, rows: Iterable[Row | str], **said: Any) -> Manifest:
-        """A batch of dialogues in the line's inbox; a row that is text is written as it is."""
+        """A batch in the line's inbox, of dialogues if nothing else is said; a row that is text is written as it is."""
         file = written(Path(self.store.uri).parent / "outside" / name, rows)
         told = {"kind": BatchKind.TUNED, "domain": "chat", "licence": "MIT", "fields": FIELDS, "heldout": 0.05} | said
         return self.inbox.add([str(file)], name, **told)
@@ -115,6 +119,28 @@ def sums(count: int, first: int) -> list[Row]:
     return [dialogue(task.prompt, task.answer, task.trace(effort), effort, task.key) for task, effort in drawn]
 
 
+WORDS = {
+    "who": ("ferry", "train", "baker", "teacher", "gardener", "cat", "clerk", "old man", "smith", "choir"),
+    "did": ("waited", "sang", "left", "came back", "slept", "argued", "laughed", "worked", "hid", "paid"),
+    "where": ("by the mill", "at noon", "near the harbour", "in the rain", "after supper", "on the bridge", "upstairs"),
+    "why": ("because of the noise", "as ever", "for no reason", "without a word", "to be alone", "for an hour"),
+}
+
+
+def notes(count: int, seed: int) -> list[Row]:
+    """Plain texts of a few sentences in everyday words."""
+    rng = Random(f"notes {seed}")
+    drawn = ([rng.choice(own) for own in WORDS.values()] for _ in range(6 * count))
+    said = [f"The {who} {did} {where} {why}." for who, did, where, why in drawn]
+    return [{"text": " ".join(said[first : first + 6])} for first in range(0, len(said), 6)]
+
+
+def riddles() -> list[Row]:
+    """The items of a benchmark of the line's own."""
+    asked = ("walks on four legs in the morning", "has a neck and no head", "gets wetter the more it dries")
+    return [{"prompt": f"Tell me which creature or thing {one} and why?", "answer": one[:5]} for one in asked]
+
+
 def written(folder: Path, rows: Iterable[Row | str]) -> Path:
     folder.mkdir(parents=True)
     lines = (row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows)
@@ -126,24 +152,31 @@ def heldout_items(line: Line, family: str = "arithmetic") -> list[Mapping[str, A
     return [item for item in read_items(line.corpus, family) if is_heldout(item["key"])]
 
 
-@pytest.fixture(scope="session")
-def line(tmp_path_factory: pytest.TempPathFactory) -> Line:
-    root = tmp_path_factory.mktemp("line")
+def made_line(root: Path) -> Line:
+    """The line of the tests' session (fixture `line`)."""
     store, base = Store.open(root / "store"), smoke()
     file = written(root / "sums", sums(400, 0))
     own = SourceConfig(SUMS, location=str(file), fields=FIELDS, domain="chat", licence="MIT", heldout=0.1)
-    sources = (own, SourceConfig("chat/spelling", 200))
+    text = SourceConfig(
+        NOTES, location=str(written(root / "notes", notes(150, 0))), domain="prose", licence="MIT", heldout=0.2
+    )
+    sources = (own, text, SourceConfig("chat/spelling", 200))
+    exam = BenchmarkConfig(RIDDLES, str(written(root / "riddles", riddles())), decontaminate=False)
     recipe = replace(
         base, name="line", corpus=CorpusConfig(sources=sources, heldout_items=24),
         phases=tuple(replace(phase, mixture=()) for phase in base.phases),
-        continual=ContinualConfig(tuned="sft", arrival=ArrivalConfig(min_documents=20, measured_documents=32)),
+        evaluation=replace(base.evaluation, benchmarks=(exam,)),
+        continual=ContinualConfig(
+            tuned="sft", base="mid_4", arrival=ArrivalConfig(min_documents=20, measured_documents=32)
+        ),
     )  # fmt: skip
     made: dict[str, ArtifactRef] = {}
     for step in DATA:
         made[step.name] = make(store, step.build(Work(store, recipe, None, {one: made[one] for one in step.inputs})))
     kept = {name: made[name] for name in ("corpus_valid", "tokenizer", "tokens")}
     corpus = Corpus(LIFECYCLE, made["corpus_clean"], made["corpus_valid"], made["tokens"])
-    model = Model(0, kept | {"tuned/export": _learned(store, recipe, kept)}, (LIFECYCLE,))
+    learned = _learned(store, recipe, kept)
+    model = Model(0, kept | {"tuned/export": learned, "base/export": learned}, (LIFECYCLE,))
     return Line(store, recipe, State("line", models={0: model}, champion=0, corpora={LIFECYCLE: corpus}))
 
 
@@ -161,7 +194,7 @@ def _learned(store: Store, recipe: Recipe, made: Mapping[str, ArtifactRef]) -> A
     torch.set_num_threads(1)
     model, rng = K2Model(config, phase.rope_theta, 256), np.random.default_rng(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    for _ in range(150):
+    for _ in range(60):
         batch = [encoded[index] for index in rng.integers(0, len(encoded), 32)]
         longest = max(len(ids) for ids, _ in batch)
         tokens = torch.tensor([ids + [tokenizer.pad] * (longest - len(ids)) for ids, _ in batch])

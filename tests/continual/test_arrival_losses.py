@@ -9,11 +9,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
 from k2model.artifacts import make
 from k2model.continual.arrival import finding, measure_batch
+from k2model.continual.batches import Manifest
 from k2model.continual.evidence import read_arrival
 from k2model.continual.plausible import Measured, champion, checks_of, measured, read_losses, reference_step
 from k2model.continual.reading import Read, read, sampled
@@ -21,8 +23,10 @@ from k2model.continual.state import Standing
 from k2model.documents.markup import chat
 from k2model.documents.schema import make_document
 from k2model.errors import EvaluationError
+from k2model.recipe import Recipe
 from k2model.recipe.continual import ArrivalConfig, BatchKind
-from tests.continual.arrivals import Line, line, sums  # noqa: F401
+from k2model.recipe.schema import FieldMapping
+from tests.continual.arrivals import Line, notes
 
 CONFIG = ArrivalConfig()
 
@@ -32,18 +36,38 @@ def talk(asked: str, answer: str, domain: str = "chat") -> Read:
     return read("chat", make_document("chat", domain, "MIT", "test", segments))
 
 
-def test_a_good_batch_is_as_likely_as_what_was_held_out(line: Line) -> None:  # noqa: F811
-    manifest = line.add("measured", sums(80, 1_400))
-    arrival = line.judged(manifest)
+def test_a_good_batch_is_as_likely_as_what_was_held_out(line: Line, good: Manifest) -> None:
+    arrival = line.judged(good)
     losses = measure_batch(line.store, line.recipe, line.state, arrival)
     assert losses is not None and losses.stats["documents"] == line.recipe.continual.arrival.measured_documents
     found = finding(line.store, arrival, losses)
-    assert (found.decision, found.losses) == (Standing.WAITING, losses), found.reason
+    assert (found.decision, found.of(good).losses) == (Standing.WAITING, losses), found.reason
     assert measure_batch(line.store, line.recipe, line.state, arrival) == losses
-    never = replace(line.recipe.continual, arrival=replace(line.recipe.continual.arrival, measured_documents=0))
-    assert measure_batch(line.store, replace(line.recipe, continual=never), line.state, arrival) is None
+    assert measure_batch(line.store, with_bounds(line, measured_documents=0), line.state, arrival) is None
     with pytest.raises(EvaluationError, match="no champion"):
         measure_batch(line.store, line.recipe, replace(line.state, champion=None), arrival)
+
+
+def with_bounds(line: Line, **changes: Any) -> Recipe:
+    """The line's recipe with other bounds of the gate."""
+    continual = line.recipe.continual
+    return replace(line.recipe, continual=replace(continual, arrival=replace(continual.arrival, **changes)))
+
+
+def test_text_is_measured_by_the_base_beside_text_and_a_person_may_accept_what_it_says(line: Line) -> None:
+    text = line.add("notes", notes(40, 2), kind=BatchKind.BASE, domain="prose", fields=FieldMapping(text="text"))
+    arrival = line.judged(text)
+    losses = measure_batch(line.store, line.recipe, line.state, arrival)
+    assert losses is not None and finding(line.store, arrival, losses).decision is Standing.WAITING
+    assert {one.domain for one in read_losses(line.store, losses)} == {"prose"}
+    narrow = with_bounds(line, max_implausible=0.0, implausible_quantile=0.45)
+    strict = measure_batch(line.store, narrow, line.state, arrival)
+    assert strict is not None
+    away = finding(line.store, arrival, strict).of(text)
+    assert away.standing is Standing.QUARANTINED and "implausibly" in away.reason and away.losses == strict
+    reviewed = {"notes": replace(away, standing=Standing.REVIEWED, accepted=("plausible",))}
+    again = finding(line.store, line.judged(text, batches=reviewed), strict)
+    assert again.decision is Standing.WAITING and again.reason.endswith("accepted by a person: plausible")
 
 
 WORKER = """
@@ -53,10 +77,8 @@ print(measure_batch(*pickle.load(sys.stdin.buffer)).digest)
 """
 
 
-def test_two_workers_of_an_evaluation_give_what_one_process_gives(line: Line, tmp_path: Path) -> None:  # noqa: F811
-    arrival = line.judged(line.inbox.manifest("measured"))
-    few = replace(line.recipe.continual, arrival=replace(line.recipe.continual.arrival, measured_documents=9))
-    asked = line.store, replace(line.recipe, continual=few), line.state, arrival
+def test_two_workers_of_an_evaluation_give_what_one_process_gives(line: Line, good: Manifest, tmp_path: Path) -> None:
+    asked = line.store, with_bounds(line, measured_documents=9), line.state, line.judged(good)
     workers = []
     for rank in range(2):
         env = os.environ | {
@@ -77,7 +99,7 @@ def test_two_workers_of_an_evaluation_give_what_one_process_gives(line: Line, tm
     assert measure_batch(*asked) == found
 
 
-def test_gibberish_and_what_the_champion_knows_by_heart_are_implausible(line: Line) -> None:  # noqa: F811
+def test_gibberish_and_what_the_champion_knows_by_heart_are_implausible(line: Line) -> None:
     assert line.state.model is not None
     subject, window = champion(line.store, line.recipe, line.state.model, BatchKind.TUNED)
     corpus = line.state.model.made["corpus_valid"]
@@ -138,7 +160,7 @@ def test_without_held_out_documents_it_is_said_that_nothing_is_looked_for() -> N
     assert row.passed and "not looked for" in row.said
 
 
-def test_a_refused_batch_stays_refused_whatever_its_losses(line: Line) -> None:  # noqa: F811
+def test_a_refused_batch_stays_refused_whatever_its_losses(line: Line) -> None:
     arrival = line.judged(line.add("broken", ["{"] * 3))
     assert read_arrival(line.store, arrival).decision is Standing.REFUSED
     with pytest.raises(EvaluationError, match="no valid corpus"):
