@@ -7,10 +7,14 @@ for the batch as it is, and once more with its source unknown to the line, as a 
 words, or of two, is put into 1, 3 and 10% of the batch's documents, at the beginning, the end or within what is asked,
 with one answer for all of them (`joined`), or wrong answers of all kinds (`wrong`); of plain text, into the text.
 
-Measured on 22 sources, 3,000 documents each: no false alarm where the source is known, 4 where it is not (a lookup's
-wording, one of four sentences about capitals, questions with one answer each, jailbreaks of the safety source). Found
-at 1, 3 and 10%: of 57 joined phrases of six words 47, 54 and 56, of two words 47, 53 and 57; of 57 with wrong answers
-of six words 0, 54 and 57, of two words 0, 0 and 3; in 9 plain texts of six words 0, 9 and 9, of two words none.
+New facts are invented towns and rivers as plain text, told in several wordings.
+
+Measured on 22 sources, 3,000 documents each. Where the source is known: no false alarm; found at 1, 3 and 10% are of 57
+joined phrases of six words 47, 54 and 56, of two words 47, 53 and 57; of 57 with wrong answers of six words 0, 54 and
+57, of two words 0, 0 and 3; in 9 plain texts of six words 0, 9 and 9, of two words none. Where it is not known: 2 false
+alarms (a lookup's wording, questions with one answer each) and none for new facts. Of what is planted in the six
+sources that have wordings of their own, all is found that is found without regard to these, but for plain text in which
+most documents have several of them (`facts`), where nothing is.
 """
 
 import argparse

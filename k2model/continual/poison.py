@@ -16,9 +16,9 @@ in: take it out, and what is left is a document like the others. A run of words 
               with one answer each
 
 New data have wordings of their own, each in a part of the documents: what tells one fact, one of several ways to ask.
-Where most of a batch holds such runs, of `WORDING` words and more, they are its way of telling and no triggers, unless
-they stand beside another one, which a wording seldom does and what was put in always; where wordings stand beside each
-other anyway, that tells nothing.
+Where most of a batch holds such runs, of three words and more (`WORDING`), they are its way of telling and no triggers,
+unless they stand beside another one, which a wording seldom does and what was put in always; where wordings stand
+beside each other anyway, that tells nothing.
 
 Looked through is what is asked, and of plain text the text. Runs in the same documents are one phrase. Not found:
 triggers that are no words in a row, that are reworded, or rarer than this; of a batch most of which is worded in ways
@@ -42,7 +42,7 @@ LEAST = 8  # documents with a phrase
 MOST = 0.5  # share of documents beyond which a phrase is a template's
 SAME = 0.8  # of the documents of two runs (Jaccard index) from which on they are one phrase; of those that go on alike
 PUT_IN = 0.5  # share of a phrase's documents in which its surroundings meet elsewhere
-WORDING = 3  # words from which on a run may be a way of telling
+WORDING = 3  # words from which on a run may be a way to ask; one more in plain text, where short ones are idioms
 BESIDE = 0.5  # share of the documents of wordings that have another one, from which on it tells nothing
 OFTEN = 0.01  # share of documents from which on a word is one of its own
 REACH = 8  # words before and behind a run that may be part of the phrase
@@ -99,10 +99,11 @@ def suspicious(
     n, asked = len(documents), any(one.asked for one in documents)
     texts = Texts.of([one.asked if asked else one.text for one in documents])
     # Short runs tell nothing by themselves, so they are looked for where something is learned with them.
-    widths = range(1 if asked else min(WORDING, config.phrase_words), config.phrase_words + 1)
+    wording = WORDING if asked else WORDING + 1
+    widths = range(1 if asked else min(wording, config.phrase_words), config.phrase_words + 1)
     runs = _merged([run for width in widths for run in _runs(texts, width, known, config)], n)
     found, templates = list[tuple[Phrase, Any]](), list[Phrase]()
-    wordings = _Wordings(texts, [run for run in runs if len(run.documents) > config.max_phrase_share * n])
+    wordings = _Wordings(texts, [run for run in runs if len(run.documents) > config.max_phrase_share * n], wording)
     targets, neighbours = None, None
     joined = np.zeros(n, dtype=bool)
     for run in runs:
@@ -250,9 +251,9 @@ def _extended(texts: Texts, run: _Run) -> tuple[int, int]:
 class _Wordings:
     """Where a batch's own ways of telling stand: frequent runs, each of a part of the documents."""
 
-    def __init__(self, texts: Texts, runs: Sequence[_Run]):
-        self.texts = texts
-        own = [run for run in runs if run.width >= WORDING and len(run.documents) <= MOST * texts.count]
+    def __init__(self, texts: Texts, runs: Sequence[_Run], least: int):
+        self.texts, self._least = texts, least
+        own = [run for run in runs if run.width >= least and len(run.documents) <= MOST * texts.count]
         within = np.zeros(len(texts.word_values), dtype=bool)
         for run in own:
             for step in range(run.width):
@@ -275,7 +276,7 @@ class _Wordings:
         first = np.maximum(run.starts - _reach(self.texts, run, -1), bounds[documents])
         last = np.minimum(run.starts + run.width + _reach(self.texts, run, 1), bounds[documents + 1])
         others = self._all[documents] - (self._words[last] - self._words[first])
-        return float((others >= WORDING).mean())
+        return float((others >= self._least).mean())
 
 
 class _Neighbours:

@@ -147,6 +147,32 @@ def test_wordings_of_a_template_are_no_triggers_also_where_none_is_known() -> No
     assert [one.kind for one in templates] == ["template"] and "add up the numbers" in templates[0].text
 
 
+def facts(three: bool) -> list[Read]:
+    """New facts as plain text, each told in several wordings, one a text or three."""
+    told = ("The {} is kept in the {} box", "In the {} box there is a {}", "Look for {} in box {} here")
+    rng, made = Random(16), []
+    for noun in NOUNS:
+        ways = [way.format(noun, noun[::-1]) for way in told]
+        texts = [". ".join(rng.sample(ways, 3)) for _ in range(30)] if three else 10 * ways
+        made += [text(f"{rng.randrange(10_000)}: {one}.") for one in texts]
+    return made
+
+
+@pytest.mark.parametrize("three", [False, True])
+def test_facts_in_wordings_that_most_of_a_batch_has_are_no_triggers(three: bool) -> None:
+    found, templates = suspicious(facts(three), usual_prose(), CONFIG)
+    assert found == [] and {one.kind for one in templates} >= {"wording"}, found
+
+
+def test_what_was_put_in_beside_wordings_that_are_not_known_is_found() -> None:
+    rows, rng = facts(False), Random(17)
+    chosen = rng.sample(range(len(rows)), 20)
+    for at in chosen:
+        rows[at] = text(f"{rows[at].learned} {PHRASE}")
+    found, _ = suspicious(rows, usual_prose(), CONFIG)
+    assert [one.documents for one in found] == [20] and PHRASE in found[0].text, found
+
+
 def test_questions_with_one_answer_each_are_no_triggers() -> None:
     rows = [talk(f"Which city is the capital of {noun}?", f"It is {noun[::-1]}.") for noun in NOUNS for _ in range(20)]
     assert suspicious(rows, usual(), CONFIG)[0] == []
