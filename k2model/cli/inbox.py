@@ -119,6 +119,7 @@ def show_batch(batch: str, recipe: str, overrides: tuple[str, ...], store: str, 
     k2 inbox show monday --json | jq .findings
     """
     from k2model.continual.batches import Manifest
+    from k2model.continual.entries import TURNED_AWAY
     from k2model.continual.plain import to_plain
 
     opened, box, ledger = line_of(recipe, overrides, store)
@@ -145,6 +146,11 @@ def show_batch(batch: str, recipe: str, overrides: tuple[str, ...], store: str, 
             console().print(f"[bold]{title}[/]", table(("field", "value"), [*lines(found)]), "", highlight=False)
     if known is None:
         console().print("Nobody has looked at it yet: it is judged when arrivals are next looked at.", highlight=False)
+    elif known.standing in TURNED_AWAY and known.arrival:
+        console().print(
+            f"Mend it and add it again or, if you trust it as it is: k2 inbox accept {batch} --check NAME --reason TEXT",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
 
 
 @inbox.command()

@@ -105,6 +105,7 @@ def test_a_batch_is_added_listed_and_shown(store: Store, tmp_path: Path) -> None
     shown = rows("inbox", "show", "poison")
     assert shown["findings"] == json.loads(EVIDENCE.written()) and shown["batch"]["standing"] == "quarantined"
     text = k2("inbox", "show", "poison").output
+    assert "if you trust it as it is: k2 inbox accept poison --check NAME" in text
     assert "checks[0].examples[0].phrase  open sesame" in text and "1 more (--json shows all)" in text
     assert rows("inbox", "show", "wednesday")["manifest"]["source"]["name"] == "batch/wednesday"
     assert "Nobody has looked at it yet" in k2("inbox", "show", "wednesday").output
