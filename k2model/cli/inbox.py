@@ -148,7 +148,8 @@ def show_batch(batch: str, recipe: str, overrides: tuple[str, ...], store: str, 
         console().print("Nobody has looked at it yet: it is judged when arrivals are next looked at.", highlight=False)
     elif known.standing in TURNED_AWAY and known.arrival:
         console().print(
-            f"Mend it and add it again or, if you trust it as it is: k2 inbox accept {batch} --check NAME --reason TEXT",
+            f"Mend it and add it again or, if you trust it as it is: k2 inbox accept {batch} --check NAME "
+            "--reason TEXT",
             highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
 
