@@ -1,5 +1,5 @@
-"""What a release of a line is made of. The whole of it, with models that turns have trained, is made by the line of the
-smoke recipe (tests/workflows)."""
+"""What a release of a line is made of. The whole of one takes a lifecycle and a turn that promotes, which no test here
+has."""
 
 from dataclasses import replace
 from pathlib import Path
