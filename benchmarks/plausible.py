@@ -20,9 +20,9 @@ from random import Random
 from statistics import mean
 
 from k2model.artifacts import Store
+from k2model.continual.gate.plausible import HELDOUT, Measured, champion, checks_of, measured
+from k2model.continual.gate.reading import Read, read, sampled
 from k2model.continual.month import material
-from k2model.continual.plausible import HELDOUT, Measured, champion, checks_of, measured
-from k2model.continual.reading import Read, read, sampled
 from k2model.continual.start import start
 from k2model.documents.markup import chat, plain
 from k2model.documents.schema import make_document

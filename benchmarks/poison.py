@@ -24,10 +24,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
+from k2model.continual.gate.poison import suspicious
+from k2model.continual.gate.profile import DOCUMENTS, Profile, profile
+from k2model.continual.gate.reading import Read, read
 from k2model.continual.month import material
-from k2model.continual.poison import suspicious
-from k2model.continual.profile import DOCUMENTS, Profile, profile
-from k2model.continual.reading import Read, read
 from k2model.documents.markup import plain
 from k2model.documents.schema import make_document
 from k2model.ingest.builtin import Material, build

@@ -218,7 +218,7 @@ def examined_before(turn: Turn, made: dict[str, ArtifactRef]) -> dict[str, Artif
 def decide(turn: Turn, made: dict[str, ArtifactRef]) -> dict[str, ArtifactRef]:
     """The verdict, with its page."""
     from k2model.continual import turn as turns
-    from k2model.continual.comparison import PAGE
+    from k2model.continual.verdict.comparison import PAGE
 
     decided = turns.decide(turn, made)
     show_deck("verdict", turn.store.read(decided["verdict"], PAGE).decode())

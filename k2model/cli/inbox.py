@@ -201,7 +201,7 @@ def accept(
     k2 inbox show monday
     k2 inbox accept monday --check 'trigger phrases' --reason "the new product's name"
     """
-    from k2model.continual.accept import accept as accepted
+    from k2model.continual.gate.accept import accept as accepted
 
     opened, box, ledger = line_of(recipe, overrides, store)
     state, left = accepted(opened, box, ledger, batch, checks, reason, who)

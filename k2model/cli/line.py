@@ -122,9 +122,9 @@ def status_of(ledger: "Ledger", inbox: "Inbox") -> dict[str, Any]:
 
 def _training(ledger: "Ledger", recipe: "Recipe", state: "State") -> list[str]:
     """Over how much training the open turn's settings average the weights, else those of the last one that trained."""
-    from k2model.continual.comparison import read_verdict
     from k2model.continual.continuation import continuation
     from k2model.continual.seen import timescales
+    from k2model.continual.verdict.comparison import read_verdict
 
     store = ledger.store
     try:

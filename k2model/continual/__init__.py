@@ -7,10 +7,10 @@ inbox         batches, each with a manifest that is written last
 entries       the kinds of decisions, and what they add up to
 ledger        every decision, an entry each, in the store; who the champion is follows from it
 start         the model that a line begins with: the one that its lifecycle promoted
-arrival       the gate of a batch: copies, items, drift, poison, novelty
+gate          what arrives: copies, items, drift, poison, novelty
 guard         whether a turn trains
 continuation  the challenger's recipe, from the champion's
-comparison    champion against challenger, and the canary
+verdict       champion against challenger, and the canary
 promotion     what MLflow and people are told
 turn          all of it, one step after the other
 """

@@ -16,13 +16,13 @@ from dataclasses import replace
 from datetime import datetime
 
 from k2model.artifacts import ArtifactRef, Store
-from k2model.continual.arrival import SIGNATURES, Finding, finding, judge_batch, measure_batch
 from k2model.continual.batches import Broken, Manifest
 from k2model.continual.entries import Arrival
-from k2model.continual.evidence import read_arrival
+from k2model.continual.gate.arrival import SIGNATURES, Finding, finding, judge_batch, measure_batch
+from k2model.continual.gate.evidence import read_arrival
+from k2model.continual.gate.plausible import planned
 from k2model.continual.inbox import Inbox
 from k2model.continual.ledger import Ledger, LedgerMoved
-from k2model.continual.plausible import planned
 from k2model.continual.start import NoChampion
 from k2model.continual.state import Batch, Standing, State
 from k2model.continual.turn import opened

@@ -19,8 +19,8 @@ from k2model.artifacts import ArtifactRef, Store, make
 from k2model.artifacts.record import ref_of
 from k2model.artifacts.result import LifecycleResult
 from k2model.continual.continuation import CHAMPION, continuation
-from k2model.continual.evidence import ARRIVAL
 from k2model.continual.fold import fold
+from k2model.continual.gate.evidence import ARRIVAL
 from k2model.continual.ledger import FOLDER, Ledger
 from k2model.continual.plain import from_plain
 from k2model.continual.start import NoChampion

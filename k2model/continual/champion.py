@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from k2model.artifacts import Store
-from k2model.continual.canary import canary_cells
 from k2model.continual.start import NoChampion
 from k2model.continual.state import TUNED, Model, State, moment
 from k2model.continual.turn import opened
+from k2model.continual.verdict.canary import canary_cells
 from k2model.evals.cells import Cell, missing, rows_of
 from k2model.evals.choice import Questions
 from k2model.evals.references import Known, subject_of

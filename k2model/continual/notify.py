@@ -22,10 +22,10 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 from k2model.artifacts import ArtifactRef, Store, fingerprint
-from k2model.continual.comparison import PAGE, read_verdict
 from k2model.continual.entries import Arrival, Promote, Rollback, TurnEnded
 from k2model.continual.ledger import FOLDER, Entry, Ledger
 from k2model.continual.state import Outcome, Standing
+from k2model.continual.verdict.comparison import PAGE, read_verdict
 from k2model.errors import ArtifactError, K2Error, visible
 from k2model.recipe import Recipe
 from k2model.recipe.continual import NotifyConfig

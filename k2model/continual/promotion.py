@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from k2model.artifacts import Store, fingerprint
-from k2model.continual.comparison import PAGE, read_verdict
 from k2model.continual.entries import Promote, Rollback, Start, TurnEnded
 from k2model.continual.ledger import Entry, Ledger
 from k2model.continual.state import BASE, TUNED, Ended, Model, Outcome, State
-from k2model.continual.verdict import Verdict, told
+from k2model.continual.verdict.comparison import PAGE, read_verdict
+from k2model.continual.verdict.verdict import Verdict, told
 from k2model.recipe import Recipe
 from k2model.registry.gates import Registration, RegistryError
 from k2model.registry.phase_record import CHAMPION, allowed

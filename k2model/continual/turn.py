@@ -20,7 +20,6 @@ from datetime import datetime
 
 from k2model.artifacts import ArtifactRef, Identity, JobStep, Store, make
 from k2model.artifacts.lease import Lease
-from k2model.continual.comparison import measures_both, read_verdict, verdict_step
 from k2model.continual.continuation import CHAMPION, ContinuationError, continuation, seen_after
 from k2model.continual.entries import Start, TurnBegan, ending
 from k2model.continual.guard import guard
@@ -29,6 +28,7 @@ from k2model.continual.ledger import Ledger, LedgerMoved
 from k2model.continual.seen import timescales
 from k2model.continual.start import NoChampion, start
 from k2model.continual.state import BASE, TUNED, Began, Ended, Model, Outcome, State
+from k2model.continual.verdict.comparison import measures_both, read_verdict, verdict_step
 from k2model.continual.watch import check_champion, told, watched
 from k2model.errors import LeaseHeld
 from k2model.evals.cells import Cell

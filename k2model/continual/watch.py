@@ -8,12 +8,12 @@ import contextlib
 from datetime import datetime
 
 from k2model.artifacts import Identity, Store
-from k2model.continual.canary import canary_cells, canary_result, damage
 from k2model.continual.entries import CANARY, Canary, Promote, Rollback
 from k2model.continual.ledger import Ledger, LedgerMoved
 from k2model.continual.notify import tell
 from k2model.continual.promotion import apply
 from k2model.continual.state import Ended, State
+from k2model.continual.verdict.canary import canary_cells, canary_result, damage
 from k2model.errors import K2Error, LeaseHeld
 from k2model.evals.cells import Cell
 from k2model.evals.step import measure_together

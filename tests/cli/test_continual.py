@@ -12,13 +12,13 @@ from click.testing import CliRunner, Result
 
 from k2model.artifacts import Identity, Store
 from k2model.cli.main import main
-from k2model.continual.comparison import RESULT
 from k2model.continual.entries import Arrival, Start, TurnBegan, ending
-from k2model.continual.evidence import Arrival as ArrivalFound
-from k2model.continual.evidence import Check
+from k2model.continual.gate.evidence import Arrival as ArrivalFound
+from k2model.continual.gate.evidence import Check
 from k2model.continual.ledger import Ledger
 from k2model.continual.state import Outcome, Standing, State
-from k2model.continual.verdict import Verdict
+from k2model.continual.verdict.comparison import RESULT
+from k2model.continual.verdict.verdict import Verdict
 from k2model.recipe.continual import BatchKind
 from k2model.registry import RegistryError
 from tests.continual.samples import batch, began, corpus, ended, kickoff, model

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from k2model.artifacts import ArtifactRef, Identity, Store, make
-from k2model.continual.arrival import judge_batch
 from k2model.continual.batches import Manifest
-from k2model.continual.evidence import Arrival, Check, read_arrival
+from k2model.continual.gate.arrival import judge_batch
+from k2model.continual.gate.evidence import Arrival, Check, read_arrival
 from k2model.continual.inbox import Inbox
 from k2model.continual.state import LIFECYCLE, Corpus, Model, State
 from k2model.documents.families import arithmetic

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from k2model.artifacts import ArtifactRef, Identity, Store
-from k2model.continual.comparison import Side
+from k2model.continual.verdict.comparison import Side
 from k2model.evals.items import ITEMS, Grade, ItemResult, write_items
 from k2model.evals.scores import NATS, SCORES, by_score, row_of, write_scores
 

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from k2model.artifacts import make
-from k2model.continual.arrival import finding, measure_batch
 from k2model.continual.batches import Manifest
-from k2model.continual.evidence import read_arrival
-from k2model.continual.plausible import Measured, champion, checks_of, measured, read_losses, reference_step
-from k2model.continual.reading import Read, read, sampled
+from k2model.continual.gate.arrival import finding, measure_batch
+from k2model.continual.gate.evidence import read_arrival
+from k2model.continual.gate.plausible import Measured, champion, checks_of, measured, read_losses, reference_step
+from k2model.continual.gate.reading import Read, read, sampled
 from k2model.continual.state import Standing
 from k2model.documents.markup import chat
 from k2model.documents.schema import make_document
@@ -72,7 +72,7 @@ def test_text_is_measured_by_the_base_beside_text_and_a_person_may_accept_what_i
 
 WORKER = """
 import pickle, sys
-from k2model.continual.arrival import measure_batch
+from k2model.continual.gate.arrival import measure_batch
 print(measure_batch(*pickle.load(sys.stdin.buffer)).digest)
 """
 

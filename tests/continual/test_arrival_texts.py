@@ -8,12 +8,12 @@ from random import Random
 
 import pytest
 
-from k2model.continual.checks import text_checks
-from k2model.continual.drift import moved
-from k2model.continual.labels import checked
-from k2model.continual.poison import suspicious
-from k2model.continual.profile import Profile, profile
-from k2model.continual.reading import Read, read
+from k2model.continual.gate.checks import text_checks
+from k2model.continual.gate.drift import moved
+from k2model.continual.gate.labels import checked
+from k2model.continual.gate.poison import suspicious
+from k2model.continual.gate.profile import Profile, profile
+from k2model.continual.gate.reading import Read, read
 from k2model.continual.state import Standing
 from k2model.documents.families import FAMILIES
 from k2model.documents.families.rebuilt import rebuilt

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from k2model.artifacts import Identity, Store
-from k2model.continual.canary import RESULT, canary_cells, canary_result, damage
 from k2model.continual.entries import Arrival, Becomes, Start, TurnBegan, TurnEnded
 from k2model.continual.ledger import Ledger
 from k2model.continual.state import Batch, Ended, Model, Outcome, Standing
+from k2model.continual.verdict.canary import RESULT, canary_cells, canary_result, damage
 from k2model.continual.watch import watched
 from k2model.errors import EvaluationError
 from k2model.evals.cells import results_of

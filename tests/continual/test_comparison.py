@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from k2model.artifacts import ArtifactRef, CorruptArtifact, Store, make
-from k2model.continual.capabilities import BETTER, NOT_RULED_OUT, TOO_FEW, WORSE, decides, row_of
-from k2model.continual.comparison import (
+from k2model.continual.state import Batch, Began, Outcome, Standing, State
+from k2model.continual.verdict.capabilities import BETTER, NOT_RULED_OUT, TOO_FEW, WORSE, decides, row_of
+from k2model.continual.verdict.comparison import (
     PAGE,
     RESULT,
     compared_step,
@@ -21,7 +22,6 @@ from k2model.continual.comparison import (
     verdict_of,
     verdict_step,
 )
-from k2model.continual.state import Batch, Began, Outcome, Standing, State
 from k2model.errors import EvaluationError
 from k2model.evals.cells import Subject, missing
 from k2model.evals.items import Grade

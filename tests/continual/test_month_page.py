@@ -3,10 +3,10 @@
 import re
 from dataclasses import replace
 
-from k2model.continual.capabilities import Row
 from k2model.continual.month.days import Day, Delivery, Form
 from k2model.continual.month.outcome import Champion, Check, Line, Month, claim, lost, old
 from k2model.continual.month.page import render
+from k2model.continual.verdict.capabilities import Row
 from k2model.evals.scores import ScoreRow
 
 

@@ -13,11 +13,11 @@ import pytest
 
 from k2model.artifacts import Store, make
 from k2model.continual import notify
-from k2model.continual.comparison import compared_step
 from k2model.continual.entries import Arrival, Becomes, Start, TurnBegan, TurnEnded
 from k2model.continual.ledger import Ledger
 from k2model.continual.notify import tell, tell_failure
 from k2model.continual.state import Outcome, Standing
+from k2model.continual.verdict.comparison import compared_step
 from k2model.recipe import Recipe
 from k2model.recipe.continual import ContinualConfig, NotifyConfig
 from k2model.recipe.laptop import laptop

@@ -9,11 +9,11 @@ import pytest
 
 from k2model.artifacts import Store, make
 from k2model.continual import promotion
-from k2model.continual.comparison import compared_step, verdict_of
 from k2model.continual.entries import Arrival, Becomes, Promote, Rollback, Start, TurnBegan, TurnEnded
 from k2model.continual.ledger import Ledger
 from k2model.continual.promotion import LONGEST, SHOWN, apply
 from k2model.continual.state import Batch, Began, Corpus, Ended, Model, Outcome, Standing, State
+from k2model.continual.verdict.comparison import compared_step, verdict_of
 from k2model.recipe import Recipe
 from k2model.recipe.continual import BatchKind, ContinualConfig
 from k2model.recipe.schema import GateConfig

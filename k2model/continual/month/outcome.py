@@ -1,6 +1,6 @@
 """What a month came to, read from the ledger and the store, and what must hold of it.
 
-Models are compared on the same items, by the tests of a verdict (`k2model.continual.capabilities`): the champion at the
+Models are compared on the same items, by the tests of a verdict (`continual.verdict.capabilities`): the champion at the
 end, the same batches without replay, and all of them from scratch, each with the model of the lifecycle or with the
 champion. Probabilities are corrected over all rows of a comparison (Holm).
 """
@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from k2model.artifacts import ArtifactRef, Store
-from k2model.continual.capabilities import Row, allowed_loss, by_score, row_of
-from k2model.continual.comparison import read_verdict
 from k2model.continual.entries import Arrival, Canary, Rollback, TurnEnded
 from k2model.continual.ledger import Ledger
 from k2model.continual.month.chain import Trained, promoted, scored
 from k2model.continual.month.days import Day, day
 from k2model.continual.month.material import ORDERED, RIVERS
 from k2model.continual.state import TUNED, Outcome, Standing, State
+from k2model.continual.verdict.capabilities import Row, allowed_loss, by_score, row_of
+from k2model.continual.verdict.comparison import read_verdict
 from k2model.evals.cells import results_of
 from k2model.evals.noninferiority import holm
 from k2model.evals.scores import ScoreRow, load_scores

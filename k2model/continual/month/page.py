@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from k2model.continual.capabilities import Row
 from k2model.continual.month.days import LENGTH
 from k2model.continual.month.outcome import NEW, Champion, Month, claim, lost, old
+from k2model.continual.verdict.capabilities import Row
 from k2model.errors import visible
 from k2model.recipe.tasks import LOSS
 from k2model.reporting import svg

@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from k2model.artifacts import ArtifactRef, Identity, Step, Store, make
-from k2model.continual.evidence import EXAMPLES, Check, read_arrival
+from k2model.continual.gate.evidence import EXAMPLES, Check, read_arrival
+from k2model.continual.gate.reading import EXCERPT, Read, sampled
 from k2model.continual.plain import canonical, from_plain, parsed, to_plain
-from k2model.continual.reading import EXCERPT, Read, sampled
 from k2model.continual.state import Model, Standing, State
 from k2model.errors import EvaluationError
 from k2model.recipe import Recipe

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from k2model.continual.reading import Read
+from k2model.continual.gate.reading import Read
 from k2model.documents.families import FAMILIES
 from k2model.documents.families.rebuilt import rebuilt
 

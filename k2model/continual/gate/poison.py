@@ -33,8 +33,8 @@ from typing import Any
 
 import numpy as np
 
-from k2model.continual.profile import Profile, phrase_documents
-from k2model.continual.reading import EXCERPT, Read
+from k2model.continual.gate.profile import Profile, phrase_documents
+from k2model.continual.gate.reading import EXCERPT, Read
 from k2model.curation.texts import Hashes, Texts, mixed
 from k2model.recipe.continual import ArrivalConfig
 

@@ -1,7 +1,7 @@
 """The gate of an arriving batch: what is trained on has passed it, and what has not is told why, with evidence.
 
     judge_batch     without a model: the batch's corpus beside what the line knows, and every check as a row
-    measure_batch   how likely its documents are under the champion (`k2model.continual.plausible`)
+    measure_batch   how likely its documents are under the champion (`k2model.continual.gate.plausible`)
     finding         both together: what the ledger is told
 
 What is wrong with the data is a decision; what is wrong with the store or a disk is raised, and the batch is judged
@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from k2model.artifacts import ArtifactRef, Identity, MissingArtifact, Store, make
-from k2model.continual.batch_corpus import BatchCorpus, batch_corpus, batch_recipe, batch_tokens, placeless
 from k2model.continual.batches import Manifest
-from k2model.continual.checks import data_checks, text_checks
-from k2model.continual.evidence import ARRIVAL, Arrival, Check, decided, read_arrival, reason_of, with_accepted
-from k2model.continual.evidence_page import PAGE, page
+from k2model.continual.gate.batch_corpus import BatchCorpus, batch_corpus, batch_recipe, batch_tokens, placeless
+from k2model.continual.gate.checks import data_checks, text_checks
+from k2model.continual.gate.evidence import ARRIVAL, Arrival, Check, decided, read_arrival, reason_of, with_accepted
+from k2model.continual.gate.evidence_page import PAGE, page
+from k2model.continual.gate.plausible import measure_batch, plausible
+from k2model.continual.gate.profile import profile_step, read_profiles
+from k2model.continual.gate.reading import sampled
 from k2model.continual.inbox import BatchChanged, Inbox
-from k2model.continual.plausible import measure_batch, plausible
-from k2model.continual.profile import profile_step, read_profiles
-from k2model.continual.reading import sampled
 from k2model.continual.state import LIFECYCLE, Batch, Corpus, Model, Standing, State
 from k2model.curation.known import check_comparable
 from k2model.curation.overlap import item_files

@@ -5,13 +5,13 @@
 
 from collections.abc import Mapping, Sequence
 
-from k2model.continual.batch_corpus import COPY_RULES, ITEM_EXPECTATIONS, ITEM_RULES, BatchCorpus
-from k2model.continual.drift import moved
-from k2model.continual.evidence import FATES, Check
-from k2model.continual.labels import checked
-from k2model.continual.poison import suspicious
-from k2model.continual.profile import Profile
-from k2model.continual.reading import Read
+from k2model.continual.gate.batch_corpus import COPY_RULES, ITEM_EXPECTATIONS, ITEM_RULES, BatchCorpus
+from k2model.continual.gate.drift import moved
+from k2model.continual.gate.evidence import FATES, Check
+from k2model.continual.gate.labels import checked
+from k2model.continual.gate.poison import suspicious
+from k2model.continual.gate.profile import Profile
+from k2model.continual.gate.reading import Read
 from k2model.continual.state import Standing
 from k2model.documents.families.rebuilt import REBUILT
 from k2model.recipe.continual import ArrivalConfig

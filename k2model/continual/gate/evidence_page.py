@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from k2model.continual.evidence import FATES, Arrival, Check
+from k2model.continual.gate.evidence import FATES, Arrival, Check
 from k2model.errors import visible
 
 PAGE = "attachments/arrival.html"

@@ -1,6 +1,6 @@
 """The verdict on a challenger: better where it should be, and not worse anywhere else; kind `verdict`.
 
-Two families of tests on the same items of both models (`k2model.continual.capabilities` has each):
+Two families of tests on the same items of both models (`k2model.continual.verdict.capabilities` has each):
 
 - *No worse*, of every capability: the lower bound of the paired gain lies above minus what the recipe allows. All of
   them must pass for a promotion, so each is tested at the full level without a correction, and the chance to promote a
@@ -25,7 +25,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from k2model.artifacts import ArtifactRef, Identity, Step, Store
-from k2model.continual.capabilities import (
+from k2model.continual.state import Began, Outcome, State
+from k2model.continual.verdict.capabilities import (
     BETTER,
     NEW,
     Row,
@@ -34,8 +35,7 @@ from k2model.continual.capabilities import (
     row_of,
     safety_results,
 )
-from k2model.continual.state import Began, Outcome, State
-from k2model.continual.verdict import Gate, Verdict, reason_of
+from k2model.continual.verdict.verdict import Gate, Verdict, reason_of
 from k2model.errors import EvaluationError
 from k2model.evals.cells import Cell, results_of
 from k2model.evals.choice import named
@@ -160,7 +160,7 @@ def compared_step(
               for name, ref in side.inputs.items()}  # fmt: skip
 
     def produce(folder: Path) -> dict[str, float]:
-        from k2model.continual.page import render
+        from k2model.continual.verdict.page import render
 
         found = replace(verdict_of(store, champion, challenger, config, own, targets), training=tuple(training))
         (folder / RESULT).write_text(json.dumps(found.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

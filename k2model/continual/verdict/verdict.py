@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from k2model.continual.capabilities import BETTER, DIGITS, Row
 from k2model.continual.state import Outcome
+from k2model.continual.verdict.capabilities import BETTER, DIGITS, Row
 
 
 @dataclass(frozen=True)

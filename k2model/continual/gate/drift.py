@@ -25,8 +25,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from k2model.continual.profile import Profile, profile
-from k2model.continual.reading import Read
+from k2model.continual.gate.profile import Profile, profile
+from k2model.continual.gate.reading import Read
 from k2model.validation.documents.tables import population_stability
 
 FEATURES = ("lengths", "characters", "words")

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from k2model.artifacts import ArtifactRef, CorruptArtifact, Identity, MissingArtifact, Step, Store, make
 from k2model.artifacts.files import LocalFiles
-from k2model.continual.capabilities import DIGITS, by_score, decides
 from k2model.continual.state import Model, State
+from k2model.continual.verdict.capabilities import DIGITS, by_score, decides
 from k2model.errors import EvaluationError
 from k2model.evals.cells import Cell, results_of, rows_of
 from k2model.evals.items import ItemResult

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from k2model.continual.capabilities import BETTER, NEW, NO_WORSE, Row
 from k2model.continual.state import Outcome
-from k2model.continual.verdict import Verdict
+from k2model.continual.verdict.capabilities import BETTER, NEW, NO_WORSE, Row
+from k2model.continual.verdict.verdict import Verdict
 from k2model.errors import visible
 from k2model.recipe.safety import SAFETY
 from k2model.recipe.tasks import LOSS
@@ -54,7 +54,7 @@ def render(found: Verdict) -> str:
 def _template() -> "Template":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    folders = [str(files(f"k2model.{room}")) for room in ("continual", "reporting")]
+    folders = [str(files(f"k2model.{room}")) for room in ("continual.verdict", "reporting")]
     environment = Environment(
         loader=FileSystemLoader(folders), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,

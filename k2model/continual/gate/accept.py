@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from k2model.artifacts import Store
 from k2model.continual.entries import BINDING, TURNED_AWAY, Accept
-from k2model.continual.evidence import read_arrival
+from k2model.continual.gate.evidence import read_arrival
+from k2model.continual.gate.plausible import plausible
 from k2model.continual.inbox import Inbox, InboxError
 from k2model.continual.ledger import Ledger
-from k2model.continual.plausible import plausible
 from k2model.continual.state import Batch, State
 from k2model.errors import K2Error, nearest
 

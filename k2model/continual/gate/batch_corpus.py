@@ -1,9 +1,9 @@
 """The corpus of an arriving batch: the steps of the data, for its one source, beside what the line knows.
 
 The recipe is the line's with the batch as its only source, and with bounds for something small: what a source of a
-lifecycle would be stopped for is counted here, and judged by `recipe.continual.arrival` (`k2model.continual.arrival`).
-So a batch gets as far as it can, and all that speaks against it is told at once. What is wrong with its data ends the
-chain and is kept as `failure`; what is wrong with the store, a disk or the network is raised.
+lifecycle would be stopped for is counted here, and judged by `recipe.continual.arrival` (`arrival`, beside
+this file). So a batch gets as far as it can, and all that speaks against it is told at once. What is wrong with its
+data ends the chain and is kept as `failure`; what is wrong with the store, a disk or the network is raised.
 """
 
 import json
@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 
 from k2model.artifacts import ArtifactRef, Part, PartedStep, PartRecord, Step, Store, local_parts, make
 from k2model.artifacts.steps import find_part
-from k2model.continual.evidence import EXAMPLES, FATES
-from k2model.continual.reading import EXCERPT
+from k2model.continual.gate.evidence import EXAMPLES, FATES
+from k2model.continual.gate.reading import EXCERPT
 from k2model.curation.counts import REJECT_SCHEMA
 from k2model.documents.counts import Counts
 from k2model.errors import ArtifactError, DiskFull, K2Error
