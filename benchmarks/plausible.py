@@ -114,7 +114,7 @@ def _texts(prose: Sequence[Read]) -> dict[str, list[Read]]:
     rng = Random(0)
     texts = [one.learned for one in prose]
     kinds = {
-        "words in disorder": [material.shuffled(text, rng) for text in texts],
+        "words in disorder": [" ".join(rng.sample(text.split(), len(text.split()))) for text in texts],
         "shuffled characters": ["".join(rng.sample(text, len(text))) for text in texts],
         "a sentence eight times": [f"{text.partition('.')[0]}. " * 8 for text in texts],
     }

@@ -26,7 +26,7 @@ from k2model.continual.state import BASE, LIFECYCLE, TUNED, Batch, Began, Corpus
 from k2model.documents.markup import Segment
 from k2model.documents.schema import make_document, write_documents
 from k2model.recipe import Recipe, load_recipe
-from k2model.recipe.continual import BatchKind, GuardConfig, Rewarming
+from k2model.recipe.continual import BatchKind, ContinualConfig, GuardConfig, Rewarming
 from k2model.recipe.mixtures import plan_mixture
 from k2model.recipe.schedules import learning_rate
 from k2model.recipe.schema import (
@@ -84,8 +84,9 @@ def shares(recipe: Recipe, phase: str) -> dict[str, float]:
 
 
 def changed(**fields: Any) -> Recipe:
+    """The laptop's phases, with a line of the default settings but for `fields`."""
     recipe = load_recipe("laptop")
-    return replace(recipe, continual=replace(recipe.continual, **fields))
+    return replace(recipe, continual=replace(ContinualConfig(tuned="sft", base="mid_4"), **fields))
 
 
 def tuned_turn(recipe: Recipe, tokens: int = 20_000, turn: int = 1) -> Recipe:
@@ -150,7 +151,7 @@ def test_text_goes_on_from_the_base_and_fine_tuning_is_run_again_with_all_dialog
 
 
 def test_few_new_data_take_as_many_steps_as_leave_every_replayed_source_two_documents() -> None:
-    recipe, state = load_recipe("laptop"), line(("a", BatchKind.TUNED))
+    recipe, state = changed(), line(("a", BatchKind.TUNED))
     counts = {"a": batch("a", 10), LIFECYCLE: {name: Counts(3000, 10, "chat") for name in SEEN_TUNED}}
     (phase,) = continued(recipe, state, Began(1, "", BatchKind.TUNED, ("a",), 0), counts).phases
     assert phase.steps == math.ceil(3 * 600 / 0.5 / 2048)
@@ -180,7 +181,7 @@ def test_a_turn_stays_within_its_tokens_and_never_has_no_step() -> None:
 
 
 def test_seeds_and_batches_of_turns_differ_and_rates_do_not_compound() -> None:
-    recipe = load_recipe("laptop")
+    recipe = changed()
     one, two = tuned_turn(recipe, turn=1).phases[0], tuned_turn(recipe, turn=2).phases[0]
     assert one.seed != two.seed and replace(one, seed=0) == replace(two, seed=0)
 
@@ -201,7 +202,7 @@ def test_an_infinite_schedule_stays_on_its_constant_and_a_release_anneals_it() -
 
 
 def test_shares_of_a_known_plan_are_those_asked_for() -> None:
-    made = tuned_turn(load_recipe("laptop"))
+    made = tuned_turn(changed())
     plan = plan_mixture(made.phase("sft"), {})
     assert sum(portion.share or 0 for portion in plan.portions) == pytest.approx(1.0)
     assert plan.weighted == pytest.approx(made.phase("sft").tokens)
@@ -210,10 +211,10 @@ def test_shares_of_a_known_plan_are_those_asked_for() -> None:
 @pytest.mark.parametrize(
     ("act", "told"),
     [
-        (lambda: tuned_turn(load_recipe("laptop"), 0), r"hold no tokens; the guard should have let it rest"),
+        (lambda: tuned_turn(changed(), 0), r"hold no tokens; the guard should have let it rest"),
         (
             lambda: continued(
-                load_recipe("laptop"),
+                changed(),
                 line(("a", BatchKind.TUNED), ("b", BatchKind.BASE)),
                 Began(1, "", BatchKind.TUNED, ("a", "b"), 0),
                 {"a": batch("a", 9), "b": batch("b", 9)},
@@ -222,7 +223,7 @@ def test_shares_of_a_known_plan_are_those_asked_for() -> None:
         ),
         (
             lambda: continued(
-                load_recipe("laptop"),
+                changed(),
                 line(("a", BatchKind.TUNED)),
                 Began(1, "", BatchKind.TUNED, ("a",), 0),
                 {"a": batch("a", 9, {"64": 1, "256": 5})},
@@ -231,7 +232,7 @@ def test_shares_of_a_known_plan_are_those_asked_for() -> None:
         ),
         (
             lambda: continued(
-                load_recipe("laptop"),
+                changed(),
                 replace(line(("a", BatchKind.TUNED)), models={0: model(seen={})}),
                 Began(1, "", BatchKind.TUNED, ("a",), 0),
                 {"a": batch("a", 9)},
@@ -265,7 +266,7 @@ def test_k2_itself_can_be_planned_with_buckets_epochs_and_copies_as_tokens() -> 
 
 
 def test_a_source_fits_a_row_if_most_of_its_documents_do() -> None:
-    recipe = load_recipe("laptop")
+    recipe = changed()
     row = recipe.phase("sft")
     assert not fits(row, None, recipe, "retrieval/256") and fits(row, None, recipe, "facts")
     assert fits(row, Counts(9, 9, "logic", {"128": 4, "64": 5}), recipe, "x")
@@ -277,7 +278,7 @@ def test_a_source_fits_a_row_if_most_of_its_documents_do() -> None:
 
 
 def test_the_averaging_timescale_is_said_in_steps_tokens_and_shares() -> None:
-    phase = load_recipe("laptop").phase("sft")
+    phase = changed().phase("sft")
     phase = replace(phase, steps=100, schedule=ScheduleConfig(ScheduleShape.CONSTANT))
     phase = replace(phase, optimizer=replace(phase.optimizer, lr=0.02, weight_decay=0.05))
     found = timescale(phase)
@@ -291,7 +292,7 @@ def test_the_averaging_timescale_is_said_in_steps_tokens_and_shares() -> None:
 
 
 def test_a_turn_says_so_of_its_phases_beside_its_new_data_and_what_the_champion_has_seen() -> None:
-    recipe, state = load_recipe("laptop"), line(("a", BatchKind.BASE), ("b", BatchKind.TUNED))
+    recipe, state = changed(), line(("a", BatchKind.BASE), ("b", BatchKind.TUNED))
     began = Began(1, "", BatchKind.BASE, ("a", "b"), 0)
     made = continued(recipe, state, began, {"a": batch("a", 300_000), "b": batch("b", 9_000)})
     batches = {name: replace(one, tokens=9_000 if name == "b" else 300_000) for name, one in state.batches.items()}
@@ -313,7 +314,8 @@ TEXTS: dict[str, tuple[str, Callable[[random.Random], list[Segment]], int]] = {
 
 
 def small() -> Recipe:
-    recipe = load_recipe("smoke")
+    smoke = load_recipe("smoke")
+    recipe = replace(smoke, continual=ContinualConfig(tuned="sft", base="mid_4"))
     mixtures = {"mid_4": {"prose": 5, "facts": 2, "arithmetic/think": 3}, "sft": {"chat/tools": 8, "prose": 2}}
     phases = tuple(
         replace(

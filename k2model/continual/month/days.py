@@ -1,8 +1,8 @@
 """Thirty days of deliveries: what a line is given in a month, good and bad, and what may come of it.
 
 Five times there is enough that is good for a turn. In between comes what must not be trained on: copies, items of a
-benchmark, a planted phrase, wrong answers, another language, words in disorder, and files that are broken, empty, cut,
-changed or not whole yet.
+benchmark, a planted phrase, wrong answers, another language, letters in disorder, and files that are broken, empty,
+cut, changed or not whole yet.
 """
 
 from collections.abc import Callable, Sequence
@@ -212,11 +212,11 @@ def _foreign(made: _Made) -> Delivery:
     return Delivery("foreign", "another language", False, tuple(rows), "chat")
 
 
-def _disordered(made: _Made) -> Delivery:
-    rng = made.rng("disordered")
+def _garbled(made: _Made) -> Delivery:
+    rng = made.rng("garbled")
     texts = rng.sample(list(made.known.prose), min(made.count(200), len(made.known.prose)))
-    rows = tuple({"text": material.shuffled(text, rng)} for text in texts)
-    return Delivery("disordered", "prose with its words in disorder", False, rows, "prose", BatchKind.BASE)
+    rows = tuple({"text": "".join(rng.sample(text, len(text)))} for text in texts)
+    return Delivery("garbled", "prose with its letters in disorder", False, rows, "prose", BatchKind.BASE)
 
 
 def _bad(batch: str, what: str, form: Form) -> Callable[[_Made], Delivery]:
@@ -250,7 +250,7 @@ _CALENDAR: dict[int, Callable[[_Made], Delivery]] = {
     19: _bad("changed", "changed after it was added", Form.CHANGED),
     20: _again,
     22: _bad("broken", "lines that are no JSON", Form.BROKEN),
-    23: _disordered,
+    23: _garbled,
     24: _bad("cut", "a compressed file without its end", Form.CUT),
     25: _alike(4),
     28: _ordering(4),

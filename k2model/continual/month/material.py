@@ -196,12 +196,6 @@ def _texts(store: Store, corpus: ArtifactRef, begins: str) -> Iterator[str]:
         yield from pq.read_table(folder / file, columns=["text"], partitioning=None)["text"].to_pylist()
 
 
-def shuffled(text: str, rng: Random) -> str:
-    """The same words in another order: neither length nor vocabulary tells."""
-    words = text.split()
-    return " ".join(rng.sample(words, len(words)))
-
-
 GERMAN: Mapping[str, Sequence[str]] = {
     "asked": ("Wie weit ist es von {a} nach {b}?", "Wann fährt der Zug von {a} nach {b}?", "Wer lebt in {a} und {b}?"),
     "said": ("Es sind {n} Kilometer über die alte Straße.", "Um {n} Uhr, wenn es nicht schneit.", "Etwa {n} Leute."),

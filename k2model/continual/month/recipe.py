@@ -16,15 +16,12 @@ from k2model.continual.month import material
 from k2model.continual.month.material import ORDERED, RIVERS, Row
 from k2model.recipe import Recipe
 from k2model.recipe.continual import (
-    AllowedLoss,
-    ArrivalConfig,
-    CanaryConfig,
     ContinualConfig,
     GuardConfig,
     SchedulesConfig,
 )
 from k2model.recipe.evaluation import AnswerCheck, BenchmarkConfig, Mode
-from k2model.recipe.laptop import laptop, smoke
+from k2model.recipe.laptop import CONTINUAL, laptop, smoke
 from k2model.recipe.schema import GateConfig
 from k2model.settings import home
 
@@ -45,25 +42,7 @@ LENGTHS = (128, 256)
 #: Once a day, so that a month is 60 executions of these two, and every schedule is one of the launch plans.
 SCHEDULES = SchedulesConfig(arrivals="0 1 * * *", turn="0 2 * * *", evaluation="0 4 * * 0", release="0 5 1 * *")
 
-LINE = ContinualConfig(
-    tuned="sft",
-    base="mid_4",
-    replay=0.75,  # at 0.6 refusals fall from .78 to .62, at 0.5 they and chats fall
-    base_replay=0.0,  # a refresh that has some knows the base's forms better than fine-tuning again leaves them
-    epochs=2.0,
-    peak=0.5,
-    tune_again=1.0,  # half of it leaves spelling at .31 of .59, and countdown at .67 of .81
-    arrival=ArrivalConfig(),
-    guard=GuardConfig(min_tokens=30_000),
-    # Points that a capability of 128 items may lose beyond doubt: of two that are equal, and differ on as many as three
-    # items of ten, 99% pass (by the normal approximation). A single safety test has 32 prompts in a few wordings, by
-    # which nothing can be told; all of them together are held to the same as any capability. Losses are shares: of
-    # chats they are 0.1 nats.
-    default_loss=0.2,
-    allowed_loss=(AllowedLoss("loss/*", 0.3), AllowedLoss("safety/*/right", 1.0)),
-    canary=CanaryConfig(items=32, allowed=0.2),
-    schedules=SCHEDULES,
-)
+LINE = replace(CONTINUAL, guard=GuardConfig(min_tokens=30_000), schedules=SCHEDULES)
 
 
 def demo() -> Recipe:
