@@ -128,8 +128,8 @@ CONTINUAL = ContinualConfig(
     guard=GuardConfig(min_tokens=15_000),  # in two passes beside their replay, 60 steps
     default_loss=0.2,
     allowed_loss=(
-        AllowedLoss("loss/*", 0.3), AllowedLoss("safety/*/right", 1.0), AllowedLoss("retrieval/512", 1.0),
-        AllowedLoss("retrieval/1024", 1.0),
+        AllowedLoss("loss/*", 0.3), AllowedLoss("safety/*/right", 1.0), AllowedLoss("retrieval/128", 0.2),
+        AllowedLoss("retrieval/*", 1.0),
     ),
     canary=CanaryConfig(allowed=0.2),
 )  # fmt: skip

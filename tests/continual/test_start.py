@@ -32,11 +32,15 @@ def store(finished: tuple[Path, object], tmp_path: Path) -> Iterator[Store]:
     yield made
 
 
+def first_decision(store: Store) -> dict:
+    return next(one for one in read_decisions(store.uri) if one["phase"] == "sft")
+
+
 def decide(store: Store, promotion: str, checkpoint: str = "") -> None:
-    """A decision on the newest version of sft, later than all there are."""
-    last = next(one for one in reversed(read_decisions(store.uri)) if one["phase"] == "sft")
-    said = {**last, "promotion": promotion, "decided_at": "9" + last["decided_at"][1:]}
-    said["checkpoint"] = checkpoint or last["checkpoint"]
+    """A decision on the lifecycle's sft, later than all there are: other tests run it again with other settings."""
+    own = first_decision(store)
+    said = {**own, "promotion": promotion, "decided_at": "9" + str(own["decided_at"])[1:]}
+    said["checkpoint"] = checkpoint or own["checkpoint"]
     files_at(store.uri).write(f"_gates/k2-smoke/v9999-{promotion[:4]}-{checkpoint[:8]}.json", json.dumps(said).encode())
 
 
@@ -60,7 +64,7 @@ def test_a_line_begins_with_the_promoted_model(store: Store) -> None:
     found = start(store, LINE)
     model = found.model
     assert (model.turn, model.corpora) == (0, ("lifecycle",))
-    assert model.version == max(one["version"] for one in read_decisions(store.uri))
+    assert model.version == first_decision(store)["version"]
     assert {name for name in model.made if "/" in name} == {
         "base/checkpoint", "base/export", "tuned/checkpoint", "tuned/export", "tuned/scores", "tuned/safety",
     }  # fmt: skip

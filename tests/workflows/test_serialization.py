@@ -73,6 +73,7 @@ print(json.dumps({"lifecycle": above(full_lifecycle.nodes), "data": above(prepar
 MORE_PHASES = {
     "phases.mid_4.+": {"like": "mid_4", "name": "mid_5", "parent": "mid_4"},
     "phases.sft.parent": "mid_5",
+    "continual.base": "mid_5",
     "phases.+": {"like": "sft", "name": "sft_b", "seed": 3},
 }
 
