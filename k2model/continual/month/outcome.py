@@ -225,10 +225,12 @@ def _batch_checks(state: State, days: Sequence[Day]) -> list[Check]:
 
 
 def _promotions(store: Store, recipe: Recipe, state: State) -> Check:
-    """Each promoted model once more beside the one before it."""
+    """Each promoted model once more beside the one before it, on what the last champion was asked."""
     worse, turns = [], [one for one in state.turns if one.outcome is Outcome.PROMOTED]
+    assert state.model is not None
     for ended in turns:
-        before, after = (state.models[one].made[f"{TUNED}/scores"] for one in (ended.champion or 0, ended.turn))
+        models = (state.models[one] for one in (ended.champion or 0, ended.turn))
+        before, after = (scored(store, recipe, state.model, one.made[f"{TUNED}/export"]) for one in models)
         found = [row.score for row in old(compared(store, recipe, before, after)) if lost(row)]
         failing = read_verdict(store, ended.verdict).failing if ended.verdict else ["it has no verdict"]
         worse += [f"turn {ended.turn}: {', '.join(map(str, [*found, *failing]))}"] if found or failing else []
