@@ -4,7 +4,7 @@ Both are trained on the batches that were accepted, by the same rows of the tabl
 items; no gate looks at them. They are for the report alone: their artifacts are named by no ledger.
 
 *Without replay*: each turn that was promoted once more, from the model that the chain has come to, with
-`continual.replay` 0: as many passes over the new data, at the same rates, and nothing else.
+`continual.replay` 0: as many steps at the same rates, all of them on the new data.
 
 *From scratch*: the lifecycle's own phases with the batches among their data: text where the base is continued,
 dialogues in fine-tuning, each as often as the month has passed over it. Phases before those are the lifecycle's: same
@@ -53,8 +53,10 @@ def without_replay(store: Store, recipe: Recipe, state: State) -> Trained:
     champion = state.model
     assert champion is not None, "a line that has ended its month has a champion"
     model, scores, tokens = state.models[min(state.models)], [], 0
+    epochs = recipe.continual.epochs / (1 - recipe.continual.replay)
+    alone = replace(recipe, continual=replace(recipe.continual, replay=0.0, epochs=epochs))
     for ended in promoted(state):
-        line = LifecyclePlan(replace(recipe, continual=replace(recipe.continual, replay=0.0)), store.uri)
+        line = LifecyclePlan(alone, store.uri)
         chain = replace(state, models={min(state.models): state.models[min(state.models)], model.turn: model})
         kind = state.batches[ended.batches[0]].kind
         began = Began(ended.turn, ended.kickoff, kind, ended.batches, model.turn)
