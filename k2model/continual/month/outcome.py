@@ -256,8 +256,10 @@ def _learned(month: Month) -> list[Check]:
 
 
 def _kept(month: Month) -> list[Check]:
-    mine, theirs = old(month.kept), old(month.forgotten)
-    worse, gone = [[row for row in rows if lost(row)] for rows in (mine, theirs)]
+    mine, theirs = old(month.kept), [*old(month.forgotten), *old(month.forgotten, losses=True)]
+    with_replay = {row.score: row for row in month.kept}
+    worse = [row for row in mine if lost(row)]
+    gone = [row for row in theirs if lost(row) and row.gain < with_replay[row.score].gain]
     told = ", ".join(f"{row.score} {row.champion:.3f} to {row.challenger:.3f}" for row in worse)
     found = [
         Check(
@@ -266,7 +268,10 @@ def _kept(month: Month) -> list[Check]:
         )
     ]  # fmt: skip
     if theirs:
-        told = ", ".join(f"{row.score} {row.champion:.3f} to {row.challenger:.3f}" for row in gone[:4])
+        told = ", ".join(
+            f"{row.score} {row.champion:.3f} to {row.challenger:.3f} (with it {with_replay[row.score].challenger:.3f})"
+            for row in gone[:4]
+        )
         more = f" and {len(gone) - 4} more" if len(gone) > 4 else ""
         found.append(Check("Without replay it is seen what is lost", bool(gone), f"{told}{more}" or "nothing"))
     return found
