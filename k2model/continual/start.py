@@ -12,6 +12,7 @@ from typing import Any
 
 from k2model.artifacts import ArtifactRef, Store
 from k2model.artifacts.record import ref_of
+from k2model.continual.entries import Start
 from k2model.continual.state import BASE, LIFECYCLE, TUNED, Corpus, Model
 from k2model.errors import K2Error
 from k2model.lifecycle.plan import decide
@@ -28,14 +29,6 @@ TESTED = ("scores", "safety")  # of the tuned one; the second where the recipe t
 
 class NoChampion(K2Error):
     """The lifecycle of a line has promoted no model that is still there."""
-
-
-@dataclass(frozen=True)
-class Start:
-    """The content of a ledger's first entry."""
-
-    model: Model
-    corpus: Corpus
 
 
 @dataclass(frozen=True)

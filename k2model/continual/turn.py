@@ -21,7 +21,7 @@ from datetime import datetime
 from k2model.artifacts import ArtifactRef, Identity, JobStep, Store, make
 from k2model.artifacts.lease import Lease
 from k2model.continual.continuation import CHAMPION, ContinuationError, continuation, seen_after
-from k2model.continual.entries import Start, TurnBegan, ending
+from k2model.continual.entries import TurnBegan, ending
 from k2model.continual.guard import guard
 from k2model.continual.joined import joined_corpus_step, joined_tokens_step
 from k2model.continual.ledger import Ledger, LedgerMoved
@@ -86,7 +86,7 @@ def opened(line: LifecyclePlan) -> Ledger:
     if not ledger.state().entries:
         found = start(store, line.recipe)
         with contextlib.suppress(LedgerMoved):  # another process has begun it with the same
-            ledger.append("start", Start(found.model, found.corpus), after=0)
+            ledger.append("start", found, after=0)
     return ledger
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from k2model.artifacts import Store
 from k2model.artifacts.files import files_at
+from k2model.continual.entries import Start
 from k2model.continual.ledger import Ledger
-from k2model.continual.start import NoChampion, Start, start
+from k2model.continual.start import NoChampion, start
 from k2model.recipe import Recipe, apply_overrides, load_recipe
 from k2model.recipe.continual import ContinualConfig
 from k2model.registry.gates import read_decisions
