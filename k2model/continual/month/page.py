@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from k2model.continual.month.days import LENGTH
-from k2model.continual.month.outcome import NEW, Champion, Month, claim, lost, old
+from k2model.continual.month.outcome import NEW, Champion, Month, claim, forgotten, lost, old
 from k2model.continual.verdict.capabilities import Row
 from k2model.errors import visible
 from k2model.recipe.tasks import LOSS
@@ -42,7 +42,8 @@ def render(month: Month, name: str) -> str:
         new=[row for row in month.kept if row.score in NEW],
         beside=[row for row in month.beside if not row.score.startswith(f"{LOSS}/")],
         beside_losses=[row for row in month.beside if row.score.startswith(f"{LOSS}/")],
-        gone=[row for row in old(month.forgotten) if lost(row)],
+        gone=forgotten(month),
+        old=[*old(month.kept), *old(month.kept, losses=True)],
     )
 
 
