@@ -249,7 +249,7 @@ def _promotions(store: Store, recipe: Recipe, state: State) -> Check:
 
 
 def _learned(month: Month) -> list[Check]:
-    rows = {row.score: f" (with it {row.challenger:.3f})" for row in month.kept}
+    rows = {row.score: row for row in month.kept}
     found, ordered = [], rows.get(ORDERED)
     rise = ordered.difference if ordered else 0.0
     said = "not asked"
