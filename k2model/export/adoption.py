@@ -31,7 +31,7 @@ from k2model.export.weights import (
     read_header,
     weights_files,
 )
-from k2model.ingest.inputs import is_licence
+from k2model.ingest.names import is_licence
 from k2model.model import count_parameters
 from k2model.recipe.fields import without_places
 from k2model.recipe.schema import AdoptedModel, ExportConfig, ModelConfig

@@ -30,12 +30,14 @@ class Reason(str, Enum):
     MISSING_FIELD = "missing_field"
     EMPTY_FIELD = "empty_field"  # nothing but white space
     WRONG_TYPE = "wrong_type"
+    DUPLICATE_FIELD = "duplicate_field"  # an object has a mapped key twice
     OVER_LONG = "over_long"
     BAD_MESSAGES = "bad_messages"  # chat turns that cannot be written in K2's frame
     BINARY = "binary"  # a text or source file with zero bytes
     EMPTY_FILE = "empty_file"  # without a byte, or never written to
     POINTER = "pointer"  # a stand-in of Git LFS and the like for a file that was not fetched
     ERROR_PAGE = "error_page"  # what a server said in place of a file
+    UNFINISHED = "unfinished"  # a download or job was not done with the file
     WRONG_FORMAT = "wrong_format"  # an archive, or another format than the file's name says
     TRUNCATED = "truncated"  # a compressed stream ends before its end; rows up to there are kept
     CORRUPT = "corrupt"  # the file's own structure is broken from here on

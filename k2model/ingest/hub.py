@@ -7,23 +7,22 @@ a card (`README.md`) whose front matter declares `configs`, and bare folders who
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from k2model.errors import CorpusError, nearest
+from k2model.ingest.names import METADATA
 from k2model.ingest.storage import Entry, SourceFiles
 from k2model.recipe.schema import SourceConfig
 
 CARD = "README.md"
 CARD_BYTES = 2_000_000
-#: What `datasets` keeps about a dataset beside its data.
-METADATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 _SPLIT_NAMES = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
-_DATA = re.compile(r"\.(parquet|arrow|jsonl?|ndjson)(\.gz|\.zst)?$", re.IGNORECASE)
+_DATA = re.compile(r"\.(parquet|arrow|jsonl?|ndjson)(\.gz|\.zst|\.bz2|\.xz)?$", re.IGNORECASE)
 
 
 def is_dataset(files: SourceFiles, entries: Sequence[Entry]) -> bool:
@@ -59,6 +58,27 @@ def data_files(source: SourceConfig, files: SourceFiles, entries: Sequence[Entry
     return found
 
 
+def stated_rows(source: SourceConfig, files: SourceFiles, entries: Sequence[Entry]) -> Iterator[tuple[str, int]]:
+    """(Path of the card or of `dataset_info.json`, rows that it states of the subset and split), if it does."""
+    names = {entry.path for entry in entries}
+    folder = f"{source.split}/" if "dataset_dict.json" in names else ""
+    path = f"{folder}dataset_info.json" if f"{folder}dataset_info.json" in names else CARD
+    if path not in names:
+        return
+    said: Any = _card(files).get("dataset_info") if path == CARD else _metadata(files, path, "")
+    several = [one for one in (said if isinstance(said, list) else [said]) if isinstance(one, dict)]
+    subset = source.subset or "default"
+    own = [one for one in several if one.get("config_name", "default") == subset]
+    info = own[0] if own else several[0] if len(several) == 1 and not source.subset else {}
+    splits = info.get("splits") or []
+    # A list of splits in a card, an object of them by name in dataset_info.json.
+    for split in splits.values() if isinstance(splits, dict) else splits:
+        if isinstance(split, dict) and split.get("name") == source.split:
+            rows = split.get("num_examples")
+            if isinstance(rows, int) and rows > 0:
+                yield path, rows
+
+
 def _saved(source: SourceConfig, files: SourceFiles, names: set[str]) -> list[str]:
     folder = ""
     if "dataset_dict.json" in names:
@@ -84,7 +104,7 @@ def _metadata(files: SourceFiles, path: str, needed: str) -> dict[str, Any]:
         found = json.loads(files.read(path))
     except ValueError as error:
         raise CorpusError(f"{files.full(path)} is not JSON ({error}). Save the dataset again") from error
-    if not isinstance(found, dict) or needed not in found:
+    if not isinstance(found, dict) or (needed and needed not in found):
         raise CorpusError(
             f"{files.full(path)} has no '{needed}', so it is not of save_to_disk(). Save the dataset again"
         )

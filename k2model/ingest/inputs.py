@@ -17,31 +17,24 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 
 from k2model.errors import CorpusError
-from k2model.ingest import hub
+from k2model.ingest import hub, manifest
+from k2model.ingest.names import (
+    COMPRESSED,
+    FOREIGN_ROWS,
+    SUFFIXES,
+    format_of,
+    is_licence,
+    language,
+    packed,
+    suffix_of,
+    unfinished,
+)
 from k2model.ingest.storage import Entry, SourceFiles, open_source, reading
 from k2model.recipe.schema import SourceConfig, SourceFormat
 from k2model.recipe.source_problems import source_problem
 
 LICENCE = "licence"  # the format of a file that is read for its licence alone
-
-SUFFIXES: dict[SourceFormat, tuple[str, ...]] = {
-    SourceFormat.JSONL: (".jsonl", ".ndjson", ".json"),
-    SourceFormat.PARQUET: (".parquet", ".pq"),
-    SourceFormat.ARROW: (".arrow", ".feather", ".ipc"),
-    SourceFormat.TEXT: (".txt", ".text", ".md", ".rst", ".tex", ".org"),
-}
-COMPRESSED = {".gz": "gzip", ".zst": "zstd"}  # of JSONL
-#: Language of a source file by its suffix, in the spelling of GitHub's linguist.
-LANGUAGES: dict[str, str] = {
-    ".py": "Python", ".pyi": "Python", ".c": "C", ".h": "C", ".cc": "C++", ".cpp": "C++", ".cxx": "C++", ".hpp": "C++",
-    ".hh": "C++", ".cu": "Cuda", ".java": "Java", ".kt": "Kotlin", ".scala": "Scala", ".js": "JavaScript",
-    ".mjs": "JavaScript", ".jsx": "JavaScript", ".ts": "TypeScript", ".tsx": "TypeScript", ".go": "Go", ".rs": "Rust",
-    ".rb": "Ruby", ".php": "PHP", ".cs": "C#", ".swift": "Swift", ".m": "Objective-C", ".sh": "Shell",
-    ".bash": "Shell", ".pl": "Perl", ".lua": "Lua", ".r": "R", ".jl": "Julia", ".hs": "Haskell", ".ml": "OCaml",
-    ".ex": "Elixir", ".erl": "Erlang", ".clj": "Clojure", ".sql": "SQL", ".lean": "Lean", ".v": "Coq",
-    ".f90": "Fortran", ".html": "HTML", ".css": "CSS", ".tf": "HCL", ".dart": "Dart", ".zig": "Zig",
-}  # fmt: skip
-_LICENCE_NAMES = ("license", "licence", "copying", "unlicense")
+MANIFEST = "manifest"  # the same, for the number of rows that it states; the size of such an input
 
 
 def chosen(source: SourceConfig, files: SourceFiles, entries: Sequence[Entry]) -> list[tuple[Entry, str]]:
@@ -51,7 +44,7 @@ def chosen(source: SourceConfig, files: SourceFiles, entries: Sequence[Entry]) -
     """
     wanted = source.format
     if wanted is SourceFormat.HUGGING_FACE or (wanted is SourceFormat.AUTO and hub.is_dataset(files, entries)):
-        named = [(entry, _format_of(entry.path)) for entry in hub.data_files(source, files, entries)]
+        named = [(entry, format_of(entry.path)) for entry in hub.data_files(source, files, entries)]
         if unknown := [entry for entry, kind in named if kind is None]:
             raise _unreadable(source, unknown[:1])
         return [(entry, kind.value) for entry, kind in named if kind]
@@ -60,44 +53,31 @@ def chosen(source: SourceConfig, files: SourceFiles, entries: Sequence[Entry]) -
         found = [(e, kind) for e, kind in kinds if kind == LICENCE or files.pattern or language(e.path)]
     else:
         wanted = _only_format(source, entries) if wanted is SourceFormat.AUTO else wanted
-        found = [(e, wanted.value) for e in entries if files.pattern or _format_of(e.path) is wanted]
+        rows = wanted is not SourceFormat.TEXT
+        found = [
+            (e, wanted.value)
+            for e in entries
+            if (files.pattern or format_of(e.path) is wanted or (rows and (packed(e.path) or unfinished(e.path))))
+            and not manifest.is_index(files, e.path)
+        ]
     if all(kind == LICENCE for _, kind in found):
         raise _unreadable(source, entries)
     return found
 
 
-def compression(path: str) -> str:
-    """`gzip`, `zstd`, or "" by the name of a file."""
-    return next((kind for suffix, kind in COMPRESSED.items() if path.lower().endswith(suffix)), "")
-
-
-def language(path: str) -> str:
-    """The programming language of a source file, by its suffix; "" when unknown."""
-    return LANGUAGES.get(_suffix(path), "")
-
-
-def is_licence(path: str) -> bool:
-    """Whether a file is the licence of the folder it lies in."""
-    return path.rsplit("/", 1)[-1].lower().split(".")[0] in _LICENCE_NAMES and not language(path)
-
-
 def _only_format(source: SourceConfig, entries: Sequence[Entry]) -> SourceFormat:
     """The format of rows, or else of text, in which there are files."""
-    counts = Counter(kind for entry in entries if (kind := _format_of(entry.path)) is not None)
+    counts = Counter(kind for entry in entries if (kind := format_of(entry.path)) is not None)
     rows = [kind for kind in counts if kind is not SourceFormat.TEXT]
-    if len(rows) > 1:
+    foreign = any(suffix_of(entry.path) in FOREIGN_ROWS for entry in entries)
+    if len(rows) + foreign > 1:
         raise CorpusError(
             f"corpus.sources.{source.name}: the location holds {_listed(entries)}, which is more than one format. "
             "Set format to one of them, or make the location a glob"
         )
-    if not counts:
+    if not counts or (foreign and not rows):
         raise _unreadable(source, entries)
     return rows[0] if rows else SourceFormat.TEXT
-
-
-def _format_of(path: str) -> SourceFormat | None:
-    suffix = "" if path.split("/")[-1] in hub.METADATA else _suffix(path)
-    return next((kind for kind, known in SUFFIXES.items() if suffix in known), None)
 
 
 def _unreadable(source: SourceConfig, entries: Sequence[Entry]) -> CorpusError:
@@ -110,16 +90,8 @@ def _unreadable(source: SourceConfig, entries: Sequence[Entry]) -> CorpusError:
 
 
 def _listed(entries: Sequence[Entry]) -> str:
-    counts = Counter(_suffix(entry.path) or "no suffix" for entry in entries)
+    counts = Counter(suffix_of(entry.path) or "no suffix" for entry in entries)
     return ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(6))
-
-
-def _suffix(path: str) -> str:
-    """The lower-case suffix without that of a compression; `.jsonl` of `a/b.jsonl.zst`."""
-    name = path.rsplit("/", 1)[-1].lower()
-    for compressed in COMPRESSED:
-        name = name.removesuffix(compressed)
-    return name[name.rindex(".") :] if "." in name else ""
 
 
 @dataclass(frozen=True)
@@ -164,10 +136,12 @@ class FileSlice:
 
 @dataclass(frozen=True)
 class InputPart:
-    """Part `index` of a source: what one call of `ingest_part` reads."""
+    """Part `index` of a source: what one call of `ingest_part` reads. The first part has the `stated_rows`, which the
+    source is said to hold in all; 0 = nothing is said."""
 
     index: int
     slices: tuple[FileSlice, ...]
+    stated_rows: int = 0
 
     def to_json(self) -> str:
         """For the way to whoever ingests it."""
@@ -176,7 +150,8 @@ class InputPart:
     @classmethod
     def from_json(cls, text: str) -> "InputPart":
         content = json.loads(text)
-        return cls(content["index"], tuple(FileSlice(**one) for one in content["slices"]))
+        slices = tuple(FileSlice(**one) for one in content["slices"])
+        return cls(content["index"], slices, content["stated_rows"])
 
 
 def list_inputs(source: SourceConfig) -> tuple[InputFile, ...]:
@@ -188,10 +163,27 @@ def list_inputs(source: SourceConfig) -> tuple[InputFile, ...]:
     if problem := source_problem(source):
         raise CorpusError(problem)
     files = open_source(source.location)
-    found = chosen(source, files, files.entries())
+    entries = files.entries()
+    found = chosen(source, files, entries)
+    paths = [entry.path for entry, kind in found if kind != LICENCE]
+    manifest.check_numbering(source, files, paths)
     digests = _digests(files, [entry for entry, _ in found])
     pairs = zip(found, digests, strict=True)
-    return tuple(InputFile(entry.path, entry.size, digest, kind, entry.tag) for (entry, kind), digest in pairs)
+    listed = [InputFile(entry.path, entry.size, digest, kind, entry.tag) for (entry, kind), digest in pairs]
+    stated = [*manifest.stated_rows(source, files, entries, paths)]
+    if hub.is_dataset(files, entries):
+        stated += hub.stated_rows(source, files, entries)
+    else:
+        manifest.check_lists(source, files, entries, {file.path: file.digest for file in listed})
+    return (*listed, *(InputFile(path, rows, f"rows:{rows}", MANIFEST, "") for path, rows in stated))
+
+
+def left_out(source: SourceConfig) -> dict[str, int]:
+    """Files at the location that the source does not read, by suffix; for people, who may have expected otherwise."""
+    files = open_source(source.location)
+    entries = files.entries()
+    read = {entry.path for entry, _ in chosen(source, files, entries)}
+    return dict(Counter(suffix_of(e.path) or "no suffix" for e in entries if e.path not in read).most_common())
 
 
 def _digests(files: SourceFiles, entries: Sequence[Entry]) -> list[str]:

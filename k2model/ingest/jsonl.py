@@ -23,8 +23,9 @@ from k2model.ingest.batch import (
     places,
     strings,
 )
-from k2model.ingest.inputs import FileSlice, compression
+from k2model.ingest.inputs import FileSlice
 from k2model.ingest.lines import Line, OverLong, Stream, lines
+from k2model.ingest.names import compression
 from k2model.ingest.recognise import HEAD_BYTES, recognised, stand_in
 from k2model.ingest.storage import SourceFiles
 from k2model.recipe.schema import SourceConfig
@@ -39,7 +40,8 @@ def read_jsonl(source: SourceConfig, files: SourceFiles, piece: FileSlice) -> It
     parser = _Parser(source, piece.path)
     row, lost = piece.rows_before, 0
     for before, block in lines(files, piece.path, piece.start, piece.end, source.max_row_bytes, stream):
-        if not before and not piece.start and (found := recognised(piece.path, stream.head, piece.format)):
+        first = not before and not piece.start
+        if first and (found := recognised(piece.path, stream.head, piece.format, parser.top)):
             yield stand_in(piece, found, stream.head)
             return
         row = piece.rows_before + before
@@ -66,6 +68,7 @@ class _Parser:
         self._source, self._path = source, path
         self._content_name = content_field(source.fields)
         self._content = getter(self._content_name)
+        self.top = self._content_name.split(".")[0]
         self._extras = extra_getters(source.fields)
         self._chat = bool(source.fields.messages)
         self._decoded = source.encoding.lower() not in ("utf-8", "utf8")

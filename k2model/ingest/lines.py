@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, NamedTuple
 import pyarrow as pa
 
 from k2model.ingest.batch import RAW_CHARACTERS, Reason
-from k2model.ingest.inputs import compression
+from k2model.ingest.names import compression
 from k2model.ingest.recognise import HEAD_BYTES
 from k2model.ingest.storage import SourceFiles
 from k2model.recipe.schema import SourceConfig
@@ -151,11 +151,20 @@ def _decompressed(files: SourceFiles, path: str, kind: str, stream: Stream) -> I
 
 def _from(feed: "_Feed", kind: str, size: int, skip: int) -> Iterator[bytes]:
     """Decompressed bytes from `skip` on, `size` at a time. Raises OSError where the stream is broken."""
-    opened = pa.CompressedInputStream(pa.PythonFile(feed, "r"), kind)
-    while skip:
-        skip -= len(opened.read(min(skip, CHUNK_BYTES)))
-    while chunk := opened.read(size):
-        yield chunk
+    import lzma
+
+    # pyarrow reads all of them but xz.
+    opener = lzma.LZMAFile if kind == "xz" else lambda file: pa.CompressedInputStream(pa.PythonFile(file, "r"), kind)
+    opened: Any = opener(feed)
+    try:
+        while skip:
+            skip -= len(opened.read(min(skip, CHUNK_BYTES)))
+        while chunk := opened.read(size):
+            yield chunk
+    except EOFError as error:
+        raise OSError(f"truncated: {error}") from error
+    except lzma.LZMAError as error:
+        raise OSError(str(error)) from error
 
 
 class _Feed(io.RawIOBase):

@@ -20,9 +20,10 @@ from k2model.errors import CorpusError
 from k2model.ingest import columnar
 from k2model.ingest.batch import absent, content_field, extra_fields
 from k2model.ingest.columns import check_unique, dotted_names
-from k2model.ingest.inputs import LICENCE, FileSlice, InputFile, InputPart, compression
+from k2model.ingest.inputs import LICENCE, MANIFEST, FileSlice, InputFile, InputPart
 from k2model.ingest.lines import first_lines
-from k2model.ingest.recognise import HEAD_BYTES, recognised
+from k2model.ingest.names import compression
+from k2model.ingest.recognise import HEAD_BYTES, by_name, recognised
 from k2model.ingest.storage import SourceFiles, open_source
 from k2model.ingest.trees import LICENCE_BYTES, UNKNOWN_LICENCE, licence_of_text
 from k2model.recipe.schema import SourceConfig, SourceFormat
@@ -49,6 +50,8 @@ def check_fields(source: SourceConfig, files: SourceFiles, inputs: Sequence[Inpu
 
 def _names(source: SourceConfig, files: SourceFiles, file: InputFile) -> set[str]:
     """The fields at the beginning of an input of rows; none when it cannot be read."""
+    if by_name(file.path):
+        return set()
     if file.format in (SourceFormat.PARQUET.value, SourceFormat.ARROW.value):
         schema = columnar.schema_of(files, file.path, file.format)
         if schema is None:
@@ -80,15 +83,17 @@ def split_inputs(source: SourceConfig, inputs: Sequence[InputFile], part_bytes: 
     slices = (
         replace(piece, licence=_nearest(licences, file.path))
         for file in inputs
-        if file.format != LICENCE
+        if file.format not in (LICENCE, MANIFEST)
         for piece in _slices(source, files, file, part_bytes)
     )
-    return tuple(InputPart(index, group) for index, group in enumerate(_grouped(slices, part_bytes)))
+    stated = sum(file.size for file in inputs if file.format == MANIFEST)
+    groups = enumerate(_grouped(slices, part_bytes))
+    return tuple(InputPart(index, group, 0 if index else stated) for index, group in groups)
 
 
 def _slices(source: SourceConfig, files: SourceFiles, file: InputFile, part_bytes: int) -> list[FileSlice]:
     whole = FileSlice(file.path, file.format, file.size, file.tag, file.size)
-    if file.size <= part_bytes:
+    if file.size <= part_bytes or by_name(file.path):
         return [whole]
     if file.format in (SourceFormat.PARQUET.value, SourceFormat.ARROW.value):
         return _columnar(files, whole, part_bytes)

@@ -9,13 +9,14 @@ import re
 from typing import NamedTuple
 
 from k2model.ingest.batch import Batch, Reason, Reject, cut, no_rows
-from k2model.ingest.inputs import COMPRESSED, FileSlice, compression
+from k2model.ingest.inputs import FileSlice
+from k2model.ingest.names import COMPRESSED, compression, packed, suffix_of, unfinished
 from k2model.recipe.schema import SourceFormat
 
 HEAD_BYTES = 4_096
 _NAMES = {
     "jsonl": "JSON lines", "parquet": "Parquet", "arrow": "Arrow IPC", "text": "text", "code": "source code",
-    "gzip": "gzip", "zstd": "Zstandard",
+    "gzip": "gzip", "zstd": "Zstandard", "bz2": "bzip2", "xz": "xz",
 }  # fmt: skip
 _SUFFIXES = {kind: suffix for suffix, kind in COMPRESSED.items()}
 _AGAIN = "fetch or write it again"
@@ -29,7 +30,7 @@ _SIGNATURES: tuple[tuple[int, bytes, str, str, str], ...] = (
     (0, b"Rar!\x1a\x07", "rar", "a RAR archive", _UNPACK),
     (0, b"\x1f\x8b", "gzip", "a gzip stream", _DECOMPRESS),
     (0, b"\x28\xb5\x2f\xfd", "zstd", "a Zstandard stream", _DECOMPRESS),
-    (0, b"BZh", "bzip2", "a bzip2 stream", _DECOMPRESS),
+    (0, b"BZh", "bz2", "a bzip2 stream", _DECOMPRESS),
     (0, b"\xfd7zXZ\0", "xz", "an xz stream", _DECOMPRESS),
     (0, b"\x04\x22\x4d\x18", "lz4", "an LZ4 stream", _DECOMPRESS),
     (0, b"PAR1", "parquet", "a Parquet file", "let its name end in .parquet"),
@@ -69,7 +70,15 @@ _REFUSAL = re.compile(
     r"access to (?:dataset|model) \S+ is restricted)(?:\s*[|–—:.!-].*)?",
     re.IGNORECASE | re.DOTALL,
 )
-_ARRAY = re.compile(rb"\s*\[\s*\{")
+_ARRAY = re.compile(rb"\s*\[\s*(?:\{|$)")
+_OVER_LINES = re.compile(rb"\s*\{[ \t]*\r?\n\s*(?:\"|\})")  # an object that does not end on its line
+_CARRIAGE_RETURNS = re.compile(rb"[^\r\n]*\r(?!\n)[^\n]*")
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff", b"{\0", b"\0{", b"[\0", b"\0[")
+#: Keys of an object of which all others are such, too, when a server answers.
+_ANSWER_KEYS = frozenset(
+    ("error", "errors", "error_description", "detail", "details", "message", "msg", "status", "status_code", "code",
+     "title", "type", "documentation_url", "request_id", "requestId", "timestamp", "path", "success", "reason")
+)  # fmt: skip
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _REFUSAL_BYTES = 200  # of an answer without markup
 _PAGES = (".html", ".htm", ".php", ".vue")  # source code in which a page is no surprise
@@ -83,13 +92,24 @@ class Finding(NamedTuple):
     absent_bytes: int = 0
 
 
-def recognised(path: str, head: bytes, expected: str) -> Finding | None:
+def by_name(path: str) -> Finding | None:
+    """What a file's name says of it that makes its content useless."""
+    if not unfinished(path):
+        return None
+    remedy = f"{_AGAIN} under its own name, or remove it"
+    return Finding(Reason.UNFINISHED, f"the file's name says that whoever wrote it was not done; {remedy}")
+
+
+def recognised(path: str, head: bytes, expected: str, content: str = "") -> Finding | None:
     """What the file `path` holds in place of `expected`; None when nothing else is known of it.
 
     head: its first `HEAD_BYTES` (all of a shorter file), decompressed where the file is read so. expected: a value of
-    `SourceFormat`, or the compression that the file's name promises.
+    `SourceFormat`, or the compression that the file's name promises. content: the field that holds a row's content; an
+    object that has it is no answer of a server.
     """
     tree = expected in (SourceFormat.TEXT.value, SourceFormat.CODE.value)
+    if found := by_name(path):
+        return found
     if not head:
         # An empty source file (a package's __init__.py) is no accident.
         empty = Finding(Reason.EMPTY_FILE, f"the file holds no bytes; {_AGAIN}, or remove it")
@@ -97,10 +117,14 @@ def recognised(path: str, head: bytes, expected: str) -> Finding | None:
     if not tree and not head.strip(b"\0"):
         return Finding(Reason.EMPTY_FILE, f"the file begins with {len(head):,} zero bytes, never written to; {_AGAIN}")
     head = head.removeprefix(b"\xef\xbb\xbf")
+    if expected == SourceFormat.JSONL.value and head.startswith(_UTF_16):
+        return _wrong("text in UTF-16", expected, "convert it to UTF-8 (`iconv -f UTF-16 -t UTF-8`)")
     text = _is_text(head)
-    found = _pointer(head) or _signature(path, head, expected, text) or _answer(path, head, tree)
-    if not found and expected == SourceFormat.JSONL.value and _ARRAY.match(head):
-        return _wrong("one JSON array", expected, "write each of its objects on a line of its own (`jq -c '.[]'`)")
+    found = _pointer(head) or _signature(path, head, expected, text) or _answer(path, head, tree, content)
+    if not found and expected == SourceFormat.JSONL.value:
+        found = _not_lines(head)
+    if not found and packed(path):
+        return _wrong(f"compressed or packed as {suffix_of(path)}", expected, "unpack it")
     if found or not text or tree or expected == SourceFormat.JSONL.value:
         return found
     suffix = _SUFFIXES.get(expected)
@@ -129,6 +153,18 @@ def _pointer(head: bytes) -> Finding | None:
     return None
 
 
+def _not_lines(head: bytes) -> Finding | None:
+    """JSON that is not one object a line."""
+    expected = SourceFormat.JSONL.value
+    if _ARRAY.match(head):
+        return _wrong("one JSON array", expected, "write each of its objects on a line of its own (`jq -c '.[]'`)")
+    if _OVER_LINES.match(head):
+        return _wrong("JSON of objects over several lines", expected, "write each on one line (`jq -c .`)")
+    if head.startswith(b"{") and _CARRIAGE_RETURNS.fullmatch(head) and b"}\r{" in head:
+        return _wrong("text whose lines end in carriage returns", expected, "convert it (`tr '\\r' '\\n'`)")
+    return None
+
+
 def _signature(path: str, head: bytes, expected: str, text: bool) -> Finding | None:
     for offset, first, kind, name, remedy in _SIGNATURES:
         if (
@@ -136,13 +172,15 @@ def _signature(path: str, head: bytes, expected: str, text: bool) -> Finding | N
             and kind != expected
             and not (text and first.decode("latin-1").isprintable())
         ):
+            if kind == "zip" and len(head) > 6 and head[6] & 1:
+                name = "a ZIP archive under a password"
             if kind in _SUFFIXES and expected == SourceFormat.JSONL.value:
                 remedy = f"{_DECOMPRESS} once" if compression(path) else f"let its name end in .jsonl{_SUFFIXES[kind]}"
             return _wrong(name, expected, remedy)
     return None
 
 
-def _answer(path: str, head: bytes, tree: bool) -> Finding | None:
+def _answer(path: str, head: bytes, tree: bool, content: str) -> Finding | None:
     """What a server said in place of the file. Text and code may be pages themselves: there only a refusal counts."""
     said = ""
     if code := _ANSWER.match(head):
@@ -152,6 +190,8 @@ def _answer(path: str, head: bytes, tree: bool) -> Finding | None:
         title = " ".join(found.group(1).decode("utf-8", "replace").split())[:80] if found else ""
         if not tree or (_REFUSAL.fullmatch(title) and not path.lower().endswith(_PAGES)):
             said = "a web page" + (f" ('{title}')" if title else "")
+    elif not tree and (code := _json_answer(head, content)):
+        said = f"the answer of a server ('{code}')"
     elif len(head) <= _REFUSAL_BYTES:
         words = " ".join(head.decode("utf-8", "replace").split())
         said = f"the answer of a server ('{words[:80]}')" if _REFUSAL.fullmatch(words) else ""
@@ -159,6 +199,24 @@ def _answer(path: str, head: bytes, tree: bool) -> Finding | None:
         return None
     remedy = "check its address and your access, and fetch it again"
     return Finding(Reason.ERROR_PAGE, f"the file is {said}, saved in place of the data; {remedy}")
+
+
+def _json_answer(head: bytes, field: str) -> str:
+    """What a server says in a JSON object that is all of a file; "" when it is none."""
+    import orjson
+
+    if not head.startswith(b"{") or len(head) >= HEAD_BYTES:
+        return ""
+    try:
+        content = orjson.loads(head)
+    except orjson.JSONDecodeError:
+        return ""
+    keys = content.keys()
+    told = next((key for key in ("error", "message", "detail", "errors") if key in keys), None)
+    if told is None or field in keys or not keys <= _ANSWER_KEYS:
+        return ""
+    said = content[told]
+    return str(said.get("message") or said if isinstance(said, dict) else said)[:80]
 
 
 def _wrong(name: str, expected: str, remedy: str) -> Finding:

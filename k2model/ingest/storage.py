@@ -10,7 +10,7 @@ import glob
 import io
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -49,18 +49,23 @@ class SourceFiles:
 
     def entries(self) -> list[Entry]:
         """Every file that the pattern takes in, by path. Raises `CorpusError` when there is none."""
-        from fsspec.utils import glob_translate
-
-        matches = re.compile(glob_translate(self.pattern or "**")).match
+        takes = self.taking()
         with reading(self.root):
             listed = _list_remote(self.root) if self.remote else _list_local(self.root)
-            found = sorted(entry for entry in listed if matches(entry.path) and "/." not in f"/{entry.path}")
+            found = sorted(entry for entry in listed if takes(entry.path))
         if not found:
             raise CorpusError(
                 f"there is no file at {self.full(self.pattern)}; expected a file, a folder or a glob such as "
                 "data/**/*.jsonl.zst. Set the source's location"
             )
         return found
+
+    def taking(self) -> Callable[[str], bool]:
+        """Tells of a path whether the pattern takes it in."""
+        from fsspec.utils import glob_translate
+
+        matches = re.compile(glob_translate(self.pattern or "**")).match
+        return lambda path: bool(matches(path)) and "/." not in f"/{path}"
 
     def open(self, path: str, ahead: int = READ_AHEAD_BYTES) -> BinaryIO:
         """The file, to read and seek; `ahead` bytes are requested at once of an object store.
@@ -171,11 +176,39 @@ class _Guarded(io.RawIOBase):
 
 
 def _list_local(root: str) -> Iterator[Entry]:
-    for parent, folders, names in os.walk(root, onerror=_raise):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    """Links to folders are followed, but for those that lead back to a folder they lie in: these hold nothing more."""
+    for parent, folders, names in os.walk(root, onerror=_raise, followlinks=True):
+        own = os.path.realpath(parent)
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".")
+            and not (os.path.islink(there := os.path.join(parent, name)) and _is_within(own, os.path.realpath(there)))
+        ]
         for name in names:
-            file = Path(parent, name)
-            yield _entry(file.relative_to(root).as_posix(), file.stat())
+            if not name.startswith("."):
+                file = Path(parent, name)
+                yield _entry(file.relative_to(root).as_posix(), _stat(file))
+
+
+def _is_within(folder: str, above: str) -> bool:
+    return folder == above or folder.startswith(above.rstrip("/") + "/")
+
+
+def _stat(file: Path) -> os.stat_result:
+    try:
+        return file.stat()
+    except OSError as error:
+        if not file.is_symlink():
+            raise
+        target = os.readlink(file)
+        annex = "annex/objects/" in target
+        said = (
+            "a file that git-annex has not fetched; run `git annex get .`" if annex else f"no file ({error.strerror})"
+        )
+        raise CorpusError(
+            f"{file} is a link to {said}" + ("" if annex else f": {target}. Put the file there, or remove the link")
+        ) from error
 
 
 def _list_remote(root: str) -> Iterator[Entry]:

@@ -5,6 +5,7 @@ is, else what the source declares. Only common licences are told apart by their 
 `unknown`, never what the source declares: a licence file that nobody has read grants nothing.
 """
 
+import codecs
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,8 @@ from itertools import islice
 from typing import NamedTuple
 
 from k2model.ingest.batch import BATCH_BYTES, Batch, Reason, Reject, cut, strings
-from k2model.ingest.inputs import FileSlice, language
+from k2model.ingest.inputs import FileSlice
+from k2model.ingest.names import language
 from k2model.ingest.recognise import HEAD_BYTES, recognised, stand_in
 from k2model.ingest.storage import SourceFiles
 from k2model.recipe.schema import SourceConfig, SourceFormat, TextUnit
@@ -126,7 +128,10 @@ def _decoded(source: SourceConfig, piece: FileSlice, raw: bytes) -> tuple[str, R
         try:
             text = raw.decode(source.encoding).removeprefix("\ufeff")
         except UnicodeDecodeError as error:
-            if b"\0" not in raw[:_BINARY_BYTES]:
+            if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                reason = Reason.ENCODING
+                detail = f"the file is UTF-16 by its byte order mark, not {source.encoding}; set encoding=utf-16"
+            elif b"\0" not in raw[:_BINARY_BYTES]:
                 reason = Reason.ENCODING
                 detail = f"byte {error.start} of the file (0x{raw[error.start]:02x}) is not {source.encoding}"
     if "\0" in text[:_BINARY_BYTES]:

@@ -1,6 +1,8 @@
 """Small real files of every format, and one call that ingests a source whole."""
 
+import bz2
 import json
+import lzma
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,6 +61,10 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any] | bytes]) -> bytes:
 
 
 def compressed(content: bytes, suffix: str) -> bytes:
+    if suffix == ".xz":
+        return lzma.compress(content)
+    if suffix == ".bz2":
+        return bz2.compress(content)
     kind = {".gz": "gzip", ".zst": "zstd"}.get(suffix)
     return pa.Codec(kind).compress(content, asbytes=True) if kind else content
 

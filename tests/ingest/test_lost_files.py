@@ -70,6 +70,8 @@ FORMATS = {
     "jsonl": lambda path: write_jsonl(path, ROWS),
     "jsonl.gz": lambda path: write_jsonl(path, ROWS),
     "jsonl.zst": lambda path: write_jsonl(path, ROWS),
+    "jsonl.bz2": lambda path: write_jsonl(path, ROWS),
+    "jsonl.xz": lambda path: write_jsonl(path, ROWS),
     "parquet": lambda path: write_parquet(path, ROWS),
     "arrow": lambda path: write_arrow(path, ROWS),
     "feather": lambda path: write_arrow(path, ROWS, stream=False),
@@ -118,7 +120,7 @@ def test_what_stands_in_for_a_file_is_named_and_stops_the_run(name, kind, tmp_pa
         check_quarantine(replace(config, max_quarantined=1.0), found.counts)
 
 
-@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+@pytest.mark.parametrize("suffix", [".gz", ".zst", ".bz2", ".xz"])
 @pytest.mark.parametrize(
     "name", ["lfs", "page", "denied", "zip", "tar", "gzip", "zstd", "parquet", "zeros", "no bytes"]
 )
@@ -188,7 +190,7 @@ def damaged(content: bytes, start: int, size: int) -> bytes:
     return content[:start] + b"\xff" * size + content[start + size :]
 
 
-@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+@pytest.mark.parametrize("suffix", [".gz", ".zst", ".bz2", ".xz"])
 @pytest.mark.parametrize("rows", [60, 60_000])
 def test_a_stream_has_lost_what_lies_behind_its_damage(suffix, rows, tmp_path):
     """At its beginning, in the middle, and cut: what gave no row is lost, to within the decompressor's blocks."""
@@ -198,7 +200,7 @@ def test_a_stream_has_lost_what_lies_behind_its_damage(suffix, rows, tmp_path):
     size = len(whole)
     middle = damaged(whole, size // 2, min(size // 4, 4_000))  # Zstandard without a checksum does not notice
     for spoilt, least in (
-        (damaged(whole, {".gz": 10, ".zst": 4}[suffix], min(size // 2, 4_000)), 0.99 * size),
+        (damaged(whole, {".gz": 10, ".zst": 4, ".bz2": 4, ".xz": 8}[suffix], min(size // 2, 4_000)), 0.99 * size),
         (middle if suffix == ".gz" else whole[:-1], 0.3 * size if suffix == ".gz" else 1),
         (whole[: size // 2], 1),
     ):

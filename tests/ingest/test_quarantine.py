@@ -9,6 +9,7 @@ import pytest
 from k2model.documents.spans import segments_of
 from k2model.errors import CorpusError
 from k2model.ingest import check_quarantine, ingest_part, list_inputs, split_inputs
+from k2model.ingest.names import COMPRESSED
 from k2model.recipe.schema import FieldMapping
 from tests.ingest.samples import (
     ROWS,
@@ -67,7 +68,7 @@ def test_raw_text_of_a_bad_row_is_cut(tmp_path):
     assert len(ingest(source(tmp_path / "in"), tmp_path / "out").quarantine[0]["text"]) == 2_000
 
 
-@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+@pytest.mark.parametrize("suffix", [".gz", ".zst", ".bz2", ".xz"])
 def test_rows_in_front_of_a_cut_stream_are_kept(suffix, tmp_path):
     rows = [{"text": f"row {i} {i * 7919 % 100_003}"} for i in range(60_000)]
     path = tmp_path / f"in/a.jsonl{suffix}"
@@ -96,11 +97,11 @@ def test_a_damaged_stream_is_told_from_a_cut_one(tmp_path):
 
 def test_several_compressed_members_are_one_file(tmp_path):
     (tmp_path / "in").mkdir()
-    for suffix in (".gz", ".zst"):
+    for suffix in COMPRESSED:
         parts = [compressed(json.dumps({"text": f"{suffix} {i}"}).encode() + b"\n", suffix) for i in range(3)]
         (tmp_path / f"in/a.jsonl{suffix}").write_bytes(b"".join(parts))
     found = ingest(source(tmp_path / "in", heldout=0.0), tmp_path / "out")
-    assert documents(found) == [f"{suffix} {i}" for suffix in (".gz", ".zst") for i in range(3)]
+    assert documents(found) == [f"{suffix} {i}" for suffix in sorted(COMPRESSED) for i in range(3)]
 
 
 def test_a_declared_encoding_and_a_byte_order_mark_are_read(tmp_path):
