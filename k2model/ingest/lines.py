@@ -156,15 +156,21 @@ def _from(feed: "_Feed", kind: str, size: int, skip: int) -> Iterator[bytes]:
     # pyarrow reads all of them but xz.
     opener = lzma.LZMAFile if kind == "xz" else lambda file: pa.CompressedInputStream(pa.PythonFile(file, "r"), kind)
     opened: Any = opener(feed)
+    held = bytearray()  # single bytes, given together
     try:
         while skip:
             skip -= len(opened.read(min(skip, CHUNK_BYTES)))
         while chunk := opened.read(size):
-            yield chunk
-    except EOFError as error:
-        raise OSError(f"truncated: {error}") from error
-    except lzma.LZMAError as error:
-        raise OSError(str(error)) from error
+            if size > 1:
+                yield chunk
+            else:
+                held += chunk
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        if held:
+            yield bytes(held)
+        raise OSError(f"truncated: {error}" if isinstance(error, EOFError) else str(error)) from error
+    if held:
+        yield bytes(held)
 
 
 class _Feed(io.RawIOBase):
