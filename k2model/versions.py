@@ -5,8 +5,8 @@ Source code itself is recorded in provenance, not hashed: a comment must not ret
 """
 
 STEP_VERSIONS = {
-    "corpus_raw": "5",
-    "raw_checks": "3",
+    "corpus_raw": "6",
+    "raw_checks": "4",
     "corpus_clean": "4",
     "exact_duplicate_pairs": "1",
     "near_duplicate_pairs": "1",

@@ -35,12 +35,13 @@ def ingest(
     k2 data ingest 'web/*.jsonl.zst' --out /tmp/web --set fields.text=content --set licence=ODC-By-1.0
     """
 
-    from k2model.ingest import ingest_source
+    from k2model.ingest import ingest_source, left_out
     from k2model.recipe import apply_overrides
     from k2model.recipe.schema import CorpusConfig, SourceConfig
 
     plain = SourceConfig("source", location=location, domain="prose", licence="unknown")
-    counts = ingest_source(apply_overrides(plain, pairs(settings)), out, processes=processes)
+    source = apply_overrides(plain, pairs(settings))
+    counts = {**ingest_source(source, out, processes=processes), "files_left_out": left_out(source)}
     most = max_characters or CorpusConfig.max_characters
     long = _longer(out, most)
     if as_json:

@@ -7,7 +7,7 @@ one part into documents and quarantined rows, `total_counts` adds up and `check_
 
 from k2model import lazy_exports
 from k2model.ingest.counts import SourceCounts, check_quarantine, total_counts
-from k2model.ingest.inputs import FileSlice, InputFile, InputPart, list_inputs
+from k2model.ingest.inputs import FileSlice, InputFile, InputPart, left_out, list_inputs
 from k2model.ingest.part import ingest_part, ingest_source
 from k2model.ingest.parts import split_inputs
 
@@ -19,6 +19,7 @@ __all__ = [
     "check_quarantine",
     "ingest_part",
     "ingest_source",
+    "left_out",
     "list_inputs",
     "split_inputs",
     "total_counts",

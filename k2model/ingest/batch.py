@@ -4,7 +4,7 @@ Columns are found by the names in `FieldMapping`, which may be dotted; `as_text`
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
@@ -63,8 +63,9 @@ class Reject(NamedTuple):
 class Batch:
     """`places` [n] say where each row comes from, `path#row` with rows from 1, or `path` alone of a whole file. `text`
     [n] are strings without nulls, or for chat `messages` [n] as they stand in the file. `extras` [n] are strings or
-    null. A row in `rejects` is in nothing else. `lost_bytes` of the input, as stored, could not be read; `absent_bytes`
-    should be there and are not."""
+    null. A row in `rejects` is in nothing else. `read` rows were read, counted by themselves and not by what became of
+    them; `columns` name -> rows that have it, mapped or not. `lost_bytes` of the input, as stored, could not be read;
+    `absent_bytes` should be there and are not."""
 
     places: pa.Array
     text: pa.Array | None = None
@@ -73,12 +74,14 @@ class Batch:
     rejects: list[Reject] = field(default_factory=list)
     lost_bytes: int = 0
     absent_bytes: int = 0
+    read: int = 0
+    columns: Mapping[str, int] = field(default_factory=dict)
 
 
 def no_rows(reject: Reject, lost_bytes: int, absent_bytes: int = 0) -> Batch:
     """What is left when nothing but a reject was read."""
     empty = pa.array([], pa.string())
-    return Batch(empty, empty, rejects=[reject], lost_bytes=lost_bytes, absent_bytes=absent_bytes)
+    return Batch(empty, empty, rejects=[reject], lost_bytes=lost_bytes, absent_bytes=absent_bytes, read=1)
 
 
 def places(path: str, rows: pa.Array) -> pa.Array:
@@ -120,6 +123,12 @@ def getter(name: str) -> Callable[[Any], Any]:
         return row
 
     return found
+
+
+def read_columns(mapping: FieldMapping, columns: Collection[str]) -> set[str]:
+    """Those of `columns` in which something is mapped."""
+    names = (content_field(mapping), *extra_fields(mapping).values())
+    return {name if name in columns else name.split(".")[0] for name in names}
 
 
 def extra_getters(mapping: FieldMapping) -> dict[str, Callable[[Any], str | None]]:

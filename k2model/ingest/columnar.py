@@ -6,6 +6,7 @@ A file is read by row groups or record batches and never held whole. How a colum
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ def read_columnar(source: SourceConfig, files: SourceFiles, piece: FileSlice) ->
         yield stand_in(piece, named, b"")
         return
     try:
-        for table in _tables(files, piece, list(columns.values())):
+        for names, table in _tables(files, piece, list(columns.values())):
             if row == piece.rows_before:
                 check_unique(source, piece.path, table.schema)
             found = {field: column(table, name) for field, name in columns.items()}
@@ -78,7 +79,8 @@ def read_columnar(source: SourceConfig, files: SourceFiles, piece: FileSlice) ->
                 detail = absent(columns["content"], dotted_names(table.schema), piece.path)
                 yield no_rows(Reject(piece.path, 0, Reason.MISSING_FIELD, detail), piece.bytes)
                 return
-            yield _batch(source, piece.path, row, columns, found)
+            made = _batch(source, piece.path, row, columns, found)
+            yield replace(made, read=table.num_rows, columns=dict.fromkeys(names, table.num_rows))
             row += table.num_rows
     except _BROKEN as error:
         nothing = row == piece.rows_before
@@ -94,13 +96,14 @@ def read_columnar(source: SourceConfig, files: SourceFiles, piece: FileSlice) ->
         yield no_rows(Reject(piece.path, wrong, reason, detail), piece.bytes)
 
 
-def _tables(files: SourceFiles, piece: FileSlice, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """Record batches of at most about `BATCH_BYTES`, of the wanted columns where the format can tell them apart."""
+def _tables(files: SourceFiles, piece: FileSlice, columns: list[str]) -> Iterator[tuple[list[str], pa.RecordBatch]]:
+    """(Names of all columns, record batch) of at most about `BATCH_BYTES`, with the wanted columns alone where the
+    format can tell them apart."""
     if piece.format == SourceFormat.ARROW.value:
         for batch in _record_batches(files, piece.path, piece.start, piece.end):
             rows = _rows_at_once(batch.nbytes, batch.num_rows)
             for start in range(0, batch.num_rows, rows):
-                yield batch.slice(start, rows)
+                yield batch.schema.names, batch.slice(start, rows)
         return
     with _parquet(files, piece.path) as parquet:
         groups = range(piece.start, piece.end or parquet.metadata.num_row_groups)
@@ -109,7 +112,8 @@ def _tables(files: SourceFiles, piece: FileSlice, columns: list[str]) -> Iterato
         for index in groups:
             group = parquet.metadata.row_group(index)
             rows = _rows_at_once(group.total_byte_size, group.num_rows)
-            yield from parquet.iter_batches(rows, row_groups=[index], columns=wanted, use_threads=False)
+            for batch in parquet.iter_batches(rows, row_groups=[index], columns=wanted, use_threads=False):
+                yield parquet.schema_arrow.names, batch
 
 
 def _batch(

@@ -57,6 +57,8 @@ def text_column(
 ) -> tuple[pa.Array, list[Reject]]:
     """The texts, and the rejects for rows that are null, over-long, not in the encoding or empty."""
     kind = _value_type(values)
+    if pa.types.is_null(kind):  # what pandas writes where every value is missing
+        kind, values = pa.string(), values.cast(pa.string())
     if not _is_string(kind) and not _is_binary(kind):
         raise CorpusError(
             f"corpus.sources.{source.name}: column '{name}' of {path} is {values.type}, expected text. Set fields.text "

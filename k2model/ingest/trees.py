@@ -70,13 +70,14 @@ class _Row(NamedTuple):
 
 def read_tree(source: SourceConfig, files: SourceFiles, slices: Sequence[FileSlice]) -> Iterator[Batch]:
     """The documents of text or source files in order, in batches of about `BATCH_BYTES` of text."""
-    held, rejects, size, lost = list[_Row](), list[Reject](), 0, 0
+    held, rejects, size, lost, read = list[_Row](), list[Reject](), 0, 0, 0
     for piece, raw in _contents(source, files, slices):
         if found := recognised(piece.path, raw[:HEAD_BYTES], piece.format):
             yield stand_in(piece, found, raw[:HEAD_BYTES])
             continue
         text, reject = _decoded(source, piece, raw)
         before = len(held)
+        read += 1
         if reject:
             rejects.append(reject)
             lost += piece.bytes
@@ -86,21 +87,22 @@ def read_tree(source: SourceConfig, files: SourceFiles, slices: Sequence[FileSli
         elif source.unit is TextUnit.PARAGRAPH:
             paragraphs = (part.strip("\r\n") for part in _BLANK_LINES.split(text) if part.strip())
             held += [_Row(f"{piece.path}#{number}", own) for number, own in enumerate(paragraphs, 1)]
+            read += sum(not part.isspace() for part in _BLANK_LINES.split(text) if part) - 1
         else:
             held.append(_Row(piece.path, text))
         size += sum(len(row.text) for row in held[before:])
         if size > BATCH_BYTES:
-            yield _batch(held, rejects, lost)
-            held, rejects, size, lost = [], [], 0, 0
-    yield _batch(held, rejects, lost)
+            yield _batch(held, rejects, lost, read)
+            held, rejects, size, lost, read = [], [], 0, 0, 0
+    yield _batch(held, rejects, lost, read)
 
 
-def _batch(held: list[_Row], rejects: list[Reject], lost: int) -> Batch:
+def _batch(held: list[_Row], rejects: list[Reject], lost: int, read: int) -> Batch:
     places, texts, licences, languages = ([row[column] for row in held] for column in range(4))
     extras = {"licence": strings(licences)}
     if any(languages):
         extras["language"] = strings(languages)
-    return Batch(strings(places), strings(texts), None, extras, rejects, lost)
+    return Batch(strings(places), strings(texts), None, extras, rejects, lost, read=read)
 
 
 def _contents(

@@ -68,6 +68,7 @@ SEVERITIES: dict[str, dict[str, Severity]] = {
         "enough_documents": Severity.WARN,
         "few_quarantined": Severity.STOP,
     },
+    "accounts": {"rows_accounted_for": Severity.STOP},
     "drift": {"drifted": Severity.WARN, "drifted_far": Severity.STOP},
     "mixtures": {"source_exists": Severity.STOP, "epochs_within_limit": Severity.STOP},
     "tokens": {

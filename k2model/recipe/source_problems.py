@@ -2,6 +2,7 @@
 
 import codecs
 import math
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import fields
 
@@ -17,6 +18,7 @@ def names_problem(sources: Iterable[SourceConfig]) -> str | None:
     """The first two sources whose documents would lie in one folder, or the first name that can be no folder's; None
     when there are none."""
     seen: dict[str, str] = {}
+    alike: dict[str, str] = {}  # where a file system knows neither case nor the normal forms of Unicode
     for source in sources:
         folder = source_file(source.name)
         if not folder.strip(".") or "\0" in folder:
@@ -26,7 +28,17 @@ def names_problem(sources: Iterable[SourceConfig]) -> str | None:
             said = "are one name" if seen[folder] == source.name else f"share the folder '{folder}' ('/' becomes '-')"
             return f"corpus.sources: the sources {both} {said}, so that the second would never be read; rename one"
         seen[folder] = source.name
+        other = alike.setdefault(_unfolded(folder), source.name)
+        if other != source.name:
+            return (
+                f"corpus.sources: the names '{other}' and '{source.name}' differ only in case, in the form of their "
+                "accents or by a dot at the end, which some file systems take for one folder; rename one"
+            )
     return None
+
+
+def _unfolded(folder: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", folder).casefold()).rstrip(". ")
 
 
 def source_file(source: str) -> str:

@@ -49,6 +49,9 @@ def test_what_cannot_work_names_the_field(path, value, message):
     [
         (("web/cc", "web-cc"), "'web/cc' and 'web-cc' share the folder 'web-cc'"),
         (("a/b-c", "d", "a-b/c"), "'a/b-c' and 'a-b/c' share the folder 'a-b-c'"),
+        (("Web", "web"), "'Web' and 'web' differ only in case"),
+        (("caf\u00e9", "cafe\u0301"), "differ only in case, in the form of their accents"),
+        (("web", "web."), "by a dot at the end"),
         (("web", "web"), "'web' and 'web' are one name"),
         (("..",), "named '..', which is no name of a folder"),
         (("",), "named '', which"),

@@ -23,6 +23,7 @@ from k2model.artifacts.manifest import ATTACHMENTS
 from k2model.documents.counts import Counts
 from k2model.documents.schema import DOCUMENT_SCHEMA, ITEM_SCHEMA
 from k2model.errors import K2Error
+from k2model.ingest.part import QUARANTINE_SCHEMA
 from k2model.recipe.schema import MixtureEntry
 from k2model.validation.documents import suites, tables
 from k2model.validation.documents.counts import total
@@ -30,7 +31,7 @@ from k2model.validation.documents.part import frames_of, link, look_at_files, re
 from k2model.validation.documents.statistics import Statistics, corpus_statistics
 from k2model.validation.documents.suites import Bounds
 from k2model.validation.documents.tables import drift, schema_rows
-from k2model.validation.gate import Findings, Found, Sized, files_of, group_files
+from k2model.validation.gate import Findings, Found, LookedAt, Sized, files_of, group_files
 from k2model.validation.render import deck, write_data_docs
 
 READ = ["id", "domain", "licence", "text", "duplicates"]
@@ -82,15 +83,20 @@ def _summaries(table: pa.Table, file: Path) -> pa.Table:
     return pa.table({**place, **kept, **measured}).select(SUMMARY_SCHEMA.names).cast(SUMMARY_SCHEMA)
 
 
-COLUMNS = {"train": DOCUMENT_SCHEMA, "heldout": DOCUMENT_SCHEMA, "items": ITEM_SCHEMA}  # of the files of each split
+#: Of the files of each split; what is set aside of a raw corpus is counted, in a curated one it is another table.
+COLUMNS = {
+    "train": DOCUMENT_SCHEMA, "heldout": DOCUMENT_SCHEMA, "items": ITEM_SCHEMA, "quarantine": QUARANTINE_SCHEMA,
+}  # fmt: skip
 DEPTH = {"train": 3, "heldout": 3, "items": 2}
+RAW_DEPTH = {**DEPTH, "quarantine": 3}
 COMPRESSION = 3  # bytes of text that one byte of Parquet holds, about
 
 
-def corpus_groups(files: Iterable[Sized], where: str, part_bytes: int) -> list[Part]:
+def corpus_groups(files: Iterable[Sized], where: str, part_bytes: int, raw: bool = False) -> list[Part]:
     """The parts of a gate on the corpus `where` that holds `files`. Raises K2Error when it has nothing to train on."""
     sizes = {PurePosixPath(path): size for path, size in files if path.endswith(".parquet")}
-    own = sorted(path for path in sizes if len(path.parts) == DEPTH.get(path.parts[0], 0))
+    depth = RAW_DEPTH if raw else DEPTH
+    own = sorted(path for path in sizes if len(path.parts) == depth.get(path.parts[0], 0))
     if not any(path.parts[0] == "train" for path in own):
         raise K2Error(
             f"{where}/train holds no <source>/<part>.parquet: this is not a corpus, or its build was cut short"
@@ -115,7 +121,8 @@ def look_at(source: Path, group: Part, target: Path, bounds: Bounds, kind: str) 
         if publishes:
             link(source / path, target / path)
     files = look_at_files(training, bounds, target if publishes else None, kind)
-    found = Found.of(files, [*columns, *(row for file in files for row in file.columns)])
+    rows = [] if publishes else [row_counts(source, path) for path in files_of(group) if not path.startswith("items/")]
+    found = Found.of([*files, *rows], [*columns, *(row for file in files for row in file.columns)])
     found.write(target, group.name)
     # Of a file with other columns there are no summaries, and nothing of the corpus will be published.
     if publishes and all(row["type"] == row["expected"] for row in found.columns):
@@ -123,6 +130,13 @@ def look_at(source: Path, group: Part, target: Path, bounds: Bounds, kind: str) 
         write_summaries(documents, summaries_path(target, group.name))
     summed = total(found.counts)
     return {"documents": summed["read"], "quarantined": summed["quarantined"]}
+
+
+def row_counts(source: Path, path: str) -> LookedAt:
+    """Counts `rows/<split>/<part>` of a file of the raw corpus in folder `source`, by its own directory."""
+    split, stem, part = PurePosixPath(path).with_suffix("").parts
+    counts = Counts({f"rows/{split}/{part}": pq.read_metadata(source / path).num_rows})
+    return LookedAt(source / path, stem, counts=counts)
 
 
 Mixtures = Mapping[str, Sequence[MixtureEntry]]

@@ -76,6 +76,9 @@ def valid_step(
 def raw_checks_step(store: "Store", config: ValidationConfig, raw: "ArtifactRef") -> "PartedStep":
     """Check every training file of a raw corpus before curation; leaves `validation.json` and a page.
 
+    Of sources that were read from files every row is accounted for: what was read of a part is what its files hold and
+    what was sampled out.
+
     To finish it raises `ValidationFailed` when an expectation of severity `stop` is not met; what curation mends is
     warned of.
     """
@@ -88,14 +91,17 @@ def raw_checks_step(store: "Store", config: ValidationConfig, raw: "ArtifactRef"
     def finish(records: "Sequence[PartRecord]", folder: Path) -> dict[str, float]:
         from k2model.artifacts import local_parts
         from k2model.validation.documents.group import gather_files
+        from k2model.validation.documents.suites import accounts_suite
+        from k2model.validation.documents.tables import account_frame
         from k2model.validation.gate import FOUND, publish
 
         parts_folder = local_parts(store, identity, records, lambda path: path.startswith(FOUND))
-        findings, _ = gather_files(parts_folder, [record.name for record in records], bounds, "raw corpus")
+        findings, counts = gather_files(parts_folder, [record.name for record in records], bounds, "raw corpus")
+        findings.check(accounts_suite(bounds), account_frame(_accounts(store, raw), counts))
         return publish(findings, folder, "raw corpus")
 
     produce = partial(_look_at, store.uri, raw, bounds, "raw")
-    return PartedStep(lambda: identity, partial(_groups, store, raw, config), produce, finish)
+    return PartedStep(lambda: identity, partial(_groups, store, raw, config, raw=True), produce, finish)
 
 
 def read_previous(address: str) -> bytes:
@@ -114,11 +120,20 @@ def read_previous(address: str) -> bytes:
         ) from error
 
 
-def _groups(store: "Store", corpus: "ArtifactRef", config: ValidationConfig) -> "list[Part]":
+def _accounts(store: "Store", raw: "ArtifactRef") -> dict[str, dict[str, dict[str, int]]]:
+    """`accounts.json` of a raw corpus; there is none where the project builds every source itself."""
+    from k2model.ingest.raw import ACCOUNTS_FILE
+
+    _, manifest = store.look_up(raw)
+    there = any(entry.path == ACCOUNTS_FILE for entry in manifest.files)
+    return json.loads(store.read(raw, ACCOUNTS_FILE)) if there else {}
+
+
+def _groups(store: "Store", corpus: "ArtifactRef", config: ValidationConfig, raw: bool = False) -> "list[Part]":
     from k2model.validation.documents.group import corpus_groups
 
     _, manifest = store.look_up(corpus)
-    return corpus_groups(((entry.path, entry.size) for entry in manifest.files), corpus.uri, config.part_bytes)
+    return corpus_groups(((entry.path, entry.size) for entry in manifest.files), corpus.uri, config.part_bytes, raw)
 
 
 def _look_at(uri: str, corpus: "ArtifactRef", bounds: Bounds, kind: str, group: "Part", folder: Path) -> dict[str, Any]:

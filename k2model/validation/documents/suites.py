@@ -101,6 +101,13 @@ def sources_suite(bounds: Bounds) -> Suite:
     )  # fmt: skip
 
 
+def accounts_suite(bounds: Bounds) -> Suite:
+    """On `account_frame`: each row that was read of a source's files is kept, held out, sampled out or quarantined."""
+    rules = bounds.rules("accounts")
+    remedy = "rows were lost or made between reading and writing: delete the artifact, run again, and report it"
+    return rules.made(rules.between("rows_accounted_for", remedy, "unaccounted", low=0, high=0))
+
+
 def drift_suite(bounds: Bounds) -> Suite:
     """On `drift_frame`: how far the corpus is from its previous version."""
     rules, config = bounds.rules("drift"), bounds.config

@@ -125,6 +125,32 @@ def source_frame(counts: Mapping[str, Counts]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["source", "read", "quarantined", "quarantined_fraction"])
 
 
+def account_frame(
+    accounts: Mapping[str, Mapping[str, Mapping[str, int]]], counts: Mapping[str, Counts]
+) -> pd.DataFrame:
+    """One row per source and part that were read from files: rows `read`, those in the files of `train`, `heldout` and
+    `quarantine`, `sampled_out`, and those of which nobody knows.
+
+    accounts: what ingest said, stem -> part -> `rows`, `documents`, `heldout`, `sampled_out`, `quarantined`. counts: of
+    stems, with `rows/<split>/<part>` as they lie in the files. What ingest says is in a file and is not there is as
+    unaccounted for as what it never said.
+    """
+    made = []
+    said_of = {"train": "documents", "heldout": "heldout", "quarantine": "quarantined"}
+    for stem, parts in accounts.items():
+        there = counts.get(stem, Counts())
+        named = {name.rpartition("/")[2] for name in there if name.startswith("rows/")}
+        for part in sorted(parts.keys() | named):
+            said: Mapping[str, int] = parts.get(part, {})
+            files = {split: there.get(f"rows/{split}/{part}", 0) for split in said_of}
+            read, sampled = said.get("rows", 0), said.get("sampled_out", 0)
+            moved = sum(abs(files[split] - said.get(name, 0)) for split, name in said_of.items())
+            unaccounted = max(abs(read - sampled - sum(files.values())), moved)
+            made.append({"source": stem, "part": part, "read": read, **files, "sampled_out": sampled,
+                         "unaccounted": unaccounted})  # fmt: skip
+    return pd.DataFrame(made)
+
+
 def mixture_frame(
     mixtures: Mapping[str, Sequence[MixtureEntry]], phase_tokens: Mapping[str, int], counts: Mapping[str, Counts]
 ) -> pd.DataFrame:
