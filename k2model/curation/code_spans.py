@@ -1,0 +1,77 @@
+"""Where code stands in a text that people wrote: fenced, marked up, or lines that only a program has.
+
+Numbers there are literals, constants and versions, so nothing that looks like someone's number is looked for in it. A
+line is judged by its form: an assignment, a call, a declaration, a literal's rest, a prompt, a pinned package. Of a
+paragraph that is code for the most part, the other lines (arguments, comments, what a prompt answered) are code too,
+which is how an indented block is known; an indented address or poem has no such lines.
+"""
+
+import re
+from collections.abc import Iterator
+
+_FENCE = re.compile(r"^[ \t>]*(`{3,}|~{3,})[^\n]*\n.*?(?:^[ \t>]*\1[`~]*[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
+_INLINE = re.compile(r"(?<!`)(``?)(?!`)[^`\n]+\1(?!`)")
+_MARKED = re.compile(
+    r"<(code|pre|script|style|kbd|samp)\b[^>]*>.{0,20000}?</\1>"
+    r"|\\begin\{(lstlisting|verbatim|minted)\*?\}.{0,20000}?\\end\{\2\*?\}"
+    r"|\\verb(\W)[^\n]*?\3",
+    re.DOTALL | re.IGNORECASE,
+)
+
+_NAME = r"[A-Za-z_$][\w$]*(?:(?:\.|->|::)[\w$]+|\[[^\]\n]*\])*"
+_LITERAL = r"[-+]?(?:0[xXbB])?[\da-fA-F_]*\d[\w.]*\s*(?:;?$|[,)\]}#/*%&|^<>?:]|; *(?:[#/]|\w+ ?[=(])|[-+]\s)"
+_VALUE = rf"""(?:[\[({{"'&*!~<]|[bfru]{{1,2}}["']|{_LITERAL}|{_NAME}\s*(?:[;,(\[.*/%|&<>?+-]|$))"""
+_FORMS = (
+    rf"\s*(?:export\s+|--?)?(?:[A-Za-z_][\w:<>,*&\[\]]*\s+){{0,3}}[*&]*{_NAME}\s*(?::\s*[\w\[\], |.]+)?\s*"
+    rf"(?:[-+*/%|&^@:]|<<|>>|//|\*\*)?=(?![=>])\s*{_VALUE}",  # an assignment
+    rf"\s*(?:return\s|await\s|yield\s|throw\s|raise\s|new\s|@)?\s*{_NAME}\(.*\)\s*[;,:{{]?\s*(?:(?:#|//).*)?$",  # a call
+    r".*(?:\w\(|\w ?= ?\S|\]|\+\+|->).*;\s*(?:(?:#|//).*)?$",  # a statement that ends with a semicolon
+    r"\s*[\])}]+[\])};,]*\s*$|.*\S\s*\{\s*$|.*\{.*[;:].*\}\s*$",  # where a block begins or ends
+    r"\s*[\w.-]+\s*:\s*[\[{]",
+    r"""\s*["'][^"'\n]+["']\s*:\s*\S""",  # an entry of a mapping
+    r"\s*\[*\s*-?\d[\w.]*(?:\s*,\s*-?\d[\w.]*)+\s*[,\])}]*\s*$",  # a row of an array
+    r"\s*(?:def|class|struct|enum|interface|trait|impl|fn|func|function)\s+\w+\s*[(<:{]",
+    r"\s*(?:from\s+[\w.]+\s+import\s|import\s+[\w.{*]+(?:\s+as\s+\w+|\s+from\s.*)?;?\s*$|#include\b|#define\b|use\s+\w+::)",
+    r"\s*(?:if|elif|for|while|with|switch|except|case)\b.*(?::|\{)\s*$|\s*(?:else|try|finally)\s*[:{]\s*$",
+    r"\s*(?:return|assert|yield)\s+[^\s.]+\s*;?\s*$|\s+return\b(?!.*[.!?]\s*$)",
+    r"\s*(?:SELECT\s.+\sFROM|INSERT\s+INTO|UPDATE\s+\w+\s+SET|CREATE\s+TABLE|DELETE\s+FROM|VALUES\s*\()",
+    r"\s*(?:>>>|\.\.\.|In \[\d+\]:|Out\[\d+\]:)\s",  # prompts of Python
+    r"\s*(?:\$|PS>|[\w.-]+@[\w.-]+:\S*[$#])\s+[a-z]",  # and of a shell
+    r"\s*(?:sudo\s+)?(?:pip3?|npm|yarn|apt|apt-get|brew|conda|cargo|docker|git)\s+(?:install|add|run|pull|clone|tag)\s",
+    r"\s*[A-Za-z][\w.-]*(?:\[[\w,]+\])?\s*(?:===?|[><~!]=)\s*\d[\w.*+!-]*",  # a pinned package
+)
+_LINE = re.compile("|".join(f"(?:{form})" for form in _FORMS))
+_LONGEST_LINE = 1_000  # characters: a longer one is a paragraph, or was written by no one
+_PARAGRAPH = re.compile(r"[^\n]*\S[^\n]*(?:\n[^\n]*\S[^\n]*)*")
+
+
+def code_spans(text: str) -> list[tuple[int, int]]:
+    """[start, end) in characters of what is code in a text, in order; two of them may share characters."""
+    return sorted(_code(text))
+
+
+def _code(text: str) -> Iterator[tuple[int, int]]:
+    if "`" in text or "~~~" in text:
+        yield from (match.span() for match in _FENCE.finditer(text))
+        yield from (match.span() for match in _INLINE.finditer(text))
+    if "<" in text or "\\" in text:
+        yield from (match.span() for match in _MARKED.finditer(text))
+    for paragraph in _PARAGRAPH.finditer(text):
+        lines = list(_lines(text, *paragraph.span()))
+        code = [(start, end) for start, end in lines if end - start <= _LONGEST_LINE and _is_code(text[start:end])]
+        yield from [paragraph.span()] if 2 * len(code) > len(lines) else code
+
+
+def _is_code(line: str) -> bool:
+    if _LINE.match(line):
+        return True
+    ends = line.rstrip(" ,;").endswith(("]", "}", "])", "})", "))"))  # of what began on another line
+    return ends and sum(map(line.count, ")]}")) > sum(map(line.count, "([{"))
+
+
+def _lines(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    while start < end:
+        stop = text.find("\n", start, end)
+        stop = end if stop < 0 else stop
+        yield start, stop
+        start = stop + 1
