@@ -1,5 +1,5 @@
 """The kinds of constraint: how one is drawn, how it is asked for, and how a reply is checked. Checks need no language
-but whitespace, punctuation and case; words are runs of non-blank characters.
+but whitespace, punctuation, case and common abbreviations; words are runs of non-blank characters.
 
 Constraints of one `group` never meet in an instruction, nor do those whose groups are in each other's `excludes`.
 """
@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any, NamedTuple
 
+from k2model.documents.sentences import sentences
+
 Parameters = Mapping[str, Any]
-SENTENCE_END = r"(?<=[.!?])\s+"
 WORDS = ("river", "lantern", "harbour", "garden", "winter", "copper", "village", "morning", "window", "journey")
 OPENINGS = ("To begin with,", "In short:", "Here is what matters:", "Let us see.")
 ENDINGS = ("That is all.", "Any questions?", "And so it ends.", "Thank you for reading.")
@@ -121,7 +122,7 @@ KINDS: dict[str, ConstraintKind] = {
     "sentences": ConstraintKind(
         _number(2, 6),
         "Write exactly {n} sentences.",
-        lambda p, r: len(parts(r, SENTENCE_END)) == p["n"],
+        lambda p, r: len(sentences(r)) == p["n"],
         "sentences",
         frozenset({"shape", "start", "end", "length", "marks"}),
     ),

@@ -14,8 +14,9 @@ from typing import Any
 
 from k2model.documents.markup import chat, trace_at
 from k2model.documents.schema import is_heldout
+from k2model.documents.sentences import sentences
 from k2model.synthesis.config import named_families, table
-from k2model.synthesis.constraints import KINDS, SENTENCE_END, Constraint, compatible, draw, parts
+from k2model.synthesis.constraints import KINDS, Constraint, compatible, draw
 from k2model.synthesis.conversation import Case, Conversation, Reply, Request, Turn
 from k2model.synthesis.job import DocumentMetadata, Fault, Job, text_fault
 
@@ -163,8 +164,8 @@ def _capitals(body: str, count: int) -> str:
 
 def plan(constraints: tuple[Constraint, ...], reply: str, effort: str) -> str:
     """The thinking before the reply: the constraints in turn and what the reply has of each."""
-    sentences = len(parts(reply, SENTENCE_END))
-    measured = f"The draft has {len(reply.split())} words in {sentences} sentences and {len(reply)} characters."
+    count = len(sentences(reply))
+    measured = f"The draft has {len(reply.split())} words in {count} sentences and {len(reply)} characters."
     listed = "\n".join(f"{i}. {c.instruction} Met." for i, c in enumerate(constraints, 1))
     names = ", ".join(c.kind.replace("-", " ") for c in constraints)
     return trace_at(effort, f"To keep: {names}.", f"Conditions to keep:\n{listed}\n{measured}")

@@ -13,7 +13,7 @@ CASES = {
     "at-most-words": ({"n": 3}, "one two three", "one two three four"),
     "words-between": ({"low": 2, "high": 3}, "one two", "one"),
     "at-most-characters": ({"n": 5}, "abcde", "abcdef"),
-    "sentences": ({"n": 2}, "One here. Two there!", "One. Two? Three."),
+    "sentences": ({"n": 2}, "Dr. Vale came by train. She left!", "One. Two? Three."),
     "paragraphs": ({"n": 2}, "One.\n\nTwo.", "One.\nTwo."),
     "bullets": ({"n": 2}, "So:\n- a\n- b", "- a\n- b\n- c"),
     "numbered": ({"n": 2}, "1. a\n2. b", "1. a\n3. b"),
