@@ -61,7 +61,8 @@ class Segment(TypedDict):
 
 
 #: A chat turn: `role` and `content`; for the assistant also `trace`, `tool_call` (JSON text) or several in
-#: `tool_calls`; for the system `tools` (JSON text of their definitions).
+#: `tool_calls`, and `loss`, False where it is context and not learned; for the system `tools` (JSON text of their
+#: definitions).
 Message = Mapping[str, Any]
 
 
@@ -120,11 +121,11 @@ def chat_prompt(messages: Sequence[Message], effort: str) -> list[Segment]:
     """
     history = [segment for i, message in enumerate(messages) for segment in _turn(message, effort, first=i == 0)]
     opening = _assistant_opening(effort, first=not messages)
-    return [special(BOS), *({**segment, "loss_mask": False} for segment in history), *opening]  # type: ignore[list-item]
+    return [special(BOS), *_context(history), *opening]
 
 
 def chat(messages: Sequence[Message], effort: str) -> list[Segment]:
-    """A whole dialogue in ChatML; loss on the assistant's tokens after its opening effort tag.
+    """A whole dialogue in ChatML; loss on the assistant's tokens after its opening effort tag, in turns that count.
 
     Raises `ValueError` for an unknown effort or role.
     """
@@ -150,10 +151,16 @@ def joined(segments: Iterable[Mapping[str, object]]) -> str:
     return "".join(str(segment["text"]) for segment in segments)
 
 
+def _context(segments: Iterable[Segment]) -> list[Segment]:
+    """Segments that are read and never a target."""
+    return [{"kind": one["kind"], "text": one["text"], "loss_mask": False} for one in segments]
+
+
 def _turn(message: Message, effort: str, first: bool) -> list[Segment]:
     role = message["role"]
     if role == "assistant":
-        return [*_assistant_opening(effort, first), *_assistant_reply(message, effort)]
+        reply = _assistant_reply(message, effort)
+        return [*_assistant_opening(effort, first), *(reply if message.get("loss", True) else _context(reply))]
     if role not in ("system", "user", "tool"):
         raise ValueError(f"a chat turn has role '{role}'; expected system, user, assistant or tool")
     said = [text(message["content"])] if message["content"] else []

@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k2model.documents.markup import joined, plain
+from k2model.documents.chats import read_dialogue
+from k2model.documents.markup import chat, joined, plain
+from k2model.documents.messages import BadMessages
 from k2model.documents.schema import DOCUMENT_SCHEMA, content_id
 from k2model.documents.spans import SPAN_TYPE, SPANS_TYPE, Span, string_bytes, to_spans
 from k2model.ingest.batch import Batch, Reason, Reject, cut, row_of
-from k2model.ingest.chat import BadMessages, dialogue
 from k2model.ingest.trees import UNKNOWN_LICENCE
 from k2model.recipe.schema import SourceConfig
 
@@ -97,19 +98,21 @@ def _written(source: SourceConfig, batch: Batch) -> tuple[Batch, pa.Array, pa.Ar
     rejects: list[Reject] = []
     kept: list[bool] = []
     places = batch.places.to_pylist()
-    tools, efforts = (
-        batch.extras[name].to_pylist() if name in batch.extras else [None] * len(places) for name in ("tools", "effort")
-    )
-    for place, messages, defined, effort in zip(places, batch.messages, tools, efforts, strict=True):
+    named = ("tools", "system", "effort")
+    beside = [batch.extras[name].to_pylist() if name in batch.extras else [None] * len(places) for name in named]
+    for place, messages, *said in zip(places, batch.messages, *beside, strict=True):
         try:
-            segments, user = dialogue(messages, defined, effort, source.effort)
+            read = read_dialogue(
+                messages, **dict(zip(named, said, strict=True)), default=source.effort, ignored=source.fields.ignored
+            )
         except BadMessages as error:
-            rejects.append(Reject(*row_of(place), Reason.BAD_MESSAGES, str(error), cut(str(messages))))
+            rejects.append(Reject(*row_of(place), Reason.BAD_MESSAGES, str(error), cut(_shown(messages))))
             kept.append(False)
             continue
+        segments = chat(read.messages, read.effort)
         written.append(joined(segments))
         spans.append(to_spans(segments))
-        users.append(user)
+        users.append(read.user)
         kept.append(True)
     keep = pa.array(kept, pa.bool_())
     left = Batch(
@@ -118,6 +121,13 @@ def _written(source: SourceConfig, batch: Batch) -> tuple[Batch, pa.Array, pa.Ar
         extras={name: values.filter(keep) for name, values in batch.extras.items()},
     )
     return left, pa.array(users, pa.string()), pa.array(written, pa.string()), pa.array(spans, SPANS_TYPE), rejects
+
+
+def _shown(messages: Any) -> str:
+    try:
+        return str(messages)
+    except RecursionError:
+        return ""
 
 
 def _digests(strings: pa.Array) -> list[Any]:

@@ -16,7 +16,9 @@ from k2model.errors import nearest
 from k2model.recipe.schema import FieldMapping
 
 #: Columns a row may have beside its content, each named by the field of `FieldMapping`.
-EXTRAS = ("id", "licence", "origin", "language", "key", "effort", "tools")
+EXTRAS = ("id", "licence", "origin", "language", "key", "effort", "tools", "system")
+#: Those that belong to a chat: read where a row has a column of that name, though nothing maps it.
+OF_CHATS = ("tools", "system")
 #: About how much text is held at once.
 BATCH_BYTES = 16_000_000
 RAW_CHARACTERS = 2_000  # of a quarantined row that are kept
@@ -106,9 +108,15 @@ def content_field(mapping: FieldMapping) -> str:
     return mapping.messages or mapping.text
 
 
-def extra_fields(mapping: FieldMapping) -> dict[str, str]:
+def mapped_fields(mapping: FieldMapping) -> dict[str, str]:
     """Column name of each field of `EXTRAS` that is mapped."""
     return {name: getattr(mapping, name) for name in EXTRAS if getattr(mapping, name)}
+
+
+def extra_fields(mapping: FieldMapping) -> dict[str, str]:
+    """Column name of each field of `EXTRAS` that is read."""
+    own = {name: name for name in OF_CHATS if mapping.messages and name not in mapping.ignored}
+    return own | mapped_fields(mapping)
 
 
 def getter(name: str) -> Callable[[Any], Any]:

@@ -104,7 +104,7 @@ def extra_column(
 ) -> tuple[pa.Array, list[Reject]]:
     """A column beside the content as strings, and the rejects for rows that are not UTF-8."""
     kind = _value_type(values)
-    if pa.types.is_list(kind) and name == source.fields.tools:
+    if pa.types.is_list(kind) and name == extra_fields(source.fields).get("tools"):
         return strings([definitions(value) for value in values.to_pylist()]), []
     if pa.types.is_list(kind) and _is_string(kind.value_type):
         return pc.binary_join(values.cast(pa.list_(pa.string())), " AND "), []

@@ -18,7 +18,7 @@ from typing import Any
 
 from k2model.errors import CorpusError
 from k2model.ingest import columnar
-from k2model.ingest.batch import absent, content_field, extra_fields
+from k2model.ingest.batch import absent, content_field, mapped_fields
 from k2model.ingest.columns import check_unique, dotted_names
 from k2model.ingest.inputs import LICENCE, MANIFEST, FileSlice, InputFile, InputPart
 from k2model.ingest.lines import first_lines
@@ -41,7 +41,7 @@ def check_fields(source: SourceConfig, files: SourceFiles, inputs: Sequence[Inpu
     """
     for file in inputs:
         if names := _names(source, files, file):
-            for field, name in {"text": content_field(source.fields), **extra_fields(source.fields)}.items():
+            for field, name in {"text": content_field(source.fields), **mapped_fields(source.fields)}.items():
                 if name not in names:
                     field = "messages" if field == "text" and source.fields.messages else field
                     raise CorpusError(f"corpus.sources.{source.name}.fields.{field}: {absent(name, names, file.path)}")

@@ -276,13 +276,15 @@ class FieldMapping:
 
     text: str = "text"
     messages: str = ""
-    tools: str = ""  # definitions of the tools of a dialogue, JSON text or a list
+    tools: str = ""  # definitions of the tools of a dialogue, JSON text or a list; "" = a column `tools`
+    system: str = when_set("")  # the system's turn of a dialogue, where it stands apart; "" = a column `system`
     effort: str = ""  # of a dialogue: low, medium or high
     id: str = ""  # "" = the row's place, so that ids change when rows move
     licence: str = ""
     origin: str = ""  # "" = the input's relative path and row
     language: str = ""  # counted in the report
     key: str = ""  # rows of one key lie on one side of the held-out split; "" = the text, or the first user turn
+    ignored: tuple[str, ...] = when_set(())  # of messages and their parts, which are not to be understood; and columns
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,313 @@
+"""One message of a chat as others write it: whose it is, what it says, thinks and calls, and whether it is learned.
+
+The tables are what is read. A field that is in none of them and says something is refused by its name: what it means
+nobody guesses, and only fields that say where a turn is from (`PROVENANCE`) are left out. A member of an object that
+is null is absent: columnar files fill all structs of a column to one shape.
+"""
+
+import json
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from k2model.documents.markup import EFFORTS
+
+#: Whose turn it is, in the words of others; `function_call` is the assistant's, and its content is the call.
+ROLES = {
+    "human": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant", "bot": "assistant",
+    "ai": "assistant", "function_call": "assistant", "function": "tool", "observation": "tool", "ipython": "tool",
+    "tool_response": "tool", "developer": "system",
+}  # fmt: skip
+#: K2's own names of thinking, which tell the effort as well.
+EFFORT_OF_TRACE = {opening.strip("<>"): effort for effort, (opening, _) in EFFORTS.items()}
+TRACES = ("trace", "reasoning", "reasoning_content", "thinking", "thinking_content", "thought", *EFFORT_OF_TRACE)
+#: Content parts by their type: where their text stands. Those of thinking are a trace.
+PARTS = {
+    "text": ("text",), "input_text": ("text",), "output_text": ("text",),
+    "thinking": ("thinking", "text"), "reasoning": ("reasoning", "text"),
+}  # fmt: skip
+THINKING_PARTS = ("thinking", "reasoning")
+#: Whether a turn of the assistant is learned: names whose truth says that it is, and names whose truth says that not.
+COUNTED = ("weight", "train", "training", "trainable", "loss", "loss_weight", "loss_scale", "loss_mask")
+MASKED = ("masked", "mask")
+#: Fields that only say what a message is called, where and when it was said, or how long it is.
+PROVENANCE = frozenset((
+    "id", "uuid", "message_id", "msg_id", "parent", "parent_id", "conversation_id", "turn_id", "turn_identifier",
+    "turn", "index", "idx", "timestamp", "time", "date", "created", "created_at", "create_time", "updated_at", "model",
+    "model_name", "source", "origin", "language", "lang", "country", "state", "hashed_ip", "header", "redacted",
+    "toxic", "token_count", "num_tokens", "usage", "logprobs",
+))  # fmt: skip
+_CALL_PROVENANCE = frozenset(("id", "call_id", "index"))
+_PART_PROVENANCE = frozenset(("id", "index", "signature", "cache_control"))
+#: How a server says that it was not the model that ended a turn.
+_BROKEN_OFF = ("length", "max_tokens", "content_filter", "abort", "error")
+_OPENING = re.compile(r"\s*<(think|think_fast|think_faster)>")
+_LINE_ENDS = "\r\n"  # that stand around thinking within a text
+_SHOWN = 60  # characters of a value that is refused
+
+
+class BadMessages(ValueError):
+    """Why a chat cannot be used; names turn and field."""
+
+
+class Call(NamedTuple):
+    """A call as it was made. arguments: JSON text or an object, as yet unread. id: "" without one. said: the whole call
+    as JSON text, where it came as that and needs no other form."""
+
+    name: str
+    arguments: Any
+    id: str = ""
+    said: str = ""
+
+    @property
+    def text(self) -> str:
+        """The call as K2 writes it between its tool tags. Raises `BadMessages` where its arguments are no object."""
+        return self.said or f'{{"name": {as_json(self.name, "its name")}, "arguments": {self._arguments()}}}'
+
+    def _arguments(self) -> str:
+        what, said = f"the arguments of the call '{self.name[:_SHOWN]}'", self.arguments
+        if said is None or (isinstance(said, str) and said.strip() in ("", "null")):
+            return "{}"
+        if not isinstance(parsed(said, what) if isinstance(said, str) else said, dict):
+            raise BadMessages(f"{what} are not a JSON object")
+        return said if isinstance(said, str) else as_json(without_nulls(said), what)
+
+
+class Turn:
+    """One message of a row: `message` as `markup.chat` takes it, and what of it bears on the whole dialogue: `effort`
+    by K2's names of thinking, `tag` of thinking within the text, `calls`, the id of the call it `answers`, `tools`.
+
+    Raises `BadMessages` for what is not understood. `ignored`: fields that the user wants left out.
+    """
+
+    def __init__(self, message: Any, number: int, ignored: frozenset[str]) -> None:
+        self.where = where = f"turn {number}"
+        if not isinstance(message, dict):
+            raise BadMessages(f"{where} is not an object")
+        self._ignored = ignored
+        fields = _carrying(message, PROVENANCE | ignored)
+        named = _text(fields, ("role", "from"), where, "role")
+        role = ROLES.get(named or "", named)
+        if role not in ("system", "user", "assistant", "tool"):
+            raise BadMessages(
+                f"{where} has role '{(named or '')[:_SHOWN]}'; expected system, user, assistant or tool, or one of "
+                f"{', '.join(ROLES)}"
+            )
+        self.tools = fields.pop("tools", None) if number == 1 else None
+        self.answers, self.effort, self.tag = "", "", ""
+        self.calls: list[Call] = []
+        loss = _counts(fields, role, where)
+        content, trace = _content(fields, where, ignored)
+        self.message: dict[str, Any] = {"role": role, "content": content}
+        if role == "assistant":
+            self.effort = _effort_of_names(message, ignored)
+            self._reply(fields, named == "function_call", loss, trace)
+        elif trace:
+            raise BadMessages(f"{where} has parts of thinking, and is not the assistant's")
+        if role == "tool":
+            self.answers = str(fields.pop("tool_call_id", ""))
+            fields.pop("name", None)
+        _refuse_others(fields, where)
+
+    def _reply(self, fields: dict[str, Any], is_call: bool, loss: bool, trace: str) -> None:
+        """Reads what only the assistant does."""
+        where, message = self.where, self.message
+        traces = [said for said in (trace, _text(fields, TRACES, where, "thinking")) if said]
+        if _OPENING.match(message["content"]):
+            if not (found := inline_thinking(message["content"])):
+                raise BadMessages(f"{where}: the content opens thinking and never closes it")
+            self.tag, within, message["content"] = found
+            traces += [within] if within else []
+        if len(set(traces)) > 1:
+            raise BadMessages(f"{where} has two kinds of thinking that differ; one of them is to go")
+        if is_call:
+            self.calls, message["content"] = _listed(message["content"], where, self._ignored), ""
+        self.calls += _calls(fields, where, self._ignored)
+        ending = fields.pop("finish_reason", "")
+        if loss and ending in _BROKEN_OFF:
+            raise BadMessages(f"{where}: finish_reason is '{ending}', so the reply was cut off")
+        message["trace"] = traces[0] if traces else ""
+        message["tool_calls"] = [_call_text(call, where) for call in self.calls]
+        if not loss:
+            message["loss"] = False
+        elif not message["content"].strip() and not self.calls:
+            what = "thinks, and has neither content nor a call" if traces else "is empty, without content or a call"
+            raise BadMessages(f"{where} {what}; a reply that says nothing is not learned")
+
+
+def read_reply(message: Mapping[str, Any]) -> tuple[str, str, list[Call]]:
+    """(Content, thinking, calls) of a server's message, whatever else it says. Raises `BadMessages` where these are not
+    of a form that is known."""
+    fields = _carrying(message)
+    content, trace = _content(fields, "the message", frozenset())
+    trace = trace or _text(fields, TRACES, "the message", "thinking") or ""
+    if not trace and (found := inline_thinking(content)):
+        _, trace, content = found
+    return content, trace, _calls(fields, "the message", frozenset())
+
+
+def inline_thinking(content: str) -> tuple[str, str, str] | None:
+    """(Name of its tag, thinking, what follows) of a text that begins with thinking in K2's tags, without the line ends
+    around it; None for another text, and where the thinking is not closed."""
+    if not (opened := _OPENING.match(content)):
+        return None
+    trace, closed, rest = content[opened.end() :].partition(f"</{opened[1]}>")
+    return (opened[1], trace.strip(_LINE_ENDS), rest.lstrip(_LINE_ENDS)) if closed else None
+
+
+def without_nulls(value: Any) -> Any:
+    """A JSON value without the members of objects that are null, at any depth."""
+    if isinstance(value, dict):
+        return {name: without_nulls(member) for name, member in value.items() if member is not None}
+    return [without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def parsed(text: str, what: str) -> Any:
+    """The value that JSON text is. Raises `BadMessages`, which calls it `what`."""
+    import orjson
+
+    try:
+        return orjson.loads(text)
+    except ValueError as error:
+        raise BadMessages(f"{what} are not JSON: {error}") from error
+
+
+def as_json(value: Any, what: str) -> str:
+    """JSON text as chat templates spell it. Raises `BadMessages` for what JSON has no form for."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise BadMessages(f"{what} cannot be written as JSON: {error}") from error
+
+
+def _effort_of_names(message: Mapping[str, Any], ignored: Collection[str]) -> str:
+    """What K2's names of thinking say; one that is there and empty says it too, where it is alone."""
+    there = [name for name in EFFORT_OF_TRACE if message.get(name) is not None and name not in ignored]
+    named = [name for name in there if message[name]] or there
+    return EFFORT_OF_TRACE[named[0]] if len(named) == 1 else ""
+
+
+def _counts(fields: dict[str, Any], role: str, where: str) -> bool:
+    """Whether a turn is learned, by all that its flags say. Takes them out of `fields`."""
+    said: dict[str, bool] = {}
+    for name in (*COUNTED, *MASKED):
+        if name not in fields:
+            continue
+        value = fields.pop(name)
+        if name == "mask" and not isinstance(value, bool):
+            raise BadMessages(f"{where}: mask is {_shown(value)}, which may mean either; write masked, or weight")
+        if not isinstance(value, int | float) or value not in (0, 1):
+            raise BadMessages(
+                f"{where}: {name} is {_shown(value)}; expected 0, 1, true or false: a turn counts whole or not at all"
+            )
+        said[name] = bool(value) != (name in MASKED)
+    if len(set(said.values())) > 1:
+        raise BadMessages(f"{where}: {' and '.join(said)} contradict each other")
+    if role != "assistant" and any(said.values()):
+        raise BadMessages(f"{where}: {next(iter(said))} asks for loss on a turn of the {role}, which is never learned")
+    return all(said.values())
+
+
+def _content(fields: dict[str, Any], where: str, ignored: frozenset[str]) -> tuple[str, str]:
+    """(Text, thinking in parts of its own) of the content. Takes it out of `fields`."""
+    content = _one(fields, ("content", "value"), where)
+    if content is None or isinstance(content, str):
+        return content or "", ""
+    if not isinstance(content, list):
+        raise BadMessages(f"{where}: the content is not text")
+    said: dict[bool, list[str]] = {False: [], True: []}
+    for part in content:
+        if isinstance(part, str):
+            said[False].append(part)
+            continue
+        inside = _carrying(part, _PART_PROVENANCE | ignored) if isinstance(part, dict) else {"type": part}
+        kind = inside.pop("type", "text")
+        if not isinstance(kind, str) or kind not in PARTS:
+            raise BadMessages(f"{where} has parts that are no text: {_shown(kind)}")
+        text = _text(inside, PARTS[kind], where, "part")
+        _refuse_others(inside, f"{where}, a part of type {kind}")
+        said[kind in THINKING_PARTS].append(text or "")
+    return "".join(said[False]), "".join(said[True])
+
+
+def _calls(fields: dict[str, Any], where: str, ignored: frozenset[str]) -> list[Call]:
+    """What is called, by any of the names of it. Takes them out of `fields`."""
+    found = [name for name in ("tool_calls", "function_call", "tool_call") if name in fields]
+    if len(found) > 1:
+        raise BadMessages(f"{where} has {' and '.join(found)}; one of them is to go")
+    return _listed(fields.pop(found[0]), where, ignored) if found else []
+
+
+def _listed(said: Any, where: str, ignored: frozenset[str]) -> list[Call]:
+    """Calls, or one of them, as objects or JSON text."""
+    listed = parsed(said, f"{where}: the calls") if isinstance(said, str) else said
+    return [_call(call, where, ignored) for call in (listed if isinstance(listed, list) else [said])]
+
+
+def _call(said: Any, where: str, ignored: frozenset[str]) -> Call:
+    call = parsed(said, f"{where}: the calls") if isinstance(said, str) else said
+    if not isinstance(call, dict):
+        raise BadMessages(f"{where}: a tool call is {_shown(call)}, expected an object")
+    as_k2_writes = set(call) == {"name", "arguments"} and isinstance(call["arguments"], dict)
+    kept = said if isinstance(said, str) and as_k2_writes else ""
+    fields = {name: value for name, value in call.items() if value is not None and name not in ignored}
+    if fields.pop("type", "function") not in ("function", "function_call"):
+        raise BadMessages(f"{where}: a tool call is of type {_shown(call['type'])}, expected function")
+    made = next((str(fields[name]) for name in ("id", "call_id") if fields.get(name)), "")
+    if inside := fields.pop("function", None):
+        _refuse_others(_carrying(fields, _CALL_PROVENANCE), f"{where}, a tool call")
+        if not isinstance(inside, dict):
+            raise BadMessages(f"{where}: the function of a tool call is {_shown(inside)}, expected an object")
+        fields = {name: value for name, value in inside.items() if name not in ignored}
+    name, arguments = fields.pop("name", None), fields.pop("arguments", None)
+    if not isinstance(name, str) or not name:
+        raise BadMessages(f"{where}: a tool call needs a name")
+    _refuse_others(_carrying(fields, _CALL_PROVENANCE), f"{where}, the call '{name[:_SHOWN]}'")
+    return Call(name, arguments, made, kept)
+
+
+def _call_text(call: Call, where: str) -> str:
+    try:
+        return call.text
+    except BadMessages as error:
+        raise BadMessages(f"{where}: {error}") from error
+
+
+def _carrying(fields: Mapping[str, Any], unread: Collection[str] = ()) -> dict[str, Any]:
+    """The fields that say something and are not `unread`."""
+    return {name: value for name, value in fields.items() if not _is_empty(value) and name not in unread}
+
+
+def _is_empty(value: Any) -> bool:
+    if isinstance(value, dict | list):
+        return all(map(_is_empty, value.values() if isinstance(value, dict) else value))
+    return value is None or value == ""
+
+
+def _one(fields: dict[str, Any], names: Sequence[str], where: str) -> Any:
+    """What the fields of one meaning say, None without any. Takes them out of `fields`; they may not differ."""
+    said = {name: fields.pop(name) for name in names if name in fields}
+    first = next(iter(said.values()), None)
+    if other := next((name for name, value in said.items() if value != first), ""):
+        raise BadMessages(f"{where}: {next(iter(said))} and {other} say different things; one of them is to go")
+    return first
+
+
+def _text(fields: dict[str, Any], names: Sequence[str], where: str, what: str) -> str | None:
+    said = _one(fields, names, where)
+    if said is not None and not isinstance(said, str):
+        raise BadMessages(f"{where}: the {what} is {_shown(said)}, expected text")
+    return said
+
+
+def _refuse_others(fields: Mapping[str, Any], where: str) -> None:
+    for name, value in fields.items():
+        raise BadMessages(
+            f"{where}: the field '{name[:_SHOWN]}' ({_shown(value)}) is not understood; rename or drop it, or name it "
+            "in fields.ignored of the source"
+        )
+
+
+def _shown(value: Any) -> str:
+    said = "an object" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)
+    return said if len(said) <= _SHOWN else f"{said[:_SHOWN]}…"
