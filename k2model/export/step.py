@@ -98,7 +98,7 @@ def write_export(
     """
     from k2model.documents.markup import IM_END
     from k2model.tokens import K2Tokenizer
-    from k2model.tokens.bpe import chat_template
+    from k2model.tokens.chat_template import chat_template
 
     length = max(trained_length, phase.sequence_length)
     loaded = K2Tokenizer.load(tokenizer)

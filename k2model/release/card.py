@@ -85,7 +85,7 @@ def model_card(
     the model went on after its lifecycle.
     """
     from k2model.model import count_parameters
-    from k2model.tokens.bpe import default_effort
+    from k2model.tokens.chat_template import default_effort
 
     recipe = result.recipe
     phases = [one.phase for one in result.phases]

@@ -3,18 +3,10 @@
 Every digit is a pre-token of its own, so that arithmetic is never glued into words; a space stays with the word that
 follows it. Marks stand alone, or make runs (`PreTokens`). The sample is drawn evenly over sources: the vocabulary
 should serve the small task families as well as the bulk of prose. Letters beyond the 256 bytes come by merges alone.
-
-`chat_template.jinja` is ChatML with `reasoning_effort` (low, medium or high; anything else means high, as in
-K2-V2-Instruct; a release knows only the efforts it was trained on, see `chat_template`), `tools` (a list of JSON
-schemas) and their results; an assistant's turn may carry `trace` (or `reasoning_content`), and `tool_call` (JSON text)
-or `tool_calls` (transformers' own form). It must say, character for character, what
-`k2model.documents.markup.chat_prompt` says in segments (a test holds the two together): the template is for users of
-the released model, the segments for training and evaluation. Unlike segments, a template's output is matched for
-special tokens by transformers, so a tag that a user types does act as markup there.
 """
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,75 +15,16 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from k2model.documents.markup import BOS, EFFORTS, EOS, PAD, SPECIAL_TOKENS
+from k2model.documents.markup import BOS, EOS, PAD, SPECIAL_TOKENS
 from k2model.documents.schema import parts_of, sources_of
 from k2model.documents.spans import FlatSpans
 from k2model.errors import TokensError
 from k2model.recipe.schema import PreTokens, TokenizerConfig
+from k2model.tokens.chat_template import CHAT_TEMPLATE
 from k2model.tokens.tokenizer import BY_SCRIPT, ISOLATED, TOKENIZER_FILE
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-#: What of the template depends on the efforts that were trained.
-_TAGS = '{"low": "think_faster", "medium": "think_fast", "high": "think"}'
-_DEFAULT = 'default("high", true), tags["high"]'
-
-CHAT_TEMPLATE = """\
-{%- set tags = {"low": "think_faster", "medium": "think_fast", "high": "think"} -%}
-{%- set tag = tags.get(reasoning_effort | default("high", true), tags["high"]) -%}
-{{- "<|begin_of_text|>" -}}
-{%- set frame = namespace(separator="", system="") -%}
-{%- if tools -%}
-    {%- if messages and messages[0].role == "system" -%}
-        {%- set frame.system = messages[0].content ~ "\\n" if messages[0].content else "" -%}
-        {%- set messages = messages[1:] -%}
-    {%- endif -%}
-    {{- "<|im_start|>system\\n" ~ frame.system ~ "<tools>" ~ (tools | tojson) ~ "</tools><|im_end|>" -}}
-    {%- set frame.separator = "\\n" -%}
-{%- endif -%}
-{%- for message in messages -%}
-    {{- frame.separator ~ "<|im_start|>" ~ message.role ~ "\\n" -}}
-    {%- set frame.separator = "\\n" -%}
-    {%- if message.role == "assistant" -%}
-        {{- "<" ~ tag ~ ">" ~ (message.trace or message.reasoning_content or "") ~ "</" ~ tag ~ ">" -}}
-        {{- message.content or "" -}}
-        {%- if message.tool_call -%}
-            {{- "<tool_calls>" ~ message.tool_call ~ "</tool_calls>" -}}
-        {%- endif -%}
-        {%- for call in message.tool_calls or [] -%}
-            {%- set function = call.function or call -%}
-            {%- set arguments = function.arguments if function.arguments is string else function.arguments | tojson -%}
-            {{- "<tool_calls>" ~ '{"name": ' ~ (function.name | tojson) ~ ', "arguments": ' ~ arguments ~ "}" -}}
-            {{- "</tool_calls>" -}}
-        {%- endfor -%}
-    {%- else -%}
-        {{- message.content -}}
-    {%- endif -%}
-    {{- "<|im_end|>" -}}
-{%- endfor -%}
-{%- if add_generation_prompt -%}
-    {{- frame.separator ~ "<|im_start|>assistant\\n<" ~ tag ~ ">" -}}
-{%- endif -%}
-"""
-
-
-def default_effort(trained: Collection[str]) -> str:
-    """The most effort among those that were trained; "" when none was."""
-    return next((effort for effort in reversed(EFFORTS) if effort in trained), "")
-
-
-def chat_template(trained: Collection[str]) -> str:
-    """The template of a model that was trained on the efforts `trained`, at least one.
-
-    An effort that is not given, or was not trained, means the most that was: behind a tag that it never learned a model
-    ends its turn without an answer.
-    """
-    most = default_effort(trained)
-    tags = {effort: opening.strip("<>") for effort, (opening, _) in EFFORTS.items() if effort in trained}
-    known = CHAT_TEMPLATE.replace(_TAGS, json.dumps(tags))
-    return known.replace(_DEFAULT, f'default("{most}", true), tags["{most}"]')
-
 
 DOCUMENTS_PER_READ = 1_024
 

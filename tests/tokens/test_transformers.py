@@ -20,7 +20,7 @@ from k2model.ingest.raw import write_corpus
 from k2model.recipe.curation import FILES, WEB, CurationProfile
 from k2model.recipe.schema import CorpusConfig, FieldMapping, SourceConfig
 from k2model.tokens import K2Tokenizer
-from k2model.tokens.bpe import CHAT_TEMPLATE, chat_template
+from k2model.tokens.chat_template import CHAT_TEMPLATE, chat_template
 from k2model.tokens.encoder import Encoder
 from k2model.tokens.shard_writer import encode_documents
 from tests.curation.chain import curate_folder
@@ -156,11 +156,12 @@ def dialogue(rng: random.Random) -> tuple[list[dict[str, Any]], list[dict[str, A
         asked = " ".join(f"{word}{rng.randrange(10**9)}" for word in rng.choices(("what", "of", "that"), k=12))
         messages.append({"role": "user", "content": said(rng) + asked + said(rng)})
         if rng.random() < 0.5:
-            calls = [{"type": "function", "function": {"name": said(rng), "arguments": {said(rng): [said(rng), 4]}}}]
+            called = {"name": f"f{said(rng)}", "arguments": {said(rng): [said(rng), 4]}}
+            calls = [{"type": "function", "function": called}]
             messages.append({"role": "assistant", "content": said(rng), "tool_calls": calls * rng.randint(1, 2)})
             messages.append({"role": "tool", "content": rng.choice([said(rng), json.dumps({"a": said(rng)})])})
         thought = {"reasoning_content": said(rng)} if rng.random() < 0.5 else {}
-        messages.append({"role": "assistant", "content": said(rng), **thought})
+        messages.append({"role": "assistant", "content": f"{said(rng)}4{said(rng)}", **thought})
     return messages, tools
 
 
