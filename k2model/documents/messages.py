@@ -62,15 +62,22 @@ class Call(NamedTuple):
     @property
     def text(self) -> str:
         """The call as K2 writes it between its tool tags. Raises `BadMessages` where its arguments are no object."""
-        return self.said or f'{{"name": {as_json(self.name, "its name")}, "arguments": {self._arguments()}}}'
+        return self.said or f'{{"name": {as_json(self.name, "its name")}, "arguments": {self._checked_arguments()}}}'
 
-    def _arguments(self) -> str:
-        what, said = f"the arguments of the call '{self.name[:_SHOWN]}'", self.arguments
+    @property
+    def said_arguments(self) -> str:
+        """Its arguments as JSON text, or the text that they are instead, which whoever is called may judge."""
+        said = self.arguments
         if said is None or (isinstance(said, str) and said.strip() in ("", "null")):
             return "{}"
-        if not isinstance(parsed(said, what) if isinstance(said, str) else said, dict):
+        return said if isinstance(said, str) else as_json(without_nulls(said), "the arguments of a call")
+
+    def _checked_arguments(self) -> str:
+        what = f"the arguments of the call '{self.name[:_SHOWN]}'"
+        said = self.said_arguments
+        if not isinstance(parsed(said, what), dict):
             raise BadMessages(f"{what} are not a JSON object")
-        return said if isinstance(said, str) else as_json(without_nulls(said), what)
+        return said
 
 
 class Turn:
@@ -135,15 +142,21 @@ class Turn:
             raise BadMessages(f"{where} {what}; a reply that says nothing is not learned")
 
 
-def read_reply(message: Mapping[str, Any]) -> tuple[str, str, list[Call]]:
+def read_reply(message: Any) -> tuple[str, str, list[Call]]:
     """(Content, thinking, calls) of a server's message, whatever else it says. Raises `BadMessages` where these are not
     of a form that is known."""
-    fields = _carrying(message)
-    content, trace = _content(fields, "the message", frozenset())
-    trace = trace or _text(fields, TRACES, "the message", "thinking") or ""
+    if not isinstance(message, dict):
+        raise BadMessages("there is no message")
+    try:
+        fields = _carrying(message)
+        content, trace = _content(fields, "the message", frozenset())
+        trace = trace or _text(fields, TRACES, "the message", "thinking") or ""
+        calls = _calls(fields, "the message", frozenset())
+    except RecursionError as error:
+        raise BadMessages("the message is nested too deeply") from error
     if not trace and (found := inline_thinking(content)):
         _, trace, content = found
-    return content, trace, _calls(fields, "the message", frozenset())
+    return content, trace, calls
 
 
 def inline_thinking(content: str) -> tuple[str, str, str] | None:

@@ -170,22 +170,19 @@ TOOL = [{"name": "f", "description": "Größe", "inputSchema": {"type": "object"
 def test_tools_and_last_turns_are_written_as_the_chat_template_writes_them(system):
     import json
 
-    import jinja2
+    from transformers.utils.chat_template_utils import render_jinja_template
 
-    from k2model.tokens.bpe import CHAT_TEMPLATE
+    from k2model.tokens.chat_template import CHAT_TEMPLATE
 
-    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
-    environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)  # as transformers has it
     history = [
         {"role": "user", "content": "q"},
         {"role": "assistant", "content": "a"},
         {"role": "user", "content": "r"},
     ]
     reply = {"role": "assistant", "content": "b", "trace": "t"}
-    rendered = environment.from_string(CHAT_TEMPLATE).render(
-        messages=[*([{"role": "system", "content": system}] if system else []), *history, reply],
-        tools=TOOL,
-        reasoning_effort="medium",
+    messages = [*([{"role": "system", "content": system}] if system else []), *history, reply]
+    (rendered,), _ = render_jinja_template(
+        [messages], tools=TOOL, chat_template=CHAT_TEMPLATE, reasoning_effort="medium"
     )
     first = {"role": "system", "content": system, "tools": json.dumps(TOOL, ensure_ascii=False)}
     segments = last_turn([first, *history, reply], "medium")

@@ -29,6 +29,7 @@ from k2model.documents.markup import (
     Message,
     Segment,
 )
+from k2model.documents.messages import BadMessages
 from k2model.errors import EvaluationError, TeacherError, nearest
 from k2model.evals.backend import Finish, Generation, Likelihood, Prompt, Sampling
 from k2model.evals.backends.reading import generation, take_apart
@@ -233,8 +234,8 @@ class EndpointModel:
         open trace, so it has no answer."""
         closing = EFFORTS[prompt.mode.value][1]
         try:
-            reply = wire.reply_in(choice["message"])
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            reply = wire.reply_in(choice.get("message"))
+        except BadMessages as error:
             raise EvaluationError(f"{self.name}: the answer to a chat holds no message ({error})") from error
         calls = "".join(f"{TOOL_CALLS}{call.text}{TOOL_CALLS_END}" for call in reply.calls)
         content = reply.content + calls

@@ -1,6 +1,6 @@
 """The OpenAI-compatible form of a request and of its response. Nothing here knows a network.
 
-Read are `content`, thinking in `reasoning_content`, `reasoning` or an opening `<think>` block, and tool calls.
+A message is read as rows of chats are (`k2model.documents.messages`).
 """
 
 import hashlib
@@ -9,12 +9,12 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from k2model.documents.messages import BadMessages, read_reply
 from k2model.synthesis.config import EndpointConfig
 from k2model.synthesis.conversation import Reply, Request, ToolCall, Turn, Usage
 
 BYTES_PER_TOKEN = 4  # an estimate, for rates and for responses without a usable usage
 MESSAGE_TOKENS = 8  # that a chat template may add to a turn
-_THINKING = re.compile(r"\s*<think>(.*?)</think>\s*", re.DOTALL)
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")  # half of a character as JSON escapes it: alone it is no text
 
 
@@ -104,9 +104,9 @@ def read(content: str, sent: Mapping[str, Any]) -> Answer:
     """The reply in a response's text. Raises `BadResponse` with what is wrong."""
     response, choice = first_choice(content)
     try:
-        reply = reply_in(choice["message"])
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise BadResponse(f"no choices[0].message in {content[:80]!r}") from error
+        reply = reply_in(choice.get("message"))
+    except BadMessages as error:
+        raise BadResponse(f"no choices[0].message in {content[:80]!r}: {error}") from error
     written = "".join([reply.content, reply.trace, *(call.text for call in reply.calls)])
     kept = reply._asdict() | {"calls": [call._asdict() for call in reply.calls]}
     return Answer(kept, *usage_of(response, sent, written))
@@ -140,23 +140,10 @@ def _tool(definition: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "function", "function": function | {"parameters": definition["inputSchema"]}}
 
 
-def reply_in(message: Mapping[str, Any]) -> Reply:
-    """What a message says. Raises KeyError, TypeError or ValueError for one that is none."""
-    content = message.get("content") or ""
-    trace = message.get("reasoning_content") or message.get("reasoning") or ""
-    if not isinstance(content, str) or not isinstance(trace, str):
-        raise ValueError("content is not text")
-    if not trace and (match := _THINKING.match(content)):
-        trace, content = match[1].strip(), content[match.end() :]
-    return Reply(content, trace, tuple(_call(call) for call in message.get("tool_calls") or []))
-
-
-def _call(call: Mapping[str, Any]) -> ToolCall:
-    function = call["function"]
-    arguments = function["arguments"]
-    if not isinstance(function["name"], str):
-        raise ValueError("a tool's name is not text")
-    return ToolCall(function["name"], arguments if isinstance(arguments, str) else json.dumps(arguments))
+def reply_in(message: Any) -> Reply:
+    """What a message says. Raises `BadMessages` for one that is none."""
+    content, trace, calls = read_reply(message)
+    return Reply(content, trace, tuple(ToolCall(call.name, call.said_arguments) for call in calls))
 
 
 def _usage(reported: Any) -> Usage | None:
