@@ -16,9 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from k2model.curation.characters import SCRIPT_NAMES, SCRIPTS
 from k2model.curation.measures import measure
 from k2model.curation.texts import Flags, Numbers, Texts
-from k2model.recipe.curation import CurationProfile
+from k2model.errors import CorpusError, nearest
+from k2model.recipe.curation import CurationProfile, QualityRule
 
 SAMPLE = 512  # bytes of a text
 
@@ -107,7 +109,8 @@ def _model() -> _Model:
 def rejecting_rules(strings: pa.LargeStringArray, texts: Texts, profile: CurationProfile) -> list[str]:
     """For each text the name of the first rule that rejects it, in the profile's order; "" when it is good.
 
-    `texts` are those of `strings`. Raises CorpusError when a rule names no measure.
+    `texts` are those of `strings`. A rule judges texts whose main script is among its `scripts`. Raises CorpusError
+    when a rule names no measure, or no script.
     """
     rejected_by = np.full(texts.count, -1)
     measured: dict[str, Numbers] = {}
@@ -116,6 +119,8 @@ def rejecting_rules(strings: pa.LargeStringArray, texts: Texts, profile: Curatio
             measured[rule.measure] = measure(rule.measure, texts, profile.stop_words)
         value = measured[rule.measure]
         bad = (value < rule.at_least) | (value > rule.at_most)
+        if rule.scripts:
+            bad &= np.isin(texts.main_scripts, _numbers(rule))
         if rule.from_lines:
             bad &= texts.lines.counts >= rule.from_lines
         rejected_by[bad & (rejected_by < 0)] = number
@@ -123,6 +128,16 @@ def rejecting_rules(strings: pa.LargeStringArray, texts: Texts, profile: Curatio
         rejected_by[matches(strings, phrase.pattern) & (rejected_by < 0)] = number
     names = [*(rule.name for rule in profile.rules), *(phrase.name for phrase in profile.phrases), ""]
     return [names[number] for number in rejected_by]
+
+
+def _numbers(rule: QualityRule) -> list[int]:
+    for name in rule.scripts:
+        if name not in SCRIPTS:
+            hint = nearest(name, list(SCRIPTS))
+            raise CorpusError(
+                f"the quality rule '{rule.name}' judges the script '{name}', which has no name here; {hint}"
+            )
+    return [SCRIPT_NAMES.index(name) for name in rule.scripts]
 
 
 def matches(strings: pa.LargeStringArray, pattern: str) -> Flags:

@@ -1,33 +1,24 @@
 """What quality rules bound: measures of every text of a batch at once, by name.
 
-Words are runs of letters, digits and underscores; lines and paragraphs are not blank. Shares lie in 0..1 and are 0
-where there is nothing to share. Sources: Gopher (Rae et al. 2021, arXiv 2112.11446, table A1 for repetition), C4
-(Raffel et al. 2020), FineWeb (Penedo et al. 2024). Of what is "repeated" every occurrence but the first counts; for
-n-grams characters are those of words, and each is counted once however many n-grams cover it.
+Words are those of `k2model.curation.characters`, in every script: where one has no spaces, counts of words are what its
+characters come to, and n-grams of n words have as many characters as make them up. Gopher's and FineWeb's rules speak
+of words between white space, signs among them (`str.split`, as AI2's Dolma toolkit has them): shares of words and the
+length of a "whitespace word" are of those, and of a script without spaces, which has none, of its words.
+
+Lines and paragraphs are not blank. Shares lie in 0..1 and are 0 where there is nothing to share. Sources: Gopher (Rae
+et al. 2021, arXiv 2112.11446, section A.1.1 for words, table A1 for repetition), C4 (Raffel et al. 2020), FineWeb
+(Penedo et al. 2024). Of what is "repeated" every occurrence but the first counts; for n-grams characters are those of
+words, and each is counted once however many n-grams cover it.
 """
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from k2model.curation.texts import (
-    ALNUM,
-    ALPHA,
-    DIGIT,
-    SPACE,
-    UPPER,
-    CodePoints,
-    Flags,
-    Hashes,
-    Ints,
-    Numbers,
-    Spans,
-    Texts,
-    mixed,
-    sums,
-)
+from k2model.curation.characters import ALNUM, ALPHA, DIGIT, MARK, SCRIPT_NAMES, SCRIPTS, SPACE, UPPER, mixed
+from k2model.curation.texts import CodePoints, Flags, Hashes, Ints, Numbers, Spans, Texts, sums
 from k2model.errors import CorpusError, nearest
 
 
@@ -57,9 +48,11 @@ def repeated_spans(texts: Texts, spans: Spans, of_characters: bool) -> Numbers:
 
 
 class Occurrences(NamedTuple):
-    """Of n-grams that a text has at least twice: first word and text of each, and the occurrence that came first."""
+    """Of n-grams that a text has at least twice: first word, the word behind the last, and text of each, and the
+    occurrence that came first."""
 
     starts: Ints
+    ends: Ints
     owners: Ints
     first: Ints
 
@@ -70,16 +63,14 @@ def occurrences(texts: Texts, width: int) -> Occurrences:
     if width in texts.repeated:
         return texts.repeated[width]
     if width <= 2:
-        keys, starts, owners = texts.ngrams(width)
+        keys, starts, ends, owners = texts.windows(width)
     else:
         narrower = occurrences(texts, width - 1)
-        fits = narrower.starts + width <= texts.words.bounds[narrower.owners + 1]
-        starts, owners = narrower.starts[fits], narrower.owners[fits]
-        keys = texts.runs(starts, width)
+        keys, starts, ends, owners = texts.windows_at(narrower.starts, narrower.owners, width)
     first = first_occurrence(texts.owned(keys, owners))
     twice = (np.bincount(first, minlength=len(first)) > 1)[first]
     place = np.cumsum(twice) - 1
-    texts.repeated[width] = Occurrences(starts[twice], owners[twice], place[first[twice]])
+    texts.repeated[width] = Occurrences(starts[twice], ends[twice], owners[twice], place[first[twice]])
     return texts.repeated[width]
 
 
@@ -87,10 +78,10 @@ def top_ngram(texts: Texts, width: int) -> Numbers:
     """[texts]: the share of the words' characters in the most frequent n-gram, the longest of those as frequent.
 
     0 when no n-gram occurs twice."""
-    starts, owners, first = occurrences(texts, width)
+    starts, ends, owners, first = occurrences(texts, width)
     counts = np.bincount(first, minlength=len(first))
     lengths = texts.word_characters
-    covered = lengths[starts + width] - lengths[starts]
+    covered = lengths[ends] - lengths[starts]
     order = np.lexsort((covered, counts, owners))
     best = order[np.flatnonzero(np.diff(owners[order], append=-1))] if len(order) else order
     shares = np.zeros(texts.count)
@@ -100,18 +91,26 @@ def top_ngram(texts: Texts, width: int) -> Numbers:
 
 def repeated_ngrams(texts: Texts, width: int) -> Numbers:
     """[texts]: the share of the words' characters that lie in n-grams seen before in the text."""
-    starts, owners, first = occurrences(texts, width)
+    starts, ends, owners, first = occurrences(texts, width)
     again = first != np.arange(len(first))
-    starts, owners = starts[again], owners[again]
-    ends = np.minimum(starts + width, np.append(starts[1:], len(texts.words.starts)))  # where the next one begins
+    starts, ends, owners = starts[again], ends[again], owners[again]
+    ends = np.minimum(ends, np.append(starts[1:], len(texts.words.starts)))  # where the next one begins
     before = texts.word_characters
     covered = np.bincount(owners, before[ends] - before[starts], texts.count)
     return covered / np.maximum(1, np.diff(before[texts.words.bounds]))
 
 
 SHORT_LINE = 30  # characters, FineWeb
-_BULLETS = "•‣▶◀◦■□▪▫–-*"
-_ENDINGS = ".!?\"'”’。！？؟…"
+_BULLETS = "•‣▶◀◦■□▪▫–-*●○◆◇★☆※・·∙⁃‧➢➤►✓✔"
+#: Marks that end a sentence, in the scripts that have them, and quotation marks and brackets that close behind one.
+SENTENCE_ENDS = (
+    ".!?…\"'”’»‼⁇⁈⁉"
+    "؟۔"  # Arabic, Urdu
+    "।॥"  # Indic scripts
+    "։።፧"  # Armenian, Ethiopic
+    "។៕။།༎᠃᠉"  # Khmer, Myanmar, Tibetan, Mongolian
+    "。！？｡．」』"  # Chinese and Japanese
+)
 
 
 def measure(name: str, texts: Texts, stop_words: Iterable[str] = ()) -> Numbers:
@@ -139,17 +138,37 @@ def _per_word(numbers: Numbers, texts: Texts) -> Numbers:
     return numbers / np.maximum(1.0, texts.words.counts)
 
 
+def _spaced(texts: Texts) -> Flags:
+    """[texts]: whether the main script of each is one with spaces."""
+    without = [number for number, name in enumerate(SCRIPT_NAMES) if name and SCRIPTS[name][0]]
+    return ~np.isin(texts.main_scripts, without)
+
+
 def _visible_share(wanted: int, holds: bool, texts: Texts) -> Numbers:
-    """The share of characters that are not white space and are (or are not) of a class."""
-    visible = (texts.classes & SPACE) == 0
+    """The share of characters, without white space and what is part of a letter, that are (or are not) of a class."""
+    visible = (texts.classes & (SPACE | MARK)) == 0
     chosen = visible & (((texts.classes & wanted) != 0) == holds)
     return texts.sums(chosen) / np.maximum(1.0, texts.sums(visible))
 
 
+def _per_whitespace_word(numbers: Numbers, texts: Texts) -> Numbers:
+    return numbers / np.maximum(1.0, np.where(_spaced(texts), texts.whitespace_words.counts, texts.word_counts))
+
+
+def _of_whitespace_words(value: Callable[[Spans], Any], texts: Texts) -> Numbers:
+    """[texts]: the mean of a value of each whitespace word; see the module."""
+
+    def mean(words: Spans) -> Numbers:
+        return sums(value(words), words.bounds) / np.maximum(1.0, words.counts)
+
+    spaced = _spaced(texts)
+    means = mean(texts.whitespace_words)
+    return means if spaced.all() else np.where(spaced, means, mean(texts.words))
+
+
 def _alphabetic_words(texts: Texts) -> Numbers:
     letters = np.concatenate([[0], np.cumsum((texts.classes & ALPHA) != 0)])
-    having = letters[texts.words.ends] > letters[texts.words.starts]
-    return _per_word(sums(having, texts.words.bounds), texts)
+    return _of_whitespace_words(lambda words: letters[words.ends] > letters[words.starts], texts)
 
 
 def _ellipses(texts: Texts) -> Flags:
@@ -178,18 +197,19 @@ def _among(codes: CodePoints, characters: str) -> Flags:
 
 
 MEASURES: dict[str, Callable[[Texts], Numbers]] = {
-    "words": lambda t: t.words.counts.astype(np.float64),
+    "words": lambda t: t.word_counts,
     "characters": lambda t: np.diff(t.bounds) - 1.0,
     "mean_word_length": lambda t: _per_word(sums(t.words.ends - t.words.starts, t.words.bounds), t),
+    "whitespace_word_length": partial(_of_whitespace_words, lambda words: words.ends - words.starts),
     "symbol_share": partial(_visible_share, ALNUM, False),
     "digit_share": partial(_visible_share, DIGIT, True),
     "uppercase_share": partial(_visible_share, UPPER, True),
     "alphabetic_words": _alphabetic_words,
-    "hashes_per_word": lambda t: _per_word(t.sums(t.codes == ord("#")), t),
-    "ellipses_per_word": lambda t: _per_word(t.sums(_ellipses(t)), t),
+    "hashes_per_word": lambda t: _per_whitespace_word(t.sums(t.codes == ord("#")), t),
+    "ellipses_per_word": lambda t: _per_whitespace_word(t.sums(_ellipses(t)), t),
     "bullet_lines": lambda t: _line_share(_among(t.codes[t.lines.starts], _BULLETS), t),
     "ellipsis_lines": _ellipsis_lines,
-    "punctuated_lines": lambda t: _line_share(_among(t.codes[t.lines.ends - 1], _ENDINGS), t),
+    "punctuated_lines": lambda t: _line_share(_among(t.codes[t.lines.ends - 1], SENTENCE_ENDS), t),
     "short_lines": lambda t: _line_share(t.lines.ends - t.lines.starts <= SHORT_LINE, t),
     "repeated_lines": lambda t: repeated_spans(t, t.lines, of_characters=False),
     "repeated_line_characters": lambda t: repeated_spans(t, t.lines, of_characters=True),

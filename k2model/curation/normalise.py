@@ -16,10 +16,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from k2model.curation.characters import SCRIPT_NAMES
 from k2model.curation.filters import matches
-from k2model.curation.texts import Flags
+from k2model.curation.measures import SENTENCE_ENDS
+from k2model.curation.texts import Flags, Texts
 from k2model.documents.spans import FlatSpans, joined_runs, spans_column
-from k2model.recipe.curation import LineCleaning
+from k2model.recipe.curation import PUNCTUATED, LineCleaning
 
 _TURN = "\n\n"  # between the texts of a document that is judged: neither a word nor a line is of two of them
 
@@ -66,8 +68,26 @@ class Written:
         return pc.replace_with_mask(self._all, self._written, self.strings)
 
 
-# C0 and C1 controls but tab and line feed; lone surrogates; byte order mark and zero-width characters
-_UNWANTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufeff\u200b-\u200d\u2060]")
+# Scripts whose spelling has joiners: Arabic and its neighbours, Indic ones, Tibetan to Mongolian, and those beyond
+_JOINING = (
+    "\u0600-\u061b\u061d-\u0dff\u0f00-\u109f\u1780-\u18af\u1a20-\u1cff\ua800-\uabff\ufb50-\ufdff\ufe70-\ufefe"
+    "\U00010a00-\U00011fff\U0001e900-\U0001e95f"
+)
+_EMOJI = "\u203c\u2049\u20e3\u2100-\u27bf\u2900-\u2bff\u3030\u303d\u3297\u3299\ufe0f\U0001f000-\U0001faff"
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Myanmar, Khmer: a zero-width space parts words
+_HEBREW_OR_ARABIC = re.compile("[\u0590-\u060b\u0620-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
+_DIRECTION = re.compile("[\u200e\u200f\u061c]")
+# A flag in tags; C0 and C1 controls but tab and line feed; lone surrogates; soft hyphen; byte order mark, word joiner,
+# embeddings and isolates of writing direction, what annotates lines, no characters; tags, joiners and spaces of no
+# width where they are no spelling
+_UNWANTED = re.compile(
+    "(\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]+\U000e007f)"
+    "|[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\ud800-\udfff\ufeff\u2060\u202a-\u202e\u2066-\u206f\ufff9-\ufffb\ufffe\uffff"
+    "\U000e0000-\U000e007f]"
+    f"|(?<![{_JOINING}])\u200c(?![{_JOINING}])"
+    f"|(?<![{_JOINING}])(?<![{_EMOJI}])\u200d(?![{_JOINING}])|(?<=[{_EMOJI}])\u200d(?![{_EMOJI}])"
+    f"|(?<![{_UNSPACED}])\u200b+|\u200b+(?![{_UNSPACED}\u200b])"
+)
 _TRAILING = re.compile(r"[ \t]+$", re.MULTILINE)
 _BLANK_LINES = re.compile(r"\n{4,}")
 _SUSPECT_CHARACTERS = r"[^\n\t -~]"
@@ -75,9 +95,21 @@ _SUSPECT_PAGE = rf"{_SUSPECT_CHARACTERS}|[ \t]\n|[ \t]\z|\n\n\n\n|\A\n|\n\z"
 
 
 def clean_characters(text: str) -> str:
-    """NFC, line feeds, no control characters. Never touches spaces: generated answers start with one."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return unicodedata.normalize("NFC", _UNWANTED.sub("", text))
+    """NFC, line feeds, no control or invisible characters but those that are spelling. Never touches spaces: generated
+    answers start with one.
+
+    What stays: joiners of Arabic, Indic and other scripts, of emoji, and what follows these (selectors, the tags of a
+    flag); spaces of no width between words of Thai, Lao, Myanmar and Khmer; marks of writing direction (LRM, RLM, ALM)
+    in a text that has letters of Hebrew or Arabic.
+    """
+    text = _UNWANTED.sub(_flag, text.replace("\r\n", "\n").replace("\r", "\n"))
+    if _DIRECTION.search(text) and not _HEBREW_OR_ARABIC.search(text):
+        text = _DIRECTION.sub("", text)
+    return unicodedata.normalize("NFC", text)
+
+
+def _flag(found: re.Match[str]) -> str:
+    return found[1] or ""
 
 
 def clean_page(text: str) -> str:
@@ -101,8 +133,6 @@ def rewritten(strings: pa.LargeStringArray, chosen: Flags, function: Callable[[s
     return pc.replace_with_mask(strings, pa.array(chosen), pa.array(made, type=pa.large_string()))
 
 
-_ENDINGS = tuple('.!?"”’。！？؟…')
-_WORDS = re.compile(r"\w+")
 _compiled = lru_cache(maxsize=64)(re.compile)
 
 
@@ -114,14 +144,20 @@ def clean_lines(strings: pa.LargeStringArray, pages: Flags, cleaning: LineCleani
         suspect = matches(strings, "|".join(f"(?:{pattern})" for pattern in cleaning.drop))
 
     def cleaned(text: str) -> str:
-        return "\n".join(line for line in text.split("\n") if not line.strip() or _stays(line, cleaning))
+        lines = text.split("\n")
+        stays = _stays(lines, cleaning)
+        return "\n".join(line for line, kept in zip(lines, stays, strict=True) if kept or not line.strip())
 
     return rewritten(strings, suspect & pages, cleaned)
 
 
-def _stays(line: str, cleaning: LineCleaning) -> bool:
-    if any(_compiled(pattern).search(line) for pattern in cleaning.drop):
-        return False
-    if cleaning.terminal_punctuation and not line.rstrip().endswith(_ENDINGS):
-        return False
-    return len(_WORDS.findall(line)) >= cleaning.least_words
+def _stays(lines: list[str], cleaning: LineCleaning) -> list[bool]:
+    stays = [not any(_compiled(pattern).search(line) for pattern in cleaning.drop) for line in lines]
+    if cleaning.least_words or cleaning.terminal_punctuation:
+        texts = Texts.of(lines)
+        stays = (np.array(stays) & (texts.word_counts >= cleaning.least_words)).tolist()
+        if cleaning.terminal_punctuation:
+            punctuated = np.isin(texts.main_scripts, [SCRIPT_NAMES.index(name) for name in PUNCTUATED])
+            ends = zip(lines, punctuated.tolist(), stays, strict=True)
+            stays = [kept and (not marks or line.rstrip().endswith(tuple(SENTENCE_ENDS))) for line, marks, kept in ends]
+    return stays

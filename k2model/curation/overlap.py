@@ -5,19 +5,26 @@ file is JSONL or Parquet with a prompt and an answer a row (fields named in `Dec
 counts as empty); its family is its name without ending. Rows may have an `id`, else their number serves.
 
 An item is looked for by every run of `words` words of its prompt and answer, and by its prompt as a whole when that is
-shorter. Runs are found by 64-bit hashes through a bit table and a binary search, then compared character by character,
-so that no collision counts. Told are the spans on both sides and how much of the item is covered.
+shorter; of scripts without spaces by as many characters as make these up (`Texts.windows`). Both sides are compared as
+`k2model.curation.characters` says: whatever the normal form, the case, digits, accents, Arabic points, joiners. Items
+have the form that curation gives documents (`clean_characters`); where compatibility characters (NFKC) or a space for a
+joiner make other words, an item is looked for in those spellings too. Runs are found by 64-bit hashes through a bit
+table and a binary search, then compared character by character, so that no collision counts. Told are the spans on both
+sides and how much of the item is covered.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
+from unicodedata import normalize
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from k2model.curation.texts import Flags, Hashes, Ints, Numbers, Texts, folded
+from k2model.curation.normalise import clean_characters
+from k2model.curation.texts import Flags, Hashes, Ints, Numbers, Texts
 from k2model.documents.benchmarks import ItemFile, benchmark_files, field_of, item_file, items_in, rows_of
 from k2model.documents.schema import read_items
 from k2model.errors import CorpusError
@@ -119,6 +126,7 @@ def stored_items(paths: Iterable[Path]) -> Iterator[EvaluationItem]:
 
 
 _TABLE_BITS = 22
+_JOINER = "\u200c"  # zero-width, non-joining: between the parts of a Persian word
 
 
 class Overlaps(NamedTuple):
@@ -137,65 +145,98 @@ class Overlaps(NamedTuple):
 
 
 class _Runs(NamedTuple):
-    """Runs of one width, sorted by hash: the first word of each among the words of all items."""
+    """Runs of items, sorted by hash: the first word of each among the words of all spellings, and how many it has.
+
+    width: in words (`Texts.windows`); of prompts as a `whole` the number of words, or characters that count as words.
+    """
 
     width: int
+    whole: bool
     hashes: Hashes
     first: Ints
+    count: Ints
     table: Flags
 
 
 class ItemIndex:
-    """Of the items with words to look for; immutable."""
+    """Of the items with words to look for, each in the form that curation gives documents; immutable."""
 
     def __init__(self, items: Sequence[EvaluationItem], config: DecontaminationConfig):
-        self.items = list(items)
-        self.texts = Texts.of([item.text if item.worded else "" for item in self.items])
+        self.items = [
+            item._replace(prompt=clean_characters(item.prompt), answer=clean_characters(item.answer)) for item in items
+        ]
+        spelled, self._item = _spellings(self.items)
+        self.texts = Texts.of([item.text for item in spelled])
         self._owners = self.texts.words.owners
-        hashes, starts, _ = self.texts.ngrams(config.words)
-        self.runs = [_runs(config.words, hashes, starts)]
-        prompts = Texts.of([item.prompt if item.worded else "" for item in self.items]).words.counts
-        for width in range(config.least_prompt_words, config.words):
-            starts = self.texts.words.bounds[:-1][prompts == width]
-            starts = starts[starts + width <= len(self.texts.words.starts)]
-            self.runs.append(_runs(width, self.texts.runs(starts, width), starts))
+        windows = self.texts.windows(config.words)
+        self.runs = [_runs(config.words, False, windows.hashes, windows.starts, windows.ends - windows.starts)]
+        prompts = Texts.of([item.prompt for item in spelled])
+        short = (prompts.word_counts >= config.least_prompt_words) & (prompts.word_counts < config.words)
+        firsts, counts = self.texts.words.bounds[:-1], prompts.words.counts
+        short &= firsts + counts <= self.texts.words.bounds[1:]
+        for width in np.unique(counts[short]).tolist():
+            starts = firsts[short & (counts == width)]
+            self.runs.append(_runs(width, True, self.texts.runs(starts, width), starts, np.full(len(starts), width)))
         self.runs = [run for run in self.runs if len(run.hashes)]
+        self._leads = _table(self.texts.word_values[firsts[short]])
 
     def overlaps(self, texts: Texts) -> Overlaps:
         """Of a batch of texts with all items."""
-        found = [self._hits(texts, run) for run in self.runs]
+        leads = np.flatnonzero(self._leads[_slots(texts.word_values)])
+        found = [self._hits(texts, run, leads) for run in self.runs]
         if not found or not sum(len(hit[0]) for hit in found):
             return _none()
         here, there, width = (np.concatenate([hit[side] for hit in found]) for side in range(3))
         same = self._same(texts, here, there, width)
-        return self._gathered(texts, here[same], there[same], width[same]) if same.any() else _none()
+        if not same.any():
+            return _none()
+        return self._of_items(self._gathered(texts, here[same], there[same], width[same]))
 
-    def _hits(self, texts: Texts, run: _Runs) -> tuple[Ints, Ints, Ints]:
-        """(first word in the texts, first word in the items, width) of every run whose hash an item has."""
-        hashes, starts, _ = texts.ngrams(run.width)
-        maybe = run.table[(hashes >> np.uint64(64 - _TABLE_BITS)).astype(np.int64)]
-        hashes, starts = hashes[maybe], starts[maybe]
+    def _hits(self, texts: Texts, run: _Runs, leads: Ints) -> tuple[Ints, Ints, Ints]:
+        """(first word in the texts, first word in the items, width) of every run whose hash an item has.
+
+        leads: the words of the texts that a prompt looked for as a whole begins with."""
+        if run.whole:
+            starts = leads[leads + run.width <= texts.words.bounds[texts.words.owners[leads] + 1]]
+            hashes, count = texts.runs(starts, run.width), np.full(len(starts), run.width)
+        else:
+            hashes, starts, ends, _ = texts.windows(run.width)
+            count = ends - starts
+        maybe = run.table[_slots(hashes)]
+        hashes, starts, count = hashes[maybe], starts[maybe], count[maybe]
         low, high = (np.searchsorted(run.hashes, hashes, side=side) for side in ("left", "right"))
         counts = high - low
         which = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(low, counts)
-        return np.repeat(starts, counts), run.first[which], np.full(len(which), run.width)
+        alike = run.count[which] == np.repeat(count, counts)
+        return np.repeat(starts, counts)[alike], run.first[which][alike], run.count[which][alike]
 
     def _same(self, texts: Texts, here: Ints, there: Ints, width: Ints) -> Flags:
-        """Whether the words of each hit are really equal, whatever their case."""
+        """Whether the words of each hit are really equal, as words are compared."""
         hit = np.repeat(np.arange(len(width)), width)
         step = np.arange(len(hit)) - np.repeat(np.cumsum(width) - width, width)
-        one, other = here[hit] + step, there[hit] + step
-        lengths = texts.words.ends[one] - texts.words.starts[one]
+        mine, lengths = texts.compared(here[hit] + step)
+        theirs, other_lengths = self.texts.compared(there[hit] + step)
         same = np.ones(len(width), dtype=bool)
-        same[hit[lengths != self.texts.words.ends[other] - self.texts.words.starts[other]]] = False
+        same[hit[lengths != other_lengths]] = False
         kept = same[hit]
-        hit, one, other, lengths = hit[kept], one[kept], other[kept], lengths[kept]
-        word = np.repeat(np.arange(len(hit)), lengths)
-        step = np.arange(len(word)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        mine = folded()[texts.codes[texts.words.starts[one][word] + step]]
-        theirs = folded()[self.texts.codes[self.texts.words.starts[other][word] + step]]
-        same[hit[word[mine != theirs]]] = False
+        mine, theirs = mine[np.repeat(kept, lengths)], theirs[np.repeat(kept, other_lengths)]
+        same[np.repeat(hit[kept], lengths[kept])[mine != theirs]] = False
         return same
+
+    def _of_items(self, found: Overlaps) -> Overlaps:
+        """Of several spellings of an item the one that a text has most of. In any but its own the whole item is told,
+        since its characters are not those of the spelling."""
+        if len(self._item) == len(self.items):
+            return found
+        item = self._item[found.item]
+        other = found.item >= len(self.items)
+        ends = np.array([len(one.text) for one in self.items], dtype=np.int64)[item]
+        start, end = np.where(other, 0, found.item_start), np.where(other, ends, found.item_end)
+        found = found._replace(item=item, item_start=start, item_end=end)
+        order = np.lexsort((other, -found.coverage, item, found.text))
+        text, item = found.text[order], item[order]
+        first = np.concatenate([[True], (text[1:] != text[:-1]) | (item[1:] != item[:-1])])
+        return Overlaps(*(column[order[first]] for column in found))
 
     def _gathered(self, texts: Texts, here: Ints, there: Ints, width: Ints) -> Overlaps:
         text, item = texts.words.owners[here], self._owners[there]
@@ -236,11 +277,38 @@ class ItemIndex:
         return np.add.reduceat(covered, begins) / sizes
 
 
-def _runs(width: int, hashes: Hashes, starts: Ints) -> _Runs:
+def _spellings(items: Sequence[EvaluationItem]) -> tuple[list[EvaluationItem], Ints]:
+    """All items, then those that have other words with NFKC or with spaces for joiners; and the item of each. What is
+    not looked for by words is empty."""
+    worded = [item if item.worded else item._replace(prompt="", answer="") for item in items]
+    spelled, numbers = list(worded), list(range(len(items)))
+    own = _whole_hashes(worded)
+    for spelling in (partial(normalize, "NFKC"), lambda text: text.replace(_JOINER, " ")):
+        others = [item._replace(prompt=spelling(item.prompt), answer=spelling(item.answer)) for item in worded]
+        changed = np.flatnonzero(_whole_hashes(others) != own).tolist()
+        spelled += [others[number] for number in changed]
+        numbers += changed
+    return spelled, np.array(numbers, dtype=np.int64)
+
+
+def _whole_hashes(items: Sequence[EvaluationItem]) -> Hashes:
+    texts = Texts.of([item.text for item in items])
+    return texts.word_spans.of(texts.words.bounds[:-1], texts.words.bounds[1:])
+
+
+def _runs(width: int, whole: bool, hashes: Hashes, first: Ints, count: Ints) -> _Runs:
     order = np.argsort(hashes, kind="stable")
+    return _Runs(width, whole, hashes[order], first[order], count[order], _table(hashes))
+
+
+def _slots(hashes: Hashes) -> Ints:
+    return (hashes >> np.uint64(64 - _TABLE_BITS)).astype(np.int64)
+
+
+def _table(hashes: Hashes) -> Flags:
     table = np.zeros(1 << _TABLE_BITS, dtype=bool)
-    table[(hashes >> np.uint64(64 - _TABLE_BITS)).astype(np.int64)] = True
-    return _Runs(width, hashes[order], starts[order], table)
+    table[_slots(hashes)] = True
+    return table
 
 
 def _none() -> Overlaps:

@@ -26,8 +26,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from k2model.curation.characters import mixed
 from k2model.curation.parts import CorpusPart, Numbering
-from k2model.curation.texts import Flags, Hashes, Ints, Numbers, Texts, mixed
+from k2model.curation.texts import Flags, Hashes, Ints, Numbers, Texts
 from k2model.documents.spans import string_bytes
 from k2model.documents.tables import required
 from k2model.recipe.schema import CorpusConfig

@@ -1,18 +1,17 @@
 r"""A batch of texts as arrays: code points, words, lines and n-grams of all of them, and a hash of any of these.
 
-There is no Python object for a word or a line; a batch is classified in one look-up by tables over all code points. A
-word is what `\w+` matches in Python's `re`, and combining marks belong to it: Arabic is written with them. Every text
-is followed by a line feed, so that no word or line reaches into the next text. `bounds` arrays have one entry more than
-there are texts: text i has entries bounds[i] to bounds[i + 1].
+There is no Python object for a word or a line; a batch is classified in one look-up by tables over all code points
+(`k2model.curation.characters`, which says what a word is in each script, and what of a text counts when texts are
+compared). Every text is followed by a line feed, so that no word or line reaches into the next text. `bounds` arrays
+have one entry more than there are texts: text i has entries bounds[i] to bounds[i + 1].
 
 A span's hash is the polynomial sum of v[i] * B^(i - start) mod 2^64 over its members, taken from one prefix sum, so
 that it costs the same for every width of n-gram. Values `v` must be spread over 64 bits (`mixed`). B = 3 mod 8, so that
-swapped neighbours change all but the lowest bits, and `mixed` spreads the result. Hashes are of content alone: the same
-on every machine, in every batch. Where a chance of 2^-50 of a wrong match is not good enough, whoever matches compares
-the words themselves.
+swapped neighbours change all but the lowest bits, and `mixed` spreads the result. A character that is compared as none
+or as several takes as many places i. Hashes are of content alone: the same on every machine, in every batch. Where a
+chance of 2^-50 of a wrong match is not good enough, whoever matches compares the words themselves.
 """
 
-import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
@@ -21,6 +20,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from k2model.curation.characters import (
+    ALONE,
+    ALPHA,
+    BASE,
+    MARK,
+    SCRIPT_NAMES,
+    SPACE,
+    WORD,
+    WORD_UNITS,
+    classes,
+    matching,
+    mixed,
+    scripts,
+    units,
+)
 from k2model.documents.spans import string_bytes
 
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
@@ -29,66 +43,31 @@ Numbers = np.ndarray[Any, np.dtype[np.float64]]
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 CodePoints = np.ndarray[Any, np.dtype[np.uint32]]
 
-WORD, ALNUM, SPACE, DIGIT, ALPHA, UPPER = (1 << bit for bit in range(6))
-CODE_POINTS = 0x110000
-_ASSIGNED = 0x32000  # beyond lie only variation selectors, tags and private use
-
-_BASE = 0x9E3779B97F4A7C13
-_INVERSE = pow(_BASE, -1, 1 << 64)
+_INVERSE = pow(BASE, -1, 1 << 64)
 _GRAIN = 1 << 20  # powers are kept for whole multiples of this length
 
 
-@lru_cache(maxsize=1)
-def classes() -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The classes of every code point, as bits."""
-    table = np.zeros(CODE_POINTS, dtype=np.uint8)
-    characters = [chr(code) for code in range(_ASSIGNED)]
-    for bit, holds in ((ALNUM, str.isalnum), (SPACE, str.isspace), (DIGIT, str.isdigit), (ALPHA, str.isalpha),
-                       (UPPER, str.isupper)):  # fmt: skip
-        table[:_ASSIGNED] |= np.fromiter(map(holds, characters), dtype=np.uint8, count=_ASSIGNED) * np.uint8(bit)
-    word = [c.isalnum() or c == "_" or unicodedata.category(c)[0] == "M" for c in characters]
-    table[:_ASSIGNED] |= np.array(word, dtype=np.uint8) * np.uint8(WORD)
-    return table
-
-
-@lru_cache(maxsize=1)
-def folded() -> np.ndarray[Any, np.dtype[np.uint64]]:
-    """A 64-bit value for every code point, the same for both cases of a letter."""
-    table = np.arange(CODE_POINTS, dtype=np.uint64)
-    characters = "".join(map(chr, range(_ASSIGNED))).replace("İ", "i")  # the one that becomes two in lower case
-    lower = characters.lower().encode("utf-32-le", "surrogatepass")
-    table[:_ASSIGNED] = np.frombuffer(lower, dtype="<u4")
-    return mixed(table + np.uint64(1))
-
-
-def mixed(values: Hashes) -> Hashes:
-    """The finaliser of splitmix64 (Steele et al. 2014): a bijection that spreads every bit."""
-    spread = values ^ (values >> np.uint64(30))
-    spread *= np.uint64(0xBF58476D1CE4E5B9)
-    spread ^= spread >> np.uint64(27)
-    spread *= np.uint64(0x94D049BB133111EB)
-    spread ^= spread >> np.uint64(31)
-    return spread
-
-
 class SpanHashes:
-    """Hashes of any spans of one sequence of 64-bit values."""
+    """Hashes of any spans of one sequence of 64-bit values; `places` [values + 1] are those of members that do not take
+    one place each."""
 
-    def __init__(self, values: Hashes):
-        powers, self._inverse = _powers(-(-max(1, len(values)) // _GRAIN) * _GRAIN)
+    def __init__(self, values: Hashes, places: Ints | None = None):
+        self._places = places
+        most = len(values) if places is None else int(places[-1])
+        powers, self._inverse = _powers(-(-max(1, most) // _GRAIN) * _GRAIN)
         self._sums = np.zeros(len(values) + 1, dtype=np.uint64)
-        np.cumsum(values * powers[: len(values)], out=self._sums[1:])
+        np.cumsum(values * (powers[: len(values)] if places is None else powers[places[:-1]]), out=self._sums[1:])
 
     def of(self, starts: Ints, ends: Ints) -> Hashes:
         """Of the spans [start, end), mixed."""
         raw = self._sums[ends] - self._sums[starts]
-        raw *= self._inverse[starts]
+        raw *= self._inverse[starts if self._places is None else self._places[starts]]
         return mixed(raw)
 
 
 @lru_cache(maxsize=2)
 def _powers(count: int) -> tuple[Hashes, Hashes]:
-    steps = np.array([[_BASE], [_INVERSE]], dtype=np.uint64).repeat(count, axis=1)
+    steps = np.array([[BASE], [_INVERSE]], dtype=np.uint64).repeat(count, axis=1)
     steps[:, 0] = 1
     powers, inverse = np.cumprod(steps, axis=1, dtype=np.uint64)
     return powers, inverse
@@ -111,6 +90,15 @@ class Spans(NamedTuple):
         return np.repeat(np.arange(len(self.bounds) - 1), self.counts)
 
 
+class Windows(NamedTuple):
+    """Runs of words of one width in reading order: hash, first word, the word behind the last, and text of each."""
+
+    hashes: Hashes
+    starts: Ints
+    ends: Ints
+    owners: Ints
+
+
 class Texts:
     """Of a string array without nulls; see the module."""
 
@@ -120,8 +108,9 @@ class Texts:
         lengths = pc.utf8_length(strings).to_numpy(zero_copy_only=False).astype(np.int64)
         self.bounds: Ints = np.concatenate([[0], np.cumsum(lengths + 1)])
         empty, feed = (pa.scalar(text, pa.large_string()) for text in ("", "\n"))
-        self.codes = _code_points(pc.binary_join_element_wise(strings, empty, feed))
+        self.codes, others = _code_points(pc.binary_join_element_wise(strings, empty, feed))
         self.classes = classes()[self.codes]
+        self._others: Ints | None = np.flatnonzero(self.codes >= 0x80) if others else None  # none: all is ASCII
         self.repeated: dict[int, Any] = {}  # what `repetition` found, by width of n-gram
 
     @classmethod
@@ -130,7 +119,54 @@ class Texts:
 
     @cached_property
     def words(self) -> Spans:
-        return self._runs((self.classes & WORD) != 0)
+        inside = (self.classes & WORD) != 0
+        spans = self._runs(inside)
+        if self._others is None:
+            return spans
+        found = self.classes[self._others]
+        if ((found & MARK) != 0).any():
+            spans = self._led(spans, inside)
+        return self._apart(spans, inside) if ((found & ALONE) != 0).any() else spans
+
+    @cached_property
+    def whitespace_words(self) -> Spans:
+        """Runs of anything but white space, as `str.split` has them: marks and symbols are words too."""
+        return self._runs((self.classes & SPACE) == 0)
+
+    @cached_property
+    def word_units(self) -> Ints | None:
+        """`WORD_UNITS` before each word, and at the end; None where every word has as many, as where scripts have
+        spaces."""
+        if self._others is None or not (self.classes[self._others] & ALONE).any():
+            return None
+        starts = self.words.starts
+        own = np.where(self.classes[starts] & ALONE, units()[self.codes[starts]], WORD_UNITS)
+        return np.concatenate([[0], np.cumsum(own, dtype=np.int64)])
+
+    @cached_property
+    def word_counts(self) -> Numbers:
+        """[texts]: the number of words; of scripts without spaces, what their characters come to."""
+        if self.word_units is None:
+            return self.words.counts.astype(np.float64)
+        return np.diff(self.word_units[self.words.bounds]) / WORD_UNITS
+
+    @cached_property
+    def main_scripts(self) -> Ints:
+        """[texts]: the script, a number of `SCRIPT_NAMES`, that most of its letters are of; 0 for none of them.
+        A text without letters counts as Latin, so that rules which were made for English judge it."""
+        count = len(SCRIPT_NAMES)
+        latin = SCRIPT_NAMES.index("Latin")
+        letters = (self.classes & ALPHA) != 0
+        found = np.zeros((self.count, count))
+        found[:, latin] = self.sums(letters)
+        if self._others is not None:
+            others = self._others[letters[self._others]]
+            own = scripts()[self.codes[others]].astype(np.int64)
+            owner = np.searchsorted(self.bounds, others, side="right") - 1
+            beside = np.bincount(owner * count + own, minlength=self.count * count).reshape(self.count, count)
+            found[:, latin] -= beside.sum(axis=1)
+            found += beside
+        return np.where(found.any(axis=1), found.argmax(axis=1), latin)
 
     @cached_property
     def lines(self) -> Spans:
@@ -159,8 +195,16 @@ class Texts:
 
     @cached_property
     def code_hashes(self) -> SpanHashes:
-        """Hashes of spans of characters, whatever their case."""
-        return SpanHashes(folded()[self.codes])
+        """Hashes of spans of characters, as they are compared."""
+        table = matching()
+        values = table.values[self.codes]
+        if self._others is not None:
+            taken = table.lengths[self.codes[self._others]]
+            if (taken != 1).any():
+                each = np.ones(len(self.codes), dtype=np.int64)
+                each[self._others] = taken
+                return SpanHashes(values, np.concatenate([[0], np.cumsum(each)]))
+        return SpanHashes(values)
 
     @cached_property
     def word_values(self) -> Hashes:
@@ -186,9 +230,38 @@ class Texts:
         starts = np.arange(len(owners)) - begins[owners] + bounds[owners]
         return self.runs(starts, width), starts, owners
 
+    def windows(self, width: int) -> Windows:
+        """Every run inside one text that is `width` words long, or as many characters of scripts without spaces as make
+        them up: the shortest that begin at each word and come to it."""
+        if self.word_units is None:
+            hashes, starts, owners = self.ngrams(width)
+            return Windows(hashes, starts, starts + width, owners)
+        owners = self.words.owners
+        return self.windows_at(np.arange(len(owners)), owners, width)
+
+    def windows_at(self, starts: Ints, owners: Ints, width: int) -> Windows:
+        """Those that begin at these words, which are of these texts."""
+        if self.word_units is None:
+            ends = starts + width
+        else:
+            ends = np.searchsorted(self.word_units, self.word_units[starts] + width * WORD_UNITS)
+        fits = ends <= self.words.bounds[owners + 1]
+        starts, ends, owners = starts[fits], ends[fits], owners[fits]
+        return Windows(self.word_spans.of(starts, ends), starts, ends, owners)
+
     def runs(self, starts: Ints, width: int) -> Hashes:
         """The hashes of the runs of `width` words that begin at these words."""
         return self.word_spans.of(starts, starts + width)
+
+    def compared(self, words: Ints) -> tuple[CodePoints, Ints]:
+        """What is compared of these words, one after the other, and how many characters of it each has, [words]."""
+        starts, sizes = self.words.starts[words], self.words.ends[words] - self.words.starts[words]
+        codes = self.codes[_ranges(starts, sizes)]
+        table = matching()
+        lengths = table.lengths[codes].astype(np.int64)
+        before = np.concatenate([[0], np.cumsum(lengths)])
+        ends = np.cumsum(sizes)
+        return table.parts[_ranges(table.begins[codes].astype(np.int64), lengths)], before[ends] - before[ends - sizes]
 
     def owned(self, hashes: Hashes, owners: Ints) -> Hashes:
         """Hashes that are equal only within one text."""
@@ -198,10 +271,40 @@ class Texts:
         """For each text the sum of a value of every character."""
         return sums(values, self.bounds)
 
+    def _led(self, spans: Spans, inside: Flags) -> Spans:
+        """Words without the marks before their first letter: those belong to a sign before the word."""
+        first = (self.classes[spans.starts] & MARK) != 0
+        if not first.any():
+            return spans
+        letters = np.append(np.flatnonzero(inside & ((self.classes & MARK) == 0)), len(self.codes))
+        starts = spans.starts.copy()
+        starts[first] = letters[np.searchsorted(letters, starts[first])]
+        there = starts < spans.ends
+        starts = starts[there]
+        return Spans(starts, spans.ends[there], np.searchsorted(starts, self.bounds))
+
+    def _apart(self, spans: Spans, inside: Flags) -> Spans:
+        """Words cut before and behind every letter that is one by itself, whose marks stay with it."""
+        letters = np.flatnonzero(inside & ((self.classes & MARK) == 0))
+        alone = (self.classes[letters] & ALONE) != 0
+        begins = np.zeros(len(self.codes), dtype=bool)
+        begins[spans.starts] = True
+        begins[letters[alone]] = True
+        begins[letters[1:][alone[:-1]]] = True
+        starts = np.flatnonzero(begins)
+        ends = spans.ends[np.searchsorted(spans.ends, starts, side="right")]
+        ends[:-1] = np.minimum(ends[:-1], starts[1:])
+        return Spans(starts, ends, np.searchsorted(starts, self.bounds))
+
     def _runs(self, inside: Flags) -> Spans:
         change = np.flatnonzero(np.diff(inside.view(np.int8), prepend=np.int8(0)))
         starts, ends = change[::2], change[1::2]
         return Spans(starts, ends, np.searchsorted(starts, self.bounds))
+
+
+def _ranges(starts: Ints, sizes: Ints) -> Ints:
+    """The numbers from each start on, as many as its size, one after the other."""
+    return np.arange(int(sizes.sum())) + np.repeat(starts - (np.cumsum(sizes) - sizes), sizes)
 
 
 def sums(values: Any, bounds: Ints) -> Numbers:
@@ -225,9 +328,10 @@ def by_bytes(table: pa.RecordBatch, column: str, limit: int) -> Iterator[pa.Reco
         start = stop
 
 
-def _code_points(strings: pa.LargeStringArray) -> CodePoints:
+def _code_points(strings: pa.LargeStringArray) -> tuple[CodePoints, bool]:
+    """The code points of all strings, and whether there are others than ASCII."""
     starts, data = string_bytes(strings)
     octets = np.frombuffer(data, dtype=np.uint8)[starts[0] : starts[-1]]
     if not len(octets) or int(octets.max()) < 0x80:
-        return octets.astype(np.uint32)
-    return np.frombuffer(octets.tobytes().decode("utf-8").encode("utf-32-le"), dtype="<u4")
+        return octets.astype(np.uint32), False
+    return np.frombuffer(octets.tobytes().decode("utf-8").encode("utf-32-le"), dtype="<u4"), True

@@ -12,6 +12,15 @@ from k2model.recipe.fields import place
 
 UNBOUNDED = 1e15
 
+#: Scripts by what rules on words and lines need to know of them; names are those of `k2model.curation.characters`.
+ALPHABETS = ("Latin", "Greek", "Cyrillic", "Armenian", "Georgian")
+SPACED = (
+    *ALPHABETS, "Hebrew", "Arabic", "Syriac", "Thaana", "Devanagari", "Bengali", "Gurmukhi", "Gujarati", "Oriya",
+    "Tamil", "Telugu", "Kannada", "Malayalam", "Sinhala", "Ethiopic", "Hangul",
+)  # fmt: skip
+#: With a mark at the end of a sentence; Thai and Lao have none.
+PUNCTUATED = (*SPACED, "Tibetan", "Mongolian", "Myanmar", "Khmer", "Kana", "Han", "Yi")
+
 #: Stop words of Gopher (Rae et al. 2021, section A.1.1), of which a page should hold two.
 GOPHER_STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 MANUAL_STOP_WORDS = (*GOPHER_STOP_WORDS, "a", "is", "in", "for")
@@ -28,7 +37,8 @@ PII_KINDS = ("email", "ip_address", "phone", "credit_card", "iban", "us_ssn", "s
 class QualityRule:
     """A document is rejected under `name` when its `measure` lies outside [at_least, at_most].
 
-    Documents with fewer than `from_lines` non-blank lines are not judged by it.
+    Documents with fewer than `from_lines` non-blank lines are not judged by it, nor those whose main script (that of
+    most of their letters) is not among `scripts`, where any are named.
     """
 
     name: str
@@ -36,6 +46,7 @@ class QualityRule:
     at_least: float = -UNBOUNDED
     at_most: float = UNBOUNDED
     from_lines: int = 0
+    scripts: tuple[str, ...] = ()  # names of `k2model.curation.characters`; none = every script
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,7 @@ class CurationProfile:
 class DecontaminationConfig:
     """Overlap with evaluation items: 13 words as GPT-3 (Brown et al. 2020, appendix C), or a short prompt whole.
 
+    Of scripts without spaces 13 words are as many characters as make them up: 26 Han, 39 kana, 52 Thai.
     `external` are files of further items, JSONL or Parquet, see `k2model.curation.overlap`.
     """
 
@@ -100,30 +112,31 @@ class DecontaminationConfig:
 
 PROSE_RULES = (
     QualityRule("few_words", "words", at_least=8.0),
-    QualityRule("mean_word_length", "mean_word_length", at_least=3.0, at_most=10.0),
+    QualityRule("mean_word_length", "mean_word_length", at_least=3.0, at_most=10.0, scripts=ALPHABETS),
     QualityRule("symbols", "symbol_share", at_most=0.35),
     QualityRule("digits", "digit_share", at_most=0.2),
     QualityRule("repeated_lines", "repeated_lines", at_most=0.3, from_lines=4),
-    QualityRule("no_stop_words", "stop_words", at_least=2.0),
+    QualityRule("no_stop_words", "stop_words", at_least=2.0, scripts=("Latin",)),
 )
 CODE_RULES = (
     QualityRule("few_words", "words", at_least=8.0),
-    QualityRule("mean_word_length", "mean_word_length", at_least=2.0, at_most=12.0),
+    QualityRule("mean_word_length", "mean_word_length", at_least=2.0, at_most=12.0, scripts=ALPHABETS),
     QualityRule("symbols", "symbol_share", at_most=0.5),
     QualityRule("digits", "digit_share", at_most=0.3),
     QualityRule("repeated_lines", "repeated_lines", at_most=0.4, from_lines=4),
 )
-#: Gopher's table A1 and section A.1.1, then FineWeb's three (Penedo et al. 2024, section 3.6).
+#: Gopher's table A1 and section A.1.1, then FineWeb's three (Penedo et al. 2024, section 3.6). Their bounds are for
+#: English: stop words judge Latin script alone, lengths of words alphabets, lengths of lines scripts with spaces.
 WEB_RULES = (
     QualityRule("few_words", "words", at_least=50.0),
     QualityRule("many_words", "words", at_most=100_000.0),
-    QualityRule("mean_word_length", "mean_word_length", at_least=3.0, at_most=10.0),
+    QualityRule("mean_word_length", "whitespace_word_length", at_least=3.0, at_most=10.0, scripts=ALPHABETS),
     QualityRule("hash_symbols", "hashes_per_word", at_most=0.1),
     QualityRule("ellipses", "ellipses_per_word", at_most=0.1),
     QualityRule("bullet_lines", "bullet_lines", at_most=0.9),
     QualityRule("ellipsis_lines", "ellipsis_lines", at_most=0.3),
     QualityRule("alphabetic_words", "alphabetic_words", at_least=0.8),
-    QualityRule("no_stop_words", "stop_words", at_least=2.0),
+    QualityRule("no_stop_words", "stop_words", at_least=2.0, scripts=("Latin",)),
     QualityRule("repeated_lines", "repeated_lines", at_most=0.3),
     QualityRule("repeated_paragraphs", "repeated_paragraphs", at_most=0.3),
     QualityRule("repeated_line_characters", "repeated_line_characters", at_most=0.2),
@@ -133,14 +146,14 @@ WEB_RULES = (
         QualityRule(f"repeated_{n}grams", f"repeated_{n}grams", at_most=most)
         for n, most in ((5, 0.15), (6, 0.14), (7, 0.13), (8, 0.12), (9, 0.11), (10, 0.1))
     ),
-    QualityRule("punctuated_lines", "punctuated_lines", at_least=0.12),
+    QualityRule("punctuated_lines", "punctuated_lines", at_least=0.12, scripts=PUNCTUATED),
     QualityRule("fineweb_line_characters", "repeated_line_characters", at_most=0.1),
-    QualityRule("short_lines", "short_lines", at_most=0.67),
+    QualityRule("short_lines", "short_lines", at_most=0.67, scripts=SPACED),
 )
 #: Formulas have symbols, digits and short lines; what repeats itself is still no text.
 MATH_RULES = (
     QualityRule("few_words", "words", at_least=20.0),
-    QualityRule("mean_word_length", "mean_word_length", at_least=1.5, at_most=12.0),
+    QualityRule("mean_word_length", "mean_word_length", at_least=1.5, at_most=12.0, scripts=ALPHABETS),
     QualityRule("symbols", "symbol_share", at_most=0.6),
     QualityRule("repeated_lines", "repeated_lines", at_most=0.3, from_lines=4),
     QualityRule("repeated_10grams", "repeated_10grams", at_most=0.3),

@@ -1,6 +1,7 @@
 """Measures and rules against plain Python, one text at a time, and against texts made to break each rule."""
 
 import re
+import unicodedata
 from collections import Counter
 from random import Random
 
@@ -23,6 +24,10 @@ HAND = [
     "# Title\n\n- one...\n- two…\n* three\n\nShort line\nA line that ends with a full stop and is longer than that.\n",
     "Ça va? Été 2024, naïve cafés: 12.5% — Straße! ÄÖÜ äöü\nмир и труд. 你好世界。 مرحبا بالعالم؟",
     "a b a b a b a b a b a b\na b a b\n\na b a b\n\n\nend",
+    "今天天气很好，我们一起去公园散步，今天天气很好，我们一起去公园。\n"
+    "・看到了很多盛开的花、東京タワーとGoogleは2024年の冬です。\n● ok।",
+    "วันนี้อากาศดีมากเราไปเดินเล่นที่สวนสาธารณะวันนี้อากาศดีมากเราไป ๑๒๓ ข้อ",
+    "हिन्दी में लिखा हुआ एक छोटा वाक्य है।\nमी‌خواهم به خانه‌ها بروم ـــ مُحَمَّد۔ 👩‍👧 ❤\ufe0f",
     "x" * 50 + " _under_score_ 123 4five ....",
 ]
 
@@ -45,6 +50,9 @@ def random_texts(count=60):
         "ok.",
         " ",
         "مرحبا",
+        "今天天气",
+        "冬はとても",
+        "हिन्दी",
     ]
     return [" ".join(rng.choice(pieces) for _ in range(rng.randrange(120))) for _ in range(count)]
 
@@ -52,8 +60,57 @@ def random_texts(count=60):
 TEXTS = HAND + random_texts()
 
 
+UNITS = {"CJK": 1 / 2, "HIRAGANA": 1 / 3, "KATAKANA": 1 / 3, "THAI": 1 / 4, "KHMER": 1 / 4}  # of a word
+
+
+def script(character):
+    return re.split("[ -]", unicodedata.name(character, ""))[0]
+
+
 def words(text):
-    return re.findall(r"\w+", text)
+    """Runs of letters, digits and underscores with their marks; of scripts without spaces each letter."""
+    found, last = [], ""
+    for c in text:
+        if c == "\u0640" or (unicodedata.category(c) in ("Mn", "Mc", "Me", "Cf") and c != "\u200b"):
+            if last:
+                found[-1] += c
+            continue
+        if not (c.isalnum() or c == "_"):
+            last = ""
+            continue
+        if last and not any(one.isalpha() and script(one) in UNITS for one in (c, last)):
+            found[-1] += c
+        else:
+            found.append(c)
+        last = c
+    return found
+
+
+def units(word):
+    return UNITS.get(script(word[0]), 1) if word[0].isalpha() else 1
+
+
+def gram(some, start, width):
+    """The shortest run from `start` on that comes to `width` words, or None."""
+    total = 0.0
+    for end in range(start, len(some)):
+        total += units(some[end])
+        if total > width - 1e-9:
+            return tuple(some[start : end + 1])
+    return None
+
+
+def spaced(text):
+    letters = Counter(script(c) for c in text if c.isalpha())
+    return not letters or letters.most_common(1)[0][0] not in UNITS
+
+
+def whitespace_words(text):
+    return text.split() if spaced(text) else words(text)
+
+
+def count(text):
+    return len(text.split()) if spaced(text) else sum(map(units, words(text)))
 
 
 def lines(text):
@@ -69,7 +126,7 @@ def share(chosen, of):
 
 
 def visible(text):
-    return [c for c in text if not c.isspace()]
+    return [c for c in text if not c.isspace() and c != "\u0640" and unicodedata.category(c) not in ("Mn", "Mc", "Cf")]
 
 
 def repeated(spans, of_characters):
@@ -82,40 +139,47 @@ def repeated(spans, of_characters):
     return again / max(1, total)
 
 
+def grams(text, width):
+    w = words(text.lower())
+    return w, [made for i in range(len(w)) if (made := gram(w, i, width))]
+
+
 def top(text, width):
     """Gopher's top n-gram, straight from its description."""
-    w = words(text.lower())
-    counts = Counter(tuple(w[i : i + width]) for i in range(len(w) - width + 1))
-    often = {gram: n for gram, n in counts.items() if n > 1}
+    w, made = grams(text, width)
+    often = {one: n for one, n in Counter(made).items() if n > 1}
     if not often:
         return 0.0
-    gram, n = max(often.items(), key=lambda entry: (entry[1], sum(map(len, entry[0]))))
-    return min(1.0, n * sum(map(len, gram)) / sum(map(len, w)))
+    best, n = max(often.items(), key=lambda entry: (entry[1], sum(map(len, entry[0]))))
+    return min(1.0, n * sum(map(len, best)) / sum(map(len, w)))
 
 
 def repeated_grams(text, width):
-    w, seen, covered = words(text.lower()), set(), set()
-    for i in range(len(w) - width + 1):
-        gram = tuple(w[i : i + width])
-        if gram in seen:
-            covered.update(range(i, i + width))
-        seen.add(gram)
+    w, made = grams(text, width)
+    seen, covered = set(), set()
+    for i, one in enumerate(made):
+        if one in seen:
+            covered.update(range(i, i + len(one)))
+        seen.add(one)
     return sum(len(w[i]) for i in covered) / max(1, sum(map(len, w)))
 
 
 REFERENCE = {
-    "words": lambda t: len(words(t)),
+    "words": lambda t: sum(map(units, words(t))),
     "characters": len,
     "mean_word_length": lambda t: sum(map(len, words(t))) / max(1, len(words(t))),
+    "whitespace_word_length": lambda t: sum(map(len, whitespace_words(t))) / max(1, len(whitespace_words(t))),
     "symbol_share": lambda t: share([c for c in visible(t) if not c.isalnum()], visible(t)),
     "digit_share": lambda t: share([c for c in visible(t) if c.isdigit()], visible(t)),
     "uppercase_share": lambda t: share([c for c in visible(t) if c.isupper()], visible(t)),
-    "alphabetic_words": lambda t: share([w for w in words(t) if any(map(str.isalpha, w))], words(t)),
-    "hashes_per_word": lambda t: t.count("#") / max(1, len(words(t))),
-    "ellipses_per_word": lambda t: (len(re.findall(r"\.{3,}", t)) + t.count("…")) / max(1, len(words(t))),
-    "bullet_lines": lambda t: share([x for x in lines(t) if x[0] in "•‣▶◀◦■□▪▫–-*"], lines(t)),
+    "alphabetic_words": lambda t: share(
+        [w for w in whitespace_words(t) if any(map(str.isalpha, w))], whitespace_words(t)
+    ),
+    "hashes_per_word": lambda t: t.count("#") / max(1, count(t)),
+    "ellipses_per_word": lambda t: (len(re.findall(r"\.{3,}", t)) + t.count("…")) / max(1, count(t)),
+    "bullet_lines": lambda t: share([x for x in lines(t) if x[0] in "•‣▶◀◦■□▪▫–-*●・"], lines(t)),
     "ellipsis_lines": lambda t: share([x for x in lines(t) if x.endswith(("...", "…"))], lines(t)),
-    "punctuated_lines": lambda t: share([x for x in lines(t) if x[-1] in ".!?\"'”’。！？؟…"], lines(t)),
+    "punctuated_lines": lambda t: share([x for x in lines(t) if x[-1] in ".!?\"'”’。！？؟…।۔"], lines(t)),
     "short_lines": lambda t: share([x for x in lines(t) if len(x) <= 30], lines(t)),
     "repeated_lines": lambda t: repeated(lines(t), False),
     "repeated_line_characters": lambda t: repeated(lines(t), True),

@@ -35,7 +35,8 @@ import numpy as np
 
 from k2model.continual.gate.profile import Profile, phrase_documents
 from k2model.continual.gate.reading import EXCERPT, Read
-from k2model.curation.texts import Hashes, Texts, mixed
+from k2model.curation.characters import mixed
+from k2model.curation.texts import Hashes, Texts
 from k2model.recipe.continual import ArrivalConfig
 
 LEAST = 8  # documents with a phrase

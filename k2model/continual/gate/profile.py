@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 
 from k2model.artifacts import ArtifactRef, Identity, Step, Store
 from k2model.continual.gate.reading import Read, sampled
-from k2model.curation.texts import ALPHA, CODE_POINTS, DIGIT, SPACE, Hashes, Ints, Texts, classes
+from k2model.curation.characters import ALPHA, CODE_POINTS, DIGIT, SPACE, classes
+from k2model.curation.texts import Hashes, Ints, Texts
 from k2model.documents.tables import required, write_table
 from k2model.versions import STEP_VERSIONS
 
