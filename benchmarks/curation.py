@@ -64,7 +64,15 @@ def _write_raw(raw: Path, megabytes: int) -> dict[str, int]:
 
 def _run(folder: Path, profile: str) -> None:
     from k2model.artifacts import Identity, Store, make
-    from k2model.curation import clean_step, curated_step, duplicates_step, exact_pairs_step, near_pairs_step
+    from k2model.curation import (
+        clean_step,
+        curated_step,
+        duplicates_step,
+        near_pairs_step,
+        signature_matches_step,
+        signature_ranges_step,
+        sketch_ranges_step,
+    )
     from k2model.curation.clean import clean_part
     from k2model.curation.parts import parts_in
     from k2model.recipe.curation import PROSE, WEB
@@ -82,9 +90,11 @@ def _run(folder: Path, profile: str) -> None:
     raw = store.build(Identity("corpus_raw", "benchmark", {}), link)
     timed = partial(_timed, sum(_text_bytes(part.file(folder / "raw")) for part in parts) / 1e6)
     clean = timed("clean and sign", lambda: make(store, clean_step(store, config, raw)))
-    exact = timed("exact pairs", lambda: make(store, exact_pairs_step(store, clean)))
-    near = timed("near pairs", lambda: make(store, near_pairs_step(store, config, clean, exact)))
-    duplicates = timed("decide", lambda: make(store, duplicates_step(store, config, clean, exact, near)))
+    ranges = timed("ranges", lambda: make(store, signature_ranges_step(store, config, clean)))
+    matches = timed("matches", lambda: make(store, signature_matches_step(store, ranges)))
+    sketches = timed("sketches", lambda: make(store, sketch_ranges_step(store, config, clean, ranges, matches)))
+    near = timed("near pairs", lambda: make(store, near_pairs_step(store, config, sketches)))
+    duplicates = timed("decide", lambda: make(store, duplicates_step(store, config, clean, matches, near)))
     corpus = timed("select", lambda: make(store, curated_step(store, config, raw, clean, duplicates)))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"  found {duplicates.stats}; corpus {corpus.stats}; peak {peak:,.0f} MB")

@@ -61,7 +61,15 @@ def made(store: Store, step: str) -> ArtifactRef:
 
 
 def run(step: str, place: Path) -> ArtifactRef:
-    from k2model.curation import clean_step, curated_step, duplicates_step, exact_pairs_step, near_pairs_step
+    from k2model.curation import (
+        clean_step,
+        curated_step,
+        duplicates_step,
+        near_pairs_step,
+        signature_matches_step,
+        signature_ranges_step,
+        sketch_ranges_step,
+    )
     from k2model.ingest.raw import raw_step
     from k2model.tokens import sequences_step, tokenizer_step, tokens_step
     from k2model.validation.documents import valid_step
@@ -77,9 +85,11 @@ def run(step: str, place: Path) -> ArtifactRef:
         return make(store, clean_step(store, config, *before("corpus_raw")), WORKERS)
     if step == "duplicates":
         (clean,) = before("corpus_clean")
-        exact = make(store, exact_pairs_step(store, clean), WORKERS)
-        near = make(store, near_pairs_step(store, config, clean, exact), WORKERS)
-        return make(store, duplicates_step(store, config, clean, exact, near))
+        ranges = make(store, signature_ranges_step(store, config, clean), WORKERS)
+        matches = make(store, signature_matches_step(store, ranges), WORKERS)
+        sketches = make(store, sketch_ranges_step(store, config, clean, ranges, matches), WORKERS)
+        near = make(store, near_pairs_step(store, config, sketches), WORKERS)
+        return make(store, duplicates_step(store, config, clean, matches, near))
     if step == "corpus":
         return make(store, curated_step(store, config, *before("corpus_raw", "corpus_clean", "duplicates")), WORKERS)
     if step == "corpus_valid":

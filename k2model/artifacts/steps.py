@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from k2model.artifacts.explain import differences
-from k2model.artifacts.files import LocalFiles, RemoteFiles, writing_scratch
+from k2model.artifacts.files import LocalFiles, writing_scratch
 from k2model.artifacts.identity import ArtifactRef, Identity, artifact_name
 from k2model.artifacts.lease import STALE_SECONDS
 from k2model.artifacts.links import Links
-from k2model.artifacts.manifest import ATTACHMENTS, MANIFEST, FileEntry, Manifest, describe_folder, verify_files
+from k2model.artifacts.manifest import ATTACHMENTS, MANIFEST, FileEntry, Manifest, describe_folder
 from k2model.artifacts.record import described
 from k2model.artifacts.store import Produce, Store
-from k2model.artifacts.transfer import download
+from k2model.artifacts.transfer import fetched
 from k2model.errors import CorruptArtifact, InputsChanged, MissingArtifact
 from k2model.units import readable_seconds
 
@@ -154,11 +154,7 @@ def find_part(store: Store, artifact: str, name: str) -> PartRecord | None:
 def local_parts(store: Store, identity: Identity, records: Iterable[PartRecord], wanted: Callable[[str], bool]) -> Path:
     """A local folder with those files of finished parts whose path is wanted, verified; for a step's `finish`."""
     files = store.files_of(identity.name)
-    entries = [entry for record in records for entry in record.files if wanted(entry.path)]
-    if isinstance(files, RemoteFiles):
-        return download(files, entries)
-    verify_files(files, entries)
-    return Path(files.uri)
+    return fetched(files, [entry for record in records for entry in record.files if wanted(entry.path)])
 
 
 def make(store: Store, step: Step | PartedStep | JobStep, workers: int = 1) -> ArtifactRef:

@@ -24,7 +24,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,6 +35,7 @@ from k2model.artifacts.links import Links, link_locally, linked_entries, whole
 from k2model.artifacts.manifest import (
     MANIFEST,
     RECORD,
+    FileEntry,
     Manifest,
     check_listing,
     describe_folder,
@@ -43,10 +44,9 @@ from k2model.artifacts.manifest import (
     read_verified,
     remedy,
     verify,
-    verify_files,
 )
 from k2model.artifacts.record import checked_stats, make_record, record_from_json, record_to_json, ref_of
-from k2model.artifacts.transfer import cache_of, download, keep, upload
+from k2model.artifacts.transfer import cache_of, fetched, keep, upload
 from k2model.errors import ArtifactError, CorruptArtifact, LeaseHeld, LeaseLost, MissingArtifact
 from k2model.units import readable_seconds
 
@@ -166,14 +166,18 @@ class Store:
                 the reference was made for. The message names the file.
         """
         files, manifest = self.look_up(ref)
-        entries = [entry for entry in manifest.files if wanted is None or wanted(entry.path)]
-        if isinstance(files, RemoteFiles):
-            return download(files, entries)
-        if wanted is None:
+        if wanted is None and isinstance(files, LocalFiles):
             verify(files.uri, manifest)
-        else:
-            verify_files(files, entries)
-        return Path(files.uri)
+            return Path(files.uri)
+        return fetched(files, [entry for entry in manifest.files if wanted is None or wanted(entry.path)])
+
+    def fetch_entries(self, ref: ArtifactRef, entries: Sequence[FileEntry]) -> Path:
+        """The same of files whose entries the caller was told, without reading the manifest: of an artifact of a
+        hundred thousand files it is tens of megabytes, which would be read by each of as many tasks.
+
+        Raises CorruptArtifact as `fetch` does, of these files.
+        """
+        return fetched(files_of(self._place(ref), Manifest(tuple(entries))), entries)
 
     def read(self, ref: ArtifactRef, path: str) -> bytes:
         """The content of one small file of an artifact, verified; nothing else of it is fetched or looked at.
@@ -198,8 +202,7 @@ class Store:
 
         Raises MissingArtifact or CorruptArtifact as `fetch` does, but for the files, which are not looked at.
         """
-        moved = ref.uri != f"{self.uri}/{ref.name}" and self._files.exists(f"{ref.name}/{MANIFEST}")
-        location = f"{self.uri}/{ref.name}" if moved else ref.uri
+        location = self._place(ref)
         manifest = read_manifest(location)
         if manifest.digest != ref.digest:
             raise CorruptArtifact(
@@ -310,6 +313,11 @@ class Store:
             ref = self._finish_in_place(record, manifest)
             keep(folder, ref.uri)
             return ref
+
+    def _place(self, ref: ArtifactRef) -> str:
+        """Where the artifact lies: in this store, where that was moved here, or where the reference says."""
+        moved = ref.uri != f"{self.uri}/{ref.name}" and self._files.exists(f"{ref.name}/{MANIFEST}")
+        return f"{self.uri}/{ref.name}" if moved else ref.uri
 
     def _manifest_here(self, ref: ArtifactRef) -> Manifest:
         """Of an artifact that lies in this store. Raises MissingArtifact for one of another."""

@@ -11,11 +11,11 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from k2model import settings
-from k2model.artifacts.files import PARTIAL, RemoteFiles, writing
+from k2model.artifacts.files import PARTIAL, Files, RemoteFiles, writing
 from k2model.artifacts.manifest import (
     FileEntry,
     Manifest,
@@ -25,6 +25,7 @@ from k2model.artifacts.manifest import (
     hash_file,
     inside,
     missing,
+    verify_files,
 )
 
 _ABANDONED_SECONDS = 3600.0
@@ -43,6 +44,14 @@ def upload(folder: Path, manifest: Manifest, uri: str) -> None:
         if not entry.at:
             files.put(folder / entry.path, entry.path)
     check_listing(files, manifest)
+
+
+def fetched(files: Files, entries: Sequence[FileEntry]) -> Path:
+    """A local folder with these files of an artifact, verified: that of a local store itself, or `download`'s."""
+    if isinstance(files, RemoteFiles):
+        return download(files, entries)
+    verify_files(files, entries)
+    return Path(files.uri)
 
 
 def download(files: RemoteFiles, entries: Iterable[FileEntry]) -> Path:

@@ -1,36 +1,25 @@
-"""Finding copies over the whole corpus, from signatures alone: pairs of a document and the earlier one it copies.
+"""Finding copies from signatures alone: pairs of a document and the earlier one it copies, and which of them stays.
 
 Documents go by their number in the order of priority (`Numbering`).
 
-    exact_duplicate_pairs   of a slice of all hashes
-    near_duplicate_pairs    of a slice of the keys of all bands, among documents that are no exact copies
+    exact_duplicate_pairs   of the hashes of a slice
+    near_duplicate_pairs    of a slice's keys of all bands, of documents that are no exact copies, and their sketches
     near_duplicates         from the pairs of all slices, which document stays for which
 
-The first two make one file each and can run anywhere, in any order. A slice is every hash or key of one remainder, so
-that equal ones are in one slice; it holds those of all bands, because what is read for one band is of use for the
-others. Memory is bounded by a slice (beside a byte a document, for what is an exact copy), and in `near_duplicates` by
-the documents that have a look-alike. A near copy is similar to the document that stands for it, not only to a copy of a
-copy: a chain of small differences makes no cluster.
+A slice is every hash or key of a range, so that equal ones are in one slice; memory is bounded by it, and in
+`near_duplicates` by the documents that have a look-alike. A near copy is similar to the document that stands for it,
+not only to a copy of a copy: a chain of small differences makes no cluster.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from k2model.curation.parts import Span, batches
-from k2model.curation.signatures import (
-    BANDS,
-    SIGNATURES,
-    SKETCHES,
-    CorpusSignatures,
-    Sketches,
-    band_columns,
-    similarity,
-    unpacked,
-)
+from k2model.curation.parts import batches
+from k2model.curation.signatures import SKETCHES, CorpusSignatures, Sketches, similarity, unpacked
 from k2model.curation.texts import Flags, Hashes, Ints
 from k2model.documents.tables import required, write_table
 from k2model.recipe.schema import CorpusConfig
@@ -80,36 +69,42 @@ _ROWS = 1 << 16  # signatures read at a time
 _NONE = np.zeros(0, dtype=np.int64)
 
 
-def exact_duplicate_pairs(signatures: CorpusSignatures, out: Path, index: int = 0, slices: int = 1) -> dict[str, float]:
-    """Pairs of a document and the first with equal text, for the `index`-th of `slices` slices of all hashes."""
-    one, two, number = _hashes(signatures, index, slices)
+def exact_duplicate_pairs(one: Hashes, two: Hashes, number: Ints) -> tuple[Ints, Ints]:
+    """(copies, originals): pairs of a document and the first with equal text, of halves of hashes and the ascending
+    numbers of their documents, [hashes] each."""
     order = np.lexsort((two, one))  # stable: equal hashes stay in the order of their numbers
     one, two, number = one[order], two[order], number[order]
     same = np.zeros(len(number), dtype=bool)
     same[1:] = (one[1:] == one[:-1]) & (two[1:] == two[:-1])
     firsts = number[~same][np.cumsum(~same) - 1] if len(number) else number
-    return {"pairs": float(write_pairs(out, number[same], firsts[same]))}
+    return number[same], firsts[same]
+
+
+def shared_keys(key: Hashes) -> tuple[Ints, Flags]:
+    """(the stable order of keys, whether another one is equal to it in that order), [keys] each."""
+    order = np.argsort(key, kind="stable")
+    key = key[order]
+    again = np.zeros(len(key) + 1, dtype=bool)
+    again[1:-1] = key[1:] == key[:-1]
+    return order, again[1:] | again[:-1]
 
 
 def near_duplicate_pairs(
-    signatures: CorpusSignatures, natural: Sequence[str], config: CorpusConfig, exact: Sequence[Path], out: Path,
-    index: int = 0, slices: int = 1,
-) -> dict[str, float]:  # fmt: skip
-    """Pairs of a document of the `natural` sources and an earlier one with the same key of a band and a sketch as
-    similar as the threshold, for the `index`-th of `slices` slices of all keys."""
-    copies = np.zeros(signatures.numbering.documents, dtype=bool)
-    for path in exact:
-        copies[read_pairs([path])[0]] = True
-    spans = list(signatures.numbering.spans(natural))
-    key, number = _keys(signatures, spans, band_columns(config), copies, index, slices)
-    order = np.argsort(key, kind="stable")
-    key, number = key[order], number[order]
-    again = np.zeros(len(key) + 1, dtype=bool)
-    again[1:-1] = key[1:] == key[:-1]
-    meets = again[1:] | again[:-1]
-    groups = np.cumsum(~again[:-1])[meets]  # the keys of different bands differ
-    pairs = _leaders(signatures, number[meets], groups, config.near_duplicate_threshold, BAND_LEADERS)
-    return {"pairs": float(write_pairs(out, *pairs))}
+    key: Hashes, number: Ints, sketched: Ints, sketches: Sketches, threshold: float
+) -> tuple[Ints, Ints]:
+    """(documents, originals): pairs of a document and an earlier one with the same key and a sketch as similar as the
+    `threshold`.
+
+    key, number: of bands, and the ascending numbers of their documents, [keys]. sketched, sketches: the ascending
+    numbers of all these documents, and their sketches."""
+    order, meets = shared_keys(key)
+    key, number = key[order][meets], number[order][meets]
+    groups = np.cumsum(np.append([False], key[1:] != key[:-1])[: len(key)])  # the keys of different bands differ
+
+    def of(numbers: Ints) -> Sketches:
+        return sketches[np.searchsorted(sketched, numbers)]
+
+    return _leaders(of, number, groups, threshold, BAND_LEADERS)
 
 
 def near_duplicates(
@@ -129,40 +124,11 @@ def near_duplicates(
     stays = ~np.isin(numbers, gone)
     numbers, clusters = numbers[stays], clusters[stays]
     order = np.argsort(clusters, kind="stable")
-    return _leaders(signatures, numbers[order], clusters[order], config.near_duplicate_threshold, CLUSTER_LEADERS)
 
+    def sketches(wanted: Ints) -> Sketches:
+        return read_rows(signatures, SKETCHES, wanted, "sketch")
 
-def _hashes(signatures: CorpusSignatures, index: int, slices: int) -> tuple[Hashes, Hashes, Ints]:
-    """Both halves of every hash of a slice, and the number of its document, in the order of numbers."""
-    high, low, numbers = list[Hashes](), list[Hashes](), list[Ints]()
-    folder = signatures.folder(SIGNATURES, signatures.numbering.parts)
-    for part, start, _ in signatures.numbering.spans():
-        for batch in batches(part.file(folder), ["exact"], _ROWS):
-            words = unpacked(batch.column("exact")).view(np.uint64)
-            chosen = np.flatnonzero(words[:, 0] % np.uint64(slices) == index)
-            high.append(words[chosen, 0])
-            low.append(words[chosen, 1])
-            numbers.append(chosen + start)
-            start += batch.num_rows
-    return _joined(high, np.uint64), _joined(low, np.uint64), _joined(numbers, np.int64)
-
-
-def _keys(
-    signatures: CorpusSignatures, spans: Sequence[Span], columns: Sequence[str], copies: Flags, index: int, slices: int
-) -> tuple[Hashes, Ints]:
-    """The keys of all bands in a slice, of documents that are no copies, with their numbers and in their order."""
-    keys, numbers = list[Hashes](), list[Ints]()
-    folder = signatures.folder(BANDS, [part for part, _, _ in spans])
-    for part, start, _ in spans:
-        for batch in batches(part.file(folder), [*columns, "near"], _ROWS):
-            near = batch.column("near").to_numpy(zero_copy_only=False)
-            rows = np.flatnonzero(near & ~copies[start : start + batch.num_rows])
-            found = np.stack([batch.column(name).to_numpy()[rows] for name in columns], axis=1)
-            chosen = found % np.uint64(slices) == index
-            keys.append(found[chosen])  # row by row, so that the numbers ascend
-            numbers.append(np.broadcast_to(rows[:, None] + start, found.shape)[chosen])
-            start += batch.num_rows
-    return _joined(keys, np.uint64), _joined(numbers, np.int64)
+    return _leaders(sketches, numbers[order], clusters[order], config.near_duplicate_threshold, CLUSTER_LEADERS)
 
 
 def leaders(sketches: Sketches, whose: Ints, groups: Ints, threshold: float, most: int) -> Ints:
@@ -188,14 +154,14 @@ def leaders(sketches: Sketches, whose: Ints, groups: Ints, threshold: float, mos
 
 
 def _leaders(
-    signatures: CorpusSignatures, numbers: Ints, groups: Ints, threshold: float, most: int
+    sketches: Callable[[Ints], Sketches], numbers: Ints, groups: Ints, threshold: float, most: int
 ) -> tuple[Ints, Ints]:
-    """Pairs among documents `numbers` of sorted `groups`, by their sketches."""
+    """Pairs among documents `numbers` of sorted `groups`; `sketches` gives those of ascending numbers."""
     documents, originals = list[Ints](), list[Ints]()
     for chosen in whole_groups(groups, _SKETCHES):
         own = numbers[chosen]
         wanted, where = np.unique(own, return_inverse=True)
-        leader = leaders(read_rows(signatures, SKETCHES, wanted, "sketch"), where, groups[chosen], threshold, most)
+        leader = leaders(sketches(wanted), where, groups[chosen], threshold, most)
         followers = np.flatnonzero(leader != np.arange(len(leader)))
         documents.append(own[followers])
         originals.append(own[leader[followers]])

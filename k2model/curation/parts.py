@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from k2model.artifacts import ArtifactRef, Store
 from k2model.curation.texts import Ints
 from k2model.documents.schema import part_path, parts_of, source_file
 from k2model.documents.tables import ROW_GROUP_BYTES
@@ -103,6 +104,11 @@ class Numbering:
         """The numbers [start, end) of the part's documents. Raises ValueError for a part that is not numbered."""
         index = self.parts.index(part)
         return int(self.bounds[index]), int(self.bounds[index + 1])
+
+
+def numbering_of(store: Store, ref: ArtifactRef) -> Numbering:
+    """Of the documents of a `corpus_clean`, or of those that `duplicates` decided on."""
+    return Numbering.from_json(store.read(ref, NUMBERING_FILE).decode())
 
 
 def batches(path: Path, columns: Sequence[str] | None = None, rows: int = 1_024) -> Iterator[pa.RecordBatch]:

@@ -26,8 +26,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from k2model.artifacts import ArtifactRef, Store
 from k2model.curation.characters import mixed
-from k2model.curation.parts import CorpusPart, Numbering
+from k2model.curation.parts import CorpusPart, Numbering, numbering_of
 from k2model.curation.texts import Flags, Hashes, Ints, Numbers, Texts
 from k2model.documents.spans import string_bytes
 from k2model.documents.tables import required
@@ -53,6 +54,15 @@ class CorpusSignatures:
     def folder(self, kind: str, parts: Iterable[CorpusPart]) -> Path:
         """Where the tables of that kind lie, of these parts alone."""
         return self.fetch([f"{kind}/{part.name}.parquet" for part in parts]) / kind
+
+
+def signatures_of(store: Store, clean: ArtifactRef) -> CorpusSignatures:
+    """Of a `corpus_clean`."""
+
+    def fetch(paths: Iterable[str]) -> Path:
+        return store.fetch(clean, frozenset(paths).__contains__)
+
+    return CorpusSignatures(numbering_of(store, clean), fetch)
 
 
 def schemas(config: CorpusConfig, natural: bool) -> dict[str, pa.Schema]:

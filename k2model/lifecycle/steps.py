@@ -119,22 +119,35 @@ def _clean(work: Work) -> PartedStep:
     return clean_step(work.store, work.recipe.corpus, work["corpus_raw"])
 
 
-def _exact_duplicate_pairs(work: Work) -> PartedStep:
-    from k2model.curation import exact_pairs_step
+def _signature_ranges(work: Work) -> PartedStep:
+    from k2model.curation import signature_ranges_step
 
-    return exact_pairs_step(work.store, work["corpus_clean"])
+    return signature_ranges_step(work.store, work.recipe.corpus, work["corpus_clean"])
+
+
+def _signature_matches(work: Work) -> PartedStep:
+    from k2model.curation import signature_matches_step
+
+    return signature_matches_step(work.store, work["signature_ranges"])
+
+
+def _sketch_ranges(work: Work) -> PartedStep:
+    from k2model.curation import sketch_ranges_step
+
+    before = work["corpus_clean"], work["signature_ranges"], work["signature_matches"]
+    return sketch_ranges_step(work.store, work.recipe.corpus, *before)
 
 
 def _near_duplicate_pairs(work: Work) -> PartedStep:
     from k2model.curation import near_pairs_step
 
-    return near_pairs_step(work.store, work.recipe.corpus, work["corpus_clean"], work["exact_duplicate_pairs"])
+    return near_pairs_step(work.store, work.recipe.corpus, work["sketch_ranges"])
 
 
 def _duplicates(work: Work) -> Step:
     from k2model.curation import duplicates_step
 
-    pairs = work["exact_duplicate_pairs"], work["near_duplicate_pairs"]
+    pairs = work["signature_matches"], work["near_duplicate_pairs"]
     return duplicates_step(work.store, work.recipe.corpus, work["corpus_clean"], *pairs)
 
 
@@ -298,9 +311,11 @@ DATA = (
     StepRow("corpus_raw", (), _raw, parted=True),
     StepRow("raw_checks", ("corpus_raw",), _raw_checks, guards="corpus_raw", page=DECK, parted=True),
     StepRow("corpus_clean", ("corpus_raw",), _clean, parted=True),
-    StepRow("exact_duplicate_pairs", ("corpus_clean",), _exact_duplicate_pairs, parted=True),
-    StepRow("near_duplicate_pairs", ("corpus_clean", "exact_duplicate_pairs"), _near_duplicate_pairs, parted=True),
-    StepRow("duplicates", ("corpus_clean", "exact_duplicate_pairs", "near_duplicate_pairs"), _duplicates),
+    StepRow("signature_ranges", ("corpus_clean",), _signature_ranges, parted=True),
+    StepRow("signature_matches", ("signature_ranges",), _signature_matches, parted=True),
+    StepRow("sketch_ranges", ("corpus_clean", "signature_ranges", "signature_matches"), _sketch_ranges, parted=True),
+    StepRow("near_duplicate_pairs", ("sketch_ranges",), _near_duplicate_pairs, parted=True),
+    StepRow("duplicates", ("corpus_clean", "signature_matches", "near_duplicate_pairs"), _duplicates),
     StepRow("corpus", ("corpus_raw", "corpus_clean", "duplicates"), _curated, parted=True),
     StepRow("corpus_valid", ("corpus",), _valid, page=DECK, parted=True),
     StepRow("evaluation_items", ("corpus_valid",), _evaluation_items),

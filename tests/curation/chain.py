@@ -5,18 +5,29 @@ import tempfile
 from pathlib import Path
 
 from k2model.artifacts import ArtifactRef, Store, make
-from k2model.curation import clean_step, curated_step, duplicates_step, exact_pairs_step, near_pairs_step
-from k2model.curation.steps import SLICE_ROWS
+from k2model.curation import (
+    clean_step,
+    curated_step,
+    duplicates_step,
+    near_pairs_step,
+    signature_matches_step,
+    signature_ranges_step,
+    sketch_ranges_step,
+)
+from k2model.curation.comparison import SKETCH_ROWS, SLICE_ROWS
 from k2model.recipe.schema import CorpusConfig
 from tests.validation.gates import as_artifact
 
 
 def compare(
-    store: Store, config: CorpusConfig, clean: ArtifactRef, workers: int = 1, slice_rows: int = SLICE_ROWS
-) -> ArtifactRef:
-    exact = make(store, exact_pairs_step(store, clean, slice_rows), workers)
-    near = make(store, near_pairs_step(store, config, clean, exact, slice_rows), workers)
-    return make(store, duplicates_step(store, config, clean, exact, near))
+    store: Store, config: CorpusConfig, clean: ArtifactRef, workers: int = 1, slice_rows: int = SLICE_ROWS,
+    sketch_rows: int = SKETCH_ROWS, known: ArtifactRef | None = None,
+) -> ArtifactRef:  # fmt: skip
+    ranges = make(store, signature_ranges_step(store, config, clean, slice_rows), workers)
+    matches = make(store, signature_matches_step(store, ranges), workers)
+    sketches = make(store, sketch_ranges_step(store, config, clean, ranges, matches, sketch_rows), workers)
+    near = make(store, near_pairs_step(store, config, sketches), workers)
+    return make(store, duplicates_step(store, config, clean, matches, near, known))
 
 
 def curate(store: Store, config: CorpusConfig, raw: ArtifactRef, workers: int = 1) -> ArtifactRef:

@@ -12,21 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from k2model.artifacts import Store, make
-from k2model.curation import (
-    clean_step,
-    duplicates,
-    duplicates_step,
-    exact_pairs_step,
-    near_pairs_step,
-    signatures,
-)
+from k2model.curation import clean_step, duplicates, signatures
 from k2model.curation.texts import Texts
 from k2model.documents.markup import plain
 from k2model.documents.schema import make_document, part_path, parts_of, read_documents
 from k2model.recipe.curation import GENERATED, CurationProfile
 from k2model.recipe.mixtures import bucket
 from k2model.recipe.schema import CorpusConfig, SourceConfig
-from tests.curation.chain import curate_folder
+from tests.curation.chain import compare, curate_folder
 from tests.curation.planted import distinct_words, edited, write_raw
 from tests.validation.gates import as_artifact
 
@@ -168,14 +161,14 @@ def test_pairs_are_those_of_a_search_and_any_slices_decide_the_same(tmp_path):
     store, clean = look_alikes(tmp_path, seed=9, words=80, bases=30, edits=200, parts=3)
     slices, pairs, decided = [], [], []
     for slice_rows in (1_000_000, 1_000, 100):  # 260 documents of 14 bands
-        exact = make(store, exact_pairs_step(store, clean, slice_rows))
-        near = make(store, near_pairs_step(store, CONFIG, clean, exact, slice_rows))
-        files = [sorted((Path(ref.uri) / kind).iterdir()) for ref, kind in ((exact, "exact"), (near, "bands"))]
+        decided.append(compare(store, CONFIG, clean, slice_rows=slice_rows, sketch_rows=slice_rows).digest)
+        kinds = (("signature_matches", "hashes"), ("near_duplicate_pairs", "bands"))
+        files = [sorted((made_last(store, step) / kind).iterdir()) for step, kind in kinds]
         slices.append([len(each) for each in files])
         pairs.append([set(zip(*map(np.ndarray.tolist, duplicates.read_pairs(each)), strict=True)) for each in files])
-        decided.append(make(store, duplicates_step(store, CONFIG, clean, exact, near)).digest)
-    assert slices == [[1, 1], [1, 4], [3, 37]]
-    assert pairs[0] == pairs[1] == pairs[2] and len(set(decided)) == 1
+    assert slices[0] == [1, 1] and slices[2][0] == 3 and slices[1][1] < slices[2][1] < 37
+    assert len(set(decided)) == 1
+    assert pairs[0] == pairs[1] == pairs[2]
     exact, near = pairs[0]
     assert len(exact) == 30 and len(near) > 50
     bands, sketches = (
@@ -183,6 +176,10 @@ def test_pairs_are_those_of_a_search_and_any_slices_decide_the_same(tmp_path):
         for kind in (signatures.BANDS, signatures.SKETCHES)
     )
     assert near == searched(bands, sketches["sketch"].to_pylist(), {document for document, _ in exact})
+
+
+def made_last(store, step):
+    return Path(store.uri) / step / store.records(step)[-1]["identity"][:16]
 
 
 def searched(bands, sketches, copies):

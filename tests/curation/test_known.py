@@ -11,14 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from k2model.artifacts import ArtifactRef, PartedStep, Store, make
-from k2model.curation import (
-    clean_step,
-    curated_step,
-    duplicates_step,
-    exact_pairs_step,
-    known_copies_step,
-    near_pairs_step,
-)
+from k2model.curation import clean_step, curated_step, known_copies_step
 from k2model.curation.counts import read_rejects
 from k2model.curation.known import PART_LEADERS
 from k2model.curation.overlap import EvaluationItem
@@ -33,6 +26,7 @@ from k2model.recipe.curation import GENERATED, CurationProfile
 from k2model.recipe.evaluation import EvaluationConfig
 from k2model.recipe.schema import CorpusConfig, SourceConfig
 from tests.curation import planted
+from tests.curation.chain import compare
 from tests.curation.planted import distinct_words, edited, prose, tool_document, write_raw
 from tests.validation.gates import as_artifact
 
@@ -96,9 +90,7 @@ class World:
         return known_copies_step(self.store, NEW, self.clean, self.known, slice_rows)
 
     def duplicates(self, known: ArtifactRef | None) -> ArtifactRef:
-        exact = make(self.store, exact_pairs_step(self.store, self.clean))
-        near = make(self.store, near_pairs_step(self.store, NEW, self.clean, exact))
-        return make(self.store, duplicates_step(self.store, NEW, self.clean, exact, near, known))
+        return compare(self.store, NEW, self.clean, known=known)
 
     def curated(self, known: ArtifactRef | None, items: Sequence[ArtifactRef] = ()) -> ArtifactRef:
         return make(

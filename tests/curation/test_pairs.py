@@ -11,8 +11,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from k2model.artifacts import ArtifactRef, CorruptArtifact, Part, PartedStep, Store, make
-from k2model.curation import clean_step, exact_pairs_step, near_pairs_step
+from k2model.artifacts import ArtifactRef, CorruptArtifact, Part, PartedStep, Store, make, make_part
+from k2model.curation import (
+    clean_step,
+    near_pairs_step,
+    signature_matches_step,
+    signature_ranges_step,
+    sketch_ranges_step,
+)
 from k2model.curation.parts import Numbering, parts_in
 from k2model.curation.signatures import BANDS, SIGNATURES, SKETCHES
 from k2model.recipe.curation import GENERATED, CurationProfile
@@ -66,9 +72,9 @@ def test_what_is_found_does_not_depend_on_slices_or_workers(raw: Path, tmp_path:
     sliced = compare(store, CONFIG, clean, workers=2, slice_rows=SLICE_ROWS)
     assert whole.identity != sliced.identity and whole.digest == sliced.digest
     assert whole.stats == sliced.stats == {"exact_duplicate": 2.0, "near_duplicate": 6.0}
-    slices = {kind: sorted(record["stats"]["pairs"] for record in store.records(kind))
-              for kind in ("exact_duplicate_pairs", "near_duplicate_pairs")}  # fmt: skip
-    assert slices["exact_duplicate_pairs"] == [2.0, 2.0] and slices["near_duplicate_pairs"][0] == 6.0
+    pairs = {kind: [record["stats"]["pairs"] for record in store.records(kind)]
+             for kind in ("signature_matches", "near_duplicate_pairs")}  # fmt: skip
+    assert pairs["signature_matches"] == [2.0, 2.0] and pairs["near_duplicate_pairs"][0] == 6.0
 
 
 def test_the_numbers_of_documents_are_those_of_the_signatures(raw: Path, tmp_path: Path) -> None:
@@ -81,15 +87,29 @@ def test_the_numbers_of_documents_are_those_of_the_signatures(raw: Path, tmp_pat
     assert counted.documents == 6 + 7 + 6 + 3
 
 
-@pytest.mark.parametrize("kind", ["exact_duplicate_pairs", "near_duplicate_pairs"])
-def test_a_failed_slice_alone_is_made_again(raw: Path, tmp_path: Path, kind: str) -> None:
+KINDS = ("signature_ranges", "signature_matches", "sketch_ranges", "near_duplicate_pairs")
+
+
+def steps(store: Store, clean: ArtifactRef, until: str, slice_rows: int, sketch_rows: int) -> PartedStep:
+    """The step of that kind, after those before it."""
+    step = signature_ranges_step(store, CONFIG, clean, slice_rows)
+    if until == KINDS[0]:
+        return step
+    ranges = make(store, step)
+    step = signature_matches_step(store, ranges)
+    if until == KINDS[1]:
+        return step
+    step = sketch_ranges_step(store, CONFIG, clean, ranges, make(store, step), sketch_rows)
+    return step if until == KINDS[2] else near_pairs_step(store, CONFIG, make(store, step))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_failed_part_alone_is_made_again(raw: Path, tmp_path: Path, kind: str) -> None:
     store, log = Store.open(tmp_path / "store"), tmp_path / "log"
-    clean = cleaned(store, raw)
-    step = exact_pairs_step(store, clean, 4)
-    if kind == "near_duplicate_pairs":
-        step = near_pairs_step(store, CONFIG, clean, make(store, step), 60)
-    names = [part.name for part in step.parts()]  # of 22 hashes, or 14 bands of 19 documents
-    assert len(names) == {"exact_duplicate_pairs": 6, "near_duplicate_pairs": 5}[kind]
+    step = steps(store, cleaned(store, raw), kind, 20, 40)
+    names = [part.name for part in step.parts()]
+    # Parts of 0, 84, 98, 84 keys and one of 3 hashes; 22 hashes and 19 x 14 keys, 101 of which several documents have.
+    assert len(names) == dict(zip(KINDS, (5, 2 + 14, 5, 3), strict=True))[kind]
     with pytest.raises(RuntimeError, match=f"cannot make {names[2]}"):
         make(store, watched(step, log, bad=names[2]))
     assert log.read_text().split() == names[:3]
@@ -99,20 +119,41 @@ def test_a_failed_slice_alone_is_made_again(raw: Path, tmp_path: Path, kind: str
     assert make(store, step).digest == made.digest
 
 
-def test_a_slice_reads_the_sketches_of_look_alikes_and_no_text(raw: Path, tmp_path: Path) -> None:
-    """What no slice needs is damaged, and nobody notices; then what one needs."""
+def test_sketches_of_look_alikes_are_read_and_no_text(raw: Path, tmp_path: Path) -> None:
+    """What no part needs is damaged, and nobody notices; then what one needs."""
     store = Store.open(tmp_path / "store")
     clean = cleaned(store, raw)
     folder = Path(clean.uri)
     needless = [*(folder / "clean").rglob("*.parquet"), folder / SKETCHES / "train/prose/00002.parquet"]
     for path in needless:
         path.write_bytes(b"damaged")
-    exact = make(store, exact_pairs_step(store, clean))
     compare(store, CONFIG, clean)
     assert not (folder / BANDS / "train/chat-tools").exists()
+    step = steps(store, clean, "sketch_ranges", SLICE_ROWS, 10)
     (folder / SKETCHES / "train/prose/00001.parquet").write_bytes(b"damaged")
     with pytest.raises(CorruptArtifact, match=r"sketches/train/prose/00001\.parquet"):
-        make(store, near_pairs_step(store, CONFIG, clean, exact, SLICE_ROWS))
+        make(store, step)
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_a_slice_is_told_of_a_damaged_range_of_its_own_and_reads_no_other(raw: Path, tmp_path: Path, kind: str) -> None:
+    store = Store.open(tmp_path / "store")
+    step = steps(store, cleaned(store, raw), kind, 20, 40)
+    calm = {part.name: make_part(store, step, part).files for part in step.parts()}
+    shutil.rmtree(store.location(step.identity))
+    (source,) = [ref for name, ref in step.identity.inputs.items() if name in ("ranges", "matches", "sketches")][-1:]
+    damaged = next(path for path in sorted(Path(source.uri).rglob("*.ranges")) if path.stat().st_size)
+    content = bytearray(damaged.read_bytes())
+    content[0] ^= 1  # of the first range alone
+    damaged.write_bytes(content)
+    told = 0
+    for part in step.parts():
+        try:
+            assert make_part(store, step, part).files == calm[part.name]
+        except CorruptArtifact as error:
+            assert f"bytes 0..{error.args[0].split('..')[1].split()[0]} of {damaged}" in str(error)
+            told += 1
+    assert told == 1
 
 
 def test_a_corpus_without_natural_text_has_no_near_copies(tmp_path: Path) -> None:

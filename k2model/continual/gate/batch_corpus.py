@@ -185,11 +185,13 @@ def _make(
     _count_ingest(store, raw, config.sources[0], found)
     step("raw_checks", raw_checks_step(store, recipe.validation, raw))
     clean = step("corpus_clean", curation.clean_step(store, config, raw))
-    exact = step("exact_duplicate_pairs", curation.exact_pairs_step(store, clean))
-    near = step("near_duplicate_pairs", curation.near_pairs_step(store, config, clean, exact))
+    ranges = step("signature_ranges", curation.signature_ranges_step(store, config, clean))
+    matches = step("signature_matches", curation.signature_matches_step(store, ranges))
+    sketches = step("sketch_ranges", curation.sketch_ranges_step(store, config, clean, ranges, matches))
+    near = step("near_duplicate_pairs", curation.near_pairs_step(store, config, sketches))
     copies = step("known_copies", curation.known_copies_step(store, config, clean, known)) if known else None
     found.counts["known_copies"] = int(copies.stats["exact"] + copies.stats["near"]) if copies else 0
-    duplicates = step("duplicates", curation.duplicates_step(store, config, clean, exact, near, known=copies))
+    duplicates = step("duplicates", curation.duplicates_step(store, config, clean, matches, near, known=copies))
     curated = curation.curated_step(store, config, raw, clean, duplicates, items=items)
     try:
         corpus = step("corpus", curated)
