@@ -13,7 +13,7 @@ STEP_VERSIONS = {
     "sketch_ranges": "1",
     "near_duplicate_pairs": "2",
     "known_copies": "1",
-    "duplicates": "2",
+    "duplicates": "3",
     "corpus": "4",
     "corpus_valid": "5",
     "tokenizer": "2",

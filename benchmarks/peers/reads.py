@@ -2,8 +2,8 @@
 
 Signatures are generated, not made from text, so that millions of documents take a minute: a share are exact copies of
 earlier documents of any part, a share look-alikes of earlier ones, which have about as many keys in common with them as
-texts of that similarity have. The store is one of objects in memory; every task runs on a machine that has nothing of it
-yet, so that all it reads is fetched, and what plans a step's tasks and gathers them is counted as well.
+texts of that similarity have. The store is one of objects in memory; every task runs on a machine that has nothing of
+it yet, so that all it reads is fetched, and what plans a step's tasks and gathers them is counted as well.
 """
 
 import contextlib

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from k2model.curation.duplicates import near_duplicates, read_pairs, read_rows
 from k2model.curation.known import COPIES_SCHEMA, KnownCopies
-from k2model.curation.parts import CorpusPart, Numbering
+from k2model.curation.parts import Numbering
 from k2model.curation.signatures import SIGNATURES, CorpusSignatures
 from k2model.curation.texts import Ints
 from k2model.documents.tables import required, write_table
@@ -24,8 +24,8 @@ EXACT, NEAR = "exact_duplicate", "near_duplicate"
 GONE, STANDING, KNOWN = "gone", "standing", "known"
 FILE_DOCUMENTS = 1 << 20  # decided on in one file of each: some ten megabytes at most
 
-#: By document that goes: what stands for it in the end.
-GONE_SCHEMA = required(document=pa.int64(), original=pa.int64(), near=pa.bool_())
+#: By document that goes: the name of what stands for it in the end, so that a part need not know all numbers.
+GONE_SCHEMA = required(document=pa.int64(), original=pa.string(), near=pa.bool_())
 #: By document that stands for others: the duplicates of those.
 STANDING_SCHEMA = required(document=pa.int64(), duplicates=pa.int64())
 DECISION_SCHEMA = required(rule=pa.string(), original=pa.string(), duplicates=pa.int32())
@@ -63,39 +63,37 @@ def decide(
     standing, who = np.unique(originals, return_inverse=True)
     counts = np.zeros(len(standing), dtype=np.int64)
     np.add.at(counts, who, own)
-    _write(folder / GONE, [documents, originals, near_too], GONE_SCHEMA, signatures.numbering)
+    told = signatures.numbering.names(originals)
+    _write(folder / GONE, [documents, told, near_too], GONE_SCHEMA, signatures.numbering)
     _write(folder / STANDING, [standing, counts], STANDING_SCHEMA, signatures.numbering)
     return {EXACT: float(len(copies) + (~alike).sum()), NEAR: float(len(similar) + alike.sum())}
 
 
-def decision_files(numbering: Numbering, part: CorpusPart) -> tuple[str, str, str]:
-    """The paths below the folder of `decide` that speak of the documents of `part`: gone, standing and, where any is a
-    copy of another corpus, known."""
-    file = numbering.span(part)[0] // FILE_DOCUMENTS
+def decision_files(start: int) -> tuple[str, str, str]:
+    """The paths below the folder of `decide` that speak of the documents of a part, of which `start` is the first one's
+    number: gone, standing and, where any is a copy of another corpus, known."""
+    file = start // FILE_DOCUMENTS
     return f"{GONE}/{file:05d}.parquet", f"{STANDING}/{file:05d}.parquet", f"{KNOWN}/{file:05d}.parquet"
 
 
-def read_decisions(decided: Path, numbering: Numbering, part: CorpusPart, own: Ints) -> pa.Table:
+def read_decisions(decided: Path, start: int, own: Ints) -> pa.Table:
     """A row for each document of a cleaned part: `rule` is empty when it stays, `original` names what it copies.
 
-    decided: the folder of `decide`, of which the `decision_files` are read. own: the `duplicates` of each document as
-    it was signed, [documents]; in the table those it stands for are among them, at most 2^31 - 1.
+    decided: the folder of `decide`, of which the `decision_files` are read. start: the number of the part's first
+    document. own: the `duplicates` of each document as it was signed, [documents]; in the table those it stands for are
+    among them, at most 2^31 - 1.
     """
-    gone_file, standing_file, known_file = decision_files(numbering, part)
-    start, end = numbering.span(part)
-    counts = own.astype(np.int64)
+    gone_file, standing_file, known_file = decision_files(start)
+    end, counts = start + len(own), own.astype(np.int64)
     standing = _read(decided / standing_file, start, end)
     counts[standing["document"].to_numpy() - start] += standing["duplicates"].to_numpy()
-    gone = _read(decided / gone_file, start, end)
-    rules, names = np.full(end - start, "", dtype=object), np.full(end - start, "", dtype=object)
-    rows = gone["document"].to_numpy() - start
-    rules[rows] = np.where(gone["near"].to_numpy(), NEAR, EXACT)
-    names[rows] = [numbering.name(original) for original in gone["original"].to_pylist()]
-    if (decided / known_file).is_file():
-        known = _read(decided / known_file, start, end)
-        rows = known["document"].to_numpy() - start
-        rules[rows] = np.where(known["near"].to_numpy(), NEAR, EXACT)
-        names[rows] = known["original"].to_pylist()
+    rules, names = np.full(len(own), "", dtype=object), np.full(len(own), "", dtype=object)
+    for file in (gone_file, known_file):
+        if file == gone_file or (decided / file).is_file():
+            gone = _read(decided / file, start, end)
+            rows = gone["document"].to_numpy() - start
+            rules[rows] = np.where(gone["near"].to_numpy(), NEAR, EXACT)
+            names[rows] = gone["original"].to_pylist()
     columns = [pa.array(rules), pa.array(names), pa.array(np.minimum(counts, 2**31 - 1), pa.int32())]
     return pa.table(columns, schema=DECISION_SCHEMA)
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from k2model.artifacts import ArtifactRef, Store
@@ -91,19 +92,20 @@ class Numbering:
 
     def name(self, number: int) -> str:
         """`train/prose/00000:17`, the row being that of the signature."""
-        part = int(np.searchsorted(self.bounds, number, side="right")) - 1
-        return f"{self.parts[part].name}:{number - self.bounds[part]}"
+        return str(self.names(np.array([number]))[0].as_py())
+
+    def names(self, numbers: Ints) -> pa.Array:
+        """The names of documents, [numbers]."""
+        part = np.searchsorted(self.bounds, numbers, side="right") - 1
+        parts = pa.array([one.name for one in self.parts], pa.string()).take(pa.array(part))
+        rows = pa.array(numbers - self.bounds[part]).cast(pa.string())
+        return pc.binary_join_element_wise(parts, rows, ":")
 
     def spans(self, sources: Sequence[str] | None = None) -> Iterator[Span]:
         """Every part (of these sources) with the numbers [start, end) of its documents."""
         for part, start, end in zip(self.parts, self.bounds[:-1].tolist(), self.bounds[1:].tolist(), strict=True):
             if sources is None or part.source in sources:
                 yield part, start, end
-
-    def span(self, part: CorpusPart) -> tuple[int, int]:
-        """The numbers [start, end) of the part's documents. Raises ValueError for a part that is not numbered."""
-        index = self.parts.index(part)
-        return int(self.bounds[index]), int(self.bounds[index + 1])
 
 
 def numbering_of(store: Store, ref: ArtifactRef) -> Numbering:

@@ -22,7 +22,7 @@ from k2model.curation.counts import CurationCounts, Reject, merged, read_counts,
 from k2model.curation.decisions import EXACT, NEAR, read_decisions
 from k2model.curation.decontamination import Decontamination, Match, Tally, decontamination, detail
 from k2model.curation.overlap import Items, external, item_files
-from k2model.curation.parts import CorpusPart, Numbering, batches, parts_in
+from k2model.curation.parts import CorpusPart, batches, parts_in
 from k2model.curation.signatures import SIGNATURES
 from k2model.curation.texts import by_bytes
 from k2model.documents.schema import DOCUMENT_SCHEMA
@@ -36,14 +36,14 @@ MATCH = "match"  # samples of contamination, with both texts
 
 
 def select_part(
-    raw: Path, cleaned: Path, decided: Path, numbering: Numbering, folder: Path, part: CorpusPart, config: CorpusConfig,
+    raw: Path, cleaned: Path, decided: Path, start: int, folder: Path, part: CorpusPart, config: CorpusConfig,
     items: tuple[Items, ...], stored: tuple[Path, ...] = (),
 ) -> dict[str, int]:  # fmt: skip
     """Write one part of the curated corpus; returns its counts.
 
-    `raw` has the evaluation items, `cleaned` is the folder that `clean_part` wrote to, `decided` that of `decide`, with
-    its numbers of documents; `items` are files of further evaluation items, `stored` those of artifacts of items.
-    Raises CorpusError when those are not what they were.
+    `raw` has the evaluation items, `cleaned` is the folder that `clean_part` wrote to, `decided` that of `decide`,
+    which numbers the part's documents from `start` on; `items` are files of further evaluation items, `stored` those of
+    artifacts of items. Raises CorpusError when those are not what they were.
     """
     judge = decontamination(raw, config.decontamination, items, stored)
     account, tally = CurationCounts(), Tally(judge.items)
@@ -52,19 +52,19 @@ def select_part(
         account.after(step, 0, 0)
     signed = pq.read_table(part.file(cleaned / SIGNATURES), columns=["row", "duplicates"], partitioning=None)
     rows = signed["row"].to_numpy()
-    decisions = read_decisions(decided, numbering, part, signed["duplicates"].to_numpy())
-    start = 0
+    decisions = read_decisions(decided, start, signed["duplicates"].to_numpy())
+    begin = 0
     with PartWriter(part.file(folder), DOCUMENT_SCHEMA) as writer:
         for batch in batches(part.file(cleaned / CLEAN)):
             for piece in by_bytes(batch, "text", BATCH_BYTES):
-                end = start + piece.num_rows
-                table = _without_copies(piece, rows[start:end], decisions.slice(start, piece.num_rows), account)
+                end = begin + piece.num_rows
+                table = _without_copies(piece, rows[begin:end], decisions.slice(begin, piece.num_rows), account)
                 if part.split == "train":
                     table = _without_items(table, judge, by_words, account, tally)
                 _after(account, "decontaminated", table)
                 account.counts.update(f"bucket/{bucket(count)}" for count in table["duplicates"].to_pylist())
                 writer.write(table.select(DOCUMENT_SCHEMA.names))
-                start = end
+                begin = end
     if part.split == "train":
         write_table(part.file(folder / CONTAMINATION), tally.table())
     write_rejects(part.file(folder / REJECTS), [*read_rejects(part.file(cleaned / REJECTS)), *account.rejects])

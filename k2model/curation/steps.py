@@ -11,13 +11,13 @@ own, so any machine can make it.
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from k2model.artifacts import ArtifactRef, Identity, Part, PartedStep, PartRecord, Store, local_parts, totals
+from k2model.artifacts import ArtifactRef, FileEntry, Identity, Part, PartedStep, PartRecord, Store, local_parts, totals
 from k2model.curation.clean import ACCOUNT, CLEAN, KEPT, REJECTS, clean_part, natural_sources, profile_of
 from k2model.curation.comparison import SLICE_ROWS, cut
 from k2model.curation.decisions import KNOWN, decision_files
@@ -42,8 +42,14 @@ def clean_step(store: Store, config: CorpusConfig, raw: ArtifactRef) -> PartedSt
     names = ("min_characters", "max_characters", "minhash_permutations", "near_duplicate_threshold", "shingle_words")
     settings = {"sources": _sources(config), "profiles": list(config.profiles), **_fields(config, *names)}
     identity = Identity(CLEANED, STEP_VERSIONS[CLEANED], settings, {"raw": raw})
+
+    def parts() -> list[Part]:
+        entries = _entries(store, raw)
+        own = _corpus_parts(entries, config)
+        return [Part(part.name, json.dumps([part, _told(entries, [f"{part.name}.parquet"])])) for part in own]
+
     produce = partial(_clean, store.uri, raw, config)
-    return PartedStep(lambda: identity, lambda: _parts(store, raw, config), produce, partial(_number, _sources(config)))
+    return PartedStep(lambda: identity, parts, produce, partial(_number, _sources(config)))
 
 
 def known_copies_step(
@@ -122,10 +128,22 @@ def curated_step(
         if (corpus / ITEMS).is_dir():  # new data alone may have none
             shutil.copytree(corpus / ITEMS, folder / ITEMS)
         stored = _stored_items(store, items)
-        return summarise(corpus, told, folder, _corpus_parts(store, raw, config), config, files(), stored)
+        return summarise(corpus, told, folder, _corpus_parts(_entries(store, raw), config), config, files(), stored)
+
+    def parts() -> list[Part]:
+        all_raw, cleaned, decided = (_entries(store, ref) for ref in (raw, clean, duplicates))
+        judged = [path for path in sorted(all_raw) if path.startswith(ITEMS)]
+        further = [[one.file, one.benchmark and asdict(one.benchmark)] for one in files()]
+        found = []
+        for part, start, _ in numbering_of(store, duplicates).spans():
+            own = [f"{kind}/{part.name}.parquet" for kind in (CLEAN, SIGNATURES, REJECTS)]
+            own.append(f"{ACCOUNT}/{part.name}.json")
+            told = _told(all_raw, judged), _told(cleaned, own), _told(decided, decision_files(start))
+            found.append(Part(part.name, json.dumps([part, start, told, further])))
+        return found
 
     produce = partial(_select, store.uri, config, raw, clean, duplicates, tuple(items))
-    return PartedStep(identify, lambda: _parts(store, raw, config, files()), produce, finish)
+    return PartedStep(identify, parts, produce, finish)
 
 
 def _sources(config: CorpusConfig) -> list[str]:
@@ -136,25 +154,26 @@ def _fields(config: CorpusConfig, *names: str) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names}
 
 
-def _corpus_parts(store: Store, raw: ArtifactRef, config: CorpusConfig) -> list[CorpusPart]:
-    _, manifest = store.look_up(raw)
-    return parts_among((entry.path for entry in manifest.files), _sources(config))
+def _entries(store: Store, ref: ArtifactRef) -> dict[str, FileEntry]:
+    return {entry.path: entry for entry in store.look_up(ref)[1].files}
 
 
-def _parts(store: Store, raw: ArtifactRef, config: CorpusConfig, items: tuple[Items, ...] = ()) -> list[Part]:
-    """Each is told which files of further items it is judged by, and what was in them."""
-    judged_by = [[one.file, one.benchmark and asdict(one.benchmark)] for one in items]
-    return [Part(part.name, json.dumps([part, judged_by])) for part in _corpus_parts(store, raw, config)]
+def _told(entries: Mapping[str, FileEntry], paths: Iterable[str]) -> list[dict[str, Any]]:
+    """The entries of those files that there are, for a task that then needs no manifest of all parts."""
+    return [entries[path].to_json() for path in paths if path in entries]
 
 
-def _task(part: Part) -> tuple[CorpusPart, tuple[Items, ...]]:
-    own, items = json.loads(part.task)
-    return CorpusPart(*own), tuple(Items.restored(*one) for one in items)
+def _fetched(store: Store, ref: ArtifactRef, told: Iterable[dict[str, Any]]) -> Path:
+    return store.fetch_entries(ref, [FileEntry(**entry) for entry in told])
+
+
+def _corpus_parts(paths: Iterable[str], config: CorpusConfig) -> list[CorpusPart]:
+    return parts_among(paths, _sources(config))
 
 
 def _clean(uri: str, raw: ArtifactRef, config: CorpusConfig, part: Part, folder: Path) -> dict[str, Any]:
-    corpus = Store.open(uri).fetch(raw, lambda path: path == f"{part.name}.parquet")
-    return clean_part(corpus, folder, _task(part)[0], config)
+    own, told = json.loads(part.task)
+    return clean_part(_fetched(Store.open(uri), raw, told), folder, CorpusPart(*own), config)
 
 
 def _number(sources: Sequence[str], records: Sequence[PartRecord], folder: Path) -> dict[str, float]:
@@ -170,15 +189,11 @@ def _select(
     uri: str, config: CorpusConfig, raw: ArtifactRef, clean: ArtifactRef, duplicates: ArtifactRef,
     further: tuple[ArtifactRef, ...], part: Part, folder: Path,
 ) -> dict[str, Any]:  # fmt: skip
-    store, (own, items) = Store.open(uri), _task(part)
-    corpus = store.fetch(raw, lambda path: path.startswith(ITEMS))
-    files = {f"{kind}/{part.name}" for kind in (CLEAN, SIGNATURES, REJECTS, ACCOUNT)}
-    cleaned = store.fetch(clean, lambda path: path.rpartition(".")[0] in files)
-    numbering = numbering_of(store, duplicates)
-    decided = store.fetch(duplicates, frozenset(decision_files(numbering, own)).__contains__)
-    return select_part(
-        corpus, cleaned, decided, numbering, folder, own, config, items, _stored_items(store, further)
-    )  # fmt: skip
+    store, (own, start, told, items) = Store.open(uri), json.loads(part.task)
+    corpus, cleaned, decided = map(partial(_fetched, store), (raw, clean, duplicates), told)
+    judged_by = tuple(Items.restored(*one) for one in items)
+    stored = _stored_items(store, further)
+    return select_part(corpus, cleaned, decided, start, folder, CorpusPart(*own), config, judged_by, stored)
 
 
 def _stored_items(store: Store, further: Sequence[ArtifactRef]) -> tuple[Path, ...]:

@@ -47,4 +47,3 @@ def test_documents_are_numbered_by_split_source_part_and_row(tmp_path):
         *(f"heldout/prose/00000:{row}" for row in range(3)), "train/chat-tools/00000:0", "train/prose/00002:0",
         "train/prose/00010:0", "train/prose/00010:1",
     ]  # fmt: skip
-    assert numbering.span(found[3]) == (5, 7)
