@@ -7,6 +7,10 @@ Source code itself is recorded in provenance, not hashed: a comment must not ret
 STEP_VERSIONS = {
     "corpus_raw": "6",
     "raw_checks": "4",
+    "synthesis_calls": "1",
+    "synthesis": "1",
+    "corpus_raw": "5",
+    "raw_checks": "3",
     "corpus_clean": "4",
     "signature_ranges": "1",
     "signature_matches": "1",

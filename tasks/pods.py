@@ -226,9 +226,15 @@ def cpu_pod(recipe: Recipe, kind: Kind) -> Pod:
         disk = max(size.disk_gib, math.ceil(size.cpus * COPIES * part_bytes / GIB))
         size = replace(size, disk_gib=disk)
     workers = size.cpus if kind is Kind.PART else 1
-    # Safety tests are judged in the one, people are told of a line's turns in the other.
-    keys = {Kind.WHOLE: judge_keys, Kind.ASK: notify_keys}.get(kind, lambda _: ())(recipe)
+    # Language models are asked in the one, people are told of a line's turns in the other.
+    keys = {Kind.WHOLE: endpoint_keys, Kind.ASK: notify_keys}.get(kind, lambda _: ())(recipe)
     return Pod(kind, recipe.cluster, size, f"cluster.{kind.value}", workers=workers, keys=keys)
+
+
+def endpoint_keys(recipe: Recipe) -> tuple[str, ...]:
+    """Names of the variables that hold keys of language models: of judges, and of those that write documents."""
+    teachers = {source.job.endpoint.api_key_env for source in recipe.corpus.synthesised if source.job}
+    return tuple(sorted({*judge_keys(recipe), *teachers} - {"", *SECRETS}))
 
 
 def judge_keys(recipe: Recipe) -> tuple[str, ...]:

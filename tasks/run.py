@@ -53,6 +53,8 @@ def _fixed(recipe: Recipe) -> dict[str, object]:
         fixed[f"phases.{phase.name}.parent"] = phase.parent
         for name in ("nodes", "workers_per_node"):
             fixed[f"phases.{phase.name}.parallelism.{name}"] = getattr(phase.parallelism, name)
+    jobs = ((source.name, source.job) for source in recipe.corpus.synthesised)
+    fixed["corpus.synthesised"] = [f"{name} ({job.teacher.value})" for name, job in jobs if job]
     fixed["evaluation.workers"] = recipe.evaluation.workers
     fixed["safety.kinds"] = [*recipe.safety_tested]
     fixed |= {f"continual.{name}": getattr(recipe.continual, name) for name in ("tuned", "base", "approve")}

@@ -14,7 +14,7 @@ SOURCES = {
     "prose": 60, "code": 60, "facts": 0, "arithmetic/think": 300, "arithmetic/direct": 100, "spelling/think": 200,
     "spelling/direct": 100, "knights/think": 200, "knights/direct": 100, "countdown/think": 300,
     "chat/arithmetic": 100, "chat/spelling": 100, "chat/knights": 100, "chat/countdown": 200, "chat/facts": 0,
-    "chat/tools": 200, "chat/identity": 0, "chat/safety": 0,
+    "chat/tools": 200, "chat/identity": 0,
 }  # fmt: skip
 CONFIG = CorpusConfig(
     sources=(

@@ -9,7 +9,8 @@ from typing import Any
 
 from flytekit import workflow
 
-from k2model.lifecycle.steps import DATA
+from k2model.lifecycle.steps import data_rows
+from tasks._platform import RECIPE
 from tasks.run import resolve, summarize_data
 from tasks.steps import compose_all
 
@@ -26,5 +27,6 @@ def prepare_data(overrides: dict = {}) -> str:  # noqa: B006  Flyte reads the de
     """
     plan = resolve(overrides=overrides)
     made: dict[str, Any] = {}
-    compose_all(DATA, None, plan, made)
+    for row, owner in data_rows(RECIPE):
+        compose_all((row,), owner, plan, made)
     return summarize_data(made={name: made[name] for name in ("corpus_raw", "corpus", "corpus_valid", "tokens")})

@@ -11,7 +11,7 @@ from typing import Any
 
 from flytekit import workflow
 
-from k2model.lifecycle.steps import ADOPTED, DATA, END, phase_rows
+from k2model.lifecycle.steps import ADOPTED, END, data_rows, phase_rows
 from tasks._platform import RECIPE
 from tasks.run import register, resolve, summarize
 from tasks.steps import compose_all
@@ -32,7 +32,8 @@ def full_lifecycle(overrides: dict = {}) -> str:  # noqa: B006  Flyte reads the 
     registered: dict[str, Any] = {}
     for model in RECIPE.adopted:
         compose_all(ADOPTED, model, plan, made)
-    compose_all(DATA, None, plan, made)
+    for row, owner in data_rows(RECIPE):
+        compose_all((row,), owner, plan, made)
     for phase in RECIPE.phases:
         compose_all(phase_rows(RECIPE, phase), phase, plan, made)
         own = {part: made[f"{phase.name}/{part}"] for part in ("sequences", "checkpoint", "export", "scores")}

@@ -73,6 +73,7 @@ def plan(
     k2 plan mine.py --set 'phases.+={"like": "sft", "name": "sft_b"}' --set gates=[]
     """
     from k2model.artifacts import Store
+    from k2model.lifecycle.jobs import jobs_of
     from k2model.lifecycle.missing import missing_data
     from k2model.lifecycle.plan import decide, resolve
     from k2model.lifecycle.steps import rows
@@ -92,12 +93,15 @@ def plan(
     packed = {d.name.split("/")[0]: made for d, made in decided if d.step == "sequences" and d.action == "cached"}
     attended = {phase: attended_pairs(opened, made) for phase, made in packed.items()}
     steps = [(d.name, d.action, d.reason or d.uri) for d, _ in decided]
+    asked = [job for job in jobs_of(opened, resolved.recipe) if job.expected]
     if as_json:
         told = {"phases": record_of(resolved.recipe, attended), "steps": records(STEPS, steps)}
-        click.echo(json.dumps(told))
+        click.echo(json.dumps(told | {"endpoints": [asdict(job) for job in asked]}))
     else:
         show_recipe(resolved.recipe, attended)
         show(STEPS, steps, as_json=False)
+        for job in asked:
+            click.echo(f"{job.source} asks an endpoint: {job.standing}")
     if problem := missing_data(resolved.recipe):
         click.echo(f"\n{problem}", err=True)
 

@@ -16,7 +16,7 @@ from k2model.continual.entries import Start
 from k2model.continual.state import BASE, LIFECYCLE, TUNED, Corpus, Model
 from k2model.errors import K2Error
 from k2model.lifecycle.plan import decide
-from k2model.lifecycle.steps import ADOPTED, DATA, Owner, StepRow, Work, full_name, inputs_of, phase_rows
+from k2model.lifecycle.steps import ADOPTED, Owner, StepRow, Work, data_rows, full_name, inputs_of, phase_rows
 from k2model.recipe import PhaseConfig, Recipe
 from k2model.recipe.schema import AdoptedModel
 from k2model.registry.gates import read_decisions
@@ -70,7 +70,7 @@ def _steps(recipe: Recipe) -> Iterator[tuple[StepRow, Owner]]:
     """What the tuned model came of, in order: no gates, since what they guard stands where they have passed."""
     phases = [*_line_of(recipe, recipe.phase(recipe.continual.tuned))][::-1]
     yield from ((row, model) for model in recipe.adopted for row in ADOPTED)
-    yield from ((row, None) for row in DATA if not row.guards)
+    yield from ((row, owner) for row, owner in data_rows(recipe) if not row.guards)
     yield from ((row, phase) for phase in phases for row in phase_rows(recipe, phase) if not row.guards)
 
 

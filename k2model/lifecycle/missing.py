@@ -21,8 +21,9 @@ class MissingData(K2Error):
 
 
 def missing_sources(recipe: Recipe) -> list[str]:
-    """Names of the corpus sources that are neither read from a location nor built by the project."""
-    return [source.name for source in recipe.corpus.sources if not source.location and not is_built(source.name)]
+    """Names of the corpus sources that are neither read from a location, nor written by a job, nor built here."""
+    sources = (source for source in recipe.corpus.sources if not source.location and not source.job)
+    return [source.name for source in sources if not is_built(source.name)]
 
 
 def missing_data(recipe: Recipe) -> str | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from k2model.artifacts import ArtifactRef, Store
 from k2model.artifacts.files import LocalFiles, files_at
 from k2model.lifecycle.plan import PENDING, decide
-from k2model.lifecycle.steps import DATA, Owner, StepRow, row_called
+from k2model.lifecycle.steps import Owner, StepRow, data_rows, row_called
 from k2model.recipe import PhaseConfig, Recipe
 from k2model.recipe.mixture_problems import mixture_problem, short_problem
 from k2model.recipe.mixtures import Available, MixturePlan, Portion, bucket_range, known_sizes, plan_mixture
@@ -75,7 +75,7 @@ def source_sizes(recipe: Recipe, store_uri: str) -> SourceSizes:
     if files_at(store_uri).exists("store.json"):
         packed: list[tuple[StepRow, Owner]] = [(row_called("sequences"), phase) for phase in recipe.phases]
         store = Store.open(store_uri)
-        decided = decide(store, recipe, [*((row, None) for row in DATA), *packed])
+        decided = decide(store, recipe, [*data_rows(recipe), *packed])
         there = {decision.name: ref for decision, ref in decided if not ref.digest.startswith(PENDING)}
         if "tokens" in there:
             return _in_store(store, recipe, there, families)

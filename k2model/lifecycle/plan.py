@@ -38,10 +38,10 @@ class LifecyclePlan:
     store: str
 
     def build(self, step: str, phase: str, inputs: Mapping[str, ArtifactRef]) -> tuple[Store, AnyStep]:
-        """The store, and the row `step` of the table of steps on its inputs; `phase`: name of its phase or adopted
-        model, "" of neither."""
+        """The store, and the row `step` of the table of steps on its inputs; `phase`: name of its phase, adopted
+        model or synthesised source, "" of none."""
         store = Store.open(self.store)
-        owner = self.recipe.row(phase) if phase else None
+        owner = self.recipe.owner(phase) if phase else None
         return store, row_called(step, owner).build(Work(store, self.recipe, owner, inputs))
 
 

@@ -5,27 +5,30 @@ gate, and what it runs on. Everything that walks a lifecycle walks this table: t
 `k2 plan`, and the tasks. A row added here is in all of them.
 
 `ADOPTED` is made once for each model that the recipe adopts, before anything else, so that one that cannot be adopted
-costs nothing; `DATA` once for all phases, `PHASE` once for each row of the recipe's phases, `END` from all of it. A
-row's inputs are the names of rows before it; `parent.` before a name means the same row of the phase's parent, a phase
-or an adopted model; a phase without parent does not have it.
+costs nothing; `SYNTHESIS` for each source that a job of synthesis makes, `DATA` once for all phases, `PHASE` once for
+each row of the recipe's phases, `END` from all of it. A row's inputs are the names of rows before it. `parent.` before
+a name means the same row of the phase's parent, a phase or an adopted model; a phase without parent does not have it.
+With a `*` in it, an input is every artifact so called, by its full name: all of them, or none.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from fnmatch import fnmatchcase
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from k2model.artifacts import ArtifactRef, Identity, JobStep, PartedStep, Step, Store
 from k2model.artifacts.result import LifecycleResult
 from k2model.recipe import PhaseConfig, Recipe
-from k2model.recipe.schema import AdoptedModel
+from k2model.recipe.schema import AdoptedModel, SourceConfig
+from k2model.recipe.synthesis import SynthesisConfig, TeacherKind
 
 DECK = "attachments/deck.html"  # what a gate found
 
 AnyStep = Step | PartedStep | JobStep
 Inputs = Mapping[str, ArtifactRef]
-Owner = PhaseConfig | AdoptedModel | None  # of a row: what it is made once for each of
+Owner = PhaseConfig | AdoptedModel | SourceConfig | None  # of a row: what it is made once for each of
 Made = TypeVar("Made")  # a reference, or a promise of one
 
 
@@ -40,8 +43,8 @@ class RunsOn(Enum):
 
 @dataclass(frozen=True)
 class Work:
-    """What a row is made of: the recipe, the phase or adopted model it is of (None for others), and its inputs by their
-    names."""
+    """What a row is made of: the recipe, the phase, adopted model or synthesised source it is of (None for others), and
+    its inputs by their names."""
 
     store: Store
     recipe: Recipe
@@ -63,6 +66,12 @@ class Work:
         assert isinstance(self.phase, AdoptedModel), "a step of a phase is none of an adopted model"
         return self.phase
 
+    @property
+    def job(self) -> SynthesisConfig:
+        """The job of the synthesised source."""
+        assert isinstance(self.phase, SourceConfig) and self.phase.job, "only a synthesised source has a job"
+        return self.phase.job
+
 
 @dataclass(frozen=True)
 class StepRow:
@@ -70,7 +79,7 @@ class StepRow:
 
     guards: of a gate, the input that is handed on once it has passed. page: a file of the artifact that is shown when
     it is made, in a Flyte deck. parted: whether it is made part by part, each part a task of its own. wanted: whether
-    a recipe has it for a phase; None = every phase has it.
+    a recipe has it for an owner; None = for every one.
     """
 
     name: str
@@ -80,7 +89,7 @@ class StepRow:
     page: str = ""
     parted: bool = False
     runs_on: RunsOn = RunsOn.DATA
-    wanted: Callable[[Recipe, PhaseConfig], bool] | None = None
+    wanted: Callable[[Recipe, Any], bool] | None = None
 
     @property
     def gate(self) -> bool:
@@ -101,10 +110,32 @@ def _adopted_export(work: Work) -> Step:
     return adopted_export_step(work.store, work.recipe.model, work.adopted, work["checkpoint"], work.recipe.export)
 
 
+def _calls(work: Work) -> Step:
+    from k2model.synthesis.steps import calls_step
+
+    return calls_step(work.store, work.job)
+
+
+def _asks(_: Recipe, source: SourceConfig) -> bool:
+    return source.job is not None and source.job.teacher is TeacherKind.ENDPOINT
+
+
+def _synthesis(work: Work) -> PartedStep:
+    from k2model.synthesis.steps import synthesis_step
+
+    return synthesis_step(work.store, work.job, work.inputs.get("synthesis_calls"))
+
+
 def _raw(work: Work) -> PartedStep:
     from k2model.ingest import raw_step
 
-    return raw_step(work.recipe.corpus)
+    corpus = work.recipe.corpus
+    return raw_step(corpus, work.store, synthesised={one.name: work[_of_job(one)] for one in corpus.synthesised})
+
+
+def _of_job(source: SourceConfig) -> str:
+    """The documents of a synthesised source, by their full name."""
+    return f"{source.name}/synthesis"
 
 
 def _raw_checks(work: Work) -> PartedStep:
@@ -307,8 +338,13 @@ ADOPTED = (
     StepRow("export", ("checkpoint",), _adopted_export, runs_on=RunsOn.MODEL),
 )
 
+SYNTHESIS = (
+    StepRow("synthesis_calls", (), _calls, wanted=_asks),
+    StepRow("synthesis", ("synthesis_calls",), _synthesis, parted=True),
+)
+
 DATA = (
-    StepRow("corpus_raw", (), _raw, parted=True),
+    StepRow("corpus_raw", ("*/synthesis",), _raw, parted=True),
     StepRow("raw_checks", ("corpus_raw",), _raw_checks, guards="corpus_raw", page=DECK, parted=True),
     StepRow("corpus_clean", ("corpus_raw",), _clean, parted=True),
     StepRow("signature_ranges", ("corpus_clean",), _signature_ranges, parted=True),
@@ -350,11 +386,18 @@ END = (
 
 
 def rows(recipe: Recipe) -> Iterator[tuple[StepRow, Owner]]:
-    """Every step of a lifecycle, and of which phase or adopted model it is."""
+    """Every step of a lifecycle, and of which phase, adopted model or synthesised source it is."""
     yield from ((row, model) for model in recipe.adopted for row in ADOPTED)
-    yield from ((row, None) for row in DATA)
+    yield from data_rows(recipe)
     yield from ((row, phase) for phase in recipe.phases for row in phase_rows(recipe, phase))
     yield from ((row, None) for row in END)
+
+
+def data_rows(recipe: Recipe) -> Iterator[tuple[StepRow, Owner]]:
+    """Every step of a lifecycle's data: those of the jobs of synthesis, and of all sources together."""
+    for source in recipe.corpus.synthesised:
+        yield from ((row, source) for row in SYNTHESIS if row.wanted is None or row.wanted(recipe, source))
+    yield from ((row, None) for row in DATA)
 
 
 def phase_rows(recipe: Recipe, phase: PhaseConfig) -> list[StepRow]:
@@ -364,7 +407,7 @@ def phase_rows(recipe: Recipe, phase: PhaseConfig) -> list[StepRow]:
 
 def row_called(name: str, owner: Owner = None) -> StepRow:
     """The row of that name; a name that is none is an error of the caller's."""
-    table = ADOPTED if isinstance(owner, AdoptedModel) else (*DATA, *PHASE, *END)
+    table = ADOPTED if isinstance(owner, AdoptedModel) else (*SYNTHESIS, *DATA, *PHASE, *END)
     return next(row for row in table if row.name == name)
 
 
@@ -375,15 +418,17 @@ def full_name(row: StepRow, phase: Owner) -> str:
 
 def inputs_of(row: StepRow, phase: Owner, made: Mapping[str, Made]) -> dict[str, Made]:
     """What `row` reads of `made`, which is by full name: references, or promises of them."""
-    if row.inputs == (ALL,):
-        return dict(made)
     data = {row.name for row in DATA}
-    found = {}
+    optional = {row.name for row in SYNTHESIS if row.wanted}
+    found: dict[str, Made] = {}
     for name in row.inputs:
+        if "*" in name:
+            found |= {full: made[full] for full in made if fnmatchcase(full, name)}
+            continue
         own = name.removeprefix("parent.")
         of = "" if phase is None else phase.name if own == name else getattr(phase, "parent", "")
         place = own if own in data else f"{of}/{own}"
-        if of or own == name:
+        if (of or own == name) and not (own in optional and place not in made):
             found[name] = made[place]
     return found
 

@@ -33,6 +33,7 @@ from k2model.recipe.schema import (
     TokenizerConfig,
     ValidationConfig,
 )
+from k2model.recipe.synthesis import EffortMix, Kind, SynthesisConfig
 from k2model.recipe.tasks import CORPUS_FAMILIES
 
 NOTES = (
@@ -48,6 +49,13 @@ NOTES = (
 REASONING = ("arithmetic", "spelling", "knights", "countdown")
 SHORT_TOKENS = 128  # a pre-training sequence; at least 30% of each mid stage comes from documents of that length
 TOKENS_PER_STEP = 2048  # constant over all phases, as K2 keeps its tokens per step in mid-training
+
+#: Requests to decline and harmless ones that look alike, each of the 2,720 questions of the set once. A small model
+#: learns them without the system prompt and the turns that K2's have.
+SAFETY_JOB = SynthesisConfig(
+    "safety", Kind.CHAT, 2720, families=("safety",), single=True, efforts=EffortMix(high=0.5, medium=0.25, low=0.25),
+    identity_system_share=0.0,
+)  # fmt: skip
 
 SOURCES = (
     SourceConfig("prose"),
@@ -71,7 +79,7 @@ SOURCES = (
     SourceConfig("chat/facts"),
     SourceConfig("chat/tools", documents=6_000),
     SourceConfig("chat/identity"),
-    SourceConfig("chat/safety"),
+    SourceConfig("synth/safety", job=SAFETY_JOB),
 )
 
 PRETRAIN_MIX = {"prose": 35, "code": 15, "facts": 15, "retrieval/128": 35}
@@ -95,7 +103,7 @@ MID_4_MIX = {
     "knights/think": 20, "knights/direct": 2, "countdown/think": 21,
 }  # fmt: skip
 SFT_MIX = {
-    "chat/tools": 21, "chat/facts": 9, "chat/identity": 2, "chat/safety": 7, "chat/arithmetic": 15, "chat/spelling": 7,
+    "chat/tools": 21, "chat/facts": 9, "chat/identity": 2, "synth/safety": 7, "chat/arithmetic": 15, "chat/spelling": 7,
     "chat/knights": 14, "chat/countdown": 16, "retrieval/128": 5, "prose": 4,
 }  # fmt: skip
 
@@ -230,7 +238,9 @@ def smoke() -> Recipe:
         ),
         corpus=CorpusConfig(
             sources=tuple(
-                SourceConfig(s.name, documents=DOCUMENTS_PER_SOURCE, context=min(s.context, 256))
+                replace(s, job=replace(s.job, count=DOCUMENTS_PER_SOURCE + DOCUMENTS_PER_SOURCE // 9))
+                if s.job
+                else SourceConfig(s.name, documents=DOCUMENTS_PER_SOURCE, context=min(s.context, 256))
                 for s in base.corpus.sources
                 if s.name not in ("retrieval/512", "retrieval/1024")
             ),

@@ -89,6 +89,15 @@ def _changed(node: Any, parts: Sequence[str], value: Any, path: str) -> Any:
 
 def _value(current: Any, expected: Any, rest: Sequence[str], value: Any, path: str) -> Any:
     """A field's value, in which `rest` leads to what is changed; `current` is None where there is none yet."""
+    if group := _optional_group(expected):
+        if not rest and value in (None, "null"):
+            return None
+        if rest and current is None:
+            raise OverrideError(
+                f"override '{path}': there is no group whose '{rest[0]}' could be set; give a whole one, as an object "
+                f"of its fields ({_field_names(group)})"
+            )
+        expected = group
     if row := _row_type(expected):
         return _table(current or (), row, rest, value, path)
     if is_dataclass(expected):
@@ -235,6 +244,12 @@ def _row_type(expected: Any) -> Any:
     """The dataclass of a table's rows, None for what is no table."""
     row = get_args(expected)[0] if get_origin(expected) is tuple else None
     return row if is_dataclass(row) else None
+
+
+def _optional_group(expected: Any) -> Any:
+    """The dataclass of a group that a recipe need not have, None for what is no such group."""
+    kinds = get_args(expected) if get_origin(expected) in (Union, types.UnionType) else ()
+    return next((kind for kind in kinds if is_dataclass(kind)), None)
 
 
 def _object(value: Any, said: str) -> Mapping[str, Any]:

@@ -19,6 +19,7 @@ from k2model.recipe.evaluation import EvaluationConfig
 from k2model.recipe.expectations import Severity, check_severity
 from k2model.recipe.fields import hardware, place, when_set
 from k2model.recipe.safety import SafetyConfig
+from k2model.recipe.synthesis import SynthesisConfig
 
 
 class PhaseKind(str, Enum):
@@ -289,7 +290,8 @@ class FieldMapping:
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """A corpus source. Without a `location`, `name` selects the builder in `k2model.documents`.
+    """A corpus source: documents that a job of synthesis writes (`job`), rows of files (`location`), or what the
+    builder called `name` gives.
 
     `documents` caps the number of training documents built (0 = all there are). `context` is the
     length in tokens that long-context sources aim at (0 = not applicable). The fields below them are for a source
@@ -299,6 +301,7 @@ class SourceConfig:
     name: str
     documents: int = 0
     context: int = 0
+    job: SynthesisConfig | None = when_set(None, identity=False)  # noqa: RUF009  what writes `synth/<its name>`
     location: str = place()  # a file, folder or glob: a path or `s3://`; "" = built by the project itself
     format: SourceFormat = SourceFormat.AUTO
     fields: FieldMapping = FieldMapping()
@@ -341,6 +344,11 @@ class CorpusConfig:
     part_bytes: int = 128_000_000  # of input read by one worker at a time; decides into which files documents go
     profiles: tuple[CurationProfile, ...] = STANDARD_PROFILES  # the first that names a source is applied to it
     decontamination: DecontaminationConfig = DecontaminationConfig()
+
+    @property
+    def synthesised(self) -> tuple[SourceConfig, ...]:
+        """The sources that a job of synthesis makes."""
+        return tuple(source for source in self.sources if source.job)
 
 
 @dataclass(frozen=True)
@@ -492,6 +500,10 @@ class Recipe:
     def row(self, name: str) -> PhaseConfig | AdoptedModel:
         """The phase or adopted model of that name, as a `parent` names it. Raises KeyError, as `phase` does."""
         return next((model for model in self.adopted if model.name == name), None) or self.phase(name)
+
+    def owner(self, name: str) -> PhaseConfig | AdoptedModel | SourceConfig:
+        """Of which steps bear the name: a phase, an adopted model or a source that is synthesised. Raises KeyError."""
+        return next((source for source in self.corpus.synthesised if source.name == name), None) or self.row(name)
 
     def origin(self, name: str) -> AdoptedModel | None:
         """The adopted model that the weights of phase `name` descend from; None where they began at random."""

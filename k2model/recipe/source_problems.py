@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from dataclasses import fields
 
 from k2model.recipe.schema import SourceConfig, SourceFormat
+from k2model.recipe.synthesis import SynthesisConfig, job_problem
 from k2model.settings import holds_secret, masked
 
-_OF_ALL_SOURCES = ("name", "documents", "context", "location")
+_OF_ALL_SOURCES = ("name", "documents", "context", "location", "job")
 _EFFORTS = ("low", "medium", "high")
 _LINED = (SourceFormat.AUTO, SourceFormat.JSONL, SourceFormat.HUGGING_FACE)
 
@@ -49,6 +50,8 @@ def source_file(source: str) -> str:
 def source_problem(source: SourceConfig) -> str | None:
     """The first thing that is wrong with a source's settings, field and remedy named; None when nothing is."""
     where = f"corpus.sources.{source.name}"
+    if source.job:
+        return _job_problem(source, source.job, where)
     if not source.location:
         return _idle_setting(source, where)
     if problem := secret_problem(f"{where}.location", source.location):
@@ -67,6 +70,19 @@ def source_problem(source: SourceConfig) -> str | None:
     if source.effort not in _EFFORTS:
         return f"{where}.effort='{source.effort}' must be one of {', '.join(_EFFORTS)}"
     return _encoding_problem(source, where) or _range_problem(source, where)
+
+
+def _job_problem(source: SourceConfig, job: SynthesisConfig, where: str) -> str | None:
+    if problem := job_problem(job):
+        return f"{where}.job: {problem}"
+    if source.location:
+        return f"{where} has a location and a job; leave one out: documents are read or written"
+    if source.documents:
+        return f"{where}.documents={source.documents} caps what the project builds itself; set {where}.job.count"
+    if source.name != job.source:
+        return f"{where}: the documents of job '{job.name}' are of the source '{job.source}'; name the source so"
+    address = secret_problem(f"{where}.job.endpoint.base_url", job.endpoint.base_url)
+    return address or _idle_setting(source, where)
 
 
 def secret_problem(field: str, text: str) -> str | None:

@@ -16,6 +16,7 @@ from k2model.recipe.fields import without_places
 from k2model.recipe.repeats import repeated_scores
 from k2model.recipe.safety import HEADLINE_SCORES
 from k2model.recipe.schema import PhaseConfig, PhaseKind, Recipe, SourceConfig
+from k2model.recipe.synthesis import Kind
 
 
 class Guess(str, Enum):
@@ -284,6 +285,8 @@ def domain_of(source: SourceConfig) -> str:
     """The domain of a source's held-out documents; "" where it holds none out, or its documents tell it."""
     if source.location:
         return source.domain if source.heldout else ""
+    if source.job:
+        return {Kind.CHAT: "chat", Kind.CONSTRAINTS: "chat", Kind.TOOLS: "tools"}.get(source.job.kind, "")
     first, _, rest = source.name.partition("/")
     if first == "chat":
         return "tools" if rest == "tools" else "chat"

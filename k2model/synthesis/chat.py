@@ -3,6 +3,9 @@
 A conversation of T turns becomes T samples, of which only the last turn is learned and keeps its thinking (K2). A
 turn that fails ends its conversation: what would follow would rest on it. Low effort carries no thinking; medium
 must be shorter than high, or it is rejected. The system prompt opens a share of the conversations.
+
+A `single` job is plainer, for a small model: one question a conversation, at one effort that is drawn, and of the sets
+that are ours every question once before any comes again.
 """
 
 import itertools
@@ -31,11 +34,12 @@ def case(job: Job, index: int) -> Case:
     rng, names = job.rng(index), families(job.config)
     name = names[index % len(names)]
     exchange, weights = SETS[name]
-    turns = rng.choices((1, 2, 3), weights=weights)[0]
+    turns = 1 if job.config.single else rng.choices((1, 2, 3), weights=weights)[0]
     exchanges = _of_one_split([exchange(job, index, turn) for turn in range(turns)])
     share = job.config.system_share if name == "problems" else job.config.identity_system_share
     system = job.config.system_prompt if rng.random() < share else ""
-    return Case(name, converse(job, exchanges, system, job.efforts(rng)))
+    efforts = [job.effort(rng)] if job.config.single else job.efforts(rng)
+    return Case(name, converse(job, exchanges, system, efforts))
 
 
 def _of_one_split(exchanges: list[Exchange]) -> list[Exchange]:

@@ -58,8 +58,12 @@ class Usage(NamedTuple):
 
 
 class Completion(NamedTuple):
+    """`fault`: why the reply cannot be used, whatever it says: cut_off, filtered, refused, ... (`wire.read_whole`)."""
+
     reply: Reply
     usage: Usage = Usage()
+    fault: str = ""
+    detail: str = ""
 
 
 class Sample(NamedTuple):

@@ -1,13 +1,13 @@
 """The questions that chat is made of: verifiable problems, who the model is, and what it declines.
 
 An `Exchange` is one question with what a reply to it must satisfy; `problem_exchange`, `identity_exchange` and
-`safety_exchange` draw one from each set. Keys of the identity set are those of `k2model.ingest.builtin`, so that a
+`safety_exchange` draw one from each set. A key of the identity set is that of a `chat/identity` document, so that a
 wording held out there is held out here. Requests of the safety set are general and name no method: what is learned is
 the manner, to decline in a sentence, say why, offer what does help, and not to decline where nothing is wrong.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -73,8 +73,12 @@ def identity_exchange(job: Job, index: int, turn: int) -> Exchange:
     """Question `turn` of conversation `index` about who the model is, as the job names it."""
     rng, config = job.rng(index, f"identity {turn}"), job.config
     topics = table("identity.toml")["topic"]
-    topic = topics[(index + turn) % len(topics)]
-    opening, question = rng.choice(OPENINGS), rng.choice(topic["wordings"])
+    if config.single:
+        every = [(topic, o, said) for topic in topics for o in OPENINGS for said in topic["wordings"]]
+        topic, opening, question = every[job.place(index, len(every))]
+    else:
+        topic = topics[(index + turn) % len(topics)]
+        opening, question = rng.choice(OPENINGS), rng.choice(topic["wordings"])
     if not opening or opening.endswith(("! ", ": ")):
         question = _upper_first(question)
     fill = partial(str.format, persona=config.persona, maker=config.maker)
@@ -192,13 +196,11 @@ def _put(opening: str, question: str) -> str:
 
 def safety_exchange(job: Job, index: int, turn: int) -> Exchange:
     """Question `turn` of conversation `index`: a request to decline, or a harmless one with a word that alarms."""
+    if job.config.single:
+        every = safety_questions(harmful=True) + safety_questions(harmful=False)
+        return _safety_exchange(every[job.place(index, len(every))])
     rng = job.rng(index, f"safety {turn}")
     return _safety_exchange(rng.choice(safety_questions(harmful=rng.random() >= HARMLESS_SHARE)))
-
-
-def safety_exchanges() -> Iterator[Exchange]:
-    """Every question of the safety set, those to decline first."""
-    return map(_safety_exchange, (*safety_questions(harmful=True), *safety_questions(harmful=False)))
 
 
 def _safety_exchange(asked: SafetyQuestion) -> Exchange:

@@ -102,6 +102,7 @@ class Job:
 
     def __init__(self, config: SynthesisConfig):
         self.config = config
+        self._orders: dict[int, list[int]] = {}
 
     def rng(self, index: int, purpose: str = "") -> Random:
         return Random(f"{self.config.seed}:{self.config.name}:{index}:{purpose}")
@@ -114,6 +115,12 @@ class Job:
         top = max(self._weights)
         chosen = zip(EFFORTS, self._weights, strict=True)
         return [effort for effort, weight in chosen if rng.random() < weight / top]
+
+    def place(self, index: int, count: int) -> int:
+        """Where case `index` stands in a list of `count`, shuffled: every place comes once before any comes again."""
+        if count not in self._orders:
+            self._orders[count] = Random(f"{self.config.seed}:{self.config.name}:order").sample(range(count), count)
+        return self._orders[count][index % count]
 
     def problem(self, number: int, families: tuple[str, ...], total: int = 0) -> Problem:
         """Problem `number` of the `total` that the job needs (0 = one a case), the families taking turns.

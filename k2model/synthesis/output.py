@@ -2,7 +2,7 @@
 
 A count's name is a path: `family/NAME/kept`, `reason/NAME`, `unfinished/NAME`; counts of parts are summed by name.
 `synthesis.json` is the sum with rates; it is a function of the job and what its teacher said. What a run did besides
-(retries, replays, seconds) stands in `attachments/teacher.json`.
+(retries, replays, seconds, money) stands in `attachments/teacher.json`.
 """
 
 import json
@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 
 from k2model.documents.counts import Counts
 from k2model.documents.schema import DOCUMENT_SCHEMA, part_path
-from k2model.synthesis.config import EndpointConfig, SynthesisConfig, TeacherKind
+from k2model.recipe.synthesis import EndpointConfig, SynthesisConfig
 from k2model.synthesis.conversation import Sample, Usage
 
 REPORT = "synthesis.json"
+RUN_STATISTICS = "attachments/teacher.json"
 SPLITS = ("train", "heldout", "rejected")
 ROW_GROUP = 1_024
 TOTALS = ("cases", "asked", "answered", "unfinished", "samples", "kept", "heldout", "rejected", "characters")
@@ -40,9 +41,7 @@ def write_report(
     """Write `synthesis.json` into `folder` from the summed counts of all parts; returns what it says."""
     counts = Counts(counts)
     usage = Usage(counts["prompt_tokens"], counts["completion_tokens"])
-    tokens: dict[str, float] = {"prompt": usage.prompt_tokens, "completion": usage.completion_tokens}
-    if config.teacher == TeacherKind.ENDPOINT:
-        tokens["cost"] = round(cost(config.endpoint, usage), 6)
+    tokens = {"prompt": usage.prompt_tokens, "completion": usage.completion_tokens}
     families = sorted({name.split("/")[0] for name in counts.below("family")})
     report = {
         "job": config.name,

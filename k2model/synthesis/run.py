@@ -8,14 +8,14 @@ Files of part p below `folder`, for the source `synth/<job>` (p has five digits)
 
 Samples stand in the order of their cases, whatever the order in which answers came. A case that the teacher left
 unanswered (budget, outage) leaves no row: it is counted as unfinished, and a run on the same record takes it up.
-`documents` runs a job that needs no model in memory: what a corpus source `synth/<job>` is made of.
+What a run asks and what is made of the answers are one and the same code: `ask` plays the cases and keeps nothing but
+the calls, `synthesise_part` plays them again with a teacher that knows these.
 """
 
 import asyncio
 import json
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -23,18 +23,17 @@ from types import ModuleType
 
 from k2model.artifacts.steps import map_in_processes
 from k2model.documents.counts import Counts
-from k2model.documents.schema import Document, parts_of
+from k2model.documents.markup import plain
+from k2model.documents.schema import content_id, parts_of
 from k2model.errors import SynthesisError
+from k2model.recipe.synthesis import Kind, SynthesisConfig
 from k2model.synthesis.behaviours import pinned
-from k2model.synthesis.config import Form, Kind, SynthesisConfig
-from k2model.synthesis.conversation import Case, Sample, Teacher, Unanswered
-from k2model.synthesis.job import Job
-from k2model.synthesis.output import REPORT, SPLITS, count, part_files, write_report
-from k2model.synthesis.teachers.procedural import ProceduralTeacher
+from k2model.synthesis.conversation import Case, Completion, Request, Sample, Teacher, Unanswered
+from k2model.synthesis.job import DocumentMetadata, Fault, Job
+from k2model.synthesis.output import REPORT, RUN_STATISTICS, SPLITS, count, part_files, write_report
+from k2model.synthesis.teachers.endpoint import EndpointTeacher
 
 AHEAD = 1_000  # cases that may be done before the first that is not
-RUN_STATISTICS = "attachments/teacher.json"
-SPARE = 16  # cases beyond the documents wanted, besides a quarter, since some are rejected
 
 #: Kind -> its module, which has `case(job, index)` and `families(config)`.
 _MODULES = {
@@ -46,11 +45,14 @@ _MODULES = {
 }
 
 
+def families_of(config: SynthesisConfig) -> tuple[str, ...]:
+    """The families that the job is made of. Raises `SynthesisError` when its kind cannot do the job."""
+    found: tuple[str, ...] = _module(config).families(config)
+    return found
+
+
 def _module(config: SynthesisConfig) -> ModuleType:
-    """The module of the job's kind. Raises `SynthesisError` when the kind cannot do the job."""
-    module = import_module(f"k2model.synthesis.{_MODULES[config.kind]}")
-    module.families(config)
-    return module
+    return import_module(f"k2model.synthesis.{_MODULES[config.kind]}")
 
 
 def known_families() -> dict[str, list[str]]:
@@ -72,7 +74,7 @@ def synthesise(config: SynthesisConfig, teacher: Teacher, folder: Path, workers:
     stops answering is no error: `counts["unfinished"]` cases are left.
     """
     config = pinned(config)
-    _module(config)
+    families_of(config)
     _clear(folder, config.source)
     parts = range(part_count(config))
     if workers > 1 and teacher.concurrency > 1:
@@ -102,19 +104,44 @@ def synthesise_part(config: SynthesisConfig, teacher: Teacher, folder: Path, par
     return asyncio.run(_run_parts(config, teacher, folder, [part]))[0]
 
 
-def generate(config: SynthesisConfig, teacher: Teacher) -> list[Sample]:
-    """All samples of a job in memory, kept and rejected: for a corpus source of a few thousand documents.
+def ask(
+    config: SynthesisConfig, teacher: EndpointTeacher, folder: Path, told: Callable[[dict[str, int]], None]
+) -> dict[str, int]:
+    """Ask an endpoint all that the job asks; returns the counts. What it said of part p is in `folder`/p.jsonl, a line
+    a call, by fingerprints. `told` is given the counts so far, after every part.
 
     Raises `SynthesisError` for a job that cannot be run.
     """
-    samples: list[Sample] = []
+    counts = Counts()
 
     async def run() -> None:
         async with teacher.session():
-            await _answer(config, teacher, range(config.count), Counts(), samples.append)
+            for part in range(part_count(config)):
+                await _answer(config, teacher, part, counts, lambda _: None)
+                lines = (json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in teacher.heard())
+                with (folder / f"{part:05d}.jsonl").open("wb") as file:
+                    file.writelines(line.encode("utf-8", "backslashreplace") for line in lines)
+                told(dict(counts))
 
     asyncio.run(run())
-    return samples
+    return dict(counts)
+
+
+def requests(config: SynthesisConfig, indices: Sequence[int]) -> Iterator[Request]:
+    """What the cases `indices` ask of a teacher, as far as can be told without one: all of it where a program knows the
+    answers, else the first request of each."""
+    job, module = Job(config), _module(config)
+    for index in indices:
+        conversation = module.case(job, index).conversation
+        try:
+            request = next(conversation)
+            while True:
+                yield request
+                if request.exact is None:
+                    break
+                request = conversation.send(Completion(request.exact))
+        except StopIteration:
+            pass
 
 
 def part_count(config: SynthesisConfig) -> int:
@@ -127,34 +154,35 @@ async def _run_parts(
     made = []
     async with teacher.session():
         for part in parts:
-            first, counts = part * config.part_size, Counts()
-            indices = range(first, min(first + config.part_size, config.count))
+            counts = Counts()
             with part_files(folder, config.source, part) as write:
-                await _answer(config, teacher, indices, counts, write)
+                await _answer(config, teacher, part, counts, write)
             made.append(dict(counts))
     return made
 
 
 async def _answer(
-    config: SynthesisConfig, teacher: Teacher, indices: range, counts: Counts, sink: Callable[[Sample], None]
+    config: SynthesisConfig, teacher: Teacher, part: int, counts: Counts, sink: Callable[[Sample], None]
 ) -> None:
-    """Play the cases `indices` and hand their samples to `sink` in order, as soon as all before them are there.
+    """Play the cases of a part and hand their samples to `sink` in order, as soon as all before them are there.
 
     As many are under way as the teacher takes at once. They run ahead of the first that is not finished by `AHEAD` at
     most, which bounds what is kept in memory.
     """
+    families_of(config)
     job, module, slots, seen = Job(config), _module(config), asyncio.Semaphore(teacher.concurrency), set[str]()
+    indices = range(part * config.part_size, min((part + 1) * config.part_size, config.count))
 
     async def play(index: int) -> tuple[str, list[Sample]]:
         async with slots:
             case: Case = module.case(job, index)
             count(counts, case.family, "cases")
-            return case.family, await _converse(case, teacher, counts)
+            return case.family, await _converse(job, case, teacher, counts)
 
     async def pass_on(played: "asyncio.Task[tuple[str, list[Sample]]]") -> None:
         family, samples = await played
         for sample in samples:
-            sink(_judged(sample, family, seen, counts))
+            sink(_judged(sample, family, part, seen, counts))
 
     waiting: deque[asyncio.Task[tuple[str, list[Sample]]]] = deque()
     try:
@@ -169,12 +197,15 @@ async def _answer(
         raise failed.exceptions[0] from None  # the others are echoes of the first
 
 
-def _judged(sample: Sample, family: str, seen: set[str], counts: Counts) -> Sample:
-    """The sample, counted as kept or for its reason; a document that is in the part already is rejected."""
+def _judged(sample: Sample, family: str, part: int, seen: set[str], counts: Counts) -> Sample:
+    """The sample, counted as kept or for its reason; a document that is in the part already is rejected. Equal ones of
+    two parts, which do not know each other, have ids of their own: deduplication finds them."""
     name = sample.document["id"]
     if not sample.reason and name in seen:
         sample = sample._replace(reason="repeated")
     seen.add(name)
+    if part:
+        sample = sample._replace(document={**sample.document, "id": content_id(name, str(part))})
     if sample.reason:
         count(counts, family, "samples", "rejected", f"reason/{sample.reason}")
     else:
@@ -184,8 +215,9 @@ def _judged(sample: Sample, family: str, seen: set[str], counts: Counts) -> Samp
     return sample
 
 
-async def _converse(case: Case, teacher: Teacher, counts: Counts) -> list[Sample]:
-    """The samples of a finished case; none when the teacher left a request unanswered."""
+async def _converse(job: Job, case: Case, teacher: Teacher, counts: Counts) -> list[Sample]:
+    """The samples of a finished case; none when the teacher left a request unanswered, and a rejected one when what it
+    said cannot be used."""
     try:
         request = next(case.conversation)
         while True:
@@ -193,6 +225,9 @@ async def _converse(case: Case, teacher: Teacher, counts: Counts) -> list[Sample
             completion = await teacher.complete(request)
             count(counts, case.family, "answered")
             counts.update(completion.usage._asdict())
+            if completion.fault:
+                case.conversation.close()
+                return [_unusable(job, case.family, request, completion)]
             request = case.conversation.send(completion)
     except StopIteration as done:
         samples: list[Sample] = done.value
@@ -204,35 +239,17 @@ async def _converse(case: Case, teacher: Teacher, counts: Counts) -> list[Sample
         return []
 
 
+def _unusable(job: Job, family: str, request: Request, completion: Completion) -> Sample:
+    """What was asked and what came of it, to be looked at among what is rejected."""
+    reply = completion.reply
+    said = [*(turn.content for turn in request.turns), reply.trace, reply.content, *(call.text for call in reply.calls)]
+    of = DocumentMetadata("synthesis", "", f"k2model {family}", "")
+    text = plain("\n\n".join(filter(None, said)))
+    return job.sample(of, text, Fault(completion.fault, completion.detail))
+
+
 def _clear(folder: Path, source: str) -> None:
     """Parts of an earlier run into the same folder, which may have had more of them, and its reports."""
     parts = [path for split in SPLITS for path in parts_of(folder, split, source)]
     for path in (*parts, folder / REPORT, folder / RUN_STATISTICS):
         path.unlink(missing_ok=True)
-
-
-#: Job -> its configuration; `count` and `seed` are the corpus's to set.
-JOBS: dict[str, SynthesisConfig] = {
-    job.name: job
-    for job in (
-        SynthesisConfig("thinking", Kind.THINKING, 1),
-        SynthesisConfig("thinking-chat", Kind.THINKING, 1, form=Form.CHAT),
-        SynthesisConfig("behaviour", Kind.BEHAVIOUR, 1),
-        SynthesisConfig("tools", Kind.TOOLS, 1),
-        SynthesisConfig("chat", Kind.CHAT, 1, families=("problems",)),
-        SynthesisConfig("identity", Kind.CHAT, 1, families=("identity",)),
-        SynthesisConfig("safety", Kind.CHAT, 1, families=("safety",)),
-        SynthesisConfig("constraints", Kind.CONSTRAINTS, 1),
-    )
-}
-
-
-def documents(job: str, count: int, seed: int) -> tuple[list[Document], list[Document]]:
-    """(trained, held out): about `count` verified documents of a job, by the procedural teacher.
-
-    Raises `KeyError` for an unknown job.
-    """
-    config = replace(JOBS[job], count=count + count // 4 + SPARE, seed=seed)
-    kept = [sample for sample in generate(config, ProceduralTeacher()) if not sample.reason]
-    trained = [sample.document for sample in kept if not sample.heldout]
-    return trained, [sample.document for sample in kept if sample.heldout]

@@ -24,7 +24,7 @@ from k2model.documents.schema import Document, is_heldout, parts_of, read_docume
 from k2model.documents.spans import segments_of
 from k2model.export.step import write_export
 from k2model.ingest.builtin import CHAT_EFFORTS
-from k2model.lifecycle.steps import DATA, Work
+from k2model.lifecycle.steps import DATA, Work, inputs_of
 from k2model.model.loss import IGNORED, shifted_targets
 from k2model.model.transformer import K2Model
 from k2model.recipe import Recipe
@@ -172,7 +172,7 @@ def made_line(root: Path) -> Line:
     )  # fmt: skip
     made: dict[str, ArtifactRef] = {}
     for step in DATA:
-        made[step.name] = make(store, step.build(Work(store, recipe, None, {one: made[one] for one in step.inputs})))
+        made[step.name] = make(store, step.build(Work(store, recipe, None, inputs_of(step, None, made))))
     kept = {name: made[name] for name in ("corpus_valid", "tokenizer", "tokens")}
     corpus = Corpus(LIFECYCLE, made["corpus_clean"], made["corpus_valid"], made["tokens"])
     learned = _learned(store, recipe, kept)

@@ -145,8 +145,8 @@ def test_equal_bytes_under_another_hash_seed(tiny_corpus):
     assert json.loads(ran.stdout) == tiny.digests(tiny_corpus)
 
 
-def test_every_source_of_the_laptop_recipe_is_known():
-    names = {source.name for source in LAPTOP_SOURCES}
+def test_every_source_of_the_laptop_recipe_that_is_built_is_known():
+    names = {source.name for source in LAPTOP_SOURCES if not source.job}
     assert {source.name for source in tiny.CONFIG.sources} | {"retrieval/256", "retrieval/1024"} == names
 
 

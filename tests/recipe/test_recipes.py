@@ -2,6 +2,7 @@
 
 from dataclasses import MISSING, fields, is_dataclass, replace
 from enum import Enum
+from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
@@ -19,6 +20,8 @@ def exact_types(value: Any, expected: Any, path: str) -> list[str]:
     a fingerprint when it comes back from a serializer as a float)."""
     if get_origin(expected) is tuple:
         return [bad for i, v in enumerate(value) for bad in exact_types(v, get_args(expected)[0], f"{path}[{i}]")]
+    if get_origin(expected) is UnionType:
+        return [] if value is None else exact_types(value, get_args(expected)[0], path)
     if is_dataclass(expected):
         hints = get_type_hints(expected)
         return [

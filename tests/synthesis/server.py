@@ -17,6 +17,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 USAGE = {"prompt_tokens": 40, "completion_tokens": 20, "total_tokens": 60}
 
 
+def completion(message: object, finish: object = "stop", usage: object = USAGE) -> str:
+    return json.dumps({"choices": [{"message": message, "finish_reason": finish}], "usage": usage})
+
+
 class Answers:
     """What the server saw and how it is to answer. `fault(number, question)` names a way to misbehave or None."""
 
@@ -48,14 +52,14 @@ class Answers:
 
     def _answer(self, handler: BaseHTTPRequestHandler, question: str, usage: object = USAGE) -> bool:
         message = {"role": "assistant", "content": f"Answer: {solve(question)}", "reasoning_content": "one by one"}
-        return _send(handler, 200, json.dumps({"choices": [{"message": message}], "usage": usage}))
+        return _send(handler, 200, completion(message, usage=usage))
 
     def _wrong_usage(self, handler: BaseHTTPRequestHandler, question: str) -> bool:
         return self._answer(handler, question, {"prompt_tokens": -5, "completion_tokens": "many"})
 
     def _wrong_answer(self, handler: BaseHTTPRequestHandler, question: str) -> bool:
         message = {"content": f"Answer: {solve(question) + 1}", "reasoning_content": "hm"}
-        return _send(handler, 200, json.dumps({"choices": [{"message": message}], "usage": USAGE}))
+        return _send(handler, 200, completion(message))
 
     def _too_many(self, handler: BaseHTTPRequestHandler, _: str) -> bool:
         _send(handler, 429, '{"error": "slow down"}', {"Retry-After": "0.05"})

@@ -1,16 +1,19 @@
 """Three-effort chat: efforts, turns, system prompt, identity and safety."""
 
+import tempfile
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from k2model.documents.markup import last_turn
+from k2model.documents.schema import parts_of, read_documents
 from k2model.documents.spans import segments_of
 from k2model.synthesis import Kind, SynthesisConfig
 from k2model.synthesis.chat import case, converse
 from k2model.synthesis.config import EffortMix, table
-from k2model.synthesis.conversation import Completion, Reply
+from k2model.synthesis.conversation import Completion, Reply, Sample
 from k2model.synthesis.exchanges import (
     Exchange,
     identity_exchange,
@@ -20,7 +23,7 @@ from k2model.synthesis.exchanges import (
     safety_exchange,
 )
 from k2model.synthesis.job import Answered, DocumentMetadata, Job
-from k2model.synthesis.run import generate
+from k2model.synthesis.run import synthesise_part
 from k2model.synthesis.teachers.procedural import ProceduralTeacher
 
 CONFIG = SynthesisConfig("c", Kind.CHAT, 400)
@@ -28,8 +31,11 @@ TAGS = {"<think>": "high", "<think_fast>": "medium", "<think_faster>": "low"}
 
 
 def kept(**changes):
-    samples = generate(replace(CONFIG, **changes), ProceduralTeacher())
-    return [sample for sample in samples if not sample.reason]
+    config = replace(CONFIG, **changes)
+    with tempfile.TemporaryDirectory() as place:
+        synthesise_part(config, ProceduralTeacher(), Path(place), 0)
+        sides = [(side, read_documents(parts_of(Path(place), side, config.source)[0])) for side in ("train", "heldout")]
+    return [Sample(document, side == "heldout") for side, documents in sides for document in documents]
 
 
 def effort_of(sample):

@@ -17,15 +17,10 @@ from click.testing import CliRunner
 from k2model.cli.main import main
 from k2model.documents.schema import DOCUMENT_SCHEMA, is_heldout, parts_of, read_documents
 from k2model.documents.spans import segments_of
-from k2model.errors import CorpusError, SynthesisError
-from k2model.ingest.builtin import Material, build
-from k2model.ingest.raw import write_corpus
-from k2model.recipe.schema import CorpusConfig, SourceConfig
+from k2model.errors import SynthesisError
 from k2model.synthesis import Kind, SynthesisConfig, load_job, open_teacher, synthesise, synthesise_part, write_report
 from k2model.synthesis.output import REJECTED_SCHEMA
-from k2model.synthesis.run import JOBS
 from k2model.synthesis.teachers.procedural import ProceduralTeacher
-from tests.curation.chain import curate_folder
 
 ROOT = Path(__file__).parents[2]
 QUICK = ("arithmetic", "gcd", "syllogism", "circuit_logic")
@@ -110,11 +105,12 @@ def test_equal_bytes_for_any_number_of_workers_and_any_hash_seed(tmp_path):
     (tmp_path / "job.toml").write_text('name = "t"\nkind = "tools"\ncount = 60\npart_size = 25\nerror_rate = 0.2\n')
     environment = {**os.environ, "PYTHONHASHSEED": "4711", "PYTHONPATH": str(ROOT)}
     command = "from k2model.cli.main import main; main()"
-    arguments = ["synth", "run", str(tmp_path / "job.toml"), "--out", str(tmp_path / "three")]
+    arguments = ["synth", "run", str(tmp_path / "job.toml"), "--store", str(tmp_path / "store")]
     subprocess.run(
         [sys.executable, "-c", command, *arguments], cwd=ROOT, env=environment, check=True, capture_output=True
     )
-    assert digests(tmp_path / "one") == digests(tmp_path / "three")
+    (made,) = (tmp_path / "store/synthesis").iterdir()
+    assert digests(tmp_path / "one").items() <= digests(made).items(), "the artifact has the same files, and its own"
 
 
 def test_parts_are_made_alone_and_their_counts_add_up(tmp_path):
@@ -172,7 +168,7 @@ THREE = 'name = "t"\nkind = "thinking"\ncount = 3\n'
 )  # fmt: skip
 def test_a_wrong_job_is_one_message(tmp_path, written, message):
     (tmp_path / "job.toml").write_text(written)
-    result = CliRunner().invoke(main, ["synth", "run", str(tmp_path / "job.toml"), "--out", str(tmp_path / "out")])
+    result = CliRunner().invoke(main, ["synth", "run", str(tmp_path / "job.toml"), "--store", str(tmp_path / "store")])
     assert result.exit_code == 1 and message in result.output and "Traceback" not in result.output
 
 
@@ -185,45 +181,25 @@ def test_workers_are_for_procedures(tmp_path):
         synthesise(config, open_teacher(config, tmp_path / "r"), tmp_path / "out", workers=2)
 
 
-def test_the_command_tells_rates_and_machines(tmp_path):
+def test_the_command_tells_rates_and_machines(tmp_path, monkeypatch):
+    monkeypatch.setenv("K2_STORE", str(tmp_path / "store"))
     (tmp_path / "job.toml").write_text(
         'name = "t"\nkind = "constraints"\ncount = 30\nfamilies = ["bullets", "title"]\n'
     )
-    arguments = ["synth", "run", str(tmp_path / "job.toml"), "--out", str(tmp_path / "out"), "--set", "count=20"]
+    arguments = ["synth", "run", str(tmp_path / "job.toml"), "--set", "count=20"]
     told = CliRunner().invoke(main, arguments).output
     assert "documents kept of 20 samples" in told and "bullets" in told and "title" in told
     report = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).output)
-    assert report == json.loads((tmp_path / "out" / "synthesis.json").read_text()) and report["wanted"] == 20
+    assert report["wanted"] == 20 and report == json.loads(Path(report["uri"], "synthesis.json").read_text()) | {
+        "uri": report["uri"]
+    }
     names = json.loads(CliRunner().invoke(main, ["synth", "templates", "--json"]).output)
     assert len(names) >= 40 and all(row["when"] for row in names)
     families = json.loads(CliRunner().invoke(main, ["synth", "families", "--json"]).output)
     assert set(families) == {kind.value for kind in Kind}
 
 
-def test_a_corpus_uses_a_job_as_a_source(tmp_path):
-    sources = (
-        SourceConfig("synth/constraints", 80),
-        SourceConfig("synth/tools", 60),
-        SourceConfig("arithmetic/think", 50),
-    )
-    config = CorpusConfig(sources=(*sources, SourceConfig("synth/thinking", 60)), heldout_items=8)
-    write_corpus(tmp_path / "raw", config)
-    (tmp_path / "curated").mkdir()
-    curate_folder(tmp_path / "raw", tmp_path / "curated", config)
-    for source, wanted in (("synth/constraints", 80), ("synth/tools", 60), ("synth/thinking", 60)):
-        made = [d for path in parts_of(tmp_path / "raw", "train", source) for d in read_documents(path)]
-        curated = [d for path in parts_of(tmp_path / "curated", "train", source) for d in read_documents(path)]
-        assert len(made) == wanted and {d["source"] for d in made} == {source} and len(curated) > 0.8 * wanted
-
-
-def test_every_job_is_a_source_and_others_are_told():
-    config = CorpusConfig(sources=(SourceConfig("synth/thinkign"),))
-    with pytest.raises(CorpusError, match="did you mean 'synth/thinking'"):
-        build(config.sources[0], Material(config))
-    assert {job.kind for job in JOBS.values()} == set(Kind)
-
-
-def test_samples_are_passed_on_in_order_and_those_ahead_are_bounded(monkeypatch):
+def test_samples_are_passed_on_in_order_and_those_ahead_are_bounded(tmp_path, monkeypatch):
     """The first case is answered last: the others wait for it once they are as far ahead as they may be."""
     from k2model.synthesis import run as module
 
@@ -242,10 +218,12 @@ def test_samples_are_passed_on_in_order_and_those_ahead_are_bounded(monkeypatch)
 
     monkeypatch.setattr(module, "AHEAD", 5)
     seen_before_first: list[int] = []
-    config = job(Kind.CONSTRAINTS, count=40)
-    slow = module.generate(config, Slow())
+    config = job(Kind.CONSTRAINTS, count=40, part_size=40)
+    synthesise(config, Slow(), tmp_path / "slow")
     assert seen_before_first == [5 + 3] and len(seen) == 40
-    assert slow == module.generate(config, ProceduralTeacher())
+    synthesise(config, ProceduralTeacher(), tmp_path / "quick")
+    sides = [[*map(rows, [tmp_path / name] * 3, ("train", "heldout", "rejected"))] for name in ("slow", "quick")]
+    assert sides[0] == sides[1]
 
 
 def test_the_example_of_the_documentation_runs(tmp_path):

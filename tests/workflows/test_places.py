@@ -119,8 +119,15 @@ def place_fields(kind: Any) -> Iterator[str]:
 
 
 #: Read by steps of models, not of data, or when a recipe is loaded: their cases are in tests/evals/test_benchmarks.py,
-#: tests/export/test_adoption.py, tests/recipe/test_task_files.py and tests/safety/test_steps.py.
-ELSEWHERE = ["evaluation.benchmarks.examples", "adopted.location", "evaluation.task_files", "safety.data"]
+#: tests/export/test_adoption.py, tests/recipe/test_task_files.py, tests/safety/test_steps.py and
+#: tests/synthesis/test_steps.py.
+ELSEWHERE = [
+    "corpus.sources.job.queries",
+    "evaluation.benchmarks.examples",
+    "adopted.location",
+    "evaluation.task_files",
+    "safety.data",
+]
 
 
 def test_every_field_that_names_a_place_has_a_case() -> None:

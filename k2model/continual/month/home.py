@@ -14,7 +14,7 @@ from pathlib import Path
 from k2model.artifacts import ArtifactRef, Store, make
 from k2model.artifacts.files import files_at
 from k2model.errors import K2Error
-from k2model.lifecycle.steps import DATA, Owner, StepRow, Work, full_name, inputs_of, phase_rows
+from k2model.lifecycle.steps import Owner, StepRow, Work, data_rows, full_name, inputs_of, phase_rows
 from k2model.recipe import Recipe
 
 TAKEN_ALONG = ("_gates", "_ledger")  # of the folders that are no artifacts
@@ -73,7 +73,7 @@ def completed(store: Store, recipe: Recipe) -> dict[str, ArtifactRef]:
 
 
 def _rows(recipe: Recipe) -> Iterator[tuple[StepRow, Owner]]:
-    yield from ((row, None) for row in DATA)
+    yield from data_rows(recipe)
     yield from ((row, phase) for phase in recipe.phases for row in phase_rows(recipe, phase))
 
 

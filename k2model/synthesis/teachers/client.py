@@ -124,6 +124,11 @@ class Client:
             self._asking[name] = task
         return await self._asking[name]
 
+    def recorded(self, name: str) -> dict[str, Any]:
+        """Request and response of a recorded answer, by its fingerprint, inside the session. Raises KeyError."""
+        row = self._record.row(name)
+        return {"request": row["request"], "response": row["response"]}
+
     async def get(self, path: str) -> Any:
         """The JSON at `path` below the base address; None where the server has nothing there. Raises TeacherError when
         it cannot be reached, and for a key that it does not take."""

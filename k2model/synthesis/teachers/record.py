@@ -65,9 +65,14 @@ class Record:
 
     def answer(self, fingerprint: str) -> tuple[dict[str, Any], Usage]:
         """The recorded reply to a request, and what it took. Raises `KeyError` when there is none."""
-        self._file.seek(self._places[fingerprint])
-        row = json.loads(self._file.readline())
+        row = self.row(fingerprint)
         return row["reply"], Usage(**row["usage"])
+
+    def row(self, fingerprint: str) -> dict[str, Any]:
+        """The whole line of a recorded answer. Raises `KeyError` when there is none."""
+        self._file.seek(self._places[fingerprint])
+        found: dict[str, Any] = json.loads(self._file.readline())
+        return found
 
     def add_answer(self, fingerprint: str, reply: Mapping[str, Any], usage: Usage, details: Mapping[str, Any]) -> None:
         row = {"fingerprint": fingerprint, "reply": reply, "usage": usage._asdict(), **details}

@@ -15,6 +15,13 @@ from k2model.synthesis.conversation import Reply, Request, ToolCall, Turn, Usage
 
 BYTES_PER_TOKEN = 4  # an estimate, for rates and for responses without a usable usage
 MESSAGE_TOKENS = 8  # that a chat template may add to a turn
+#: What servers say of a reply that ended by itself, that reached its limit, and that was taken back; in lower case.
+WHOLE = frozenset({"stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed", "tool_calls",
+                   "function_call", "tool_use"})  # fmt: skip
+CUT_OFF = frozenset({"length", "max_tokens", "max_output_tokens", "max_completion_tokens", "max_length", "model_length",
+                     "token_limit", "context_length", "model_context_window_exceeded"})  # fmt: skip
+FILTERED = frozenset({"content_filter", "content_filtered", "safety", "recitation", "blocklist", "prohibited_content",
+                      "spii", "refusal", "guardrail_intervened"})  # fmt: skip
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")  # half of a character as JSON escapes it: alone it is no text
 
 
@@ -110,6 +117,43 @@ def read(content: str, sent: Mapping[str, Any]) -> Answer:
     written = "".join([reply.content, reply.trace, *(call.text for call in reply.calls)])
     kept = reply._asdict() | {"calls": [call._asdict() for call in reply.calls]}
     return Answer(kept, *usage_of(response, sent, written))
+
+
+def read_whole(content: str, sent: Mapping[str, Any]) -> Answer:
+    """As `read`, of a reply that is to be learned: in the record `fault` says why it may not be, "" where it may.
+
+    cut_off: it reached its limit, in its thinking or behind it. filtered, refused: it was taken back, or stands for
+    one. empty_reply: nothing but thinking. unexpected_calls: of tools that were not offered. Raises `BadResponse` where
+    the server does not say that the reply is whole: what may be half a text is asked for again, never learned.
+    """
+    answer = read(content, sent)
+    _, choice = first_choice(content)
+    fault, detail = _fault(choice, answer, sent)
+    return answer._replace(reply=answer.reply | {"fault": fault, "detail": detail})
+
+
+def _fault(choice: Mapping[str, Any], answer: Answer, sent: Mapping[str, Any]) -> tuple[str, str]:
+    """(Fault, what was seen), both "" where the reply is whole."""
+    said, reply, usage = choice.get("finish_reason"), reply_of(answer.reply), answer.usage
+    reason = said.lower() if isinstance(said, str) else ""
+    refusal = choice["message"].get("refusal")
+    if reason in FILTERED:
+        return "filtered", f"finish_reason {said}"
+    if refusal:
+        return "refused", str(refusal)
+    if reason in CUT_OFF:
+        return "cut_off", f"finish_reason {said} at max_tokens {sent['max_tokens']}"
+    if not answer.usage_wrong and usage.completion_tokens >= sent["max_tokens"]:
+        return "cut_off", f"{usage.completion_tokens} tokens at max_tokens {sent['max_tokens']}"
+    if reason not in WHOLE:
+        raise BadResponse(f"finish_reason {said!r} does not say that the reply is whole")
+    if reply.content.lstrip().startswith("<think>"):
+        return "cut_off", "thinking without an end"
+    if reply.calls and not sent.get("tools"):
+        return "unexpected_calls", reply.calls[0].text
+    if not reply.content.strip() and not reply.calls:
+        return "empty_reply", f"finish_reason {said}"
+    return "", ""
 
 
 def reply_of(kept: Mapping[str, Any]) -> Reply:
