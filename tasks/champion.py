@@ -1,4 +1,4 @@
-"""The tasks of a line's champion between turns: asked everything, released as it stands; and telling people when a
+"""The tasks of a line's champion between turns: asked everything, annealed and released; and telling people when a
 workflow of the line fails.
 
 A small pod asks the store first what is missing, so a node with accelerators starts for nothing but work.
@@ -12,9 +12,11 @@ from flytekit.types.error.error import FlyteError
 
 from k2model.artifacts import ArtifactRef, Store
 from k2model.continual.candidate import Candidate
+from k2model.continual.turn import Turn
 from k2model.lifecycle import LifecyclePlan
 from k2model.settings import masked_text, store_uri, tracking_uri
 from tasks._platform import EVAL_IMAGE, RECIPE, data_task, evaluation_task, show_deck
+from tasks.continual import Begun
 from tasks.pods import Kind, check_gpus, evaluation_pod
 
 
@@ -61,11 +63,28 @@ class Frozen(NamedTuple):
 
 
 @data_task(Kind.WHOLE, container_image=EVAL_IMAGE)
-def begin_release(line: LifecyclePlan) -> Frozen:
-    """What the champion is at this moment; whatever is promoted meanwhile is the next candidate's."""
+def begin_anneal(line: LifecyclePlan, kickoff: datetime) -> Begun:
+    """Looks whether the champion is to be annealed; whatever is promoted meanwhile is the next candidate's."""
+    from k2model.continual.anneal import begin
+
+    found, made = begin(line, kickoff)
+    return Begun(found.go, found, made)
+
+
+@data_task(Kind.ASK)
+def enter_anneal(turn: Turn, made: dict[str, ArtifactRef]) -> str:
+    """Enters the verdict on what was annealed into the ledger, tells MLflow and people."""
+    from k2model.continual.anneal import enter
+
+    return enter(turn, made, tracking_uri())
+
+
+@data_task(Kind.WHOLE, container_image=EVAL_IMAGE)
+def begin_release(line: LifecyclePlan, turn: Turn, annealed: str) -> Frozen:
+    """What is released of the champion that `turn` is the anneal of; `annealed` is what it waits for."""
     from k2model.continual import candidate as candidates
 
-    found = candidates.candidate(line)
+    found = candidates.candidate(line, turn.number)
     made = found.made
     return Frozen(found, candidates.unscored(found), found.plan, made["evaluation_items"], made["corpus_valid"])
 

@@ -68,14 +68,19 @@ def _trained(part: str, turn: Any, made: Any) -> Any:
     return tasks.export_challenger(turn=turn, part=part, made=prepared.made, checkpoint=checkpoint)
 
 
-def _judged(turn: Any, made: Any) -> Any:
-    """The promise of how a turn ended whose challenger is there."""
+def _decided(turn: Any, made: Any) -> Any:
+    """The promise of what is made when there is a verdict on a challenger that is there."""
     there = tasks.is_examined(turn=turn, made=made)
     examined = (
         conditional("examine").if_(there.is_true()).then(tasks.examined_before(turn=turn, made=made))
         .else_().then(tasks.examine(turn=turn, made=made))
     )  # fmt: skip
-    ended = tasks.commit(turn=turn, made=tasks.decide(turn=turn, made=examined))
+    return tasks.decide(turn=turn, made=examined)
+
+
+def _judged(turn: Any, made: Any) -> Any:
+    """The promise of how a turn ended whose challenger is there."""
+    ended = tasks.commit(turn=turn, made=_decided(turn, made))
     if not LINE.approve:
         return ended.said
     return (
@@ -99,6 +104,11 @@ if LINE:
         """Fine-tuning goes on from the champion."""
         return _judged(turn, _trained(TUNED, turn, made))
 
+    @workflow
+    def anneal_tuned(turn: Turn, made: dict[str, ArtifactRef]) -> str:
+        """What is tuned comes down from its constant rate."""
+        return champion.enter_anneal(turn=turn, made=_decided(turn, _trained(TUNED, turn, made)))
+
 
 if LINE and LINE.base:
 
@@ -106,6 +116,11 @@ if LINE and LINE.base:
     def continue_base(turn: Turn, made: dict[str, ArtifactRef]) -> str:
         """The base goes on from the champion's, and is fine-tuned again."""
         return _judged(turn, _trained(TUNED, turn, _trained(BASE, turn, made)))
+
+    @workflow
+    def anneal_base(turn: Turn, made: dict[str, ArtifactRef]) -> str:
+        """The base comes down from its constant rate, and is fine-tuned again."""
+        return champion.enter_anneal(turn=turn, made=_decided(turn, _trained(TUNED, turn, _trained(BASE, turn, made))))
 
 
 @workflow(on_failure=champion.tell_failed)
@@ -154,9 +169,20 @@ def champion_evaluation(kickoff: datetime, overrides: dict) -> str:
     return champion.tell_evaluation(line=line, kickoff=kickoff, measured=measured)
 
 
+def _annealed(begun: Any) -> Any:
+    """The promise of what came of the champion's anneal."""
+    if not LINE:
+        return tasks.end_idle(turn=begun.turn)
+    cases = conditional("anneal").if_(begun.go == TUNED).then(anneal_tuned(turn=begun.turn, made=begun.made))
+    if LINE.base:
+        cases = cases.elif_(begun.go == BASE).then(anneal_base(turn=begun.turn, made=begun.made))
+    return cases.else_().then(tasks.end_idle(turn=begun.turn))
+
+
 @workflow(on_failure=champion.tell_failed)
 def release_candidate(kickoff: datetime, overrides: dict) -> str:
-    """A report and a release of the champion as it stands, with every decision of its line.
+    """A report and a release of the champion, with every decision of its line: annealed, where it is on the constant of
+    an infinite schedule and no worse for it, else as it stands.
 
     Args:
         kickoff: the schedule's time
@@ -166,7 +192,8 @@ def release_candidate(kickoff: datetime, overrides: dict) -> str:
         where the release is
     """
     line = tasks.resolve_line(overrides=overrides)
-    frozen = champion.begin_release(line=line)
+    begun = champion.begin_anneal(line=line, kickoff=kickoff)
+    frozen = champion.begin_release(line=line, turn=begun.turn, annealed=_annealed(begun))
     made = {"evaluation_items": frozen.evaluation_items, "corpus_valid": frozen.corpus_valid}
     overlap = compose(row_called("overlap"), None, frozen.plan, made)
     scores = (

@@ -97,8 +97,11 @@ def unknown_batch(name: str, known: Collection[str], unfinished: Collection[str]
 
 def status_of(ledger: "Ledger", inbox: "Inbox") -> dict[str, Any]:
     """A line as it stands, as JSON has it; what there is nothing of is None or empty."""
+    from k2model.continual.state import RELEASED
+
     state = ledger.state()
     model, began = state.model, state.open
+    anneal = state.anneals.get(model.turn) if model else None
     number, since = _stands_since(ledger, state)
     turns: list[tuple[Any, ...]] = [
         (one.turn, one.kickoff, _outcome(state, one.turn), ", ".join(one.batches), one.trained_tokens, one.reason)
@@ -110,6 +113,7 @@ def status_of(ledger: "Ledger", inbox: "Inbox") -> dict[str, Any]:
         "champion": model and {"turn": model.turn, "version": model.version or None, "since": since, "entry": number},
         "before": [*state.before],
         "canary": state.canaries.get(model.turn, "") if model else "",
+        "annealed": _told(RELEASED[anneal.ended.outcome], anneal.ended.reason) if anneal else "",
         "open": began and {"turn": began.turn, "kickoff": began.kickoff, "batches": [*began.batches]},
         "training": _training(ledger, inbox.recipe, state),
         "held": [*state.held],
@@ -183,6 +187,7 @@ def schedule_rows(recipe: "Recipe") -> list[tuple[Any, ...]]:
 def what(content: "Content") -> str:
     """An entry in a line."""
     from k2model.continual.entries import Accept, Arrival, Canary, Promote, Retry, Rollback, Start, TurnBegan, TurnEnded
+    from k2model.continual.state import RELEASED, Annealed
 
     match content:
         case Start():
@@ -194,6 +199,8 @@ def what(content: "Content") -> str:
             return f"turn {began.turn} ({began.kind.value}, from turn {began.champion}): {value([*began.batches])}"
         case TurnEnded(ended=ended):
             return _told(f"turn {ended.turn}: {ended.outcome.value}", ended.reason)
+        case Annealed(began=began, ended=ended):
+            return _told(f"{began.challenger}: {RELEASED[ended.outcome]}", ended.reason)
         case Canary():
             return _told(f"turn {content.turn} stays", content.reason)
         case Promote():

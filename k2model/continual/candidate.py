@@ -1,10 +1,10 @@
 """A release of a line's champion: its whole life, the lifecycle's phases and then those of the turns it comes from.
 
 The recipe of such a release is the line's own with a row for each phase that a turn has trained, `turn_3_sft`, whose
-parent is the row that its weights came from; fine-tunings that a later turn began anew behind a base are left out. So
-report, card, scores and lineage tell the whole of it as of any lifecycle, from random initialisation on, with what each
-of these phases was trained on. Beside them stand the line's ledger as it was, by which every decision can be checked,
-and what the gate found of each batch.
+parent is the row that its weights came from, and one for each that the anneal has, `annealed_sft`; fine-tunings that a
+later turn began anew behind a base are left out. So report, card, scores and lineage tell the whole of it as of any
+lifecycle, from random initialisation on, with what each of these phases was trained on. Beside them stand the line's
+ledger as it was, by which every decision can be checked, and what the gate found of each batch.
 
 The champion that a lifecycle has promoted has been released by it: that release is found.
 """
@@ -18,13 +18,14 @@ from typing import cast
 from k2model.artifacts import ArtifactRef, Store, make
 from k2model.artifacts.record import ref_of
 from k2model.artifacts.result import LifecycleResult
+from k2model.continual.anneal import annealed, on_constant, stands_for
 from k2model.continual.continuation import CHAMPION, continuation
 from k2model.continual.fold import fold
 from k2model.continual.gate.evidence import ARRIVAL
 from k2model.continual.ledger import FOLDER, Ledger
 from k2model.continual.plain import from_plain
 from k2model.continual.start import NoChampion
-from k2model.continual.state import BASE, LIFECYCLE, TUNED, Ended, Model, State
+from k2model.continual.state import BASE, LIFECYCLE, TUNED, Annealed, Ended, Model, Outcome, State, model_name
 from k2model.continual.turn import opened
 from k2model.errors import K2Error
 from k2model.evals.cells import missing
@@ -32,11 +33,12 @@ from k2model.evals.step import ScoresStep
 from k2model.lifecycle import LifecyclePlan
 from k2model.lifecycle.steps import Work, full_name, gate_identities, inputs_of, row_called
 from k2model.recipe import PhaseConfig, Recipe
-from k2model.recipe.continual import BatchKind, Rewarming
+from k2model.recipe.continual import BatchKind
 from k2model.release.manifest import TURNS
 
 Made = dict[str, ArtifactRef]
 ENTRIES = "line/ledger"  # in a release
+ANNEAL = "anneal/verdict"  # the name of what was said of the champion's anneal
 
 
 class NotReleasable(K2Error):
@@ -45,9 +47,10 @@ class NotReleasable(K2Error):
 
 @dataclass(frozen=True)
 class Trained:
-    """A phase that a turn has trained: its row in the released recipe, and the row and recipe it was trained by."""
+    """A phase that a turn or an anneal has trained: its row in the released recipe, the row and recipe it was trained
+    by, and the model that came of it."""
 
-    turn: int
+    model: Model
     part: str  # BASE or TUNED
     row: PhaseConfig
     own: PhaseConfig
@@ -59,7 +62,7 @@ class Candidate:
     """What a release of the champion is made of, as of an entry of the ledger.
 
     entries: of the ledger by then. plan: the released recipe. made: by name in it, all but what `complete` adds.
-    released: the lifecycle's own release, where the champion is the lifecycle's.
+    released: the lifecycle's own release, where that is what is released.
     """
 
     entries: int
@@ -68,32 +71,65 @@ class Candidate:
     released: ArtifactRef | None = None
 
 
-def candidate(line: LifecyclePlan) -> Candidate:
-    """Freezes what is released. Raises NoChampion, and NotReleasable where the lifecycle's artifacts are gone or its
-    recipe is not what they were made by any more."""
+def candidate(line: LifecyclePlan, champion: int | None = None) -> Candidate:
+    """Freezes what is released: the champion, or the model of turn `champion` where that was it until another was
+    promoted; annealed, where that was no worse.
+
+    Raises NoChampion, and NotReleasable where the lifecycle's artifacts are gone or its recipe is not what they were
+    made by any more.
+    """
     store, ledger = Store.open(line.store), opened(line)
-    state = ledger.state()
+    state = _stood(ledger, champion)
     if state.model is None:
         raise NoChampion(f"line '{state.line}' has no champion to release")
+    anneal = annealed(line.recipe, ledger, state.model.turn)
     released, made = _lifecycle(store, line.recipe, state.models[_descent(state)[0]])
-    if state.champion == 0:
+    if state.champion == 0 and not stands_for(anneal):
         return Candidate(state.entries, line, made, released)
-    trained = _trained(store, line.recipe, ledger, state)
-    recipe = _told_recipe(line.recipe, trained, state)
+    trained = _trained(store, line.recipe, ledger, state, anneal)
+    recipe = _told_recipe(store, line.recipe, trained, state, anneal)
     for one in trained:
-        model = state.models[one.turn]
+        model = one.model
         made |= {f"{one.row.name}/{kind}": model.made[f"{one.part}/{kind}"] for kind in ("sequences", "checkpoint")}
         made |= {f"{one.row.name}/{kind}": model.made[kind] for kind in ("corpus_valid", "tokens")}
         made[f"{one.row.name}/export"] = model.made[f"{one.part}/export"]
         if one.part == TUNED and f"{TUNED}/safety" in model.made:
             made[f"{one.row.name}/safety"] = model.made[f"{TUNED}/safety"]
     made |= {f"turn_{one.turn}/verdict": one.verdict for one in _turns(state) if one.verdict}
+    if anneal is not None and anneal.ended.verdict is not None:
+        made[ANNEAL] = anneal.ended.verdict
     made |= {f"batch_{number}/arrival": ref for number, ref in enumerate(_arrivals(state).values(), 1)}
     made |= {name: state.model.made[name] for name in ("corpus_valid", "tokens")}
     items = row_called("evaluation_items")
     made["evaluation_items"] = make(store, items.build(Work(store, recipe, None, inputs_of(items, None, made))))
     made.pop("overlap")  # of the lifecycle's corpus; the champion's is looked up anew
     return Candidate(state.entries, LifecyclePlan(recipe, line.store), made)
+
+
+def _anneal(line: LifecyclePlan, ledger: Ledger, state: State, candidate: Candidate) -> Annealed | None:
+    """What a candidate was frozen with. Raises NotReleasable where the same champion was annealed by other settings
+    since."""
+    if (verdict := candidate.made.get(ANNEAL)) is None or state.champion is None:
+        return None
+    found = annealed(line.recipe, ledger, state.champion)
+    if found is None or found.ended.verdict is None or found.ended.verdict.digest != verdict.digest:
+        raise NotReleasable(f"{model_name(state.champion)} model was annealed anew meanwhile; make the candidate again")
+    return found
+
+
+def _stood(ledger: Ledger, champion: int | None) -> State:
+    """The ledger as it stands; or as it stood when turn `champion` was last the champion's, if another was promoted
+    since. One that was rolled back is not gone back to."""
+    state = ledger.state()
+    if champion is None or champion == state.champion or champion not in state.before:
+        return state
+    last = then = State(ledger.line)
+    for entry in ledger.entries():
+        found = replace(fold(then, [entry.content]), entries=entry.number, head=entry.digest)
+        if then.champion == champion != found.champion:
+            last = then
+        then = found
+    return last
 
 
 def unscored(candidate: Candidate) -> bool:
@@ -140,7 +176,8 @@ def complete(line: LifecyclePlan, candidate: Candidate, scores: Made, overlap: A
         read = inputs_of(seen, phase, made | {"tokens": made[f"{phase.name}/tokens"]})
         made[full_name(seen, phase)] = make(store, seen.build(Work(store, candidate.plan.recipe, phase, read)))
     state = state_after(ledger, candidate.entries)
-    trained = _trained(store, line.recipe, ledger, state)
+    anneal = _anneal(line, ledger, state, candidate)
+    trained = _trained(store, line.recipe, ledger, state, anneal)
     _, first = _lifecycle(store, line.recipe, state.models[_descent(state)[0]])
     gates = gate_identities(store, line.recipe, first)
     checks = row_called("sequences_checks")
@@ -149,7 +186,7 @@ def complete(line: LifecyclePlan, candidate: Candidate, scores: Made, overlap: A
         gates[full_name(checks, one.row)] = checks.build(work).identity
     result = LifecycleResult(candidate.plan.recipe, made)
     made["report"] = make(store, report_step(store, result, gates))
-    return make(store, release_step(store, LifecycleResult(result.recipe, made), _line(store, ledger, state)))
+    return make(store, release_step(store, LifecycleResult(result.recipe, made), _line(store, ledger, state, anneal)))
 
 
 def state_after(ledger: Ledger, entries: int) -> State:
@@ -209,22 +246,28 @@ def _lifecycle(store: Store, recipe: Recipe, model: Model) -> tuple[ArtifactRef,
     return ref_of(found[-1], store.uri), made
 
 
-def _trained(store: Store, recipe: Recipe, ledger: Ledger, state: State) -> list[Trained]:
-    """The phases of turns that the champion's weights come from, in the order in which they were trained."""
+def _trained(store: Store, recipe: Recipe, ledger: Ledger, state: State, anneal: Annealed | None) -> list[Trained]:
+    """The phases of turns that the released weights come from, and of the anneal, in the order in which they were
+    trained."""
     config = recipe.continual
     last = {BASE: config.base, TUNED: config.tuned}
+    beginnings = [
+        (began, then, state.models[began.turn])
+        for began, then in ledger.beginnings()
+        if then.entries <= state.entries and began.turn in _descent(state)
+    ]
+    if anneal is not None and stands_for(anneal) and anneal.ended.challenger is not None:
+        beginnings.append((anneal.began, state, anneal.ended.challenger))
     found = []
-    for began, then in ledger.beginnings():
-        if then.entries > state.entries or began.turn not in _descent(state):
-            continue
+    for began, then, model in beginnings:
         own = continuation(store, recipe, then, began)
         names = {CHAMPION: last[BASE if began.kind is BatchKind.BASE else TUNED]}
         for phase in own.phases:
             part = BASE if phase.name == config.base else TUNED
-            names[phase.name] = f"turn_{began.turn}_{phase.name}"
-            trained = _as_trained(store, state.models[began.turn], part, phase)
+            names[phase.name] = f"turn_{began.turn}_{phase.name}" if began.batches else f"annealed_{phase.name}"
+            trained = _as_trained(store, model, part, phase)
             row = replace(trained, name=names[phase.name], parent=names[phase.parent])
-            found.append(Trained(began.turn, part, row, trained, own))
+            found.append(Trained(model, part, row, trained, own))
             last[part] = row.name
     parents = {one.row.name: one.row.parent for one in found}
     ancestry = [last[TUNED]]
@@ -243,7 +286,7 @@ def _as_trained(store: Store, model: Model, part: str, phase: PhaseConfig) -> Ph
     return replace(row, parallelism=phase.parallelism, checkpoints=phase.checkpoints, norms_every=phase.norms_every)
 
 
-def _told_recipe(recipe: Recipe, trained: list[Trained], state: State) -> Recipe:
+def _told_recipe(store: Store, recipe: Recipe, trained: list[Trained], state: State, anneal: Annealed | None) -> Recipe:
     """The line's recipe with the phases of its turns, the sources of their batches, and the gates of what is tuned."""
     rows = tuple(one.row for one in trained)
     gates = [
@@ -252,8 +295,12 @@ def _told_recipe(recipe: Recipe, trained: list[Trained], state: State) -> Recipe
         for gate in recipe.gates if gate.phase == recipe.continual.tuned
     ]  # fmt: skip
     notes = [f"Continued by {len(_turns(state))} turns from the lifecycle's model; every decision is in {ENTRIES}"]
-    if recipe.continual.rewarming is Rewarming.INFINITE:
-        notes.append("Its learning rate is the constant of an infinite schedule: it was not annealed")
+    if anneal is not None and stands_for(anneal):
+        whose = model_name(anneal.began.champion)
+        notes.append(f"Annealed for this release from {whose} model, which goes on at its constant learning rate")
+    elif state.model is not None and on_constant(store, state.model):
+        why = f", since the annealed model is worse: {anneal.ended.reason}" if anneal else ""
+        notes.append(f"Its learning rate is the constant of an infinite schedule: it was not annealed{why}")
     return replace(
         recipe,
         phases=(*recipe.phases, *rows),
@@ -263,20 +310,21 @@ def _told_recipe(recipe: Recipe, trained: list[Trained], state: State) -> Recipe
     )
 
 
-def _line(store: Store, ledger: Ledger, state: State) -> Mapping[str, bytes]:
+def _line(store: Store, ledger: Ledger, state: State, anneal: Annealed | None) -> Mapping[str, bytes]:
     """The files of a release that are its line's: every entry as it stands, bound to the one before by its hash; the
-    turns that the champion comes from; and what the gate found of their batches."""
+    turns that the champion comes from, and its anneal; and what the gate found of their batches."""
     entries = store.files_of(f"{FOLDER}/{ledger.line}")
     names = [f"{number:08d}.json" for number in range(1, state.entries + 1)]
     files = {f"{ENTRIES}/{name}": entries.read(f"ledger/{name}") for name in names}
     for name, ref in _arrivals(state).items():
         files[f"line/arrivals/{name}.json"] = store.read(ref, ARRIVAL)
+    came_from = [*_turns(state), *([anneal.ended] if anneal and stands_for(anneal) else [])]
     turns = [
         {
             "turn": one.turn, "kickoff": one.kickoff, "batches": list(one.batches), "from": one.champion,
-            "trained_tokens": one.trained_tokens, "verdict": one.reason,
+            "trained_tokens": one.trained_tokens, "verdict": one.reason, "annealed": one.outcome is Outcome.ANNEALED,
         }
-        for one in _turns(state)
+        for one in came_from
     ]  # fmt: skip
     files[TURNS] = (
         json.dumps({"champion": state.champion, "turns": turns}, indent=1, ensure_ascii=False) + "\n"

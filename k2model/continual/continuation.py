@@ -1,5 +1,7 @@
 """The challenger's recipe, from the champion's: what a turn trains on, for how long and at which learning rate.
 
+The anneal of a champion for a release is made of the same rows, of replay alone: a turn without batches.
+
 A function of the line's recipe and of its ledger. The champion's checkpoint, which lies in the same store, stands in it
 as an adopted model (`CHAMPION`), and the phases that go on from it are the recipe's own rows with other data, steps and
 rates; so they are packed, trained, exported and scored by the rows of the table of steps as any phase.
@@ -32,6 +34,7 @@ from k2model.recipe.schema import (
 from k2model.recipe.validate import validate_recipe
 
 CHAMPION = "champion"  # the name of the adopted model that phases go on from
+ANNEALS = 1_000_000  # added to the seeds of anneals; no line has so many turns
 LEAST = 2  # documents that a phase has room for of every source: of one alone, the row may be left out in packing
 
 Tokens = Mapping[str, float]  # by source
@@ -42,8 +45,8 @@ class ContinuationError(K2Error):
 
 
 def continuation(store: Store, recipe: Recipe, state: State, began: Began) -> Recipe:
-    """The recipe of the challenger of a turn that has begun: the phase that goes on with new data, and behind a base
-    the fine-tuning again.
+    """The recipe of the challenger of a turn that has begun: the phase that goes on with new data, or without batches
+    the anneal of the champion's; and behind a base the fine-tuning again.
 
     Raises ContinuationError for batches that its phases cannot be trained on, RecipeError for a recipe that contradicts
     itself then, ArtifactError where counts of tokens cannot be read.
@@ -62,10 +65,10 @@ def continued(recipe: Recipe, state: State, began: Began, counts: Mapping[str, M
         for kind in BatchKind
     }
     new = batches[began.kind]
-    if not sum(new.values()):
+    if began.batches and not sum(new.values()):
         raise ContinuationError(
             f"turn {began.turn} is to go on with {began.kind.value} data, of which its batches "
-            f"({', '.join(began.batches) or 'none'}) hold no tokens; the guard should have let it rest"
+            f"({', '.join(began.batches)}) hold no tokens; the guard should have let it rest"
         )
     if began.kind is BatchKind.TUNED and batches[BatchKind.BASE]:
         raise ContinuationError(
@@ -78,42 +81,22 @@ def continued(recipe: Recipe, state: State, began: Began, counts: Mapping[str, M
             f"turn {began.turn}: most documents of {unfit[0]} are longer than a row of phase '{row.name}' "
             f"({row.sequence_length:,} tokens); refuse the batch, or give it with shorter documents"
         )
-    replayed = _replayed(recipe, state, model, began.kind, known) if config.replay else {}
-    room = sum(_least(source, known) for source in replayed) / config.replay if replayed else 0.0
-    steps = steps_for(recipe, began.kind, sum(new.values()), math.ceil(room / row.tokens_per_step))
-    first = _continued(row, config, steps, began.turn, _schedule(row, config, steps))
-    first = _drawing(first, (1 - config.replay, new), (config.replay, replayed), known)
+    replay = config.replay if began.batches else 1.0
+    replayed = _replayed(recipe, state, model, began.kind, known) if replay else {}
+    room = sum(_least(source, known) for source in replayed) / replay if replayed else 0.0
+    least = math.ceil(room / row.tokens_per_step)
+    if began.batches:
+        steps = steps_for(recipe, began.kind, sum(new.values()), least)
+    else:
+        steps = max(1, least, round(config.anneal * row.steps))
+    first = _continued(row, config, steps, began)
+    first = _drawing(first, (1 - replay, new), (replay, replayed), known)
     phases: tuple[PhaseConfig, ...] = (first,)
     if began.kind is BatchKind.BASE:
         phases = first, _tuned_again(recipe, state, model, began, counts)
     said = f"Turn {began.turn} of {recipe.name}, from {model.name} model: {', '.join(began.batches)}"
-    return _recipe(recipe, model, phases, said, _sources(state, recipe, counts))
-
-
-def annealed(store: Store, recipe: Recipe, state: State) -> Recipe | None:
-    """The recipe of a release candidate: the champion's learning rate comes down from the constant of its infinite
-    schedule, on replay alone, over `anneal` of the phase's own steps; behind a base fine-tuning is run again.
-
-    None where learning rates are rewarmed and decayed in each turn: the champion itself is the candidate then. Raises
-    ContinuationError where there is no champion.
-    """
-    config, model = recipe.continual, state.model
-    if config.rewarming is not Rewarming.INFINITE:
-        return None
-    if model is None:
-        raise ContinuationError(f"line '{state.line}' has no champion to release; run its lifecycle, then a turn")
-    kind = BatchKind.BASE if config.base else BatchKind.TUNED
-    counts = {name: read_counts(store, state.corpora[name]) for name in model.corpora}
-    known = {source: one for corpus in counts.values() for source, one in corpus.items()}
-    row = recipe.phase(config.base or config.tuned)
-    steps = max(1, round(config.anneal * row.steps))
-    schedule = _schedule(row, config, steps)
-    schedule = replace(schedule, anneal_steps=steps - schedule.warmup_steps, final_fraction=config.final)
-    began = Began(len(state.turns) + 1, "", kind, (), model.turn)
-    first = _continued(row, config, steps, began.turn, schedule)
-    first = _drawing(first, (0.0, {}), (1.0, _replayed(recipe, state, model, kind, known)), known)
-    phases = (first,) if kind is BatchKind.TUNED else (first, _tuned_again(recipe, state, model, began, counts))
-    said = f"A release candidate of {recipe.name}: {model.name} model, annealed"
+    if not began.batches:
+        said = f"{recipe.name}: {began.challenger}"
     return _recipe(recipe, model, phases, said, _sources(state, recipe, counts))
 
 
@@ -192,24 +175,27 @@ def _shares(*parts: tuple[float, Tokens]) -> dict[str, float]:
     return found
 
 
-def _schedule(row: PhaseConfig, config: ContinualConfig, steps: int) -> ScheduleConfig:
+def _schedule(row: PhaseConfig, config: ContinualConfig, steps: int, began: Began) -> ScheduleConfig:
     """Warmed up again and decayed; or the constant of an infinite schedule, with a warm-up where the optimizer's state
-    is not kept, whose averages the first steps make."""
+    is not kept, whose averages the first steps make; or the anneal from that constant to `final` of it."""
     warmup = min(round(config.warmup * steps), steps - 1)
-    if config.rewarming is Rewarming.INFINITE:
-        return ScheduleConfig(
-            ScheduleShape.INFINITE, 0 if config.keep_optimizer_state else warmup, constant_fraction=1.0
-        )
+    if config.rewarming is Rewarming.INFINITE or not began.batches:
+        first = 0 if config.keep_optimizer_state else warmup
+        constant = ScheduleConfig(ScheduleShape.INFINITE, first, constant_fraction=1.0)
+        return constant if began.batches else replace(constant, anneal_steps=steps - first, final_fraction=config.final)
     linear = row.schedule.shape is ScheduleShape.LINEAR
     return ScheduleConfig(ScheduleShape.LINEAR if linear else ScheduleShape.COSINE, warmup, config.final)
 
 
-def _continued(
-    row: PhaseConfig, config: ContinualConfig, steps: int, turn: int, schedule: ScheduleConfig
-) -> PhaseConfig:
+def ends_on_constant(schedule: ScheduleConfig) -> bool:
+    """Whether a phase ends at the rate that the next one goes on at."""
+    return schedule.shape is ScheduleShape.INFINITE and not schedule.anneal_steps
+
+
+def _continued(row: PhaseConfig, config: ContinualConfig, steps: int, began: Began) -> PhaseConfig:
     """A row of the recipe that goes on from the champion."""
-    peak = config.peak
-    if config.rewarming is Rewarming.INFINITE and row.schedule.shape is ScheduleShape.INFINITE:
+    peak, schedule = config.peak, _schedule(row, config, steps, began)
+    if schedule.shape is ScheduleShape.INFINITE and row.schedule.shape is ScheduleShape.INFINITE:
         peak = row.schedule.constant_fraction  # the rate at which the lifecycle ended
     return replace(
         row,
@@ -218,9 +204,14 @@ def _continued(
         optimizer=replace(row.optimizer, lr=row.optimizer.lr * peak),
         schedule=schedule,
         keep_optimizer_state=config.keep_optimizer_state,
-        seed=row.seed + turn,
+        seed=_seed(row, began),
         checkpoints=replace(row.checkpoints, keep_every=0),
     )
+
+
+def _seed(row: PhaseConfig, began: Began) -> int:
+    """Each turn, and each anneal, has its own order and draws."""
+    return row.seed + began.turn + (0 if began.batches else ANNEALS)
 
 
 def _drawing(
@@ -268,12 +259,18 @@ def _tuned_again(
         for name in ("warmup_steps", "cooldown_steps", "anneal_steps")
     }
     scaled["warmup_steps"] = min(scaled["warmup_steps"], steps - 1)
+    schedule = replace(row.schedule, **scaled)
+    if not began.batches and ends_on_constant(schedule):
+        left = steps - schedule.warmup_steps - schedule.cooldown_steps
+        final = config.final * schedule.constant_fraction
+        anneal = max(1, min(left, round(config.anneal * steps)))
+        schedule = replace(schedule, anneal_steps=anneal, final_fraction=final)
     again = replace(
         row,
         parent=config.base,
         steps=steps,
-        schedule=replace(row.schedule, **scaled),
-        seed=row.seed + began.turn,
+        schedule=schedule,
+        seed=_seed(row, began),
         checkpoints=replace(row.checkpoints, keep_every=0),
     )
     return _drawing(again, (0.0, {}), (1.0, drawn), known)

@@ -9,7 +9,7 @@ from typing import Any
 
 from k2model.artifacts import ArtifactRef
 from k2model.continual.plain import from_plain
-from k2model.continual.state import Batch, Began, Corpus, Ended, Model, Outcome, Standing, State
+from k2model.continual.state import Annealed, Batch, Began, Corpus, Ended, Model, Outcome, Standing, State
 from k2model.errors import K2Error, nearest
 
 
@@ -114,7 +114,7 @@ class Accept:
     who: str = ""
 
 
-Content = Start | Arrival | TurnBegan | TurnEnded | Canary | Promote | Rollback | Retry | Accept
+Content = Start | Arrival | TurnBegan | TurnEnded | Canary | Promote | Rollback | Retry | Accept | Annealed
 KINDS: dict[str, type[Content]] = {
     "start": Start,
     "arrival": Arrival,
@@ -125,6 +125,7 @@ KINDS: dict[str, type[Content]] = {
     "rollback": Rollback,
     "retry": Retry,
     "accept": Accept,
+    "annealed": Annealed,
 }
 #: Checks of the gate that nobody can accept: there would be nothing to train on, or nobody knows what it is.
 BINDING = ("unchanged", "not empty", "data of its own", "documents left", "account", "corpus")

@@ -27,7 +27,7 @@ from k2model.continual.entries import (
     TurnBegan,
     TurnEnded,
 )
-from k2model.continual.state import Ended, Model, Outcome, Standing, State
+from k2model.continual.state import Annealed, Ended, Model, Outcome, Standing, State
 from k2model.errors import nearest
 
 
@@ -48,6 +48,7 @@ class _Folding:
     def __init__(self, state: State) -> None:
         self.models, self.corpora, self.batches = dict(state.models), dict(state.corpora), dict(state.batches)
         self.canaries, self.turns = dict(state.canaries), list(state.turns)
+        self.anneals = dict(state.anneals)
         self.champion, self.before = state.champion, list(state.before)
         self.open, self.held = state.open, list(state.held)
 
@@ -55,7 +56,7 @@ class _Folding:
         return replace(
             first, models=self.models, champion=self.champion, before=tuple(self.before), corpora=self.corpora,
             batches=self.batches, open=self.open, held=tuple(self.held), turns=tuple(self.turns),
-            canaries=self.canaries,
+            canaries=self.canaries, anneals=self.anneals,
         )  # fmt: skip
 
     def add(self, content: Content) -> None:
@@ -110,6 +111,7 @@ class _Folding:
 
     def turn_ended(self, content: TurnEnded) -> None:
         ended = content.ended
+        _check(ended.outcome is not Outcome.ANNEALED, f"turn {ended.turn} ends as an anneal, which is no turn")
         if ended.outcome is Outcome.IDLE:
             self._check_next(ended.turn)
             _check(not ended.batches and ended.challenger is None, f"turn {ended.turn} is idle, and has batches")
@@ -152,6 +154,21 @@ class _Folding:
         _check(content.turn in self.models, f"turn {content.turn} has no promoted model that a canary could watch")
         _check(content.passed, f"the canary of turn {content.turn} failed, which is a rollback by '{CANARY}'")
         self.canaries[content.turn] = content.reason
+
+    def annealed(self, content: Annealed) -> None:
+        began, ended = content.began, content.ended
+        model = ended.challenger
+        _check(began.champion in self.models, f"turn {began.champion} has no promoted model that could be annealed")
+        _check(not began.batches, f"an anneal is on no new data, got batches {_names(began.batches)}")
+        _check(
+            ended.outcome in (Outcome.ANNEALED, Outcome.REFUSED) and ended.verdict is not None,
+            f"an anneal ends with a verdict as annealed or refused, got {ended.outcome.value}",
+        )
+        _check(
+            model is not None and (model.turn, ended.turn, ended.champion) == (began.champion,) * 3,
+            f"the anneal of turn {began.champion}'s model gives a model of that turn",
+        )
+        self.anneals[began.champion] = content
 
     def promote(self, content: Promote) -> None:
         waiting = ", ".join(map(str, self.held)) or "none does"

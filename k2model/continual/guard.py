@@ -48,7 +48,9 @@ def guard(recipe: Recipe, state: State, kickoff: str | datetime) -> Guarded:
         if not batches:
             continue
         problem = _too_little(recipe, batches) or _known(state, batches)
-        problem = problem or _over_budget(recipe, state, kind, batches, at)
+        if problem is None:
+            wanted = planned_tokens(recipe, kind, sum(one.tokens for one in batches if one.kind is kind))
+            problem = over_budget(recipe, state, kind, wanted, at, f"{_named(batches)}: a turn on it")
         if problem is None:
             before = f" (not on all that wait: {'; '.join(problems)})" if problems else ""
             reason = f"{_named(batches)}: {_count(batches)} tokens that are valid and new{before}"
@@ -101,26 +103,29 @@ def _known(state: State, batches: Sequence[Batch]) -> str | None:
     return None
 
 
-def _over_budget(recipe: Recipe, state: State, kind: BatchKind, batches: Sequence[Batch], at: datetime) -> str | None:
+def over_budget(recipe: Recipe, state: State, kind: BatchKind, wanted: int, at: datetime, what: str) -> str | None:
+    """What of the budget stands against training on `wanted` tokens; turns and anneals have spent of it. what: begins
+    the sentence."""
     config, days = recipe.continual.guard, f"{recipe.continual.guard.budget_days:g} days"
     since = at - timedelta(days=config.budget_days)
-    turns = [turn for turn in state.turns if turn.trained_tokens and moment(turn.kickoff) > since]
-    new = sum(one.tokens for one in batches if one.kind is kind)
-    wanted, spent = planned_tokens(recipe, kind, new), sum(turn.trained_tokens for turn in turns)
+    trained = [(_kind(state, turn), turn) for turn in state.turns if turn.trained_tokens]
+    trained += [(one.began.kind, one.ended) for one in state.anneals.values()]
+    trained = [(of, one) for of, one in trained if moment(one.kickoff) > since]
+    spent = sum(one.trained_tokens for _, one in trained)
     if config.budget_tokens and spent + wanted > config.budget_tokens:
         return (
-            f"{_named(batches)}: a turn on it takes {readable_count(wanted)} tokens, and of the "
-            f"{readable_count(config.budget_tokens)} of {days} {readable_count(spent)} are spent "
+            f"{what} takes {readable_count(wanted)} tokens, and of the {readable_count(config.budget_tokens)} of "
+            f"{days} {readable_count(spent)} are spent "
             "(continual.guard.budget_tokens)"
         )
     if not config.budget_money:
         return None
     cost = _cost(recipe, kind, wanted)
-    paid = sum(_cost(recipe, _kind(state, turn), turn.trained_tokens) for turn in turns)
+    paid = sum(_cost(recipe, of, one.trained_tokens) for of, one in trained)
     if paid + cost > config.budget_money:
         return (
-            f"{_named(batches)}: a turn on it costs {cost:,.2f}, and of the {config.budget_money:,.2f} of {days} "
-            f"{paid:,.2f} are spent (continual.guard.budget_money)"
+            f"{what} costs {cost:,.2f}, and of the {config.budget_money:,.2f} of {days} {paid:,.2f} are spent "
+            "(continual.guard.budget_money)"
         )
     return None
 

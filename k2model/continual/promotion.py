@@ -1,4 +1,4 @@
-"""MLflow, as the ledger of a line has it: the challengers of its turns, who is champion, and why.
+"""MLflow, as the ledger of a line has it: the challengers of its turns, annealed ones, who is champion, and why.
 
 The ledger decides and MLflow shows it: `apply` brings the one to what the other says and may be repeated at any time.
 It looks models up by the digest of their checkpoint, so nothing is lost where MLflow was down when a turn ended, or
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from k2model.artifacts import Store, fingerprint
 from k2model.continual.entries import Promote, Rollback, Start, TurnEnded
 from k2model.continual.ledger import Entry, Ledger
-from k2model.continual.state import BASE, TUNED, Ended, Model, Outcome, State
+from k2model.continual.state import BASE, TUNED, Ended, Model, Outcome, State, model_name
 from k2model.continual.verdict.comparison import PAGE, read_verdict
 from k2model.continual.verdict.verdict import Verdict, told
 from k2model.recipe import Recipe
@@ -57,14 +57,15 @@ def apply(
         raise RegistryError(f"line {state.line} has no champion yet, so there is nothing to tell MLflow")
     with tracking(tracking_uri) as client:
         versions = registered(client, name)
-        missing = [one for one in state.turns if one.challenger and _digest(one.challenger) not in versions]
+        shown = [*state.turns, *(one.ended for one in state.anneals.values())]
+        missing = [one for one in shown if one.challenger and _digest(one.challenger) not in versions]
     for ended in missing:
         register_challenger(
             tracking_uri, store, recipe, (recipe_of or _derived(store, recipe, ledger))(ended), state, ended
         )
     with tracking(tracking_uri) as client:
         versions = registered(client, name) if missing else versions
-        changed = sum(_described(client, store, ledger, state, ended, versions) for ended in state.turns)
+        changed = sum(_described(client, store, ledger, state, ended, versions) for ended in shown)
         champion = _version(versions, state.model, name)
         changed += _moved(client, name, CHAMPION, champion)
         before = _version(versions, state.models[state.before[-1]], name) if state.before else None
@@ -98,7 +99,7 @@ def register_challenger(
             scores=challenger.made.get(f"{part}/scores"),
             safety=challenger.made.get(f"{part}/safety"),
             parent=parent,
-            decided_by=f"turn {ended.turn}",
+            decided_by=f"turn {ended.turn}" if ended.batches else f"the anneal of turn {ended.turn}",
             tags=tags,
         )  # fmt: skip
     assert parent is not None, "a challenger has a phase that its champion does not share"
@@ -122,6 +123,9 @@ def _derived(store: Store, recipe: Recipe, ledger: Ledger) -> Callable[[Ended], 
     def recipe_of(ended: Ended) -> Recipe:
         from k2model.continual.continuation import continuation
 
+        if not ended.batches:
+            state = ledger.state()
+            return continuation(store, recipe, state, state.anneals[ended.turn].began)
         began, then = next(found for found in ledger.beginnings() if found[0].turn == ended.turn)
         return continuation(store, recipe, then, began)
 
@@ -163,7 +167,7 @@ def _described(
     if ended.challenger is None:
         return False
     version = versions[_digest(ended.challenger)]
-    canary = state.canaries.get(ended.turn, "")
+    canary = state.canaries.get(ended.turn, "") if ended.batches else ""
     stands = ended.turn not in state.models or ended.turn in (state.champion, *state.before)
     verdict = ended.verdict.digest if ended.verdict else ""
     shown = fingerprint(["1", ended.outcome, ended.reason, list(ended.batches), verdict, canary, stands])
@@ -209,10 +213,14 @@ def rolled_back(entries: Iterator[Entry]) -> dict[int, str]:
 
 def _description(state: State, ended: Ended, found: Verdict | None, undone: str, canary: str) -> str:
     """Of a version, as MLflow's page shows it: Markdown, cut where a database takes no more."""
-    lines = [f"**Turn {ended.turn}: {ended.outcome.value}.** {ended.reason}", ""]
+    what = f"Turn {ended.turn}" if ended.batches else f"The anneal of {model_name(ended.turn)} model, for a release"
+    lines = [f"**{what}: {ended.outcome.value}.** {ended.reason}", ""]
     if undone:
         lines = [f"**Rolled back:** {undone}", "", *lines]
-    lines += [f"- batches: {', '.join(ended.batches)}", f"- trained on {ended.trained_tokens:,} tokens"]
+    lines += [
+        f"- batches: {', '.join(ended.batches) or 'none, replay alone'}",
+        f"- trained on {ended.trained_tokens:,} tokens",
+    ]
     arrivals = [state.batches[name].arrival for name in ended.batches if name in state.batches]
     lines += [f"- evidence of arrival: `{ref.uri}`" for ref in arrivals if ref is not None]
     if ended.verdict:

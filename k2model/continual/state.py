@@ -41,6 +41,7 @@ class Outcome(str, Enum):
     PROMOTED = "promoted"
     REFUSED = "refused"
     HELD = "held"  # for a person
+    ANNEALED = "annealed"  # no turn, but an anneal of the champion that is released in its place
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,12 @@ class Model:
 
     @property
     def name(self) -> str:
-        return f"turn {self.turn}" if self.turn else "the lifecycle's"
+        return model_name(self.turn)
+
+
+def model_name(turn: int) -> str:
+    """What the model of a turn is called."""
+    return f"turn {turn}" if turn else "the lifecycle's"
 
 
 @dataclass(frozen=True)
@@ -108,13 +114,19 @@ class Batch:
 
 @dataclass(frozen=True)
 class Began:
-    """A turn that has begun: all it depends on, so that whoever finishes it does the same."""
+    """A turn that has begun: all it depends on, so that whoever finishes it does the same. One without batches is an
+    anneal for a release, whose `turn` is the champion's own."""
 
     turn: int
     kickoff: str  # ISO 8601, UTC
     kind: BatchKind
     batches: tuple[str, ...]
     champion: int  # its turn
+
+    @property
+    def challenger(self) -> str:
+        """What the model is called that comes of it."""
+        return f"turn {self.turn}" if self.batches else f"{model_name(self.champion)}, annealed"
 
 
 @dataclass(frozen=True)
@@ -131,6 +143,23 @@ class Ended:
     verdict: ArtifactRef | None = None
     trained_tokens: int = 0
     champion: int | None = None
+
+
+#: What an anneal comes to, in words.
+RELEASED = {
+    Outcome.ANNEALED: "released in its champion's place",
+    Outcome.REFUSED: "worse than its champion, which is released as it stands",
+}
+
+
+@dataclass(frozen=True)
+class Annealed:
+    """What came of the anneal of a champion: it is released in the champion's place, or was worse (`ended.outcome`).
+    asked: fingerprint of what it was trained by and held to, so that other settings anneal anew."""
+
+    began: Began
+    ended: Ended
+    asked: str
 
 
 @dataclass(frozen=True)
@@ -154,6 +183,7 @@ class State:
     held: tuple[int, ...] = ()
     turns: tuple[Ended, ...] = ()
     canaries: Mapping[int, str] = field(default_factory=dict)  # by a model's turn, what its canary said
+    anneals: Mapping[int, Annealed] = field(default_factory=dict)  # by a model's turn, the last one of it
 
     @property
     def model(self) -> Model | None:

@@ -289,7 +289,7 @@ def commit(turn: Turn, made: Made, tracking_uri: str) -> tuple[str, str]:
         found = read_verdict(turn.store, made["verdict"])
         tokens = sum(phase.tokens for phase in turn.plan.recipe.phases)
         ended = Ended(
-            turn.number, turn.kickoff, found.outcome, found.reason, state.open.batches, _challenger(turn, made),
+            turn.number, turn.kickoff, found.outcome, found.reason, state.open.batches, challenger_of(turn, made),
             made["verdict"], tokens,
         )  # fmt: skip
         with contextlib.suppress(LedgerMoved):  # arrivals were entered, or a person rolled back: look again
@@ -300,8 +300,8 @@ def commit(turn: Turn, made: Made, tracking_uri: str) -> tuple[str, str]:
     return ended.outcome.value, told(turn.line, tracking_uri, said)
 
 
-def _challenger(turn: Turn, made: Mapping[str, ArtifactRef]) -> Model:
-    """The model of a turn, as the ledger has it."""
+def challenger_of(turn: Turn, made: Mapping[str, ArtifactRef]) -> Model:
+    """The model that a turn has trained, as the ledger has it."""
     began, champion = turn.began, turn.champion()
     assert began is not None
     parts = (BASE, TUNED) if began.kind is BatchKind.BASE else (TUNED,)

@@ -117,7 +117,7 @@ class ContinualConfig:
     warmup: float = 0.1  # share of its steps
     final: float = 0.1  # of the peak, at its end
     keep_optimizer_state: bool = True
-    anneal: float = 0.1  # of a phase's own steps, in which a release candidate leaves the constant of an infinite one
+    anneal: float = 0.1  # of a phase's own steps, in which a release leaves an infinite one's constant; 0 = it stays
     tune_again: float = 1.0  # of the fine-tuning's own steps, when the base was continued
     arrival: ArrivalConfig = ArrivalConfig()
     guard: GuardConfig = GuardConfig()

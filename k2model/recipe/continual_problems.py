@@ -73,7 +73,7 @@ def _phases_problem(recipe: Recipe) -> str | None:
 def _amounts_problem(config: ContinualConfig) -> str | None:
     for name, least, most, ends in (
         ("replay", 0, 1, "[)"), ("base_replay", 0, 1, "[]"), ("warmup", 0, 1, "[)"), ("final", 0, 1, "[]"),
-        ("anneal", 0, 1, "(]"), ("confidence", 0.5, 1, "()"), ("epochs", 0, math.inf, "()"),
+        ("anneal", 0, 1, "[]"), ("confidence", 0.5, 1, "()"), ("epochs", 0, math.inf, "()"),
         ("peak", 0, math.inf, "()"), ("tune_again", 0, math.inf, "()"), ("default_loss", 0, math.inf, "[)"),
     ):  # fmt: skip
         if problem := _outside(f"continual.{name}", getattr(config, name), least, most, ends):

@@ -15,7 +15,6 @@ from k2model.artifacts import ArtifactRef, Identity, Store, make
 from k2model.continual.continuation import (
     CHAMPION,
     ContinuationError,
-    annealed,
     continuation,
     continued,
     planned_tokens,
@@ -33,6 +32,7 @@ from k2model.recipe.schema import (
     LongDocuments,
     MixtureEntry,
     OptimizerName,
+    PhaseConfig,
     ScheduleConfig,
     ScheduleShape,
     SourceConfig,
@@ -186,7 +186,7 @@ def test_seeds_and_batches_of_turns_differ_and_rates_do_not_compound() -> None:
     assert one.seed != two.seed and replace(one, seed=0) == replace(two, seed=0)
 
 
-def test_an_infinite_schedule_stays_on_its_constant_and_a_release_anneals_it() -> None:
+def test_an_infinite_schedule_stays_on_its_constant() -> None:
     recipe = changed(rewarming=Rewarming.INFINITE, peak=0.4)
     phase = tuned_turn(recipe).phases[0]
     rates = {learning_rate(s, phase.steps, phase.optimizer.lr, phase.schedule) for s in range(phase.steps)}
@@ -432,22 +432,50 @@ def test_turns_after_each_other_forget_no_source_and_give_new_data_their_share(
     assert {source for source in champion.seen[TUNED]} >= {"batch/day1", "batch/day2", "batch/day3"}
 
 
-def test_a_release_candidate_anneals_on_replay_and_is_tuned_again(
+ANNEAL = {"rewarming": Rewarming.INFINITE, "anneal": 0.25, "peak": 0.5}
+
+
+def test_an_anneal_is_of_replay_alone_and_a_base_is_tuned_again(
     kept: tuple[Store, dict[str, Corpus], ArtifactRef],
 ) -> None:
     store, found, tokens = kept
     recipe = small()
-    assert annealed(store, recipe, State("small")) is None, "its champion is decayed in each turn"
-    infinite = replace(recipe, continual=replace(recipe.continual, rewarming=Rewarming.INFINITE, anneal=0.25, peak=0.5))
-    with pytest.raises(ContinuationError, match="has no champion"):
-        annealed(store, infinite, State("small"))
+    infinite = replace(recipe, continual=replace(recipe.continual, **ANNEAL))
     seen = {BASE: {"prose": 300.0, "facts": 100.0}, TUNED: {"chat/tools": 50.0}}
     state = State("small", models={0: model(seen=seen)}, champion=0, corpora=found)
-    made = annealed(store, infinite, state)
-    assert made is not None
+    made = continuation(store, infinite, state, Began(0, "", BatchKind.BASE, (), 0))
     base, tuned = made.phases
     assert shares(made, "mid_4") == {"prose": 0.75, "facts": 0.25} and shares(made, "sft") == {"chat/tools": 1.0}
     peak = 0.5 * recipe.phase("mid_4").optimizer.lr
-    rates = [learning_rate(step, base.steps, base.optimizer.lr, base.schedule) for step in range(base.steps)]
-    assert rates == pytest.approx([peak * 0.1 ** (step / 5) for step in (1, 2, 3, 4, 5)])
+    assert rates(base) == pytest.approx([peak * 0.1 ** (step / 5) for step in (1, 2, 3, 4, 5)])
     assert tuned.steps == 20 and set(pack(store, made, tokens)) == {"mid_4/sequences", "sft/sequences"}
+    assert tuned.schedule == recipe.phase("sft").schedule, "it comes down by itself"
+
+
+def rates(phase: PhaseConfig) -> list[float]:
+    return [learning_rate(step, phase.steps, phase.optimizer.lr, phase.schedule) for step in range(phase.steps)]
+
+
+def test_an_anneal_has_no_new_data_whatever_the_share_of_replay_and_draws_other_rows_than_its_turn() -> None:
+    for replay in (0.0, 0.5):
+        made = continued(changed(**ANNEAL, replay=replay), line(), Began(0, "", BatchKind.TUNED, (), 0), {})
+        (tuned,) = made.phases
+        assert sum(shares(made, "sft").values()) == pytest.approx(1.0)
+        assert (tuned.parent, tuned.seed) == (CHAMPION, 1_000_000)
+        assert rates(tuned)[-1] == pytest.approx(0.1 * 0.5 * 1.5e-3) and tuned.keep_optimizer_state
+    (fresh,) = continued(
+        changed(**ANNEAL, keep_optimizer_state=False), line(), Began(0, "", BatchKind.TUNED, (), 0), {}
+    ).phases
+    assert fresh.schedule.warmup_steps > 0 and rates(fresh)[-1] == pytest.approx(0.1 * 0.5 * 1.5e-3)
+
+
+def test_fine_tuning_again_that_would_end_on_a_constant_is_annealed_too() -> None:
+    recipe = changed(**ANNEAL)
+    steady = ScheduleConfig(ScheduleShape.INFINITE, 45, cooldown_steps=50, constant_fraction=0.3)
+    own = replace(recipe, phases=(*recipe.phases[:-1], replace(recipe.phase("sft"), schedule=steady)))
+    made = continued(own, line(), Began(0, "", BatchKind.BASE, (), 0), {})
+    tuned = made.phase("sft")
+    peak = recipe.phase("sft").optimizer.lr
+    assert rates(tuned)[-1] == pytest.approx(0.1 * 0.3 * peak)
+    constant = [one for one in rates(tuned) if one == pytest.approx(0.3 * peak)]
+    assert constant and tuned.schedule.anneal_steps == round(0.25 * tuned.steps)

@@ -8,7 +8,7 @@ Two families of tests on the same items of both models (`k2model.continual.verdi
   Technometrics 24, 1982, 295-300). The price is power: of 20 capabilities an equal model must pass all.
 - *Better*, of at least one target: the loss on the held-out documents of the very batches (`loss/<domain>@new`), and
   the scores that the recipe or a batch names. Any one of them is enough, so they are corrected for their number (Holm,
-  1979).
+  1979). Not asked of a champion that was annealed for a release: to be no worse is enough.
 
 Measured, by going through every table that can come (`tests/continual/test_comparison.py` repeats it): a model whose
 true loss is what is allowed passes a capability of 128 items with at most 4.9%. One that is equal and differs on a
@@ -92,7 +92,7 @@ def _loss_cells(
             corpora[name] = (corpus.valid, corpus.tokens)
     sides = []
     for name, export in (
-        (champion.name, champion.made["tuned/export"]), (f"turn {began.turn}", made[f"{phase.name}/export"]),
+        (champion.name, champion.made["tuned/export"]), (began.challenger, made[f"{phase.name}/export"]),
     ):  # fmt: skip
         subject = exported(export, champion.made["tokenizer"], store, name, phase.sequence_length)
         sides.append({
@@ -119,10 +119,12 @@ def verdict_step(
     tested["challenger"] = made.get("challenger/safety")
     ours, theirs = (
         Side(name, made[f"{role}/scores"], {key: _found(store, cell) for key, cell in own.items()}, tested[role])
-        for role, name, own in zip(tested, (champion.name, f"turn {began.turn}"), cells, strict=True)
+        for role, name, own in zip(tested, (champion.name, began.challenger), cells, strict=True)
     )
     improves = [score for batch in began.batches for score in state.batches[batch].improves]
-    return compared_step(store, ours, theirs, recipe.continual, recipe.gates, improves, training)
+    return compared_step(
+        store, ours, theirs, recipe.continual, recipe.gates, improves, training, annealed=not began.batches
+    )
 
 
 def _found(store: Store, cell: Cell) -> ArtifactRef:
@@ -142,19 +144,20 @@ def compared_step(
     gates: Sequence[GateConfig] = (),
     improves: Iterable[str] = (),
     training: Sequence[str] = (),
+    annealed: bool = False,
 ) -> Step:
     """Compares two models; `improves`: scores or families that are to rise beside those of the config; `training`: as
-    of `verdict_step`.
+    of `verdict_step`; `annealed`: as of a `Verdict`.
 
     To make it raises EvaluationError where results are missing or were not asked alike, and the store's errors for what
     is damaged.
     """
-    targets = sorted({*config.targets, *improves})
+    targets = [] if annealed else sorted({*config.targets, *improves})
     own = tuple(gate for gate in gates if gate.phase == config.tuned)
     read = {
         "champion": champion.name, "challenger": challenger.name, "targets": targets, "gates": own,
         "allowed_loss": config.allowed_loss, "default_loss": config.default_loss, "confidence": config.confidence,
-        "approve": config.approve, "training": [*training],
+        "approve": config.approve, "training": [*training], **({"annealed": True} if annealed else {}),
     }  # fmt: skip
     inputs = {f"{role}.{name}": ref for role, side in (("champion", champion), ("challenger", challenger))
               for name, ref in side.inputs.items()}  # fmt: skip
@@ -162,7 +165,8 @@ def compared_step(
     def produce(folder: Path) -> dict[str, float]:
         from k2model.continual.verdict.page import render
 
-        found = replace(verdict_of(store, champion, challenger, config, own, targets), training=tuple(training))
+        found = verdict_of(store, champion, challenger, config, own, targets, annealed)
+        found = replace(found, training=tuple(training))
         (folder / RESULT).write_text(json.dumps(found.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (folder / PAGE).parent.mkdir()
         (folder / PAGE).write_text(render(found), encoding="utf-8")
@@ -185,6 +189,7 @@ def verdict_of(
     config: ContinualConfig,
     gates: Sequence[GateConfig] = (),
     targets: Sequence[str] = (),
+    annealed: bool = False,
 ) -> Verdict:
     """The same without making anything of it."""
     _check_judges(store, champion, challenger)
@@ -200,8 +205,9 @@ def verdict_of(
     unmeasured = tuple(target for target in targets if not any(_named(row.score, target) for row in rows))
     measured = _gates(gates, load_scores(store, [challenger.scores]), _safety_rows(store, challenger, config.tuned))
     found = Verdict(
-        Outcome.REFUSED, "", champion.name, challenger.name, config.confidence, tuple(rows), measured, unmeasured
-    )
+        Outcome.REFUSED, "", champion.name, challenger.name, config.confidence, tuple(rows), measured, unmeasured,
+        annealed=annealed,
+    )  # fmt: skip
     return replace(found, outcome=_outcome(found, config.approve), reason=reason_of(found))
 
 
@@ -250,6 +256,8 @@ def _gates(gates: Sequence[GateConfig], scores: Sequence[ScoreRow], safety: Sequ
 
 def _outcome(found: Verdict, approve: bool) -> Outcome:
     good = not found.failing and all(gate.passed for gate in found.gates)
+    if good and found.annealed:
+        return Outcome.ANNEALED
     if not good or not any(row.outcome == BETTER for row in found.targets):
         return Outcome.REFUSED
     return Outcome.HELD if approve else Outcome.PROMOTED

@@ -25,6 +25,7 @@ WIDTH, HEIGHT = 220, 22
 SPAN = 2.5  # units of the allowed loss on either side that are drawn
 TITLES = {
     Outcome.PROMOTED: "promoted", Outcome.REFUSED: "refused", Outcome.HELD: "held for a person", Outcome.IDLE: "idle",
+    Outcome.ANNEALED: "released in its place",
 }  # fmt: skip
 
 

@@ -22,7 +22,8 @@ class Gate:
 @dataclass(frozen=True)
 class Verdict:
     """reason: a sentence with what decided it. unmeasured: targets that no score of the two is called by. training: a
-    sentence on each phase of the challenger, over how much training its settings average the weights."""
+    sentence on each phase of the challenger, over how much training its settings average the weights. annealed: the
+    challenger is the champion annealed, of which nothing is asked but to be no worse."""
 
     outcome: Outcome
     reason: str
@@ -33,6 +34,7 @@ class Verdict:
     gates: tuple[Gate, ...]
     unmeasured: tuple[str, ...] = ()
     training: tuple[str, ...] = ()
+    annealed: bool = False
 
     @property
     def targets(self) -> tuple[Row, ...]:
@@ -49,7 +51,8 @@ class Verdict:
             {**asdict(one), "value": None if one.value is None else round(one.value, DIGITS)} for one in self.gates
         ]
         rows = [row.to_dict() for row in self.rows]
-        named = {"unmeasured": [*self.unmeasured], "training": [*self.training]}
+        named: dict[str, Any] = {"unmeasured": [*self.unmeasured], "training": [*self.training]}
+        named |= {"annealed": True} if self.annealed else {}
         return {"outcome": self.outcome.value, **plain, **named, "gates": gates, "rows": rows}
 
     @staticmethod
@@ -58,7 +61,7 @@ class Verdict:
             Outcome(content["outcome"]), content["reason"], content["champion"], content["challenger"],
             content["confidence"], tuple(Row.from_dict(row) for row in content["rows"]),
             tuple(Gate(**gate) for gate in content["gates"]), tuple(content["unmeasured"]),
-            tuple(content.get("training", ())),
+            tuple(content.get("training", ())), content.get("annealed", False),
         )  # fmt: skip
 
 
@@ -67,15 +70,17 @@ def reason_of(found: Verdict) -> str:
     against = [f"{row.score} {told(row)}" for row in found.failing]
     against += [f"gate {gate.name} {_value(gate)}" for gate in found.gates if not gate.passed]
     better = [row for row in found.targets if row.outcome == BETTER]
-    if not better:
+    if not better and not found.annealed:
         best = min(found.targets, key=lambda row: row.p_better, default=None)
         shown = f"; nearest is {best.score}, {told(best)}, p = {best.p_targets:.2g}" if best else ""
         against.append(f"no target is shown to be better{shown if best else ', and none was measured'}")
     against += [f"target {name} was not measured" for name in found.unmeasured if against]
     if against:
         return "; ".join(against)
-    deciding = sum(row.decides for row in found.rows)
-    return f"better: {'; '.join(f'{row.score} {told(row)}' for row in better)}; no worse on all {deciding} capabilities"
+    no_worse = f"no worse on all {sum(row.decides for row in found.rows)} capabilities"
+    if found.annealed:
+        return no_worse
+    return f"better: {'; '.join(f'{row.score} {told(row)}' for row in better)}; {no_worse}"
 
 
 def told(row: Row) -> str:
