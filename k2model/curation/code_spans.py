@@ -9,14 +9,9 @@ which is how an indented block is known; an indented address or poem has no such
 import re
 from collections.abc import Iterator
 
-_FENCE = re.compile(r"^[ \t>]*(`{3,}|~{3,})[^\n]*\n.*?(?:^[ \t>]*\1[`~]*[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^[ \t>]*(`{3,}|~{3,})[^`\n]*\n.*?(?:^[ \t>]*\1[`~]*[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"(?<!`)(``?)(?!`)[^`\n]+\1(?!`)")
-_MARKED = re.compile(
-    r"<(code|pre|script|style|kbd|samp)\b[^>]*>.{0,20000}?</\1>"
-    r"|\\begin\{(lstlisting|verbatim|minted)\*?\}.{0,20000}?\\end\{\2\*?\}"
-    r"|\\verb(\W)[^\n]*?\3",
-    re.DOTALL | re.IGNORECASE,
-)
+_OPENING = re.compile(r"<(code|pre|script|style|kbd|samp)\b|\\begin\{(lstlisting|verbatim|minted)\*?\}")
 
 _NAME = r"[A-Za-z_$][\w$]*(?:(?:\.|->|::)[\w$]+|\[[^\]\n]*\])*"
 _LITERAL = r"[-+]?(?:0[xXbB])?[\da-fA-F_]*\d[\w.]*\s*(?:;?$|[,)\]}#/*%&|^<>?:]|; *(?:[#/]|\w+ ?[=(])|[-+]\s)"
@@ -46,20 +41,39 @@ _PARAGRAPH = re.compile(r"[^\n]*\S[^\n]*(?:\n[^\n]*\S[^\n]*)*")
 
 
 def code_spans(text: str) -> list[tuple[int, int]]:
-    """[start, end) in characters of what is code in a text, in order; two of them may share characters."""
-    return sorted(_code(text))
+    """[start, end) in characters of what is code in a text, in order and apart."""
+    made = list[tuple[int, int]]()
+    for start, end in sorted(_code(text)):
+        if made and start <= made[-1][1]:
+            made[-1] = made[-1][0], max(end, made[-1][1])
+        else:
+            made.append((start, end))
+    return made
 
 
 def _code(text: str) -> Iterator[tuple[int, int]]:
     if "`" in text or "~~~" in text:
         yield from (match.span() for match in _FENCE.finditer(text))
         yield from (match.span() for match in _INLINE.finditer(text))
-    if "<" in text or "\\" in text:
-        yield from (match.span() for match in _MARKED.finditer(text))
+    yield from _marked(text)
     for paragraph in _PARAGRAPH.finditer(text):
         lines = list(_lines(text, *paragraph.span()))
         code = [(start, end) for start, end in lines if end - start <= _LONGEST_LINE and _is_code(text[start:end])]
         yield from [paragraph.span()] if 2 * len(code) > len(lines) else code
+
+
+def _marked(text: str) -> Iterator[tuple[int, int]]:
+    last, unclosed = 0, set[str]()
+    for match in _OPENING.finditer(text):
+        close = f"</{match[1]}>" if match[1] else f"\\end{{{match[2]}"
+        if match.start() < last or close in unclosed:
+            continue
+        end = text.find(close, match.end())
+        if end < 0:
+            unclosed.add(close)
+        else:
+            last = end + len(close)
+            yield match.start(), last
 
 
 def _is_code(line: str) -> bool:

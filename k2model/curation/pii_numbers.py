@@ -8,6 +8,7 @@ sixteen digits are a card beside "Visa" and none beside "order". All patterns ar
 import ipaddress
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 Span = tuple[int, int]
 
@@ -29,6 +30,20 @@ def told_by_words(text: str, start: int, end: int, yes: re.Pattern[str], no: re.
     after = text[end : end + _AFTER].partition("\n")[0]
     first = {answer: m.start() if (m := words.search(after)) else _AFTER for answer, words in _both(yes, no)}
     return None if min(first.values()) == _AFTER else first[True] < first[False]
+
+
+_RUN = re.compile(r"\d(?:[ ().\-/]{0,3}\d){6,}", re.ASCII)
+
+
+def in_runs(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
+    """What a pattern finds where seven or more digits stand together, which is little of a text."""
+    for start, end in _runs(text):
+        yield from pattern.finditer(text, max(0, start - 2), end + 8)
+
+
+@lru_cache(maxsize=1)  # several kinds of numbers are looked for in one text after the other
+def _runs(text: str) -> list[Span]:
+    return [run.span() for run in _RUN.finditer(text)]
 
 
 def _both(yes: re.Pattern[str], no: re.Pattern[str]) -> tuple[tuple[bool, re.Pattern[str]], ...]:
@@ -139,7 +154,7 @@ _EXPIRY = re.compile(r"[ |,;:/\t]+(?:0?[1-9]|1[0-2])[ |/-](?:20)?[2-4]\d\b", re.
 
 def payment_cards(text: str) -> Iterator[Span]:
     """Card numbers by issuer and Luhn's checksum (ISO/IEC 7812-1). Digits in one run need a word or an expiry date."""
-    for match in _GROUPED.finditer(text):
+    for match in in_runs(_GROUPED, text):
         digits = re.sub(r"\D", "", match[0])
         if not _ISSUERS.fullmatch(digits) or len(set(digits)) < 2 or not _luhn(digits):
             continue
@@ -166,14 +181,16 @@ _NO_SSN_WORDS = words(*_RECORDS, "phone", r"tel\b", "zip", "fax", "amount", "tot
 
 def social_security_numbers(text: str) -> Iterator[Span]:
     """Of the United States: areas, groups and serials that are given out. Without dashes a word must say what it is."""
-    for match in _SSN.finditer(text):
+    for match in in_runs(_SSN, text):
         told = told_by_words(text, *match.span(), _SSN_WORDS, _NO_SSN_WORDS)
         if told or (told is None and match[1] == "-"):
             yield match.span()
 
 
-NETWORK_HINT = r"\p{Nd}\.\p{Nd}{1,3}\.\p{Nd}{1,3}\.\p{Nd}|\b[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]*:[0-9A-Fa-f]"
-ACCOUNT_HINT = r"(?i)\b[a-z]{2}[0-9]{2}[ \x{a0}-]?[a-z0-9]{4}[ \x{a0}-]?[a-z0-9]{4}[ \x{a0}-]?[a-z0-9]{3}"
-_SIGN = r"[ .\x{a0}\x{2010}-\x{2014}-]"  # between groups of digits
-CARD_HINT = rf"\p{{Nd}}{{4}}{_SIGN}?(?:\p{{Nd}}{{4}}{_SIGN}?\p{{Nd}}{{4}}|\p{{Nd}}{{6}}{_SIGN}?\p{{Nd}}{{4}})"
-SSN_HINT = rf"\p{{Nd}}{{3}}{_SIGN}?\p{{Nd}}{{2}}{_SIGN}?\p{{Nd}}{{4}}"
+OTHER_DIGITS = r"[\x{660}-\x{669}\x{6f0}-\x{6f9}\x{966}-\x{96f}\x{9e6}-\x{9ef}\x{e50}-\x{e59}\x{ff10}-\x{ff19}]"
+#: Seven digits that may be of one number, or a digit of another script than Latin: few texts have either.
+DIGITS_HINT = rf"[0-9](?:[ ().\-/\x{{a0}}\x{{2009}}\x{{202f}}\x{{2010}}-\x{{2014}}]{{0,3}}[0-9]){{6}}|{OTHER_DIGITS}"
+NETWORK_HINT = (
+    rf"[0-9]\.[0-9]{{1,3}}\.[0-9]{{1,3}}\.[0-9]|\b[23][0-9A-Fa-f]{{3}}:[0-9A-Fa-f:]*:[0-9A-Fa-f]|{OTHER_DIGITS}"
+)
+ACCOUNT_HINT = r"[A-Za-z]{2}[0-9]{2}[ \x{a0}-]?[A-Za-z0-9]{4}[ \x{a0}-]?[A-Za-z0-9]{4}"

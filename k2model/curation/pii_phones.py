@@ -8,7 +8,7 @@ All patterns are for texts in `one_form` (`k2model.curation.pii`), where digits 
 import re
 from collections.abc import Iterator
 
-from k2model.curation.pii_numbers import RECORD_WORDS, Span, told_by_words, words
+from k2model.curation.pii_numbers import RECORD_WORDS, Span, in_runs, told_by_words, words
 
 #: Country code : length of the national number without trunk prefix : its first digits. Of what is dialled at home or
 #: by mobile, after ITU-T E.164 and the national plans as libphonenumber's metadata (9.0.43) gathers them.
@@ -56,6 +56,10 @@ _BY_ITS_FORM = re.compile(
     re.ASCII,
 )
 _ANY = re.compile(r"(?<![\w.+,/-])(?:[178][ -])?\(?\d{1,5}\)?(?:[ ./-]{0,2}\d){5,12}(?![\w]|[.,/-]\d)", re.ASCII)
+_CUES_ELSEWHERE = (
+    "телефон|тел\\.|тел:|моб\\.|звон|факс|电话|電話|手机|手機|携帯|传真|热线|전화|휴대폰|هاتف|جوال|موبايل|موبایل|اتصل"
+    "|تلفن|واتساب|טלפון|फ़ोन|फोन|मोबाइल|โทร"
+)
 _CUE = words(
     r"(?:tele|smart|cell)?phone\b", r"phones\b", r"ph[.:]", r"tel[s.:/)]", r"tel\b", r"call(?:s|ed|ing)?\b(?! number)",
     r"mob(?:ile|\.|:)", r"cell(?:[:.]| is| no| number)", "fax", "whats ?app", "contact", r"ring (?:me|us|him|her)\b",
@@ -63,8 +67,7 @@ _CUE = words(
     r"reach(?:ed)? (?:me|us|him|her|at)\b", "telefon", "telefoon", r"t[ée]l[ée]?(?:phone|[.:]|\b)", r"teléfono", r"móvil",
     "celular", "cellulare", "portable", "handy", "ruf(?:en|nummer)", "anruf", "appel(?:ez|er)", r"llam(?:e|ar|a)\b", "ligue",
     "chiama", r"bel(?:len)?\b", r"telp\b", "điện thoại", r"[tmpf]:",
-    other="телефон|тел\\.|тел:|моб\\.|звон|факс|电话|電話|手机|手機|携帯|传真|热线|전화|휴대폰|هاتف|جوال|موبايل|موبایل|اتصل"
-    "|تلفن|واتساب|טלפון|फ़ोन|फोन|मोबाइल|โทร",
+    other=_CUES_ELSEWHERE,
 )  # fmt: skip
 _CUE_BEHIND = re.compile(r" ?[(\[,] ?(?:mobile|cell|tel|fax|phone|office|home|work|handy|mobil)\b", re.IGNORECASE)
 _NOT_CALLED = words(
@@ -93,17 +96,17 @@ _NO_NUMBER = re.compile(
 
 def telephone_numbers(text: str) -> Iterator[Span]:
     """Where they stand, with their extensions; the first of two that overlap is the one."""
-    for match in _INTERNATIONAL.finditer(text):
+    for match in in_runs(_INTERNATIONAL, text):
         end = _planned_end(match)
         if end and not _is_amount(text, match.start(), end):
             yield match.start(), _extended(text, end)
-    for match in _BY_ITS_FORM.finditer(text):
+    for match in in_runs(_BY_ITS_FORM, text):
         digits = re.sub(r"\D", "", match[0]).removeprefix("1")
         fits = len(digits) != 10 or "(0" in match[0] or _NORTH_AMERICA.fullmatch(digits)
         if fits and told_by_words(text, *match.span(), _CUE, RECORD_WORDS) is not False:
             yield match.start(), _extended(text, match.end())
     last = -1
-    for match in _ANY.finditer(text):
+    for match in in_runs(_ANY, text):
         digits = re.sub(r"\D", "", match[0])
         between = text[last : match.start()] if 0 <= match.start() - last < 9 else ""
         if not 7 <= len(digits) <= 13 or _NO_NUMBER.fullmatch(match[0]) or digits.endswith(_FICTION):
@@ -166,7 +169,3 @@ def _called(text: str, match: re.Match[str]) -> bool:
 def _extended(text: str, end: int) -> int:
     extension = _EXTENSION.match(text, end)
     return extension.end() if extension else end
-
-
-_BETWEEN = r"[\p{Zs}().\x{2010}-\x{2014}/\x{ff08}\x{ff09}-]"  # digits of a number
-PHONE_HINT = rf"\p{{Nd}}(?:{_BETWEEN}{{0,3}}\p{{Nd}}){{6}}"
