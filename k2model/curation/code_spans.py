@@ -19,17 +19,20 @@ _VALUE = rf"""(?:[\[({{"'&*!~<]|[bfru]{{1,2}}["']|{_LITERAL}|{_NAME}\s*(?:[;,(\[
 _FORMS = (
     rf"\s*(?:export\s+|--?)?(?:[A-Za-z_][\w:<>,*&\[\]]*\s+){{0,3}}[*&]*{_NAME}\s*(?::\s*[\w\[\], |.]+)?\s*"
     rf"(?:[-+*/%|&^@:]|<<|>>|//|\*\*)?=(?![=>])\s*{_VALUE}",  # an assignment
-    rf"\s*(?:return\s|await\s|yield\s|throw\s|raise\s|new\s|@)?\s*{_NAME}\(.*\)\s*[;,:{{]?\s*(?:(?:#|//).*)?$",  # a call
+    rf"\s*(?:return\s|await\s|yield\s|throw\s|raise\s|new\s|@)?\s*{_NAME}\(.*\)\s*[;,:{{]?\s*(?:(?:#|//).*)?$",  # call
     r".*(?:\w\(|\w ?= ?\S|\]|\+\+|->).*;\s*(?:(?:#|//).*)?$",  # a statement that ends with a semicolon
     r"\s*[\])}]+[\])};,]*\s*$|.*\S\s*\{\s*$|.*\{.*[;:].*\}\s*$",  # where a block begins or ends
     r"\s*[\w.-]+\s*:\s*[\[{]",
     r"""\s*["'][^"'\n]+["']\s*:\s*\S""",  # an entry of a mapping
     r"\s*\[*\s*-?\d[\w.]*(?:\s*,\s*-?\d[\w.]*)+\s*[,\])}]*\s*$",  # a row of an array
     r"\s*(?:def|class|struct|enum|interface|trait|impl|fn|func|function)\s+\w+\s*[(<:{]",
-    r"\s*(?:from\s+[\w.]+\s+import\s|import\s+[\w.{*]+(?:\s+as\s+\w+|\s+from\s.*)?;?\s*$|#include\b|#define\b|use\s+\w+::)",
+    r"\s*(?:from\s+[\w.]+\s+import\s"
+    r"|import\s+[\w.{*]+(?:\s+as\s+\w+|\s+from\s.*)?;?\s*$|#include\b|#define\b|use\s+\w+::)",
     r"\s*(?:if|elif|for|while|with|switch|except|case)\b.*(?::|\{)\s*$|\s*(?:else|try|finally)\s*[:{]\s*$",
-    r"\s*(?:return|assert|yield)\s+[^\s.]+\s*;?\s*$|\s+return\b(?!.*[.!?]\s*$)",
+    r"\s*(?:return|assert|yield)\s+(?:[\"'\[({\d-]|[^\s.]+\s*;?\s*$)|\s+return\b(?!.*[.!?]\s*$)",
     r"\s*(?:SELECT\s.+\sFROM|INSERT\s+INTO|UPDATE\s+\w+\s+SET|CREATE\s+TABLE|DELETE\s+FROM|VALUES\s*\()",
+    rf"\s*{_NAME}\s*[=!<>]=\s*{_VALUE}|\s*(?:[A-Z_][A-Z0-9_]*=\S+\s+){{2,}}\S",  # a comparison; settings of a command
+    r"\s*(?:curl|wget|ssh|scp|ping|nmap|dig)\s+--?\w",
     r"\s*(?:>>>|\.\.\.|In \[\d+\]:|Out\[\d+\]:)\s",  # prompts of Python
     r"\s*(?:\$|PS>|[\w.-]+@[\w.-]+:\S*[$#])\s+[a-z]",  # and of a shell
     r"\s*(?:sudo\s+)?(?:pip3?|npm|yarn|apt|apt-get|brew|conda|cargo|docker|git)\s+(?:install|add|run|pull|clone|tag)\s",

@@ -1,10 +1,10 @@
 """Personal data and secrets in natural text, replaced by a placeholder that names their kind.
 
 As K2's curation (personal data removed from web text) with more kinds. Each kind has a quick expression that finds the
-texts worth a look and a function that finds it in one: a form, a check of what was found (check digits, numbering plans,
-public network addresses only, no documentation examples), and words beside it where digits alone cannot tell. Numbers in
-code are never touched (`k2model.curation.code_spans`). Names and postal addresses are not looked for: that takes a model
-of language. A text that is JSON (a call of a tool, its definition, its result) stays JSON.
+texts worth a look and a function that finds it in one: a form, a check of what was found (check digits, numbering
+plans, public network addresses only, no documentation examples), and words beside it where digits alone cannot tell.
+Numbers in code are never touched (`k2model.curation.code_spans`). Names and postal addresses are not looked for: that
+takes a model of language. A text that is JSON (a call of a tool, its definition, its result) stays JSON.
 
 Precision and recall of each kind are measured on tests/curation/data/personal_data.jsonl (docs/data_platform.md).
 """

@@ -1,8 +1,8 @@
 """Numbers that are someone's: network addresses, bank accounts, cards, social security and telephone numbers.
 
 Each is looked for by its form and confirmed by what its issuer guarantees: check digits, prefixes and lengths, reserved
-ranges, numbering plans. What digits alone cannot decide is decided by the nearest word that tells (`told_by_words`): the same
-sixteen digits are a card beside "Visa" and none beside "order". All patterns are for texts in `one_form`.
+ranges. What digits alone cannot decide is decided by the nearest word that tells (`told_by_words`): the same sixteen
+digits are a card beside "Visa" and none beside "order". All patterns are for texts in `one_form` (`pii`).
 """
 
 import ipaddress
@@ -52,12 +52,15 @@ def _both(yes: re.Pattern[str], no: re.Pattern[str]) -> tuple[tuple[bool, re.Pat
 
 #: What numbers count that belong to goods, papers and records.
 _RECORDS = (
-    r"orders?\b(?!\s+by)", "invoice", "track", "parcel", "shipment", "consignment", "waybill", "serial", r"s/n", "isbn",
-    "issn", "imei", "imsi", "iccid", r"ref\b", "reference", "ticket", "booking", "reservation", r"parts?\b", "product",
+    r"orders?\b(?!\s+by)", "invoice", "track", "parcel", "shipment", "consignment", "waybill", "serial", r"s/n",
+    "isbn",
+    "issn", "imei", "imsi", "iccid", r"ref\b", "reference", "ticket", "booking", "reservation", r"parts?\b",
+    "product",
     "article", "model", "sku", "barcode", "ean", "upc", "gtin", "asin", "guid", "uuid", "hash", "checksum", "commit",
     "timestamp", "epoch", r"ids?\b", "identifier", "record", "catalog", "docket", r"case\b", "patent", "doi", "pmid",
     "arxiv", "batch", r"lot\b", "seed", "offset", "population", "transaction", "receipt", "warranty", "policy",
-    "bestell", "rechnung", "sendung", "artikel", "commande", "facture", "suivi", "pedido", "factura", "ordine",
+    "claim", "confirm", "member", r"forms?\b", "licen[cs]e", "bestell", "auftrag", "rechnung", "sendung", "artikel",
+    "commande", "facture", "suivi", "pedido", "factura", "ordine",
 )  # fmt: skip
 _RECORDS_ELSEWHERE = "заказ|накладн|артикул|счёт-фактур|订单|单号|运单|編號|注文|伝票|주문|송장|طلب|فاتورة|شحنة|रसीद"
 
@@ -70,17 +73,28 @@ _NETWORK = re.compile(
 _ADDRESS_WORDS = words(
     r"ips?\b", r"ipv[46]", "address", "host", "server", "client", "visitor", "proxy", "ping", "connect", "login",
     r"log(?:ged)? in", "dns", "resolv", "router", "gateway", "peer", "subnet", "network", "firewall", "banned",
-    "blocked", "attack", "request", "traffic", "node", "endpoint", "ssh", "https?://", "adresse", "servidor",
+    "blocked", "attack", "request", "traffic", "node", "endpoint", "ssh", "upstream", "crawl", r"timed out",
+    "visit", "https?://", "adresse", "servidor",
     other="адрес|сервер|地址|服务器|アドレス|サーバ|주소|서버|عنوان|خادم",
 )  # fmt: skip
 _VERSION_WORDS = words(
-    "version", r"ver\b", r"v\.?(?![A-Za-z])", r"rev\b", "revision", "release", r"build(?:s|er)?\b", "upgrad", "updat", "downgrad",
+    "version", r"ver\b", r"v\.?(?![A-Za-z])", r"rev\b", "revision", "release", r"build(?:s|er)?\b", "upgrad",
+    "updat", "downgrad",
     "firmware", "driver", "chrom", "firefox", r"edge\b", r"opera\b", "safari", "webview", "patch", "hotfix",
     "kernel", "bios", "sdk", "runtime", "assembly", "package", "plugin", "installer", "library", "section", "clause",
-    r"§", "chapter", "paragraph", r"item\b", "figure", r"table\b", "appendix", "module", "edition", "stable", "beta", r"bump", "changelog",
+    r"§", "chapter", "paragraph", r"item\b", "figure", r"table\b", "appendix", "module", "edition", "stable",
+    "beta", "sql server", r"bump", "changelog",
     r"oid\b", "schema", "bundle", r"apps?\b",
     other="верси|сборк|обновл|раздел|版本|升级|更新|バージョン|ビルド|버전|إصدار|نسخة|(?:[=<>~!]=|[~^])\\s?$",
 )  # fmt: skip
+
+
+#: A name right before, as in "Zoom 5.15.57.2", has this version. Words that lead to a place are no names.
+_NAMED_BEFORE = re.compile(
+    r"(?<![A-Za-z])(?!(?:from|at|by|via|to|on|in|is|was|and|or|with|against|for|of|the|with|seen|used|whois|traceroute)\b)"
+    r"[A-Za-z][\w+#-]* $",
+    re.ASCII | re.IGNORECASE,
+)
 
 
 def network_addresses(text: str) -> Iterator[Span]:
@@ -89,7 +103,12 @@ def network_addresses(text: str) -> Iterator[Span]:
         told = told_by_words(text, *match.span(), _ADDRESS_WORDS, _VERSION_WORDS)
         parts = match[0].split(".")
         small = [len(part) == 1 for part in parts]
-        like_version = len(parts) == 4 and (all(small[:3]) or (not told and (parts[1] == "0" or sum(small) > 2)))
+        doubtful = (
+            parts[1:2] == ["0"]
+            or sum(small) > 2
+            or _NAMED_BEFORE.search(text[max(0, match.start() - 24) : match.start()])
+        )
+        like_version = len(parts) == 4 and (all(small[:3]) or (not told and doubtful))
         sparse = ":" in match[0] and not told and len([part for part in match[0].split(":") if part]) < 3
         if told is not False and not like_version and not sparse and _is_global(match[0]):
             yield match.span()
@@ -144,7 +163,8 @@ _ISSUERS = re.compile(
     r"|(?:508[5-9]|60\d\d|82\d\d|9792)\d{12}"
 )
 _CARD_WORDS = words(
-    "card", "visa", "master ?card", r"amex\b", "american express", "discover", "diners", "maestro", "unionpay", r"cc\b",
+    "card", "visa", "master ?card", r"amex\b", "american express", "discover", "diners", "maestro", "unionpay",
+    r"cc\b",
     "credit", "debit", r"pan\b", "cvv", "cvc", "expir", r"exp\b", "karte", "kreditkarte", "carte", "tarjeta", "carta",
     "cartão", other="карт|卡号|信用卡|银行卡|カード|카드|بطاقة|कार्ड",
 )  # fmt: skip

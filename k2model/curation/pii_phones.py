@@ -1,7 +1,8 @@
 """Telephone numbers in the forms that people of many countries write, told from all else that is digits.
 
-`+` or `00` and a country code must fit that country's numbering plan. A form that is a telephone number's alone (an area
-in parentheses, the groups of North America) may stand by itself. Any other digits need a word beside them that says so.
+`+` or `00` and a country code must fit that country's numbering plan. A form that is a telephone number's alone (an
+area in parentheses, the groups of North America) may stand by itself. Any other digits need a word beside them that
+says so.
 All patterns are for texts in `one_form` (`k2model.curation.pii`), where digits of every script are ASCII.
 """
 
@@ -50,7 +51,8 @@ _INTERNATIONAL = re.compile(
     r"(?<![\w.+*/-])(?:\+|00)\(?[1-9]\d{0,3}\)?(?:[ ./-]{0,3}\(\d{1,5}\))?(?:[ ./-]?\d){4,14}(?![A-Za-wyz_])", re.ASCII
 )
 _BY_ITS_FORM = re.compile(
-    r"(?<![\w.+/-])(?:1[ .-])?(?:\([2-9]\d\d\) ?-?[2-9]\d\d[ .-]?\d{4}|[2-9]\d\d([.-])[2-9]\d\d\1\d{4})(?![\w-]|[.,/]\d)"
+    r"(?<![\w.+/-])(?:1[ .-])?(?:\([2-9]\d\d\) ?-?[2-9]\d\d[ .-]?\d{4}|[2-9]\d\d([.-])[2-9]\d\d\1\d{4})"
+    r"(?![\w-]|[.,/]\d)"
     r"|(?<![\w.+/-])\(0\d{1,5}\)[ /-]?\d{2,8}(?:[ -]\d{2,6}){0,3}(?![\w-]|[.,/]\d)"
     r"|(?<![\w.+/-])\([1-9]\d\) ?9?\d{4}[ -]\d{4}(?![\w-]|[.,/]\d)",  # Brazil
     re.ASCII,
@@ -61,17 +63,21 @@ _CUES_ELSEWHERE = (
     "|تلفن|واتساب|טלפון|फ़ोन|फोन|मोबाइल|โทร"
 )
 _CUE = words(
-    r"(?:tele|smart|cell)?phone\b", r"phones\b", r"ph[.:]", r"tel[s.:/)]", r"tel\b", r"call(?:s|ed|ing)?\b(?! number)",
+    r"(?:tele|smart|cell)?phone\b", r"phones\b", r"ph[.:]", r"tel[s.:/)]", r"tel\b",
+    r"call(?:s|ed|ing)?\b(?! number)",
     r"mob(?:ile|\.|:)", r"cell(?:[:.]| is| no| number)", "fax", "whats ?app", "contact", r"ring (?:me|us|him|her)\b",
     r"dial(?:l?ing|s)?\b", r"text (?:me|us|him|her|at|to)\b", r"sms\b", "hotline", "helpline",
-    r"reach(?:ed)? (?:me|us|him|her|at)\b", "telefon", "telefoon", r"t[ée]l[ée]?(?:phone|[.:]|\b)", r"teléfono", r"móvil",
-    "celular", "cellulare", "portable", "handy", "ruf(?:en|nummer)", "anruf", "appel(?:ez|er)", r"llam(?:e|ar|a)\b", "ligue",
+    r"reach(?:ed)? (?:me|us|him|her|at)\b", "telefon", "telefoon", r"t[ée]l[ée]?(?:phone|[.:]|\b)", r"teléfono",
+    r"móvil",
+    "celular", "cellulare", "portable", "handy", "ruf(?:en|nummer)", "anruf", "appel(?:ez|er)", r"llam(?:e|ar|a)\b",
+    "ligue",
     "chiama", r"bel(?:len)?\b", r"telp\b", "điện thoại", r"[tmpf]:",
     other=_CUES_ELSEWHERE,
 )  # fmt: skip
 _CUE_BEHIND = re.compile(r" ?[(\[,] ?(?:mobile|cell|tel|fax|phone|office|home|work|handy|mobil)\b", re.IGNORECASE)
 _NOT_CALLED = words(
-    "orders?", "isbn", "section", "figure", "amount", "total", "balance", "score", "years?", "pages?", "dated?", "coordinates",
+    "orders?", "isbn", "section", "figure", "amount", "total", "balance", "score", "years?", "pages?", "dated?",
+    "coordinates",
     "latitude", "longitude", "version", "pi\\b",
 )  # fmt: skip
 _AMOUNT_BEFORE = re.compile(
@@ -139,8 +145,15 @@ def _planned_end(match: re.Match[str]) -> int:
         national = digits[len(code) :]
         if apart and national.startswith("0") and code != "39":
             national = national[1:] if not _COUNTRIES[code].fullmatch(national) else national
+        if re.fullmatch(r"\+\d{5,}\.\d+", written):
+            continue  # a decimal
         plan = _NORTH_AMERICA if code == "1" else _COUNTRIES[code]
-        if len(digits) >= 8 and plan.fullmatch(national) and (apart or not re.search(r"0{5}$|^(\d)\1+$", national)):
+        if (
+            len(digits) >= 8
+            and not re.match(r"[.,]\d", text[end : end + 2])
+            and plan.fullmatch(national)
+            and (apart or not re.search(r"0{5}$|^(\d)\1+$", national))
+        ):
             return end
     return 0
 
@@ -151,7 +164,7 @@ def _is_amount(text: str, start: int, end: int) -> bool:
 
 
 def _called(text: str, match: re.Match[str]) -> bool:
-    """Whether a word right before, with no digit between, or in parentheses behind says that this is a number to call."""
+    """Whether a word right before, with no digit between, or in parentheses behind says that it is called."""
     start, end = match.span()
     if _AMOUNT_BEHIND.match(text, end):
         return False

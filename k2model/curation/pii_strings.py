@@ -1,4 +1,4 @@
-"""E-mail addresses and secrets: strings of letters that are someone's, told from handles, file names, code and examples.
+"""E-mail addresses and secrets, told from handles of social networks, file names, code and examples.
 
 All patterns are for texts in `one_form` (`k2model.curation.pii`).
 """
@@ -10,9 +10,7 @@ from k2model.curation.pii_numbers import Span
 
 # Scripts that are written with spaces: in others nothing shows where the word before an address ends.
 _LETTERS = "A-Za-zÀ-ÖØ-öø-ɏͰ-ϿЀ-ԯԱ-֏א-תء-ۓऀ-ॿ"
-_LOCAL = re.compile(
-    rf"(?<![{_LETTERS}0-9_.+@/-])[{_LETTERS}0-9_](?:[{_LETTERS}0-9_.%+'-]{{0,62}}[{_LETTERS}0-9_%+-])?@"
-)
+_LOCAL = re.compile(rf"(?<![{_LETTERS}0-9_.+@-])[{_LETTERS}0-9_](?:[{_LETTERS}0-9_.%+'-]{{0,62}}[{_LETTERS}0-9_%+-])?@")
 _DOMAIN = re.compile(
     rf"(?:[{_LETTERS}0-9一-鿿ぁ-ヿ가-힣-]{{1,63}}\.)+"
     rf"(?:xn--[a-z0-9-]{{2,59}}|[A-Za-z]{{2,24}}(?![A-Za-z0-9_])|[Ѐ-ԯ؀-ۿऀ-ॿ]{{2,20}}"
@@ -25,16 +23,18 @@ _TLDS = (
 _SPELT = re.compile(
     # name (at) host (dot) org: brackets say what it is; bare words in capitals, or with a word that says so before them
     r"(?<![\w.@/+-])[A-Za-z0-9][\w.+-]{0,40} ?(?P<open>[\[({<]) ?(?:at|@) ?[\])}>] ?[A-Za-z0-9-]{1,63}"
-    r"(?:(?: ?[\[({<] ?(?:dot|\.) ?[\])}>] ?| dot |\.)[A-Za-z0-9-]{1,63})*(?: ?[\[({<] ?(?:dot|\.) ?[\])}>] ?| dot |\.)[A-Za-z]{2,24}\b"
-    rf"|(?<![\w.@/+-])[A-Za-z0-9][\w.+-]{{0,40}}(?: dot \w{{1,30}})? (?P<word>at) [A-Za-z0-9-]{{1,63}}(?: dot [A-Za-z0-9-]{{1,63}}){{0,2}} dot (?:{_TLDS})\b",
+    r"(?:(?: ?[\[({<] ?(?:dot|\.) ?[\])}>] ?| dot |\.)[A-Za-z0-9-]{1,63})*"
+    r"(?: ?[\[({<] ?(?:dot|\.) ?[\])}>] ?| dot |\.)[A-Za-z]{2,24}\b"
+    rf"|(?<![\w.@/+-])[A-Za-z0-9][\w.+-]{{0,40}}(?: dot \w{{1,30}})? (?P<word>at) [A-Za-z0-9-]{{1,63}}"
+    rf"(?: dot [A-Za-z0-9-]{{1,63}}){{0,2}} dot (?:{_TLDS})\b",
     re.ASCII | re.IGNORECASE,
 )
 _SPELT_SIGN = re.compile(r"[\[({<] ?(?:at|@) ?[\])}>]| dot ", re.IGNORECASE)
 _MAIL_WORD = re.compile(r"(?:e-?mail|mail|contact|write|reach|address|message|ping)\w*\b[^\n]{0,24}$", re.IGNORECASE)
 _RESERVED_DOMAINS = re.compile(r"(^|\.)(example\.(com|org|net|edu)|example|test|invalid|localhost|local)$")
-_FILE_ENDINGS = frozenset(
-    "png jpg jpeg gif svg webp avif heic bmp ico tif tiff psd pdf mp3 mp4 wav ttf woff js jsx ts tsx mjs css scss less py"
-    " html xml json yaml yml toml txt csv md rst lock tgz gz zip service socket target timer mount device slice".split()
+_FILE_ENDINGS = re.compile(
+    r"\.(?:png|jpe?g|gif|svg|webp|avif|heic|bmp|ico|tiff?|psd|pdf|mp[34]|wav|ttf|woff|m?jsx?|tsx?|s?css|less|py|html|xml"
+    r"|json|ya?ml|toml|txt|csv|md|rst|lock|t?gz|zip|service|socket|target|timer|mount|device|slice)$"
 )
 _IN_ADDRESS = re.compile(r"\b(?:acct:|[a-z][a-z0-9+.-]*://[^\s/@]*)$", re.IGNORECASE)
 _USED_AS_CODE = re.compile(r"[(\[]|:[~/.]")  # a product of matrices; host:path of scp and git
@@ -60,7 +60,7 @@ def email_addresses(text: str) -> Iterator[Span]:
 
 def _is_persons(text: str, start: int, domain: re.Match[str]) -> bool:
     name, end = domain[0].lower(), domain.end()
-    if _RESERVED_DOMAINS.search(name) or name.rpartition(".")[2] in _FILE_ENDINGS or re.match(r"\d+\.\d", name):
+    if _RESERVED_DOMAINS.search(name) or _FILE_ENDINGS.search(name) or re.match(r"\d+\.\d", name):
         return False
     if _USED_AS_CODE.match(text, end) or (text.startswith("git@", start) and text.startswith(":", end)):
         return False

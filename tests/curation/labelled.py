@@ -1,8 +1,8 @@
 """The labelled set of personal data, and what a finder of spans makes of it.
 
 `data/personal_data.jsonl` has a text a line with its spans [start, end, kind] in characters, made by hand for this
-project: values are invented and have valid check digits; the texts of group `negative/...` hold nobody's data. Keys in it
-are written with escapes, so that scanners of sources do not take them for real ones.
+project: values are invented and have valid check digits; the texts of group `negative/...` hold nobody's data. Keys in
+it are written with escapes, so that scanners of sources do not take them for real ones.
 """
 
 import json

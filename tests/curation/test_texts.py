@@ -82,7 +82,7 @@ FOUND = [
     ("phone", "call +442079460958.", "call [PHONE]."),
     ("phone", "(212) 736-5000 or 212-736-5000", "[PHONE] or [PHONE]"),
     ("credit_card", "card 4111 1111 1111 1111 ends", "card [CREDIT_CARD] ends"),
-    ("credit_card", "378282246310005", "[CREDIT_CARD]"),
+    ("credit_card", "amex 378282246310005", "amex [CREDIT_CARD]"),
     ("iban", "pay DE89 3704 0044 0532 0130 00 soon", "pay [IBAN] soon"),
     ("iban", "GB82WEST12345698765432", "[IBAN]"),
     ("us_ssn", "ssn 219-09-9999,", "ssn [US_SSN],"),
