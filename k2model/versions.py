@@ -32,7 +32,7 @@ STEP_VERSIONS = {
     "sequences_checks": "2",
     "checkpoint": "2",
     "export": "2",
-    "score": "1",
+    "score": "2",
     "scores": "2",
     "evaluation_items": "1",
     "overlap": "1",

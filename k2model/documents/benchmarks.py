@@ -13,15 +13,14 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
+from k2model.documents.answers import last_number
 from k2model.documents.schema import Item, make_item
 from k2model.errors import CorpusError, EvaluationError
 from k2model.recipe.evaluation import LETTERS, AnswerCheck, BenchmarkConfig, Mode
 
 TOLD = 5  # of the rows that are refused
-_NUMBER = re.compile(r"(?:(?<![\w)])-)?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)")
 
 
 class ItemFile(NamedTuple):
@@ -207,7 +206,7 @@ def _accepted(config: BenchmarkConfig, row: Mapping[str, Any]) -> list[str]:
     texts = [str(one) for one in answers if _is_text(one) or _is_number(one)]
     if not answers or len(texts) < len(answers):
         raise _Unusable(f"field '{config.answer}' is {_told(given)}; expected a text or number, or a list of those")
-    if config.check is AnswerCheck.NUMERIC and (bad := [text for text in texts if number_in(text) is None]):
+    if config.check is AnswerCheck.NUMERIC and (bad := [text for text in texts if last_number(text) is None]):
         raise _Unusable(
             f"field '{config.answer}' is {_told(bad[0])}, in which there is no number; check=numeric needs one"
         )
@@ -241,15 +240,6 @@ def field_of(row: Mapping[str, Any], name: str) -> Any:
     head, _, rest = name.partition(".")
     below = row.get(head)
     return field_of(below, rest) if rest and isinstance(below, Mapping) else None
-
-
-def number_in(text: str) -> Decimal | None:
-    """The last number in a text, `1,234.50` read as 1234.5; None where there is none."""
-    found = _NUMBER.findall(text)
-    try:
-        return Decimal(found[-1].replace(",", "")) if found else None
-    except InvalidOperation:
-        return None
 
 
 def _is_text(value: Any) -> bool:

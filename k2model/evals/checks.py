@@ -13,7 +13,8 @@ from contextlib import nullcontext
 from typing import Any
 
 from k2model.artifacts import Store
-from k2model.documents.benchmarks import number_in
+from k2model.documents.answers import final, last_number
+from k2model.documents.answers.numbers import equal_quantities, one_form, told
 from k2model.documents.families.generated import module_of
 from k2model.documents.schema import Item, choices_of
 from k2model.errors import EvaluationError
@@ -130,12 +131,12 @@ def is_right(config: BenchmarkConfig, item: Item, answer: str) -> bool:
         return chosen(answer, choices) == right
     accepted: list[str] = json.loads(item["meta"])["accepted"]
     if config.check is AnswerCheck.NUMERIC:
-        number = number_in(answer)
-        return number is not None and number in map(number_in, accepted)
+        number = last_number(answer)
+        return number is not None and any(equal_quantities(of, number) for of in map(last_number, accepted) if of)
     if config.check is AnswerCheck.REGEX:
         found = last_match(config.pattern, answer)
         return found is not None and found in ((last_match(config.pattern, one) or one.strip()) for one in accepted)
-    return answer.strip() in (one.strip() for one in accepted)
+    return one_form(answer).strip() in (one_form(one).strip() for one in accepted)
 
 
 def said(task: Task, item: Item, answer: str) -> str | None:
@@ -147,13 +148,11 @@ def said(task: Task, item: Item, answer: str) -> str | None:
         return read(answer)
     found: object = " ".join(answer.split())
     if config.check is AnswerCheck.MATH:
-        from k2model.evals.graders import mathematics
-
-        found = mathematics.extract(answer)
+        found = final(answer)
     elif config.check is AnswerCheck.CHOICE:
         found = chosen(answer, choices_of(item)[0])
     elif config.check is AnswerCheck.NUMERIC:
-        found = None if (number := number_in(answer)) is None else number.normalize()
+        found = None if (number := last_number(answer)) is None else told(number)
     elif config.check is AnswerCheck.REGEX:
         found = last_match(config.pattern, answer)
     return None if found is None else str(found)

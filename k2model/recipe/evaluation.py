@@ -27,11 +27,11 @@ class Mode(str, Enum):
 class AnswerCheck(str, Enum):
     """When an answer to a benchmark's item is right (`k2model.evals.checks`)."""
 
-    EXACT = "exact"  # equals an accepted answer, but for white space around it
+    EXACT = "exact"  # equals an accepted answer in NFC, but for white space around it
     NUMERIC = "numeric"  # its last number equals that of an accepted answer
     CHOICE = "choice"  # is the right one of the row's choices
     REGEX = "regex"  # what `pattern` finds last equals an accepted answer
-    MATH = "math"  # is mathematically an accepted answer (`k2model.evals.graders.mathematics`)
+    MATH = "math"  # is mathematically an accepted answer (`k2model.documents.answers`)
     JUDGE = "judge"  # is right in a language model's judgement (`k2model.judges`)
     CODE = "code"  # is a program that passes the row's tests, in a sandbox (`k2model.evals.graders.code`)
 

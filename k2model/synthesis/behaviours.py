@@ -17,6 +17,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from k2model.documents.answers import is_accepted
 from k2model.documents.schema import content_id, is_heldout
 from k2model.errors import SynthesisError
 from k2model.synthesis.config import SynthesisConfig, TeacherKind
@@ -143,14 +144,9 @@ _queries = lru_cache(maxsize=4)(read_queries)
 
 
 def same_answer(wanted: str, answer: str) -> bool:
-    """Equal as numbers, or as text without case, spaces and closing punctuation; true where nothing is wanted."""
-    if not wanted:
-        return True
-    one, other = (re.sub(r"\s+", " ", text).strip(" .!?*`$").casefold() for text in (wanted, answer))
-    try:
-        return float(one.replace(",", "")) == float(other.replace(",", ""))
-    except ValueError:
-        return one == other
+    """Whether the final answer in a text is the one that is wanted, as `k2model.documents.answers` says it for
+    evaluation too; true where nothing is wanted."""
+    return not wanted.strip() or bool(is_accepted(answer, [wanted]))
 
 
 def _query_rows(file: Path) -> Iterator[Any]:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from k2model.documents.benchmarks import benchmark_files, number_in, read_benchmark
+from k2model.documents.benchmarks import benchmark_files, read_benchmark
 from k2model.errors import CorpusError, EvaluationError
 from k2model.recipe.evaluation import AnswerCheck, BenchmarkConfig
 
@@ -101,12 +101,3 @@ def test_a_file_that_is_not_there_or_has_changed_is_named(tmp_path: Path) -> Non
     written(tmp_path / "x.jsonl", [GOOD, GOOD])
     with pytest.raises(CorpusError, match=r"x.jsonl has changed since the run began"):
         read_benchmark(config, files)
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [("so 1,234.50.", "1234.5"), ("3-4", "4"), ("= -7", "-7"), ("a 1, 2, 3", "3"), (".5", "0.5"), ("none", None)],
-)
-def test_the_last_number_of_a_text(text: str, number: str | None) -> None:
-    found = number_in(text)
-    assert (found is None and number is None) or str(found.normalize()) == number

@@ -10,8 +10,8 @@ from random import Random
 import numpy as np
 import pytest
 
+from k2model.documents.answers.extraction import boxed, closing, expression, whole_number
 from k2model.documents.families import competition, countdown, knights, knights_people, order
-from k2model.documents.families.answers import boxed, closing, expression, whole_number
 from k2model.documents.families.generated import GENERATED, generate
 from k2model.documents.families.task import split
 from k2model.documents.schema import is_heldout

@@ -146,3 +146,5 @@ def test_jobs_that_cannot_be_done_say_so(tmp_path):
 def test_answers_are_compared_as_numbers_or_words():
     assert same_answer("1,000", "1000.0") and same_answer("Yes", " yes. ") and same_answer("", "anything")
     assert not same_answer("10", "11") and not same_answer("yes", "no")
+    assert not same_answer("9007199254740993", "9007199254740992") and not same_answer(".5", "5")
+    assert not same_answer("123", "1,2,3") and same_answer("-5", "−5") and same_answer("42", "So:\n\\boxed{42}")

@@ -12,7 +12,7 @@ from fractions import Fraction
 from random import Random
 from typing import NamedTuple
 
-from k2model.documents.families.answers import whole_number
+from k2model.documents.answers.extraction import whole_number
 from k2model.documents.families.generated import Puzzle
 from k2model.documents.schema import Item
 

@@ -11,7 +11,7 @@ from collections import Counter
 from random import Random
 from typing import NamedTuple
 
-from k2model.documents.families.answers import expression
+from k2model.documents.answers.extraction import expression
 from k2model.documents.families.countdown import evaluate
 from k2model.documents.families.generated import Puzzle
 from k2model.documents.schema import Item

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from k2model.documents.families.answers import closing
+from k2model.documents.answers.extraction import closing
 from k2model.documents.families.generated import Puzzle
 from k2model.documents.families.knights_people import PEOPLE
 from k2model.documents.schema import Item

@@ -43,9 +43,9 @@ def versions(task: HarnessTask) -> dict[str, str]:
 
 def vote_of(task: HarnessTask) -> Vote | None:
     """What of an answer counts in a vote among several; None where the row's grader reads no short answer."""
-    from k2model.evals.graders import mathematics
+    from k2model.documents.answers import final
 
-    read = {"mathematics": mathematics.extract, "letter": last_letter}.get(task.grade)
+    read = {"mathematics": final, "letter": last_letter}.get(task.grade)
     return (lambda _, answer: read(answer)) if read else None
 
 
@@ -71,9 +71,9 @@ def filter_of(task: HarnessTask, built: Any) -> str:
 
 def last_letter(text: str) -> str | None:
     """The letter of a choice that an answer ends with: in its last box, behind its last "answer", or alone."""
-    from k2model.evals.graders.mathematics import extract
+    from k2model.documents.answers import final
 
-    found = _LETTER.search((extract(text) or "").replace("\\text", ""))
+    found = _LETTER.search((final(text) or "").replace("\\text", ""))
     return found[1] if found else None
 
 

@@ -1,8 +1,9 @@
 """A process of its own in which math-verify compares two answers, so that one without end can be ended.
 
 Read as a program, never imported: a line of JSON on stdin (`gold`, `answer`, `seconds`), a line on stdout. It arms the
-kernel's alarm for each comparison, which ends the process wherever it is; whoever asked sees the end of the file and
-starts another. Answers are read as LaTeX alone: of what math-verify reads, plain expressions are evaluated as Python.
+kernel's alarms for each comparison, which end the process wherever it is; whoever asked sees the end of the file and
+starts another. The first alarm counts the processor's time, so that a verdict does not depend on what else a machine
+does. Answers are read as LaTeX alone: of what math-verify reads, plain expressions are evaluated as Python.
 """
 
 import json
@@ -15,6 +16,7 @@ from importlib.metadata import version
 from typing import Any
 
 MEMORY = 2 << 30  # of address space
+WAITED = 20  # as often the time on the clock
 
 
 def parsed(text: str) -> list[Any]:
@@ -37,6 +39,7 @@ def main() -> None:
     logging.disable()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     compared("x^2+1", r"1+x \cdot x")  # all that is imported late
     versions = {name: version(name) for name in ("math-verify", "latex2sympy2_extended", "sympy")}
@@ -44,11 +47,13 @@ def main() -> None:
     print(json.dumps({"versions": versions}), flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
-        signal.setitimer(signal.ITIMER_REAL, asked["seconds"])
+        signal.setitimer(signal.ITIMER_PROF, asked["seconds"])
+        signal.setitimer(signal.ITIMER_REAL, WAITED * asked["seconds"])
         try:
             answer = compared(asked["gold"], asked["answer"])
         except (Exception, RecursionError, MemoryError) as error:
             answer = {"equal": False, "why": type(error).__name__}
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
         print(json.dumps(answer), flush=True)
 
