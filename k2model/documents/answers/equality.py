@@ -48,6 +48,9 @@ _NUMERALS = (
 )
 _WRITTEN_OUT = {word: str(value) for value, word in enumerate(_NUMERALS.split())} | {"infinity": r"\infty"}
 
+_ABOUT = re.compile(r"^(?:about|approximately|approx\.?|roughly|≈|~|\\approx)\s*(?=[-+$€£]?\s*[\d.\\])", re.IGNORECASE)
+_NEGATIVE = re.compile(r"^(?:minus|negative)\s+(?=[\d.])", re.IGNORECASE)
+
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _ISO_DATE = re.compile(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})")
 _DATE_IN_WORDS = (
@@ -100,6 +103,7 @@ def same(wanted: str, answer: str | None, seconds: float = SECONDS) -> bool | No
 def bare(text: str) -> str:
     """An answer without delimiters and spacing of LaTeX, marks of Markdown and a full stop around it, in one form."""
     text = one_form(text).strip().strip("*`").strip()
+    text = _NEGATIVE.sub("-", _ABOUT.sub("", text, count=1), count=1)
     text = _RAISED.sub(lambda found: f"^{{{found[0].translate(_SUPERSCRIPTS)}}}", text)
     while (inside := _DELIMITERS.sub("", text).strip()) != text:
         text = inside
@@ -190,7 +194,14 @@ def _mathematics(text: str) -> str:
     text = _ROOT.sub(lambda found: rf"\sqrt{{{found[1].strip('(){}')}}}", text)
     for sign, tex in _SIGNS.items():
         text = text.replace(sign, tex)
-    text = _SPACED.sub("", text).replace("{,}", ",").replace("\\%", "%").replace("\\$", "").replace("$", "")
+    text = (
+        _SPACED.sub("", text)
+        .replace("{,}", ",")
+        .replace("\\%", "%")
+        .replace("\\$", "")
+        .replace("$", "")
+        .replace("**", "^")
+    )
     if re.fullmatch(r"\{[^{}]*\}", text):
         text = rf"\{text[:-1]}\}}"
     return _SCIENTIFIC.sub(r"\1 \\cdot 10^{\2}", text).strip()
