@@ -11,12 +11,14 @@ import sys
 import traceback
 
 import click
+from flytekit.core.base_task import PythonTask
 from flytekit.core.context_manager import FlyteContextManager
-from flytekit.exceptions.user import FlyteRecoverableException
+from flytekit.core.workflow import WorkflowBase
+from flytekit.exceptions.user import FlyteEntityNotFoundException, FlyteRecoverableException
 from flytekit.interaction.click_types import JsonParamType
 
 from k2model.cli.terminal import INTERRUPTED
-from k2model.errors import for_user
+from k2model.errors import for_user, nearest
 from k2model.settings import traceback_wanted
 
 # What flytekit puts before an error's text.
@@ -47,6 +49,12 @@ def _tell() -> None:
         return
     if isinstance(error, FlyteRecoverableException):  # here nobody tries again by himself
         text = f"{_ADDED.sub('', str(error))}. Run the same command again"
+    elif isinstance(error, FlyteEntityNotFoundException):
+        module = sys.modules.get(error._module_name)
+        known = (
+            [name for name, one in vars(module).items() if isinstance(one, PythonTask | WorkflowBase)] if module else []
+        )
+        text = f"{error}; {nearest(error._entity_name, sorted(known))}"
     elif (problem := _no_object(error)) is not None:
         text = problem
     elif (told := for_user(error)) is not None:

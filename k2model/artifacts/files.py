@@ -32,6 +32,8 @@ _FULL = {
 }
 _FORBIDDEN = {
     errno.ENOTDIR: "remove the file that lies where a folder should be, or choose another store with K2_STORE",
+    errno.ENAMETOOLONG: "choose a store with a shorter path by K2_STORE",
+    errno.ELOOP: "mend the links that lead to it, or choose another store with K2_STORE",
     errno.EROFS: "mount it writable, or choose another store with K2_STORE",
     errno.EACCES: "give this user the right to write there, or choose another store with K2_STORE",
     errno.EPERM: "give this user the right to write there, or choose another store with K2_STORE",

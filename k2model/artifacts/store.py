@@ -47,7 +47,7 @@ from k2model.artifacts.manifest import (
 )
 from k2model.artifacts.record import checked_stats, make_record, record_from_json, record_to_json, ref_of
 from k2model.artifacts.transfer import cache_of, fetched, keep, upload
-from k2model.errors import ArtifactError, CorruptArtifact, LeaseHeld, LeaseLost, MissingArtifact
+from k2model.errors import ArtifactError, CorruptArtifact, LeaseHeld, LeaseLost, MissingArtifact, StoreWriteError
 from k2model.units import readable_seconds
 
 _STORE_FILE = "store.json"
@@ -80,7 +80,12 @@ class Store:
         try:
             content = files.read(_STORE_FILE)
         except FileNotFoundError:
-            files.create(_STORE_FILE, json.dumps({"layout": LAYOUT}).encode())
+            try:
+                files.create(_STORE_FILE, json.dumps({"layout": LAYOUT}).encode())
+            except FileNotFoundError as error:  # below /proc, or behind a link to nothing
+                raise StoreWriteError(
+                    f"cannot make the store {files.uri}: {error}. Choose a place that takes folders with K2_STORE"
+                ) from error
             content = files.read(_STORE_FILE)
         try:
             layout = json.loads(content).get("layout", LAYOUT)

@@ -83,6 +83,19 @@ def test_a_read_only_disk(disk: Path, identity: Identity) -> None:
     assert store.build(Identity("tokens", "1", {}), write_corpus)
 
 
+@pytest.mark.parametrize("name", ["link", "file", "file/below", "x" * 300])
+def test_a_place_where_no_store_can_be_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "link")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArtifactError, match=rf"{tmp_path}/{name}.*K2_STORE"):
+        Store.open(tmp_path / name)
+
+
+def test_a_store_below_what_takes_no_folders_is_named() -> None:
+    with pytest.raises(StoreWriteError, match=r"cannot make the store /proc/nowhere.*K2_STORE"):
+        Store.open("/proc/nowhere")
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
 @pytest.mark.parametrize("operation", ["fsync", "replace", "rename", "link"])
 def test_a_failing_operation(

@@ -129,6 +129,16 @@ def test_overrides_that_are_no_object_are_told_in_one_line(tmp_path: Path) -> No
     )
 
 
+def test_a_mistyped_workflow_is_told_in_one_line(tmp_path: Path) -> None:
+    run = [str(PYFLYTE), "run", "workflows/lifecycle.py", "full_lifecicle"]
+    result = subprocess.run(run, cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert re.fullmatch(
+        r"Task/Workflow 'full_lifecicle' not found in module 'workflows.lifecycle'; did you mean 'full_lifecycle'\? "
+        r"There are .*\n", result.stderr,
+    )  # fmt: skip
+
+
 def test_a_failed_gate_is_told_alone(tmp_path: Path) -> None:
     lines = said(start(tmp_path, ["gate"], GATE), 1)
     told = [line for line in lines if not re.match(r"\d\d:\d\d:\d\d  ", line)]  # but for the progress
