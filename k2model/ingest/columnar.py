@@ -4,7 +4,7 @@ A file is read by row groups or record batches and never held whole. How a colum
 `columns`' business.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -100,7 +100,9 @@ def _tables(files: SourceFiles, piece: FileSlice, columns: list[str]) -> Iterato
     """(Names of all columns, record batch) of at most about `BATCH_BYTES`, with the wanted columns alone where the
     format can tell them apart."""
     if piece.format == SourceFormat.ARROW.value:
+        read = {part for name in columns for part in (name, name.split(".")[0])}
         for batch in _record_batches(files, piece.path, piece.start, piece.end):
+            _check(batch, read)
             rows = _rows_at_once(batch.nbytes, batch.num_rows)
             for start in range(0, batch.num_rows, rows):
                 yield batch.schema.names, batch.slice(start, rows)
@@ -144,14 +146,31 @@ def _batch(
     return Batch(where, None if chat else content, content.to_pylist() if chat else None, extras, in_order)
 
 
+_BYTES_OF = {
+    pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view(),
+}  # fmt: skip
+
+
+def _check(batch: pa.RecordBatch, names: Collection[str]) -> None:
+    """Raises `ArrowInvalid` when the columns `names` point outside of what they hold. Nobody checks that of IPC files,
+    whose reader trusts every offset; whether text is UTF-8 is looked at row by row."""
+    for name, values in zip(batch.schema.names, batch.columns, strict=True):
+        if name in names:
+            as_bytes = _BYTES_OF.get(values.type)
+            (values.view(as_bytes) if as_bytes else values).validate(full=True)
+
+
 def _record_batches(files: SourceFiles, path: str, start: int, end: int) -> Iterator[pa.RecordBatch]:
     """Record batches `start` to `end` (0 = the last) of an IPC file or stream."""
     with _ipc(files, path) as reader:
         if isinstance(reader, pa.ipc.RecordBatchFileReader):
             for index in range(start, end or reader.num_record_batches):
-                yield reader.get_batch(index)
+                batch = reader.get_batch(index)
+                batch.validate()
+                yield batch
             return
         for index, batch in enumerate(reader):
+            batch.validate()
             if end and index >= end:
                 return
             if index >= start:

@@ -64,6 +64,9 @@ def read_jsonl(source: SourceConfig, files: SourceFiles, piece: FileSlice) -> It
         yield no_rows(Reject(piece.path, row + 1, stream.reason, detail), min(stream.lost_bytes, piece.bytes - lost))
 
 
+_SAMPLED = 32  # rows of a block that are looked at for any mapped key that is there twice
+
+
 class _Parser:
     """Turns lines into batches by the source's mapping."""
 
@@ -71,9 +74,9 @@ class _Parser:
         self._source, self._path = source, path
         self._content_name = content_field(source.fields)
         self._content = getter(self._content_name)
-        # Of mapped keys in quotes, by which one that an object has twice is found: a parser keeps the last alone.
+        # Of mapped keys in quotes, the content's first, by which one that an object has twice is found.
         mapped = (self._content_name, *extra_fields(source.fields).values())
-        self._keys = tuple(sorted({f'"{part}"'.encode() for name in mapped for part in (name, *name.split("."))}))
+        self._keys = tuple(dict.fromkeys(f'"{part}"'.encode() for name in mapped for part in name.split(".")[::-1]))
         self.top = self._content_name.split(".")[0]
         self._extras = extra_getters(source.fields)
         self._chat = bool(source.fields.messages)
@@ -88,7 +91,11 @@ class _Parser:
         rejects: list[Reject] = []
         shapes: Counter[tuple[str, ...]] = Counter()
         unread = blank = 0
-        loads, content, chat, keys = orjson.loads, self._content, self._chat, self._keys
+        loads, content, chat = orjson.loads, self._content, self._chat
+        # A parser keeps the last of two values. Every row is looked at for the content's key alone: to look for each of
+        # five mapped keys takes longer than parsing. Rows that have another twice have it by the way they were written.
+        careful = any(self._twice(line, self._keys) for line in block[:_SAMPLED])
+        keys = self._keys if careful else self._keys[:1]
         for row, line in enumerate(block, first):
             try:
                 record = loads(line.decode(self._source.encoding) if self._decoded else line)  # type: ignore[union-attr, arg-type]
@@ -98,10 +105,12 @@ class _Parser:
                     rejects.append(self._reject(row, line, *self._misfit(value)))
                     continue
                 found = [get(record) for get in self._extras.values()]
-                twice = next(
-                    (said for key in keys if line.find(key) != line.rfind(key) and (said := self._twice(line))), ""
-                )
-            except (ValueError, TypeError, AttributeError, RecursionError) as error:
+                twice = ""
+                for key in keys:
+                    if line.find(key) != line.rfind(key):  # type: ignore[union-attr]
+                        twice = self._twice(line, keys)
+                        break
+            except (ValueError, TypeError, AttributeError) as error:
                 if not isinstance(line, OverLong) and not line.strip():
                     blank += 1
                 else:
@@ -130,16 +139,21 @@ class _Parser:
     def _reject(self, row: int, line: Line, reason: Reason, detail: str) -> Reject:
         return Reject(self._path, row, reason, detail, cut(line.beginning if isinstance(line, OverLong) else line))
 
-    def _twice(self, line: bytes) -> str:
-        """Which mapped key an object of the row has twice, "" when none has; only looked into where a name recurs."""
+    def _twice(self, line: Line, keys: tuple[bytes, ...]) -> str:
+        """Which of `keys` an object of the row has twice, "" when none has, or the row is none."""
+        if isinstance(line, OverLong) or not any(line.find(key) != line.rfind(key) for key in keys):
+            return ""
         found: list[str] = []
 
         def look(pairs: list[tuple[str, Any]]) -> None:
             counts = Counter(name for name, _ in pairs)
-            found.extend(name for name, count in counts.items() if count > 1 and f'"{name}"'.encode() in self._keys)
+            found.extend(name for name, count in counts.items() if count > 1 and f'"{name}"'.encode() in keys)
 
-        json.loads(line.decode(self._source.encoding), object_pairs_hook=look)
-        return f"an object has the key '{found[0]}' twice; which of them is meant nobody can tell" if found else ""
+        try:
+            json.loads(line.decode(self._source.encoding), object_pairs_hook=look)
+        except (ValueError, RecursionError):
+            return ""
+        return f"an object has the key '{found[0]}' twice; nobody can tell which of them is meant" if found else ""
 
     def _misfit(self, value: Any) -> tuple[Reason, str]:
         """What is wrong with a JSON object without the content it should have."""
@@ -162,8 +176,6 @@ class _Parser:
         except UnicodeDecodeError as wrong:
             detail = f"byte {wrong.start} of the row (0x{line[wrong.start]:02x}) is not {self._source.encoding}"
             return Reason.ENCODING, detail
-        if isinstance(error, RecursionError):
-            return Reason.MALFORMED_JSON, "the row is nested too deeply"
         if isinstance(error, orjson.JSONDecodeError):
             return Reason.MALFORMED_JSON, str(error)
         record = orjson.loads(text)
