@@ -6,7 +6,7 @@ Memory is bounded by a chunk and the longest row allowed: of a longer one only t
 import contextlib
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple
 
@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from k2model.ingest.batch import RAW_CHARACTERS, Reason
 from k2model.ingest.names import compression
-from k2model.ingest.recognise import HEAD_BYTES
+from k2model.ingest.recognise import HEAD_BYTES, recognised
 from k2model.ingest.storage import SourceFiles
-from k2model.recipe.schema import SourceConfig
+from k2model.recipe.schema import SourceConfig, SourceFormat
 
 CHUNK_BYTES = 4_000_000
 FIRST_BYTES = 16_000_000  # looked at for the names of fields
@@ -79,12 +79,15 @@ def lines(
 
 
 def first_lines(files: SourceFiles, path: str, source: SourceConfig) -> list[dict[str, Any]]:
-    """The objects at the beginning of a file, for a look at their fields; empty when there are none."""
+    """The objects at the beginning of a file, for a look at their fields; none where it holds something else."""
     import orjson
 
     rows: list[dict[str, Any]] = []
-    seen = 0
-    for _, block in lines(files, path, 0, 0, source.max_row_bytes, Stream()):
+    seen, stream = 0, Stream()
+    content = (source.fields.messages or source.fields.text).split(".")[0]
+    for _, block in lines(files, path, 0, 0, source.max_row_bytes, stream):
+        if not seen and recognised(path, stream.head, SourceFormat.JSONL.value, content):
+            return []
         for line in block:
             if isinstance(line, bytes):
                 seen += len(line)
@@ -154,8 +157,8 @@ def _from(feed: "_Feed", kind: str, size: int, skip: int) -> Iterator[bytes]:
     import lzma
 
     # pyarrow reads all of them but xz.
-    opener = lzma.LZMAFile if kind == "xz" else lambda file: pa.CompressedInputStream(pa.PythonFile(file, "r"), kind)
-    opened: Any = opener(feed)
+    opener: Callable[[Any], Any] = lzma.LZMAFile if kind == "xz" else _by_pyarrow(kind)
+    opened = opener(feed)
     held = bytearray()  # single bytes, given together
     try:
         while skip:
@@ -171,6 +174,10 @@ def _from(feed: "_Feed", kind: str, size: int, skip: int) -> Iterator[bytes]:
         raise OSError(f"truncated: {error}" if isinstance(error, EOFError) else str(error)) from error
     if held:
         yield bytes(held)
+
+
+def _by_pyarrow(kind: str) -> Callable[[Any], Any]:
+    return lambda file: pa.CompressedInputStream(pa.PythonFile(file, "r"), kind)
 
 
 class _Feed(io.RawIOBase):

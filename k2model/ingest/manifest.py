@@ -164,5 +164,5 @@ def _has_digest(files: SourceFiles, listed: Listed, known: str) -> bool:
         return True
     if known.startswith(f"{kind}:"):
         return False
-    with reading(files.full(listed.path)), files.open(listed.path) as file:
+    with reading(files.full(listed.path)), open(files.full(listed.path), "rb") as file:
         return hashlib.file_digest(file, kind).hexdigest() == listed.digest

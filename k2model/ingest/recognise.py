@@ -190,8 +190,8 @@ def _answer(path: str, head: bytes, tree: bool, content: str) -> Finding | None:
         title = " ".join(found.group(1).decode("utf-8", "replace").split())[:80] if found else ""
         if not tree or (_REFUSAL.fullmatch(title) and not path.lower().endswith(_PAGES)):
             said = "a web page" + (f" ('{title}')" if title else "")
-    elif not tree and (code := _json_answer(head, content)):
-        said = f"the answer of a server ('{code}')"
+    elif not tree and (answer := _json_answer(head, content)):
+        said = f"the answer of a server ('{answer}')"
     elif len(head) <= _REFUSAL_BYTES:
         words = " ".join(head.decode("utf-8", "replace").split())
         said = f"the answer of a server ('{words[:80]}')" if _REFUSAL.fullmatch(words) else ""

@@ -279,6 +279,26 @@ def test_a_pointer_in_front_hides_no_mistyped_column(tmp_path):
             split_inputs(config, list_inputs(config), WHOLE)
 
 
+NOT_LINES = {
+    "utf-16": ('{"text": "a"}\n'.encode("utf-16"), "wrong_format", "text in UTF-16"),
+    "utf-16 without a mark": ('{"text": "a"}\n'.encode("utf-16-le"), "wrong_format", "text in UTF-16"),
+    "over lines": (b'{\n  "text": "a"\n}\n{\n  "text": "b"\n}\n', "wrong_format", "JSON of objects over several lines"),
+    "array": (b'[\n {"text": "a"},\n {"text": "b"}\n]', "wrong_format", "one JSON array"),
+    "carriage returns": (b'{"text": "a"}\r{"text": "b"}\r', "wrong_format", "lines end in carriage returns"),
+    "answer": (b'{"error": {"code": 401, "message": "Bad credentials"}}', "error_page", "('Bad credentials')"),
+    "detail": (b'{"detail": "Not authenticated"}', "error_page", "('Not authenticated')"),
+    "github": (b'{"message": "Not Found", "documentation_url": "u", "status": "404"}', "error_page", "('Not Found')"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_LINES)
+def test_json_that_is_not_lines_and_answers_of_servers_are_named(name, tmp_path):
+    content, reason, what = NOT_LINES[name]
+    found = ingest(source(half_of(tmp_path / "in", "jsonl", content)), tmp_path / "out")
+    assert [(row["reason"], row["row"]) for row in found.quarantine] == [(reason, 0)] * 4
+    assert what in found.quarantine[0]["detail"]
+
+
 TWICE = ("text", "url", "meta", "meta.text")
 
 
