@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from k2model.errors import K2Error
@@ -17,7 +17,9 @@ from k2model.recipe.schema import FieldMapping, SourceFormat, TextUnit
 from tests.ingest.samples import WHOLE, Ingested, compressed, ingest, source
 
 FIELDS = FieldMapping(text="text", licence="meta.licence", origin="url", id="id", language="lang", key="key")
-FEW = settings(derandomize=True, deadline=None, max_examples=60)
+FEW = settings(
+    derandomize=True, deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow], database=None
+)
 SUFFIXES = (
     "jsonl", "json", "ndjson", "jsonl.gz", "jsonl.zst", "jsonl.bz2", "jsonl.xz", "parquet", "arrow", "feather", "txt",
     "md", "py", "zip", "tar", "part", "csv", "", "jsonl.gz.tmp",
@@ -97,7 +99,7 @@ def test_any_column_of_a_table(many, kind):
     tried({f"a.{'parquet' if kind is pq else 'arrow'}": out.getvalue().to_pybytes()}, fields=FIELDS)
 
 
-@settings(FEW, max_examples=150)
+@settings(FEW, max_examples=60)
 @given(
     st.sampled_from(SUFFIXES),
     st.sampled_from(MAGIC),
