@@ -245,16 +245,18 @@ def _content(fields: dict[str, Any], where: str, ignored: frozenset[str]) -> tup
 
 def _calls(fields: dict[str, Any], where: str, ignored: frozenset[str]) -> list[Call]:
     """What is called, by any of the names of it. Takes them out of `fields`."""
-    found = [name for name in ("tool_calls", "function_call", "tool_call") if name in fields]
-    if len(found) > 1:
-        raise BadMessages(f"{where} has {' and '.join(found)}; one of them is to go")
-    return _listed(fields.pop(found[0]), where, ignored) if found else []
+    said = {name: fields.pop(name) for name in ("tool_calls", "function_call", "tool_call") if name in fields}
+    said = {name: calls for name, calls in said.items() if not _is_empty(calls)}
+    if len(said) > 1:
+        raise BadMessages(f"{where} has {' and '.join(said)}; one of them is to go")
+    return _listed(next(iter(said.values())), where, ignored) if said else []
 
 
 def _listed(said: Any, where: str, ignored: frozenset[str]) -> list[Call]:
     """Calls, or one of them, as objects or JSON text."""
     listed = parsed(said, f"{where}: the calls") if isinstance(said, str) else said
-    return [_call(call, where, ignored) for call in (listed if isinstance(listed, list) else [said])]
+    listed = listed if isinstance(listed, list) else [said]
+    return [_call(call, where, ignored) for call in listed if not _is_empty(call)]
 
 
 def _call(said: Any, where: str, ignored: frozenset[str]) -> Call:
@@ -288,10 +290,15 @@ def _call_text(call: Call, where: str) -> str:
 
 def _carrying(fields: Mapping[str, Any], unread: Collection[str] = ()) -> dict[str, Any]:
     """The fields that say something and are not `unread`."""
-    return {name: value for name, value in fields.items() if not _is_empty(value) and name not in unread}
+    return {
+        name: value
+        for name, value in fields.items()
+        if value is not None and not (isinstance(value, str | list | dict) and not value) and name not in unread
+    }
 
 
 def _is_empty(value: Any) -> bool:
+    """Whether nothing stands at any depth of it, as in a struct that was filled up."""
     if isinstance(value, dict | list):
         return all(map(_is_empty, value.values() if isinstance(value, dict) else value))
     return value is None or value == ""
@@ -315,6 +322,8 @@ def _text(fields: dict[str, Any], names: Sequence[str], where: str, what: str) -
 
 def _refuse_others(fields: Mapping[str, Any], where: str) -> None:
     for name, value in fields.items():
+        if _is_empty(value):
+            continue
         raise BadMessages(
             f"{where}: the field '{name[:_SHOWN]}' ({_shown(value)}) is not understood; rename or drop it, or name it "
             "in fields.ignored of the source"

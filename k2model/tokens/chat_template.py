@@ -119,7 +119,9 @@ CHAT_TEMPLATE = (
         {%- generation -%}
             {{- turn.trace ~ "</" ~ tag ~ ">" ~ turn.text -}}
             {%- for call in ([calls] if calls is string or calls is mapping else calls) -%}
-                {{- called(call) -}}
+                {%- if call is string or (call.function or call).name -%}
+                    {{- called(call) -}}
+                {%- endif -%}
             {%- endfor -%}
             {{- "<|im_end|>" -}}
         {%- endgeneration -%}

@@ -105,7 +105,7 @@ BAD = [
     ([QUESTION], "no turn is the assistant's"),
     ([QUESTION, {**ANSWER, "think": "a"}, QUESTION, {**ANSWER, "think_fast": "b"}], "mixes the efforts high, medium"),
     ([{"role": "user", "content": [{"type": "image_url"}]}, ANSWER], "turn 1 has parts that are no text"),
-    ([QUESTION, {"role": "assistant", "tool_calls": [{"function": {"arguments": {"a": 1}}}]}], "a tool call needs a name"),
+    ([QUESTION, {**ANSWER, "tool_calls": [{"arguments": {"a": 1}}]}], "a tool call needs a name"),
     ([QUESTION, {**ANSWER, "content": 4}], "turn 2: the content is not text"),
     ([{**QUESTION, "tools": "add(a, b)"}, ANSWER], "not JSON"),
     ([{**QUESTION, "tools": ["add"]}, ANSWER], "the definitions of tools are not a list of objects"),
