@@ -43,7 +43,8 @@ def read_dialogue(
         messages = parsed(messages, "the messages") if isinstance(messages, str) else messages
         if not isinstance(messages, list) or not messages:
             raise BadMessages("expected a list with at least one turn")
-        read = [Turn(message, number, frozenset(ignored)) for number, message in enumerate(messages, 1)]
+        left_out = frozenset(ignored)
+        read = [Turn(message, number, left_out) for number, message in enumerate(messages, 1)]
         _check_results(read)
         turns = [turn.message for turn in read]
         _add_system(turns, system)
@@ -120,10 +121,9 @@ def _check_results(turns: Sequence[Turn]) -> None:
 
 def _check_text(turn: Mapping[str, Any], number: int) -> None:
     """What is said holds no token of the markup: in a text that the template renders it would act as one."""
-    for field in ("content", "trace", "tool_calls", "tools"):
-        said = turn.get(field, "")
-        for text in [said] if isinstance(said, str) else said:
-            if found := _TOKEN.search(text):
+    for field, said in turn.items():
+        for text in said if isinstance(said, list) else [said]:
+            if isinstance(text, str) and "<" in text and (found := _TOKEN.search(text)):
                 raise BadMessages(
                     f"turn {number}: {field} has '{found[0]}' in its text, which the template would make a token of"
                 )

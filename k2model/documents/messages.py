@@ -43,6 +43,7 @@ _PART_PROVENANCE = frozenset(("id", "index", "signature", "cache_control"))
 _BROKEN_OFF = ("length", "max_tokens", "content_filter", "abort", "error")
 _OPENING = re.compile(r"\s*<(think|think_fast|think_faster)>")
 _LINE_ENDS = "\r\n"  # that stand around thinking within a text
+_CONTAINERS = (str, list, dict)
 _SHOWN = 60  # characters of a value that is refused
 
 
@@ -92,7 +93,7 @@ class Turn:
         if not isinstance(message, dict):
             raise BadMessages(f"{where} is not an object")
         self._ignored = ignored
-        fields = _carrying(message, PROVENANCE | ignored)
+        fields = _carrying(message, PROVENANCE | ignored if ignored else PROVENANCE)
         named = _text(fields, ("role", "from"), where, "role")
         role = ROLES.get(named or "", named)
         if role not in ("system", "user", "assistant", "tool"):
@@ -103,8 +104,8 @@ class Turn:
         self.tools = fields.pop("tools", None) if number == 1 else None
         self.answers, self.effort, self.tag = "", "", ""
         self.calls: list[Call] = []
-        loss = _counts(fields, role, where)
         content, trace = _content(fields, where, ignored)
+        loss = _counts(fields, role, where)
         self.message: dict[str, Any] = {"role": role, "content": content}
         if role == "assistant":
             self.effort = _effort_of_names(message, ignored)
@@ -120,7 +121,7 @@ class Turn:
         """Reads what only the assistant does."""
         where, message = self.where, self.message
         traces = [said for said in (trace, _text(fields, TRACES, where, "thinking")) if said]
-        if _OPENING.match(message["content"]):
+        if "<think" in message["content"] and _OPENING.match(message["content"]):
             if not (found := inline_thinking(message["content"])):
                 raise BadMessages(f"{where}: the content opens thinking and never closes it")
             self.tag, within, message["content"] = found
@@ -195,6 +196,8 @@ def as_json(value: Any, what: str) -> str:
 
 def _effort_of_names(message: Mapping[str, Any], ignored: Collection[str]) -> str:
     """What K2's names of thinking say; one that is there and empty says it too, where it is alone."""
+    if message.keys().isdisjoint(EFFORT_OF_TRACE):
+        return ""
     there = [name for name in EFFORT_OF_TRACE if message.get(name) is not None and name not in ignored]
     named = [name for name in there if message[name]] or there
     return EFFORT_OF_TRACE[named[0]] if len(named) == 1 else ""
@@ -203,7 +206,7 @@ def _effort_of_names(message: Mapping[str, Any], ignored: Collection[str]) -> st
 def _counts(fields: dict[str, Any], role: str, where: str) -> bool:
     """Whether a turn is learned, by all that its flags say. Takes them out of `fields`."""
     said: dict[str, bool] = {}
-    for name in (*COUNTED, *MASKED):
+    for name in (*COUNTED, *MASKED) if fields else ():
         if name not in fields:
             continue
         value = fields.pop(name)
@@ -293,7 +296,7 @@ def _carrying(fields: Mapping[str, Any], unread: Collection[str] = ()) -> dict[s
     return {
         name: value
         for name, value in fields.items()
-        if value is not None and not (isinstance(value, str | list | dict) and not value) and name not in unread
+        if (value or (value is not None and not isinstance(value, _CONTAINERS))) and name not in unread
     }
 
 
@@ -306,10 +309,13 @@ def _is_empty(value: Any) -> bool:
 
 def _one(fields: dict[str, Any], names: Sequence[str], where: str) -> Any:
     """What the fields of one meaning say, None without any. Takes them out of `fields`; they may not differ."""
-    said = {name: fields.pop(name) for name in names if name in fields}
-    first = next(iter(said.values()), None)
-    if other := next((name for name, value in said.items() if value != first), ""):
-        raise BadMessages(f"{where}: {next(iter(said))} and {other} say different things; one of them is to go")
+    found = [name for name in names if name in fields] if fields else []
+    if not found:
+        return None
+    first = fields.pop(found[0])
+    for name in found[1:]:
+        if fields.pop(name) != first:
+            raise BadMessages(f"{where}: {found[0]} and {name} say different things; one of them is to go")
     return first
 
 

@@ -134,8 +134,8 @@ def getter(name: str) -> Callable[[Any], Any]:
 
 
 def read_columns(mapping: FieldMapping, columns: Collection[str]) -> set[str]:
-    """Those of `columns` in which something is mapped."""
-    names = (content_field(mapping), *extra_fields(mapping).values())
+    """Those of `columns` in which something is mapped, or that the user ignores."""
+    names = (content_field(mapping), *extra_fields(mapping).values(), *mapping.ignored)
     return {name if name in columns else name.split(".")[0] for name in names}
 
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from k2model.documents.counts import Counts
 from k2model.errors import CorpusError
 from k2model.ingest.assemble import Documents
-from k2model.ingest.batch import Batch, Reject, extra_fields, read_columns
+from k2model.ingest.batch import Batch, Reject, mapped_fields, read_columns
 from k2model.ingest.inputs import FileSlice
 from k2model.recipe.schema import SourceConfig
 
@@ -65,7 +65,7 @@ def count_columns(counts: SourceCounts, source: SourceConfig, batch: Batch) -> N
     for name in sorted(batch.columns.keys() - read):
         known = name in counts["unread"] or len(counts["unread"]) < MAX_DISTINCT
         counts["unread"][name if known else OTHERS] += batch.columns[name]
-    for field, column in extra_fields(source.fields).items():
+    for field, column in mapped_fields(source.fields).items():
         values = batch.extras.get(field)
         if silent := len(batch.places) if values is None else values.null_count:
             counts["unstated"][column] += silent

@@ -1,12 +1,14 @@
 """Chat rows of other datasets' forms become the dialogues that K2's frame writes, told here by hand."""
 
 import json
+from random import Random
 
 import pytest
 
 from k2model.documents.markup import chat
 from k2model.documents.spans import segments_of
 from k2model.recipe.schema import FieldMapping
+from tests.documents.chat_forms import FORMS, mutated
 from tests.ingest.samples import ingest, source, write_jsonl, write_parquet
 
 QUESTION = {"role": "user", "content": "2 + 2?"}
@@ -122,3 +124,45 @@ def test_turns_that_cannot_be_written_are_quarantined(tmp_path):
 def test_messages_of_no_turns_are_empty_or_of_the_wrong_type(tmp_path):
     found = ingested(tmp_path, [{"messages": []}, {"messages": 3}, {"messages": None}])
     assert [row["reason"] for row in found.quarantine] == ["empty_field", "wrong_type", "missing_field"]
+
+
+def test_turns_that_do_not_count_are_no_targets(tmp_path):
+    turns = [QUESTION, {**ANSWER, "content": "WRONG DRAFT", "weight": 0}, QUESTION, {**ANSWER, "weight": 1}]
+    (document,) = ingested(tmp_path, [{"messages": turns}]).documents
+    learned = "".join(one["text"] for one in segments_of(document) if one["loss_mask"])
+    assert "WRONG DRAFT" in document["text"] and learned == "</think_faster>4<|im_end|>"
+
+
+def test_columns_of_the_system_and_of_tools_are_read_without_a_mapping(tmp_path):
+    rows = [{"conversations": [QUESTION, ANSWER], "system": "Be brief.", "tools": [{"name": "add", "strict": None}]}]
+    mapped = FieldMapping(messages="conversations")
+    start = '<|begin_of_text|><|im_start|>system\nBe brief.\n<tools>[{"name": "add"}]</tools><|im_end|>\n'
+    (of_lines,) = ingested(tmp_path, rows, mapped).documents
+    write_parquet(tmp_path / "columnar/a.parquet", rows)
+    (of_columns,) = ingest(source(tmp_path / "columnar", domain="chat", fields=mapped), tmp_path / "other").documents
+    rest = FRAME.removeprefix("<|begin_of_text|>") + "<think_faster></think_faster>4<|im_end|>"
+    assert of_lines["text"] == of_columns["text"] == start + rest
+
+
+def test_fields_that_are_ignored_and_columns_that_nothing_reads(tmp_path):
+    rows = [{"messages": [QUESTION, {**ANSWER, "score": 4}], "system": {"no": 1}, "judge": "x", "quality": 5}]
+    assert "the field 'score' (4)" in ingested(tmp_path, [{"messages": rows[0]["messages"]}]).quarantine[0]["detail"]
+    mapped = FieldMapping(messages="messages", ignored=("score", "system", "judge"))
+    config = source(tmp_path / "in", domain="chat", fields=mapped)
+    assert (
+        ingested(tmp_path / "again", rows, mapped).documents
+        and not ingested(tmp_path / "more", rows, mapped).quarantine
+    )
+    write_jsonl(tmp_path / "in/a.jsonl", rows)
+    assert ingest(config, tmp_path / "out").counts["unread"] == {"quality": 1}
+
+
+def test_any_json_is_a_document_or_a_row_in_quarantine(tmp_path):
+    rng = Random(16)
+    rows = [{"messages": mutated(rng, rng.choice([*FORMS.values()]).messages)} for _ in range(600)]
+    rows += [
+        mutated(rng, {"messages": [QUESTION, ANSWER], "system": "S", "tools": [{"name": "f"}]}) for _ in range(200)
+    ]
+    found = ingested(tmp_path, [row if isinstance(row, dict) else {"messages": row} for row in rows])
+    assert found.counts["rows"] == len(rows) == len(found.documents) + len(found.quarantine)
+    assert all(row["detail"] for row in found.quarantine) and len(found.documents) > 100
