@@ -83,6 +83,7 @@ _ONE_LETTER = {
     "\u0131": "i",  # what Turkish has beside the dotted one
 }
 _UNHEARD = frozenset("\u0640\u034f\u0e4d\u0ecd")  # tatweel, grapheme joiner, the first half of Thai and Lao "am"
+_LOW_LINES = [ord(c) for c in "_\ufe33\ufe34\ufe4d\ufe4e\ufe4f\uff3f"]  # the others are one in NFKC
 _ZERO_WIDTH_SPACE = 0x200B  # between words
 
 
@@ -96,7 +97,7 @@ def classes() -> np.ndarray[Any, np.dtype[np.uint8]]:
         table[:_ASSIGNED] |= np.fromiter(map(holds, characters), dtype=np.uint8, count=_ASSIGNED) * np.uint8(bit)
     table[_HAN_PLANES] |= ALNUM | ALPHA
     table[(table & ALNUM) != 0] |= WORD
-    table[ord("_")] |= WORD
+    table[_LOW_LINES] = WORD
     table[(units() < WORD_UNITS) & ((table & ALPHA) != 0)] |= ALONE
     marks = [code for code, c in enumerate(characters) if unicodedata.category(c) in ("Mn", "Mc", "Me", "Cf")]
     marks += [0x640, 0xFF9E, 0xFF9F]  # tatweel, and the marks of halfwidth kana
@@ -143,10 +144,17 @@ def _changes(character: str) -> bool:
 
 
 def _unheard(part: str) -> bool:
-    """Combining classes: 10 to 36 are points of Hebrew and Arabic, from 200 on accents of all scripts."""
+    """Combining classes: 1 are strokes, 10 to 36 points of Hebrew and Arabic, from 200 on accents of all scripts."""
     order = unicodedata.combining(part)
     selector = "\ufe00" <= part <= "\ufe0f" or "\u180b" <= part <= "\u180f"
-    return part in _UNHEARD or selector or 10 <= order <= 36 or order >= 200 or unicodedata.category(part) == "Cf"
+    return (
+        part in _UNHEARD
+        or selector
+        or order == 1
+        or 10 <= order <= 36
+        or order >= 200
+        or unicodedata.category(part) == "Cf"
+    )
 
 
 class Matching(NamedTuple):

@@ -77,17 +77,20 @@ _EMOJI = "\u203c\u2049\u20e3\u2100-\u27bf\u2900-\u2bff\u3030\u303d\u3297\u3299\u
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Myanmar, Khmer: a zero-width space parts words
 _HEBREW_OR_ARABIC = re.compile("[\u0590-\u060b\u0620-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 _DIRECTION = re.compile("[\u200e\u200f\u061c]")
-# A flag in tags; C0 and C1 controls but tab and line feed; lone surrogates; soft hyphen; byte order mark, word joiner,
-# embeddings and isolates of writing direction, what annotates lines, no characters; tags, joiners and spaces of no
-# width where they are no spelling
-_UNWANTED = re.compile(
-    "(\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]+\U000e007f)"
-    "|[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\ud800-\udfff\ufeff\u2060\u202a-\u202e\u2066-\u206f\ufff9-\ufffb\ufffe\uffff"
-    "\U000e0000-\U000e007f]"
-    f"|(?<![{_JOINING}])\u200c(?![{_JOINING}])"
-    f"|(?<![{_JOINING}])(?<![{_EMOJI}])\u200d(?![{_JOINING}])|(?<=[{_EMOJI}])\u200d(?![{_EMOJI}])"
-    f"|(?<![{_UNSPACED}])\u200b+|\u200b+(?![{_UNSPACED}\u200b])"
-)
+# C0 and C1 controls but tab and line feed; lone surrogates; soft hyphen; byte order mark, word joiner, embeddings and
+# isolates of writing direction, what annotates lines, no characters
+_JUNK = "\x00-\x08\x0b-\x1f\x7f-\x9f\xad\ud800-\udfff\ufeff\u2060\u202a-\u202e\u2066-\u206f\ufff9-\ufffb\ufffe\uffff"
+_UNWANTED = re.compile(f"[{_JUNK}]")
+_UNSEEN = re.compile(f"[{_JUNK}\u200b-\u200f\u061c\U000e0000-\U000e007f]")  # any that may have to go
+_FLAG_OR_TAG = re.compile("(\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]+\U000e007f)|[\U000e0000-\U000e007f]")
+#: Characters of no width, and where they are no spelling.
+_MISPLACED = {
+    "\u200b": re.compile(f"\u200b+(?![{_UNSPACED}\u200b])|\u200b(?<![{_UNSPACED}]\u200b)"),
+    "\u200c": re.compile(f"\u200c(?<![{_JOINING}]\u200c)(?![{_JOINING}])"),
+    "\u200d": re.compile(
+        f"\u200d(?<![{_JOINING}{_EMOJI}]\u200d)(?![{_JOINING}])|\u200d(?<=[{_EMOJI}]\u200d)(?![{_EMOJI}{_JOINING}])"
+    ),
+}
 _TRAILING = re.compile(r"[ \t]+$", re.MULTILINE)
 _BLANK_LINES = re.compile(r"\n{4,}")
 _SUSPECT_CHARACTERS = r"[^\n\t -~]"
@@ -102,14 +105,20 @@ def clean_characters(text: str) -> str:
     flag); spaces of no width between words of Thai, Lao, Myanmar and Khmer; marks of writing direction (LRM, RLM, ALM)
     in a text that has letters of Hebrew or Arabic.
     """
-    text = _UNWANTED.sub(_flag, text.replace("\r\n", "\n").replace("\r", "\n"))
-    if _DIRECTION.search(text) and not _HEBREW_OR_ARABIC.search(text):
-        text = _DIRECTION.sub("", text)
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if _UNSEEN.search(text):
+        text = _without_unseen(text)
     return unicodedata.normalize("NFC", text)
 
 
-def _flag(found: re.Match[str]) -> str:
-    return found[1] or ""
+def _without_unseen(text: str) -> str:
+    if not _HEBREW_OR_ARABIC.search(text):
+        text = _DIRECTION.sub("", text)
+    text = _FLAG_OR_TAG.sub(lambda found: found[1] or "", _UNWANTED.sub("", text))
+    for character, misplaced in _MISPLACED.items():
+        if character in text:
+            text = misplaced.sub("", text)
+    return text
 
 
 def clean_page(text: str) -> str:

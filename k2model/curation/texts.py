@@ -156,16 +156,17 @@ class Texts:
         A text without letters counts as Latin, so that rules which were made for English judge it."""
         count = len(SCRIPT_NAMES)
         latin = SCRIPT_NAMES.index("Latin")
+        if self._others is None:
+            return np.full(self.count, latin)
         letters = (self.classes & ALPHA) != 0
         found = np.zeros((self.count, count))
         found[:, latin] = self.sums(letters)
-        if self._others is not None:
-            others = self._others[letters[self._others]]
-            own = scripts()[self.codes[others]].astype(np.int64)
-            owner = np.searchsorted(self.bounds, others, side="right") - 1
-            beside = np.bincount(owner * count + own, minlength=self.count * count).reshape(self.count, count)
-            found[:, latin] -= beside.sum(axis=1)
-            found += beside
+        others = self._others[letters[self._others]]
+        own = scripts()[self.codes[others]].astype(np.int64)
+        owner = np.searchsorted(self.bounds, others, side="right") - 1
+        beside = np.bincount(owner * count + own, minlength=self.count * count).reshape(self.count, count)
+        found[:, latin] -= beside.sum(axis=1)
+        found += beside
         return np.where(found.any(axis=1), found.argmax(axis=1), latin)
 
     @cached_property
