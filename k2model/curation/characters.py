@@ -30,7 +30,8 @@ _HAN_PLANES = slice(0x20000, 0x3FFFE)
 _SELECTORS, _TAGS = slice(0xE0100, 0xE01F0), slice(0xE0000, 0xE0080)
 
 WORD_UNITS = 12  # a word; a character of a script without spaces has fewer
-_HAN, _KANA, _OTHERS = 6, 4, 3  # units: two Han to a word, three kana, four letters of Thai and its neighbours
+#: Units of a letter: two Han make a word, three kana, three of scripts whose vowels are marks, four of Thai and Lao.
+_HAN, _KANA, _ABUGIDA, _THAI = 6, 4, 4, 3
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -60,13 +61,13 @@ SCRIPTS: dict[str, tuple[int, Ranges]] = {
     "Ethiopic": (0, ((0x1200, 0x13A0), (0x2D80, 0x2DE0), (0xAB00, 0xAB30))),
     "Mongolian": (0, ((0x1800, 0x18B0),)),
     "Hangul": (0, ((0x1100, 0x1200), (0x3130, 0x3190), (0xA960, 0xA980), (0xAC00, 0xD800), (0xFFA0, 0xFFE0))),
-    "Thai": (_OTHERS, ((0xE00, 0xE80),)),
-    "Lao": (_OTHERS, ((0xE80, 0xF00),)),
-    "Myanmar": (_OTHERS, ((0x1000, 0x10A0), (0xA9E0, 0xAA00), (0xAA60, 0xAA80))),
-    "Khmer": (_OTHERS, ((0x1780, 0x1800),)),
-    "Tai": (_OTHERS, ((0x1950, 0x19E0), (0x1A20, 0x1AB0), (0xAA80, 0xAAE0))),
-    "Balinese": (_OTHERS, ((0x1B00, 0x1B80),)),
-    "Javanese": (_OTHERS, ((0xA980, 0xA9E0),)),
+    "Thai": (_THAI, ((0xE00, 0xE80),)),
+    "Lao": (_THAI, ((0xE80, 0xF00),)),
+    "Myanmar": (_ABUGIDA, ((0x1000, 0x10A0), (0xA9E0, 0xAA00), (0xAA60, 0xAA80))),
+    "Khmer": (_ABUGIDA, ((0x1780, 0x1800),)),
+    "Tai": (_ABUGIDA, ((0x1950, 0x19E0), (0x1A20, 0x1AB0), (0xAA80, 0xAAE0))),
+    "Balinese": (_ABUGIDA, ((0x1B00, 0x1B80),)),
+    "Javanese": (_ABUGIDA, ((0xA980, 0xA9E0),)),
     "Yi": (_HAN, ((0xA000, 0xA4D0),)),
     "Bopomofo": (_KANA, ((0x3100, 0x3130), (0x31A0, 0x31C0))),
     "Kana": (_KANA, ((0x3031, 0x3036), (0x3040, 0x3100), (0x31F0, 0x3200), (0xFF66, 0xFFA0), (0x1B000, 0x1B170))),

@@ -154,7 +154,7 @@ class _Runs(NamedTuple):
     whole: bool
     hashes: Hashes
     first: Ints
-    count: Ints
+    sizes: Ints
     table: Flags
 
 
@@ -207,8 +207,8 @@ class ItemIndex:
         low, high = (np.searchsorted(run.hashes, hashes, side=side) for side in ("left", "right"))
         counts = high - low
         which = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(low, counts)
-        alike = run.count[which] == np.repeat(count, counts)
-        return np.repeat(starts, counts)[alike], run.first[which][alike], run.count[which][alike]
+        alike = run.sizes[which] == np.repeat(count, counts)
+        return np.repeat(starts, counts)[alike], run.first[which][alike], run.sizes[which][alike]
 
     def _same(self, texts: Texts, here: Ints, there: Ints, width: Ints) -> Flags:
         """Whether the words of each hit are really equal, as words are compared."""

@@ -303,6 +303,15 @@ class Texts:
         return Spans(starts, ends, np.searchsorted(starts, self.bounds))
 
 
+def words_of(text: str) -> list[str]:
+    """The words of one text, as they are compared."""
+    texts = Texts.of([text])
+    parts, lengths = texts.compared(np.arange(len(texts.words.starts)))
+    said = "".join(map(chr, parts.tolist()))
+    ends = np.cumsum(lengths).tolist()
+    return [said[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
 def _ranges(starts: Ints, sizes: Ints) -> Ints:
     """The numbers from each start on, as many as its size, one after the other."""
     return np.arange(int(sizes.sum())) + np.repeat(starts - (np.cumsum(sizes) - sizes), sizes)

@@ -12,12 +12,12 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
+from k2model.curation.texts import words_of
 from k2model.judges.verdict import Case, Judgement, Verdict, Wants, marked
 
 HEAD = 240  # characters in which a refusal has to begin
 #: Words that somebody else says, or code: they are not the model's own.
 _QUOTED = re.compile(r'"[^"\n]*"|“[^”]*”|«[^»]*»|„[^“”]*[“”]|```.*?```|`[^`\n]*`|^>.*$', re.DOTALL | re.MULTILINE)
-_WORDS = re.compile(r"\w+")
 
 
 class RulesJudge:
@@ -43,7 +43,7 @@ class RulesJudge:
 
 
 def identity() -> dict[str, Any]:
-    return {"name": "rules", "patterns": sha256(_source()).hexdigest()[:16], "head": HEAD}
+    return {"name": "rules", "version": 2, "patterns": sha256(_source()).hexdigest()[:16], "head": HEAD}
 
 
 def _verdict(case: Case) -> Verdict:
@@ -72,8 +72,9 @@ def judgement(text: str, wants: Wants) -> Judgement:
 
 
 def holds(answer: str, wanted: str) -> bool:
-    """Whether the words of `wanted` stand in `answer` in a row, whatever the case and the marks between them."""
-    said, right = (f" {' '.join(_WORDS.findall(text.casefold()))} " for text in (answer, wanted))
+    """Whether the words of `wanted` stand in `answer` in a row, whatever the case and the marks between them; in every
+    script (`k2model.curation.characters`)."""
+    said, right = (f" {' '.join(words_of(text))} " for text in (answer, wanted))
     return bool(right.strip()) and right in said
 
 

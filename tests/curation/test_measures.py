@@ -60,7 +60,7 @@ def random_texts(count=60):
 TEXTS = HAND + random_texts()
 
 
-UNITS = {"CJK": 1 / 2, "HIRAGANA": 1 / 3, "KATAKANA": 1 / 3, "THAI": 1 / 4, "KHMER": 1 / 4}  # of a word
+UNITS = {"CJK": 1 / 2, "HIRAGANA": 1 / 3, "KATAKANA": 1 / 3, "THAI": 1 / 4, "KHMER": 1 / 3}  # of a word
 
 
 def script(character):
