@@ -1,9 +1,11 @@
 """Curation on raw text of two sizes: MB/s of every step in CPU time of one process, and its peak memory.
 
     python -m benchmarks.curation [--megabytes 64 256] [--profile prose|web]
+    python -m benchmarks.curation --peer PYTHON [--peer-megabytes 8] [--pages 3200]
 
 The text is that of `benchmarks.peers.raw_text`, in parts of 16 MB, with planted copies whose number is printed beside
-what was found. Each size runs in a process of its own, so that its peak is its own.
+what was found. Each size runs in a process of its own, so that its peak is its own. With `--peer` the rules and
+signatures are measured beside datatrove's instead (`benchmarks.peers.verdicts`), which PYTHON's environment has.
 """
 
 import argparse
@@ -30,7 +32,15 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, nargs="+", default=[64, 256])
     parser.add_argument("--profile", choices=PROFILES, default="prose")
     parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--peer", help="the Python of an environment with datatrove: compare with it")
+    parser.add_argument("--peer-megabytes", type=float, default=8, help="of prose, for speed")
+    parser.add_argument("--pages", type=int, default=3_200, help="for agreement of verdicts")
     asked = parser.parse_args()
+    if asked.peer:
+        from benchmarks.peers.verdicts import measure
+
+        measure(asked.peer, asked.peer_megabytes, asked.pages)
+        return
     if asked.run:
         _run(asked.run, asked.profile)
         return
