@@ -6,6 +6,10 @@ whose memory and that of its children is watched: the sum of their resident page
 MB are of raw text. Nothing is compared with others here: `benchmarks.data` does that.
 
     python -m benchmarks.data_scale --sizes 500 1000 2000
+    python -m benchmarks.data_scale --documents 250000 500000 1000000
+
+With `--documents` the comparison of all documents alone is run, on generated signatures, with as many more slices as
+there are more documents, and what is printed is how many bytes each step read of its store for a document.
 """
 
 import argparse
@@ -26,6 +30,7 @@ WORKERS = 2
 STEPS = ("corpus_raw", "corpus_clean", "duplicates", "corpus", "corpus_valid", "tokenizer", "tokens", "sequences")
 SEQUENCE_LENGTH, GLOBAL_BATCH = 2_048, 8
 WATCH_SECONDS = 0.1
+READS_PART, READS_SLICE, READS_SKETCHES = 10_000, 500_000, 25_000  # documents, keys and sketches
 
 
 def main() -> None:
@@ -34,7 +39,11 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, help="where to work (default: a temporary folder); needs 6 x the largest"
     )
+    parser.add_argument("--documents", type=int, nargs="+", help="compare signatures of so many documents instead")
     options = parser.parse_args()
+    if options.documents:
+        _reads(options.documents)
+        return
     folder = Path(tempfile.mkdtemp(dir=options.folder))
     try:
         _measure(options.sizes, folder)
@@ -66,6 +75,24 @@ def _show(sizes: list[int], table: dict[str, list[tuple[float, float]]]) -> None
         rates = [size / seconds for size, (seconds, _) in zip(sizes, found, strict=True)]
         growth = found[-1][1] / found[0][1]
         print(json.dumps({"name": f"data scale {step}", "ours": rates[-1], "unit": "MB/s", "peak growth": growth}))
+
+
+def _reads(sizes: list[int]) -> None:
+    """Bytes read for a document, by step, where slices and groups are the same size whatever the corpus."""
+    from benchmarks.peers.reads import compared
+
+    found = {}
+    for documents in sizes:
+        reads = compared(documents // READS_PART, READS_PART, READS_SLICE, READS_SKETCHES, f"reads-{documents}")
+        found[documents] = {step: octets / documents for step, octets in reads.bytes.items()}
+        parts = {step: f"{count} parts, {reads.requests[step]:,} requests" for step, count in reads.parts.items()}
+        print(f"{documents:,} documents: {parts}; {reads.stats}", flush=True)
+    print(f"\n{'bytes read for a document':26}" + "".join(f"{documents:>12,}" for documents in sizes))
+    table = {step: [found[documents][step] for documents in sizes] for step in found[sizes[0]]}
+    for step, cells in {**table, "all": [sum(own.values()) for own in found.values()]}.items():
+        print(f"{step:26}" + "".join(f"{cell:>12.1f}" for cell in cells))
+        told = {"name": f"reads {step}", "ours": round(cells[-1], 1), "unit": "bytes a document"}
+        print(json.dumps(told | {"growth": round(cells[-1] / cells[0], 3)}))
 
 
 def generate(folder: Path, size: int) -> dict[str, int]:
