@@ -11,7 +11,8 @@ A slice is every hash or key of a range, so that equal ones are in one slice; me
 not only to a copy of a copy: a chain of small differences makes no cluster.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -115,20 +116,48 @@ def near_duplicates(
     In each cluster of paired documents, taken in order, one stays unless it is similar to one that stays. Those that
     are `gone` for another reason stand for none."""
     numbers = np.zeros(0, dtype=np.int64)
-    for path in pairs:
-        numbers = np.unique(np.concatenate([numbers, *read_pairs([path])]))
+
+    def nodes() -> int:
+        return len(numbers)
+
+    for ends in _many(pairs, nodes):
+        numbers = np.unique(np.concatenate([numbers, *ends]))
     clusters = np.arange(len(numbers))
-    for path in pairs:
-        documents, originals = (np.searchsorted(numbers, ends) for ends in read_pairs([path]))
-        clusters = components(clusters, documents, originals)
+    for ends in _many(pairs, nodes):
+        clusters = components(clusters, *(np.searchsorted(numbers, own) for own in ends))
     stays = ~np.isin(numbers, gone)
     numbers, clusters = numbers[stays], clusters[stays]
     order = np.argsort(clusters, kind="stable")
-
-    def sketches(wanted: Ints) -> Sketches:
-        return read_rows(signatures, SKETCHES, wanted, "sketch")
-
+    sketches = _sketches_of(signatures, numbers)
     return _leaders(sketches, numbers[order], clusters[order], config.near_duplicate_threshold, CLUSTER_LEADERS)
+
+
+def _many(paths: Sequence[Path], least: Callable[[], int]) -> Iterator[tuple[Ints, Ints]]:
+    """The pairs of several files at a time, `least` or more, so that what costs as much as that is done a few times."""
+    begin, held = 0, 0
+    for end, path in enumerate(paths, start=1):
+        held += pq.read_metadata(path).num_rows
+        if held >= max(least(), _PAIRS) or end == len(paths):
+            yield read_pairs(paths[begin:end])
+            begin, held = end, 0
+
+
+def _sketches_of(signatures: CorpusSignatures, numbers: Ints) -> Callable[[Ints], Sketches]:
+    """What gives the sketches of some of these ascending numbers. Each file is read once: clusters have documents of
+    any part, so the sketches of all are laid out, on the disk where they are many."""
+    pieces = (numbers[begin : begin + _SKETCHES] for begin in range(0, len(numbers), _SKETCHES))
+    table, row = np.zeros((0, 1), dtype=np.uint8), 0
+    for piece in pieces:
+        own = read_rows(signatures, SKETCHES, piece, "sketch")
+        if len(own) == len(numbers):
+            table = own
+            break
+        if not row:
+            file = tempfile.TemporaryFile()  # noqa: SIM115  (the map holds it)
+            table = np.memmap(file, dtype=np.uint8, mode="w+", shape=(len(numbers), own.shape[1]))
+        table[row : row + len(own)] = own
+        row += len(own)
+    return lambda wanted: np.asarray(table[np.searchsorted(numbers, wanted)])
 
 
 def leaders(sketches: Sketches, whose: Ints, groups: Ints, threshold: float, most: int) -> Ints:

@@ -178,6 +178,17 @@ def test_pairs_are_those_of_a_search_and_any_slices_decide_the_same(tmp_path):
     assert near == searched(bands, sketches["sketch"].to_pylist(), {document for document, _ in exact})
 
 
+def test_the_decision_is_the_same_however_much_is_held_at_a_time(tmp_path, monkeypatch):
+    """Pairs a few files at a time, and sketches on the disk."""
+    store, clean = look_alikes(tmp_path, seed=3, words=60, bases=12, edits=150, parts=3)
+    whole = compare(store, CONFIG, clean)
+    monkeypatch.setattr(duplicates, "_SKETCHES", 20)
+    monkeypatch.setattr(duplicates, "_PAIRS", 30)
+    small = compare(store, CONFIG, clean, slice_rows=100, sketch_rows=50)
+    assert small.digest == whole.digest and small.identity != whole.identity
+    assert whole.stats["near_duplicate"] > 100
+
+
 def made_last(store, step):
     return Path(store.uri) / step / store.records(step)[-1]["identity"][:16]
 
