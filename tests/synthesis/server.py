@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 USAGE = {"prompt_tokens": 40, "completion_tokens": 20, "total_tokens": 60}
 
@@ -22,10 +23,16 @@ def completion(message: object, finish: object = "stop", usage: object = USAGE) 
 
 
 class Answers:
-    """What the server saw and how it is to answer. `fault(number, question)` names a way to misbehave or None."""
+    """What the server saw and how it is to answer. `fault(number, question)` names a way to misbehave or None;
+    `response(sent)` is the text of a response, where the sums are not to be answered."""
 
-    def __init__(self, fault: Callable[[int, str], str | None] = lambda number, question: None, delay: float = 0.0):
-        self.fault, self.delay = fault, delay
+    def __init__(
+        self,
+        fault: Callable[[int, str], str | None] = lambda number, question: None,
+        delay: float = 0.0,
+        response: Callable[[dict[str, Any]], str] | None = None,
+    ):
+        self.fault, self.delay, self.response = fault, delay, response
         self.questions: list[str] = []
         self.answered: list[str] = []
         self.authorizations: set[str | None] = set()
@@ -35,7 +42,8 @@ class Answers:
 
     def handle(self, handler: BaseHTTPRequestHandler) -> None:
         content = handler.rfile.read(int(handler.headers["Content-Length"]))
-        question = json.loads(content)["messages"][-1]["content"]
+        sent = json.loads(content)
+        question = sent["messages"][-1]["content"]
         with self.lock:
             number = len(self.questions)
             self.questions.append(question)
@@ -46,6 +54,9 @@ class Answers:
         fault = self.fault(number, question)
         with self.lock:
             self.in_flight -= 1
+        if self.response and not fault:
+            _send(handler, 200, self.response(sent))
+            return
         if getattr(self, f"_{fault}", self._answer)(handler, question):
             with self.lock:
                 self.answered.append(question)
