@@ -117,7 +117,7 @@ def _calls(work: Work) -> Step:
 
 
 def _asks(_: Recipe, source: SourceConfig) -> bool:
-    return source.job is not None and source.job.teacher is TeacherKind.ENDPOINT
+    return source.job is not None and source.job.teacher == TeacherKind.ENDPOINT
 
 
 def _synthesis(work: Work) -> PartedStep:

@@ -96,6 +96,11 @@ class SynthesisConfig:
     endpoint: EndpointConfig = EndpointConfig()
 
     def __post_init__(self) -> None:
+        for name, kind in (("kind", Kind), ("form", Form), ("teacher", TeacherKind)):
+            if (value := getattr(self, name)) not in [*kind]:
+                known = ", ".join(one.value for one in kind)
+                raise SynthesisError(f"synthesis job '{self.name}': {name} = {value!r} must be one of {known}")
+            object.__setattr__(self, name, kind(value))  # a word means the same as the member, and is of one identity
         _check(self)
 
     @property
