@@ -1,71 +1,21 @@
 """The calls of a judge, kept beside the artifacts: in `_judges/<model>/` of the store, whoever judges.
 
-So a judging that was cut short goes on where it was, in another pod as well, and what several artifacts need of one
-judge, its agreement with labelled answers, is asked once. Calls are told apart by all that is sent, so that one folder
-serves all wordings. Several may judge at a time: each reads what there is and writes files of its own, every ten
-seconds, which an object store can do that cannot append; that much is asked again after a kill.
+What several artifacts need of one judge, its agreement with labelled answers, is asked once, and one folder serves all
+wordings. How calls are kept while they are made is `k2model.synthesis.teachers.kept`.
 """
 
-import contextlib
 import re
-import tempfile
-import uuid
-from collections.abc import Iterator
-from pathlib import Path
-from threading import Event, Thread
 
 from k2model.artifacts import Store
 from k2model.artifacts.files import Files
-from k2model.errors import K2Error
 from k2model.recipe.safety import JudgeConfig
+from k2model.synthesis.teachers.kept import kept_calls
+
+__all__ = ["calls_of", "kept_calls"]
 
 FOLDER = "_judges"
-FLUSH_SECONDS = 10.0
 
 
 def calls_of(store: Store, config: JudgeConfig) -> Files:
     """Where the calls of a judge are kept in a store."""
     return store.files_of(f"{FOLDER}/{re.sub(r'[^A-Za-z0-9._-]+', '-', config.model)}")
-
-
-@contextlib.contextmanager
-def kept_calls(files: Files) -> Iterator[Path]:
-    """A record on this machine with all calls that are kept; what is appended to it inside the block is kept as well.
-
-    Raises what the storage does, at the end; while the judge is asked, what could not be written is tried again.
-    """
-    with tempfile.TemporaryDirectory(prefix="k2-judge-") as folder:
-        record, ended = Path(folder) / "calls.jsonl", Event()
-        record.write_bytes(b"".join(files.read(name) for name in sorted(files.sizes())))
-        kept = _Kept(files, record)
-        thread = Thread(target=kept.until, args=(ended,), daemon=True)
-        thread.start()
-        try:
-            yield record
-        finally:
-            ended.set()
-            thread.join()
-            kept.flush()
-
-
-class _Kept:
-    """Whole lines that are appended to a record, in files whose names nobody else has."""
-
-    def __init__(self, files: Files, record: Path) -> None:
-        self._files, self._record = files, record
-        self._name, self._written, self._place = uuid.uuid4().hex, 0, record.stat().st_size
-
-    def until(self, ended: Event) -> None:
-        while not ended.wait(FLUSH_SECONDS):
-            with contextlib.suppress(OSError, K2Error):  # tried again, at last by whoever waits for it
-                self.flush()
-
-    def flush(self) -> None:
-        with self._record.open("rb") as file:
-            file.seek(self._place)
-            appended = file.read()
-        whole = appended[: appended.rfind(b"\n") + 1]
-        if whole:
-            self._files.write(f"{self._name}-{self._written:05d}.jsonl", whole)
-            self._written += 1
-            self._place += len(whole)

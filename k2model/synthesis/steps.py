@@ -11,8 +11,6 @@ has those calls that the job is made of, ordered, so that it is a function of wh
 
 import json
 import logging
-import tempfile
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,12 +31,13 @@ from k2model.synthesis.output import RUN_STATISTICS, write_report
 from k2model.synthesis.run import ask, families_of, part_count, requests, synthesise_part
 from k2model.synthesis.teachers import open_teacher
 from k2model.synthesis.teachers.endpoint import EndpointTeacher, RecordedTeacher, describe
+from k2model.synthesis.teachers.kept import kept_calls
 from k2model.synthesis.teachers.wire import BYTES_PER_TOKEN, body, most_usage
 from k2model.versions import STEP_VERSIONS
 
 CALLS, DOCUMENTS = "synthesis_calls", "synthesis"
 KEPT = "_calls"  # beside the artifacts: the records that runs append to, by the names of jobs
-SAVED_SECONDS = 20.0  # between copies of a record to an object store: what a killed machine may have to ask again
+RECORD = "calls.jsonl"
 PLAYED = 64  # cases that an estimate is made from
 PROBLEM_PACKAGE = "reasoning-gym"  # draws problems, and checks their answers
 
@@ -96,7 +95,7 @@ def _ask(store: Store, job: SynthesisConfig, folder: Path) -> dict[str, float]:
         stopped = f" ({done['stopped']})" if done["stopped"] else ""
         raise SynthesisError(
             f"synthesis job '{job.name}': {counts['unfinished']} of {job.count} cases are left: {why}{stopped}. What "
-            f"was answered is kept in {store.uri}/{KEPT}/{job.name}.jsonl; run again to go on"
+            f"was answered is kept in {store.uri}/{KEPT}/{job.name}; run again to go on"
         )
     (folder / RUN_STATISTICS).parent.mkdir()
     (folder / RUN_STATISTICS).write_text(json.dumps(done, indent=2, sort_keys=True) + "\n")
@@ -105,48 +104,23 @@ def _ask(store: Store, job: SynthesisConfig, folder: Path) -> dict[str, float]:
 
 @contextmanager
 def kept_record(store: Store, job: str) -> Iterator[Path]:
-    """The record of all runs of jobs of that name on a store, as a local file to append to. On an object store it is
-    a copy that goes there every `SAVED_SECONDS` and at the end.
-
-    Raises LeaseHeld, or RecordError when it is appended to, while another run is at it.
-    """
-    files, name = store.files_of(KEPT), f"{job}.jsonl"
+    """The record of all runs of jobs of that name on a store, as a local file to append to. In a folder it is the file
+    itself, which loses nothing; an object store is given what is appended every few seconds."""
+    files = store.files_of(f"{KEPT}/{job}")
     if isinstance(files, LocalFiles):
-        yield Path(files.uri) / name
+        yield Path(files.uri) / RECORD
         return
-    with store.lease(Identity("synthesis_record", "1", {"job": job})), tempfile.TemporaryDirectory() as scratch:
-        path, done, saved = Path(scratch) / name, threading.Event(), 0
-        if files.exists(name):
-            path.write_bytes(files.read(name))
-            saved = path.stat().st_size
-
-        def save() -> None:
-            nonlocal saved
-            if path.exists() and (size := path.stat().st_size) != saved:
-                files.put(path, name)
-                saved = size
-
-        def keep_saving() -> None:
-            while not done.wait(SAVED_SECONDS):
-                save()
-
-        saving = threading.Thread(target=keep_saving, daemon=True)
-        saving.start()
-        try:
-            yield path
-        finally:
-            done.set()
-            saving.join()
-            save()
+    with kept_calls(files) as record:
+        yield record
 
 
 def recorded_answers(store: Store, job: str) -> int:
-    """How many answers the record of jobs of that name holds, those that are counted by no artifact among them."""
-    try:
-        with store.files_of(KEPT).open(f"{job}.jsonl") as lines:
-            return sum(b'"reply": ' in line for line in lines)
-    except FileNotFoundError:
-        return 0
+    """How many answers the record of jobs of that name holds, those that no artifact counts among them."""
+    files, answers = store.files_of(f"{KEPT}/{job}"), 0
+    for path in files.sizes():
+        with files.open(path) as lines:
+            answers += sum(b'"reply": ' in line for line in lines)
+    return answers
 
 
 def _produce(job: SynthesisConfig, store: str, calls: ArtifactRef | None, part: Part, folder: Path) -> dict[str, int]:

@@ -7,10 +7,10 @@ import pytest
 
 from k2model.artifacts import Store
 from k2model.artifacts.files import RemoteFiles
-from k2model.judges import kept
 from k2model.judges.kept import calls_of, kept_calls
 from k2model.judges.language_model import LanguageModelJudge
 from k2model.judges.verdict import Case
+from k2model.synthesis.teachers import kept
 from tests.judges.server import JudgeServer, verdict
 from tests.synthesis.server import serving
 

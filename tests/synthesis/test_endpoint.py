@@ -281,7 +281,7 @@ def start(path, home):
 
 def test_killed_and_resumed_it_asks_nothing_twice(tmp_path):
     with serving(Answers(delay=0.05)) as server:
-        path, record = tmp_path / "job.toml", tmp_path / "home" / "store" / "_calls" / "sums.jsonl"
+        path, record = tmp_path / "job.toml", tmp_path / "home" / "store" / "_calls" / "sums" / "calls.jsonl"
         path.write_text(
             'name = "sums"\nkind = "thinking"\ncount = 60\nfamilies = ["arithmetic"]\nteacher = "endpoint"\n'
             "part_size = 25\n"
