@@ -19,6 +19,9 @@ from k2model.documents.spans import FlatSpans, segments_of
 from k2model.ingest.raw import write_corpus
 from k2model.recipe.curation import FILES, WEB, CurationProfile
 from k2model.recipe.schema import CorpusConfig, FieldMapping, SourceConfig
+from k2model.recipe.synthesis import Form, Kind, SynthesisConfig
+from k2model.synthesis.run import synthesise_part
+from k2model.synthesis.teachers.procedural import ProceduralTeacher
 from k2model.tokens import K2Tokenizer
 from k2model.tokens.chat_template import CHAT_TEMPLATE, chat_template
 from k2model.tokens.encoder import Encoder
@@ -227,18 +230,27 @@ def messages_of(segments: list[Segment]) -> tuple[list[dict[str, Any]], Any, str
     return messages, tools, next(effort for effort, tags in EFFORTS.items() if tags[0] == tag)
 
 
-CHATS = ["chat/tools", "chat/facts", "chat/identity", "chat/countdown", "synth/thinking-chat", "synth/tools",
-         "synth/chat", "synth/safety", "synth/constraints"]  # fmt: skip
+JOBS = (
+    SynthesisConfig("thinking-chat", Kind.THINKING, 31, form=Form.CHAT),
+    SynthesisConfig("tools", Kind.TOOLS, 31),
+    SynthesisConfig("chat", Kind.CHAT, 31, families=("problems",)),
+    SynthesisConfig("safety", Kind.CHAT, 31, families=("safety",)),
+    SynthesisConfig("constraints", Kind.CONSTRAINTS, 31),
+)
+CHATS = [SourceConfig(name, 12) for name in ("chat/tools", "chat/facts", "chat/identity", "chat/countdown")]
+CHATS += [SourceConfig(job.source, job=job) for job in JOBS]
 
 
 def test_a_chat_of_every_source_that_is_built_is_what_the_template_renders(
     foreign: Any, tokenizer: K2Tokenizer, tmp_path: Path
 ) -> None:
-    config = CorpusConfig(sources=tuple(SourceConfig(name, 12) for name in CHATS), heldout_items=4)
+    config = CorpusConfig(sources=tuple(CHATS), heldout_items=4)
     write_corpus(tmp_path / "raw", config)
+    for job in JOBS:
+        synthesise_part(job, ProceduralTeacher(), tmp_path / "raw", 0)
     (tmp_path / "out").mkdir()
     curate_folder(tmp_path / "raw", tmp_path / "out", config)
-    for name in CHATS:
+    for name in (chat.name for chat in CHATS):
         documents = [d for path in parts_of(tmp_path / "out", "train", name) for d in read_documents(path)][:40]
         assert documents, name
         for document, (ids, _) in zip(documents, encoded(documents, tokenizer), strict=True):
