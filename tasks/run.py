@@ -65,7 +65,7 @@ def _fixed(recipe: Recipe) -> dict[str, object]:
 
 
 def _told(value: object) -> str:
-    return ", ".join(value) if isinstance(value, list) else repr(value) if value == "" else str(value)
+    return ", ".join(value) or "none" if isinstance(value, list) else repr(value) if value == "" else str(value)
 
 
 @data_task(Kind.ASK)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from k2model.recipe import OverrideError, RecipeError, chosen_recipe, load_recipe
+from k2model.recipe import OverrideError, RecipeError, apply_overrides, chosen_recipe, load_recipe
 from k2model.recipe.overrides import parse_overrides, value_at
 from k2model.recipe.schema import GateConfig, MixtureEntry, OptimizerName, Packing, SourceConfig
 
@@ -161,3 +161,24 @@ def test_a_text_that_is_no_overrides_is_refused_by_where_it_is_from(text, messag
 def test_wrong_overrides_are_refused(path, value, message):
     with pytest.raises(OverrideError, match=message):
         load_recipe("laptop", {path: value})
+
+
+JOB = {"name": "t", "kind": "tools", "count": 20}
+
+
+def test_a_group_that_a_recipe_need_not_have_is_given_whole_changed_and_taken_out():
+    plain = load_recipe("smoke")
+    given = {"corpus.sources.+": {"name": "synth/t", "job": JOB}, "corpus.sources.synth/t.job.endpoint.model": "m"}
+    changed = load_recipe("smoke", given)
+    (_, added) = changed.corpus.synthesised
+    assert (added.name, added.job.kind.value, added.job.count, added.job.endpoint.model) == (
+        "synth/t",
+        "tools",
+        20,
+        "m",
+    )
+    assert apply_overrides(changed, {"corpus.sources.synth/t.job": None}).corpus.sources[-1] == SourceConfig("synth/t")
+    with pytest.raises(OverrideError, match=r"no group whose 'count' could be set; give a whole one, .*name, kind"):
+        apply_overrides(plain, {"corpus.sources.prose.job.count": 3})
+    with pytest.raises(OverrideError, match="a SynthesisConfig needs kind, count as well"):
+        apply_overrides(plain, {"corpus.sources.prose.job": {"name": "t"}})

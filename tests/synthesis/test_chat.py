@@ -21,6 +21,7 @@ from k2model.synthesis.exchanges import (
     read_plain,
     refusal_fault,
     safety_exchange,
+    safety_questions,
 )
 from k2model.synthesis.job import Answered, DocumentMetadata, Job
 from k2model.synthesis.run import synthesise_part
@@ -199,3 +200,17 @@ def test_tools_and_last_turns_are_written_as_the_chat_template_writes_them(syste
 def test_only_the_assistant_can_have_the_last_turn():
     with pytest.raises(ValueError, match="role 'user'; expected assistant"):
         last_turn([{"role": "user", "content": "q"}], "high")
+
+
+def test_a_single_job_asks_every_question_of_a_set_once_at_one_effort():
+    whole = len(safety_questions(harmful=True)) + len(safety_questions(harmful=False))
+    mix = EffortMix(high=0.5, medium=0.25, low=0.25)
+    single = {"families": ("safety",), "single": True, "efforts": mix, "identity_system_share": 0.0}
+    made = kept(count=whole, **single)
+    assert {s.document["key"] for s in made} == {q.key for hurts in (True, False) for q in safety_questions(hurts)}
+    assert len(made) == whole and all(s.document["text"].count("user\n") == 1 for s in made)
+    counts = Counter(map(effort_of, made))
+    assert counts["high"] / whole == pytest.approx(0.5, abs=0.05)
+    first = kept(count=120, **single)
+    harmful = {question.key for question in safety_questions(harmful=True)}
+    assert 60 < sum(s.document["key"] in harmful for s in first) < 110, "in no order of the set's"

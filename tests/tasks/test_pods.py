@@ -325,6 +325,14 @@ def test_pods_that_judge_get_the_judges_keys_from_the_secret_and_others_do_not()
     assert judge_keys(load_recipe("smoke")) == ()
 
 
+def test_pods_that_ask_a_teacher_get_its_key_from_the_secret() -> None:
+    endpoint = {"base_url": "https://host/v1", "model": "m", "api_key_env": "TEACHER_KEY"}
+    job = {"name": "t", "kind": "thinking", "count": 20, "teacher": "endpoint", "endpoint": endpoint}
+    recipe = load_recipe("smoke", {"corpus.sources.+": {"name": "synth/t", "job": job}})
+    named = {pod.kind for pod in pods(recipe) if "TEACHER_KEY" in pod.keys}
+    assert named == {Kind.WHOLE}, "the step of the calls runs there, and the key is nobody else's"
+
+
 def test_small_pods_get_the_addresses_of_webhooks_from_the_secret_and_others_do_not() -> None:
     changes = {"continual.notify.slack_env": "OUR_SLACK", "continual.notify.webhook_env": "OUR_HOOK"}
     recipe = load_recipe("smoke", changes)

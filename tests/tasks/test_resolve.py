@@ -37,6 +37,10 @@ def test_the_plan_holds_the_overridden_rows(tmp_path):
             {"phases.sft": None, "gates.sft": None, "safety.kinds": [], "continual.tuned": ""},
             r"phases cannot be overridden to pretrain, .*, mid_4: .*, sft.\.",
         ),
+        (
+            {"corpus.sources.synth/safety": None, "phases.sft.mixture.synth/safety": None},
+            r"corpus.synthesised cannot be overridden to none: .*synth/safety \(procedural\).",
+        ),
     ],
 )
 def test_what_was_fixed_at_registration_cannot_be_overridden(overrides, message):
