@@ -1,23 +1,32 @@
 """A month of the smallest line, killed at random: its ledger, champion, inbox and artifacts are an undisturbed one's.
 
-The whole month of the laptop's line, killed fifteen times, is run by hand (`python -m tests.continual.killed`).
+It ends with the release of a champion that a turn has made, annealed; then that champion is damaged. The whole month of
+the laptop's line, killed fifteen times, is run by hand (`python -m tests.continual.killed`).
 """
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from k2model.artifacts import Store
+from k2model.continual.ledger import Ledger
 from k2model.continual.month.home import completed, linked
 from k2model.continual.month.recipe import LINES
+from k2model.continual.state import Outcome
 from k2model.recipe import load_recipe
 from k2model.registry.register import register_phase
-from tests.continual.killed import killed
+from k2model.release.manifest import LINEAGE, TURNS, verify_release
+from tests.continual.killed import Left, killed
 from tests.smoke import ROOT
+from workflows.month import FOLDER
 
-DAYS, KILLS = 2, 4  # a batch arrives on the second day, and a turn is trained on it
+DAYS, KILLS = 2, 3  # a batch arrives on the second day, and a turn is trained on it
 
 
 @pytest.fixture(scope="module")
@@ -40,16 +49,138 @@ def lifecycle(finished: tuple[Path, object], tmp_path_factory: pytest.TempPathFa
     return home
 
 
-def test_a_killed_month_ends_as_an_undisturbed_one(
-    lifecycle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("PATH", os.environ["PATH"])
-    calm, hit, count = killed(lifecycle, tmp_path, "tiny", DAYS, KILLS)
+@pytest.fixture(scope="module")
+def months(lifecycle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Left, Left, int]:
+    """Where both run, what each leaves, and how often the one was killed."""
+    work = tmp_path_factory.mktemp("months")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        return work, *killed(lifecycle, work, "tiny", DAYS, KILLS)
+
+
+@pytest.fixture(scope="module")
+def calm(months: tuple[Path, Left, Left, int]) -> Path:
+    """The home of the undisturbed month."""
+    return months[0] / "calm"
+
+
+def test_a_killed_month_ends_as_an_undisturbed_one(months: tuple[Path, Left, Left, int]) -> None:
+    _, calm, hit, count = months
     assert count >= 1, "it was killed"
     assert calm.entries, "something was entered"
     assert hit.entries == calm.entries
     assert hit.inbox == calm.inbox
     assert hit.champion == calm.champion
     assert hit.artifacts == calm.artifacts
+
+
+def released(calm: Path) -> list[Path]:
+    """The releases of a line, the oldest first: what the lifecycle has released is not one."""
+    store = Store.open(calm / FOLDER / "store")
+    return [
+        calm / FOLDER / "store" / "release" / one["identity"][:16]
+        for one in store.records("release")
+        if "line" in one["config"]
+    ]
+
+
+def test_the_release_of_a_champion_on_a_constant_rate_is_of_it_annealed_and_tells_its_whole_life(calm: Path) -> None:
+    state = Ledger.open(Store.open(calm / FOLDER / "store"), "smoke").state()
+    assert (state.champion, state.before) == (2, (0,)), "the turn of the second day; an anneal is no champion"
+    ended = state.anneals[2].ended
+    assert ended.outcome is Outcome.ANNEALED and ended.challenger is not None and ended.verdict is not None
+    (folder,) = released(calm)
+    verify_release(folder)
+    recipe = json.loads((folder / "recipe" / "recipe.json").read_text())
+    rows = {phase["name"]: phase for phase in recipe["phases"]}
+    assert [*rows][-3:] == ["sft", "turn_2_sft", "annealed_sft"]
+    annealed = rows["annealed_sft"]
+    assert (annealed["parent"], annealed["schedule"]["shape"]) == ("turn_2_sft", "infinite")
+    assert (
+        annealed["schedule"]["anneal_steps"] == annealed["steps"] and not rows["turn_2_sft"]["schedule"]["anneal_steps"]
+    )
+    assert {entry["source"] for entry in annealed["mixture"]} >= {"batch/alike-1", "chat/tools"}, "on replay"
+    ours, champions = ((folder / place / "model.safetensors").read_bytes() for place in ("model", "phases/turn_2_sft"))
+    assert ours == (folder / "phases/annealed_sft/model.safetensors").read_bytes() != champions
+    lineage = {one["name"]: one for one in json.loads((folder / LINEAGE).read_text())["artifacts"]}
+    assert lineage["anneal/verdict"]["digest"] == ended.verdict.digest
+    assert lineage["annealed_sft/checkpoint"]["digest"] == ended.challenger.made["tuned/checkpoint"].digest
+    *_, last = json.loads((folder / TURNS).read_text())["turns"]
+    assert (last["turn"], last["from"], last["annealed"], last["verdict"]) == (2, 2, True, ended.reason)
+    entries = [json.loads(path.read_text())["kind"] for path in sorted((folder / "line/ledger").iterdir())]
+    assert entries[-1] == "annealed" and "turn_ended" in entries
+    card = (folder / "MODEL_CARD.md").read_text()
+    assert "| 2, annealed |" in card and "Annealed for this release from turn 2 model" in card
+
+
+GOES_ON = """
+import json, os
+from datetime import datetime, timezone
+from pathlib import Path
+from workflows.month import begin_home, fire, the_days
+place = begin_home(Path(os.environ["K2_HOME"]), "tiny")
+from flytekit.core.python_function_task import PythonFunctionTask
+from k2model.artifacts import Store
+from k2model.continual.inbox import Inbox
+from k2model.continual.month.delivery import deliver
+from k2model.continual.turn import opened
+from k2model.lifecycle import resolve
+
+ran = []
+execute = PythonFunctionTask.execute
+def noted(self, **inputs):
+    ran.append(self.pod_template.labels["app.kubernetes.io/component"])
+    return execute(self, **inputs)
+PythonFunctionTask.execute = noted
+
+line = resolve(os.environ["K2_RECIPE"], {}, str(place / "store"))
+found = {"again": fire("release", datetime(2026, 7, 1, 5, tzinfo=timezone.utc)), "ran": [*ran]}
+ledger = opened(line)
+found["entries"] = ledger.state().entries
+weights = Path(ledger.state().model.made["tuned/export"].uri) / "model.safetensors"
+weights.chmod(0o644)
+data = weights.read_bytes()
+weights.unlink()  # it may be a link to that of another store
+weights.write_bytes(data[:-4] + b"ruin")
+(more,) = [one for day in the_days(line) for one in day.deliveries if one.batch == "alike-2"]
+deliver(Inbox.open(Store.open(line.store), line.recipe), more, place / "scratch")
+for schedule, hour in (("arrivals", 1), ("turn", 2)):
+    found[schedule] = fire(schedule, datetime(2026, 6, 3, hour, tzinfo=timezone.utc))
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def gone_on(calm: Path) -> dict[str, Any]:
+    """The month goes on: another release, then the champion's weights are damaged, and there is a batch for a turn."""
+    own = {**os.environ, "K2_HOME": str(calm), "PYTHONPATH": str(ROOT), "TMPDIR": str(calm / "tmp")}
+    own.pop("MLFLOW_TRACKING_URI", None)
+    done = subprocess.run(
+        [sys.executable, "-c", GOES_ON], cwd=ROOT, env=own, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_a_champion_that_was_annealed_is_not_annealed_again_and_no_accelerator_is_asked_for(
+    calm: Path, gone_on: dict[str, Any], months: tuple[Path, Left, Left, int]
+) -> None:
+    (folder,) = released(calm)
+    assert folder.name in gone_on["again"], "the release that is there"
+    assert gone_on["ran"] and not {*gone_on["ran"]} & {"training", "evaluation"}
+    assert gone_on["entries"] == len(months[1].entries), "nothing is entered"
+
+
+def test_a_damaged_champion_is_rolled_back_by_itself_and_the_next_turn_goes_on_from_the_one_before(
+    calm: Path, gone_on: dict[str, Any]
+) -> None:
+    ledger = Ledger.open(Store.open(calm / FOLDER / "store"), "smoke")
+    behind = [(entry.kind, entry.content) for entry in ledger.entries(gone_on["entries"])]
+    assert [kind for kind, _ in behind] == ["arrival", "rollback", "turn_began", "turn_ended"]
+    _, undone, began, ended = (content for _, content in behind)
+    assert (undone.to, undone.who) == (0, "canary") and "weights of the champion are damaged" in undone.reason
+    assert (began.began.turn, began.began.champion, began.began.batches) == (3, 0, ("alike-2",))
+    assert ended.ended.champion == 0 and ended.ended.challenger.corpora == ("lifecycle", "alike-2")
+    assert ledger.state().batches["alike-1"].standing.value == "set aside"

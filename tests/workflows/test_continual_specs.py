@@ -166,7 +166,7 @@ def kind_of(name: str, found: Mapping[str, Any]) -> str:
     return str(found["tasks"][name]["k8sPod"]["metadata"]["labels"]["app.kubernetes.io/component"])
 
 
-ASKING = {"begin_turn", "begin_release"}  # not small: they read what they decide on
+ASKING = {"begin_turn", "begin_anneal", "begin_release"}  # not small: they read what they decide on
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS)
@@ -196,6 +196,18 @@ def test_a_turn_trains_the_phases_of_its_line_and_no_others(by_recipe: dict[str,
     assert trained == {"k2_70b": {"mid_4", "sft"}, "laptop": {"sft"}}
     walked = dict(asked_before("workflows.continual.continual_turn", by_recipe["k2_70b"]))
     assert [one.rpartition(".")[2] for one in walked["tasks.training.train_mid_4"]] == ["begin_turn", "is_trained"]
+
+
+def test_an_anneal_trains_and_asks_as_a_turn_does_behind_a_question_of_its_own(
+    by_recipe: dict[str, dict[str, Any]],
+) -> None:
+    for recipe, phases in {"k2_70b": ("mid_4", "sft"), "laptop": ("sft",)}.items():
+        walked = [*asked_before("workflows.continual.release_candidate", by_recipe[recipe])]
+        behind = {name.rpartition(".")[2]: [one.rpartition(".")[2] for one in asked] for name, asked in walked}
+        for phase in phases:
+            assert behind[f"train_{phase}"] == ["begin_anneal", "is_trained"]
+        assert behind["examine"] == ["begin_anneal", "is_examined"]
+        assert behind["enter_anneal"] == ["begin_anneal"] and behind["score_phases"] == ["begin_release"]
 
 
 def test_only_a_line_that_wants_a_person_waits_for_one(by_recipe: dict[str, dict[str, Any]]) -> None:

@@ -18,6 +18,7 @@ from k2model.recipe import Recipe
 from k2model.recipe.continual import (
     ContinualConfig,
     GuardConfig,
+    Rewarming,
     SchedulesConfig,
 )
 from k2model.recipe.evaluation import AnswerCheck, BenchmarkConfig, Mode
@@ -56,12 +57,18 @@ def tiny_lifecycle() -> Recipe:
 
 
 def tiny() -> Recipe:
-    """The smoke recipe's: that everything runs, not that anything is learned."""
-    guard = GuardConfig(min_tokens=2_000)
-    arrival = replace(LINE.arrival, min_documents=10)
-    return on(
-        tiny_lifecycle(), Path(home()), replace(LINE, guard=guard, arrival=arrival, default_loss=1.0, allowed_loss=())
+    """The smoke recipe's: that everything runs, not that anything is learned. On an infinite schedule, with a release
+    on the second day as well, so that one is annealed."""
+    line = replace(
+        LINE,
+        guard=GuardConfig(min_tokens=2_000),
+        arrival=replace(LINE.arrival, min_documents=10),
+        default_loss=1.0,
+        allowed_loss=(),
+        rewarming=Rewarming.INFINITE,
+        schedules=replace(SCHEDULES, release="0 5 1,2 * *"),
     )
+    return on(tiny_lifecycle(), Path(home()), line)
 
 
 def on(base: Recipe, place: Path, line: ContinualConfig) -> Recipe:
