@@ -159,6 +159,25 @@ def test_small_numbers_by_hand() -> None:
 # What becomes of a challenger.
 
 
+def test_of_an_annealed_champion_it_is_enough_to_be_no_worse(store: Store) -> None:
+    worse = flips(128, 90, 2, 30)
+    for right, outcome in ((EQUAL, Outcome.ANNEALED), (worse, Outcome.REFUSED)):
+        first = side(store, "turn 3", {"sums/low": right[0]}, {"prose": nats(3, 40, 1)})
+        second = side(
+            store, f"turn 3, annealed {outcome.value}", {"sums/low": right[1]}, {"prose": nats(3, 40, 1, 0.01)}
+        )
+        config = replace(CONFIG, targets=("sums/*",), approve=True)
+        ref = make(store, compared_step(store, first, second, config, annealed=True))
+        found = read_verdict(store, ref)
+        assert (found.outcome, found.annealed, found.targets) == (outcome, True, ()), "no person is asked either"
+        assert "target" not in found.reason
+        page = store.read(ref, PAGE).decode()
+        assert "Better where it should be" not in page and "Not worse anywhere<" in page
+    assert found.reason.startswith("sums/low ") and "worse" in found.reason
+    gated = compared_step(store, first, second, config, [GateConfig(PHASE, "sums/low", 0.99)], annealed=True)
+    assert "gate sums/low" in read_verdict(store, make(store, gated)).reason, "the recipe's gates hold"
+
+
 def test_better_on_the_new_and_no_worse_on_the_old_is_promoted(store: Store) -> None:
     first = side(store, "the lifecycle's", {"sums/low": EQUAL[0]}, {"prose": nats(3, 40, 1)}, BETTER_NEW[0])
     second = side(store, "turn 1", {"sums/low": EQUAL[1]}, {"prose": nats(3, 40, 1, 0.01)}, BETTER_NEW[1])
