@@ -84,7 +84,7 @@ def begin_release(line: LifecyclePlan, turn: Turn, annealed: str) -> Frozen:
     """What is released of the champion that `turn` is the anneal of; `annealed` is what it waits for."""
     from k2model.continual import candidate as candidates
 
-    found = candidates.candidate(line, turn.number)
+    found = candidates.candidate(line, turn.number, turn.reason)
     made = found.made
     return Frozen(found, candidates.unscored(found), found.plan, made["evaluation_items"], made["corpus_valid"])
 

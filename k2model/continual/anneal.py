@@ -20,7 +20,7 @@ from k2model.continual.guard import over_budget
 from k2model.continual.ledger import Ledger, LedgerMoved
 from k2model.continual.plain import from_plain
 from k2model.continual.start import NoChampion
-from k2model.continual.state import BASE, RELEASED, TUNED, Annealed, Began, Ended, Model, Outcome, State
+from k2model.continual.state import BASE, RELEASED, TUNED, Annealed, Began, Ended, Model, Outcome, State, moment
 from k2model.continual.turn import Made, Turn, being_made, challenger_of, opened, resumed
 from k2model.continual.verdict.comparison import read_verdict
 from k2model.continual.watch import check_champion, told
@@ -46,12 +46,10 @@ def begin(line: LifecyclePlan, kickoff: datetime) -> tuple[Turn, Made]:
     check_champion(store, state)
     model = state.models[state.champion]
     kind = on_constant(store, model)
-    if kind is None:
+    if kind is None or (kind is BatchKind.BASE and not config.base):
         return replace(idle, reason=f"{model.name} model is on no constant rate, and released as it stands"), {}
     if not config.anneal:
         return replace(idle, reason=f"{model.name} model is released as it stands (continual.anneal=0)"), {}
-    if kind is BatchKind.BASE and not config.base:
-        kind = BatchKind.TUNED
     try:
         found, made = resumed(line, state, Began(model.turn, idle.kickoff, kind, (), model.turn))
     except ContinuationError as error:
@@ -61,7 +59,7 @@ def begin(line: LifecyclePlan, kickoff: datetime) -> tuple[Turn, Made]:
         said = f"it was annealed already: {RELEASED[before.ended.outcome]}: {before.ended.reason}"
         return replace(idle, reason=f"{model.name} model: {said}"), {}
     wanted = sum(phase.tokens for phase in found.plan.recipe.phases)
-    if problem := over_budget(line.recipe, state, kind, wanted, kickoff, f"to anneal {model.name} model"):
+    if problem := over_budget(line.recipe, state, kind, wanted, moment(kickoff), f"to anneal {model.name} model"):
         return replace(idle, reason=f"{model.name} model is released as it stands: {problem}"), {}
     if other := being_made(found, made):
         raise LeaseHeld(f"{model.name} model is being annealed by another run, which releases it: {other}")

@@ -71,9 +71,9 @@ class Candidate:
     released: ArtifactRef | None = None
 
 
-def candidate(line: LifecyclePlan, champion: int | None = None) -> Candidate:
+def candidate(line: LifecyclePlan, champion: int | None = None, unannealed: str = "") -> Candidate:
     """Freezes what is released: the champion, or the model of turn `champion` where that was it until another was
-    promoted; annealed, where that was no worse.
+    promoted; annealed, where that was no worse. unannealed: why no anneal was made, for the card.
 
     Raises NoChampion, and NotReleasable where the lifecycle's artifacts are gone or its recipe is not what they were
     made by any more.
@@ -87,7 +87,7 @@ def candidate(line: LifecyclePlan, champion: int | None = None) -> Candidate:
     if state.champion == 0 and not stands_for(anneal):
         return Candidate(state.entries, line, made, released)
     trained = _trained(store, line.recipe, ledger, state, anneal)
-    recipe = _told_recipe(store, line.recipe, trained, state, anneal)
+    recipe = _told_recipe(store, line.recipe, trained, state, anneal, unannealed)
     for one in trained:
         model = one.model
         made |= {f"{one.row.name}/{kind}": model.made[f"{one.part}/{kind}"] for kind in ("sequences", "checkpoint")}
@@ -286,7 +286,9 @@ def _as_trained(store: Store, model: Model, part: str, phase: PhaseConfig) -> Ph
     return replace(row, parallelism=phase.parallelism, checkpoints=phase.checkpoints, norms_every=phase.norms_every)
 
 
-def _told_recipe(store: Store, recipe: Recipe, trained: list[Trained], state: State, anneal: Annealed | None) -> Recipe:
+def _told_recipe(
+    store: Store, recipe: Recipe, trained: list[Trained], state: State, anneal: Annealed | None, unannealed: str
+) -> Recipe:
     """The line's recipe with the phases of its turns, the sources of their batches, and the gates of what is tuned."""
     rows = tuple(one.row for one in trained)
     gates = [
@@ -299,8 +301,9 @@ def _told_recipe(store: Store, recipe: Recipe, trained: list[Trained], state: St
         whose = model_name(anneal.began.champion)
         notes.append(f"Annealed for this release from {whose} model, which goes on at its constant learning rate")
     elif state.model is not None and on_constant(store, state.model):
-        why = f", since the annealed model is worse: {anneal.ended.reason}" if anneal else ""
-        notes.append(f"Its learning rate is the constant of an infinite schedule: it was not annealed{why}")
+        why = f"the annealed model is worse: {anneal.ended.reason}" if anneal else unannealed
+        constant = "Its learning rate is the constant of an infinite schedule: it was not annealed"
+        notes.append(f"{constant}, since {why}" if why else constant)
     return replace(
         recipe,
         phases=(*recipe.phases, *rows),
