@@ -18,7 +18,7 @@ from typing import Any
 
 from k2model.errors import CorpusError
 from k2model.ingest import columnar
-from k2model.ingest.batch import absent, content_field, extra_fields, mapped_fields
+from k2model.ingest.batch import absent, content_field, mapped_fields
 from k2model.ingest.columns import check_unique, dotted_names
 from k2model.ingest.inputs import LICENCE, MANIFEST, FileSlice, InputFile, InputPart
 from k2model.ingest.lines import first_lines
