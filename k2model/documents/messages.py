@@ -248,6 +248,8 @@ def _content(fields: dict[str, Any], where: str, ignored: frozenset[str]) -> tup
 
 def _calls(fields: dict[str, Any], where: str, ignored: frozenset[str]) -> list[Call]:
     """What is called, by any of the names of it. Takes them out of `fields`."""
+    if not fields:
+        return []
     said = {name: fields.pop(name) for name in ("tool_calls", "function_call", "tool_call") if name in fields}
     said = {name: calls for name, calls in said.items() if not _is_empty(calls)}
     if len(said) > 1:

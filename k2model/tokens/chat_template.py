@@ -116,7 +116,7 @@ CHAT_TEMPLATE = (
             {%- set turn.text = "" -%}
         {%- endif -%}
         {{- "<" ~ tag ~ ">" -}}
-        {%- generation -%}
+        {% generation %}
             {{- turn.trace ~ "</" ~ tag ~ ">" ~ turn.text -}}
             {%- for call in ([calls] if calls is string or calls is mapping else calls) -%}
                 {%- if call is string or (call.function or call).name -%}
@@ -124,7 +124,7 @@ CHAT_TEMPLATE = (
                 {%- endif -%}
             {%- endfor -%}
             {{- "<|im_end|>" -}}
-        {%- endgeneration -%}
+        {% endgeneration %}
     {%- else -%}
         {{- turn.text -}}
         {%- if frame.tools -%}

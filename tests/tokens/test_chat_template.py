@@ -191,3 +191,7 @@ def test_an_adopted_vocabulary_has_the_same_ids(tokenizer_folder: Path, tmp_path
         messages = [*form.messages, {**Q, "content": "<tool_call>  x\n\n  y  "}, A]
         ids, targets, _, effort = whole(ours, messages, **form.beside)
         assert (ids, targets) == rendered(theirs, messages, effort, form.beside.get("tools"))
+
+
+def test_the_mark_is_spelled_as_trl_looks_for_it(released: Any) -> None:
+    assert released.chat_template.count("{% generation %}") == 1
