@@ -169,8 +169,11 @@ def as_text(value: Any) -> str | None:
 
 
 def definitions(value: Any) -> str | None:
-    """Definitions of tools as JSON text, spelled as chat templates spell them."""
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    """Definitions of tools as JSON text. Raises `TypeError` for what JSON has no form for, or is nested too deeply."""
+    try:
+        return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    except RecursionError as error:
+        raise TypeError("nested too deeply") from error
 
 
 def strings(values: Sequence[str | None]) -> pa.Array:

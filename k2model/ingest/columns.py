@@ -105,7 +105,7 @@ def extra_column(
     """A column beside the content as strings, and the rejects for rows that are not UTF-8."""
     kind = _value_type(values)
     if pa.types.is_list(kind) and name == extra_fields(source.fields).get("tools"):
-        return strings([definitions(value) for value in values.to_pylist()]), []
+        return _definitions(path, name, values, before)
     if pa.types.is_list(kind) and _is_string(kind.value_type):
         return pc.binary_join(values.cast(pa.list_(pa.string())), " AND "), []
     if pa.types.is_integer(kind) or pa.types.is_null(kind):
@@ -116,6 +116,18 @@ def extra_column(
             "list of texts. Map another column"
         )
     return _decoded(_binary(values), "utf-8", path, name, before)
+
+
+def _definitions(path: str, name: str, values: pa.Array, before: int) -> tuple[pa.Array, list[Reject]]:
+    texts: list[str | None] = []
+    rejects = []
+    for row, value in enumerate(values.to_pylist(), before + 1):
+        try:
+            texts.append(definitions(value))
+        except TypeError as error:
+            texts.append(None)
+            rejects.append(Reject(path, row, Reason.WRONG_TYPE, f"field '{name}' (tools) is no JSON: {error}"))
+    return strings(texts), rejects
 
 
 def null_rejects(path: str, values: pa.Array, name: str, before: int) -> list[Reject]:

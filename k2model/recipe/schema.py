@@ -313,7 +313,7 @@ class SourceConfig:
     split: str = "train"  # of a Hugging Face dataset
     unit: TextUnit = TextUnit.FILE  # what is a document in a text tree
     encoding: str = "utf-8"  # of JSONL, text and code
-    effort: str = "low"  # of dialogues that state none
+    effort: str = "low"  # of dialogues that state none; those with thinking are then of high effort
     max_row_bytes: int = 64_000_000  # longer rows are quarantined; bounds memory
     max_quarantined: float = hardware(0.1)  # share of rows, bytes or files that cannot be used, above which a run stops
 

@@ -1,6 +1,7 @@
 """Chat rows of other datasets' forms become the dialogues that K2's frame writes, told here by hand."""
 
 import json
+from datetime import datetime
 from random import Random
 
 import pytest
@@ -9,7 +10,7 @@ from k2model.documents.markup import chat
 from k2model.documents.spans import segments_of
 from k2model.recipe.schema import FieldMapping
 from tests.documents.chat_forms import FORMS, mutated
-from tests.ingest.samples import ingest, source, write_jsonl, write_parquet
+from tests.ingest.samples import ingest, reasons, source, write_jsonl, write_parquet
 
 QUESTION = {"role": "user", "content": "2 + 2?"}
 ANSWER = {"role": "assistant", "content": "4"}
@@ -166,3 +167,16 @@ def test_any_json_is_a_document_or_a_row_in_quarantine(tmp_path):
     found = ingested(tmp_path, [row if isinstance(row, dict) else {"messages": row} for row in rows])
     assert found.counts["rows"] == len(rows) == len(found.documents) + len(found.quarantine)
     assert all(row["detail"] for row in found.quarantine) and len(found.documents) > 100
+
+
+def test_what_json_has_no_form_for_is_quarantined(tmp_path):
+    when = datetime(2026, 1, 1)
+    turns = [QUESTION, {**ANSWER, "tool_calls": [{"name": "f", "arguments": {"when": when}}]}]
+    rows = [{"messages": turns, "tools": None}, {"messages": turns[:1], "tools": [{"name": "f", "made": when}]}]
+    write_parquet(tmp_path / "in/a.parquet", rows)
+    found = ingest(source(tmp_path / "in", domain="chat", fields=MESSAGES), tmp_path / "out")
+    assert reasons(found) == [("wrong_type", 2), ("bad_messages", 1)]
+    deep = "[" * 1000 + "]" * 1000
+    lines = [f'{{"messages": {json.dumps([QUESTION, ANSWER])}, "tools": {deep}}}', f'{{"messages": {deep}}}']
+    found = ingested(tmp_path / "lines", [line.encode() for line in lines])
+    assert [row["row"] for row in found.quarantine] == [1, 2]
