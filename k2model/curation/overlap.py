@@ -182,9 +182,11 @@ class ItemIndex:
 
     def overlaps(self, texts: Texts) -> Overlaps:
         """Of a batch of texts with all items."""
+        if not self.runs:
+            return _none()
         leads = np.flatnonzero(self._leads[_slots(texts.word_values)])
         found = [self._hits(texts, run, leads) for run in self.runs]
-        if not found or not sum(len(hit[0]) for hit in found):
+        if not sum(len(hit[0]) for hit in found):
             return _none()
         here, there, width = (np.concatenate([hit[side] for hit in found]) for side in range(3))
         same = self._same(texts, here, there, width)

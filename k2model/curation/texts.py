@@ -158,15 +158,13 @@ class Texts:
         latin = SCRIPT_NAMES.index("Latin")
         if self._others is None:
             return np.full(self.count, latin)
-        letters = (self.classes & ALPHA) != 0
-        found = np.zeros((self.count, count))
-        found[:, latin] = self.sums(letters)
-        others = self._others[letters[self._others]]
+        others = self._others[(self.classes[self._others] & ALPHA) != 0]
         own = scripts()[self.codes[others]].astype(np.int64)
         owner = np.searchsorted(self.bounds, others, side="right") - 1
-        beside = np.bincount(owner * count + own, minlength=self.count * count).reshape(self.count, count)
-        found[:, latin] -= beside.sum(axis=1)
-        found += beside
+        found = np.bincount(owner * count + own, minlength=self.count * count).reshape(self.count, count)
+        for text in np.flatnonzero(found.sum(axis=1) > found[:, latin]).tolist():  # in others ASCII changes nothing
+            letters = self.classes[self.bounds[text] : self.bounds[text + 1]] & ALPHA
+            found[text, latin] += np.count_nonzero(letters) - found[text].sum()
         return np.where(found.any(axis=1), found.argmax(axis=1), latin)
 
     @cached_property
