@@ -185,7 +185,8 @@ class ItemIndex:
         if not self.runs:
             return _none()
         leads = np.flatnonzero(self._leads[_slots(texts.word_values)])
-        found = [self._hits(texts, run, leads) for run in self.runs]
+        left = texts.words.bounds[texts.words.owners[leads] + 1] - leads
+        found = [self._hits(texts, run, leads, left) for run in self.runs]
         if not sum(len(hit[0]) for hit in found):
             return _none()
         here, there, width = (np.concatenate([hit[side] for hit in found]) for side in range(3))
@@ -194,12 +195,13 @@ class ItemIndex:
             return _none()
         return self._of_items(self._gathered(texts, here[same], there[same], width[same]))
 
-    def _hits(self, texts: Texts, run: _Runs, leads: Ints) -> tuple[Ints, Ints, Ints]:
+    def _hits(self, texts: Texts, run: _Runs, leads: Ints, left: Ints) -> tuple[Ints, Ints, Ints]:
         """(first word in the texts, first word in the items, width) of every run whose hash an item has.
 
-        leads: the words of the texts that a prompt looked for as a whole begins with."""
+        leads: the words of the texts that a prompt looked for as a whole begins with. left: words from each to the end
+        of its text."""
         if run.whole:
-            starts = leads[leads + run.width <= texts.words.bounds[texts.words.owners[leads] + 1]]
+            starts = leads[left >= run.width]
             hashes, count = texts.runs(starts, run.width), np.full(len(starts), run.width)
         else:
             hashes, starts, ends, _ = texts.windows(run.width)
