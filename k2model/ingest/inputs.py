@@ -165,7 +165,8 @@ def list_inputs(source: SourceConfig) -> tuple[InputFile, ...]:
     files = open_source(source.location)
     entries = files.entries()
     found = chosen(source, files, entries)
-    paths = [entry.path for entry, kind in found if kind != LICENCE]
+    trees = (SourceFormat.TEXT.value, SourceFormat.CODE.value, LICENCE)
+    paths = [entry.path for entry, kind in found if kind not in trees]  # of shards
     manifest.check_numbering(source, files, paths)
     digests = _digests(files, [entry for entry, _ in found])
     pairs = zip(found, digests, strict=True)

@@ -46,6 +46,9 @@ def test_a_glob_that_means_some_shards_misses_no_others(tmp_path):
     assert len(list_inputs(source(tmp_path / "in" / "train-00000-of-00004.jsonl"))) == 1
     with pytest.raises(CorpusError, match=r"train-00002-of-00004\.jsonl"):
         list_inputs(source(tmp_path / "in" / "*.jsonl"))
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/2-of-3-shares.py").write_text("print()")
+    assert len(list_inputs(source(tmp_path / "tree", format=SourceFormat.CODE))) == 1
     shards(tmp_path / "from one", [1, 2, 3, 4])
     assert len(list_inputs(source(tmp_path / "from one"))) == 4
 
