@@ -50,7 +50,7 @@ def read_jsonl(source: SourceConfig, files: SourceFiles, piece: FileSlice) -> It
         row = piece.rows_before + before
         made = parser.batch(row + 1, block)
         if made.lost_bytes:
-            made = replace(made, lost_bytes=min(stream.stored(made.lost_bytes), piece.bytes - lost))
+            made = replace(made, lost_bytes=min(stream.stored(made.lost_bytes), piece.size - lost))
             lost += made.lost_bytes
         yield made
         row += len(block)
