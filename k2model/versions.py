@@ -13,7 +13,6 @@ STEP_VERSIONS = {
     "signature_ranges": "1",
     "signature_matches": "1",
     "sketch_ranges": "1",
-    "exact_duplicate_pairs": "1",
     "near_duplicate_pairs": "2",
     "known_copies": "1",
     "duplicates": "3",

@@ -185,9 +185,12 @@ class _Generated:
 
 def _hashed(numbers: np.ndarray, width: int) -> np.ndarray:
     """[numbers, width] well-mixed 64-bit values of each number."""
-    from k2model.curation.texts import mixed
-
-    return mixed(mixed(numbers.astype(np.uint64))[:, None] + np.arange(1, width + 1, dtype=np.uint64))
+    value: Any = numbers.astype(np.uint64)[:, None] * np.uint64(0x9E3779B97F4A7C15) + np.arange(
+        1, width + 1, dtype=np.uint64
+    )
+    for factor, shift in ((0xBF58476D1CE4E5B9, 30), (0x94D049BB133111EB, 27)):  # splitmix64 (Steele et al. 2014)
+        value = (value ^ (value >> np.uint64(shift))) * np.uint64(factor)
+    return value ^ (value >> np.uint64(31))
 
 
 def _binary(octets: np.ndarray) -> pa.Array:
