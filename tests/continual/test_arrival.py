@@ -11,8 +11,7 @@ from k2model.continual.arrivals import enter_arrivals, judge_arrivals
 from k2model.continual.batches import Manifest
 from k2model.continual.entries import Start
 from k2model.continual.gate.arrival import finding
-from k2model.continual.gate.evidence import ARRIVAL, FATES, Arrival
-from k2model.continual.gate.evidence_page import page
+from k2model.continual.gate.evidence import ARRIVAL, FATES, Arrival, page
 from k2model.continual.ledger import Ledger
 from k2model.continual.state import LIFECYCLE, Ended, Outcome, Standing
 from k2model.documents.markup import EFFORTS

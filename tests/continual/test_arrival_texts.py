@@ -8,9 +8,8 @@ from random import Random
 
 import pytest
 
-from k2model.continual.gate.checks import text_checks
+from k2model.continual.gate.checks import checked, text_checks
 from k2model.continual.gate.drift import moved
-from k2model.continual.gate.labels import checked
 from k2model.continual.gate.poison import suspicious
 from k2model.continual.gate.profile import Profile, profile
 from k2model.continual.gate.reading import Read, read

@@ -1,6 +1,8 @@
 """The canary, on real models: what is asked is fresh, a worse champion is rolled back, an equal one is not."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from k2model.recipe.tasks import tasks_of
 from tests.continual.samples import began
 from tests.continual.small_line import ASKED, ITEMS, SUMS, Line, recipe
 from tests.evals.conftest import LENGTH
+from tests.smoke import ROOT, environment
 
 
 @pytest.fixture(scope="module")
@@ -105,17 +108,60 @@ def test_on_an_object_store_damage_shows_without_reading_the_weights(s3_uri: str
     assert "has 0 bytes" in damage(store, champion)
 
 
-def test_damaged_weights_roll_back_before_anything_is_asked(tmp_path: Path) -> None:
-    line = Line.at(tmp_path)
-    ledger, recipe_ = Ledger.open(line.store, "line"), recipe()
+def promoted(line: Line, first: Model, second: Model) -> tuple[Ledger, list[Model]]:
+    """A ledger in which the second model took the place of the first, and both as it names them."""
+    ledger = Ledger.open(line.store, "line")
     checkpoint = {"tuned/checkpoint": line.tokenizer}  # of these only names and digests matter here
-    models = [replace(one, made={**one.made, **checkpoint}) for one in (line.model(0, False), line.model(1, False))]
+    models = [replace(one, made={**one.made, **checkpoint}) for one in (first, second)]
     state = ledger.append("start", Start(models[0], line.corpus), after=0)
     batch = Batch("mon", BatchKind.TUNED, "d", Standing.WAITING, tokens=9, corpus=replace(line.corpus, name="mon"))
     state = ledger.append("arrival", Arrival("2026-11-01T02:00:00Z", batch), after=state)
     state = ledger.append("turn_began", TurnBegan(began(1, "mon")), after=state)
     ended = Ended(1, began(1).kickoff, Outcome.PROMOTED, "better", ("mon",), models[1])
-    state = ledger.append("turn_ended", TurnEnded(ended, {"mon": Becomes(Standing.TAKEN, "so", 0)}), after=state)
+    ledger.append("turn_ended", TurnEnded(ended, {"mon": Becomes(Standing.TAKEN, "so", 0)}), after=state)
+    return ledger, models
+
+
+NIGHTS = """
+import json
+from datetime import datetime, timezone
+from tests.smoke import noted
+from workflows.schedules import SCHEDULES
+
+ran, nights = noted(), []
+for day in (2, 3):
+    ran.clear()
+    said = SCHEDULES["turn"](kickoff=datetime(2026, 11, day, 2, tzinfo=timezone.utc))
+    nights.append({"said": said, "ran": [name.rpartition(".")[2] for name, _ in ran]})
+print(json.dumps(nights))
+"""
+
+
+def test_a_champion_that_fails_its_canary_is_rolled_back_by_the_turn_that_looks_and_the_next_goes_on_from_there(
+    tmp_path: Path,
+) -> None:
+    """By the launch plan of the turn, two nights, on a champion that has forgotten what the model before it knew."""
+    line = Line.at(tmp_path)
+    ledger, _ = promoted(line, line.model(0, True), line.model(1, False))
+    own = environment(tmp_path) | {"K2_RECIPE": "tests.continual.small_line:recipe", "K2_STORE": line.store.uri}
+    done = subprocess.run(
+        [sys.executable, "-c", NIGHTS], cwd=ROOT, env=own, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = json.loads(done.stdout.splitlines()[-1])
+    undone, *turns = [(entry.kind, entry.content) for entry in ledger.entries(4)]
+    assert (undone[0], undone[1].to, undone[1].who) == ("rollback", 0, "canary")  # type: ignore[union-attr]
+    assert "arithmetic/low 1.000 → 0.000 on 16 fresh items" in undone[1].reason  # type: ignore[union-attr]
+    assert [kind for kind, _ in turns] == ["turn_ended"] * 2
+    assert [one.champion for one in ledger.state().turns[1:]] == [0, 0], "each looks at the model rolled back to"
+    assert "measure_canary" in first["ran"] and "measure_canary" not in second["ran"], "asked once in its life"
+    assert ledger.state().batches["mon"].standing is Standing.SET_ASIDE
+
+
+def test_damaged_weights_roll_back_before_anything_is_asked(tmp_path: Path) -> None:
+    line, recipe_ = Line.at(tmp_path), recipe()
+    ledger, models = promoted(line, line.model(0, False), line.model(1, False))
+    state = ledger.state()
     assert watched(recipe_, ledger, "2026-11-02T02:00:00Z") == state  # nothing was measured yet
     path = Path(models[1].made["tuned/export"].uri) / "model.safetensors"
     path.chmod(0o644)

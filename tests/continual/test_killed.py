@@ -120,22 +120,16 @@ from datetime import datetime, timezone
 from pathlib import Path
 from workflows.month import begin_home, fire, the_days
 place = begin_home(Path(os.environ["K2_HOME"]), "tiny")
-from flytekit.core.python_function_task import PythonFunctionTask
 from k2model.artifacts import Store
 from k2model.continual.inbox import Inbox
 from k2model.continual.month.delivery import deliver
 from k2model.continual.turn import opened
 from k2model.lifecycle import resolve
+from tests.smoke import noted
 
-ran = []
-execute = PythonFunctionTask.execute
-def noted(self, **inputs):
-    ran.append(self.pod_template.labels["app.kubernetes.io/component"])
-    return execute(self, **inputs)
-PythonFunctionTask.execute = noted
-
+ran = noted()
 line = resolve(os.environ["K2_RECIPE"], {}, str(place / "store"))
-found = {"again": fire("release", datetime(2026, 7, 1, 5, tzinfo=timezone.utc)), "ran": [*ran]}
+found = {"again": fire("release", datetime(2026, 7, 1, 5, tzinfo=timezone.utc)), "ran": [kind for _, kind in ran]}
 ledger = opened(line)
 found["entries"] = ledger.state().entries
 weights = Path(ledger.state().model.made["tuned/export"].uri) / "model.safetensors"

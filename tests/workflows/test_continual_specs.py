@@ -230,22 +230,15 @@ IDLE = """
 import json, sys, time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from flytekit.core.python_function_task import PythonFunctionTask
 from k2model.artifacts import Store
 from k2model.continual.entries import Start
 from k2model.continual.ledger import Ledger
 from k2model.settings import store_uri
 from tests.continual.samples import corpus, model
+from tests.smoke import noted
 from workflows.schedules import SCHEDULES
 
-ran = []
-execute = PythonFunctionTask.execute
-def noted(self, **inputs):
-    labels = self.pod_template.labels
-    ran.append([self.name, labels["app.kubernetes.io/component"]])
-    return execute(self, **inputs)
-PythonFunctionTask.execute = noted
-
+ran = noted()
 night = datetime(2026, 11, 3, 2, tzinfo=timezone.utc)
 def started(name, kickoff=night):
     ran.clear()
