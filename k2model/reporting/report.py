@@ -22,6 +22,7 @@ from k2model.reporting.figures_training import dynamics_panels, training_figure
 from k2model.reporting.kept import kept_lines
 from k2model.reporting.scores import scores_csv
 from k2model.reporting.svg import short_number
+from k2model.reporting.templates import HERE, shortened, template
 from k2model.reporting.timeline import Timeline
 from k2model.units import readable_seconds, readable_size
 from k2model.versions import STEP_VERSIONS
@@ -61,22 +62,8 @@ def report_step(store: Store, result: LifecycleResult, gates: Mapping[str, Ident
 
 def render(content: ReportContent) -> str:
     """The page as HTML. All text is escaped by the template; only the figures are inserted as they are."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        short=short_number,
-        seconds=readable_seconds,
-        size=readable_size,
-        shortened=safety.shortened,
-    )
-    return environment.get_template("report.html.j2").render(_context(content))
+    filters = {"short": short_number, "seconds": readable_seconds, "size": readable_size, "shortened": shortened}
+    return template(HERE / "report.html.j2", filters).render(_context(content))
 
 
 def _context(content: ReportContent) -> dict[str, Any]:

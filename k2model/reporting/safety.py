@@ -8,16 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from k2model.artifacts import ArtifactRef, Store
 from k2model.artifacts.record import ref_of
-from k2model.errors import visible
 from k2model.evals.scores import ScoreRow
 from k2model.recipe.safety import SAFETY
 from k2model.recipe.schema import Recipe
 from k2model.registry.gates import read_decisions
+from k2model.reporting.templates import HERE, shortened, template
 from k2model.safety.answers import Answer
 from k2model.safety.compare import Comparison, compared
 from k2model.safety.judging import SafetyResult, read_safety, read_samples
@@ -35,7 +34,6 @@ HEADLINES = {
 }
 _TITLES = {"heldout": "Held out of fine-tuning", "public": "Public suites"}
 ALL = "all"  # begins the lines over a whole domain
-_SHOWN = 500  # characters of a text
 
 
 @dataclass(frozen=True)
@@ -241,15 +239,5 @@ def context(found: Sequence[Tested], recipe: Recipe, best: Tested | None) -> dic
 
 def page(found: Sequence[Tested], recipe: Recipe, best: Tested | None) -> str:
     """One HTML file that needs nothing beside it."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["shortened"] = shortened
-    return environment.get_template("safety.html.j2").render(recipe=recipe, safety=context(found, recipe, best))
-
-
-def shortened(text: str) -> str:
-    return visible(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
+    read = template(HERE / "safety.html.j2", {"shortened": shortened})
+    return read.render(recipe=recipe, safety=context(found, recipe, best))

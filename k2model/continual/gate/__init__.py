@@ -7,8 +7,7 @@ reading        documents as the checks read them, a seeded sample
 profile        what the texts of a corpus are like, in small tables
 drift          how far a batch is from what is known
 poison         trigger phrases
-labels         answers, by a verifier
 plausible      losses under the champion
-evidence       what was found, as it is written; evidence_page for people
+evidence       what was found, as it is written and as a page for people
 accept         a person's word on a batch that was turned away
 """

@@ -17,8 +17,17 @@ from k2model.artifacts import ArtifactRef, Identity, MissingArtifact, Store, mak
 from k2model.continual.batches import Manifest
 from k2model.continual.gate.batch_corpus import BatchCorpus, batch_corpus, batch_recipe, batch_tokens, placeless
 from k2model.continual.gate.checks import data_checks, text_checks
-from k2model.continual.gate.evidence import ARRIVAL, Arrival, Check, decided, read_arrival, reason_of, with_accepted
-from k2model.continual.gate.evidence_page import PAGE, page
+from k2model.continual.gate.evidence import (
+    ARRIVAL,
+    PAGE,
+    Arrival,
+    Check,
+    decided,
+    page,
+    read_arrival,
+    reason_of,
+    with_accepted,
+)
 from k2model.continual.gate.plausible import measure_batch, plausible
 from k2model.continual.gate.profile import profile_step, read_profiles
 from k2model.continual.gate.reading import sampled

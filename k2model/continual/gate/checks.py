@@ -4,16 +4,17 @@
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from k2model.continual.gate.batch_corpus import COPY_RULES, ITEM_EXPECTATIONS, ITEM_RULES, BatchCorpus
 from k2model.continual.gate.drift import moved
-from k2model.continual.gate.evidence import FATES, Check
-from k2model.continual.gate.labels import checked
+from k2model.continual.gate.evidence import EXAMPLES, FATES, Check
 from k2model.continual.gate.poison import suspicious
 from k2model.continual.gate.profile import Profile
 from k2model.continual.gate.reading import Read
 from k2model.continual.state import Standing
-from k2model.documents.families.rebuilt import REBUILT
+from k2model.documents.families import FAMILIES
+from k2model.documents.families.rebuilt import REBUILT, rebuilt
 from k2model.recipe.continual import ArrivalConfig
 
 LEAST_ASKED = 0.5  # of the documents have to ask what their verifier can judge
@@ -105,3 +106,40 @@ def _labels(documents: Sequence[Read], verifier: str, config: ArrivalConfig) -> 
         f"{config.max_mislabelled:.1%} may be",
         failing=Standing.QUARANTINED, examples=labels.examples,
     )  # fmt: skip
+
+
+# Answers, by a verifier.
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Of `documents` that were looked at: those whose prompt asks an item of the family (`asked`), and of these the
+    first few that are answered wrongly, of `wrong`."""
+
+    documents: int
+    asked: int
+    wrong: int
+    examples: tuple[dict[str, str], ...]
+
+    @property
+    def share(self) -> float:
+        """Of those that ask an item; 0 where none does."""
+        return self.wrong / self.asked if self.asked else 0.0
+
+
+def checked(documents: Sequence[Read], family: str) -> Labels:
+    """Each document's last answer against the item that its prompt asks, as scores are checked. A document that asks no
+    item of the family, or several, is not judged.
+
+    Raises CorpusError for a family that has no such check (`families.rebuilt`).
+    """
+    rebuilt(family, "")
+    check = FAMILIES[family].check
+    asked, wrong = 0, list[dict[str, str]]()
+    for one in documents:
+        if (item := rebuilt(family, one.asked)) is None:
+            continue
+        asked += 1
+        if not check(item, one.answer):
+            wrong.append(one.example(answer=one.answer[:80], expected=item["answer"]))
+    return Labels(len(documents), asked, len(wrong), tuple(wrong[:EXAMPLES]))

@@ -6,7 +6,7 @@ One file without scripts or addresses, in the style sheet of the lifecycle's rep
 
 from collections.abc import Sequence
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
@@ -17,6 +17,7 @@ from k2model.continual.verdict.capabilities import Row
 from k2model.errors import visible
 from k2model.recipe.tasks import LOSS
 from k2model.reporting import svg
+from k2model.reporting.templates import template
 from k2model.reporting.timeline import Panel
 
 if TYPE_CHECKING:
@@ -49,15 +50,7 @@ def render(month: Month, name: str) -> str:
 
 @cache
 def _template() -> "Template":
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    folders = [str(files(f"k2model.{room}")) for room in ("continual.month", "reporting")]
-    environment = Environment(
-        loader=FileSystemLoader(folders), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters.update(shown=visible, lost=lost, drawn=drawn)
-    return environment.get_template("month.html.j2")
+    return template(Path(__file__).with_name("month.html.j2"), {"shown": visible, "lost": lost, "drawn": drawn})
 
 
 def panels(month: Month) -> list[Panel]:

@@ -5,7 +5,7 @@ units of what is allowed: the line from the bound to what was measured must end 
 """
 
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
@@ -17,6 +17,7 @@ from k2model.errors import visible
 from k2model.recipe.safety import SAFETY
 from k2model.recipe.tasks import LOSS
 from k2model.reporting import svg
+from k2model.reporting.templates import template
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -53,15 +54,8 @@ def render(found: Verdict) -> str:
 
 @cache
 def _template() -> "Template":
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    folders = [str(files(f"k2model.{room}")) for room in ("continual.verdict", "reporting")]
-    environment = Environment(
-        loader=FileSystemLoader(folders), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters.update(value=value, gain=gain, allowed=allowed, drawn=drawn, p=probability, shown=visible)
-    return environment.get_template("verdict.html.j2")
+    filters = {"value": value, "gain": gain, "allowed": allowed, "drawn": drawn, "p": probability, "shown": visible}
+    return template(Path(__file__).with_name("verdict.html.j2"), filters)
 
 
 def value(number: float, row: Row) -> str:

@@ -21,6 +21,7 @@ from k2model.reporting.study.samples import gallery_of, grades_of, packed, short
 from k2model.reporting.study.series import POOLED, Point, Series
 from k2model.reporting.study.statistics import ALPHA, CANDIDATES, FLOOR, drop, emergence
 from k2model.reporting.svg import short_number
+from k2model.reporting.templates import template
 from k2model.reporting.timeline import Panel
 
 _HERE = Path(__file__).parent
@@ -65,23 +66,14 @@ def write_study(study: Study, path: Path) -> None:
 def study_page(study: Study) -> str:
     """The page as HTML. The template escapes all text; figures, the script and the packed samples are put in as they
     are."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader([_HERE, _HERE.parent]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        short=short_number,
-        cut=lambda text: shortened(text, _PROMPT),
-        signed=_signed,
-        probability=_probability,
-        grade=sections_scores.grade_title,
-    )
-    return environment.get_template("study.html.j2").render(_context(study))
+    filters = {
+        "short": short_number,
+        "cut": lambda text: shortened(text, _PROMPT),
+        "signed": _signed,
+        "probability": _probability,
+        "grade": sections_scores.grade_title,
+    }
+    return template(_HERE / "study.html.j2", filters).render(_context(study))
 
 
 def _context(study: Study) -> dict[str, Any]:

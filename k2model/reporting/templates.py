@@ -1,0 +1,41 @@
+"""The templates of pages that people open: one way to read one, and what all of them do with text from elsewhere.
+
+A page is one file without addresses. The template escapes all text, so that what a document, a model or a recipe says
+is shown and never taken for HTML; only drawings and scripts of ours are put in as they are (`markupsafe.Markup`). A
+name that a template uses and is not given is an error, not an empty place.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from k2model.errors import visible
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+HERE = Path(__file__).parent  # the style sheet and sections that pages of other rooms include lie here
+SHOWN = 500  # characters of a text
+
+
+def template(path: Path, filters: Mapping[str, Any]) -> "Template":
+    """The template in the file at `path`, which may include its neighbours and those of this room.
+
+    filters: functions of what is shown, by their names in it. Raises jinja2.TemplateError for a file that is no template.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader([path.parent, HERE]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(filters)
+    return environment.get_template(path.name)
+
+
+def shortened(text: str) -> str:
+    """Its beginning, with control characters as pictures."""
+    return visible(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
