@@ -21,7 +21,7 @@ SHOWN = 500  # characters of a text
 def template(path: Path, filters: Mapping[str, Any]) -> "Template":
     """The template in the file at `path`, which may include its neighbours and those of this room.
 
-    filters: functions of what is shown, by their names in it. Raises jinja2.TemplateError for a file that is no template.
+    filters: of what is shown, by their names in it. Raises jinja2.TemplateError for a file that is no template.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
