@@ -58,7 +58,8 @@ def noted() -> list[list[str]]:
     dispatch = PythonTask.dispatch_execute
 
     def looked_at(self: Any, *given: Any) -> Any:
-        ran.append([self.name, self.pod_template.labels["app.kubernetes.io/component"]])
+        task = getattr(self, "python_function_task", self)  # of a map task
+        ran.append([self.name, task.pod_template.labels["app.kubernetes.io/component"]])
         return dispatch(self, *given)
 
     PythonTask.dispatch_execute = looked_at

@@ -21,7 +21,7 @@ from k2model.continual.month.recipe import LINES
 from k2model.continual.state import Outcome
 from k2model.recipe import load_recipe
 from k2model.registry.register import register_phase
-from k2model.release.manifest import LINEAGE, TURNS, verify_release
+from k2model.release.manifest import LINEAGE, TURNS, phase_folder, verify_release
 from tests.continual.killed import Left, killed
 from tests.smoke import ROOT
 from workflows.month import FOLDER
@@ -101,8 +101,9 @@ def test_the_release_of_a_champion_on_a_constant_rate_is_of_it_annealed_and_tell
         "anneal_steps"
     )
     assert {entry["source"] for entry in annealed["mixture"]} >= {"batch/alike-1", "chat/tools"}, "on replay"
-    ours, champions = ((folder / place / "model.safetensors").read_bytes() for place in ("model", "phases/turn_2_sft"))
-    assert ours == (folder / "phases/annealed_sft/model.safetensors").read_bytes() != champions
+    places = ("model", phase_folder("annealed_sft"), phase_folder("turn_2_sft"))
+    ours, own, champions = ((folder / place / "model.safetensors").read_bytes() for place in places)
+    assert ours == own != champions
     lineage = {one["name"]: one for one in json.loads((folder / LINEAGE).read_text())["artifacts"]}
     assert lineage["anneal/verdict"]["digest"] == ended.verdict.digest
     assert lineage["annealed_sft/checkpoint"]["digest"] == ended.challenger.made["tuned/checkpoint"].digest
