@@ -155,7 +155,7 @@ def test_fields_that_are_ignored_and_columns_that_nothing_reads(tmp_path):
         and not ingested(tmp_path / "more", rows, mapped).quarantine
     )
     write_jsonl(tmp_path / "in/a.jsonl", rows)
-    assert ingest(config, tmp_path / "out").counts["unread"] == {"quality": 1}
+    assert ingest(config, tmp_path / "told").counts["unread"] == {"quality": 1}
 
 
 def test_any_json_is_a_document_or_a_row_in_quarantine(tmp_path):
