@@ -16,11 +16,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k2model.curation import pii_numbers, pii_phones, pii_strings
+from k2model.curation import pii_numbers, pii_strings
 from k2model.curation.code_spans import code_spans
 from k2model.curation.filters import matches
 
@@ -28,13 +27,15 @@ from k2model.curation.filters import matches
 class Kind(NamedTuple):
     """`hint` (RE2 syntax) occurs in every text that holds one; `find` gives where they stand in a text in `one_form`.
 
-    `number`: not looked for in code, where it is a literal.
+    `number`: not looked for in code, where it is a literal. `again`: `find` takes longer than a look for the hint, so
+    texts that any hint is in are asked for this one before.
     """
 
     hint: str
     find: Callable[[str], Iterator[tuple[int, int]]]
     placeholder: str
     number: bool = True
+    again: bool = False
 
 
 class Found(NamedTuple):
@@ -48,15 +49,13 @@ class Found(NamedTuple):
 def remove(strings: pa.LargeStringArray, names: Sequence[str]) -> tuple[pa.LargeStringArray, Counter[str]]:
     """The strings without personal data of these kinds, and how many of each were replaced."""
     found = Counter[str]()
-    hints = {KINDS[name].hint: name == "secret" for name in names}
-    suspect = np.zeros(len(strings), dtype=bool)
-    for apart in set(hints.values()):  # few texts are: one look tells, and one for secrets, which have many forms
-        suspect |= matches(strings, "|".join(f"(?:{hint})" for hint, own in hints.items() if own == apart))
+    hints = dict.fromkeys(KINDS[name].hint for name in names)
+    suspect = matches(strings, "|".join(f"(?:{hint})" for hint in hints))  # few texts are: one look tells
     suspects = strings.filter(pa.array(suspect))
-    flags = {hint: matches(suspects, hint) for hint in hints}
+    flags = {name: matches(suspects, KINDS[name].hint) for name in names if KINDS[name].again}
     made = [
-        masked(text.as_py(), [name for name in names if flags[KINDS[name].hint][row]], found)
-        for row, text in enumerate(suspects)
+        masked(text, [name for name in names if name not in flags or flags[name][row]], found)
+        for row, text in enumerate(suspects.to_pylist())
     ]
     if found:
         strings = pc.replace_with_mask(strings, pa.array(suspect), pa.array(made, type=pa.large_string()))
@@ -150,11 +149,11 @@ def one_form(text: str) -> str:
 
 #: Of what several claim the first is meant: a password in an address is no e-mail address.
 KINDS: dict[str, Kind] = {
-    "secret": Kind(pii_strings.SECRET_HINT, pii_strings.secrets, "[SECRET]", number=False),
-    "email": Kind(pii_strings.EMAIL_HINT, pii_strings.email_addresses, "[EMAIL]", number=False),
-    "ip_address": Kind(pii_numbers.NETWORK_HINT, pii_numbers.network_addresses, "[IP_ADDRESS]"),
-    "iban": Kind(pii_numbers.ACCOUNT_HINT, pii_numbers.bank_accounts, "[IBAN]"),
+    "secret": Kind(pii_strings.SECRET_HINT, pii_strings.secrets, "[SECRET]", number=False, again=True),
+    "email": Kind(pii_strings.EMAIL_HINT, pii_strings.email_addresses, "[EMAIL]", number=False, again=True),
+    "ip_address": Kind(pii_strings.NETWORK_HINT, pii_strings.network_addresses, "[IP_ADDRESS]", again=True),
+    "iban": Kind(pii_numbers.ACCOUNT_HINT, pii_numbers.bank_accounts, "[IBAN]", again=True),
     "credit_card": Kind(pii_numbers.DIGITS_HINT, pii_numbers.payment_cards, "[CREDIT_CARD]"),
     "us_ssn": Kind(pii_numbers.DIGITS_HINT, pii_numbers.social_security_numbers, "[US_SSN]"),
-    "phone": Kind(pii_numbers.DIGITS_HINT, pii_phones.telephone_numbers, "[PHONE]"),
+    "phone": Kind(pii_numbers.DIGITS_HINT, pii_numbers.telephone_numbers, "[PHONE]"),
 }

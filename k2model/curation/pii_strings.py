@@ -3,14 +3,17 @@
 All patterns are for texts in `one_form` (`k2model.curation.pii`).
 """
 
+import ipaddress
 import re
 from collections.abc import Iterator
 
-from k2model.curation.pii_numbers import Span
+from k2model.curation.pii_numbers import OTHER_DIGITS, Span, told_by_words, words
 
 # Scripts that are written with spaces: in others nothing shows where the word before an address ends.
 _LETTERS = "A-Za-zÀ-ÖØ-öø-ɏͰ-ϿЀ-ԯԱ-֏א-תء-ۓऀ-ॿ"
-_LOCAL = re.compile(rf"(?<![{_LETTERS}0-9_.+@-])[{_LETTERS}0-9_](?:[{_LETTERS}0-9_.%+'-]{{0,62}}[{_LETTERS}0-9_%+-])?@")
+_LOCAL_BACKWARDS = re.compile(
+    rf"[{_LETTERS}0-9_%+-](?:[{_LETTERS}0-9_.%+'-]{{0,62}}[{_LETTERS}0-9_])?(?![{_LETTERS}0-9_.+@-])"
+)
 _DOMAIN = re.compile(
     rf"(?:[{_LETTERS}0-9一-鿿ぁ-ヿ가-힣-]{{1,63}}\.)+"
     rf"(?:xn--[a-z0-9-]{{2,59}}|[A-Za-z]{{2,24}}(?![A-Za-z0-9_])|[Ѐ-ԯ؀-ۿऀ-ॿ]{{2,20}}"
@@ -29,7 +32,7 @@ _SPELT = re.compile(
     rf"(?: dot [A-Za-z0-9-]{{1,63}}){{0,2}} dot (?:{_TLDS})\b",
     re.ASCII | re.IGNORECASE,
 )
-_SPELT_SIGN = re.compile(r"[\[({<] ?(?:at|@) ?[\])}>]| dot ", re.IGNORECASE)
+_SPELT_SIGN = re.compile(r"[\[({<] ?(?:[Aa][Tt]|@) ?[\])}>]")
 _MAIL_WORD = re.compile(r"(?:e-?mail|mail|contact|write|reach|address|message|ping)\w*\b[^\n]{0,24}$", re.IGNORECASE)
 _RESERVED_DOMAINS = re.compile(r"(^|\.)(example\.(com|org|net|edu)|example|test|invalid|localhost|local)$")
 _FILE_ENDINGS = re.compile(
@@ -42,18 +45,17 @@ _USED_AS_CODE = re.compile(r"[(\[]|:[~/.]")  # a product of matrices; host:path 
 
 def email_addresses(text: str) -> Iterator[Span]:
     """Of people, in any script and spelt out; no handles of social networks, files, units of systemd, examples."""
-    last = 0
-    for sign in re.finditer("@", text):
-        local = _LOCAL.search(text, max(last, sign.start() - 65), sign.end())
-        last = sign.end()
-        domain = _DOMAIN.match(text, sign.end())
-        if local and local.end() == sign.end() and domain and _is_persons(text, local.start(), domain):
-            yield local.start(), domain.end()
-    if not _SPELT_SIGN.search(text):
-        return
-    for match in _SPELT.finditer(text):
-        bare = match["word"]
-        told = bare is None or bare == "AT" or _MAIL_WORD.search(text[max(0, match.start() - 48) : match.start()])
+    last, sign = 0, text.find("@")
+    while sign >= 0:
+        local = _LOCAL_BACKWARDS.match(text[max(last, sign - 65) : sign][::-1])
+        domain = _DOMAIN.match(text, sign + 1) if local else None
+        if local and domain and _is_persons(text, sign - local.end(), domain):
+            yield sign - local.end(), domain.end()
+        last, sign = sign, text.find("@", sign + 1)
+    signs = [match.start() for match in _SPELT_SIGN.finditer(text)]
+    signs += [match.start() for dot in (" dot ", " DOT ") if dot in text for match in re.finditer(dot, text)]
+    for match in (match for sign in signs for match in _SPELT.finditer(text, max(0, sign - 80), sign + 200)):
+        told = match["word"] in (None, "AT") or _MAIL_WORD.search(text[max(0, match.start() - 48) : match.start()])
         if told and not re.search(r"\bexample\b", match[0], re.IGNORECASE):
             yield match.span()
 
@@ -164,3 +166,69 @@ EMAIL_HINT = (
     r"[^\x00-\x20@\x{ff20}][@\x{ff20}][^\x00-\x20@\x{ff20}]+[.\x{ff0e}][^\x00-\x20]"
     r"|(?i:[\[({<\x{ff08}] ?(?:at|@) ?[\])}>\x{ff09}]| dot [a-z])"
 )
+
+
+_OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
+_NETWORK = re.compile(
+    rf"(?:{_OCTET}\.){{3}}{_OCTET}(?!\w|\.[\w]|-[A-Za-z]|\+[A-Za-z])"
+    r"|[23][0-9A-Fa-f]{3}:(?:[0-9A-Fa-f]{0,4}:){1,6}[0-9A-Fa-f]{1,4}(?![\w:])",
+    re.ASCII,
+)
+_GOES_ON = re.compile(r"[\w.@]$|[A-Za-z_]-$", re.ASCII)  # before it: a name, a longer number
+NETWORK_HINT = (
+    rf"[0-9]\.[0-9]{{1,3}}\.[0-9]{{1,3}}\.[0-9]|\b[23][0-9A-Fa-f]{{3}}:[0-9A-Fa-f:]*:[0-9A-Fa-f]|{OTHER_DIGITS}"
+)
+_ADDRESS_WORDS = words(
+    r"ips?\b", r"ipv[46]", "address", "host", "server", "client", "visitor", "proxy", "ping", "connect", "login",
+    r"log(?:ged)? in", "dns", "resolv", "router", "gateway", "peer", "subnet", "network", "firewall", "banned",
+    "blocked", "attack", "request", "traffic", "node", "endpoint", "ssh", "upstream", "crawl", r"timed out",
+    "visit", "https?://", "adresse", "servidor",
+    other="адрес|сервер|地址|服务器|アドレス|サーバ|주소|서버|عنوان|خادم",
+)  # fmt: skip
+_VERSION_WORDS = words(
+    "version", r"ver\b", r"v\.?(?![A-Za-z])", r"rev\b", "revision", "release", r"build(?:s|er)?\b", "upgrad",
+    "updat", "downgrad",
+    "firmware", "driver", "chrom", "firefox", r"edge\b", r"opera\b", "safari", "webview", "patch", "hotfix",
+    "kernel", "bios", "sdk", "runtime", "assembly", "package", "plugin", "installer", "library", "section", "clause",
+    r"§", "chapter", "paragraph", r"item\b", "figure", r"table\b", "appendix", "module", "edition", "stable",
+    "beta", "sql server", r"bump", "changelog",
+    r"oid\b", "schema", "bundle", r"apps?\b",
+    other="верси|сборк|обновл|раздел|版本|升级|更新|バージョン|ビルド|버전|إصدار|نسخة|(?:[=<>~!]=|[~^])\\s?$",
+)  # fmt: skip
+
+
+#: A name right before, as in "Zoom 5.15.57.2", has this version. Words that lead to a place are no names.
+_NAMED_BEFORE = re.compile(
+    r"(?<![A-Za-z])(?!(?:from|at|by|via|to|on|in|is|was|and|or|with|against|for|of|the|with|seen|used|whois|traceroute)\b)"
+    r"[A-Za-z][\w+#-]* $",
+    re.ASCII | re.IGNORECASE,
+)
+
+
+def network_addresses(text: str) -> Iterator[Span]:
+    """Public IPv4 and IPv6 addresses that are no versions: such words, or a form that versions have, say so."""
+    for match in _NETWORK.finditer(text):
+        if _GOES_ON.search(text[max(0, match.start() - 2) : match.start()]):
+            continue
+        if told_by_words(text, *match.span(), _ADDRESS_WORDS, _VERSION_WORDS, not _like_version(match)):
+            if _is_global(match[0]):
+                yield match.span()
+
+
+def _like_version(match: re.Match[str]) -> bool:
+    """Without a word that tells: behind a name, or with small numbers or a zero in second place; short in IPv6."""
+    if ":" in match[0]:
+        return len([part for part in match[0].split(":") if part]) < 3
+    parts = match[0].split(".")
+    small = sum(len(part) == 1 for part in parts)
+    before = match.string[max(0, match.start() - 24) : match.start()]
+    return parts[1] == "0" or small > 2 or _NAMED_BEFORE.search(before) is not None
+
+
+def _is_global(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_global
+    except ValueError:
+        return False
+
+
