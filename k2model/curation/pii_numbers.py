@@ -41,11 +41,13 @@ _SIGNS = re.compile(r"[^0-9]+")
 _RUN = re.compile(r"\d(?:[ ().\-/]{0,3}\d){6,}", re.ASCII)
 
 
-def in_runs(pattern: re.Pattern[str], text: str, least: int) -> Iterator[re.Match[str]]:
+def in_runs(
+    pattern: re.Pattern[str], text: str, least: int, before: int = 2, after: int = 8
+) -> Iterator[re.Match[str]]:
     """What a pattern finds where so many digits or more stand together, which is little of a text."""
     for start, end, digits in _runs(text):
         if digits >= least:
-            yield from pattern.finditer(text, max(0, start - 2), end + 8)
+            yield from pattern.finditer(text, max(0, start - before), end + after)
 
 
 @lru_cache(maxsize=1)  # several kinds of numbers are looked for in one text after the other
@@ -87,13 +89,11 @@ _IBAN_LENGTHS = {
     for country in countries.split(",")
 }
 _ACCOUNT = re.compile(r"\d\d(?<=(?<![\w-])[A-Za-z][A-Za-z]\d\d)(?=((?:[ -]?[A-Za-z0-9]){11,29}))", re.ASCII)
-#: A country, check digits and eleven characters of an account.
-ACCOUNT_HINT = rf"\b(?i:{'|'.join(_IBAN_LENGTHS)})[0-9]{{2}}(?:[ \x{{a0}}\x{{202f}}-]?[A-Za-z0-9]){{11}}"
 
 
 def bank_accounts(text: str) -> Iterator[Span]:
     """IBANs: a country's length, and the remainder 1 modulo 97 of ISO 13616."""
-    for match in _ACCOUNT.finditer(text):
+    for match in in_runs(_ACCOUNT, text, 7, before=24, after=36):
         start = match.start() - 2
         written = text[start : match.end()] + match[1]
         places = [place for place, char in enumerate(written) if char.isalnum()]
@@ -253,7 +253,7 @@ _NO_NUMBER = re.compile(
 
 def telephone_numbers(text: str) -> Iterator[Span]:
     """Where they stand, with their extensions; the first of two that overlap is the one."""
-    for match in in_runs(_INTERNATIONAL, text, 8):
+    for match in in_runs(_INTERNATIONAL, text, 8) if "+" in text or "00" in text else ():
         end = _planned_end(match)
         if end and not _is_amount(text, match.start(), end):
             yield match.start(), _extended(text, end)
@@ -337,5 +337,10 @@ def _extended(text: str, end: int) -> int:
 
 #: A digit of another script than Latin: few texts have one, and what it is of shows in `one_form`.
 OTHER_DIGITS = r"[\x{660}-\x{669}\x{6f0}-\x{6f9}\x{966}-\x{96f}\x{9e6}-\x{9ef}\x{e50}-\x{e59}\x{ff10}-\x{ff19}]"
-#: Seven digits that may be of one number.
-DIGITS_HINT = rf"[0-9](?:[ ().\-/\x{{a0}}\x{{2009}}\x{{202f}}\x{{2010}}-\x{{2014}}]{{0,3}}[0-9]){{6}}|{OTHER_DIGITS}"
+_APART = r" ()\-/\x{a0}\x{2009}\x{202f}\x{2010}-\x{2014}"
+_NEXT = rf"(?:\.[{_APART}]|[{_APART}])[.{_APART}]{{0,2}}[0-9](?:[.{_APART}]{{0,3}}[0-9])"
+#: Seven digits that may be of one number, and no decimal fraction.
+DIGITS_HINT = (
+    r"(?:^|[^0-9.]|[^0-9]\.)(?:[0-9]{7}|[0-9]{1,5}\.[0-9]{2,4}\.[0-9]{2}"
+    rf"|[0-9]{{1,2}}{_NEXT}{{4}}|[0-9]{{3,6}}{_NEXT}{{3}})|{OTHER_DIGITS}"
+)
