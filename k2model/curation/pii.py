@@ -134,7 +134,7 @@ def _overlaps(those: Sequence[tuple[int, int] | Found], start: int, end: int) ->
 
 # Each becomes one ASCII character, so places stay: digits of other scripts, what stands for a blank, hyphen, plus, @
 _DIGITS = "٠۰߀०০੦૦୦௦౦೦൦๐໐༠０"
-_PLAIN = str.maketrans(
+_PLAIN = (
     {chr(ord(zero) + value): str(value) for zero in _DIGITS for value in range(10)}
     | {chr(code): " " for code in (0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000)}
     | dict.fromkeys("‐‑‒–−﹣－", "-")
@@ -142,9 +142,12 @@ _PLAIN = str.maketrans(
 )
 
 
+_OTHER = re.compile(f"[{''.join(_PLAIN)}]")
+
+
 def one_form(text: str) -> str:
     """The text with digits, blanks and signs of all scripts as ASCII has them, and every character where it was."""
-    return text if text.isascii() else text.translate(_PLAIN)
+    return text if text.isascii() else _OTHER.sub(lambda match: _PLAIN[match[0]], text)
 
 
 #: Of what several claim the first is meant: a password in an address is no e-mail address.

@@ -41,13 +41,14 @@ _SIGNS = re.compile(r"[^0-9]+")
 _RUN = re.compile(r"\d(?:[ ().\-/]{0,3}\d){6,}", re.ASCII)
 
 
-def in_runs(
-    pattern: re.Pattern[str], text: str, least: int, before: int = 2, after: int = 8
-) -> Iterator[re.Match[str]]:
+def in_runs(pattern: re.Pattern[str], text: str, least: int, before: int = 2, after: int = 8) -> list[re.Match[str]]:
     """What a pattern finds where so many digits or more stand together, which is little of a text."""
-    for start, end, digits in _runs(text):
-        if digits >= least:
-            yield from pattern.finditer(text, max(0, start - before), end + after)
+    return [
+        match
+        for start, end, digits in _runs(text)
+        if digits >= least
+        for match in pattern.finditer(text, max(0, start - before), end + after)
+    ]
 
 
 @lru_cache(maxsize=1)  # several kinds of numbers are looked for in one text after the other
@@ -56,9 +57,9 @@ def _runs(text: str) -> list[tuple[int, int, int]]:
     runs = []
     for run in _RUN.finditer(text):
         written = run[0]
-        digits = written if written.isdigit() else _SIGNS.sub("", written)
-        if len(digits) + 1 != len(written) or "." not in written:
-            runs.append((*run.span(), len(digits)))
+        digits = len(written) if written.isdigit() else len(_SIGNS.sub("", written))
+        if digits + 1 != len(written) or "." not in written:
+            runs.append((*run.span(), digits))
     return runs
 
 
@@ -264,16 +265,13 @@ def telephone_numbers(text: str) -> Iterator[Span]:
             yield match.start(), _extended(text, match.end())
     last = -1
     for match in in_runs(_ANY, text, 7):
-        digits = re.sub(r"\D", "", match[0])
+        digits = _SIGNS.sub("", match[0])
         between = text[last : match.start()] if 0 <= match.start() - last < 9 else ""
-        if not 7 <= len(digits) <= 13 or _NO_NUMBER.fullmatch(match[0]) or digits.endswith(_FICTION):
+        if not 7 <= len(digits) <= 13 or _NO_NUMBER.fullmatch(match[0]) or digits[-7:-2] == "55501":
             continue
         if _called(text, match) or re.fullmatch(r"\s*(?:or|and|oder|und|ou|et|y|o|и|أو|[,/;|])\s*", between):
             last = _extended(text, match.end())
             yield match.start(), last
-
-
-_FICTION = tuple(f"55501{number:02d}" for number in range(100))
 
 
 def _planned_end(match: re.Match[str]) -> int:

@@ -33,6 +33,7 @@ _SPELT = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _SPELT_SIGN = re.compile(r"[\[({<] ?(?:[Aa][Tt]|@) ?[\])}>]")
+_SPELT_WORDS = re.compile(r" at [\w-]+ dot \w"), re.compile(r" AT [\w-]+ DOT \w")
 _MAIL_WORD = re.compile(r"(?:e-?mail|mail|contact|write|reach|address|message|ping)\w*\b[^\n]{0,24}$", re.IGNORECASE)
 _RESERVED_DOMAINS = re.compile(r"(^|\.)(example\.(com|org|net|edu)|example|test|invalid|localhost|local)$")
 _FILE_ENDINGS = re.compile(
@@ -53,7 +54,7 @@ def email_addresses(text: str) -> Iterator[Span]:
             yield sign - local.end(), domain.end()
         last, sign = sign, text.find("@", sign + 1)
     signs = [match.start() for match in _SPELT_SIGN.finditer(text)]
-    signs += [match.start() for dot in (" dot ", " DOT ") if dot in text for match in re.finditer(dot, text)]
+    signs += [match.start() for words in _SPELT_WORDS for match in words.finditer(text)]
     for match in (match for sign in signs for match in _SPELT.finditer(text, max(0, sign - 80), sign + 200)):
         told = match["word"] in (None, "AT") or _MAIL_WORD.search(text[max(0, match.start() - 48) : match.start()])
         if told and not re.search(r"\bexample\b", match[0], re.IGNORECASE):
@@ -164,13 +165,12 @@ SECRET_HINT = (
 )
 EMAIL_HINT = (
     r"[^\x00-\x20@\x{ff20}][@\x{ff20}][^\x00-\x20@\x{ff20}]+[.\x{ff0e}][^\x00-\x20]"
-    r"|(?i:[\[({<\x{ff08}] ?(?:at|@) ?[\])}>\x{ff09}]| dot [a-z])"
+    r"|(?i:[\[({<\x{ff08}] ?(?:at|@) ?[\])}>\x{ff09}]| at [^ ]+ dot [a-z])"
 )
 
 
-_OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
 _NETWORK = re.compile(
-    rf"(?:{_OCTET}\.){{3}}{_OCTET}(?!\w|\.[\w]|-[A-Za-z]|\+[A-Za-z])"
+    r"\d{1,3}(?:\.\d{1,3}){3}(?!\w|\.[\w]|-[A-Za-z]|\+[A-Za-z])"
     r"|[23][0-9A-Fa-f]{3}:(?:[0-9A-Fa-f]{0,4}:){1,6}[0-9A-Fa-f]{1,4}(?![\w:])",
     re.ASCII,
 )
