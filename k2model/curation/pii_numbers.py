@@ -8,45 +8,63 @@ digits are a card beside "Visa" and none beside "order". All patterns are for te
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import NamedTuple
 
 Span = tuple[int, int]
 
 _BEFORE, _AFTER = 60, 24  # characters in which a word tells
 
 
-def words(*stems: str, other: str = "") -> re.Pattern[str]:
+class Words(NamedTuple):
+    """Words of Latin script, and with those of other scripts, which plain English is not searched for."""
+
+    latin: re.Pattern[str]
+    all: re.Pattern[str]
+
+    def last(self, text: str) -> int:
+        """Where the last one in a text of lower case ends, or -1."""
+        ends = [match.end() for match in (self.latin if text.isascii() else self.all).finditer(text)]
+        return ends[-1] if ends else -1
+
+    def first(self, text: str) -> int:
+        """Where the first one begins, or as far away as no word is asked for."""
+        match = (self.latin if text.isascii() else self.all).search(text)
+        return match.start() if match else _AFTER
+
+
+def words(*stems: str, other: str = "") -> Words:
     """Words in lower case that begin with a stem, in Latin script or (`other`) as they are written in any."""
     latin = rf"(?<![a-z])(?:{'|'.join(stems)})"
-    return re.compile(f"{latin}|{other}" if other else latin)
+    return Words(re.compile(latin), re.compile(f"{latin}|{other}" if other else latin))
 
 
-def told_by_words(
-    text: str, start: int, end: int, yes: re.Pattern[str], no: re.Pattern[str], otherwise: bool = False
-) -> bool:
+def told_by_words(text: str, start: int, end: int, yes: Words, no: Words, otherwise: bool = False) -> bool:
     """Whether the nearest word says so of the number, one before it rather than one behind; `otherwise` without any."""
     before = text[max(0, start - _BEFORE) : start].rpartition("\n\n")[2].lower()
-    after = text[end : end + _AFTER].partition("\n")[0].lower()
-    said = max((match.end() for match in yes.finditer(before)), default=-1)
+    said = yes.last(before)
     if said >= 0 or otherwise:
-        denied = max((match.end() for match in no.finditer(before)), default=-1)
+        denied = no.last(before)
         if max(said, denied) >= 0:
             return said > denied
-    elif not yes.search(after) or no.search(before):
-        return False
-    first = [match.start() if (match := those.search(after)) else _AFTER for those in (yes, no)]
-    return otherwise if min(first) == _AFTER else first[0] < first[1]
+    after = text[end : end + _AFTER].partition("\n")[0].lower()
+    said_after = yes.first(after)
+    if not otherwise:
+        return said_after < min(_AFTER, no.first(after)) and no.last(before) < 0
+    return said_after <= no.first(after)
 
 
 _SIGNS = re.compile(r"[^0-9]+")
 _RUN = re.compile(r"\d(?:[ ().\-/]{0,3}\d){6,}", re.ASCII)
 
 
-def in_runs(pattern: re.Pattern[str], text: str, least: int, before: int = 2, after: int = 8) -> list[re.Match[str]]:
-    """What a pattern finds where so many digits or more stand together, which is little of a text."""
+def in_runs(
+    pattern: re.Pattern[str], text: str, least: int, before: int = 2, after: int = 8, apart: bool = False
+) -> list[re.Match[str]]:
+    """What a pattern finds where so many digits or more stand together (`apart`: in groups), little of a text."""
     return [
         match
         for start, end, digits in _runs(text)
-        if digits >= least
+        if digits >= least and not (apart and end - start == digits)
         for match in pattern.finditer(text, max(0, start - before), end + after)
     ]
 
@@ -258,7 +276,7 @@ def telephone_numbers(text: str) -> Iterator[Span]:
         end = _planned_end(match)
         if end and not _is_amount(text, match.start(), end):
             yield match.start(), _extended(text, end)
-    for match in in_runs(_BY_ITS_FORM, text, 7):
+    for match in in_runs(_BY_ITS_FORM, text, 7, apart=True):
         digits = re.sub(r"\D", "", match[0]).removeprefix("1")
         fits = len(digits) != 10 or "(0" in match[0] or _NORTH_AMERICA.fullmatch(digits)
         if fits and told_by_words(text, *match.span(), _CUE, RECORD_WORDS, True):
@@ -269,7 +287,7 @@ def telephone_numbers(text: str) -> Iterator[Span]:
         between = text[last : match.start()] if 0 <= match.start() - last < 9 else ""
         if not 7 <= len(digits) <= 13 or _NO_NUMBER.fullmatch(match[0]) or digits[-7:-2] == "55501":
             continue
-        if _called(text, match) or re.fullmatch(r"\s*(?:or|and|oder|und|ou|et|y|o|и|أو|[,/;|])\s*", between):
+        if _called(text, match) or (between and re.fullmatch(r"\s*(?:or|and|oder|und|ou|et|y|o|и|أو|[,/;|])\s*", between)):
             last = _extended(text, match.end())
             yield match.start(), last
 
@@ -286,7 +304,7 @@ def _planned_end(match: re.Match[str]) -> int:
         written = text[start:end]
         digits = re.sub(r"\D", "", written.replace("(0)", "")).removeprefix("" if written[0] == "+" else "00")
         apart = not written[1:].isdigit()
-        if written[0] == "0" and not apart and not _CUE.search(text[max(0, start - 28) : start].lower()):
+        if written[0] == "0" and not apart and _CUE.last(text[max(0, start - 28) : start].lower()) < 0:
             continue
         code = next((digits[:size] for size in (1, 2, 3) if digits[:size] in _COUNTRIES), None)
         if code is None:
@@ -315,17 +333,11 @@ def _is_amount(text: str, start: int, end: int) -> bool:
 def _called(text: str, match: re.Match[str]) -> bool:
     """Whether a word right before, with no digit between, or in parentheses behind says that it is called."""
     start, end = match.span()
-    if _AMOUNT_BEHIND.match(text, end):
-        return False
-    if _CUE_BEHIND.match(text, end):
-        return True
     before = text[max(0, start - 32) : start].lower()
-    cue = max((found.end() for found in _CUE.finditer(before)), default=-1)
-    return (
-        cue >= 0
-        and not re.search(r"\d|\n\n", before[cue:])
-        and not any(no.search(before, cue) for no in (RECORD_WORDS, _NOT_CALLED))
-    )
+    cue = _CUE.last(before)
+    if cue < 0 or re.search(r"\d|\n\n", before[cue:]) or max(RECORD_WORDS.last(before), _NOT_CALLED.last(before)) > cue:
+        return _CUE_BEHIND.match(text, end) is not None
+    return not _AMOUNT_BEHIND.match(text, end)
 
 
 def _extended(text: str, end: int) -> int:
