@@ -38,6 +38,10 @@ def words(*stems: str, other: str = "") -> Words:
     return Words(re.compile(latin), re.compile(f"{latin}|{other}" if other else latin))
 
 
+#: What is counted so has a number of its own: "PO# 7", "Raum Nr. 7", "dossier n° 7", "claim id: 7".
+_LABEL = re.compile(r"[^\W\d_] ?(?:#|№|n[°º]|\bno?s?\.|\bnr\.|\bid:|\bcode:)\s*$")
+
+
 def told_by_words(text: str, start: int, end: int, yes: Words, no: Words, otherwise: bool = False) -> bool:
     """Whether the nearest word says so of the number, one before it rather than one behind; `otherwise` without any."""
     before = text[max(0, start - _BEFORE) : start].rpartition("\n\n")[2].lower()
@@ -46,6 +50,8 @@ def told_by_words(text: str, start: int, end: int, yes: Words, no: Words, otherw
         denied = no.last(before)
         if max(said, denied) >= 0:
             return said > denied
+        if _LABEL.search(before):
+            return False
     after = text[end : end + _AFTER].partition("\n")[0].lower()
     said_after = yes.first(after)
     if not otherwise:
@@ -227,7 +233,7 @@ _BY_ITS_FORM = re.compile(
     r"|(?<![\w.+/-])\([1-9]\d\) ?9?\d{4}[ -]\d{4}(?![\w-]|[.,/]\d)",  # Brazil
     re.ASCII,
 )
-_ANY = re.compile(r"(?<![\w.+,/'-])(?:[178][ -])?\(?\d{1,5}\)?(?:[ ./-]{0,2}\d){5,12}(?![\w]|[.,/-]\d)", re.ASCII)
+_ANY = re.compile(r"(?<![\w.+,/'-])(?:[178][ -])?\(?\d{1,5}\)?(?:[ ./-]{0,3}\d){5,12}(?![\w]|[.,/-]\d)", re.ASCII)
 _CUES_ELSEWHERE = (
     "телефон|тел\\.|тел:|моб\\.|звон|факс|电话|電話|手机|手機|携帯|传真|热线|전화|휴대폰|هاتف|جوال|موبايل|موبایل|اتصل"
     "|تلفن|واتساب|טלפון|फ़ोन|फोन|मोबाइल|โทร"
@@ -235,7 +241,7 @@ _CUES_ELSEWHERE = (
 _CUE = words(
     r"(?:tele|smart|cell)?phone\b", r"phones\b", r"ph[.:]", r"tel[s.:/)]", r"tel\b",
     r"call(?:s|ed|ing)?\b(?! number)",
-    r"mob(?:ile|\.|:)", r"cell(?:[:.]| is| no| number)", "fax", "whats ?app", "contact", r"ring (?:me|us|him|her)\b",
+    r"mob(?:ile|\.|:)", r"cell(?:[:.]| is| no| number| ?#)", "fax", "whats ?app", "contact", r"ring (?:me|us|him|her)\b",
     r"dial(?:l?ing|s)?\b", r"text (?:me|us|him|her|at|to)\b", r"sms\b", "hotline", "helpline",
     r"reach(?:ed)? (?:me|us|him|her|at)\b", "telefon", "telefoon", r"t[ée]l[ée]?(?:phone|[.:]|\b)", r"teléfono",
     r"móvil",
@@ -246,9 +252,9 @@ _CUE = words(
 )  # fmt: skip
 _CUE_BEHIND = re.compile(r" ?[(\[,] ?(?:mobile|cell|tel|fax|phone|office|home|work|handy|mobil)\b", re.IGNORECASE)
 _NOT_CALLED = words(
-    "orders?", "isbn", "section", "figure", "amount", "total", "balance", "score", "years?", "pages?", "dated?",
-    "coordinates",
-    "latitude", "longitude", "version", "pi\\b",
+    *_RECORDS, "section", "figure", "amount", "total", "balance", "scores?", "years?", "pages?", "lines?", "rows?", "rooms?",
+    "columns?", "dated?", "coordinates", "latitude", "longitude", "version", "ratio", "range", "between", "sum", "size",
+    r"pi\b", other=_RECORDS_ELSEWHERE,
 )  # fmt: skip
 _AMOUNT_BEFORE = re.compile(
     r"(?:\b(?:by|of|grew|grows?|rose|rises?|gain(?:ed|s)?|increased?|changed?|delta|plus|score[ds]?|net|total|about|around"
@@ -279,7 +285,7 @@ def telephone_numbers(text: str) -> Iterator[Span]:
     for match in in_runs(_BY_ITS_FORM, text, 7, apart=True):
         digits = re.sub(r"\D", "", match[0]).removeprefix("1")
         fits = len(digits) != 10 or "(0" in match[0] or _NORTH_AMERICA.fullmatch(digits)
-        if fits and told_by_words(text, *match.span(), _CUE, RECORD_WORDS, True):
+        if fits and told_by_words(text, *match.span(), _CUE, _NOT_CALLED, True):
             yield match.start(), _extended(text, match.end())
     last = -1
     for match in in_runs(_ANY, text, 7):
@@ -335,7 +341,7 @@ def _called(text: str, match: re.Match[str]) -> bool:
     start, end = match.span()
     before = text[max(0, start - 32) : start].lower()
     cue = _CUE.last(before)
-    if cue < 0 or re.search(r"\d|\n\n", before[cue:]) or max(RECORD_WORDS.last(before), _NOT_CALLED.last(before)) > cue:
+    if cue < 0 or re.search(r"\d|\n\n", before[cue:]) or _NOT_CALLED.last(before) > cue:
         return _CUE_BEHIND.match(text, end) is not None
     return not _AMOUNT_BEHIND.match(text, end)
 
