@@ -175,9 +175,9 @@ _SSN = re.compile(
     re.ASCII,
 )
 _SSN_WORDS = words(
-    r"ssns?\b", "social security", "social-security", r"soc\.? sec", r"tin\b", "taxpayer", "tax id", "seguro social"
+    r"ssns?\b", "ss ?#", "social security", "social-security", r"soc\.? sec", r"tin\b", "taxpayer", "tax id", "seguro social"
 )
-_NO_SSN_WORDS = words(*_RECORDS, "phone", r"tel\b", "zip", "fax", "amount", "total", "score", "range")
+_NO_SSN_WORDS = words(*_RECORDS, r"files?\b", "code", "aktenzeichen", "phone", r"tel\b", "zip", "fax", "amount", "total", "score", "range")
 
 
 def social_security_numbers(text: str) -> Iterator[Span]:
@@ -233,7 +233,7 @@ _BY_ITS_FORM = re.compile(
     r"|(?<![\w.+/-])\([1-9]\d\) ?9?\d{4}[ -]\d{4}(?![\w-]|[.,/]\d)",  # Brazil
     re.ASCII,
 )
-_ANY = re.compile(r"(?<![\w.+,/'-])(?:[178][ -])?\(?\d{1,5}\)?(?:[ ./-]{0,3}\d){5,12}(?![\w]|[.,/-]\d)", re.ASCII)
+_ANY = re.compile(r"(?<![\w.+,/'-])(?<!\w\()(?:[178][ -])?\(?\d{1,5}\)?(?:[ ./-]{0,3}\d){5,12}(?![\w]|[.,/-]\d)", re.ASCII)
 _CUES_ELSEWHERE = (
     "телефон|тел\\.|тел:|моб\\.|звон|факс|电话|電話|手机|手機|携帯|传真|热线|전화|휴대폰|هاتف|جوال|موبايل|موبایل|اتصل"
     "|تلفن|واتساب|טלפון|फ़ोन|फोन|मोबाइल|โทร"
@@ -243,7 +243,7 @@ _CUE = words(
     r"call(?:s|ed|ing)?\b(?! number)",
     r"mob(?:ile|\.|:)", r"cell(?:[:.]| is| no| number| ?#)", "fax", "whats ?app", "contact", r"ring (?:me|us|him|her)\b",
     r"dial(?:l?ing|s)?\b", r"text (?:me|us|him|her|at|to)\b", r"sms\b", "hotline", "helpline",
-    r"reach(?:ed)? (?:me|us|him|her|at)\b", "telefon", "telefoon", r"t[ée]l[ée]?(?:phone|[.:]|\b)", r"teléfono",
+    r"reach(?:ed)? (?:me|us|him|her|at)\b", "telefon", "telefoon", r"fon\b", r"t[ée]l[ée]?(?:phone|[.:]|\b)", r"teléfono",
     r"móvil",
     "celular", "cellulare", "portable", "handy", "ruf(?:en|nummer)", "anruf", "appel(?:ez|er)", r"llam(?:e|ar|a)\b",
     "ligue",
@@ -264,7 +264,7 @@ _AMOUNT_BEFORE = re.compile(
 _AMOUNT_BEHIND = re.compile(
     r"\s?(?:[%‰°€$£¥₹]|(?:people|persons|users|inhabitants|residents|voters|votes|views|clicks|subscribers|followers|customers"
     r"|jobs|pixels|tons?|tonnes|dollars|euros|pounds|yen|rupees|usd|eur|gbp|percent|points|bytes|bits|tokens|[kmgt]i?b|[kcm]?m|km²"
-    r"|kg|hz|seconds|minutes|hours|years|million|billion|units|shares|copies|rows|items|words|steps|nm|[mµn]s)\b)",
+    r"|kg|hz|seconds|minutes|hours|years|times|entries|million|billion|units|shares|copies|rows|items|words|steps|nm|[mµn]s)\b)",
     re.IGNORECASE,
 )
 _NO_NUMBER = re.compile(

@@ -181,7 +181,7 @@ NETWORK_HINT = (
 _ADDRESS_WORDS = words(
     r"ips?\b", r"ipv[46]", "address", "host", "server", "client", "visitor", "proxy", "ping", "connect", "login",
     r"log(?:ged)? in", "dns", "resolv", "router", "gateway", "peer", "subnet", "network", "firewall", "banned",
-    "blocked", "attack", "request", "traffic", "node", "endpoint", "ssh", "upstream", "crawl", r"timed out",
+    "blocked", "attack", "request", "traffic", "endpoint", "ssh", "upstream", "crawl", r"timed out",
     "visit", "https?://", "adresse", "servidor",
     other="адрес|сервер|地址|服务器|アドレス|サーバ|주소|서버|عنوان|خادم",
 )  # fmt: skip
@@ -197,10 +197,10 @@ _VERSION_WORDS = words(
 )  # fmt: skip
 
 
-#: A name right before, as in "Zoom 5.15.57.2", has this version. Words that lead to a place are no names.
+#: A name right before, as in "Zoom 5.15.57.2" or nginx/1.25.3.12, has this version. Words that lead to a place are none.
 _NAMED_BEFORE = re.compile(
-    r"(?<![A-Za-z])(?!(?:from|at|by|via|to|on|in|is|was|and|or|with|against|for|of|the|with|seen|used|whois|traceroute)\b)"
-    r"[A-Za-z][\w+#-]* $",
+    r"(?<![A-Za-z])(?!(?:from|at|by|via|to|on|in|is|was|and|or|with|against|for|of|the|seen|used|whois|traceroute)\b)"
+    r"[A-Za-z][\w+#-]*[ /]$",
     re.ASCII | re.IGNORECASE,
 )
 
@@ -210,9 +210,9 @@ def network_addresses(text: str) -> Iterator[Span]:
     for match in _NETWORK.finditer(text):
         if _GOES_ON.search(text[max(0, match.start() - 2) : match.start()]):
             continue
-        if told_by_words(text, *match.span(), _ADDRESS_WORDS, _VERSION_WORDS, not _like_version(match)):
-            if _is_global(match[0]):
-                yield match.span()
+        told = told_by_words(text, *match.span(), _ADDRESS_WORDS, _VERSION_WORDS, not _like_version(match))
+        if told and _is_global(match[0]) and not re.match(r"\d\.\d\.\d\.", match[0]):  # a version; a resolver
+            yield match.span()
 
 
 def _like_version(match: re.Match[str]) -> bool:
