@@ -34,6 +34,8 @@ _FORMS = (
     rf"\s*{_NAME}\s*[=!<>]=\s*{_VALUE}|\s*(?:[A-Z_][A-Z0-9_]*=\S+\s+){{2,}}\S",  # a comparison; settings of a command
     r"\s*(?:curl|wget|ssh|scp|ping|nmap|dig)\s+--?\w",
     r".*\b0x[\da-fA-F]{2,16}\b",  # what machines write
+    r"\s*[a-z]{1,6}\s+[$%#]?(?:[rxw]\d{1,2}|[er]?[abcds][xpi]|[ast]\d)\s*,",  # what assemblers read
+    r"\s*assert\s.*[=!<>]=|\s*(?:echo|cat|grep|printf)\s.*[|>]\s*\w",
     r"\s*(?:>>>|\.\.\.|In \[\d+\]:|Out\[\d+\]:)\s",  # prompts of Python
     r"\s*(?:\$|PS>|[\w.-]+@[\w.-]+:\S*[$#])\s+[a-z]",  # and of a shell
     r"\s*(?:sudo\s+)?(?:pip3?|npm|yarn|apt|apt-get|brew|conda|cargo|docker|git)\s+(?:install|add|run|pull|clone|tag)\s",

@@ -38,8 +38,8 @@ def words(*stems: str, other: str = "") -> Words:
     return Words(re.compile(latin), re.compile(f"{latin}|{other}" if other else latin))
 
 
-#: What is counted so has a number of its own: "PO# 7", "Raum Nr. 7", "dossier n° 7", "claim id: 7".
-_LABEL = re.compile(r"[^\W\d_] ?(?:#|№|n[°º]|\bno?s?\.|\bnr\.|\bid:|\bcode:)\s*$")
+#: What is counted so has a number of its own: "PO# 7", "Raum Nr. 7", "dossier n° 7", "claim id: 7", value="7".
+_LABEL = re.compile(r"[^\W\d_] ?(?:#|№|n[°º]|\bno?s?\.|\bnr\.|\bid:|\bcode:)\s*$|[=<>]\s?[\"']?$")
 
 
 def told_by_words(text: str, start: int, end: int, yes: Words, no: Words, otherwise: bool = False) -> bool:
@@ -235,7 +235,7 @@ _BY_ITS_FORM = re.compile(
 )
 _ANY = re.compile(r"(?<![\w.+,/'-])(?<!\w\()(?:[178][ -])?\(?\d{1,5}\)?(?:[ ./-]{0,3}\d){5,12}(?![\w]|[.,/-]\d)", re.ASCII)
 _CUES_ELSEWHERE = (
-    "телефон|тел\\.|тел:|моб\\.|звон|факс|电话|電話|手机|手機|携帯|传真|热线|전화|휴대폰|هاتف|جوال|موبايل|موبایل|اتصل"
+    "τηλ|телефон|тел\\.|тел:|моб\\.|звон|факс|电话|電話|手机|手機|携帯|传真|热线|전화|휴대폰|هاتف|جوال|موبايل|موبایل|اتصل"
     "|تلفن|واتساب|טלפון|फ़ोन|फोन|मोबाइल|โทร"
 )
 _CUE = words(
@@ -247,7 +247,7 @@ _CUE = words(
     r"móvil",
     "celular", "cellulare", "portable", "handy", "ruf(?:en|nummer)", "anruf", "appel(?:ez|er)", r"llam(?:e|ar|a)\b",
     "ligue",
-    "chiama", r"bel(?:len)?\b", r"telp\b", "điện thoại", r"[tmpf]:",
+    "chiama", "puhelin", r"tlf\b", r"tfn\b", r"gsm\b", r"bel(?:len)?\b", r"telp\b", "điện thoại", r"[tmpf]:",
     other=_CUES_ELSEWHERE,
 )  # fmt: skip
 _CUE_BEHIND = re.compile(r" ?[(\[,] ?(?:mobile|cell|tel|fax|phone|office|home|work|handy|mobil)\b", re.IGNORECASE)

@@ -151,7 +151,7 @@ def _is_random(value: str, like_names: bool = False) -> bool:
         return bool(letters and digits)
     # parts.of_a.name2, /paths/to/v1, 2024-01-15T10:30, https://
     if re.fullmatch(
-        r"[A-Za-z_]+\d{0,3}(?:[._:/-]+[A-Za-z_]+\d{0,3})*|[\d.:T+-]+[Za-z]?|(?:\w+:)?//.*|[~./]+\w.*/.*", value
+        r"[A-Za-z_]+\d{0,3}(?:[._:/-]+[A-Za-z_]+\d{0,3}|/\d{1,4})*|[\d.:T+-]+[Za-z]?|(?:\w+:)?//.*|[~./]+\w.*/.*", value
     ):
         return value.isalnum() and digits > 1 and value != value.lower()
     return True
@@ -170,7 +170,7 @@ EMAIL_HINT = (
 
 
 _NETWORK = re.compile(
-    r"\d{1,3}(?:\.\d{1,3}){3}(?!\w|\.[\w]|-[A-Za-z]|\+[A-Za-z])"
+    r"\d{1,3}(?:\.\d{1,3}){3}(?!\w|\.\w|\+[A-Za-z]|-(?!\d+\.)\w)"
     r"|[23][0-9A-Fa-f]{3}:(?:[0-9A-Fa-f]{0,4}:){1,6}[0-9A-Fa-f]{1,4}(?![\w:])",
     re.ASCII,
 )
@@ -191,7 +191,7 @@ _VERSION_WORDS = words(
     "firmware", "driver", "chrom", "firefox", r"edge\b", r"opera\b", "safari", "webview", "patch", "hotfix",
     "kernel", "bios", "sdk", "runtime", "assembly", "package", "plugin", "installer", "library", "section", "clause",
     r"§", "chapter", "paragraph", r"item\b", "figure", r"table\b", "appendix", "module", "edition", "stable",
-    "beta", "sql server", r"bump", "changelog",
+    "beta", "sql server", r"bump", "changelog", r"tags?\b",
     r"oid\b", "schema", "bundle", r"apps?\b",
     other="верси|сборк|обновл|раздел|版本|升级|更新|バージョン|ビルド|버전|إصدار|نسخة|(?:[=<>~!]=|[~^])\\s?$",
 )  # fmt: skip
