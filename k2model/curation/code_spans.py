@@ -14,7 +14,7 @@ _INLINE = re.compile(r"(?<!`)(``?)(?!`)[^`\n]+\1(?!`)")
 _OPENING = re.compile(r"<(code|pre|script|style|kbd|samp)\b|\\begin\{(lstlisting|verbatim|minted)\*?\}")
 
 _NAME = r"[A-Za-z_$][\w$]*(?:(?:\.|->|::)[\w$]+|\[[^\]\n]*\])*"
-_LITERAL = r"[-+]?(?:0[xXbB])?[\da-fA-F_]*\d[\w.]*\s*(?:;?$|[,)\]}#/*%&|^<>?:]|; *(?:[#/]|\w+ ?[=(])|[-+]\s)"
+_LITERAL = r"[-+]?(?:0[xXbB])?[\da-fA-F_]*\d\w*(?:\.\w*)?\s*(?:;?$|[,)\]}#/*%&|^<>?:]|; *(?:[#/]|\w+ ?[=(])|[-+]\s)"
 _VALUE = rf"""(?:[\[({{"'&*!~<]|[bfru]{{1,2}}["']|{_LITERAL}|{_NAME}\s*(?:[;,(\[.*/%|&<>?+-]|$))"""
 _FORMS = (
     rf"\s*(?:export\s+|--?)?(?:[A-Za-z_][\w:<>,*&\[\]]*\s+){{0,3}}[*&]*{_NAME}\s*(?::\s*[\w\[\], |.]+)?\s*"
@@ -35,6 +35,7 @@ _FORMS = (
     r"\s*(?:curl|wget|ssh|scp|ping|nmap|dig)\s+--?\w",
     r".*\b0x[\da-fA-F]{2,16}\b",  # what machines write
     r"\s*[a-z]{1,6}\s+[$%#]?(?:[rxw]\d{1,2}|[er]?[abcds][xpi]|[ast]\d)\s*,",  # what assemblers read
+    r"\s*[A-Z]{3,}\s+\S+\s+(?:TO|FROM|BY|INTO|GIVING)\s+[A-Z][A-Z\d-]+\s*\.?\s*$",  # COBOL
     r"\s*assert\s.*[=!<>]=|\s*(?:echo|cat|grep|printf)\s.*[|>]\s*\w",
     r"\s*(?:>>>|\.\.\.|In \[\d+\]:|Out\[\d+\]:)\s",  # prompts of Python
     r"\s*(?:\$|PS>|[\w.-]+@[\w.-]+:\S*[$#])\s+[a-z]",  # and of a shell

@@ -155,7 +155,7 @@ KINDS: dict[str, Kind] = {
     "secret": Kind(pii_strings.SECRET_HINT, pii_strings.secrets, "[SECRET]", number=False, again=True),
     "email": Kind(pii_strings.EMAIL_HINT, pii_strings.email_addresses, "[EMAIL]", number=False, again=True),
     "ip_address": Kind(pii_strings.NETWORK_HINT, pii_strings.network_addresses, "[IP_ADDRESS]", again=True),
-    "iban": Kind(pii_numbers.DIGITS_HINT, pii_numbers.bank_accounts, "[IBAN]"),
+    "iban": Kind(pii_numbers.DIGITS_HINT, pii_strings.bank_accounts, "[IBAN]"),
     "credit_card": Kind(pii_numbers.DIGITS_HINT, pii_numbers.payment_cards, "[CREDIT_CARD]"),
     "us_ssn": Kind(pii_numbers.DIGITS_HINT, pii_numbers.social_security_numbers, "[US_SSN]"),
     "phone": Kind(pii_numbers.DIGITS_HINT, pii_numbers.telephone_numbers, "[PHONE]"),

@@ -1,4 +1,5 @@
-"""Numbers that are someone's: network addresses, bank accounts, cards, social security and telephone numbers.
+"""Numbers that are someone's: cards, social security and telephone numbers in the forms that people of many countries
+write.
 
 Each is looked for by its form and confirmed by what its issuer guarantees: check digits, prefixes and lengths, reserved
 ranges. What digits alone cannot decide is decided by the nearest word that tells (`told_by_words`): the same sixteen
@@ -101,37 +102,6 @@ _RECORDS = (
 )  # fmt: skip
 _RECORDS_ELSEWHERE = "заказ|накладн|артикул|счёт-фактур|订单|单号|运单|編號|注文|伝票|주문|송장|طلب|فاتورة|شحنة|रसीद"
 
-#: Length by country, of the registry of ISO 13616 (release 99).
-_IBAN_LENGTHS = {
-    country: int(length)
-    for length, countries in re.findall(
-        r"(\d+):(\S+)",
-        "15:NO 16:BE 18:DK,FI,FO,GL,NL,SD,FK 19:MK,SI 20:AT,BA,EE,KZ,LT,LU,XK,MN 21:CH,HR,LI,LV "
-        "22:BG,BH,CR,DE,GB,GE,IE,ME,RS,VA 23:AE,GI,IL,IQ,OM,SO,TL 24:AD,CZ,ES,MD,PK,RO,SA,SE,SK,TN,VG "
-        "25:LY,PT,ST 26:IS,TR 27:BI,DJ,FR,GR,IT,MC,MR,SM 28:AL,AZ,BY,CY,DO,GT,HU,LB,NI,PL,SV,HN "
-        "29:BR,EG,PS,QA,UA 30:JO,KW,MU,YE 31:MT,SC 32:LC 33:RU",
-    )
-    for country in countries.split(",")
-}
-_ACCOUNT = re.compile(r"\d\d(?<=(?<![\w-])[A-Za-z][A-Za-z]\d\d)(?=((?:[ -]?[A-Za-z0-9]){11,29}))", re.ASCII)
-
-
-def bank_accounts(text: str) -> Iterator[Span]:
-    """IBANs: a country's length, and the remainder 1 modulo 97 of ISO 13616."""
-    for match in in_runs(_ACCOUNT, text, 7, before=24, after=36):
-        start = match.start() - 2
-        written = text[start : match.end()] + match[1]
-        places = [place for place, char in enumerate(written) if char.isalnum()]
-        length = _IBAN_LENGTHS.get(written[:2].upper(), 0)
-        if not 0 < length <= len(places):
-            continue
-        end = start + places[length - 1] + 1
-        code = "".join(written[place] for place in places[:length])
-        number = int("".join(str(int(char, 36)) for char in code[4:] + code[:4]))
-        if number % 97 == 1 and not text[end : end + 1].isalnum():
-            yield start, end
-
-
 _GROUPED = re.compile(
     r"(?<![\w.,+/-])(?<!\d{4} )\d{4}(?:([ -]|\.)\d{4}\1\d{4}\1\d{4}(?:\1\d{3})?|([ -])\d{6}\2\d{4,5}|\d{8,15})"
     r"(?![\w-]|[.,/]\d| \d{4}(?!\d))", re.ASCII
@@ -175,9 +145,12 @@ _SSN = re.compile(
     re.ASCII,
 )
 _SSN_WORDS = words(
-    r"ssns?\b", "ss ?#", "social security", "social-security", r"soc\.? sec", r"tin\b", "taxpayer", "tax id", "seguro social"
+    r"ssns?\b", "ss ?#", "social security", "social-security", r"soc\.? sec", r"tin\b", "taxpayer", "tax id",
+    "seguro social",
+)  # fmt: skip
+_NO_SSN_WORDS = words(
+    *_RECORDS, r"files?\b", "code", "aktenzeichen", "phone", r"tel\b", "zip", "fax", "amount", "total", "score", "range"
 )
-_NO_SSN_WORDS = words(*_RECORDS, r"files?\b", "code", "aktenzeichen", "phone", r"tel\b", "zip", "fax", "amount", "total", "score", "range")
 
 
 def social_security_numbers(text: str) -> Iterator[Span]:
@@ -233,7 +206,9 @@ _BY_ITS_FORM = re.compile(
     r"|(?<![\w.+/-])\([1-9]\d\) ?9?\d{4}[ -]\d{4}(?![\w-]|[.,/]\d)",  # Brazil
     re.ASCII,
 )
-_ANY = re.compile(r"(?<![\w.+,/'-])(?<!\w\()(?:[178][ -])?\(?\d{1,5}\)?(?:[ ./-]{0,3}\d){5,12}(?![\w]|[.,/-]\d)", re.ASCII)
+_ANY = re.compile(
+    r"(?<![\w.+,/'-])(?<!\w\()(?:[178][ -])?\(?\d{1,5}\)?(?:[ ./-]{0,3}\d){5,12}(?![\w]|[.,/-]\d)", re.ASCII
+)
 _CUES_ELSEWHERE = (
     "τηλ|телефон|тел\\.|тел:|моб\\.|звон|факс|电话|電話|手机|手機|携帯|传真|热线|전화|휴대폰|هاتف|جوال|موبايل|موبایل|اتصل"
     "|تلفن|واتساب|טלפון|फ़ोन|फोन|मोबाइल|โทร"
@@ -241,21 +216,22 @@ _CUES_ELSEWHERE = (
 _CUE = words(
     r"(?:tele|smart|cell)?phone\b", r"phones\b", r"ph[.:]", r"tel[s.:/)]", r"tel\b",
     r"call(?:s|ed|ing)?\b(?! number)",
-    r"mob(?:ile|\.|:)", r"cell(?:[:.]| is| no| number| ?#)", "fax", "whats ?app", "contact", r"ring (?:me|us|him|her)\b",
+    r"mob(?:ile|\.|:)", r"cell(?:[:.]| is| no| number| ?#)", "fax", "whats ?app", "contact",
+    r"ring (?:me|us|him|her)\b",
     r"dial(?:l?ing|s)?\b", r"text (?:me|us|him|her|at|to)\b", r"sms\b", "hotline", "helpline",
-    r"reach(?:ed)? (?:me|us|him|her|at)\b", "telefon", "telefoon", r"fon\b", r"t[ée]l[ée]?(?:phone|[.:]|\b)", r"teléfono",
-    r"móvil",
+    r"reach(?:ed)? (?:me|us|him|her|at)\b", "telefon", "telefoon", r"fon\b", r"t[ée]l[ée]?(?:phone|[.:]|\b)",
+    "teléfono", "móvil",
     "celular", "cellulare", "portable", "handy", "ruf(?:en|nummer)", "anruf", "appel(?:ez|er)", r"llam(?:e|ar|a)\b",
-    "ligue",
-    "chiama", "puhelin", r"tlf\b", r"tfn\b", r"gsm\b", r"bel(?:len)?\b", r"telp\b", "điện thoại", r"[tmpf]:",
+    "ligue", "chiama", "puhelin", r"tlf\b", r"tfn\b", r"gsm\b", r"bel(?:len)?\b", r"telp\b", "điện thoại", r"[tmpf]:",
     other=_CUES_ELSEWHERE,
 )  # fmt: skip
 _CUE_BEHIND = re.compile(r" ?[(\[,] ?(?:mobile|cell|tel|fax|phone|office|home|work|handy|mobil)\b", re.IGNORECASE)
 _NOT_CALLED = words(
-    *_RECORDS, "section", "figure", "amount", "total", "balance", "scores?", "years?", "pages?", "lines?", "rows?", "rooms?",
-    "columns?", "dated?", "coordinates", "latitude", "longitude", "version", "ratio", "range", "between", "sum", "size",
-    r"pi\b", other=_RECORDS_ELSEWHERE,
+    *_RECORDS, "section", "figure", "amount", "total", "balance", "scores?", "years?", "pages?", "lines?", "rows?",
+    "rooms?", "columns?", "dated?", "coordinates", "latitude", "longitude", "version", "ratio", "range", "between",
+    "sum", "size", r"pi\b", other=_RECORDS_ELSEWHERE,
 )  # fmt: skip
+_AND = re.compile(r"\s*(?:or|and|oder|und|ou|et|y|o|и|أو|[,/;|])\s*")
 _AMOUNT_BEFORE = re.compile(
     r"(?:\b(?:by|of|grew|grows?|rose|rises?|gain(?:ed|s)?|increased?|changed?|delta|plus|score[ds]?|net|total|about|around"
     r"|approximately|roughly|nearly|almost|profits?|balance|offset|added|adds)|[=<>~≈±×*$€£¥])\s*$",
@@ -264,7 +240,7 @@ _AMOUNT_BEFORE = re.compile(
 _AMOUNT_BEHIND = re.compile(
     r"\s?(?:[%‰°€$£¥₹]|(?:people|persons|users|inhabitants|residents|voters|votes|views|clicks|subscribers|followers|customers"
     r"|jobs|pixels|tons?|tonnes|dollars|euros|pounds|yen|rupees|usd|eur|gbp|percent|points|bytes|bits|tokens|[kmgt]i?b|[kcm]?m|km²"
-    r"|kg|hz|seconds|minutes|hours|years|times|entries|million|billion|units|shares|copies|rows|items|words|steps|nm|[mµn]s)\b)",
+    r"|kg|hz|seconds|minutes|hours|years|times|entries|ohms?|million|billion|units|shares|copies|rows|items|words|steps|nm|[mµn]s)\b)",
     re.IGNORECASE,
 )
 _NO_NUMBER = re.compile(
@@ -285,7 +261,11 @@ def telephone_numbers(text: str) -> Iterator[Span]:
     for match in in_runs(_BY_ITS_FORM, text, 7, apart=True):
         digits = re.sub(r"\D", "", match[0]).removeprefix("1")
         fits = len(digits) != 10 or "(0" in match[0] or _NORTH_AMERICA.fullmatch(digits)
-        if fits and told_by_words(text, *match.span(), _CUE, _NOT_CALLED, True):
+        if (
+            fits
+            and not _AMOUNT_BEHIND.match(text, match.end())
+            and told_by_words(text, *match.span(), _CUE, _NOT_CALLED, True)
+        ):
             yield match.start(), _extended(text, match.end())
     last = -1
     for match in in_runs(_ANY, text, 7):
@@ -293,7 +273,7 @@ def telephone_numbers(text: str) -> Iterator[Span]:
         between = text[last : match.start()] if 0 <= match.start() - last < 9 else ""
         if not 7 <= len(digits) <= 13 or _NO_NUMBER.fullmatch(match[0]) or digits[-7:-2] == "55501":
             continue
-        if _called(text, match) or (between and re.fullmatch(r"\s*(?:or|and|oder|und|ou|et|y|o|и|أو|[,/;|])\s*", between)):
+        if _called(text, match) or (between and _AND.fullmatch(between)):
             last = _extended(text, match.end())
             yield match.start(), last
 

@@ -1,4 +1,4 @@
-"""E-mail addresses and secrets, told from handles of social networks, file names, code and examples.
+"""E-mail and network addresses, secrets and bank accounts, told from handles, file names, versions, code and examples.
 
 All patterns are for texts in `one_form` (`k2model.curation.pii`).
 """
@@ -7,7 +7,7 @@ import ipaddress
 import re
 from collections.abc import Iterator
 
-from k2model.curation.pii_numbers import OTHER_DIGITS, Span, told_by_words, words
+from k2model.curation.pii_numbers import OTHER_DIGITS, Span, in_runs, told_by_words, words
 
 # Scripts that are written with spaces: in others nothing shows where the word before an address ends.
 _LETTERS = "A-Za-zÀ-ÖØ-öø-ɏͰ-ϿЀ-ԯԱ-֏א-תء-ۓऀ-ॿ"
@@ -197,7 +197,7 @@ _VERSION_WORDS = words(
 )  # fmt: skip
 
 
-#: A name right before, as in "Zoom 5.15.57.2" or nginx/1.25.3.12, has this version. Words that lead to a place are none.
+#: A name right before, as in "Zoom 5.15.57.2" or nginx/1.25.3.12, has this version. Words before a place do not.
 _NAMED_BEFORE = re.compile(
     r"(?<![A-Za-z])(?!(?:from|at|by|via|to|on|in|is|was|and|or|with|against|for|of|the|seen|used|whois|traceroute)\b)"
     r"[A-Za-z][\w+#-]*[ /]$",
@@ -232,3 +232,32 @@ def _is_global(address: str) -> bool:
         return False
 
 
+#: Length by country, of the registry of ISO 13616 (release 99).
+_IBAN_LENGTHS = {
+    country: int(length)
+    for length, countries in re.findall(
+        r"(\d+):(\S+)",
+        "15:NO 16:BE 18:DK,FI,FO,GL,NL,SD,FK 19:MK,SI 20:AT,BA,EE,KZ,LT,LU,XK,MN 21:CH,HR,LI,LV "
+        "22:BG,BH,CR,DE,GB,GE,IE,ME,RS,VA 23:AE,GI,IL,IQ,OM,SO,TL 24:AD,CZ,ES,MD,PK,RO,SA,SE,SK,TN,VG "
+        "25:LY,PT,ST 26:IS,TR 27:BI,DJ,FR,GR,IT,MC,MR,SM 28:AL,AZ,BY,CY,DO,GT,HU,LB,NI,PL,SV,HN "
+        "29:BR,EG,PS,QA,UA 30:JO,KW,MU,YE 31:MT,SC 32:LC 33:RU",
+    )
+    for country in countries.split(",")
+}
+_ACCOUNT = re.compile(r"\d\d(?<=(?<![\w-])[A-Za-z][A-Za-z]\d\d)(?=((?:[ -]?[A-Za-z0-9]){11,29}))", re.ASCII)
+
+
+def bank_accounts(text: str) -> Iterator[Span]:
+    """IBANs: a country's length, and the remainder 1 modulo 97 of ISO 13616."""
+    for match in in_runs(_ACCOUNT, text, 7, before=24, after=36):
+        start = match.start() - 2
+        written = text[start : match.end()] + match[1]
+        places = [place for place, char in enumerate(written) if char.isalnum()]
+        length = _IBAN_LENGTHS.get(written[:2].upper(), 0)
+        if not 0 < length <= len(places):
+            continue
+        end = start + places[length - 1] + 1
+        code = "".join(written[place] for place in places[:length])
+        number = int("".join(str(int(char, 36)) for char in code[4:] + code[:4]))
+        if number % 97 == 1 and not text[end : end + 1].isalnum():
+            yield start, end
