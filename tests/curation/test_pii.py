@@ -32,7 +32,7 @@ def test_every_kind_is_found_and_little_else():
 
 def test_the_set_holds_what_it_says():
     labelled = rows()
-    assert len(labelled) >= 700 and len({row["text"] for row in labelled}) == len(labelled)
+    assert len(labelled) >= 990 and len({row["text"] for row in labelled}) == len(labelled)
     for row in labelled:
         assert bool(row["spans"]) != row["group"].startswith("negative/"), row
         for start, end, kind in row["spans"]:
