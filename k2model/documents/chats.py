@@ -9,8 +9,9 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from k2model.documents.json_text import BadMessages, as_json, parsed, without_nulls
 from k2model.documents.markup import EFFORTS, SPECIAL_TOKENS, Message
-from k2model.documents.messages import EFFORT_OF_TRACE, BadMessages, Turn, as_json, parsed, without_nulls
+from k2model.documents.messages import EFFORT_OF_TRACE, Turn
 
 _TOKEN = re.compile("|".join(map(re.escape, SPECIAL_TOKENS)))
 

@@ -5,11 +5,11 @@ nobody guesses, and only fields that say where a turn is from (`PROVENANCE`) are
 is null is absent: columnar files fill all structs of a column to one shape.
 """
 
-import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from k2model.documents.json_text import BadMessages, as_json, parsed, without_nulls
 from k2model.documents.markup import EFFORTS
 
 #: Whose turn it is, in the words of others; `function_call` is the assistant's, and its content is the call.
@@ -39,16 +39,14 @@ PROVENANCE = frozenset((
 ))  # fmt: skip
 _CALL_PROVENANCE = frozenset(("id", "call_id", "index"))
 _PART_PROVENANCE = frozenset(("id", "index", "signature", "cache_control"))
-#: How a server says that it was not the model that ended a turn.
-_BROKEN_OFF = ("length", "max_tokens", "content_filter", "abort", "error")
+#: How a turn ended, by any name of it, and what servers say there of one that ended by itself; in lower case.
+ENDINGS = ("finish_reason", "stop_reason", "done_reason")
+WHOLE = frozenset({"stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed", "tool_calls",
+                   "function_call", "tool_use"})  # fmt: skip
 _OPENING = re.compile(r"\s*<(think|think_fast|think_faster)>")
 _LINE_ENDS = "\r\n"  # that stand around thinking within a text
 _CONTAINERS = (str, list, dict)
 _SHOWN = 60  # characters of a value that is refused
-
-
-class BadMessages(ValueError):
-    """Why a chat cannot be used; names turn and field."""
 
 
 class Call(NamedTuple):
@@ -131,14 +129,16 @@ class Turn:
         if is_call:
             self.calls, message["content"] = _listed(message["content"], where, self._ignored), ""
         self.calls += _calls(fields, where, self._ignored)
-        ending = fields.pop("finish_reason", "")
-        if loss and ending in _BROKEN_OFF:
-            raise BadMessages(f"{where}: finish_reason is '{ending}', so the reply was cut off")
+        ending = _text(fields, ENDINGS, where, "way it ended")
+        if loss and ending and ending.lower() not in WHOLE:
+            raise BadMessages(
+                f"{where} ended by '{ending[:_SHOWN]}'; a reply that was cut off or taken back is not learned"
+            )
         message["trace"] = traces[0] if traces else ""
         message["tool_calls"] = [_call_text(call, where) for call in self.calls]
         if not loss:
             message["loss"] = False
-        elif not message["content"].strip() and not self.calls:
+        elif not says_something(message["content"]) and not self.calls:
             what = "thinks, and has neither content nor a call" if traces else "is empty, without content or a call"
             raise BadMessages(f"{where} {what}; a reply that says nothing is not learned")
 
@@ -160,6 +160,11 @@ def read_reply(message: Any) -> tuple[str, str, list[Call]]:
     return content, trace, calls
 
 
+def says_something(text: str) -> bool:
+    """Whether a character of it is seen: none is of white space, of no width, or a control."""
+    return any(character.isprintable() and character != " " for character in text)
+
+
 def inline_thinking(content: str) -> tuple[str, str, str] | None:
     """(Name of its tag, thinking, what follows) of a text that begins with thinking in K2's tags, without the line ends
     around it; None for another text, and where the thinking is not closed."""
@@ -167,31 +172,6 @@ def inline_thinking(content: str) -> tuple[str, str, str] | None:
         return None
     trace, closed, rest = content[opened.end() :].partition(f"</{opened[1]}>")
     return (opened[1], trace.strip(_LINE_ENDS), rest.lstrip(_LINE_ENDS)) if closed else None
-
-
-def without_nulls(value: Any) -> Any:
-    """A JSON value without the members of objects that are null, at any depth."""
-    if isinstance(value, dict):
-        return {name: without_nulls(member) for name, member in value.items() if member is not None}
-    return [without_nulls(item) for item in value] if isinstance(value, list) else value
-
-
-def parsed(text: str, what: str) -> Any:
-    """The value that JSON text is. Raises `BadMessages`, which calls it `what`."""
-    import orjson
-
-    try:
-        return orjson.loads(text)
-    except ValueError as error:
-        raise BadMessages(f"{what} are not JSON: {error}") from error
-
-
-def as_json(value: Any, what: str) -> str:
-    """JSON text as chat templates spell it. Raises `BadMessages` for what JSON has no form for."""
-    try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise BadMessages(f"{what} cannot be written as JSON: {error}") from error
 
 
 def _effort_of_names(message: Mapping[str, Any], ignored: Collection[str]) -> str:
@@ -280,7 +260,7 @@ def _call(said: Any, where: str, ignored: frozenset[str]) -> Call:
             raise BadMessages(f"{where}: the function of a tool call is {_shown(inside)}, expected an object")
         fields = {name: value for name, value in inside.items() if name not in ignored}
     name, arguments = fields.pop("name", None), fields.pop("arguments", None)
-    if not isinstance(name, str) or not name:
+    if not isinstance(name, str) or not says_something(name):
         raise BadMessages(f"{where}: a tool call needs a name")
     _refuse_others(_carrying(fields, _CALL_PROVENANCE), f"{where}, the call '{name[:_SHOWN]}'")
     return Call(name, arguments, made, kept)

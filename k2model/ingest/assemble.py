@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k2model.documents.chats import read_dialogue
+from k2model.documents.json_text import BadMessages
 from k2model.documents.markup import chat, joined, plain
-from k2model.documents.messages import BadMessages
 from k2model.documents.schema import DOCUMENT_SCHEMA, content_id
 from k2model.documents.spans import SPAN_TYPE, SPANS_TYPE, Span, string_bytes, to_spans
 from k2model.ingest.batch import Batch, Reason, Reject, cut, row_of

@@ -7,6 +7,7 @@ A file is read by row groups or record batches and never held whole. How a colum
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,15 @@ from k2model.ingest.batch import (
     no_rows,
     places,
 )
-from k2model.ingest.columns import check_unique, column, dotted_names, extra_column, null_rejects, text_column
+from k2model.ingest.columns import (
+    check_unique,
+    column,
+    dotted_names,
+    extra_column,
+    null_rejects,
+    python_values,
+    text_column,
+)
 from k2model.ingest.inputs import FileSlice
 from k2model.ingest.recognise import HEAD_BYTES, by_name, recognised, stand_in
 from k2model.ingest.storage import JUMPING_BYTES, SourceFiles
@@ -126,8 +135,11 @@ def _batch(
     assert content is not None
     count = len(content)
     extras: dict[str, pa.Array] = {}
-    if source.fields.messages:
-        rejects = null_rejects(path, content, columns["content"], before)
+    chat = bool(source.fields.messages)
+    messages: list[Any] = []
+    if chat:
+        messages, rejects = python_values(path, columns["content"], content, before)
+        rejects += null_rejects(path, content, columns["content"], before)
     else:
         content, rejects = text_column(source, path, columns["content"], content, before)
     for name, values in found.items():
@@ -140,10 +152,10 @@ def _batch(
         keep = np.ones(count, bool)
         keep[np.array(list(first)) - before - 1] = False
         content, where = content.filter(pa.array(keep)), where.filter(pa.array(keep))
+        messages = list(compress(messages, keep))
         extras = {name: values.filter(pa.array(keep)) for name, values in extras.items()}
-    chat = bool(source.fields.messages)
     in_order = [first[row] for row in sorted(first)]
-    return Batch(where, None if chat else content, content.to_pylist() if chat else None, extras, in_order)
+    return Batch(where, None if chat else content, messages if chat else None, extras, in_order)
 
 
 _BYTES_OF = {

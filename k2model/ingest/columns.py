@@ -6,6 +6,7 @@ A column of another type than text is an error of the mapping rather than of a r
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,6 +14,8 @@ import pyarrow.compute as pc
 from k2model.errors import CorpusError
 from k2model.ingest.batch import RAW_CHARACTERS, Reason, Reject, content_field, cut, definitions, extra_fields, strings
 from k2model.recipe.schema import SourceConfig
+
+_NO_VALUE = (ValueError, OverflowError, LookupError, pa.ArrowException)  # of a value that Python has no form for
 
 
 def dotted_names(fields: Iterable[pa.Field], above: str = "") -> Iterator[str]:
@@ -25,12 +28,26 @@ def dotted_names(fields: Iterable[pa.Field], above: str = "") -> Iterator[str]:
             )
 
 
+def _names_within(fields: Iterable[pa.Field], above: str) -> Iterator[str]:
+    """Names of all columns and of the fields of structs in them, those in lists as well."""
+    for field in fields:
+        name = above + field.name
+        yield name
+        kind = field.type
+        while pa.types.is_nested(kind) and not pa.types.is_struct(kind) and kind.num_fields == 1:
+            kind = kind.field(0).type
+        if pa.types.is_struct(kind):
+            yield from _names_within((kind.field(i) for i in range(kind.num_fields)), f"{name}.")
+
+
 def check_unique(source: SourceConfig, path: str, schema: pa.Schema) -> None:
-    """Raises `CorpusError` when `path` has several columns, or fields of a struct, of a name that is mapped."""
-    names = Counter(dotted_names(schema))
+    """Raises `CorpusError` when `path` has several columns, or fields of a struct, of a name that is mapped, or in what
+    is mapped: messages are lists of structs."""
+    names = Counter(_names_within(schema, ""))
     for name in (content_field(source.fields), *extra_fields(source.fields).values()):
         above = accumulate(name.split("."), "{}.{}".format)
-        if several := next((one for one in above if names[one] > 1), None):
+        within = (one for one in names if one.startswith(f"{name}."))
+        if several := next((one for one in (*above, *within) if names[one] > 1), None):
             raise CorpusError(
                 f"corpus.sources.{source.name}: {path} has {names[several]} columns named '{several}', expected one. "
                 "Rename them in the file, or map another column in fields"
@@ -120,14 +137,33 @@ def extra_column(
 
 def _definitions(path: str, name: str, values: pa.Array, before: int) -> tuple[pa.Array, list[Reject]]:
     texts: list[str | None] = []
-    rejects = []
-    for row, value in enumerate(values.to_pylist(), before + 1):
+    listed, rejects = python_values(path, name, values, before)
+    for row, value in enumerate(listed, before + 1):
         try:
             texts.append(definitions(value))
         except TypeError as error:
             texts.append(None)
             rejects.append(Reject(path, row, Reason.WRONG_TYPE, f"field '{name}' (tools) is no JSON: {error}"))
     return strings(texts), rejects
+
+
+def python_values(path: str, name: str, values: pa.Array, before: int) -> tuple[list[Any], list[Reject]]:
+    """The values as Python has them, and the rejects for rows, None here, in which one cannot be had: text that is not
+    UTF-8, a time that no calendar has."""
+    try:
+        return values.to_pylist(), []
+    except _NO_VALUE:
+        pass
+    listed: list[Any] = []
+    rejects = []
+    for row, value in enumerate(values, before + 1):
+        try:
+            listed.append(value.as_py())
+        except _NO_VALUE as error:
+            listed.append(None)
+            reason = Reason.ENCODING if isinstance(error, UnicodeDecodeError) else Reason.WRONG_TYPE
+            rejects.append(Reject(path, row, reason, f"field '{name}' holds what cannot be read: {error}"))
+    return listed, rejects
 
 
 def null_rejects(path: str, values: pa.Array, name: str, before: int) -> list[Reject]:

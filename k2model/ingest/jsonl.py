@@ -4,7 +4,6 @@ Parsing line by line with orjson has 0.7 to 0.8 of the speed of pyarrow's block 
 less than writing the documents, and needs no second way for blocks in which a line is bad.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -13,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from k2model.documents.counts import Counts
+from k2model.documents.json_text import count_keys, repeated_keys
 from k2model.ingest.batch import (
     Batch,
     Reason,
@@ -92,9 +92,10 @@ class _Parser:
         shapes: Counter[tuple[str, ...]] = Counter()
         unread = blank = 0
         loads, content, chat = orjson.loads, self._content, self._chat
-        # A parser keeps the last of two values. Every row is looked at for the content's key alone: to look for each of
-        # five mapped keys takes longer than parsing. Rows that have another twice have it by the way they were written.
-        careful = any(self._twice(line, self._keys) for line in block[:_SAMPLED])
+        # A parser keeps the last of two values. Of a chat every key says something. A row of text is looked at for the
+        # content's key alone: to look for each of five mapped keys takes longer than parsing, and rows that have
+        # another twice have it by the way they were written.
+        careful = not chat and any(self._twice(line, self._keys) for line in block[:_SAMPLED])
         keys = self._keys if careful else self._keys[:1]
         for row, line in enumerate(block, first):
             try:
@@ -106,10 +107,14 @@ class _Parser:
                     continue
                 found = [get(record) for get in self._extras.values()]
                 twice = ""
-                for key in keys:
-                    if line.find(key) != line.rfind(key):  # type: ignore[union-attr]
-                        twice = self._twice(line, keys)
-                        break
+                if chat:
+                    if line.count(b'":') != count_keys(record):
+                        twice = self._twice(line)
+                else:
+                    for key in keys:
+                        if line.find(key) != line.rfind(key):  # type: ignore[union-attr]
+                            twice = self._twice(line, keys)
+                            break
             except (ValueError, TypeError, AttributeError) as error:
                 if not isinstance(line, OverLong) and not line.strip():
                     blank += 1
@@ -139,21 +144,17 @@ class _Parser:
     def _reject(self, row: int, line: Line, reason: Reason, detail: str) -> Reject:
         return Reject(self._path, row, reason, detail, cut(line.beginning if isinstance(line, OverLong) else line))
 
-    def _twice(self, line: Line, keys: tuple[bytes, ...]) -> str:
-        """Which of `keys` an object of the row has twice, "" when none has, or the row is none."""
-        if isinstance(line, OverLong) or not any(line.find(key) != line.rfind(key) for key in keys):
+    def _twice(self, line: Line, keys: tuple[bytes, ...] = ()) -> str:
+        """Which of `keys`, of all keys without any, an object of the row has twice; "" when none has, or the row is
+        none."""
+        if isinstance(line, OverLong) or (keys and not any(line.find(key) != line.rfind(key) for key in keys)):
             return ""
-        found: list[str] = []
-
-        def look(pairs: list[tuple[str, Any]]) -> None:
-            counts = Counter(name for name, _ in pairs)
-            found.extend(name for name, count in counts.items() if count > 1 and f'"{name}"'.encode() in keys)
-
         try:
-            json.loads(line.decode(self._source.encoding), object_pairs_hook=look)
-        except (ValueError, RecursionError):
+            found = repeated_keys(line.decode(self._source.encoding))
+        except UnicodeDecodeError:
             return ""
-        return f"an object has the key '{found[0]}' twice; nobody can tell which of them is meant" if found else ""
+        meant = next((name for name in found if not keys or f'"{name}"'.encode() in keys), "")
+        return f"an object has the key '{meant}' twice; nobody can tell which of them is meant" if meant else ""
 
     def _misfit(self, value: Any) -> tuple[Reason, str]:
         """What is wrong with a JSON object without the content it should have."""

@@ -99,7 +99,7 @@ FORMS: dict[str, Form] = {
     ),
     "where it is from": Form(
         [{**Q, "id": "1", "timestamp": 4.5, "weight": 0},
-         {**A, "model": "m", "name": None, "refusal": None, "audio": {}, "weight": 1}],
+         {**A, "model": "m", "name": None, "refusal": None, "audio": {}, "finish_reason": "STOP", "weight": 1}],
         "low", [ASKED, LOW + "4"],
     ),
 }  # fmt: skip
@@ -141,7 +141,14 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "markup in a call": ([Q, {**A, "tool_calls": [call({"a": "<tools>"})]}], "tool_calls has '<tools>'"),
     "content and value": ([{**Q, "value": "3 + 3?"}, A], "content and value say different things"),
     "no role": ([{"content": "x"}, A], "turn 1 has role ''"),
-    "cut off": ([Q, {**A, "finish_reason": "length"}], "turn 2: finish_reason is 'length'"),
+    **{f"ended by {said}": ([Q, {**A, name: said}], f"turn 2 ended by '{said}'")
+       for name, said in (("finish_reason", "length"), ("finish_reason", "MAX_TOKENS"), ("stop_reason", "refusal"),
+                          ("finish_reason", "model_length"), ("done_reason", "length"))},
+    **{f"a reply that nobody sees: {said!r}": ([Q, {**A, "content": said}], "turn 2 is empty")
+       for said in ("\u200b", "\ufeff \n", "\x01", "\u00ad", "\u3000")},
+    "a call of a blank name": ([Q, {**A, "tool_calls": [{"name": " ", "arguments": {}}]}], "a tool call needs a name"),
+    "arguments that say two things": ([Q, {**A, "tool_calls": [call('{"a": 1, "a": 2}')]}], "with the key 'a' twice"),
+    "messages that say two things": ('[{"role": "user", "role": "assistant", "content": "x"}]', "the key 'role' twice"),
     "results out of order": (
         [Q, {**A, "tool_calls": [call({}, id="1"), call({}, id="2")]}, said("tool", "x", tool_call_id="2"), A],
         "turn 3: tool_call_id '2' is not that of the next call",

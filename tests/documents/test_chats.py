@@ -6,8 +6,9 @@ from random import Random
 import pytest
 
 from k2model.documents.chats import read_dialogue
+from k2model.documents.json_text import BadMessages
 from k2model.documents.markup import chat, joined
-from k2model.documents.messages import BadMessages, read_reply
+from k2model.documents.messages import read_reply
 from tests.documents.chat_forms import FORMS, REFUSED, A, Q, any_json, call, mutated
 
 SEED = 16

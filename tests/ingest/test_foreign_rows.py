@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from k2model.errors import CorpusError
 from k2model.recipe.schema import FieldMapping
 from tests.ingest.samples import ROWS, WHOLE, ingest, source, write_jsonl, write_parquet
 
@@ -34,6 +35,40 @@ def test_a_key_that_an_object_has_twice_is_refused(tmp_path):
     found = ingest(source(tmp_path / "in", fields=fields), tmp_path / "out")
     assert [(row["reason"], row["row"]) for row in found.quarantine] == [("duplicate_field", row) for row in (1, 2, 53)]
     assert "key 'licence' twice" in found.quarantine[1]["detail"] and len(found.documents) == 50
+
+
+def test_a_key_of_a_message_that_is_there_twice_is_refused(tmp_path):
+    asked = '{"messages": [{"role": "user", "content": "a \\"b\\": c"}, {"role": "assistant", %s}]}'
+    replies = ['"content": "b"', '"content": "b", "content": "c"', '"content": "b", "weight": 0, "weight": 1',
+               '"tool_calls": [{"name": "f", "arguments": {"x": 1, "x": 2}}]']  # fmt: skip
+    write_jsonl(tmp_path / "in/a.jsonl", [(asked % reply).encode() for reply in replies])
+    found = ingest(source(tmp_path / "in", fields=FieldMapping(messages="messages")), tmp_path / "out")
+    assert [(row["reason"], row["row"]) for row in found.quarantine] == [("duplicate_field", row) for row in (2, 3, 4)]
+    assert "key 'weight' twice" in found.quarantine[1]["detail"]
+
+
+def dialogues(names: list[str], arrays: list[pa.Array]) -> pa.Array:
+    """Two rows of two messages each."""
+    return pa.ListArray.from_arrays(pa.array([0, 2, 4], pa.int32()), pa.StructArray.from_arrays(arrays, names))
+
+
+def test_messages_with_two_fields_of_one_name_are_an_error(tmp_path):
+    said = [pa.array(["user", "assistant"] * 2), pa.array(["a", "b"] * 2), pa.array(["c", "d"] * 2)]
+    write_parquet(tmp_path / "in/a.parquet", pa.table({"messages": dialogues(["role", "content", "content"], said)}))
+    with pytest.raises(CorpusError, match=r"a\.parquet has 2 columns named 'messages\.content'"):
+        ingest(source(tmp_path / "in", fields=FieldMapping(messages="messages")), tmp_path / "out")
+
+
+def test_messages_that_cannot_be_had_are_quarantined_row_by_row(tmp_path):
+    for name, wrong, reason in (
+        ("text", pa.array([b"ok", b"ok", b"\xff", b"ok"]).view(pa.string()), "encoding"),
+        ("time", pa.array([1, 2, 2**62, 3]).view(pa.timestamp("us")), "wrong_type"),
+    ):
+        said = [pa.array(["user", "assistant"] * 2), pa.array(["a", "b"] * 2), wrong]
+        write_parquet(tmp_path / name / "a.parquet", pa.table({"messages": dialogues(["role", "content", name], said)}))
+        fields = FieldMapping(messages="messages", ignored=(name,))
+        found = ingest(source(tmp_path / name, fields=fields), tmp_path / f"{name}-out")
+        assert [(row["reason"], row["row"]) for row in found.quarantine] == [(reason, 2)] and len(found.documents) == 1
 
 
 def test_a_column_without_any_value_is_missing_fields(tmp_path):

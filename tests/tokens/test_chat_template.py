@@ -13,8 +13,8 @@ import pytest
 
 from k2model.curation.normalise import clean_characters
 from k2model.documents.chats import read_dialogue
+from k2model.documents.json_text import BadMessages
 from k2model.documents.markup import chat
-from k2model.documents.messages import BadMessages
 from k2model.documents.schema import DOCUMENT_SCHEMA, parts_of, read_documents, write_items
 from k2model.documents.spans import FlatSpans
 from k2model.recipe.schema import CorpusConfig, FieldMapping

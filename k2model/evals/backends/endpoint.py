@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from k2model.documents.json_text import BadMessages
 from k2model.documents.markup import (
     EFFORTS,
     EOS,
@@ -29,7 +30,6 @@ from k2model.documents.markup import (
     Message,
     Segment,
 )
-from k2model.documents.messages import BadMessages
 from k2model.errors import EvaluationError, TeacherError, nearest
 from k2model.evals.backend import Finish, Generation, Likelihood, Prompt, Sampling
 from k2model.evals.backends.reading import generation, take_apart

@@ -9,15 +9,14 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from k2model.documents.messages import BadMessages, read_reply
+from k2model.documents.json_text import BadMessages
+from k2model.documents.messages import WHOLE, read_reply, says_something
 from k2model.synthesis.config import EndpointConfig
 from k2model.synthesis.conversation import Reply, Request, ToolCall, Turn, Usage
 
 BYTES_PER_TOKEN = 4  # an estimate, for rates and for responses without a usable usage
 MESSAGE_TOKENS = 8  # that a chat template may add to a turn
-#: What servers say of a reply that ended by itself, that reached its limit, and that was taken back; in lower case.
-WHOLE = frozenset({"stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed", "tool_calls",
-                   "function_call", "tool_use"})  # fmt: skip
+#: What servers say of a reply that reached its limit, and of one that was taken back; in lower case.
 CUT_OFF = frozenset({"length", "max_tokens", "max_output_tokens", "max_completion_tokens", "max_length", "model_length",
                      "token_limit", "context_length", "model_context_window_exceeded"})  # fmt: skip
 FILTERED = frozenset({"content_filter", "content_filtered", "safety", "recitation", "blocklist", "prohibited_content",
@@ -151,7 +150,7 @@ def _fault(choice: Mapping[str, Any], answer: Answer, sent: Mapping[str, Any]) -
         return "cut_off", "thinking without an end"
     if reply.calls and not sent.get("tools"):
         return "unexpected_calls", reply.calls[0].text
-    if not reply.content.strip() and not reply.calls:
+    if not says_something(reply.content) and not reply.calls:
         return "empty_reply", f"finish_reason {said}"
     return "", ""
 
