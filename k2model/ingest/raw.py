@@ -115,8 +115,10 @@ def _finish(config: CorpusConfig, records: Sequence[PartRecord], folder: Path) -
     if accounts:
         (folder / ACCOUNTS_FILE).write_text(json.dumps(parts, indent=1) + "\n", encoding="utf-8")
         (folder / INGEST_FILE).write_text(json.dumps(accounts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    folders = [BUILT, *(source_file(source.name) for source in config.synthesised)]
-    whole = totals(record for record in records if record.name.partition("/")[0] in folders)
+    synthesised = [source_file(source.name) for source in config.synthesised]
+    whole = totals(
+        record for record in records if record.name == BUILT or record.name.rpartition("/")[0] in synthesised
+    )
     return {
         "documents": whole["documents"] + sum(account["documents"] for account in accounts.values()),
         "heldout_documents": whole["heldout_documents"] + sum(account["heldout"] for account in accounts.values()),

@@ -58,7 +58,9 @@ _POINTERS = tuple(
     )
 )
 _POINTER_BYTES = 1_024  # no pointer is longer
-_PAGE = re.compile(rb"(?:\s|<!--.*?-->)*<(?:!doctype\s+html|html|head|body|title)\b", re.IGNORECASE | re.DOTALL)
+_PAGE = re.compile(
+    rb"(?:\s|<!--.*?-->|<\?xml[^>]*\?>)*<(?:!doctype\s+html|html|head|body|title)\b", re.IGNORECASE | re.DOTALL
+)
 _TITLE = re.compile(rb"<title[^>]*>\s*(.*?)\s*</title", re.IGNORECASE | re.DOTALL)
 _ANSWER = re.compile(rb"\s*(?:<\?xml[^>]*\?>\s*)?<Error>.*?<Code>\s*(\w+)", re.DOTALL)
 #: What a server says in place of a file: the title of its page, or all that it sent.

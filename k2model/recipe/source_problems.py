@@ -11,6 +11,7 @@ from k2model.recipe.synthesis import SynthesisConfig, job_problem
 from k2model.settings import holds_secret, masked
 
 _OF_ALL_SOURCES = ("name", "documents", "context", "location", "job")
+_NAME_BYTES = 200  # file systems allow 255
 _EFFORTS = ("low", "medium", "high")
 _LINED = (SourceFormat.AUTO, SourceFormat.JSONL, SourceFormat.HUGGING_FACE)
 
@@ -22,8 +23,9 @@ def names_problem(sources: Iterable[SourceConfig]) -> str | None:
     alike: dict[str, str] = {}  # where a file system knows neither case nor the normal forms of Unicode
     for source in sources:
         folder = source_file(source.name)
-        if not folder.strip(".") or "\0" in folder:
-            return f"corpus.sources: a source is named {source.name!r}, which is no name of a folder; give it another"
+        if not folder.strip(".") or not folder.isprintable() or len(folder.encode()) > _NAME_BYTES:
+            said = f"corpus.sources: a source is named {source.name[:_NAME_BYTES]!r}, which is no name of a folder"
+            return f"{said} (of characters that are seen, at most {_NAME_BYTES} bytes); give it another"
         if folder in seen:
             both = f"'{seen[folder]}' and '{source.name}'"
             said = "are one name" if seen[folder] == source.name else f"share the folder '{folder}' ('/' becomes '-')"

@@ -42,6 +42,13 @@ def config(folder: Path, part_bytes: int = 20_000) -> CorpusConfig:
     return CorpusConfig(sources=(source,), heldout_items=8, part_bytes=part_bytes)
 
 
+def test_a_source_named_like_the_part_that_is_built_is_counted_once(tmp_path: Path) -> None:
+    wanted = config(write(tmp_path / "web", pages(20)))
+    named = replace(wanted, sources=tuple(replace(source, name="built") for source in wanted.sources))
+    made = [make(Store.open(tmp_path / name), raw_step(one)) for name, one in (("a", wanted), ("b", named))]
+    assert made[0].stats == made[1].stats and made[0].stats["documents"] == 20
+
+
 def test_files_become_parts_and_copies_over_parts_are_counted(tmp_path: Path) -> None:
     texts = pages(150)
     wanted = config(write(tmp_path / "web", [*texts, *texts[:30], *texts[:10]], broken=2))

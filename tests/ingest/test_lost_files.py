@@ -56,6 +56,7 @@ STAND_INS = {
     "xet": (b"# xet version 0\nfilesize = 100000\nhash = 'ab'\n", "pointer", "Git Xet pointer", "git xet pull"),
     "annex": (b"/annex/objects/SHA256E-s9000--ab.parquet\n", "pointer", "git-annex", "git annex get"),
     "page": (PAGE, "error_page", "a web page ('404 Not Found')", "fetch it again"),
+    "xhtml": (b"<?xml version='1.0'?>\n" + PAGE[16:], "error_page", "a web page ('404 Not Found')", "fetch it again"),
     "denied": (DENIED, "error_page", "the answer of a server (AccessDenied)", "access"),
     "message": (b"404: Not Found", "error_page", "404: Not Found", "fetch it again"),
     "zip": (zipped(), "wrong_format", "a ZIP archive", "unpack it"),

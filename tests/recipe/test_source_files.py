@@ -55,6 +55,8 @@ def test_what_cannot_work_names_the_field(path, value, message):
         (("web", "web"), "'web' and 'web' are one name"),
         (("..",), "named '..', which is no name of a folder"),
         (("",), "named '', which"),
+        (("a\nb",), r"named 'a\\nb', which"),
+        (("n" * 300,), "at most 200 bytes"),
     ],
 )
 def test_sources_that_would_share_a_folder_are_refused(names, message):
