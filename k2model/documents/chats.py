@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from k2model.documents.json_text import BadMessages, as_json, parsed, without_nulls
 from k2model.documents.markup import EFFORTS, SPECIAL_TOKENS, Message
-from k2model.documents.messages import EFFORT_OF_TRACE, Turn
+from k2model.documents.messages import EFFORT_OF_TRACE, Turn, says_something
 
+_OTHERS = ("system", "user", "tool")  # roles but the assistant's
 _TOKEN = re.compile("|".join(map(re.escape, SPECIAL_TOKENS)))
 
 
@@ -44,6 +45,8 @@ def read_dialogue(
         messages = parsed(messages, "the messages") if isinstance(messages, str) else messages
         if not isinstance(messages, list) or not messages:
             raise BadMessages("expected a list with at least one turn")
+        if not tools and not system and (plain := _plain(messages)):
+            return Dialogue(plain, _effort((), effort, default), _asked(plain))
         left_out = frozenset(ignored)
         read = [Turn(message, number, left_out) for number, message in enumerate(messages, 1)]
         _check_results(read)
@@ -59,8 +62,30 @@ def read_dialogue(
         raise BadMessages("no turn is the assistant's, so there is nothing to learn")
     if not any(turn.get("loss", True) for turn in replies):
         raise BadMessages("no turn of the assistant counts, so there is nothing to learn")
-    user = next((turn["content"] for turn in turns if turn["role"] == "user"), "")
-    return Dialogue(list(turns), _effort(read, effort, default), user)
+    return Dialogue(list(turns), _effort(read, effort, default), _asked(turns))
+
+
+def _plain(messages: list[Any]) -> list[Message]:
+    """The turns as they stand where each is a role of K2's and a text, nothing of it is to be refused, and one is the
+    assistant's, as of most rows there are. None of those that take a longer look."""
+    replies = 0
+    for message in messages:
+        if type(message) is not dict or len(message) != 2:
+            return []
+        role, said = message.get("role"), message.get("content")
+        if type(said) is not str or ("<" in said and _TOKEN.search(said)):
+            return []
+        if role == "assistant":
+            if not says_something(said):
+                return []
+            replies += 1
+        elif role not in _OTHERS:
+            return []
+    return messages if replies else []
+
+
+def _asked(turns: Sequence[Mapping[str, Any]]) -> str:
+    return next((turn["content"] for turn in turns if turn["role"] == "user"), "")
 
 
 def _effort(turns: Sequence[Turn], stated: str | None, default: str) -> str:

@@ -40,6 +40,7 @@ SPECIAL_TOKENS: tuple[str, ...] = (
     "<|fim_middle|>",
     "<|fim_suffix|>",
 )
+_SPECIAL = frozenset(SPECIAL_TOKENS)
 
 #: Reasoning effort -> its opening and closing tag. Low effort leaves the trace empty.
 EFFORTS: dict[str, tuple[str, str]] = {
@@ -68,7 +69,7 @@ Message = Mapping[str, Any]
 
 def special(name: str, loss_mask: bool = False) -> Segment:
     """The segment of one special token. Raises `ValueError` when there is no such token."""
-    if name not in SPECIAL_TOKENS:
+    if name not in _SPECIAL:
         raise ValueError(f"'{name}' is not a special token; there are {', '.join(SPECIAL_TOKENS)}")
     return {"kind": "special", "text": name, "loss_mask": loss_mask}
 

@@ -134,8 +134,10 @@ class Turn:
             raise BadMessages(
                 f"{where} ended by '{ending[:_SHOWN]}'; a reply that was cut off or taken back is not learned"
             )
-        message["trace"] = traces[0] if traces else ""
-        message["tool_calls"] = [_call_text(call, where) for call in self.calls]
+        if traces:
+            message["trace"] = traces[0]
+        if self.calls:
+            message["tool_calls"] = [_call_text(call, where) for call in self.calls]
         if not loss:
             message["loss"] = False
         elif not says_something(message["content"]) and not self.calls:

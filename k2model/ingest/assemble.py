@@ -15,7 +15,7 @@ from k2model.documents.chats import read_dialogue
 from k2model.documents.json_text import BadMessages
 from k2model.documents.markup import chat, joined, plain
 from k2model.documents.schema import DOCUMENT_SCHEMA, content_id
-from k2model.documents.spans import SPAN_TYPE, SPANS_TYPE, Span, string_bytes, to_spans
+from k2model.documents.spans import SPAN_TYPE, SPANS_TYPE, joined_runs, spans_column, string_bytes, to_spans
 from k2model.ingest.batch import Batch, Reason, Reject, cut, row_of
 from k2model.ingest.trees import UNKNOWN_LICENCE
 from k2model.recipe.schema import SourceConfig
@@ -92,8 +92,10 @@ def _written(source: SourceConfig, batch: Batch) -> tuple[Batch, pa.Array, pa.Ar
     if batch.messages is None:
         assert batch.text is not None
         return batch, batch.text, *plain_documents(batch.text), []
-    written: list[str] = []
-    spans: list[list[Span]] = []
+    texts: list[str] = []
+    kinds: list[str] = []
+    targets: list[bool] = []
+    bounds = [0]
     users: list[str] = []
     rejects: list[Reject] = []
     kept: list[bool] = []
@@ -110,8 +112,10 @@ def _written(source: SourceConfig, batch: Batch) -> tuple[Batch, pa.Array, pa.Ar
             kept.append(False)
             continue
         segments = chat(read.messages, read.effort)
-        written.append(joined(segments))
-        spans.append(to_spans(segments))
+        texts += [segment["text"] for segment in segments]
+        kinds += [segment["kind"] for segment in segments]
+        targets += [segment["loss_mask"] for segment in segments]
+        bounds.append(len(texts))
         users.append(read.user)
         kept.append(True)
     keep = pa.array(kept, pa.bool_())
@@ -120,7 +124,9 @@ def _written(source: SourceConfig, batch: Batch) -> tuple[Batch, pa.Array, pa.Ar
         messages=[messages for messages, good in zip(batch.messages, kept, strict=True) if good],
         extras={name: values.filter(keep) for name, values in batch.extras.items()},
     )
-    return left, pa.array(users, pa.string()), pa.array(written, pa.string()), pa.array(spans, SPANS_TYPE), rejects
+    written, borders = pa.array(texts, pa.string()), np.array(bounds)
+    spans = spans_column(written, pa.array(kinds, pa.string()), targets, borders)
+    return left, pa.array(users, pa.string()), joined_runs(written, borders), spans, rejects
 
 
 def _shown(messages: Any) -> str:
