@@ -13,11 +13,12 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import Enum
 from functools import cached_property
 from typing import Any
 
+from k2model.plain import NotPlain, dataclass_of, to_plain
 from k2model.recipe.fields import identity_fields, is_place
 
 
@@ -113,7 +114,8 @@ _SCALARS: dict[type, Callable[[Any], str]] = {
 }
 
 
-STEP_NAME = re.compile(r"[a-z][a-z0-9_]*")
+STEP_NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
+KEY = re.compile(r"[0-9a-f]{64}")
 
 
 def artifact_name(step: str, key: str) -> str:
@@ -140,6 +142,24 @@ class ArtifactRef:
     def name(self) -> str:
         """Short name for people and messages: `<kind>/<first 16 digits of the identity>`."""
         return artifact_name(self.kind, self.identity)
+
+    def to_plain(self) -> dict[str, Any]:
+        """As JSON has it in a file of the same store: without its place, which is that store's, and without what a
+        clock measured, so that two runs of the same write the same."""
+        stats = {name: to_plain(one) for name, one in self.stats.items() if name != "seconds"}
+        return {"kind": self.kind, "digest": self.digest, "identity": self.identity, "stats": stats}
+
+    @classmethod
+    def of_plain(cls, plain: Any, store: str, where: str) -> "ArtifactRef":
+        """The reverse; `store`: URI of the one that the file lies in. Raises NotPlain."""
+        made = dataclass_of(cls, {**plain, "uri": ""} if isinstance(plain, dict) else plain, store, where)
+        # Both become names of folders.
+        if not STEP_NAME.fullmatch(made.kind):
+            raise NotPlain(f"'{where}' is of the kind {made.kind!r}, which is no step's name")
+        for key in (made.digest, made.identity):
+            if not KEY.fullmatch(key):
+                raise NotPlain(f"'{where}' names {key!r}, expected 64 hex digits")
+        return replace(made, uri=f"{store}/{made.name}")
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def show_batch(batch: str, recipe: str, overrides: tuple[str, ...], store: str, 
     """
     from k2model.continual.batches import Manifest
     from k2model.continual.entries import TURNED_AWAY
-    from k2model.continual.plain import to_plain
+    from k2model.plain import to_plain
 
     opened, box, ledger = line_of(recipe, overrides, store)
     contents, known = box.look(), ledger.state().batches.get(batch)

@@ -18,7 +18,6 @@ from k2model.artifacts import Store, fingerprint
 from k2model.continual.continuation import ContinuationError, ends_on_constant
 from k2model.continual.guard import over_budget
 from k2model.continual.ledger import Ledger, LedgerMoved
-from k2model.continual.plain import from_plain
 from k2model.continual.start import NoChampion
 from k2model.continual.state import BASE, RELEASED, TUNED, Annealed, Began, Ended, Model, Outcome, State, moment
 from k2model.continual.turn import Made, Turn, being_made, challenger_of, opened, resumed
@@ -26,6 +25,7 @@ from k2model.continual.verdict.comparison import read_verdict
 from k2model.continual.watch import check_champion, told
 from k2model.errors import LeaseHeld
 from k2model.lifecycle import LifecyclePlan
+from k2model.plain import from_plain
 from k2model.recipe import Recipe
 from k2model.recipe.continual import BatchKind
 from k2model.recipe.fields import without_places

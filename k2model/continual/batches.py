@@ -17,10 +17,10 @@ from datetime import date
 from typing import Any
 
 from k2model.artifacts import FileEntry, fingerprint
-from k2model.continual.plain import NotPlain, from_plain, parsed
 from k2model.continual.state import LIFECYCLE, Batch, Standing
 from k2model.documents.families import FAMILIES
 from k2model.errors import nearest
+from k2model.plain import NotPlain, from_plain, parsed
 from k2model.recipe.continual import BatchKind, ContinualConfig
 from k2model.recipe.schema import SourceConfig
 from k2model.recipe.validate import source_problem

@@ -23,7 +23,6 @@ from k2model.continual.continuation import CHAMPION, continuation
 from k2model.continual.fold import fold
 from k2model.continual.gate.evidence import ARRIVAL
 from k2model.continual.ledger import FOLDER, Ledger
-from k2model.continual.plain import from_plain
 from k2model.continual.start import NoChampion
 from k2model.continual.state import BASE, LIFECYCLE, TUNED, Annealed, Ended, Model, Outcome, State, model_name
 from k2model.continual.turn import opened
@@ -32,6 +31,7 @@ from k2model.evals.cells import missing
 from k2model.evals.step import ScoresStep
 from k2model.lifecycle import LifecyclePlan
 from k2model.lifecycle.steps import Work, full_name, gate_identities, inputs_of, row_called
+from k2model.plain import from_plain
 from k2model.recipe import PhaseConfig, Recipe
 from k2model.recipe.continual import BatchKind
 from k2model.release.manifest import TURNS

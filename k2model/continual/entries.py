@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from k2model.artifacts import ArtifactRef
-from k2model.continual.plain import from_plain
 from k2model.continual.state import Annealed, Batch, Began, Corpus, Ended, Model, Outcome, Standing, State
 from k2model.errors import K2Error, nearest
+from k2model.plain import from_plain
 
 
 class Contradiction(K2Error):

@@ -20,10 +20,10 @@ from k2model.artifacts import FileEntry, Store
 from k2model.artifacts.files import PARTIAL, Files, LocalFiles, files_at, writing
 from k2model.artifacts.manifest import hash_stored
 from k2model.continual.batches import BATCH_FILE, DATA, Broken, Manifest, listing_problem, read_batch
-from k2model.continual.plain import canonical, to_plain
 from k2model.continual.state import Standing, State
 from k2model.errors import CorpusError, CorruptArtifact, K2Error, nearest
 from k2model.ingest.storage import SourceFiles, open_source
+from k2model.plain import canonical, to_plain
 from k2model.recipe import Recipe
 from k2model.units import readable_size
 

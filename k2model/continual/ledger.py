@@ -24,9 +24,9 @@ from k2model.artifacts import ArtifactRef, Identity, Lease, Store
 from k2model.artifacts.files import Files
 from k2model.continual.entries import Content, Contradiction, TurnBegan, content_of
 from k2model.continual.fold import fold
-from k2model.continual.plain import NotPlain, canonical, from_plain, parsed, to_plain
 from k2model.continual.state import Began, State
 from k2model.errors import ArtifactError, K2Error
+from k2model.plain import NotPlain, canonical, from_plain, parsed, to_plain
 
 FOLDER = "_continual"
 SNAPSHOT_EVERY = 256  # entries; a read from an object store takes some 6 ms each, many at once included

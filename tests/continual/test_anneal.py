@@ -18,7 +18,7 @@ from k2model.continual.entries import Arrival, Contradiction, Rollback, Start, T
 from k2model.continual.fold import fold
 from k2model.continual.ledger import Ledger
 from k2model.continual.notify import notice_of
-from k2model.continual.plain import from_plain, to_plain
+from k2model.plain import from_plain, to_plain
 from k2model.continual.start import NoChampion
 from k2model.continual.state import BASE, TUNED, Annealed, Began, Model, Outcome, State
 from k2model.continual.turn import Turn

@@ -7,9 +7,9 @@ from html import escape
 from typing import Any
 
 from k2model.artifacts import ArtifactRef, Store
-from k2model.continual.plain import canonical, from_plain, parsed, to_plain
 from k2model.continual.state import Standing
 from k2model.errors import visible
+from k2model.plain import canonical, from_plain, parsed, to_plain
 from k2model.recipe.continual import BatchKind
 
 ARRIVAL = "arrival.json"

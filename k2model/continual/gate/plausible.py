@@ -28,9 +28,9 @@ import numpy as np
 from k2model.artifacts import ArtifactRef, Identity, Step, Store, make
 from k2model.continual.gate.evidence import EXAMPLES, Check, read_arrival
 from k2model.continual.gate.reading import EXCERPT, Read, sampled
-from k2model.continual.plain import canonical, from_plain, parsed, to_plain
 from k2model.continual.state import Model, Standing, State
 from k2model.errors import EvaluationError
+from k2model.plain import canonical, from_plain, parsed, to_plain
 from k2model.recipe import Recipe
 from k2model.recipe.continual import ArrivalConfig, BatchKind
 from k2model.versions import STEP_VERSIONS

@@ -15,7 +15,7 @@ from k2model.continual.batches import BATCH_FILE, DATA
 from k2model.continual.inbox import Inbox
 from k2model.continual.month.days import HELDOUT, Delivery, Form
 from k2model.continual.month.material import LICENCE, Row
-from k2model.continual.plain import canonical, to_plain
+from k2model.plain import canonical, to_plain
 from k2model.recipe.continual import BatchKind
 
 FILE = "rows.jsonl"

@@ -1,9 +1,13 @@
-"""Dataclasses as JSON and strictly back: what the ledger and the manifests of batches are written in.
+"""Small JSON files, typed: dataclasses as JSON and strictly back, in bounds of size and depth.
 
-Reading takes nothing for granted: people and other tools write these files. A field that is not known, one that lacks,
-a value of another type and a number that is none are errors that name the field, what is there and what was expected.
-A reference to an artifact is written without its place, since the artifact lies in the store that the file lies in,
-and without what a clock measured (`seconds`), so that two runs of the same write the same.
+Manifests, records, leases, ledgers and the like are read by all, and people, other tools and a stranger's store write
+them. So reading takes nothing for granted: bytes beyond a bound, nesting beyond `DEEPEST`, a name that is given twice,
+a field that lacks, a value of another type and a number that is none are errors which name the field, what is there and
+what was expected. A dataclass refuses fields it does not know; a `TypedDict` checks its own and keeps the others, for
+files that other versions of the project wrote.
+
+A type that is written in another way than by its fields says so itself: `to_plain()` and the class method
+`of_plain(plain, store, where)`.
 """
 
 import json
@@ -13,12 +17,13 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from functools import cache
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from k2model.artifacts import ArtifactRef
 from k2model.errors import K2Error, nearest
+from k2model.units import readable_size
 
-CLOCK = "seconds"
+SMALL = 16_000_000  # bytes that are read of a file unless its reader says otherwise
+DEEPEST = 64  # objects and lists in each other
 T = TypeVar("T")
 _NAMES = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
 
@@ -30,9 +35,8 @@ class NotPlain(K2Error):
 def to_plain(value: Any) -> Any:
     """Dataclasses, enums, tuples, lists and mappings with keys of str or int as what JSON has. Raises TypeError for any
     other type, ValueError for a number that is NaN or infinite."""
-    if isinstance(value, ArtifactRef):
-        stats = {name: to_plain(one) for name, one in value.stats.items() if name != CLOCK}
-        return {"kind": value.kind, "digest": value.digest, "identity": value.identity, "stats": stats}
+    if (own := getattr(value, "to_plain", None)) is not None:
+        return own()
     if isinstance(value, Enum):
         return value.value
     if is_dataclass(value) and not isinstance(value, type):
@@ -54,22 +58,41 @@ def canonical(plain: Any) -> bytes:
     return (json.dumps(plain, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def parsed(data: bytes) -> Any:
-    """JSON in UTF-8, in which no object has a name twice, no number is NaN and all text can be written. Raises
-    NotPlain."""
+def parsed(data: bytes, most: int = SMALL) -> Any:
+    """JSON in UTF-8 of at most `most` bytes, not nested deeper than `DEEPEST`, in which no object has a name twice, no
+    number is infinite or NaN and all text can be written. Raises NotPlain."""
+    if len(data) > most:
+        raise NotPlain(f"it has more than {readable_size(most)}, which is the most that is read of such a file")
     try:
-        found = json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number)
+        found = json.loads(
+            data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite
+        )
         if b"\\u" in data:
             json.dumps(found, ensure_ascii=False).encode()
-        return found
     except UnicodeEncodeError:
         raise NotPlain("it has half of a surrogate pair, which is no text") from None
     except UnicodeDecodeError as error:
         raise NotPlain(f"it is not UTF-8 (byte {error.start})") from None
     except RecursionError:
-        raise NotPlain("it is nested too deep") from None
+        raise NotPlain(f"it is nested deeper than {DEEPEST} levels") from None
     except ValueError as error:
         raise NotPlain(f"it is no JSON: {error}") from None
+    _check_depth(found)
+    return found
+
+
+def read_as(kind: type[T], data: bytes, most: int = SMALL, store: str = "") -> T:
+    """What a file of these bytes says, as `parsed` and `from_plain` read it. Raises NotPlain."""
+    return from_plain(kind, parsed(data, most), store)
+
+
+def _check_depth(value: Any) -> None:
+    level, depth = [value], 0
+    while level := [one for one in level if isinstance(one, dict | list)]:
+        depth += 1
+        if depth > DEEPEST:
+            raise NotPlain(f"it is nested deeper than {DEEPEST} levels")
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
 
 
 def from_plain(kind: type[T], plain: Any, store: str = "", where: str = "") -> T:
@@ -88,15 +111,17 @@ def _read(kind: Any, plain: Any, store: str, where: str) -> Any:
     if origin in (Union, types.UnionType):
         inner = next(one for one in get_args(kind) if one is not type(None))
         return None if plain is None else _read(inner, plain, store, where)
-    if kind is ArtifactRef:
-        return _reference(plain, store, where)
+    if (own := getattr(kind, "of_plain", None)) is not None:
+        return own(plain, store, where)
+    if is_typeddict(kind):
+        return _typed_dict(kind, plain, store, where)
     if isinstance(kind, type) and issubclass(kind, Enum):
         known = [one.value for one in kind]
         if not isinstance(plain, str) or plain not in known:
             raise NotPlain(f"{_at(where)} is {_short(plain)}; {nearest(str(plain), known)}")
         return kind(plain)
     if is_dataclass(kind):
-        return _dataclass(kind, plain, store, where)
+        return dataclass_of(kind, plain, store, where)
     if origin is tuple:
         if not isinstance(plain, list):
             raise NotPlain(f"{_at(where)} is {_short(plain)}, expected a list")
@@ -109,6 +134,8 @@ def _read(kind: Any, plain: Any, store: str, where: str) -> Any:
         return tuple(
             _read(of, one, store, f"{where}[{i}]") for i, (of, one) in enumerate(zip(kinds, plain, strict=True))
         )
+    if origin is list:
+        return [*_read(tuple[(*get_args(kind), ...)], plain, store, where)]
     if origin in (dict, Mapping):
         of_key, of_value = get_args(kind)
         named = _object(plain, where)
@@ -122,26 +149,41 @@ def _read(kind: Any, plain: Any, store: str, where: str) -> Any:
     return plain
 
 
-def _dataclass(kind: Any, plain: Any, store: str, where: str) -> Any:
+def dataclass_of(kind: type[T], plain: Any, store: str, where: str) -> T:
+    """A dataclass from its fields alone, also of a type with `of_plain`, for use there. Raises NotPlain."""
     hints, declared = _declared(kind)
     named = _object(plain, where)
     for name in named:
         if name not in declared:
-            raise NotPlain(f"{_at(f'{where}.{name}' if where else name)} is no field; {nearest(name, [*declared])}")
+            raise NotPlain(f"{_at(_below(where, name))} is no field; {nearest(name, [*declared])}")
     for name, one in declared.items():
         if name not in named and one.default is MISSING and one.default_factory is MISSING:
-            raise NotPlain(f"{_at(f'{where}.{name}' if where else name)} is missing")
-    read = {name: _read(hints[name], one, store, f"{where}.{name}" if where else name) for name, one in named.items()}
+            raise NotPlain(f"{_at(_below(where, name))} is missing")
+    read = {name: _read(hints[name], one, store, _below(where, name)) for name, one in named.items()}
     try:
         return kind(**read)
     except ValueError as error:  # what the type itself checks, as the path of a file
         raise NotPlain(f"{_at(where)}: {error}") from None
 
 
-def _reference(plain: Any, store: str, where: str) -> ArtifactRef:
-    stated = {name: one for name, one in _object(plain, where).items() if name != "uri"}
-    made: ArtifactRef = _dataclass(ArtifactRef, {**stated, "uri": ""}, store, where)
-    return ArtifactRef(made.kind, f"{store}/{made.name}", made.digest, made.identity, made.stats)
+def _typed_dict(kind: Any, plain: Any, store: str, where: str) -> dict[str, Any]:
+    named = _object(plain, where)
+    if missing := sorted(kind.__required_keys__ - named.keys()):
+        raise NotPlain(f"{_at(_below(where, missing[0]))} is missing")
+    hints = _hints(kind)
+    return {
+        name: _read(hints[name], one, store, _below(where, name)) if name in hints else one
+        for name, one in named.items()
+    }
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _below(where: str, name: str) -> str:
+    return f"{where}.{name}" if where else name
 
 
 @cache
@@ -173,6 +215,12 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(text: str) -> Any:
     raise ValueError(f"{text} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is larger than any number that can be read")
+    return number
 
 
 def _at(where: str) -> str:

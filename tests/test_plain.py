@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NotRequired, TypedDict
 
 import pytest
 
-from k2model.artifacts import FileEntry, Store
-from k2model.continual.plain import NotPlain, canonical, from_plain, parsed, to_plain
+from k2model.artifacts import ArtifactRef, FileEntry, Store
 from k2model.continual.state import Batch, Model, State
+from k2model.plain import NotPlain, canonical, from_plain, parsed, read_as, to_plain
 from k2model.recipe.continual import ContinualConfig
 from tests.continual.samples import batch, model
 
@@ -65,12 +66,43 @@ def test_what_a_clock_measured_is_not_written(tmp_path: Path) -> None:
         ('{"name": "a", "name": "b"}', "'name' is given twice"),
         ('{"name": "a", "share": NaN}', "NaN is no number of JSON"),
         ('{"name": "a"', "it is no JSON"),
-        ("[" * 100_000, "nested too deep"),
+        ("[" * 100_000, "nested deeper than 64 levels"),
+        ('{"name": ' + '{"a": ' * 64 + "1" + "}" * 65, "nested deeper than 64 levels"),
+        ('{"name": "a", "share": 1e999}', "1e999 is larger than any number"),
+        ('{"name": "a", "share": ' + "9" * 5000 + "}", "it is no JSON"),
     ],
 )
 def test_what_is_wrong_is_named(text: str, told: str) -> None:
     with pytest.raises(NotPlain, match=told):
         read(text)
+
+
+class Told(TypedDict):
+    name: str
+    rows: NotRequired[list[int]]
+
+
+def test_a_dict_with_types_keeps_what_it_does_not_know() -> None:
+    assert read_as(Told, b'{"name": "a", "rows": [1], "more": {"b": 2}}') == {
+        "name": "a", "rows": [1], "more": {"b": 2},
+    }  # fmt: skip
+    for text, told in (('{"rows": []}', "'name' is missing"), ('{"name": "a", "rows": [1.5]}', r"'rows\[0\]' is 1.5")):
+        with pytest.raises(NotPlain, match=told):
+            read_as(Told, text.encode())
+
+
+def test_no_more_is_read_than_the_bound() -> None:
+    assert parsed(b"[1]", 3) == [1]
+    with pytest.raises(NotPlain, match="more than 2 B"):
+        parsed(b"[1]", 2)
+
+
+@pytest.mark.parametrize("ref", [{"kind": "../x"}, {"digest": "../x"}, {"identity": ""}, {"stats": {"a": "b"}}])
+def test_a_reference_names_no_other_folder(ref: dict) -> None:
+    whole = {"kind": "corpus", "digest": "0" * 64, "identity": "1" * 64, "stats": {"a": 1}}
+    assert from_plain(ArtifactRef, whole, "/s").uri == f"/s/corpus/{'1' * 16}"
+    with pytest.raises(NotPlain):
+        from_plain(ArtifactRef, whole | ref, "/s", "ref")
 
 
 def test_bytes_that_are_no_text_are_named() -> None:
