@@ -120,7 +120,7 @@ def _read(kind: Any, plain: Any, store: str, where: str) -> Any:
         if not isinstance(plain, str) or plain not in known:
             raise NotPlain(f"{_at(where)} is {_short(plain)}; {nearest(str(plain), known)}")
         return kind(plain)
-    if is_dataclass(kind):
+    if is_dataclass(kind) and isinstance(kind, type):
         return dataclass_of(kind, plain, store, where)
     if origin is tuple:
         if not isinstance(plain, list):
@@ -135,7 +135,7 @@ def _read(kind: Any, plain: Any, store: str, where: str) -> Any:
             _read(of, one, store, f"{where}[{i}]") for i, (of, one) in enumerate(zip(kinds, plain, strict=True))
         )
     if origin is list:
-        return [*_read(tuple[(*get_args(kind), ...)], plain, store, where)]
+        return [*_read(tuple[get_args(kind)[0], ...], plain, store, where)]  # type: ignore[misc]
     if origin in (dict, Mapping):
         of_key, of_value = get_args(kind)
         named = _object(plain, where)
@@ -151,7 +151,7 @@ def _read(kind: Any, plain: Any, store: str, where: str) -> Any:
 
 def dataclass_of(kind: type[T], plain: Any, store: str, where: str) -> T:
     """A dataclass from its fields alone, also of a type with `of_plain`, for use there. Raises NotPlain."""
-    hints, declared = _declared(kind)
+    hints, declared = _declared(kind)  # type: ignore[arg-type]
     named = _object(plain, where)
     for name in named:
         if name not in declared:

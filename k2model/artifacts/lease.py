@@ -14,21 +14,34 @@ import contextlib
 import json
 import logging
 import os
+import re
 import secrets
 import socket
 import threading
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 from k2model.artifacts.files import Files
-from k2model.errors import ArtifactError, CorruptArtifact, LeaseHeld, LeaseLost
+from k2model.artifacts.outside import read_typed
+from k2model.errors import ArtifactError, LeaseHeld, LeaseLost
 
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
 _POLL_SECONDS = 1.0
+_NUMBER = re.compile(r"[0-9]{8}")
 _log = logging.getLogger(__name__)
+
+
+class _Holder(TypedDict):
+    host: str
+    machine: str
+    pid: int
+    started: str
+    token: str
+    heartbeat: float
+    released: NotRequired[bool]
 
 
 class Lease:
@@ -138,22 +151,15 @@ class Lease:
 
     def _read(self, number: int) -> dict[str, Any] | None:
         """The lease of this number, None when it was removed (so has a successor)."""
-        path = self._path(number)
+        path, advice = self._path(number), "Make sure that no other run is going on, delete the file and run again"
         try:
-            holder = json.loads(self._files.read(path))
-            float(holder["heartbeat"]), holder["pid"], holder["host"], holder["machine"], holder["token"]
-            return dict(holder)
+            return cast(dict[str, Any], read_typed(_Holder, self._files, path, "a lease", advice))
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError) as error:
-            raise CorruptArtifact(
-                f"{self._files.uri}/{path} is not a lease ({error}). Make sure that no other run is going on, delete "
-                "the file and run again"
-            ) from error
 
     def _numbers(self) -> list[int]:
         stems = (path.rpartition("/")[2].removesuffix(".json") for path in self._files.sizes(self._folder))
-        return [int(stem) for stem in stems if stem.isdigit()]
+        return [int(stem) for stem in stems if _NUMBER.fullmatch(stem)]
 
     def _highest(self) -> int:
         return max(self._numbers(), default=0)

@@ -12,25 +12,30 @@ trains); in a folder that it does mention every file must be listed.
 """
 
 import hashlib
+import itertools
 import json
 import os
 import re
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypedDict
 
 from k2model.artifacts.files import Files, RemoteFiles, files_at
-from k2model.artifacts.identity import STEP_NAME, fingerprint
+from k2model.artifacts.identity import KEY, STEP_NAME, fingerprint
 from k2model.artifacts.linked_files import with_links
-from k2model.errors import CorruptArtifact, MissingArtifact
+from k2model.artifacts.outside import check_path, inside, read_small, remedy
+from k2model.errors import ArtifactError, CorruptArtifact, MissingArtifact
+from k2model.plain import NotPlain, read_as
+from k2model.units import readable_size
 
 MANIFEST = "manifest.json"
 RECORD = "artifact.json"
 ATTACHMENTS = "attachments"
 _OWN_FILES = (MANIFEST, RECORD)
-_NO_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\\]|\A[A-Za-z]:")
+MOST = 64_000_000  # bytes of a manifest: some 400,000 files
 _OF_ARTIFACT = re.compile(rf"{STEP_NAME.pattern}/[0-9a-f]{{16}}/.")
 
 
@@ -41,7 +46,7 @@ class FileEntry:
     at: of a link, where in the store the bytes are: `<step>/<key[:16]>/<path>`, of an artifact that has them itself.
 
     A manifest may come from anywhere, and its paths are read and written, so an entry can only be made for a path that
-    stays in its folder, and for a link into an artifact. Raises ValueError for any other.
+    stays in its folder, of a size and a hash, and for a link into an artifact. Raises ValueError for any other.
     """
 
     path: str
@@ -50,9 +55,13 @@ class FileEntry:
     at: str = ""
 
     def __post_init__(self) -> None:
-        _check_path(self.path)
+        check_path(self.path)
+        if type(self.size) is not int or not 0 <= self.size < 1 << 63:
+            raise ValueError(f"{self.path} has the size {self.size!r}, expected a number of bytes")
+        if not isinstance(self.sha256, str) or not KEY.fullmatch(self.sha256):
+            raise ValueError(f"{self.path} has the sha256 {self.sha256!r}, expected 64 hex digits")
         if self.at != "":
-            _check_path(self.at)
+            check_path(self.at)
             if not _OF_ARTIFACT.match(self.at):
                 raise ValueError(
                     f"the link {self.at!r} leads to no artifact's file: expected <step>/<16 digits>/<path>"
@@ -83,11 +92,28 @@ class FileEntry:
         return self.path.partition("/")[0] != ATTACHMENTS
 
 
+class _Listed(TypedDict):
+    digest: str
+    files: tuple[FileEntry, ...]
+
+
 @dataclass(frozen=True)
 class Manifest:
-    """The files of an artifact; their order does not matter."""
+    """The files of an artifact; their order does not matter. Raises ValueError for a path that is there twice, or is a
+    file and a folder as well."""
 
     files: tuple[FileEntry, ...]
+
+    def __post_init__(self) -> None:
+        paths = {entry.path for entry in self.files}
+        if len(paths) < len(self.files):
+            listed = sorted(entry.path for entry in self.files)
+            twice = next(path for path, after in itertools.pairwise(listed) if path == after)
+            raise ValueError(f"{twice} is listed twice")
+        folders = {path.rpartition("/")[0] for path in paths}
+        folders |= {folder[:at] for folder in folders for at in _ends(folder)}
+        if both := folders & paths:
+            raise ValueError(f"{min(both)} is listed as a file, and as a folder of others")
 
     @cached_property
     def digest(self) -> str:
@@ -100,17 +126,23 @@ class Manifest:
         return sum(f.size for f in self.files)
 
     def to_json(self) -> bytes:
+        """Raises ArtifactError for more files than a manifest may list: nobody could read it."""
         content = {"digest": self.digest, "files": [f.to_json() for f in self._sorted()]}
-        return (json.dumps(content, indent=1) + "\n").encode()
+        written = (json.dumps(content, indent=1) + "\n").encode()
+        if len(written) > MOST:
+            raise ArtifactError(
+                f"a manifest of {len(self.files):,} files takes {readable_size(len(written))}, at most "
+                f"{readable_size(MOST)} are read of one. Let the step write fewer and larger files"
+            )
+        return written
 
     @classmethod
     def from_json(cls, data: bytes, where: str) -> "Manifest":
         """Raises CorruptArtifact naming `where` when `data` is not a manifest or was changed."""
         try:
-            content = json.loads(data)
-            manifest = cls(tuple(FileEntry(**entry) for entry in content["files"]))
-            expected = content["digest"]
-        except (ValueError, KeyError, TypeError) as error:
+            stated = read_as(_Listed, data, MOST)
+            manifest, expected = cls(stated["files"]), stated["digest"]
+        except (NotPlain, ValueError) as error:
             raise CorruptArtifact(f"{where}/{MANIFEST} is not a manifest ({error}). {remedy(where)}") from error
         if manifest.digest != expected:
             raise CorruptArtifact(
@@ -140,17 +172,6 @@ def hash_file(path: str | os.PathLike[str]) -> str:
     return _hashes[memo]
 
 
-def inside(folder: str | os.PathLike[str], path: str) -> Path:
-    """The place of an artifact's file below a local folder. Raises CorruptArtifact when a link is on the way: what is
-    read or written through it would lie outside."""
-    place = Path(folder)
-    for name in path.split("/"):
-        place /= name
-        if place.is_symlink():
-            raise CorruptArtifact(f"{place} is a link, expected a folder or file of {folder}. {remedy(str(folder))}")
-    return place
-
-
 def describe_file(folder: Path, path: str) -> FileEntry:
     """The entry of the local file `folder`/`path`."""
     return FileEntry(path, (folder / path).stat().st_size, hash_file(folder / path))
@@ -158,8 +179,19 @@ def describe_file(folder: Path, path: str) -> FileEntry:
 
 def describe_folder(folder: Path) -> Manifest:
     """The manifest of everything in a local folder, but for the store's own files at its top."""
-    paths = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    paths = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if not _is_folder(p))
     return Manifest(tuple(describe_file(folder, path) for path in paths if path not in _OWN_FILES))
+
+
+def _is_folder(path: Path) -> bool:
+    """Raises ArtifactError for what is neither a folder nor a file: an artifact holds nothing else."""
+    mode = path.lstat().st_mode
+    if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+        raise ArtifactError(
+            f"{path} is a link or no file, and an artifact holds files and folders alone: they are what a manifest can "
+            "vouch for. Let the step that writes it write a file"
+        )
+    return stat.S_ISDIR(mode)
 
 
 def read_manifest(folder_uri: str | os.PathLike[str]) -> Manifest:
@@ -171,7 +203,9 @@ def read_manifest(folder_uri: str | os.PathLike[str]) -> Manifest:
     """
     files = files_at(folder_uri)
     try:
-        return Manifest.from_json(files.read(MANIFEST), files.uri)
+        return Manifest.from_json(read_small(files, MANIFEST, MOST), files.uri)
+    except NotPlain as error:
+        raise CorruptArtifact(f"{files.uri}/{MANIFEST} is not a manifest ({error}). {remedy(files.uri)}") from error
     except FileNotFoundError as error:
         raise MissingArtifact(
             f"{files.uri} is not a finished artifact: it has no {MANIFEST}. Run the pipeline again; the step that "
@@ -267,12 +301,9 @@ def read_verified(files: Files, manifest: Manifest, path: str) -> bytes:
     return data
 
 
-def _check_path(path: object) -> None:
-    if not isinstance(path, str) or _NO_NAME.search(path) or {"", ".", ".."} & {*path.split("/")}:
-        raise ValueError(
-            f"the path {path!r} is not one of a file inside the folder: expected names joined by '/', none of them "
-            "empty, '.' or '..', without backslashes, control characters or a drive"
-        )
+def _ends(path: str) -> list[int]:
+    """Where the folders that a path lies in end: 1 and 3 of `a/b/c`."""
+    return [at for at, one in enumerate(path) if one == "/"]
 
 
 def _unlisted(paths: Iterable[str], manifest: Manifest) -> list[str]:
@@ -297,8 +328,3 @@ def _expected(where: str, entry: FileEntry) -> str:
         f"{expected}. It is a link to {source}/{path}: delete the folders {where} and {source} and run again: the "
         "steps that make them will be done again"
     )
-
-
-def remedy(folder: str) -> str:
-    """What to do about a damaged artifact."""
-    return f"Delete the folder {folder} and run again: the step that makes it will be done again"

@@ -10,7 +10,6 @@ import hashlib
 import json
 import numbers
 import platform
-import re
 import socket
 import subprocess
 import sys
@@ -20,11 +19,13 @@ from dataclasses import is_dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 from k2model import settings
-from k2model.artifacts.identity import STEP_NAME, ArtifactRef, Identity, artifact_name
+from k2model.artifacts.files import Files
+from k2model.artifacts.identity import KEY, STEP_NAME, ArtifactRef, Identity, artifact_name
 from k2model.artifacts.manifest import Manifest
+from k2model.artifacts.outside import read_typed
 from k2model.errors import CorruptArtifact
 from k2model.recipe.fields import identity_fields
 
@@ -94,9 +95,6 @@ def _utc(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
-_KEY = re.compile(r"[0-9a-f]{64}")
-
-
 def readable(value: Any) -> Any:
     """A config value as plain JSON: what bears identity of it, enums by value."""
     if isinstance(value, Enum):
@@ -150,27 +148,52 @@ def record_to_json(record: dict[str, Any]) -> bytes:
     return (json.dumps(record, indent=1) + "\n").encode()
 
 
-def record_from_json(data: bytes, where: str, remedy: str) -> dict[str, Any]:
-    """Raises CorruptArtifact naming the file `where` and what to do."""
+class _Source(TypedDict):
+    kind: str
+    digest: str
+
+
+class _Provenance(TypedDict):
+    started: NotRequired[str]
+    ended: str
+    seconds: float
+
+
+class _Record(TypedDict):
+    """What every version of the project has written; whatever else is there is kept."""
+
+    step: str
+    version: str
+    identity: str
+    config: dict[str, Any]
+    inputs: dict[str, _Source]
+    digest: str
+    bytes: int
+    files: int
+    stats: dict[str, float]
+    provenance: _Provenance
+
+
+def read_record(files: Files, path: str, remedy: str) -> dict[str, Any]:
+    """The record in a file. Raises FileNotFoundError, or CorruptArtifact naming the file and what to do."""
+    record = cast(dict[str, Any], read_typed(_Record, files, path, "an artifact's record", remedy))
     try:
-        record = dict(json.loads(data))
-        record["stats"], record["config"]
         _check_names(record["step"], record["identity"], record["digest"])
         for source in record["inputs"].values():
             _check_names(source["kind"], source["digest"])
+        if record["bytes"] < 0 or record["files"] < 0 or record["provenance"]["seconds"] < 0:
+            raise ValueError("bytes, files and seconds are numbers from 0 on")
         return record
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptArtifact(
-            f"{where} is not an artifact's record ({type(error).__name__}: {error}). {remedy}"
-        ) from error
+    except ValueError as error:
+        raise CorruptArtifact(f"{files.uri}/{path} is not an artifact's record ({error}). {remedy}") from error
 
 
 def _check_names(step: str, *keys: str) -> None:
-    """They become folders. Raises ValueError for what is no step's name or no key, TypeError for what is no text."""
+    """They become folders. Raises ValueError for what is no step's name or no key."""
     if not STEP_NAME.fullmatch(step):
         raise ValueError(f"{step!r} is not the name of a step")
     for key in keys:
-        if not _KEY.fullmatch(key):
+        if not KEY.fullmatch(key):
             raise ValueError(f"{key!r} is not 64 hex digits")
 
 

@@ -15,7 +15,8 @@ from functools import partial
 from hashlib import sha256
 
 from k2model.artifacts.files import Files
-from k2model.artifacts.manifest import MANIFEST
+from k2model.artifacts.manifest import MANIFEST, MOST
+from k2model.artifacts.outside import read_typed
 from k2model.artifacts.steps import LISTED, Part, PartedStep, make_part_at, map_in_processes, missing_parts
 from k2model.artifacts.store import Store
 from k2model.errors import InputsChanged
@@ -41,7 +42,10 @@ def make_share(store: Store, step: PartedStep, artifact: str, share: str, worker
     InputsChanged when the share is gone and the artifact is not there.
     """
     try:
-        listed = json.loads(_folder(store, artifact).read(f"{share}.json"))
+        path, advice = f"{share}.json", "Delete it and run again: what is missing is listed anew"
+        listed = read_typed(
+            tuple[tuple[str, str], ...], _folder(store, artifact), path, "a list of parts", advice, MOST
+        )
     except FileNotFoundError:
         if store.files_of(artifact).exists(MANIFEST):
             return

@@ -24,7 +24,8 @@ from k2model.artifacts.files import LocalFiles, writing_scratch
 from k2model.artifacts.identity import ArtifactRef, Identity, artifact_name
 from k2model.artifacts.lease import STALE_SECONDS
 from k2model.artifacts.links import Links
-from k2model.artifacts.manifest import ATTACHMENTS, MANIFEST, FileEntry, Manifest, describe_folder
+from k2model.artifacts.manifest import ATTACHMENTS, MANIFEST, MOST, FileEntry, Manifest, describe_folder
+from k2model.artifacts.outside import read_typed
 from k2model.artifacts.record import described
 from k2model.artifacts.store import Produce, Store
 from k2model.artifacts.transfer import fetched
@@ -71,20 +72,6 @@ class PartRecord:
     def entry(self) -> FileEntry:
         """Of the record's own file."""
         return FileEntry.of(_record_path(self.name), self.to_json())
-
-    @classmethod
-    def from_json(cls, data: bytes, name: str, where: str) -> "PartRecord":
-        """Of the part `name`. Raises CorruptArtifact naming `where`."""
-        try:
-            content: dict[str, Any] = json.loads(data)
-            files = tuple(FileEntry(**entry) for entry in content["files"])
-            if content["name"] != name:
-                raise ValueError(f"it is of part {content['name']!r}")
-            return cls(name, files, dict(content["counts"]), float(content["seconds"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise CorruptArtifact(
-                f"{where} is not a part's record ({error}). Delete it: the part is made again"
-            ) from error
 
 
 @dataclass(frozen=True)
@@ -145,10 +132,14 @@ def totals(records: Iterable[PartRecord]) -> dict[str, float]:
 def find_part(store: Store, artifact: str, name: str) -> PartRecord | None:
     """The record of a finished part of the artifact `<step>/<key[:16]>`, or None."""
     path, files = _record_path(name), store.files_of(artifact)
+    advice = "Delete it: the part is made again"
     try:
-        return PartRecord.from_json(files.read(path), name, f"{files.uri}/{path}")
+        record = read_typed(PartRecord, files, path, "a part's record", advice, MOST)
     except FileNotFoundError:
         return None
+    if record.name != name:
+        raise CorruptArtifact(f"{files.uri}/{path} is not a part's record (it is of part {record.name!r}). {advice}")
+    return record
 
 
 def local_parts(store: Store, identity: Identity, records: Iterable[PartRecord], wanted: Callable[[str], bool]) -> Path:
@@ -239,9 +230,9 @@ def gather(store: Store, step: PartedStep, listed: str = "") -> ArtifactRef:
 def _inputs_changed(store: Store, now: Identity, listed: str) -> InputsChanged:
     artifact = artifact_name(now.step, listed)
     try:
-        record = json.loads(store.files_of(LISTED).read(f"{artifact}.json"))
+        record = read_typed(dict[str, Any], store.files_of(LISTED), f"{artifact}.json", "a note of what was listed", "")
         changed = [f"{field} from {old} to {new}" for field, old, new in differences(now, record)]
-    except (FileNotFoundError, ValueError):  # it is finished, or the note is damaged
+    except (FileNotFoundError, CorruptArtifact, KeyError, TypeError, AttributeError):  # it is finished, or damaged
         changed = []
     shown = "; ".join(changed[:SHOWN]) + (f"; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else "")
     return InputsChanged(

@@ -21,15 +21,16 @@ import errno
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NotRequired, Self, TypedDict
 
 from k2model.artifacts.files import Files, LocalFiles, RemoteFiles, files_at, writing, writing_scratch
-from k2model.artifacts.identity import ArtifactRef, Identity, artifact_name
+from k2model.artifacts.identity import KEY, STEP_NAME, ArtifactRef, Identity, artifact_name
 from k2model.artifacts.lease import STALE_SECONDS, Lease
 from k2model.artifacts.links import Links, link_locally, linked_entries, whole
 from k2model.artifacts.manifest import (
@@ -45,7 +46,8 @@ from k2model.artifacts.manifest import (
     remedy,
     verify,
 )
-from k2model.artifacts.record import checked_stats, make_record, record_from_json, record_to_json, ref_of
+from k2model.artifacts.outside import read_typed
+from k2model.artifacts.record import checked_stats, make_record, read_record, record_to_json, ref_of
 from k2model.artifacts.transfer import cache_of, fetched, keep, upload
 from k2model.errors import ArtifactError, CorruptArtifact, LeaseHeld, LeaseLost, MissingArtifact, StoreWriteError
 from k2model.units import readable_seconds
@@ -57,6 +59,10 @@ PARTS = ".parts"  # ends the name of the scratch folder of an artifact that is m
 _log = logging.getLogger(__name__)
 
 Produce = Callable[[Path], dict[str, float]]
+
+
+class _StoreFile(TypedDict):
+    layout: NotRequired[int]
 
 
 class Store:
@@ -77,8 +83,9 @@ class Store:
         """
         files = files_at(uri)
         assert isinstance(files, (LocalFiles, RemoteFiles))
+        damaged = "Delete it and run again: artifacts stay valid"
         try:
-            content = files.read(_STORE_FILE)
+            told = read_typed(_StoreFile, files, _STORE_FILE, "a store's file", damaged)
         except FileNotFoundError:
             try:
                 files.create(_STORE_FILE, json.dumps({"layout": LAYOUT}).encode())
@@ -86,13 +93,8 @@ class Store:
                 raise StoreWriteError(
                     f"cannot make the store {files.uri}: {error}. Choose a place that takes folders with K2_STORE"
                 ) from error
-            content = files.read(_STORE_FILE)
-        try:
-            layout = json.loads(content).get("layout", LAYOUT)
-        except (ValueError, AttributeError) as error:
-            raise ArtifactError(
-                f"{files.uri}/{_STORE_FILE} is damaged ({error}). Delete it and run again: artifacts stay valid"
-            ) from error
+            told = read_typed(_StoreFile, files, _STORE_FILE, "a store's file", damaged)
+        layout = told.get("layout", LAYOUT)
         if layout != LAYOUT:
             raise ArtifactError(
                 f"{files.uri} is a store of layout {layout}, this version of the project reads and writes {LAYOUT}"
@@ -267,20 +269,37 @@ class Store:
 
     def records(self, step: str) -> list[dict[str, Any]]:
         """The ledger's records of all artifacts that a step ever made here, oldest first."""
-        advice = "Delete this file: the artifact itself is not affected, only its history"
-        paths = self._files.sizes(f"_ledger/{step}")
-        records = [record_from_json(self._files.read(path), f"{self.uri}/{path}", advice) for path in paths]
+        paths = [path for one, _, path in self._ledger() if one == step]
+        records = [self._of_ledger(path) for path in paths]
         return sorted(records, key=lambda record: str(record["provenance"]["ended"]))
 
     def steps(self) -> list[str]:
         """Names of the steps that ever made an artifact here, sorted."""
-        return sorted({path.split("/")[1] for path in self._files.sizes("_ledger")})
+        return sorted({step for step, _, _ in self._ledger()})
 
     def lost(self) -> list[str]:
         """Names (`<step>/<key[:16]>`) of artifacts that were made here and are there no more."""
-        paths = sorted(self._files.sizes("_ledger"))
-        names = [artifact_name(*path.removesuffix(".json").split("/")[1:]) for path in paths]
+        names = sorted(artifact_name(step, key) for step, key, _ in self._ledger())
         return [name for name in names if not self._files.exists(f"{name}/{MANIFEST}")]
+
+    def _ledger(self) -> list[tuple[str, str, str]]:
+        """Step, key and path of each record in the ledger. Raises CorruptArtifact for a file that is none."""
+        found = []
+        for path in self._files.sizes("_ledger"):
+            if not (named := _OF_LEDGER.fullmatch(path)):
+                raise CorruptArtifact(
+                    f"{self.uri}/{path} is no record of the ledger, expected _ledger/<step>/<64 digits>.json alone. "
+                    "Nothing of the project writes it: look at it and take it away"
+                )
+            found.append((named[1], named[2], path))
+        return found
+
+    def _of_ledger(self, path: str) -> dict[str, Any]:
+        advice = "Delete this file: the artifact itself is not affected, only its history"
+        record = read_record(self._files, path, advice)
+        if path != _ledger_path(record):
+            raise CorruptArtifact(f"{self.uri}/{path} is the record of {_ledger_path(record)}. {advice}")
+        return record
 
     def part_scratch(self, name: str) -> contextlib.AbstractContextManager[Path]:
         """An empty folder for one part of the artifact `<step>/<key[:16]>`, removed afterwards."""
@@ -367,7 +386,7 @@ class Store:
         After a crash in between, the ledger names an artifact that is not there, which is the safe
         side: it counts as lost and is made again.
         """
-        self._files.write(f"_ledger/{record['step']}/{record['identity']}.json", record_to_json(record))
+        self._files.write(_ledger_path(record), record_to_json(record))
 
     def _sweep(self) -> None:
         """Removes what killed attempts at any artifact left behind, as far as nobody is at work there."""
@@ -396,6 +415,13 @@ class Store:
 
     def _record(self, location: str) -> dict[str, Any]:
         try:
-            return record_from_json(files_at(location).read(RECORD), f"{location}/{RECORD}", remedy(location))
+            return read_record(files_at(location), RECORD, remedy(location))
         except FileNotFoundError as error:
             raise CorruptArtifact(f"{location}/{RECORD} is missing. {remedy(location)}") from error
+
+
+_OF_LEDGER = re.compile(rf"_ledger/({STEP_NAME.pattern})/({KEY.pattern})\.json")
+
+
+def _ledger_path(record: dict[str, Any]) -> str:
+    return f"_ledger/{record['step']}/{record['identity']}.json"

@@ -271,7 +271,7 @@ def test_an_address_with_credentials_is_refused_without_telling_them(uri: str) -
 
 def test_damaged_store_file_is_named(store: Store) -> None:
     (Path(store.uri) / "store.json").write_text("{")
-    with pytest.raises(ArtifactError, match=r"store\.json is damaged"):
+    with pytest.raises(ArtifactError, match=r"store\.json is not a store's file"):
         Store.open(store.uri)
 
 
