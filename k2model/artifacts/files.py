@@ -169,12 +169,13 @@ class LocalFiles:
     def sizes(self, folder: str = "") -> dict[str, int]:
         found = {}
         with reading(self.uri, folder):
-            for parent, _, names in os.walk(self.root / folder, onerror=_raise_unless_missing):
-                for name in names:
+            for parent, folders, names in os.walk(self.root / folder, onerror=_raise_unless_missing):
+                # A link is listed as what it is, so that it is told from the file or folder that it leads to.
+                for name in (*names, *(one for one in folders if os.path.islink(os.path.join(parent, one)))):
                     file = Path(parent, name)
                     with contextlib.suppress(FileNotFoundError):  # removed by another process meanwhile
                         if not name.startswith(PARTIAL):
-                            found[file.relative_to(self.root).as_posix()] = file.stat().st_size
+                            found[file.relative_to(self.root).as_posix()] = file.lstat().st_size
         return found
 
     def remove(self, path: str) -> None:

@@ -12,7 +12,6 @@ trains); in a folder that it does mention every file must be listed.
 """
 
 import hashlib
-import itertools
 import json
 import os
 import re
@@ -20,10 +19,11 @@ import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any, TypedDict
 
-from k2model.artifacts.files import Files, RemoteFiles, files_at
+from k2model.artifacts.files import Files, LocalFiles, RemoteFiles, files_at
 from k2model.artifacts.identity import KEY, STEP_NAME, fingerprint
 from k2model.artifacts.linked_files import with_links
 from k2model.artifacts.outside import check_path, inside, read_small, remedy
@@ -105,15 +105,8 @@ class Manifest:
     files: tuple[FileEntry, ...]
 
     def __post_init__(self) -> None:
-        paths = {entry.path for entry in self.files}
-        if len(paths) < len(self.files):
-            listed = sorted(entry.path for entry in self.files)
-            twice = next(path for path, after in itertools.pairwise(listed) if path == after)
-            raise ValueError(f"{twice} is listed twice")
-        folders = {path.rpartition("/")[0] for path in paths}
-        folders |= {folder[:at] for folder in folders for at in _ends(folder)}
-        if both := folders & paths:
-            raise ValueError(f"{min(both)} is listed as a file, and as a folder of others")
+        if problem := path_problem(self.files):
+            raise ValueError(problem)
 
     @cached_property
     def digest(self) -> str:
@@ -249,6 +242,8 @@ def check_listing(files: Files, manifest: Manifest) -> None:
     """Names and sizes only. Raises CorruptArtifact."""
     sizes = files.sizes()
     for entry in manifest.files:
+        if sizes.get(entry.path) != entry.size and isinstance(files, LocalFiles):
+            inside(files.uri, entry.path)  # a link has another size, or leads away from what should be there
         if entry.path not in sizes:
             raise missing(files.uri, entry)
         if sizes[entry.path] != entry.size:
@@ -301,9 +296,17 @@ def read_verified(files: Files, manifest: Manifest, path: str) -> bytes:
     return data
 
 
-def _ends(path: str) -> list[int]:
-    """Where the folders that a path lies in end: 1 and 3 of `a/b/c`."""
-    return [at for at, one in enumerate(path) if one == "/"]
+def path_problem(entries: Iterable[FileEntry]) -> str | None:
+    """Why these are not the files of one folder; None when they can be."""
+    listed = sorted(entry.path for entry in entries)
+    for path, after in pairwise(listed):
+        if path == after:
+            return f"'{path}' is listed twice"
+    folders = {path.rpartition("/")[0] for path in listed}
+    folders |= {folder[:at] for folder in folders for at, one in enumerate(folder) if one == "/"}
+    return next(
+        (f"'{path}' is listed as a file, and as a folder of others" for path in listed if path in folders), None
+    )
 
 
 def _unlisted(paths: Iterable[str], manifest: Manifest) -> list[str]:

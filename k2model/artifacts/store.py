@@ -285,7 +285,9 @@ class Store:
     def _ledger(self) -> list[tuple[str, str, str]]:
         """Step, key and path of each record in the ledger. Raises CorruptArtifact for a file that is none."""
         found = []
-        for path in self._files.sizes("_ledger"):
+        # A folder without files is in no listing.
+        folders = Path(self.uri).glob("_ledger/*/*/") if isinstance(self._files, LocalFiles) else ()
+        for path in [*self._files.sizes("_ledger"), *(one.relative_to(self.uri).as_posix() for one in folders)]:
             if not (named := _OF_LEDGER.fullmatch(path)):
                 raise CorruptArtifact(
                     f"{self.uri}/{path} is no record of the ledger, expected _ledger/<step>/<64 digits>.json alone. "

@@ -17,6 +17,7 @@ from datetime import date
 from typing import Any
 
 from k2model.artifacts import FileEntry, fingerprint
+from k2model.artifacts.manifest import path_problem
 from k2model.continual.state import LIFECYCLE, Batch, Standing
 from k2model.documents.families import FAMILIES
 from k2model.errors import nearest
@@ -30,7 +31,6 @@ BATCH_FILE = "batch.json"
 DATA = "data"  # the folder of a batch's files
 HELDOUT = 0.1  # of a batch's documents, where it says nothing else: whether it was learned is tested on them
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 #: What of a source is not a batch's to say: its name and place, what is built, and how much of it may be bad.
 _NOT_SAID = ("name", "documents", "context", "location", "max_quarantined")
 OF_SOURCE = tuple(one.name for one in fields(SourceConfig) if one.name not in _NOT_SAID)
@@ -148,21 +148,16 @@ def _days_problem(covers: tuple[str, ...]) -> str | None:
 
 
 def _files_problem(manifest: Manifest, max_bytes: int) -> str | None:
-    paths = [entry.path for entry in manifest.files]
     for entry in manifest.files:
         parts = entry.path.split("/")
         if parts[0] != DATA or len(parts) < 2:
             return f"files: '{entry.path}' does not lie in '{DATA}/', where the files of a batch are"
         if any(part.startswith(".") for part in parts):
             return f"files: '{entry.path}' is hidden, which would not be read; rename it"
-        if entry.size < 0 or not _SHA256.fullmatch(entry.sha256):
-            return (
-                f"files: size and sha256 of '{entry.path}' are {entry.size} and '{entry.sha256[:80]}', which are none"
-            )
-    if len({*paths}) < len(paths):
-        return f"files: '{next(path for path in paths if paths.count(path) > 1)}' is listed twice"
+    if problem := path_problem(manifest.files):
+        return f"files: {problem}"
     if not manifest.size:
-        return "it is empty: " + ("all its files are" if paths else "it lists no files")
+        return "it is empty: " + ("all its files are" if manifest.files else "it lists no files")
     if manifest.size > max_bytes:
         return (
             f"it has {readable_size(manifest.size)}, at most {readable_size(max_bytes)} are taken "

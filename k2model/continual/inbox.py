@@ -19,6 +19,7 @@ from typing import Any, Self
 from k2model.artifacts import FileEntry, Store
 from k2model.artifacts.files import PARTIAL, Files, LocalFiles, files_at, writing
 from k2model.artifacts.manifest import hash_stored
+from k2model.artifacts.outside import inside
 from k2model.continual.batches import BATCH_FILE, DATA, Broken, Manifest, listing_problem, read_batch
 from k2model.continual.state import Standing, State
 from k2model.errors import CorpusError, CorruptArtifact, K2Error, nearest
@@ -119,6 +120,9 @@ class Inbox:
         try:
             if hashlib.sha256(files.read(BATCH_FILE)).hexdigest() != manifest.digest:
                 raise BatchChanged(f"{files.uri}/{BATCH_FILE} was written again since it was read; {_LEAVE}")
+            if isinstance(files, LocalFiles):
+                for entry in manifest.files:
+                    inside(files.uri, entry.path)
             if problem := listing_problem(manifest.files, files.sizes()):
                 raise BatchChanged(f"batch '{manifest.name}' is not what it was: {problem}; {_LEAVE}")
             for entry in manifest.files:

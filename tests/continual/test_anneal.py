@@ -18,11 +18,11 @@ from k2model.continual.entries import Arrival, Contradiction, Rollback, Start, T
 from k2model.continual.fold import fold
 from k2model.continual.ledger import Ledger
 from k2model.continual.notify import notice_of
-from k2model.plain import from_plain, to_plain
 from k2model.continual.start import NoChampion
 from k2model.continual.state import BASE, TUNED, Annealed, Began, Model, Outcome, State
 from k2model.continual.turn import Turn
 from k2model.lifecycle import LifecyclePlan
+from k2model.plain import from_plain, to_plain
 from k2model.recipe.continual import BatchKind, ContinualConfig, GuardConfig, Rewarming
 from k2model.recipe.laptop import smoke
 from k2model.recipe.schema import ScheduleConfig, ScheduleShape

@@ -16,8 +16,8 @@ from k2model.artifacts import Identity, Store
 from k2model.continual import ledger as module
 from k2model.continual.entries import Arrival, Contradiction, Retry, Start, TurnBegan, ending
 from k2model.continual.ledger import Ledger, LedgerDamaged, LedgerError, LedgerMoved
-from k2model.plain import NotPlain
 from k2model.continual.state import Outcome, Standing
+from k2model.plain import NotPlain
 from tests.continual.samples import batch, began, corpus, ended, idle, kickoff, model, reference, standings
 
 LINE = "laptop"
