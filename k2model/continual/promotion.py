@@ -20,8 +20,9 @@ from k2model.continual.verdict.verdict import Verdict, told
 from k2model.recipe import Recipe
 from k2model.registry.gates import Registration, RegistryError
 from k2model.registry.phase_record import CHAMPION, allowed
-from k2model.registry.register import register_phase, registered, registration_of
+from k2model.registry.register import register_phase
 from k2model.registry.tracking import tracking
+from k2model.registry.versions import registered, registration_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -7,6 +7,7 @@ whoever goes on needs no memory of its own. Steps that a training takes anew beh
 steps on the same rows; those that a rollback left out stay to be seen, and the run's tags say which they are.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 TRAINING = "k2.training"  # tag of a run: what is trained, and where
+ACTIVE = "active"  # stage of life of experiments and runs that are not in the trash
 BATCH = 1000  # metrics a request: MLflow's own limit
+_log = logging.getLogger(__name__)
 _MARK = "train/loss"  # every step has it, and the metrics of a step are sent, and kept, in one piece
 
 
@@ -70,21 +73,25 @@ def training_tag(checkpoint: ArtifactRef) -> str:
 
 
 def ensured_experiment(client: "MlflowClient", tracking_uri: str, name: str) -> str:
-    """The experiment's id."""
-    return ensured(
+    """The experiment's id; out of the trash again, with its runs, where somebody has deleted it."""
+    experiment = ensured(
         lambda: client.get_experiment_by_name(name),
         lambda: client.create_experiment(name, artifact_location=artifact_location(tracking_uri, name)),
-    ).experiment_id
+    )
+    if experiment.lifecycle_stage != ACTIVE:
+        _log.warning("MLflow's experiment %s was deleted: it is restored, with all of its runs", name)
+        client.restore_experiment(experiment.experiment_id)
+    return experiment.experiment_id
 
 
 def begin_run(client: "MlflowClient", tracking_uri: str, live: LiveRun) -> "Run | None":
     """The run of a training that begins or goes on; None where it was registered before, so that it is complete."""
     experiment_id = ensured_experiment(client, tracking_uri, live.experiment)
-    runs = _runs_of(client, experiment_id, live.training)
+    runs = runs_tagged(client, experiment_id, TRAINING, live.training)
     if any(KEY in run.data.tags for run in runs):
         return None
     if runs:
-        client.update_run(runs[0].info.run_id, status="RUNNING")
+        client.update_run(restored(client, runs[0]).info.run_id, status="RUNNING")
         return runs[0]
     run = client.create_run(experiment_id, run_name=live.name, tags={TRAINING: live.training, **live.tags})
     log_description(client, run.info.run_id, live.parameters, {})
@@ -94,17 +101,34 @@ def begin_run(client: "MlflowClient", tracking_uri: str, live: LiveRun) -> "Run 
 def claim_run(client: "MlflowClient", experiment_id: str, checkpoint: ArtifactRef, key: str) -> "Run | None":
     """The run that was filled while `checkpoint` was trained, which is that of the registration `key` from here on;
     None where there is none."""
-    runs = _runs_of(client, experiment_id, training_tag(checkpoint))
-    for run in runs:
+    for run in runs_tagged(client, experiment_id, TRAINING, training_tag(checkpoint)):
         if KEY not in run.data.tags:
-            client.set_tag(run.info.run_id, KEY, key)
+            client.set_tag(restored(client, run).info.run_id, KEY, key)
             return client.get_run(run.info.run_id)
     return None
 
 
-def _runs_of(client: "MlflowClient", experiment_id: str, training: str) -> "list[Run]":
-    found = client.search_runs([experiment_id], f"tags.`{TRAINING}` = '{training}'", order_by=["attributes.start_time"])
-    return list(found)
+def runs_tagged(client: "MlflowClient", experiment_id: str, tag: str, value: str) -> "list[Run]":
+    """Those in the trash as well, behind the others; of each the finished ones first, then as they began."""
+    from mlflow.entities import ViewType
+
+    found = client.search_runs([experiment_id], f"tags.`{tag}` = '{value}'", ViewType.ALL)
+    return sorted(
+        found, key=lambda run: (not is_active(run), run.info.status != "FINISHED", run.info.start_time, run.info.run_id)
+    )
+
+
+def is_active(run: "Run") -> bool:
+    """Whether it is not in the trash."""
+    return bool(run.info.lifecycle_stage == ACTIVE)
+
+
+def restored(client: "MlflowClient", run: "Run") -> "Run":
+    """The run, out of the trash again where somebody has deleted it: a second one would say the same."""
+    if not is_active(run):
+        _log.warning("run %s (%s) was deleted in MLflow: it is restored", run.info.run_id, run.info.run_name)
+        client.restore_run(run.info.run_id)
+    return run
 
 
 def last_step(run: "Run") -> int:

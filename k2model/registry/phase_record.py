@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
@@ -20,7 +20,8 @@ from k2model.settings import masked
 from k2model.training.log import METRICS, Intervention, StepMetrics, parse_row, read_interventions, with_timestamps
 
 CHAMPION = "champion"
-KEY = "k2.key"  # tag of runs and logged models: what they register
+KEY = "k2.key"  # tag of runs, logged models and versions: what they register
+TRAINED = "k2.trained_until"  # tag of versions: when the last step was taken, which tells which is the newest
 STATE = "final/state.json"
 
 
@@ -186,6 +187,8 @@ def model_tags(record: PhaseRecord) -> dict[str, str]:
     """What a model version carries, enough to find and judge it without its run."""
     phase, checkpoint, export = record.phase, record.references["checkpoint"], record.references["export"]
     tags = {
+        KEY: record.key,
+        TRAINED: datetime.fromtimestamp(record.training.ended / 1000, UTC).isoformat(timespec="milliseconds"),
         "k2.phase": phase.name,
         "k2.phase_kind": phase.kind.value,
         "k2.checkpoint.uri": checkpoint.uri,

@@ -5,7 +5,7 @@ and the run is marked finished last, so a registration that was cut short is com
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,19 @@ from k2model.evals.scores import ScoreRow, load_scores
 from k2model.recipe.safety import SAFETY
 from k2model.recipe.schema import AdoptedModel, GateConfig, ModelConfig, PhaseConfig, PhaseKind
 from k2model.registry.gates import Registration, judge, record_decision
-from k2model.registry.live import BATCH, TRAINING, claim_run, ensured_experiment, last_step, log_steps, training_tag
+from k2model.registry.live import (
+    BATCH,
+    TRAINING,
+    claim_run,
+    ensured_experiment,
+    is_active,
+    last_step,
+    log_steps,
+    restored,
+    runs_tagged,
+    training_tag,
+)
 from k2model.registry.phase_record import (
-    CHAMPION,
     KEY,
     PhaseRecord,
     model_tags,
@@ -27,17 +37,14 @@ from k2model.registry.phase_record import (
     run_tags,
 )
 from k2model.registry.runs import log_description, log_lineage, score_metrics
-from k2model.registry.tracking import ensured, tracking
+from k2model.registry.tracking import tracking
+from k2model.registry.versions import RESULT, is_complete, made_alone, model_version, move_aliases
 from k2model.safety.judging import check_judge, read_safety
 from k2model.settings import masked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-    from mlflow.entities.model_registry import ModelVersion
-
-CANDIDATE = "candidate"
-RESULT = "k2.registration"  # tag of a finished run: the registration as JSON
 
 _log = logging.getLogger(__name__)
 
@@ -98,8 +105,9 @@ def register_phase(
         done = _finished(client, tracking_uri, record)
         if done:
             return done
-        with store.lease(_line(record), PATIENCE_SECONDS):
-            return _finished(client, tracking_uri, record) or _complete(client, tracking_uri, store, record)
+        with store.lease(_line(record), PATIENCE_SECONDS) as lease:
+            done = _finished(client, tracking_uri, record)
+            return done or _complete(client, tracking_uri, store, record, lease.check)
 
 
 def safety_scores(
@@ -116,30 +124,6 @@ def safety_scores(
     return [row.as_score(phase) for row in result.rows]
 
 
-def registered(client: "MlflowClient", name: str) -> dict[str, "ModelVersion"]:
-    """The versions of a registered model by the digest of the checkpoint that each stands for, the newest of several.
-    Empty where there is no such model."""
-    found: dict[str, ModelVersion] = {}
-    token: str | None = None
-    while True:
-        page = client.search_model_versions(f"name = '{name}'", page_token=token)
-        for version in page:
-            digest = version.tags.get("k2.checkpoint.digest", "")
-            if digest not in found or int(version.version) > int(found[digest].version):
-                found[digest] = version
-        token = page.token
-        if not token:
-            return found
-
-
-def registration_of(client: "MlflowClient", version: "ModelVersion") -> Registration | None:
-    """What a version was registered as; None where that was cut short, or another version of the project did it."""
-    try:
-        return Registration.from_json(client.get_run(version.run_id or "").data.tags[RESULT])
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
 def _line(record: PhaseRecord) -> Identity:
     """What one process at a time registers: of two that register the same checkpoint the second finds it done, and
     aliases are moved in the order of versions."""
@@ -147,58 +131,80 @@ def _line(record: PhaseRecord) -> Identity:
 
 
 def _finished(client: "MlflowClient", tracking_uri: str, record: PhaseRecord) -> Registration | None:
-    """The registration that is there, if nothing has to be added or judged anew."""
+    """The registration that is there, if nothing has to be added, made again or judged anew."""
     experiment = client.get_experiment_by_name(record.experiment)
-    run = _find_run(client, experiment.experiment_id, record) if experiment else None
-    if run is None or run.info.status != "FINISHED" or RESULT not in run.data.tags:
-        return None
-    try:
-        registered = Registration.from_json(run.data.tags[RESULT])
-    except (KeyError, TypeError, ValueError):  # another version of the project wrote it: it is written anew
+    runs = runs_tagged(client, experiment.experiment_id, KEY, record.key) if experiment else []
+    active = [run for run in runs if is_active(run)]
+    if len(active) != 1 or active[0].info.status != "FINISHED" or (registered := _result(active[0])) is None:
         return None
     # The same server may be reached by another address than when the run was made.
     registration = replace(registered, tracking_uri=masked(tracking_uri))
     decided = (registration.gates, registration.passed, registration.gates_so_far, registration.promotion)
     wanted = (record.gates, record.passed, record.gates_so_far, record.promotion)
-    return registration if decided == wanted else None
+    return registration if decided == wanted and is_complete(client, registration) else None
 
 
-def _find_run(client: "MlflowClient", experiment_id: str, record: PhaseRecord) -> "Run | None":
-    runs = client.search_runs([experiment_id], f"tags.`{KEY}` = '{record.key}'", order_by=["attributes.start_time"])
-    return runs[0] if runs else None
+def _result(run: "Run") -> Registration | None:
+    try:
+        return Registration.from_json(run.data.tags[RESULT])
+    except (KeyError, TypeError, ValueError):  # cut short; or another version of the project wrote it
+        return None
 
 
-def _start_run(client: "MlflowClient", tracking_uri: str, record: PhaseRecord) -> "Run":
-    """The run of this registration: where an earlier attempt was cut short that one, else the one that was filled
+def _the_run(client: "MlflowClient", tracking_uri: str, record: PhaseRecord, check: Callable[[], None]) -> "Run":
+    """The one run of this registration: where an earlier attempt was cut short that one, else the one that was filled
     while the phase was trained."""
     experiment_id = ensured_experiment(client, tracking_uri, record.experiment)
     checkpoint = record.references["checkpoint"]
-    return (
-        _find_run(client, experiment_id, record)
-        or claim_run(client, experiment_id, checkpoint, record.key)
-        or client.create_run(
+
+    def there() -> "list[Run]":
+        return runs_tagged(client, experiment_id, KEY, record.key)
+
+    def make() -> "Run":
+        return client.create_run(
             experiment_id,
             start_time=record.training.started,
             tags={KEY: record.key, TRAINING: training_tag(checkpoint)},
             run_name=record.run_name,
         )
+
+    def take_back(made: "Run") -> None:
+        if sum(map(is_active, there())) > 1:
+            client.delete_run(made.info.run_id)
+
+    found = there()
+    run = (
+        restored(client, found[0])
+        if found
+        else claim_run(client, experiment_id, checkpoint, record.key) or made_alone(check, make, take_back)
     )
+    for other in filter(is_active, there()):
+        if other.info.run_id != run.info.run_id:
+            _log.warning("run %s registers what run %s does: deleted", other.info.run_id, run.info.run_id)
+            for model in client.search_logged_models([experiment_id], f"source_run_id = '{other.info.run_id}'"):
+                client.delete_logged_model(model.model_id)
+            client.delete_run(other.info.run_id)
+    return run
 
 
-def _complete(client: "MlflowClient", tracking_uri: str, store: Store, record: PhaseRecord) -> Registration:
-    run = _start_run(client, tracking_uri, record)
+def _complete(
+    client: "MlflowClient", tracking_uri: str, store: Store, record: PhaseRecord, check: Callable[[], None]
+) -> Registration:
+    """check: raises LeaseLost where another process registers the line."""
+    run = _the_run(client, tracking_uri, record, check)
     run_id, training = run.info.run_id, record.training
     if run.info.run_name != record.run_name:  # it was made while the phase was trained
         client.update_run(run_id, name=record.run_name)
     log_description(client, run_id, parameters(record.model, record.phase), run_tags(record))
     there = last_step(run)
     log_steps(client, run_id, [row for row in training.rows if row.step > there], record.tokens_before)
-    model_id = _logged_model(client, run, record)
+    model_id = _logged_model(client, run, record, check)
     measured = score_metrics(record.scores, model_id, training.ended, record.phase.steps)
     for start in range(0, len(measured), BATCH):
         client.log_batch(run_id, metrics=measured[start : start + BATCH], synchronous=True)
     log_lineage(client, run_id, model_id, record)
-    version = _model_version(client, tracking_uri, run_id, model_id, record)
+    version = model_version(client, check, _source(tracking_uri, model_id, record), run_id, model_id, record)
+    check()
     registration = Registration(
         key=record.key,
         phase=record.phase.name,
@@ -207,7 +213,7 @@ def _complete(client: "MlflowClient", tracking_uri: str, store: Store, record: P
         model_id=model_id,
         model_name=record.model_name,
         version=version,
-        aliases=_move_aliases(client, version, record),
+        aliases=move_aliases(client, version, record, _result(run)),
         gates=record.gates,
         tokens_seen=record.tokens_seen,
         passed=record.passed,
@@ -216,73 +222,46 @@ def _complete(client: "MlflowClient", tracking_uri: str, store: Store, record: P
     )
     told = f"; promotion: {record.promotion}" if record.phase.kind is PhaseKind.SFT else ""
     _log.info("%s: registered as version %d of %s%s", record.phase.name, version, record.model_name, told)
+    check()
     record_decision(store.uri, registration, record.references["checkpoint"].digest)
     client.set_tag(run_id, RESULT, registration.to_json())
     client.set_terminated(run_id, "FINISHED", end_time=training.ended)
     return registration
 
 
-def _logged_model(client: "MlflowClient", run: "Run", record: PhaseRecord) -> str:
+def _logged_model(client: "MlflowClient", run: "Run", record: PhaseRecord, check: Callable[[], None]) -> str:
     """The id of the checkpoint's logged model: external, so that MLflow expects no files of it."""
     from mlflow.entities import LoggedModelStatus
     from mlflow.utils.mlflow_tags import MLFLOW_MODEL_IS_EXTERNAL
 
     experiment_id, run_id = run.info.experiment_id, run.info.run_id
-    found = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
-    if found:
-        model_id = found[0].model_id
-    else:
+
+    def there() -> list[str]:
+        """Oldest first."""
+        found = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
+        return [one.model_id for one in sorted(found, key=lambda one: (one.creation_timestamp, one.model_id))]
+
+    def make() -> str:
         tags = {KEY: record.key, MLFLOW_MODEL_IS_EXTERNAL: "true"}
         name = f"{record.model_name}-{record.phase.name}"
-        model_id = client.create_logged_model(experiment_id, name=name, source_run_id=run_id, tags=tags).model_id
+        return str(client.create_logged_model(experiment_id, name=name, source_run_id=run_id, tags=tags).model_id)
+
+    def take_back(model_id: str) -> None:
+        if len(there()) > 1:
+            client.delete_logged_model(model_id)
+
+    found = there()
+    model_id = found[0] if found else made_alone(check, make, take_back)
+    for other in there():
+        if other != model_id:
+            client.delete_logged_model(other)
     client.set_logged_model_tags(model_id, model_tags(record))
     client.finalize_logged_model(model_id, LoggedModelStatus.READY)
     return model_id
 
 
-def _model_version(client: "MlflowClient", tracking_uri: str, run_id: str, model_id: str, record: PhaseRecord) -> int:
-    """The version of the line's registered model that stands for this run, its source the checkpoint's address."""
-    name = record.model_name
-    ensured(
-        lambda: next(iter(client.search_registered_models(f"name = '{name}'")), None),
-        lambda: client.create_registered_model(
-            name, description=f"Checkpoints of recipe '{record.recipe_name}' by phase."
-        ),
-    )
-    found = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
-    if found:
-        version = found[0].version
-    else:
-        uri = record.references["checkpoint"].uri
-        # A server refuses a plain path as a source, since it would be a path on its own machine.
-        refused = tracking_uri.startswith("http") and "://" not in uri
-        source = f"models:/{model_id}" if refused else uri
-        version = client.create_model_version(
-            name,
-            source,
-            run_id=run_id,
-            model_id=model_id,
-            description=f"Phase {record.run_name}",
-            await_creation_for=0,  # nothing is copied, so nothing has to be waited for
-        ).version
-    for tag, value in model_tags(record).items():
-        client.set_model_version_tag(name, str(version), tag, value)
-    return int(version)
-
-
-def _move_aliases(client: "MlflowClient", version: int, record: PhaseRecord) -> tuple[str, ...]:
-    """Point the aliases that this version has earned at it, unless they are at a newer one."""
-    name, phase = record.model_name, record.phase
-    earned = [CANDIDATE] if record.decided_by else [CANDIDATE, phase.name]
-    if record.promotion == CHAMPION:
-        earned.append(CHAMPION)
-    held = client.get_registered_model(name).aliases
-    if int(held.get(CHAMPION, 0)) == version and CHAMPION not in earned and not record.decided_by:
-        _log.warning(
-            "version %d of %s has the alias champion from before, promotion now: %s. It stays, since somebody may "
-            "serve it: set the alias to a version that you trust", version, name, record.promotion,
-        )  # fmt: skip
-    for alias in earned:
-        if int(held.get(alias, 0)) < version:
-            client.set_registered_model_alias(name, alias, str(version))
-    return tuple(earned)
+def _source(tracking_uri: str, model_id: str, record: PhaseRecord) -> str:
+    """What a version says that it is of: the checkpoint's address. A server refuses a plain path, since it would be a
+    path on its own machine."""
+    uri = record.references["checkpoint"].uri
+    return f"models:/{model_id}" if tracking_uri.startswith("http") and "://" not in uri else uri

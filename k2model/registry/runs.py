@@ -76,7 +76,7 @@ def log_lineage(client: "MlflowClient", run_id: str, model_id: str, record: Phas
     datasets = [_dataset(name, record.references[name]) for name in ("sequences", "corpus")]
     client.log_inputs(run_id, datasets=datasets, models=parents)
     outputs = client.get_run(run_id).outputs
-    if outputs is None or not outputs.model_outputs:
+    if outputs is None or model_id not in {output.model_id for output in outputs.model_outputs}:
         client.log_outputs(run_id, [LoggedModelOutput(model_id, record.phase.steps)])
 
 

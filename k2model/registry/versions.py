@@ -1,0 +1,218 @@
+"""Versions of a registered model: one for each registration, and the aliases that point at them.
+
+People delete and move things in MLflow by hand, and its own client asks again where an answer got lost, which makes a
+second version. So nothing here trusts a number that was written down: versions are looked up by the key of what they
+register, and who is newest is who was trained last, not who was registered last. A phase that is registered anew, since
+its run or version was deleted, is not newer than those that were trained from it.
+"""
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeVar
+
+from k2model.errors import LeaseLost
+from k2model.registry.gates import Registration
+from k2model.registry.phase_record import CHAMPION, KEY, TRAINED, PhaseRecord, model_tags
+from k2model.registry.tracking import ensured
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+T = TypeVar("T")
+
+CANDIDATE = "candidate"
+RESULT = "k2.registration"  # tag of a finished run: the registration as JSON
+
+_log = logging.getLogger(__name__)
+
+
+def registered(client: "MlflowClient", name: str) -> dict[str, "ModelVersion"]:
+    """The versions of a registered model by the digest of the checkpoint that each stands for, the newest of several.
+    Empty where there is no such model."""
+    return {one.tags.get("k2.checkpoint.digest", ""): one for one in sorted(_versions(client, name), key=_number)}
+
+
+def registration_of(client: "MlflowClient", version: "ModelVersion") -> Registration | None:
+    """What a version was registered as; None where that was cut short, where its run is gone, or where another version
+    of the project did it."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return Registration.from_json(client.get_run(version.run_id or "").data.tags[RESULT])
+    except (KeyError, TypeError, ValueError):
+        return None
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
+def made_alone(check: Callable[[], None], make: Callable[[], T], take_back: Callable[[T], None]) -> T:
+    """What `make` adds to MLflow, which would add a second one for whoever asks as well.
+
+    check: of the lease, raises LeaseLost. A process that was stopped between that look and its request may wake when
+    another one has taken over; it takes back what it has added then, before it raises.
+    """
+    check()
+    made = make()
+    try:
+        check()
+    except LeaseLost:
+        take_back(made)
+        raise
+    return made
+
+
+def model_version(
+    client: "MlflowClient", check: Callable[[], None], source: str, run_id: str, model_id: str, record: PhaseRecord
+) -> int:
+    """The one version of the line's registered model that stands for this run; `check` as `made_alone` has it.
+
+    Others of the same key, whose run or logged model was deleted for good or which were made twice, are deleted, and
+    their aliases point at this one.
+    """
+    name, tags = record.model_name, model_tags(record)
+    ensured(
+        lambda: next(iter(client.search_registered_models(f"name = '{name}'")), None),
+        lambda: client.create_registered_model(
+            name, description=f"Checkpoints of recipe '{record.recipe_name}' by phase."
+        ),
+    )
+
+    def make() -> "ModelVersion":
+        return client.create_model_version(
+            name,
+            source,
+            run_id=run_id,
+            model_id=model_id,
+            tags=tags,
+            description=f"Phase {record.run_name}",
+            await_creation_for=0,  # nothing is copied, so nothing has to be waited for
+        )
+
+    def take_back(made: "ModelVersion") -> None:
+        if len(_versions_of_key(client, record, run_id)) > 1:
+            client.delete_model_version(name, str(made.version))
+
+    def stands(one: "ModelVersion") -> bool:
+        by_model = str(one.source).startswith("models:/") and source.startswith("models:/")
+        return one.run_id == run_id and (not by_model or one.source == source)
+
+    found = [one for one in _versions_of_key(client, record, run_id) if stands(one)]
+    version = found[0] if found else made_alone(check, make, take_back)
+    for tag, value in tags.items():
+        if version.tags.get(tag) != value:
+            client.set_model_version_tag(name, str(version.version), tag, value)
+    for other in _versions_of_key(client, record, run_id):
+        if _number(other) != _number(version):
+            _replace(client, name, _number(other), _number(version))
+    return _number(version)
+
+
+def _replace(client: "MlflowClient", name: str, old: int, new: int) -> None:
+    for alias, held in aliases(client, name).items():
+        if held == old:
+            client.set_registered_model_alias(name, alias, str(new))
+    _log.warning(
+        "version %d of %s stands for what version %d stands for, and its run is another one: deleted", old, name, new
+    )
+    client.delete_model_version(name, str(old))
+
+
+def move_aliases(
+    client: "MlflowClient", version: int, record: PhaseRecord, before: Registration | None
+) -> tuple[str, ...]:
+    """Point the aliases that this version has earned at it, unless they are at one that was trained later.
+
+    before: what this run was registered as earlier. An alias that it was given then and that is elsewhere, somebody has
+    moved; it stays. `candidate` is always the line's newest.
+    """
+    name, phase = record.model_name, record.phase
+    earned = [CANDIDATE] if record.decided_by else [CANDIDATE, phase.name]
+    if record.promotion == CHAMPION:
+        earned.append(CHAMPION)
+    held = aliases(client, name)
+    if held.get(CHAMPION) == version and CHAMPION not in earned and not record.decided_by:
+        _log.warning(
+            "version %d of %s has the alias champion from before, promotion now: %s. It stays, since somebody may "
+            "serve it: set the alias to a version that you trust", version, name, record.promotion,
+        )  # fmt: skip
+    by_age = sorted(_versions(client, name), key=_age)
+    place = {_number(one): place for place, one in enumerate(by_age)}
+    for alias in earned:
+        target = _number(by_age[-1]) if alias == CANDIDATE else version
+        if (at := held.get(alias)) == target:
+            continue
+        given = before is not None and alias in before.aliases
+        if at is not None and alias != CANDIDATE and (given or place[at] > place[version]):
+            continue
+        if given and at is None:
+            _log.warning("alias %s of %s was deleted; it points at version %d again", alias, name, target)
+        client.set_registered_model_alias(name, alias, str(target))
+    return tuple(earned)
+
+
+def is_complete(client: "MlflowClient", registration: Registration) -> bool:
+    """Whether MLflow still has the one version of a registration, its logged model and its aliases. An alias may be at
+    another version; `candidate` is at the line's newest."""
+    versions = _versions(client, registration.model_name)
+    ours = [
+        _number(one) for one in versions if one.run_id == registration.run_id or one.tags.get(KEY) == registration.key
+    ]
+    if ours != [registration.version]:
+        return False
+    held = aliases(client, registration.model_name)
+    newest = _number(max(versions, key=_age))
+    return (
+        held.get(CANDIDATE) == newest
+        and all(alias in held for alias in registration.aliases)
+        and _has_logged_model(client, registration)
+    )
+
+
+def _has_logged_model(client: "MlflowClient", registration: Registration) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_logged_model(registration.model_id).source_run_id == registration.run_id
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+
+
+def aliases(client: "MlflowClient", name: str) -> dict[str, int]:
+    """Version by alias; empty where there is no such model."""
+    [*models] = client.search_registered_models(f"name = '{name}'")
+    return {alias: int(version) for model in models for alias, version in model.aliases.items()}
+
+
+def _versions(client: "MlflowClient", name: str) -> list["ModelVersion"]:
+    found: list[ModelVersion] = []
+    token: str | None = None
+    while True:
+        page = client.search_model_versions(f"name = '{name}'", page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def _versions_of_key(client: "MlflowClient", record: PhaseRecord, run_id: str) -> list["ModelVersion"]:
+    """Oldest first. Versions that were made before they carried the key are known by their run."""
+    found = [
+        one for one in _versions(client, record.model_name) if one.run_id == run_id or one.tags.get(KEY) == record.key
+    ]
+    return sorted(found, key=_number)
+
+
+def _number(version: "ModelVersion") -> int:
+    return int(version.version)
+
+
+def _age(version: "ModelVersion") -> tuple[str, int]:
+    """Sorts by the end of the training; a version without that tag was registered soon after it."""
+    made = datetime.fromtimestamp((version.creation_timestamp or 0) / 1000, UTC).isoformat(timespec="milliseconds")
+    return version.tags.get(TRAINED, made), _number(version)
