@@ -1,8 +1,10 @@
-"""The SQLite file of a local MLflow, made all or nothing.
+"""The tables of a database that MLflow is given directly, made by one process at a time; a SQLite file all or nothing.
 
 MLflow fills a fresh file in place, one migration after the other: two processes that do so at once, or one that is
 killed meanwhile, leave a file which no later run can use. So the file is made beside its place, under a lock, and
 gets its name when it is complete. One that is there is never written over, nor migrated behind its owner's back.
+PostgreSQL takes back by itself what a killed process had half made, and has locks of its own for who is first. Other
+databases are left to MLflow: let its server fill an empty one before runs write to it.
 """
 
 import contextlib
@@ -21,6 +23,7 @@ from k2model.registry.gates import RegistryError
 MAKING_SECONDS = 300.0  # how long to wait for another process that makes the file; it takes seconds
 QUIET_SECONDS = 10.0  # an incomplete file that was written to more recently may still be at work by another program
 _POLL_SECONDS = 0.2
+_POSTGRESQL_LOCK = int.from_bytes(b"k2mlflow")  # any number that nobody else locks in that database
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 _BESIDE = ("-journal", "-wal", "-shm")  # what SQLite keeps next to a database; it would apply them to any of that name
 
@@ -46,11 +49,33 @@ def prepare(file: Path) -> None:
     """
     file = Path(os.path.realpath(file))
     file.parent.mkdir(parents=True, exist_ok=True)
-    if not _is_made(file):
-        with _locked(file.with_name(f".{file.name}.lock")):
+    lock, partial = (file.with_name(f".{file.name}.{end}") for end in ("lock", "partial"))
+    if not _is_made(file) or lock.exists() or partial.exists():
+        with _locked(lock):
             if not _is_made(file):
-                _make(file)
+                _make(file, partial)
+            _remove(partial)  # of a process that was killed when the file had its name
     _check(file)
+
+
+def prepare_postgresql(address: str) -> None:
+    """MLflow's tables in an empty PostgreSQL database, by one process at a time on whatever machine. Imports MLflow.
+
+    Raises SQLAlchemy's errors when it cannot be reached or written.
+    """
+    from mlflow.store.db import utils
+    from sqlalchemy import text
+
+    engine = utils.create_sqlalchemy_engine(address)
+    try:
+        if utils._all_tables_exist(engine):
+            return
+        with engine.connect() as holder:  # the lock ends with its connection, so with a process that is killed
+            holder.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _POSTGRESQL_LOCK})
+            if not utils._all_tables_exist(engine):
+                utils._initialize_tables(engine)
+    finally:
+        engine.dispose()
 
 
 def _is_made(file: Path) -> bool:
@@ -58,8 +83,7 @@ def _is_made(file: Path) -> bool:
     return file.exists() and file.stat().st_size > 0
 
 
-def _make(file: Path) -> None:
-    partial = file.with_name(f".{file.name}.partial")
+def _make(file: Path, partial: Path) -> None:
     _remove(partial)  # of a process that was killed
     try:
         _fill(partial)

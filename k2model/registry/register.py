@@ -44,7 +44,7 @@ from k2model.settings import masked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import LoggedModel, Run
 
 _log = logging.getLogger(__name__)
 
@@ -181,8 +181,6 @@ def _the_run(client: "MlflowClient", tracking_uri: str, record: PhaseRecord, che
     for other in filter(is_active, there()):
         if other.info.run_id != run.info.run_id:
             _log.warning("run %s registers what run %s does: deleted", other.info.run_id, run.info.run_id)
-            for model in client.search_logged_models([experiment_id], f"source_run_id = '{other.info.run_id}'"):
-                client.delete_logged_model(model.model_id)
             client.delete_run(other.info.run_id)
     return run
 
@@ -236,25 +234,25 @@ def _logged_model(client: "MlflowClient", run: "Run", record: PhaseRecord, check
 
     experiment_id, run_id = run.info.experiment_id, run.info.run_id
 
-    def there() -> list[str]:
-        """Oldest first."""
-        found = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
-        return [one.model_id for one in sorted(found, key=lambda one: (one.creation_timestamp, one.model_id))]
+    def there() -> "list[LoggedModel]":
+        """Of this key, oldest first."""
+        found = client.search_logged_models([experiment_id], f"tags.`{KEY}` = '{record.key}'")
+        return sorted(found, key=lambda one: (one.creation_timestamp, one.model_id))
 
-    def make() -> str:
+    def make() -> "LoggedModel":
         tags = {KEY: record.key, MLFLOW_MODEL_IS_EXTERNAL: "true"}
         name = f"{record.model_name}-{record.phase.name}"
-        return str(client.create_logged_model(experiment_id, name=name, source_run_id=run_id, tags=tags).model_id)
+        return client.create_logged_model(experiment_id, name=name, source_run_id=run_id, tags=tags)
 
-    def take_back(model_id: str) -> None:
+    def take_back(made: "LoggedModel") -> None:
         if len(there()) > 1:
-            client.delete_logged_model(model_id)
+            client.delete_logged_model(made.model_id)
 
-    found = there()
-    model_id = found[0] if found else made_alone(check, make, take_back)
+    own = [one for one in there() if one.source_run_id == run_id]
+    model_id = str((own[0] if own else made_alone(check, make, take_back)).model_id)
     for other in there():
-        if other != model_id:
-            client.delete_logged_model(other)
+        if other.model_id != model_id:  # made twice, or of a run that was deleted for good
+            client.delete_logged_model(other.model_id)
     client.set_logged_model_tags(model_id, model_tags(record))
     client.finalize_logged_model(model_id, LoggedModelStatus.READY)
     return model_id

@@ -6,12 +6,13 @@ import os
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from k2model import settings
 from k2model.errors import showable
-from k2model.registry.database import database_file, prepare
+from k2model.registry.database import database_file, prepare, prepare_postgresql
 from k2model.registry.gates import RegistryError
 from k2model.settings import MASK, holds_secret, masked, masked_text
 
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _SERVERS = ("http", "https")
+_PACKAGES = {
+    "psycopg2": "psycopg2-binary",
+    "psycopg": "psycopg[binary]",
+    "MySQLdb": "mysqlclient",
+}  # of drivers that are called otherwise
 _DATABASES = ("postgresql", "mysql", "mssql")
 
 #: MLflow would try seven times with growing pauses, and wait two minutes for each answer.
@@ -44,7 +50,7 @@ def tracking(tracking_uri: str) -> Iterator["MlflowClient"]:
     import requests
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -52,8 +58,12 @@ def tracking(tracking_uri: str) -> Iterator["MlflowClient"]:
         try:
             if file := database_file(address):
                 prepare(file)
+            elif address.partition(":")[0].partition("+")[0] == "postgresql":
+                prepare_postgresql(address)
             client = MlflowClient(tracking_uri=address, registry_uri=address)
-        except (OSError, ImportError, sqlite3.Error, MlflowException, SQLAlchemyError) as error:
+        except (ImportError, NoSuchModuleError) as error:
+            raise _without_driver(tracking_uri, error) from showable(error)
+        except (OSError, sqlite3.Error, MlflowException, SQLAlchemyError) as error:
             raise _unusable(tracking_uri, error) from showable(error)
         try:
             yield client
@@ -86,9 +96,10 @@ def _check_address(tracking_uri: str) -> None:
         shown = f"{scheme}://{MASK}" if separator else MASK
         raise RegistryError(
             f"MLFLOW_TRACKING_URI={shown} is no address of a tracking server or database: expected "
-            "https://host:port or postgresql://host/database, the latter with user:password@ in front of the host and "
-            "its special characters percent-encoded (%40 for @, %2F for /, %3A for :). A server's has no parameters; "
-            "its login is given by MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+            "https://host:port or postgresql+psycopg2://host/database, the latter with user:password@ in front of the "
+            "host and its special characters percent-encoded (%40 for @, %2F for /, %3A for :). A server's has no "
+            "parameters; its login is given by MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+            "MLFLOW_TRACKING_TOKEN"
         )
 
 
@@ -140,12 +151,24 @@ def ensured(find: Callable[[], T | None], create: Callable[[], object]) -> T:
     return found
 
 
+def _without_driver(tracking_uri: str, error: Exception) -> RegistryError:
+    module = getattr(error, "name", None)
+    install = f"uv pip install '{_PACKAGES.get(module, module)}'" if module else "install its package"
+    if module == "psycopg" and find_spec("psycopg2"):  # SQLAlchemy's choice where an address names none
+        install = "write postgresql+psycopg2:// for the one that is there"
+    return RegistryError(
+        f"MLflow at {masked(tracking_uri)} needs a database driver that {sys.prefix} lacks "
+        f"({masked_text(str(error))[:200]}): {install}, or set MLFLOW_TRACKING_URI to the address of an MLflow server, "
+        "which needs none here; then run again: nothing is trained again."
+    )
+
+
 def _unusable(tracking_uri: str, error: Exception) -> RegistryError:
     return RegistryError(
         f"MLflow at {masked(tracking_uri)} did not take the registration: {type(error).__name__}: "
         f"{masked_text(str(error))[:500]}. Checkpoints and scores are safe in the store. Check MLFLOW_TRACKING_URI and "
-        "that the server runs and takes your login (or that the file can be written, or that the database's driver is "
-        "installed), then run again: finished phases are not trained again, only registered."
+        "that the server runs and takes your login (or that the file can be written), then run again: finished phases "
+        "are not trained again, only registered."
     )
 
 

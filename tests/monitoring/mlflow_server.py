@@ -14,13 +14,14 @@ START_SECONDS = 180
 
 
 class MlflowServer:
-    """On a SQLite file in `folder` and a port that stays its own. It is down until `start`."""
+    """On a database, or a SQLite file in `folder`, and a port that stays its own. It is down until `start`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: str = "") -> None:
         from k2model.registry.database import prepare
 
-        prepare(folder / "mlflow.db")
-        self.folder = folder
+        if not database:
+            prepare(folder / "mlflow.db")
+        self.folder, self.database = folder, database or f"sqlite:///{folder}/mlflow.db"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
@@ -31,7 +32,7 @@ class MlflowServer:
         """Returns when it answers."""
         command = [
             sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
-            "--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db",
+            "--backend-store-uri", self.database,
             "--default-artifact-root", str(self.folder / "artifacts"),
         ]  # fmt: skip
         environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}

@@ -136,6 +136,15 @@ def test_made_by_one_when_killed_before_and_asked_for_by_two(spoil, store: Store
     assert len(read_decisions(store.uri)) == 1
 
 
+def test_what_a_killed_process_left_beside_a_complete_file_is_removed(spoil, tmp_path: Path) -> None:
+    file = spoil(lambda connection: None, 1.0)
+    for left in (".mlflow.db.partial", ".mlflow.db.partial-journal", ".mlflow.db.lock"):
+        (tmp_path / left).touch()
+    with tracking(f"sqlite:///{file}") as client:
+        assert client.search_experiments()
+    assert [path.name for path in tmp_path.glob("*mlflow.db*")] == ["mlflow.db"]
+
+
 def test_a_file_that_came_meanwhile_is_not_written_over(tmp_path: Path, monkeypatch, caplog) -> None:
     file = tmp_path / "mlflow.db"
 
@@ -145,7 +154,7 @@ def test_a_file_that_came_meanwhile_is_not_written_over(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(database, "_fill", fill)
     with caplog.at_level(logging.INFO):
-        database._make(file)
+        database._make(file, tmp_path / ".mlflow.db.partial")
     assert file.read_text() == "theirs" and [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
 
 

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import sys
 import threading
 import traceback
 from dataclasses import replace
@@ -284,7 +285,7 @@ def test_an_unusable_server_is_named_and_the_remedy_given(
     ("uri", "words"),
     [
         ("http://CANARY:CA@NA:RY@127.0.0.1:9", "MLflow at http://***@127.0.0.1:9 did not take the registration"),
-        ("postgresql+nodriver://CANARY:CANARY@host/db", "MLflow at postgresql+nodriver://***@host/db did not take"),
+        ("postgresql+nodriver://CANARY:CANARY@host/db", "MLflow at postgresql+nodriver://***@host/db needs a database"),
         ("htps://user:CANARY@host", "MLflow at htps://***@host did not take the registration"),
         ("postgresql://user:CA@NARY@host/db", "MLFLOW_TRACKING_URI=postgresql://*** is no address"),
         ("https://user:CA/NARY@host", "MLFLOW_TRACKING_URI=https://*** is no address"),
@@ -301,6 +302,26 @@ def test_no_error_tells_a_password(uri: str, words: str, store: Store, monkeypat
         phase.register(uri, store, "unusable")
     told = "".join(traceback.format_exception(failure.value)) + caplog.text + "".join(capfd.readouterr())
     assert not re.search("CA|NARY", told), told
+
+
+@pytest.mark.parametrize(
+    ("address", "lacking", "remedy"),
+    [
+        ("postgresql+psycopg2", "psycopg2", "uv pip install 'psycopg2-binary'"),
+        ("postgresql", "psycopg", "write postgresql+psycopg2:// for the one that is there"),
+        ("mysql", "MySQLdb", "uv pip install 'mysqlclient'"),
+    ],
+)
+def test_a_driver_that_is_not_there_is_named_in_a_sentence(
+    address: str, lacking: str, remedy: str, store: Store, monkeypatch
+) -> None:
+    monkeypatch.setitem(sys.modules, lacking, None)  # as if it were not installed
+    phase = make_phase(store, "pretrain", {})
+    with pytest.raises(RegistryError) as failure:
+        phase.register(f"{address}://user:CANARY@127.0.0.1:9/db", store, "driver")
+    told = str(failure.value)
+    assert told.startswith(f"MLflow at {address}://***@127.0.0.1:9/db needs a database driver") and remedy in told
+    assert "CANARY" not in told and "\n" not in told
 
 
 def test_the_login_of_a_server_reaches_it_and_nobody_else(store: Store, monkeypatch, capfd) -> None:
