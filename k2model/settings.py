@@ -9,6 +9,7 @@
 | `K2_STORE` | `$K2_HOME/store` | the artifact store: a path, `file://` or `s3://bucket/prefix` |
 | `MLFLOW_TRACKING_URI` | `sqlite:///$K2_HOME/mlflow.db` | the MLflow tracking server or file |
 | `K2_DETERMINISTIC` | | any value but `0`: training takes kernels that give the same bits each time (`docs/gpu.md`) |
+| `K2_VERIFY` | `changed` | of what is there already a run compares bytes that were written later; `bytes`: all |
 | `K2_TRACEBACK` | | any value but `0`: an error meant for a user shows its traceback too |
 | `K2_LIVE_METRICS` | `1` | `0`: points of a training go to an MLflow server when it is registered, not as they come |
 | `K2_METRICS_PORT` | | where a node at training shows Prometheus its metrics; without a port it listens nowhere |
@@ -45,7 +46,7 @@ SECRETS = (
 )  # fmt: skip
 #: What is the same in every pod as where the workflows are packaged, where it is set.
 HANDED_ON = (
-    "K2_STORE", "MLFLOW_TRACKING_URI", "K2_DETERMINISTIC", "K2_EVAL_DATA",
+    "K2_STORE", "MLFLOW_TRACKING_URI", "K2_DETERMINISTIC", "K2_EVAL_DATA", "K2_VERIFY",
     "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "FSSPEC_S3_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION",
 )  # fmt: skip
 
@@ -87,6 +88,15 @@ def eval_data() -> Path | None:
 def store_uri() -> str:
     """The root of the artifact store, as `k2model.artifacts.Store.open` takes it."""
     return os.environ.get("K2_STORE") or str(home() / "store")
+
+
+def verification() -> str:
+    """What a run compares of artifacts that are there already: `changed` or `bytes` (`k2model.artifacts.confirm`).
+    Raises ValueError for anything else."""
+    value = os.environ.get("K2_VERIFY") or "changed"
+    if value not in ("changed", "bytes"):
+        raise ValueError(f"K2_VERIFY={value!r} is unknown: expected `changed`, or `bytes` to compare all of them")
+    return value
 
 
 def tracking_uri() -> str:

@@ -20,6 +20,7 @@ from k2model.artifacts import (
     PartedStep,
     Store,
     artifact_name,
+    confirmed,
     gather,
     make_share,
     shared_out,
@@ -107,9 +108,11 @@ def gather_and_show(
 
 @data_task(Kind.ASK)
 def is_made(step: str, phase: str, plan: LifecyclePlan, inputs: dict[str, ArtifactRef]) -> bool:
-    """Whether the store has the step's artifact: asked before accelerators are."""
+    """Whether the store has the step's artifact: asked before accelerators are. Raises CorruptArtifact for one that is
+    not what it was."""
     store, built = plan.build(step, phase, inputs)
-    return store.find(built.identity) is not None
+    found = store.find(built.identity)
+    return found is not None and bool(confirmed(store, found))
 
 
 @evaluation_task()

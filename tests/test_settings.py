@@ -23,6 +23,7 @@ def _unset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "K2_METRICS_PORT",
         "K2_METRICS_ADDRESS",
         "K2_EVAL_DATA",
+        "K2_VERIFY",
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -39,6 +40,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert settings.live_metrics() and settings.metrics_port() is None
     assert settings.metrics_address() == "127.0.0.1"
     assert settings.eval_data() is None
+    assert settings.verification() == "changed"
 
 
 def test_home_moves_what_is_below_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,3 +147,11 @@ def test_pods_are_handed_on_what_is_set_and_no_secret(monkeypatch: pytest.Monkey
 )
 def test_a_secret_is_known_by_its_name(name: str, secret: bool) -> None:
     assert settings.secret_name(name) is secret
+
+
+def test_what_is_compared_is_one_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("K2_VERIFY", "bytes")
+    assert settings.verification() == "bytes"
+    monkeypatch.setenv("K2_VERIFY", "byte")
+    with pytest.raises(ValueError, match="K2_VERIFY='byte' is unknown: expected `changed`, or `bytes`"):
+        settings.verification()

@@ -5,6 +5,7 @@ whoever reads it asks `Store.fetch` for a verified local folder. Nothing here kn
 contains.
 """
 
+from k2model.artifacts.confirm import confirmed
 from k2model.artifacts.explain import Difference, differences, nearest_record
 from k2model.artifacts.identity import ArtifactRef, Identity, artifact_name, fingerprint
 from k2model.artifacts.lease import Lease
@@ -65,6 +66,7 @@ __all__ = [
     "Store",
     "StoreWriteError",
     "artifact_name",
+    "confirmed",
     "describe_file",
     "describe_folder",
     "differences",

@@ -112,4 +112,7 @@ def _remote(files: Files, path: str, most: int) -> bytes:
 
 def remedy(folder: str) -> str:
     """What to do about a damaged artifact."""
-    return f"Delete the folder {folder} and run again: the step that makes it will be done again"
+    return (
+        f"Delete the folder {folder} (or have `k2 check --repair` move aside what is damaged) and run again: the step "
+        "that makes it will be done again"
+    )

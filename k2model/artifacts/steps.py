@@ -19,6 +19,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from k2model.artifacts.confirm import confirmed
 from k2model.artifacts.explain import differences
 from k2model.artifacts.files import LocalFiles, writing_scratch
 from k2model.artifacts.identity import ArtifactRef, Identity, artifact_name
@@ -151,13 +152,16 @@ def local_parts(store: Store, identity: Identity, records: Iterable[PartRecord],
 def make(store: Store, step: Step | PartedStep | JobStep, workers: int = 1) -> ArtifactRef:
     """Finds the artifact of `step` or makes it: whole, in this job's workers, or part by part in `workers` processes.
 
-    Raises what the step raises, LeaseHeld when somebody else is at it, or StoreWriteError. Finished parts are kept.
+    Raises what the step raises, LeaseHeld when somebody else is at it, StoreWriteError, or CorruptArtifact for one that
+    is there and not what it was (`k2model.artifacts.confirm`). Finished parts are kept.
     """
     if isinstance(step, JobStep):
         return step.run()
+    if (found := store.find(step.identity)) is not None:
+        return confirmed(store, found)
     if isinstance(step, Step):
         return store.build(step.identity, step.produce, links=step.links)
-    return store.find(step.identity) or _finish(store, step, workers=workers)
+    return _finish(store, step, workers=workers)
 
 
 def make_part(store: Store, step: PartedStep, part: Part, artifact: str = "") -> PartRecord:
@@ -224,7 +228,8 @@ def gather(store: Store, step: PartedStep, listed: str = "") -> ArtifactRef:
     """
     if listed and step.identity.key != listed:
         raise _inputs_changed(store, step.identity, listed)
-    return store.find(step.identity) or _finish(store, step, step.parts())
+    found = store.find(step.identity)
+    return _finish(store, step, step.parts()) if found is None else confirmed(store, found)
 
 
 def _inputs_changed(store: Store, now: Identity, listed: str) -> InputsChanged:
