@@ -250,7 +250,7 @@ def check_listing(files: Files, manifest: Manifest) -> None:
             raise CorruptArtifact(
                 f"{files.uri}/{entry.path} has {sizes[entry.path]} bytes, {_expected(files.uri, entry)}"
             )
-    extra = _unlisted(sizes, manifest)
+    extra = unlisted(sizes, manifest)
     if extra:
         raise CorruptArtifact(
             f"{files.uri}/{extra[0]} is not in the manifest ({len(extra)} such file(s)), so the folder was written to "
@@ -309,11 +309,12 @@ def path_problem(entries: Iterable[FileEntry]) -> str | None:
     )
 
 
-def _unlisted(paths: Iterable[str], manifest: Manifest) -> list[str]:
+def unlisted(paths: Iterable[str], manifest: Manifest) -> list[str]:
+    """Of the files of an artifact's folder those that are not listed and should be, sorted."""
     listed = {PurePosixPath(f.path) for f in manifest.files}
     folders = {PurePosixPath(), *(path.parent for path in listed)}
-    unlisted = sorted({PurePosixPath(path) for path in paths} - listed)
-    return [str(path) for path in unlisted if path.name not in _OWN_FILES and path.parent in folders]
+    others = sorted({PurePosixPath(path) for path in paths} - listed)
+    return [str(path) for path in others if path.name not in _OWN_FILES and path.parent in folders]
 
 
 def missing(where: str, entry: FileEntry) -> CorruptArtifact:

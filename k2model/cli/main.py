@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from k2model.cli.check import check
 from k2model.cli.continual import continual, promote, rollback, schedule
 from k2model.cli.data import data
 from k2model.cli.eval import evaluate
@@ -105,6 +106,7 @@ def verify(bundle: Path, as_json: bool) -> None:
     show(("checked", "value"), result.rows(), as_json)
 
 
+main.add_command(check)
 main.add_command(plan)
 main.add_command(recipe)
 main.add_command(mixture)
