@@ -7,6 +7,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ from k2model.cli.terminal import (
     show,
     store_option,
     table,
+    tell_faults,
 )
 from k2model.cli.tokenizer import tokenizer
 
@@ -55,21 +57,30 @@ def main() -> None:
 @as_json_option
 @click.option("--watch", is_flag=True, help=f"Draw it again every {WATCH_SECONDS} s until interrupted.")
 def status(store: str, as_json: bool, watch: bool) -> None:
-    """Trainings and how far they have come; every artifact of the store, oldest first."""
+    """Trainings and how far they have come; every artifact of the store, oldest first.
+
+    An artifact is `done`, `lost` (made here, and not here any more), or `damaged`: its manifest, its record and the
+    ledger do not agree, or it was written to after it was finished. No file is read for that: `k2 check` reads all.
+    """
     from k2model.inspect.artifact import list_artifacts, open_existing
+    from k2model.inspect.inventory import take_inventory
     from k2model.inspect.trainings import COLUMNS, list_trainings
 
     opened = open_existing(store)
     if as_json:
         numbers = [training.numbers() for training in list_trainings(opened)]
-        click.echo(json.dumps({"trainings": numbers, "artifacts": records(ARTIFACTS, list_artifacts(opened))}))
+        inventory = take_inventory(opened)
+        artifacts, faults = records(ARTIFACTS, list_artifacts(inventory)), [asdict(one) for one in inventory.faults]
+        click.echo(json.dumps({"trainings": numbers, "artifacts": artifacts, "faults": faults}))
     elif watch:
         _watch(lambda: table(COLUMNS, [training.row() for training in list_trainings(opened)]))
     else:
         out = console()
         if trainings := list_trainings(opened):
             out.print(table(COLUMNS, [training.row() for training in trainings]), "")
-        out.print(table(ARTIFACTS, list_artifacts(opened)))
+        inventory = take_inventory(opened)
+        out.print(table(ARTIFACTS, list_artifacts(inventory)))
+        tell_faults(inventory.faults)
 
 
 @main.command()
@@ -77,10 +88,13 @@ def status(store: str, as_json: bool, watch: bool) -> None:
 @store_option
 @as_json_option
 def lineage(reference: str, store: str, as_json: bool) -> None:
-    """What REFERENCE (a step's name, `step/key` or the beginning of a digest) was made from, back to the sources."""
+    """What REFERENCE (a step's name, `step/key` or the beginning of a digest) was made from, back to the sources.
+
+    What is not here any more, does not agree with itself, or is told of by nothing in the store says so.
+    """
     from k2model.inspect.artifact import trace
 
-    show(("artifact", "digest", "made from"), trace(store, reference), as_json)
+    show(("artifact", "digest", "made from", "faults"), trace(store, reference), as_json)
 
 
 @main.command()

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from k2model.cli.terminal import as_json_option, console, overrides_option, pairs, records, show, store_option, table
+from k2model.cli.terminal import (
+    as_json_option,
+    console,
+    overrides_option,
+    pairs,
+    records,
+    show,
+    store_option,
+    table,
+    tell_faults,
+)
 from k2model.cli.why import explain
 from k2model.settings import recipe_name
 from k2model.units import readable_count, readable_size
@@ -73,6 +83,7 @@ def plan(
     k2 plan mine.py --set 'phases.+={"like": "sft", "name": "sft_b"}' --set gates=[]
     """
     from k2model.artifacts import Store
+    from k2model.inspect.inventory import take_inventory
     from k2model.lifecycle.jobs import jobs_of
     from k2model.lifecycle.missing import missing_data
     from k2model.lifecycle.plan import decide, resolve
@@ -93,15 +104,19 @@ def plan(
     packed = {d.name.split("/")[0]: made for d, made in decided if d.step == "sequences" and d.action == "cached"}
     attended = {phase: attended_pairs(opened, made) for phase, made in packed.items()}
     steps = [(d.name, d.action, d.reason or d.uri) for d, _ in decided]
+    names = {made.name for d, made in decided if d.action in ("cached", "damaged")}
+    faults = [fault for fault in take_inventory(opened).faults if fault.artifact in names]
     asked = [job for job in jobs_of(opened, resolved.recipe) if job.expected]
     if as_json:
         told = {"phases": record_of(resolved.recipe, attended), "steps": records(STEPS, steps)}
-        click.echo(json.dumps(told | {"endpoints": [asdict(job) for job in asked]}))
+        more = {"endpoints": [asdict(job) for job in asked], "faults": [asdict(one) for one in faults]}
+        click.echo(json.dumps(told | more))
     else:
         show_recipe(resolved.recipe, attended)
         show(STEPS, steps, as_json=False)
         for job in asked:
             click.echo(f"{job.source} asks an endpoint: {job.standing}")
+        tell_faults(faults)
     if problem := missing_data(resolved.recipe):
         click.echo(f"\n{problem}", err=True)
 

@@ -10,10 +10,15 @@ from k2model.errors import for_user, nearest, visible
 from k2model.settings import store_uri, traceback_wanted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
     from rich.table import Table
 
+    from k2model.inspect.inventory import Fault
+
 WIDTH = 160  # where the output is no terminal
+FAULTS = 20  # of a store that a view lists
 INTERRUPTED = 130  # the usual exit status after SIGINT (Ctrl-C)
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
@@ -73,6 +78,15 @@ def show(columns: tuple[str, ...], rows: list[tuple[Any, ...]], as_json: bool) -
         click.echo(json.dumps(records(columns, rows)))
     else:
         console().print(table(columns, rows))
+
+
+def tell_faults(faults: "Sequence[Fault]") -> None:
+    """On stderr what does not agree in a store, and what to do."""
+    for fault in faults[:FAULTS]:
+        click.echo(visible(f"damaged: {fault.path}: {fault.what}"), err=True)
+    if faults:
+        more = f"and {len(faults) - FAULTS} more. " if len(faults) > FAULTS else ""
+        click.echo(f"{more}`k2 check` reads the store whole and says what to do", err=True)
 
 
 def table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> "Table":

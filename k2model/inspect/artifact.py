@@ -7,6 +7,7 @@ row group at a time; nothing is fetched as a whole. Trainings have a table of th
 
 import contextlib
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,21 +23,26 @@ from k2model.artifacts.record import ref_of
 from k2model.documents.schema import source_file
 from k2model.errors import K2Error, nearest
 from k2model.evals.scores import load_scores
+from k2model.inspect.inventory import Inventory, readable, take_inventory
 
 if TYPE_CHECKING:
     from k2model.tokens import K2Tokenizer
 
+_log = logging.getLogger(__name__)
 
-def list_artifacts(store: Store) -> list[tuple[Any, ...]]:
-    """Rows (artifact, state, ended, seconds of work, megabytes), oldest first."""
-    lost = set(store.lost())
+
+def list_artifacts(inventory: Inventory) -> list[tuple[Any, ...]]:
+    """Rows (artifact, state, ended, seconds of work, megabytes), oldest first. `damaged`: what the store says of it
+    does not agree, see `Inventory.faults`; no byte is read for that."""
     rows = []
-    for record in sorted(all_records(store), key=lambda r: str(r["provenance"]["ended"])):
-        name = _name(record)
-        seconds = round(float(record["provenance"]["seconds"]), 2)
-        state = "lost" if name in lost else "done"
-        rows.append((name, state, record["provenance"]["ended"], seconds, round(record["bytes"] / 1e6, 1)))
-    return rows
+    for name, one in inventory.known.items():
+        if not one.finished and not one.entry_path:
+            continue  # nobody has finished it yet
+        told = one.told or {"provenance": {"ended": "", "seconds": 0.0}, "bytes": one.bytes}
+        made = told["provenance"]
+        state = "damaged" if one.faults else "done" if one.finished else "lost"
+        rows.append((name, state, made["ended"], round(float(made["seconds"]), 2), round(told["bytes"] / 1e6, 1)))
+    return sorted(rows, key=lambda row: str(row[2]))
 
 
 def open_existing(store_uri: str) -> Store:
@@ -47,16 +53,19 @@ def open_existing(store_uri: str) -> Store:
 
 
 def all_records(store: Store) -> list[dict[str, Any]]:
-    """The ledger's records of every step of the store."""
-    return [record for step in store.steps() for record in store.records(step)]
+    """The records of every artifact that is or was in the store; what does not agree there is logged as a warning."""
+    inventory = take_inventory(store)
+    for line in readable(inventory.faults):
+        _log.warning("%s", line)
+    return inventory.records()
 
 
 def trace(store_uri: str, reference: str) -> list[tuple[Any, ...]]:
-    """Rows (indented artifact, digest, names of its inputs), each artifact once, depth first."""
-    records = all_records(open_existing(store_uri))
-    start = find_record(records, reference)
-    by_digest = {(record["step"], record["digest"]): record for record in records}
-    return list(_walk(start, by_digest, 0, set()))
+    """Rows (indented artifact, digest, names of its inputs, faults), each artifact once, depth first. An input that the
+    store knows nothing of has a row as well; so what a lineage lacks is seen."""
+    inventory = take_inventory(open_existing(store_uri))
+    start = find_record(inventory.records(), reference)
+    return list(_walk(inventory, start, 0, set()))
 
 
 def differences(store_uri: str, first: str, second: str) -> list[tuple[Any, ...]]:
@@ -84,18 +93,25 @@ def find_record(records: list[dict[str, Any]], reference: str) -> dict[str, Any]
 
 
 def _walk(
-    record: dict[str, Any], by_digest: dict[tuple[str, str], dict[str, Any]], depth: int, seen: set[tuple[str, str]]
+    inventory: Inventory, record: dict[str, Any], depth: int, seen: set[tuple[str, str]]
 ) -> Iterator[tuple[Any, ...]]:
     name = f"{'  ' * depth}{_name(record)}"
     content = (record["step"], record["digest"])
     if content in seen:
-        yield (name, record["digest"][:12], "(see above)")
+        yield (name, record["digest"][:12], "(see above)", "")
         return
     seen.add(content)
-    yield (name, record["digest"][:12], ", ".join(record["inputs"]) or _outside(record))
+    one = inventory.known[_name(record)]
+    wrong = [] if one.finished else ["it is not here any more"]
+    wrong += [f"{fault.path}: {fault.what}" for fault in one.faults]
+    yield (name, record["digest"][:12], ", ".join(record["inputs"]) or _outside(record), "; ".join(wrong))
     for source in record["inputs"].values():
-        if found := by_digest.get((source["kind"], source["digest"])):
-            yield from _walk(found, by_digest, depth + 1, seen)
+        found = inventory.by_content.get((source["kind"], source["digest"]))
+        if found and found[0].told:
+            yield from _walk(inventory, found[0].told, depth + 1, seen)
+        else:
+            name = f"{'  ' * (depth + 1)}{source.get('uri') or source['kind']}"
+            yield (name, source["digest"][:12], "", "nothing here tells of it: neither an artifact nor the ledger")
 
 
 def _outside(record: dict[str, Any]) -> str:

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from k2model.artifacts import ArtifactRef, Difference, Identity, Store, differences, nearest_record
+from k2model.artifacts import (
+    ArtifactRef,
+    CorruptArtifact,
+    Difference,
+    Identity,
+    Store,
+    differences,
+    nearest_record,
+)
 from k2model.documents.benchmarks import benchmark_files, read_benchmark
 from k2model.evals.references import Known
 from k2model.lifecycle.steps import AnyStep, Owner, StepRow, Work, full_name, inputs_of, row_called, rows
@@ -47,7 +55,8 @@ class LifecyclePlan:
 
 @dataclass(frozen=True)
 class Decision:
-    """One step of a lifecycle: `action` is "cached", "resume" or "run"; `reason` says why."""
+    """One step of a lifecycle: `action` is "cached", "resume", "run", or "damaged" where a run would stop; `reason`
+    says why."""
 
     step: str
     name: str
@@ -104,10 +113,14 @@ def decide(store: Store, recipe: Recipe, steps: list[tuple[StepRow, Owner]]) -> 
 
 
 def _decide(store: Store, identity: Identity, name: str, pending: dict[str, _Pending]) -> tuple[Decision, ArtifactRef]:
-    found = store.find(identity)
-    if found:
-        return Decision(identity.step, name, "cached", "", found.uri), found
-    action, reason, earlier = _why(store, identity, pending)
+    try:
+        found = store.find(identity)
+    except CorruptArtifact as error:
+        action, reason, earlier = "damaged", str(error), None
+    else:
+        if found:
+            return Decision(identity.step, name, "cached", "", found.uri), found
+        action, reason, earlier = _why(store, identity, pending)
     location = store.location(identity)
     digest = _known_digest(store, identity)
     if digest is None:
