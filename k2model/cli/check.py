@@ -165,10 +165,14 @@ def _print(found: "Checked", told: "list[Cost]", moved: "list[Moved]", mend: boo
             click.echo(f"{what}: {_listed(names)}")
     if not found.resumable:
         click.echo("the store takes no notes of what was read, so an interrupted check begins anew", err=True)
-    for cost in told:
+    lost = [cost for cost in told if {fault.kind for fault in cost.faults} == {"lost"}]
+    for cost in (one for one in told if one not in lost[1:]):
         click.echo()
         for fault in cost.faults:
-            click.echo(visible(f"{fault.path}: {fault.what}"))
+            others = (
+                f" (and {len(lost) - 1} more, of which the same is to be said)" if cost in lost[:1] and lost[1:] else ""
+            )
+            click.echo(visible(f"{fault.path}: {fault.what}{others}"))
         depend = (
             f"{len(cost.dependents)} made from it: {_listed(cost.dependents)}" if cost.dependents else "nothing here"
         )

@@ -183,6 +183,10 @@ def _told(root: Files, one: Known, kind: str, path: str) -> dict[str, Any] | Non
         return None
     try:
         found = record_from_json(root.read(path), path, "")
+        str(found["provenance"]["ended"]), float(found["provenance"]["seconds"]), float(found["bytes"])
+    except (KeyError, TypeError, ValueError) as error:
+        one.fault(kind, path, f"does not say when and how the artifact was made ({type(error).__name__}: {error})")
+        return None
     except (CorruptArtifact, FileNotFoundError, IsADirectoryError, RecursionError) as error:
         one.fault(kind, path, first_sentence(error))
         return None

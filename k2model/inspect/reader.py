@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 from k2model.artifacts import CorruptArtifact, FileEntry, Manifest, MissingArtifact, PartRecord, read_manifest
 from k2model.artifacts.confirm import note
-from k2model.artifacts.files import Files, LocalFiles
+from k2model.artifacts.files import Files, LocalFiles, reading
 from k2model.artifacts.manifest import MANIFEST, inside, unlisted
 from k2model.artifacts.steps import RECORDS
 from k2model.errors import ArtifactError
@@ -218,7 +218,8 @@ class Reader:
     def _compare(self, name: str, entry: FileEntry, kind: str) -> Fault | None:
         path = f"{name}/{entry.path}"
         try:
-            sha256 = self._hash(name, entry.path)
+            with reading(self.root.uri, path):
+                sha256 = self._hash(name, entry.path)
         except FileNotFoundError:
             return Fault(name, kind, path, "is gone since the check began")
         except CorruptArtifact as error:
