@@ -28,16 +28,20 @@ look at the pod reads, and from a Secret of the cluster `SECRETS` and the keys t
 
 Secrets stay in the environment. Addresses of stores and data may hold none, since they are recorded;
 `MLFLOW_TRACKING_URI` may, for a database such as `postgresql://user:password@host/db`: tasks read it where
-they run, and what is passed on, recorded or shown is `masked`.
+they run, and what is passed on, recorded or shown is `masked`. In code such an address is a `Location`, which is
+masked but for those who connect to it.
 
 A variable that is set to the empty string counts as not set. Values are read at every call, so that
 a test or a worker may change them.
 """
 
+import functools
+import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import unquote_plus
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 #: Keys of the Secret that pods take their credentials from.
 SECRETS = (
@@ -52,12 +56,69 @@ HANDED_ON = (
 
 MASK = "***"
 _SECRET_VARIABLE = re.compile(
-    r"(?:^|_)(?:SECRET|PASSWORD|PASSWD|PASS|TOKEN|CREDENTIALS?|KEY|COOKIE|AUTH)(?:_|$)", re.IGNORECASE
+    r"(?:^|_)(?:SECRET|PASSWORD|PASSWD|PASS|TOKEN|CREDENTIALS?|KEY|COOKIE|AUTH|WEBHOOK|DSN|SAS|SIGNATURE)(?:_|$)",
+    re.IGNORECASE,
 )
-# User and password, up to the last @: passwords are found with an @, : or / in them, too. Rather too much is masked.
-_USER = re.compile(r"(?<=://)(?:[^\s/?#:]*:\S*@|[^\s/?#]*@)")
+_OF_NO_SECRET = re.compile(r"_(?:FILE|PATH|DIR|SOCK|NAME|TYPE|SIZE)$", re.IGNORECASE)  # where one lies, what it is
+_SHORTEST = 8  # characters of a variable's value that is looked for in texts; shorter ones are found in any text
+# User and password, up to the last @: passwords are found with an @, : or / in them, too, and with blanks where what
+# follows the colon can be no port. Rather too much is masked.
+_USER = re.compile(
+    r"(?<=://)(?:[^\s/?#:]{0,500}:\S{0,2000}@|[^\s/?#]{0,500}@|[^\s/?#:@]{0,500}:(?!\s|\d{1,5}\b)[^\n@]{1,200}@)"
+)
+# The same without a protocol, of an address that is nothing else: `user:password@host/db`.
+_BARE_USER = re.compile(r"^[^\s/@:]+:\S*@(?=[\w.-]+(?:[:/]|$))")
 _PARAMETER = re.compile(r"(?<=[?&;#])([^=&;#?/\s]+)=([^&\s]*)")
-_SECRET = re.compile(r"sig|token|secret|key|pass|pwd|cred|auth|jwt|session|user|uid|login|odbc_connect", re.IGNORECASE)
+_SECRET = re.compile(
+    r"sig|token|secret|key|pass|pwd|^pw$|cred|auth|jwt|session|user|uid|login|access|hmac|^sas$|(?:^|[-_])code$|"
+    "odbc_connect",
+    re.IGNORECASE,
+)
+# Whose path is the secret: everything behind the host is masked.
+_WEBHOOK = re.compile(
+    r"(?<=://)((?:hooks\.|[^\s/]*webhook|api\.telegram\.org)[^\s/]*|[^\s/]+(?=/(?:[^\s?#]{0,200}/)?webhooks?[a-z0-9]*/))"
+    r"/[^\s\"'<>)]+",
+    re.IGNORECASE,
+)
+# `password=...` of a DSN, `"api_key": "..."` of JSON, `AccountKey=...;`. A bare `token` is a word of this field.
+_PAIR = re.compile(
+    r"((?<![a-z0-9])(?:(?:db)?password|passwd|passphrase|pwd|secret|credentials?|client[_-]?secret|"
+    r"(?:secret[_-]?access|secret|access|api|account|shared[_-]?access|private)[_-]?key(?:[_-]?id)?|"
+    r"shared[_-]?access[_-]?signature|"
+    r"(?:access|auth|refresh|session|security|bearer|hf|hub|tracking|private|github|gitlab)[_-]?token)"
+    r"\\?[\"']?\s*[=:]\s*)"
+    r"(\\?\"(?:[^\"\\]|\\[^\"])*\\?\"|'[^']*'|[^\s,;&\"'{}()\[\]]+)",
+    re.IGNORECASE,
+)
+_LOGIN = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/-]{8,}=*")
+# Keys that are known by their form, whatever stands before them.
+_KEY = re.compile(
+    r"\b(?:hf_[A-Za-z0-9]{20,}|sk-[\w-]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,}|glpat-[\w-]{20,}|"
+    r"xox[abeoprs]-[\w-]{10,}|(?:AKIA|ASIA)[A-Z0-9]{16}|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*)"
+)
+
+
+class Location(str):
+    """An address that may hold credentials. As a text it is `masked`, so that nothing that shows, joins, stores, copies
+    or pickles it can tell them; who connects to it takes `whole`.
+
+    A client that is given the text by mistake fails to connect, which is the harmless way to be wrong.
+    """
+
+    whole: str
+
+    def __new__(cls, address: str) -> "Location":
+        location = super().__new__(cls, masked(address))
+        location.whole = address
+        return location
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return (str, (str(self),))
+
+
+def whole(address: str) -> str:
+    """The address itself, of a `Location` with its credentials. For whoever connects, and nobody else."""
+    return address.whole if isinstance(address, Location) else address
 
 
 def recipe_name() -> str:
@@ -99,9 +160,9 @@ def verification() -> str:
     return value
 
 
-def tracking_uri() -> str:
+def tracking_uri() -> Location:
     """Where MLflow keeps runs and models."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow.db'}"
+    return Location(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow.db'}")
 
 
 def handed_on() -> dict[str, str]:
@@ -148,22 +209,82 @@ def world_size() -> int:
 
 
 def masked(address: str) -> str:
-    """An address as it may be shown and recorded: `***` for user and password in front of the host, and for the
-    parameters behind it whose name says that they are secret, or that hold such an address themselves."""
-    return masked_text(re.sub(r"\s", "%20", address)) if "://" in address else address
+    """An address as it may be shown and recorded: `***` for user and password in front of the host, for the parameters
+    behind it whose name says that they are secret, or that hold such an address themselves, and for all that
+    `masked_text` knows. It is as it was where it tells nothing."""
+    return _masked_address(_without_values(address))
 
 
 def holds_secret(address: str) -> bool:
-    """Whether something of an address is not to be shown or recorded."""
-    return MASK in masked(address) and masked(address) != address
+    """Whether something of an address is not to be shown or recorded, by its form alone."""
+    return _masked_address(address) != address
 
 
 def masked_text(text: str) -> str:
-    """`text` with every address in it masked; an address ends where white space begins."""
-    return _PARAMETER.sub(_masked_parameter, _USER.sub(f"{MASK}@", text))
+    """`text` without secrets: every address in it masked (one ends where white space begins), the paths of webhooks,
+    values behind names such as `password=`, keys of known forms, and the values of this process's own secret variables
+    wherever they stand."""
+    return _masked_form(_without_values(text))
+
+
+def masked_arguments(arguments: Sequence[str]) -> list[str]:
+    """A command line without secrets; what follows an option such as `--api-key` is one."""
+    shown = [masked_text(argument) for argument in arguments]
+    for place, argument in enumerate(arguments[:-1], start=1):
+        if argument.startswith("-") and "=" not in argument and secret_name(argument.strip("-").replace("-", "_")):
+            shown[place] = MASK
+    return shown
+
+
+def _masked_address(address: str) -> str:
+    if address.startswith(("/", ".", "~")):  # a path of this machine may hold any character
+        return address
+    if "://" not in address:
+        return _masked_form(_BARE_USER.sub(f"{MASK}@", address))
+    one_word = re.sub(r"\s", "%20", address)
+    shown = _masked_form(one_word)
+    return address if shown == one_word else shown
+
+
+def _without_values(text: str) -> str:
+    for value in _secret_values(tuple(os.environ.items())):
+        text = text.replace(value, MASK)
+    return text
+
+
+def _masked_form(text: str) -> str:
+    text = _PARAMETER.sub(_masked_parameter, _USER.sub(f"{MASK}@", text))
+    text = _WEBHOOK.sub(rf"\1/{MASK}", text)
+    text = _PAIR.sub(_masked_pair, text)
+    return _KEY.sub(MASK, _LOGIN.sub(rf"\1 {MASK}", text))
 
 
 def _masked_parameter(found: re.Match[str]) -> str:
     name, value = found.groups()
-    secret = _SECRET.search(unquote_plus(name)) or holds_secret(unquote_plus(value))
-    return f"{name}={MASK if secret else masked_text(value)}"
+    plain = unquote_plus(value)
+    within = ("://" in plain or plain != value) and holds_secret(plain)  # an address or DSN as a parameter
+    secret = _SECRET.search(unquote_plus(name)) or within
+    return f"{name}={MASK if secret else _masked_form(value)}"
+
+
+def _masked_pair(found: re.Match[str]) -> str:
+    name, value = found.groups()
+    opening = re.match(r"\\?[\"']|", value)
+    quote_mark = opening[0] if opening else ""
+    return f"{name}{quote_mark}{MASK}{quote_mark}"
+
+
+@functools.lru_cache(maxsize=4)
+def _secret_values(environment: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+    """The values of secret variables and the passwords of addresses in others, in the forms in which they may stand in
+    a text, the longest first."""
+    found = set()
+    for name, value in environment:
+        if secret_name(name) and not _OF_NO_SECRET.search(name):
+            found.add(value)
+        found |= {login[0].rpartition("@")[0].partition(":")[2] for login in _USER.finditer(value)}
+        if _WEBHOOK.search(value):
+            found.add(value.partition("://")[2].partition("/")[2])
+    long = {one for value in found for one in (value, unquote(value)) if len(one) >= _SHORTEST and MASK not in one}
+    forms = {form for one in long for form in (one, quote(one, safe=""), quote_plus(one), json.dumps(one)[1:-1])}
+    return tuple(sorted(forms, key=lambda form: (-len(form), form)))

@@ -1,5 +1,8 @@
 """Defaults, and what the environment sets."""
 
+import copy
+import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -101,6 +104,14 @@ def test_empty_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
         ("https://c.example/k?sv=1&sig=CANARY&se=2", "https://c.example/k?sv=1&sig=***&se=2"),
         ("https://host/k?%70assword=CANARY", "https://host/k?%70assword=***"),
         ("https://host/k?next=https%3A%2F%2Fu%3ACANARY%40h", "https://host/k?next=***"),
+        ("https://f.example/api?code=CANARY&name=x", "https://f.example/api?code=***&name=x"),
+        ("https://g.example/o?GoogleAccessId=CANARY@p&X-Goog-Signature=CANARY", "https://g.example/o?GoogleAccessId=***&X-Goog-Signature=***"),
+        ("https://host/k?dsn=host%3Ddb%20password%3DCANARY", "https://host/k?dsn=***"),
+        ("https://hooks.slack.com/services/T0/B0/CANARY", "https://hooks.slack.com/***"),
+        ("https://discord.com/api/webhooks/1/CANARY", "https://discord.com/***"),
+        ("https://x.webhook.office.com/webhookb2/CANARY@CA/IncomingWebhook/CANARY", "https://x.webhook.office.com/***"),
+        ("https://api.telegram.org/bot1:CANARY/send", "https://api.telegram.org/***"),
+        ("postgresql://u:CA NARY with blanks@host/db", "postgresql://***@host/db"),
     ],
 )  # fmt: skip
 def test_secrets_of_an_address_are_masked(address: str, shown: str) -> None:
@@ -128,6 +139,72 @@ def test_secrets_of_an_address_are_masked(address: str, shown: str) -> None:
 )  # fmt: skip
 def test_an_address_without_secrets_is_shown_as_it_is(address: str) -> None:
     assert settings.masked(address) == address and not settings.holds_secret(address)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("host=db user=me password=CANARY dbname=k2", "host=db user=me password=*** dbname=k2"),
+        ("host=db password='CA NARY' dbname=k2", "host=db password='***' dbname=k2"),
+        ("AccountName=a;AccountKey=CANARY==;EndpointSuffix=x", "AccountName=a;AccountKey=***"),
+        ('{"api_key": "CANARY", "model": "m"}', '{"api_key": "***", "model": "m"}'),
+        (r"{\"password\": \"CA\"}", r"{\"password\": \"***\"}"),
+        ("AWS_SECRET_ACCESS_KEY=CANARY K2_HOME=/x", "AWS_SECRET_ACCESS_KEY=*** K2_HOME=/x"),
+        ("client_secret: CANARY, again", "client_secret: ***, again"),
+        ("Authorization: Bearer CANARY.CANARY_x=", "Authorization: Bearer ***"),
+        ("it was hf_CANARYcanaryCANARYcanary0 then", "it was *** then"),
+        ("postgresql://u:a blank CANARY@host/db is no use", "postgresql://***@host/db is no use"),
+        ("no answer from http://host:5000 at all, ask me@work", "no answer from http://host:5000 at all, ask me@work"),
+        ("http://host: refused, ask me@work", "http://host: refused, ask me@work"),
+        ("token=12 pad_token='<|pad|>' key='x' tokens: 5", "token=12 pad_token='<|pad|>' key='x' tokens: 5"),
+    ],
+)
+def test_secrets_in_a_text_are_masked(text: str, shown: str) -> None:
+    assert settings.masked_text(text) == shown == settings.masked_text(shown)
+
+
+@pytest.mark.parametrize(
+    "address", ["user:CANARY@host/db", "oauth2:CA/NARY@host", "host=db password=CANARY", "s3:key:CANARY@bucket"]
+)
+def test_an_address_without_protocol_may_hold_a_secret_too(address: str) -> None:
+    assert "CANARY" not in settings.masked(address) and settings.holds_secret(address)
+
+
+def test_what_secret_variables_say_is_masked_wherever_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_LLM_API_KEY", 'canary "1"/+')
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me:p%40ss-canary-2@host/db")
+    monkeypatch.setenv("TEAM_CHAT", "https://hooks.slack.com/services/T0/B0/canary-3")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/var/run/secrets/aws")
+    monkeypatch.setenv("SOME_KEY", "short")
+    said = (
+        'bad key canary "1"/+, as canary%20%221%22%2F%2B, as {"k": "canary \\"1\\"/+"}, p@ss-canary-2, p%40ss-canary-2'
+    )
+    assert settings.masked_text(said) == 'bad key ***, as ***, as {"k": "***"}, ***, ***'
+    assert settings.masked_text("POST services/T0/B0/canary-3 failed") == "POST *** failed"
+    assert settings.masked_text("in short, /var/run/secrets/aws") == "in short, /var/run/secrets/aws"
+    assert str(K2Error("p@ss-canary-2")) == "***"
+    monkeypatch.delenv("DATABASE_URL")
+    assert settings.masked_text("p@ss-canary-2") == "p@ss-canary-2"
+
+
+def test_a_command_line_is_shown_without_secrets() -> None:
+    given = ["k2", "--api-key", "CANARY", "--set", '{"location": "s3://k:CA NARY@b", "x": 1}', "--token=CANARY", "-k"]
+    assert "NARY" not in " ".join(settings.masked_arguments(given)).replace("--token=CANARY", "")
+    assert settings.masked_arguments(["k2", "--key", "--set", "a=1"])[0] == "k2"
+
+
+def test_a_location_tells_its_credentials_to_nobody_who_does_not_ask_for_it_whole() -> None:
+    address = "postgresql://u:CANARY@host/db"
+    location = settings.Location(address)
+    forms = [
+        str(location), f"{location}", f"{location:>40}", repr(location), location + "/x", "".join([location]),
+        json.dumps({"uri": location}), str(location.encode()), str(pickle.dumps(location)),
+        str(copy.deepcopy([location])), str({location: location}), location.replace("u", "v"),
+    ]  # fmt: skip
+    assert not [form for form in forms if "CANARY" in form]
+    assert location.whole == settings.whole(location) == settings.whole(address) == address
+    plain = "sqlite:////data/with blank/mlflow.db"
+    assert settings.Location(plain) == plain == settings.whole(settings.Location(plain))
 
 
 def test_pods_are_handed_on_what_is_set_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ def provenance(started: float, before: float = 0.0) -> dict[str, Any]:
     ended = time.time()
     return {
         **_code(),
-        "argv": [settings.masked_text(argument) for argument in sys.argv],
+        "argv": settings.masked_arguments(sys.argv),
         "host": socket.gethostname(),
         "world_size": settings.world_size(),
         "started": _utc(started),

@@ -29,6 +29,7 @@ from k2model.continual.verdict.comparison import PAGE, read_verdict
 from k2model.errors import ArtifactError, K2Error, visible
 from k2model.recipe import Recipe
 from k2model.recipe.continual import NotifyConfig
+from k2model.settings import Location
 
 AT_MOST = 45.0  # seconds that a run spends on telling, whatever the recipe's time-outs
 PAUSE = 1.0  # seconds before the second attempt, doubled before each further one
@@ -204,7 +205,7 @@ def _send(channel: Channel, notice: Notice, config: NotifyConfig, deadline: floa
         if left <= 0:
             raise NotTaken(f"the {AT_MOST:g} seconds for telling are over")
         try:
-            return _within(min(config.timeout_seconds, left), lambda seconds: post(address, body, seconds))
+            return _within(min(config.timeout_seconds, left), lambda seconds: post(address.whole, body, seconds))
         except NotTaken as failed:
             if failed.final or attempt >= config.attempts or time.monotonic() + pause >= deadline:
                 raise
@@ -212,7 +213,7 @@ def _send(channel: Channel, notice: Notice, config: NotifyConfig, deadline: floa
         pause *= 2
 
 
-def _address(channel: Channel) -> str:
+def _address(channel: Channel) -> Location:
     """Raises NotTaken for one that is not set, or that a secret may not be sent to."""
     address = os.environ.get(channel.variable, "").strip()
     if not address:
@@ -224,7 +225,7 @@ def _address(channel: Channel) -> str:
         host = ""
     if not host or not (parts.scheme == "https" or (parts.scheme == "http" and host in LOOPBACK)):
         raise NotTaken(f"{channel.variable} holds no https address (plain http goes to this machine alone)", final=True)
-    return address
+    return Location(address)
 
 
 def _within(seconds: float, sending: Callable[[float], None]) -> None:

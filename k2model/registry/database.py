@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from k2model.registry.gates import RegistryError
+from k2model.settings import whole
 
 MAKING_SECONDS = 300.0  # how long to wait for another process that makes the file; it takes seconds
 QUIET_SECONDS = 10.0  # an incomplete file that was written to more recently may still be at work by another program
@@ -32,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 def database_file(tracking_uri: str) -> Path | None:
     """The file behind a SQLite URI; None for anything else, and for a database in memory."""
-    scheme, _, rest = tracking_uri.partition("://")
+    scheme, _, rest = whole(tracking_uri).partition("://")
     if scheme.partition("+")[0] != "sqlite":
         return None
     name = rest.partition("?")[0].removeprefix("/")

@@ -14,7 +14,7 @@ from k2model import settings
 from k2model.errors import showable
 from k2model.registry.database import database_file, prepare, prepare_postgresql
 from k2model.registry.gates import RegistryError
-from k2model.settings import MASK, holds_secret, masked, masked_text
+from k2model.settings import MASK, holds_secret, masked, masked_text, whole
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,7 +43,8 @@ def tracking(tracking_uri: str) -> Iterator["MlflowClient"]:
 
     Raises `RegistryError` naming the URI, without its secrets, for whatever goes wrong with MLflow inside the block.
     """
-    _check_address(tracking_uri)
+    address_and_login = whole(tracking_uri)
+    _check_address(address_and_login)
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     for name, value in PATIENCE.items():
         os.environ.setdefault(name, value)
@@ -54,7 +55,7 @@ def tracking(tracking_uri: str) -> Iterator["MlflowClient"]:
 
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    with _login_apart(tracking_uri) as address:
+    with _login_apart(address_and_login) as address:
         try:
             if file := database_file(address):
                 prepare(file)
@@ -89,7 +90,7 @@ def _check_address(tracking_uri: str) -> None:
             url = make_url(tracking_uri)
             sound = "@" not in f"{url.host}{url.database}"
         else:
-            sound = bool(separator) or "@" not in tracking_uri
+            sound = bool(separator) or not ("@" in tracking_uri or holds_secret(tracking_uri))
     except (ValueError, ArgumentError):
         sound = False
     if not sound:
