@@ -19,7 +19,26 @@ LISTED = 24  # names in a message
 _PICTURES = {
     **{code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\t\n"},
     **{code: "\ufffd" for code in range(0x7F, 0xA0)},
-    **{code: f"<U+{code:04X}>" for code in (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))},
+    # Marks of direction, separators of lines that are no line feeds, and characters that show nothing and spell nothing
+    # (joiners, which do spell, stay); halves of a character, which no output can encode.
+    **{
+        code: f"<U+{code:04X}>"
+        for code in (
+            0x061C,
+            0x180E,
+            0x200B,
+            0x200E,
+            0x200F,
+            0x2028,
+            0x2029,
+            *range(0x202A, 0x202F),
+            0x2060,
+            *range(0x2066, 0x206A),
+            0xFEFF,
+            *range(0xD800, 0xE000),
+            *range(0xE0000, 0xE0080),
+        )
+    },
 }
 
 
@@ -31,8 +50,9 @@ class K2Error(Exception):
 
 
 def visible(text: str) -> str:
-    """`text` with its control characters as pictures and its marks of direction by number, so that no terminal or page
-    obeys what a model or a server wrote."""
+    """`text` with its control characters as pictures, and its marks of direction and invisible characters by number, so
+    that no terminal or page obeys what a document, a model or a server wrote, and nothing hides in it. Line feeds and
+    tabs stay."""
     return text.translate(_PICTURES)
 
 

@@ -37,7 +37,7 @@ STEP_VERSIONS = {
     "safety_answers": "1",
     "safety": "2",
     "report": "6",
-    "release": "5",
+    "release": "6",
     "verdict": "1",
     "text_profile": "2",
     "arrival": "3",

@@ -1,14 +1,15 @@
 """The release artifact: weights, tokenizer, recipe, data, logs, scores and lineage in one folder.
 
 What a second run of the same recipe reproduces byte for byte stands outside `attachments/`; training logs, samples,
-times, hosts and package versions stand inside. The store's references and nothing else are read, so a release can be
-built again from a store at any time.
+times and package versions stand inside. A release names no folder, host or command line of the machines that it was
+made on. The store's references and nothing else are read, so it can be built again from a store at any time.
 """
 
 import dataclasses
 import hashlib
 import json
 import math
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from enum import Enum
@@ -26,7 +27,7 @@ from k2model.export.architecture import TRAINING_STATE
 from k2model.recipe.continual import ContinualConfig
 from k2model.recipe.fields import stated_fields, without_places
 from k2model.recipe.repeats import repeated_of
-from k2model.recipe.schema import Recipe
+from k2model.recipe.schema import AdoptedModel, Recipe
 from k2model.release.card import composition_csv, model_card, readme, sources
 from k2model.release.manifest import ATTACHMENTS, LINEAGE, MODEL_FOLDER, TURNS, phase_folder, write_manifests
 from k2model.reporting.content import (
@@ -39,9 +40,12 @@ from k2model.reporting.content import (
 from k2model.reporting.safety import tested_phases
 from k2model.reporting.scores import scores_csv
 from k2model.safety.judging import RESULT
+from k2model.settings import masked
 from k2model.tokens import read_composition
 from k2model.training.log import METRICS
 from k2model.versions import STEP_VERSIONS
+
+UNPUBLISHED = "a folder that is not published"
 
 
 def release_step(store: Store, result: LifecycleResult, line: Mapping[str, bytes] = MappingProxyType({})) -> Step:
@@ -53,6 +57,7 @@ def release_step(store: Store, result: LifecycleResult, line: Mapping[str, bytes
     To make it raises the store's errors, naming the file, when an artifact lacks what a release holds.
     """
     complete = recipe_as_json(result.recipe)
+    origins_of_models = {one.name: published_origin(one) for one in result.recipe.adopted}
     inputs = {name.replace("/", "."): ref for name, ref in result.artifacts.items()}
 
     def produce(folder: Path) -> dict[str, float]:
@@ -67,11 +72,14 @@ def release_step(store: Store, result: LifecycleResult, line: Mapping[str, bytes
         rows = _write_evaluation(store, result, folder / "evaluation")
         _write_logs(store, result, folder / ATTACHMENTS)
         _write_json(folder / LINEAGE, lineage(store, result, records))
-        provenance = {name: record["provenance"] for name, record in records.items()}
+        provenance = {name: _without_machine(record["provenance"]) for name, record in records.items()}
         _write_json(folder / ATTACHMENTS / "provenance.json", provenance)
         undone = {one.phase.name: read_undone(store, one.checkpoint) for one in result.phases}
         # Where they were read is no part of what they are, and another copy may lie elsewhere.
-        adopted = [{k: v for k, v in one.items() if k != "location"} for one in read_adopted(store, result)]
+        adopted = [
+            {k: v for k, v in one.items() if k != "location"} | {"origin": origins_of_models[one["name"]]}
+            for one in read_adopted(store, result)
+        ]
         if adopted:
             _write_json(folder / "adopted.json", adopted)
         safety = tested_phases(store, result.recipe, result.artifacts)
@@ -89,7 +97,7 @@ def release_step(store: Store, result: LifecycleResult, line: Mapping[str, bytes
         return {"files": len(files), "bytes": sum(path.stat().st_size for path in files)}
 
     # The card says where adopted models are from, so that is a part of what a release is.
-    origin = {"adopted_from": {one.name: one.origin for one in result.recipe.adopted}} if result.recipe.adopted else {}
+    origin = {"adopted_from": origins_of_models} if origins_of_models else {}
     told = {"line": {path: hashlib.sha256(content).hexdigest() for path, content in line.items()}} if line else {}
     return Step(Identity("release", STEP_VERSIONS["release"], {"recipe": complete, **origin, **told}, inputs), produce)
 
@@ -107,6 +115,20 @@ def recipe_as_json(recipe: Recipe) -> dict[str, Any]:
 
     made: dict[str, Any] = plain(without_places(dataclasses.replace(recipe, continual=ContinualConfig())))
     return made
+
+
+def published_origin(adopted: AdoptedModel) -> str:
+    """Where an adopted model is from, as a release may tell it: what the recipe says, else the address it was read
+    from; that of a folder of one machine says nothing to others, and too much of that machine."""
+    origin = adopted.origin
+    local = not adopted.source and "://" not in origin
+    return UNPUBLISHED if local or re.match(r"file:|[/~.\\]|[A-Za-z]:[/\\]", origin) else masked(origin)
+
+
+def _without_machine(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Code, packages and times, which others need. Command lines name folders and every override of who ran it, and
+    these and the host are of one machine."""
+    return {name: value for name, value in provenance.items() if name not in ("argv", "host")}
 
 
 def _write_training_state(store: Store, checkpoint: ArtifactRef, folder: Path) -> None:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from k2model.artifacts.result import LifecycleResult
+from k2model.errors import visible
 from k2model.evals.scores import ScoreRow
 from k2model.recipe.schema import PhaseKind
 from k2model.recipe.validate import hub_licence
@@ -147,11 +148,14 @@ def _render(name: str, **context: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["cell"] = _cell
+    environment.filters["cell"] = as_cell
     return environment.get_template(name).render(**context)
 
 
-def _cell(text: str) -> str:
-    """Words of a document for a cell of a Markdown table: one short line without markup."""
-    line = " ".join(text.split())
-    return re.sub(r"([\\`*\[\]!|<>])", r"\\\1", line if len(line) <= CELL_CHARACTERS else f"{line[:CELL_CHARACTERS]}…")
+def as_cell(text: str) -> str:
+    """Words from elsewhere for a line or a cell of a table in Markdown: one short line in which nothing is markup, an
+    entity, a formula or an address that becomes a link, and no character commands a terminal."""
+    line = visible(" ".join(text.split()))
+    line = line if len(line) <= CELL_CHARACTERS else f"{line[:CELL_CHARACTERS]}…"
+    line = re.sub(r"([\\`*\[\]!|<>&_~#$@])", r"\\\1", line)
+    return re.sub(r"(?i):(?=//)|(?<=www)\.", lambda found: f"\\{found[0]}", line)

@@ -2,18 +2,23 @@
 
 import csv
 import json
+import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
 
+from k2model import settings
 from k2model.artifacts import ArtifactRef, Identity, Step, Store, hash_file, make
 from k2model.artifacts.result import LifecycleResult
+from k2model.errors import visible
 from k2model.evals.scores import load_scores
+from k2model.recipe.schema import AdoptedModel
 from k2model.release import release_step, verify_release
-from k2model.release.bundle import lineage
-from k2model.release.card import model_card
+from k2model.release.bundle import UNPUBLISHED, lineage, published_origin
+from k2model.release.card import as_cell, model_card
 from tests.release.conftest import tiny_lifecycle
 from tests.reporting.lifecycle_fixture import CURATION, PHASES, score_rows
 
@@ -145,9 +150,67 @@ def test_card_has_the_licence_of_the_recipe_and_no_markup_of_documents(store: St
         card = model_card(granted, rows, origins, {}, {"low": 5})
         assert {name: value for name, value in front_matter(card).items() if name.startswith("license")} == stated
         assert f"Weights: {licence}, as the recipe grants it" in card and "Apache" not in card
-    assert r"| MIT \| \!\[x\](http://e) --- \<script\> |" in card and r"a\|b" in card
+    assert r"| MIT \| \!\[x\](http\://e) --- \<script\> |" in card and r"a\|b" in card
     assert "The licence of 3 training documents" in card
     assert 'reasoning_effort="low",\n    add' in card
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "MIT | <script>alert(1)</script> <img src=x onerror=y>", "[a](javascript:b) ![i](http://e) <http://e>",
+        "**b** __i__ ~~s~~ `c` ``d`` $x^2$ \\(y\\)", "https://e.example/x www.e.example me@e.example ftp://e",
+        "&lt;b&gt; &#x202e; &nbsp;",
+        "a \u202e b \x1b[31m \u200b c\x07", "[^1] [ref]: x # h > q - l 1. n", "\\| \\\\| \\",
+    ],
+)  # fmt: skip
+def test_text_from_elsewhere_is_read_in_the_card_as_it_stands(text: str, store: Store, result: LifecycleResult) -> None:
+    from markdown_it import MarkdownIt
+
+    rows = load_scores(store, [one.scores for one in result.phases])
+    row = {"split": "train", "source": text, "documents": 7, "licence": "unknown"}
+    granted = replace(result, recipe=replace(result.recipe, licence=text))
+    card = model_card(granted, rows, [row, row | {"licence": text}], {}, {"low": 5})
+    assert front_matter(card)["license"] == "other"
+    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(card.split("\n---\n", 1)[1])
+    parts = [token.children or [] for token in tokens if token.type == "inline"]
+    lines = ["".join(part.content for part in those) for those in parts]
+    shown = visible(text)
+    assert lines.count(shown) == 3, "two sources and a licence, each in a cell of its own"
+    assert any(line.startswith(f"Weights: {shown}, as the recipe") for line in lines)
+    assert any(line.endswith(f"documents ({shown}) is not known.") for line in lines)
+    kinds = {part.type for those in parts for part in those}
+    assert kinds <= {"text", "text_special", "softbreak", "code_inline"} and "html_block" not in {
+        t.type for t in tokens
+    }
+
+
+@pytest.mark.parametrize("address", ["https://e.example/x", "www.e.example", "HTTP://e", "me@e.example"])
+def test_an_address_in_a_text_from_elsewhere_becomes_no_link(address: str) -> None:
+    assert address not in as_cell(f"see {address}, there") and address in as_cell(address).replace("\\", "")
+
+
+def test_names_no_place_and_no_command_of_the_machine(bundle: Path, store: Store) -> None:
+    provenance = json.loads((bundle / "attachments/provenance.json").read_text())
+    assert all({"git", "packages", "started"} <= set(one) for one in provenance.values())
+    assert not any({"argv", "host"} & set(one) for one in provenance.values())
+    ours = {store.uri, str(Path.home()), tempfile.gettempdir(), str(Path.cwd()), str(settings.home()), *sys.argv[1:]}
+    texts = [path for path in bundle.rglob("*") if path.is_file() and path.suffix != ".safetensors"]
+    texts = [path for path in texts if path.relative_to(bundle).as_posix() not in ("artifact.json", "manifest.json")]
+    assert not [(path, place) for path in texts for place in ours if len(place) > 4 and place in path.read_text()]
+
+
+@pytest.mark.parametrize(
+    ("source", "location", "told"),
+    [
+        ("", "/home/me/models/x", UNPUBLISHED), ("", "models/x", UNPUBLISHED), ("", "file:///data/x", UNPUBLISHED),
+        ("/home/me/x", "s3://bucket/x", UNPUBLISHED), ("~/x", "x", UNPUBLISHED), ("C:\\x", "x", UNPUBLISHED),
+        ("", "s3://bucket/x", "s3://bucket/x"), ("LLM360/K2-V2", "/data/x", "LLM360/K2-V2"),
+        ("https://me:CANARY@host/x", "/data/x", "https://***@host/x"),
+    ],
+)  # fmt: skip
+def test_says_where_a_model_is_published_and_not_where_it_lay(source: str, location: str, told: str) -> None:
+    assert published_origin(AdoptedModel("theirs", "mit", 1e4, 8, location, source)) == told
 
 
 def test_card_of_a_model_without_chat_asks_without_it(store: Store, result: LifecycleResult) -> None:
@@ -193,7 +256,8 @@ def test_safety_scores_are_part_of_it_with_their_judge(bundle: Path) -> None:
 LINE = {
     "line/ledger/00000001.json": b'{"number": 1}\n',
     "line/turns.json": b'{"champion": 1, "turns": [{"turn": 1, "kickoff": "2026-11-02T02:00:00+00:00", "from": 0, '
-    b'"batches": ["puzzles|of"], "trained_tokens": 21504, "verdict": "no worse, better on loss/chat@new"}]}\n',
+    b'"batches": ["puzzles|of"], "trained_tokens": 21504, "annealed": false, '
+    b'"verdict": "no worse, better on loss/chat@new"}]}\n',
 }
 
 
@@ -204,7 +268,7 @@ def test_a_model_that_went_on_after_its_lifecycle_says_how(store: Store, result:
         assert (folder / path).read_bytes() == content
     assert verify_release(folder).files == verify_release(bundle).files + 2
     card = (folder / "MODEL_CARD.md").read_text()
-    said = "puzzles\\|of | 21,504 | no worse, better on loss/chat@new |"
+    said = "puzzles\\|of | 21,504 | no worse, better on loss/chat\\@new |"
     row = f"| 1 | 2026-11-02T02:00:00+00:00 | the lifecycle's | {said}"
     assert row in card and "line/ " in (folder / "README.md").read_text()
     assert "## Turns" not in (bundle / "MODEL_CARD.md").read_text() and not (bundle / "line").exists()
