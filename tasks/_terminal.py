@@ -17,7 +17,7 @@ from flytekit.core.workflow import WorkflowBase
 from flytekit.exceptions.user import FlyteEntityNotFoundException, FlyteRecoverableException
 from flytekit.interaction.click_types import JsonParamType
 
-from k2model.cli.terminal import INTERRUPTED
+from k2model.cli.terminal import INTERRUPTED, say
 from k2model.errors import for_user, nearest
 from k2model.settings import traceback_wanted
 
@@ -61,7 +61,7 @@ def _tell() -> None:
         text = f"{type(told).__name__}: {_ADDED.sub('', str(told))}"
     else:
         return
-    click.echo(text, err=True)
+    say(text, err=True)
     raise click.exceptions.Exit(1)
 
 

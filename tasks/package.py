@@ -26,7 +26,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from k2model.errors import for_user
+from k2model.errors import for_user, visible
 from k2model.recipe import Recipe, chosen_recipe, recipe_digest, recipe_file
 from k2model.recipe.fields import places
 from k2model.settings import eval_data, handed_on, home, recipe_changes, recipe_name
@@ -160,7 +160,7 @@ def main() -> int:
     except Exception as error:
         if (told := for_user(error)) is None:
             raise
-        print(f"{type(told).__name__}: {told}", file=sys.stderr)
+        print(visible(f"{type(told).__name__}: {told}"), file=sys.stderr)
         return 1
     called = f"recipe {recipe.name}, {recipe_digest(recipe)[:12]}"
     where = f"registered in {given.project}-{given.domain}" if register else out

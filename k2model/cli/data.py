@@ -10,6 +10,7 @@ import click
 
 from k2model.cli.terminal import CommandGroup, as_json_option, console, store_option, table
 from k2model.cli.terminal import show as show_rows
+from k2model.reporting.terminal import heading
 from k2model.units import readable_count, readable_size
 
 if TYPE_CHECKING:
@@ -93,9 +94,8 @@ def show(
     for one in found:
         out.print(_panel(one))
     where = f"{view.name} · page {page}"
-    out.print(
-        f"[dim]{where}: {f'{len(found)} samples' if found else 'nothing (more) that matches'}[/]", highlight=False
-    )
+    told = f"{len(found)} samples" if found else "nothing (more) that matches"
+    out.print(f"{where}: {told}", style="dim", highlight=False)
 
 
 @data.command()
@@ -153,7 +153,7 @@ def _draw(found: "Statistics") -> None:
     out, unit = console(), found.unit
     readable = readable_count if unit == "tokens" else readable_size
     amount = f"{readable(found.amount)} {'tokens' if unit == 'tokens' else 'of text'}"
-    out.print(f"[bold]{found.name}[/]  {readable_count(found.documents)} documents, {amount}\n", highlight=False)
+    out.print(heading(found.name, f"{readable_count(found.documents)} documents, {amount}\n"))
     out.print(table(("length", "documents", unit, ""), list(_bars(found, readable))))
     for name, values in found.by.items():
         largest = max(size for _, size in values.values())

@@ -13,6 +13,7 @@ from k2model.cli.terminal import (
     console,
     overrides_option,
     pairs,
+    say,
     show,
     store_option,
     table,
@@ -203,7 +204,7 @@ def chosen_questions(store: "Store", known: "Known", tasks: tuple[str, ...], lim
 def _tell_absent(questions: "Questions") -> None:
     """On stderr: what of public suites cannot be asked here, and why; scores stand beside it."""
     for name, why in questions.absent.items():
-        click.echo(f"absent: {name}: {why}", err=True)
+        say(f"absent: {name}: {why}", err=True)
 
 
 def names_in(values: tuple[str, ...]) -> tuple[str, ...]:

@@ -15,17 +15,11 @@ from k2model.cli.line import (
     recipe_of,
     unknown_batch,
 )
-from k2model.cli.terminal import (
-    CommandGroup,
-    as_json_option,
-    console,
-    pairs,
-    show,
-    table,
-)
+from k2model.cli.terminal import CommandGroup, as_json_option, console, pairs, show, table
 from k2model.errors import K2Error
 from k2model.recipe.continual import BatchKind
 from k2model.recipe.schema import SourceFormat
+from k2model.reporting.terminal import heading
 from k2model.units import readable_count, readable_size
 
 BATCHES = ("batch", "kind", "standing", "reason", "tokens", "turn")
@@ -143,7 +137,7 @@ def show_batch(batch: str, recipe: str, overrides: tuple[str, ...], store: str, 
         return
     for title, found in told.items():
         if found:
-            console().print(f"[bold]{title}[/]", table(("field", "value"), [*lines(found)]), "", highlight=False)
+            console().print(heading(title), table(("field", "value"), [*lines(found)]), "", highlight=False)
     if known is None:
         console().print("Nobody has looked at it yet: it is judged when arrivals are next looked at.", highlight=False)
     elif known.standing in TURNED_AWAY and known.arrival:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from k2model.cli.terminal import as_json_option, console, overrides_option, pairs, store_option
+from k2model.reporting.terminal import heading
 from k2model.settings import recipe_name
 from k2model.units import readable_count
 
@@ -59,7 +60,7 @@ def mixture(recipe: str, phases: tuple[str, ...], overrides: tuple[str, ...], st
 
 
 def _draw(out: "Console", one: "PhaseMixture") -> None:
-    out.print(f"[bold]{one.phase}[/]  {f'{one.entries} entries · ' * bool(one.entries)}{one.basis}", highlight=False)
+    out.print(heading(one.phase, f"{f'{one.entries} entries · ' * bool(one.entries)}{one.basis}"))
     if one.families:
         out.print(_table(one))
     for line in _facts(one):

@@ -16,12 +16,14 @@ from k2model.cli.terminal import (
     overrides_option,
     pairs,
     records,
+    say,
     show,
     store_option,
     table,
     tell_faults,
 )
 from k2model.cli.why import explain
+from k2model.reporting.terminal import heading
 from k2model.settings import recipe_name
 from k2model.units import readable_count, readable_size
 
@@ -115,10 +117,10 @@ def plan(
         show_recipe(resolved.recipe, attended)
         show(STEPS, steps, as_json=False)
         for job in asked:
-            click.echo(f"{job.source} asks an endpoint: {job.standing}")
+            say(f"{job.source} asks an endpoint: {job.standing}")
         tell_faults(faults)
     if problem := missing_data(resolved.recipe):
-        click.echo(f"\n{problem}", err=True)
+        say(f"\n{problem}", err=True)
 
 
 def show_recipe(recipe: "Recipe", attended: "dict[str, float] | None" = None) -> None:
@@ -130,9 +132,7 @@ def show_recipe(recipe: "Recipe", attended: "dict[str, float] | None" = None) ->
     count = count_parameters(recipe.model)
     tokens = readable_count(sum(phase.tokens for phase in recipe.phases))
     out = console()
-    out.print(
-        f"[bold]{recipe.name}[/]  {readable_count(count)} parameters ({count:,}), {tokens} tokens", highlight=False
-    )
+    out.print(heading(recipe.name, f"{readable_count(count)} parameters ({count:,}), {tokens} tokens"))
     rows = [
         (
             phase.name, phase.parent or "random weights", readable_count(phase.tokens),
@@ -147,12 +147,12 @@ def show_recipe(recipe: "Recipe", attended: "dict[str, float] | None" = None) ->
         return
     found = estimate(recipe, gpu, attended)
     cluster = recipe.cluster
-    out.print(
-        f"[bold]Time[/]  at {cluster.utilisation:.0%} of {gpu.name}'s {gpu.peak / 1e12:,.0f} TFLOP/s (cluster."
-        f"utilisation, the model's own arithmetic); {1e3 * cluster.failures_per_gpu_day:.2f} interruptions of 1,000 "
-        f"GPUs a day, {cluster.restart_seconds:.0f} s to restart. Estimates: nothing of it was measured on these GPUs.",
-        highlight=False,
-    )  # fmt: skip
+    told = (
+        f"at {cluster.utilisation:.0%} of {gpu.name}'s {gpu.peak / 1e12:,.0f} TFLOP/s (cluster.utilisation, the "
+        f"model's own arithmetic); {1e3 * cluster.failures_per_gpu_day:.2f} interruptions of 1,000 GPUs a day, "
+        f"{cluster.restart_seconds:.0f} s to restart. Estimates: nothing of it was measured on these GPUs."
+    )
+    out.print(heading("Time", told))
     out.print(table(TIMES, [*map(_times, found), _total(found, cluster.price_per_gpu_hour)]))
     if whole := [one.phase for one in found if one.whole_rows]:
         out.print(
@@ -170,9 +170,11 @@ def show_recipe(recipe: "Recipe", attended: "dict[str, float] | None" = None) ->
         highlight=False,
     )
     out.print(
-        f"[bold]Memory[/]  of one worker in GB, by component; `peak` is the widest moment, where not all are there. "
-        f"{FITS:.0%} of {gpu.memory / 1e9:.0f} GB may be planned with.",
-        highlight=False,
+        heading(
+            "Memory",
+            f"of one worker in GB, by component; `peak` is the widest moment, where not all are there. "
+            f"{FITS:.0%} of {gpu.memory / 1e9:.0f} GB may be planned with.",
+        ),
     )
     out.print(table(MEMORY, [_memory(one) for one in found]), "")
 

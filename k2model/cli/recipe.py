@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from k2model.cli.terminal import CommandGroup, as_json_option, console, overrides_option, pairs, show, table
+from k2model.cli.terminal import CommandGroup, as_json_option, console, overrides_option, pairs, say, show, table
 from k2model.settings import recipe_name
 
 WHOLE = 40  # characters of a value shown on the line of its row
@@ -91,7 +91,7 @@ def new_recipe(file: Path, base: str, overrides: tuple[str, ...]) -> None:
     except OSError as error:
         raise K2Error(f"{file} cannot be written: {error.strerror}") from error
     assert load_recipe(str(file)) == begun, "a file that is written gives the recipe that it is of"
-    click.echo(
+    say(
         f"{file} gives the recipe '{begun.name}', begun from {base}. Change it (docs/own_recipe.md), then:\n"
         f"  k2 recipe show {file}\n  k2 plan {file}\n  make lifecycle RECIPE={file}"
     )

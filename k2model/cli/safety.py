@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from k2model.cli.eval import backend_option, known_of, recipe_option
-from k2model.cli.terminal import CommandGroup, as_json_option, console, overrides_option, show, store_option, table
+from k2model.cli.terminal import CommandGroup, as_json_option, console, overrides_option, say, show, store_option, table
 from k2model.settings import home
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def judges(as_json: bool, **chosen: Any) -> None:
             left += [f"{judge.identity['name']}: {one.problem}" for one in said if one.unanswered]
     show(AGREEMENT, rows, as_json)
     if PEOPLE not in labelled and not as_json:
-        click.echo("labels of people: absent; name a folder with the wheel of pyrit by --data")
+        say("labels of people: absent; name a folder with the wheel of pyrit by --data")
     if left:
         raise JudgeUnavailable(
             f"PARTIAL: {len(left)} verdicts are missing since a judge did not answer ({left[0]}). What it said is "
@@ -197,7 +197,8 @@ def list_tests(data: str | None, as_json: bool) -> None:
     ]
     show(("test", "domain", "right", "prompts", "example"), rows, as_json)
     if not as_json:
-        click.echo("".join(f"absent: {one}\n" for one in absent), nl=False)
+        for one in absent:
+            say(f"absent: {one}")
 
 
 def _config(recipe: "Recipe", chosen: dict[str, Any]) -> "SafetyConfig":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from k2model.cli.terminal import as_json_option, console, overrides_option, pairs, store_option, table
+from k2model.reporting.terminal import heading
 from k2model.settings import recipe_name
 from k2model.units import readable_size
 
@@ -51,8 +52,9 @@ def ingest(
     console().print(table(("count", "value"), shown))
     if long["documents"]:
         console().print(
-            f"\n[yellow]longer than {most:,} characters (corpus.max_characters)[/]: {long['documents']:,} documents, "
-            f"{readable_size(long['bytes'])} of {readable_size(long['of_bytes'])} of text, which curation leaves out"
+            f"\nlonger than {most:,} characters (corpus.max_characters): {long['documents']:,} documents, "
+            f"{readable_size(long['bytes'])} of {readable_size(long['of_bytes'])} of text, which curation leaves out",
+            style="yellow",
         )
     samples = [(reason, *sample) for reason, several in counts["samples"].items() for sample in several]
     if samples:
@@ -124,7 +126,7 @@ def recheck(
         return
     rows = [(name, one["items"], one["touched"], one["removed"]) for name, one in found.families.items()]
     out = console()
-    out.print(f"[bold]{view.name}[/]  {found.documents:,} of {found.read:,} documents hold an item\n")
+    out.print(heading(view.name, f"{found.documents:,} of {found.read:,} documents hold an item\n"))
     out.print(table(COLUMNS, rows))
     for match in found.matches()[:n]:
         out.print("", _drawn(match))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from k2model.cli.terminal import CommandGroup, as_json_option, overrides_option, pairs, show, store_option
+from k2model.cli.terminal import CommandGroup, as_json_option, overrides_option, pairs, say, show, store_option
 from k2model.settings import recipe_name
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def run(job: str, recipe: str, workers: int, overrides: tuple[str, ...], store: 
     calls = make(opened, calls_step(opened, config)) if config.teacher is TeacherKind.ENDPOINT else None
     made = make(opened, synthesis_step(opened, config, calls), workers)
     report = json.loads(opened.read(made, REPORT))
-    click.echo(json.dumps(report | {"uri": made.uri}) if as_json else _told(report, made.uri))
+    say(json.dumps(report | {"uri": made.uri}) if as_json else _told(report, made.uri))
 
 
 @synth.command("status")
@@ -87,7 +87,7 @@ def templates(as_json: bool) -> None:
         click.echo(json.dumps(rows))
     else:
         for row in rows:
-            click.echo(f"{row['name']:<28} {row['category']:<17} {'*' if row['procedural'] else ' '} {row['when']}")
+            say(f"{row['name']:<28} {row['category']:<17} {'*' if row['procedural'] else ' '} {row['when']}")
 
 
 @synth.command("families")
@@ -101,7 +101,7 @@ def families(as_json: bool) -> None:
         click.echo(json.dumps(found))
     else:
         for kind, names in found.items():
-            click.echo(f"{kind:<12} {', '.join(names)}")
+            say(f"{kind:<12} {', '.join(names)}")
 
 
 def _job(name: str, recipe: str, overrides: dict[str, Any]) -> "SynthesisConfig":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from k2model.errors import for_user, nearest, visible
+from k2model.reporting.terminal import safe_console
 from k2model.settings import store_uri, traceback_wanted
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class CommandGroup(click.Group):
             told = for_user(error)
             if told is None or traceback_wanted():
                 raise
-            click.echo(f"{type(told).__name__}: {visible(str(told))}", err=True)
+            say(f"{type(told).__name__}: {told}", err=True)
             sys.exit(1)
 
 
@@ -104,6 +105,9 @@ def table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> "Table":
 
 
 def console() -> "Console":
-    from rich.console import Console
+    return safe_console(None if sys.stdout.isatty() else WIDTH)
 
-    return Console(width=None if sys.stdout.isatty() else WIDTH)
+
+def say(text: str, err: bool = False) -> None:
+    """A line that is no JSON: what it quotes is shown, and commands no terminal."""
+    click.echo(visible(text), err=err)

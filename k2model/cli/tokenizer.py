@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from k2model.cli.terminal import as_json_option, console, records, store_option, table
+from k2model.reporting.terminal import heading
 
 if TYPE_CHECKING:
     from k2model.tokens.fertility import Fertility
@@ -53,7 +54,7 @@ def tokenizer(reference: str, against: str, corpus: str, split: str, limit: int,
         return
     out = console()
     for name, codec in measured:
-        out.print(f"[bold]{name}[/]  {codec.vocab_size:,} entries", highlight=False)
+        out.print(heading(name, f"{codec.vocab_size:,} entries"))
     out.print("", table(COLUMNS, [tuple(map(_shown, _cells(name, found))) for name, found in rows]))
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from k2model.cli.terminal import console, table
+from k2model.reporting.terminal import heading
 
 if TYPE_CHECKING:
     from k2model.recipe import Recipe
@@ -36,13 +37,13 @@ def explain(name: str, overrides: Mapping[str, Any], as_json: bool) -> None:
         out.print(f"Nothing of {recipe.name} is derived by rule; its values stand as they were set.", highlight=False)
         out.print(" ".join((about or recipe.description).split()), highlight=False)
     for rule, ruled in groupby(rows, lambda row: row.rule):
-        out.print(f"\n[bold]{rule.name}[/]  {rule.words}.", highlight=False)
+        out.print("", heading(rule.name, f"{rule.words}."))
         out.print(f"Source: {rule.source}", style="dim", highlight=False)
         cells = [(row.field, _said(row.base), _said(row.value), row.how) for row in ruled]
         out.print(table(("field", base, recipe.name, "how"), cells))
     for title, texts in (("Notes", recipe.notes), ("Not public of the real run", recipe.unknown)):
         if texts:
-            out.print(f"\n[bold]{title}[/]", *(f"\n- {text}" for text in texts), highlight=False)
+            out.print("", heading(title), *(f"\n- {text}" for text in texts), highlight=False)
 
 
 def _record(recipe: "Recipe", base: str, rows: "list[Derived]") -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from k2model.artifacts import Identity, Store
 from k2model.artifacts.result import LifecycleResult
+from k2model.errors import visible
 from k2model.evals.scores import ScoreRow, load_scores
 from k2model.recipe.schema import GateConfig
 from k2model.registry import Registration
@@ -14,6 +15,7 @@ from k2model.reporting.kept import gate_warnings, kept_lines
 from k2model.reporting.report import PAGE
 from k2model.reporting.safety import gated_rows, tested_phases
 from k2model.reporting.scores import parse, score_order
+from k2model.reporting.terminal import safe_console
 from k2model.settings import masked
 from k2model.units import readable_size
 
@@ -33,9 +35,7 @@ def print_summary(
     Returns the places of report, release and tracking store, a line each, and what has become of the last phase, which
     is the last of `registrations`.
     """
-    from rich.console import Console
-
-    out = Console()
+    out = safe_console()
     out.print(data_summary(store, result, gates))
     out.print(lifecycle_summary(store, result))
     lines = [
@@ -52,8 +52,8 @@ def print_summary(
 def data_summary(store: Store, result: LifecycleResult, gates: Mapping[str, Identity]) -> "Table":
     """Bytes read and kept of each source, the one that lost the most of itself first, and below it all warnings."""
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title="Training text per source", box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     table.add_column("source")
@@ -63,11 +63,11 @@ def data_summary(store: Store, result: LifecycleResult, gates: Mapping[str, Iden
     for line in kept_lines(json.loads(store.read(result.corpus, "curation.json"))):
         style = "yellow" if line.share < 0.5 else ""
         sizes = readable_size(line.read), readable_size(line.kept), f"{line.share:.1%}"
-        table.add_row(line.source, *sizes, line.lost_to, style=style)
+        table.add_row(visible(line.source), *sizes, visible(line.lost_to), style=style)
     together = Table.grid()
     together.add_row(table)
     for warning in gate_warnings(store, gates):
-        together.add_row(f"[yellow]![/] {escape(warning.told)}\n  {escape(warning.remedy)}")
+        together.add_row(Text.assemble(("!", "yellow"), f" {visible(warning.told)}\n  {visible(warning.remedy)}"))
     return together
 
 
@@ -124,6 +124,7 @@ def _score_table(rows: Sequence[ScoreRow], phases: Sequence[str]) -> "Table":
 def _gate_table(results: Iterable[GateResult]) -> "Table":
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("phase", "gate", box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     table.add_column("wanted", justify="right")
@@ -132,5 +133,5 @@ def _gate_table(results: Iterable[GateResult]) -> "Table":
         colour, mark = ("green", "✓") if result.passed else ("red", "✗")
         shown = "none" if result.value is None else f"{result.value:.2f}"
         wanted = result.gate.wanted
-        table.add_row(result.gate.phase, result.title, wanted, f"[{colour}]{mark} {shown}[/]")
+        table.add_row(result.gate.phase, result.title, wanted, Text(f"{mark} {shown}", colour))
     return table
