@@ -9,7 +9,9 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PYFLYTE = Path(sys.executable).parent / "pyflyte"
-CANARY = "canary-in-a-tracking-uri"  # as a secret part of the address; nothing that a run leaves may have it
+CANARY = "canary-in-a-tracking-uri"  # a secret part of addresses and variables; nothing that a run leaves may have it
+# Of clients and endpoints that a run on one machine does not ask, so that their values change nothing.
+SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "MLFLOW_TRACKING_PASSWORD", "HF_TOKEN", "LLM_API_KEY")
 PHASES = ("pretrain", "mid_1", "mid_2", "mid_3", "mid_4", "sft")
 
 
@@ -18,6 +20,8 @@ def environment(home: Path) -> dict[str, str]:
     (home / "tmp").mkdir(parents=True, exist_ok=True)
     own = {"K2_RECIPE": "smoke", "K2_HOME": str(home), "TMPDIR": str(home / "tmp"), "HOME": str(home)}
     own |= {"PATH": str(PYFLYTE.parent), "PYTHONPATH": str(ROOT)}
+    own |= {name: f"{CANARY}-{name.lower()}" for name in SECRET_VARIABLES}
+    own["TEAM_CHAT"] = f"https://hooks.slack.com/services/T0/B0/{CANARY}"
     own["MLFLOW_TRACKING_URI"] = f"sqlite:///{home / 'mlflow.db'}?password={CANARY}"
     kept = {name: value for name, value in os.environ.items() if name != "K2_STORE"}
     return kept | own

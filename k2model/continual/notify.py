@@ -138,7 +138,7 @@ def _names(markers: Any) -> Iterator[str]:
 def channels(config: NotifyConfig) -> list[Channel]:
     """Those that a recipe names."""
     known = [
-        Channel("slack", config.slack_env, lambda notice: {"text": slack_text(notice.text)}),
+        Channel("slack", config.slack_env, lambda notice: {"text": slack_text(notice.text), "mrkdwn": False}),
         Channel("webhook", config.webhook_env, lambda notice: {"text": notice.text, **notice.content}),
     ]
     return [one for one in known if one.variable]

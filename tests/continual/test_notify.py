@@ -122,7 +122,7 @@ def test_each_entry_is_told_once_with_every_number(store: Store, ledger: Ledger,
 
 def test_slack_gets_text_alone_and_no_markup(store: Store, ledger: Ledger, hook: Hook) -> None:
     assert tell(store, recipe(webhook_env="", slack_env="HOOK"), ledger) == 2
-    assert set(hook.taken[0]) == {"path", "text"}
+    assert set(hook.taken[0]) == {"path", "text", "mrkdwn"}
     assert "a trigger &lt;b&gt;recurs&lt;/b&gt;" in hook.taken[0]["text"]
 
 
