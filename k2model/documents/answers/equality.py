@@ -1,9 +1,9 @@
 """Whether an answer is the one that is wanted. Evaluation and synthesis both ask here, and nowhere else.
 
-In this order: letters of choices; times and dates; words, in NFC and without case, spaces and closing marks; numbers
-with their units, exactly; and what is left, which is mathematics (`\\sqrt{8}` is `2\\sqrt{2}`), by math-verify in a
-process that can be ended (`verifying`). Of math-verify's leniency remain that `x=3` equals 3, that a list without
-brackets has no order, and that irrational numbers equal their first six decimals.
+In this order: letters of choices; times and dates; words, in NFKC and without case, spaces and closing marks; numbers
+with their units, exactly; codes and chemical formulas; and what is left, which is mathematics (`\\sqrt{8}` is
+`2\\sqrt{2}`), by math-verify in a process that can be ended (`verifying`). Of math-verify's leniency remain that `x=3`
+equals 3, that a list without brackets has no order, and that irrational numbers equal their first six decimals.
 """
 
 import re
@@ -25,18 +25,25 @@ _CHOICE = re.compile(
     r"(?:(?:option|choice|answer)\s+)?\(?([A-Za-z])(?:\)\.?|[.:\]])?(?:(?<=[).:\]])\s+(.+))?", re.I | re.S
 )
 _MATHEMATICS = re.compile(r"[\d\\^_=+*/<>{}|$√∞π°%≤≥≠±×÷∪∩∈]")
-_CLOSING = " .!?…*_`\"'“”‘’«»„,;:؟۔،؛।॥。！？、，"
+_CLOSING = " .!?…*_`\"'“”‘’«»„,;:؟۔،؛।॥。！？、，「」『』《》〈〉"
 _CLOCK = re.compile(r"(\d{1,2})(?::(\d\d))?(?::(\d\d))?\s*(?:([ap])\.?\s?m\.?)?", re.IGNORECASE)
 _ASSIGNED = re.compile(r"\\?([A-Za-z]\w{0,9}(?:_\{?\w+\}?)?)\s*=\s*([^=]+)")
-_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
-_RAISED = re.compile(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
+_SMALL = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻₀₁₂₃₄₅₆₇₈₉", "0123456789-0123456789")
+_RAISED, _LOWERED = re.compile(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+"), re.compile(r"[₀₁₂₃₄₅₆₇₈₉]+")
 _ROOT = re.compile(r"√\s*(\d+|\w|\([^()]*\)|\{[^{}]*\})")
+_LETTERS = {ord(sign): rf"\mathbb{{{letter}}}" for sign, letter in zip("ℂℕℚℝℤ", "CNQRZ", strict=True)}
 _SIGNS = {"×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": "/", "≤": r"\leq ", "≥": r"\geq ", "≠": r"\neq ",
-          "π": r"\pi ", "∞": r"\infty ", "±": r"\pm ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in "}  # fmt: skip
+          "π": r"\pi ", "∞": r"\infty ", "±": r"\pm ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ",
+          r"\varnothing": r"\emptyset "}  # fmt: skip
 _SCIENTIFIC = re.compile(r"(?<![\w.\\])((?:\d+\.?\d*|\.\d+))[eE]([-+]?\d{1,3})(?![\w.])")
 _TRAILING_UNIT = re.compile(
-    r"(?<=[\d)}\]])(?:\s*\\(?:text|mathrm|mbox)\s*\{\s*([^{}]*)\}|\s+([A-Za-z°][A-Za-z°/^0-9]*))\s*$"
+    r"(?<=[\d)}\]])(?:(?:\s|\\[,;:!])*\\(?:text|mathrm|mbox)\s*\{\s*([^{}]*\}(?:\^\{?-?\d)?)\}?"
+    r"|\s+([A-Za-z°][A-Za-z°/^0-9]*))\s*$"
 )
+_BASED = re.compile(r"(\w+?)_\{?(\d+)\}?")
+#: Versions and addresses, and what has digits behind letters: H2O, B12. Read as mathematics they would be products.
+_CODE = re.compile(r"\d+(?:\.\d+){2,}|[A-Za-z]+\d[A-Za-z\d]*")
+_CODED = re.compile(r"[A-Za-z\d.]+")
 _BRACKETED = re.compile(r"\\?[({\[](?=.*,)")
 _NAMED = re.compile(r"[^\W\d_]{3,}")
 _FUNCTIONS = re.compile(r"(?:sin|cos|tan|cot|sec|csc|log|exp|sqrt|mod|lcm|gcd|max|min|pi|inf)\b")
@@ -92,7 +99,7 @@ def same(wanted: str, answer: str | None, seconds: float = SECONDS) -> bool | No
         one, other = (found[2].strip() if found else text for found, text in zip(named, (one, other), strict=True))
     if one == other:
         return True
-    for decide in (_by_letter, _by_time, _by_words, _by_value, _by_phrase):
+    for decide in (_by_letter, _by_time, _by_words, _by_value, _by_code, _by_phrase):
         if (verdict := decide(one, other)) is not None:
             return verdict
     if max(len(one), len(other)) > LONGEST or max(map(_depth, (one, other))) > DEEPEST:
@@ -102,9 +109,10 @@ def same(wanted: str, answer: str | None, seconds: float = SECONDS) -> bool | No
 
 def bare(text: str) -> str:
     """An answer without delimiters and spacing of LaTeX, marks of Markdown and a full stop around it, in one form."""
-    text = one_form(text).strip().strip("*`").strip()
+    text = one_form(text).translate(_LETTERS).strip().strip("*`").strip()
     text = _NEGATIVE.sub("-", _ABOUT.sub("", text, count=1), count=1)
-    text = _RAISED.sub(lambda found: f"^{{{found[0].translate(_SUPERSCRIPTS)}}}", text)
+    text = _RAISED.sub(lambda found: f"^{{{found[0].translate(_SMALL)}}}", text)
+    text = _LOWERED.sub(lambda found: f"_{{{found[0].translate(_SMALL)}}}", text)
     while (inside := _DELIMITERS.sub("", text).strip()) != text:
         text = inside
     if (found := _TEXT.fullmatch(text)) is not None:
@@ -126,7 +134,8 @@ def words(text: str) -> str | None:
 
 
 def _phrase(text: str) -> str:
-    return unicodedata.normalize("NFC", " ".join(text.casefold().split()).strip(_CLOSING))
+    folded = unicodedata.normalize("NFKC", text).casefold().replace("i\u0307", "i").replace("\u0131", "i")  # Turkish
+    return " ".join(folded.split()).strip(_CLOSING)
 
 
 def letter_of(text: str) -> tuple[str, str] | None:
@@ -173,6 +182,18 @@ def _by_value(one: str, other: str) -> bool | None:
     return False if (all(units) and units[0] != units[1]) or (len(brackets) > 1 and "{" in brackets) else None
 
 
+def _by_code(one: str, other: str) -> bool | None:
+    """Codes and chemical formulas, with their subscripts in any writing."""
+    based = [_BASED.fullmatch(text) for text in (one, other)]
+    if based[0] and based[1] and one[0].isdigit() and other[0].isdigit():  # 101_2
+        return based[0].groups() == based[1].groups()
+    plain = [re.sub(r"[_{}\s]", "", _TEXT.sub(r"\1", text)) for text in (one, other)]
+    if not all(map(_CODED.fullmatch, plain)) or not any(map(_CODE.fullmatch, plain)):
+        return None
+    same_code = plain[0].casefold() == plain[1].casefold()
+    return None if not same_code and "_" in one + other else same_code  # a_1b_2 is b_2a_1
+
+
 def _by_phrase(one: str, other: str) -> bool | None:
     """Names and sentences with digits in them, which math-verify would read as products of letters in any order."""
     if all(_NAMED.search(_FUNCTIONS.sub("", text)) and not _FORMULA.search(text) for text in (one, other)):
@@ -185,7 +206,7 @@ def _unit_behind(text: str, of: Quantity | None) -> Unit | str | None:
     if of:
         return of.unit or None
     found = _TRAILING_UNIT.search(text)
-    behind = (found[1] or found[2] or "").strip() if found else ""
+    behind = re.sub(r"[{}]", "", found[1] or found[2] or "").strip() if found else ""
     return unit_of(behind) or behind
 
 

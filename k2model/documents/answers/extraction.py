@@ -21,7 +21,7 @@ _BRACES = re.compile(
 _WHOLE = re.compile(r"(?<![\w.])-?(?:\d{1,3}(?:,\d{3})+|\d+)(?![\w]|\.\d|,\d)")
 _MARKED = re.compile(r"^[ \t]*####[ \t]*(.+?)[ \t]*$", re.MULTILINE)
 _SAID = re.compile(r"\banswer(?:\s+is\b|\s*:)[\s:*]*", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"\.\s|\n")
+_SENTENCE_END = re.compile(r"(?<!\b[DM]r)(?<!\bMrs)(?<!\b[MS]t)(?<!\bProf)(?<!\bGen)\.\s|\n")
 
 
 def boxes(text: str) -> Iterator[str]:

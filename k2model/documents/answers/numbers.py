@@ -46,6 +46,7 @@ _CHARACTERS = (
     | {ord(one): None for one in _UNSEEN}
     | {ord(one): " " for one in _SPACES}
     | {point: chr(point - 0xFEE0) for point in range(0xFF01, 0xFF5F) if point != 0xFF0D}
+    | {point: unicodedata.normalize("NFKC", chr(point)) for point in range(0x1D400, 0x1D800)}  # of mathematics
     | {0x066B: ".", 0x066C: ",", 0x066A: "%", 0x2044: "/", 0x2215: "/", 0x60C: ",", 0x2019: "'"}
 )
 _FOREIGN_DIGIT = re.compile(r"(?![0-9])\d")
@@ -56,14 +57,16 @@ _GROUPED = "|".join(rf"\d{{1,3}}(?:{mark}\d{{3}})+" for mark in (",", " ", "'", 
 _INDIAN = r"\d{1,2}(?:,\d{2})+,\d{3}"
 _CONTINENTAL = r"\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}|\d{1,3}(?: \d{3})+,\d+"
 _PLAIN = r"\d+(?:\.\d*)?|\.\d+"
+_REPEATING = r"\d*\.\d*(?:\\(?:overline|bar)\s*(?:\{\d+\}|\d)|\(\d+\))"
 _POWER = r"(?:[eE][-+]?\d+(?![\w.])|\s*(?:\*|×|·|\\times|\\cdot)\s*10\s*\^\s*(?:\{\s*[-+]?\d+\s*\}|[-+]?\d+))"
-_DECIMAL = rf"(?:{_CONTINENTAL}|(?:{_INDIAN}|{_GROUPED})(?:\.\d+)?|{_PLAIN}){_POWER}?"
+_DECIMAL = rf"(?:{_REPEATING}|{_CONTINENTAL}|(?:{_INDIAN}|{_GROUPED})(?:\.\d+)?|{_PLAIN}){_POWER}?"
 _TEX = r"(?:\d+\s*)?\\[dt]?frac\s*(?:\{[^{}]*\}|\d)\s*(?:\{[^{}]*\}|\d)"
 _MIXED = r"\d+ \d+/\d+"
 _RATIO = rf"(?:{_DECIMAL})\s*/\s*(?:{_DECIMAL})"
 _LEADING = re.compile(rf"([-+]?)\s*({_TEX}|{_MIXED}|{_RATIO}|{_DECIMAL})(?![\d])")
 _FRACTION_PARTS = re.compile(r"(\d*)\s*\\[dt]?frac\s*(\{[^{}]*\}|\d)\s*(\{[^{}]*\}|\d)")
 _SCIENTIFIC = re.compile(r"(.*?)(?:[eE]|\s*(?:\*|×|·|\\times|\\cdot)\s*10\s*\^\s*\{?\s*)([-+]?\d+)\s*\}?")
+_REPEATED = re.compile(r"(\d*)\.(\d*)(?:\\(?:overline|bar)\s*\{?|\()(\d+)[})]?")
 _CONTINENTAL_WHOLE = re.compile(_CONTINENTAL)
 
 #: In running text: no spaces in a number, no fraction that is a date, no minus behind a word.
@@ -76,7 +79,8 @@ _SAID = re.compile(
 
 _CURRENCY = re.compile(r"([-+]?)\s*(US\$|\\?\$|€|£|¥|₹|(?:USD|EUR|GBP|JPY|INR)(?= ?[\d.]))\s*(?=[-+]?[\d.\\])")
 _TEXT = re.compile(r"\\(?:text|mathrm|textbf|mathbf|mbox|textrm|operatorname)\s*\{([^{}]*)\}")
-_DEGREES = re.compile(r"\s*\^\s*\{?\s*\\circ\s*\}?")
+_DEGREES = re.compile(r"\s*\^\s*\{?\s*\\circ\s*\}?\s*")
+_THIN = re.compile(r"\\[,;:! ]|~")
 _SCALES = {"dozen": 12, "hundred": 10**2, "thousand": 10**3, "lakh": 10**5, "million": 10**6, "crore": 10**7} | {
     "billion": 10**9, "trillion": 10**12,
 }  # fmt: skip
@@ -129,7 +133,8 @@ def quantity(text: str) -> Quantity | None:
     if found is None or (read := _read(found[1], found[2])) is None:
         return None
     rest = text[found.end() :]
-    unit = _DEGREES.sub("°", _TEXT.sub(r" \1", rest)).replace("\\ ", " ").replace("~", " ")
+    unit = _DEGREES.sub("°", _TEXT.sub(r" \1", _THIN.sub(" ", rest)))
+    unit = re.sub(r"\\mu\s*", "µ", unit)
     glued = unit == rest and len(unit) == 1 and unit.isalpha()
     unit = " ".join(unit.replace("\\", "").split()).rstrip(".")
     scale, _, behind = unit.partition(" ")
@@ -216,6 +221,8 @@ def _read(sign: str, text: str) -> Number | None:
         return _ratio(minus, whole[0] if whole else "0", *ratio.split("/"))
     if (value := _decimal(text)) is None:
         return None
+    if "." in text and _REPEATED.fullmatch(text):
+        return Number(minus * value, None)
     mantissa, _, _ = text.lower().partition("e")
     point = "," if _CONTINENTAL_WHOLE.fullmatch(mantissa) else "."
     written = mantissa.rpartition(point)[2] if point in mantissa else ""
@@ -235,6 +242,10 @@ def _ratio(minus: int, whole: str, above: str, below: str) -> Number | None:
 
 def _decimal(text: str) -> Fraction | Decimal | None:
     """A number without sign; exact, though Python refuses to read whole numbers of more than 4,300 digits."""
+    if found := _REPEATED.fullmatch(text):
+        whole, once, again = (part or "0" for part in found.groups())
+        shift = 10 ** len(found[2])
+        return int(whole) + (int(once) + Fraction(int(again), 10 ** len(again) - 1)) / shift
     exponent = ""
     if found := _SCIENTIFIC.fullmatch(text):
         text, exponent = found[1], found[2]

@@ -107,6 +107,7 @@ _UNITS = _units()
 @lru_cache(maxsize=4096)
 def unit_of(text: str) -> Unit | None:
     """The unit that `text` is: `km`, `square metres`, `m/s^2`, `kg*m/s^2`, `miles per hour`; None where it is none."""
+    text = text.replace("\u03bc", "µ")  # the Greek letter
     text = _SQUARED.sub(lambda found: f"{found[2]}^{'2' if found[1].startswith('s') else '3'}", text.strip())
     text = re.sub(r"\s+per\s+", "/", _OTHER_NAMES.get(text, _OTHER_NAMES.get(text.casefold(), text)))
     above, *below = (part.strip() for part in text.split("/"))
