@@ -32,6 +32,7 @@ _SELECTORS, _TAGS = slice(0xE0100, 0xE01F0), slice(0xE0000, 0xE0080)
 WORD_UNITS = 12  # a word; a character of a script without spaces has fewer
 #: Units of a letter: two Han make a word, three kana, three of scripts whose vowels are marks, four of Thai and Lao.
 _HAN, _KANA, _ABUGIDA, _THAI = 6, 4, 4, 3
+_SPELLED = 2  # of scripts with spaces: five or six
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -123,6 +124,12 @@ def scripts() -> np.ndarray[Any, np.dtype[np.uint8]]:
 def units() -> np.ndarray[Any, np.dtype[np.uint8]]:
     """How much of a word, which has `WORD_UNITS`, a word that begins with each code point is."""
     return np.array([WORD_UNITS, *(own or WORD_UNITS for own, _ in SCRIPTS.values())], dtype=np.uint8)[scripts()]
+
+
+@lru_cache(maxsize=1)
+def letter_units() -> np.ndarray[Any, np.dtype[np.int64]]:
+    """How much of a word a letter of each script is, by number of `SCRIPT_NAMES`; of those with spaces, on average."""
+    return np.array([_SPELLED, *(own or _SPELLED for own, _ in SCRIPTS.values())], dtype=np.int64)
 
 
 def match_of(character: str) -> str:

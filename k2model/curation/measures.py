@@ -19,6 +19,7 @@ import numpy as np
 
 from k2model.curation.characters import ALNUM, ALPHA, DIGIT, MARK, SCRIPT_NAMES, SCRIPTS, SPACE, UPPER, mixed
 from k2model.curation.texts import CodePoints, Flags, Hashes, Ints, Numbers, Spans, Texts, sums
+from k2model.documents.sentences import STOPS
 from k2model.errors import CorpusError, nearest
 
 
@@ -103,14 +104,7 @@ def repeated_ngrams(texts: Texts, width: int) -> Numbers:
 SHORT_LINE = 30  # characters, FineWeb
 _BULLETS = "•‣▶◀◦■□▪▫–-*●○◆◇★☆※・·∙⁃‧➢➤►✓✔"
 #: Marks that end a sentence, in the scripts that have them, and quotation marks and brackets that close behind one.
-SENTENCE_ENDS = (
-    ".!?…\"'”’»‼⁇⁈⁉"
-    "؟۔"  # Arabic, Urdu
-    "।॥"  # Indic scripts
-    "։።፧"  # Armenian, Ethiopic
-    "។៕။།༎᠃᠉"  # Khmer, Myanmar, Tibetan, Mongolian
-    "。！？｡．」』"  # Chinese and Japanese
-)
+SENTENCE_ENDS = ".!?…\"'”’»‼⁇⁈⁉」』" + STOPS
 
 
 def measure(name: str, texts: Texts, stop_words: Iterable[str] = ()) -> Numbers:
@@ -132,10 +126,6 @@ def distinct_words(texts: Texts, wanted: Iterable[str]) -> Numbers:
     for key in keys:
         found[np.unique(owners[values == key])] += 1
     return found
-
-
-def _per_word(numbers: Numbers, texts: Texts) -> Numbers:
-    return numbers / np.maximum(1.0, texts.words.counts)
 
 
 def _spaced(texts: Texts) -> Flags:
@@ -199,7 +189,7 @@ def _among(codes: CodePoints, characters: str) -> Flags:
 MEASURES: dict[str, Callable[[Texts], Numbers]] = {
     "words": lambda t: t.word_counts,
     "characters": lambda t: np.diff(t.bounds) - 1.0,
-    "mean_word_length": lambda t: _per_word(sums(t.words.ends - t.words.starts, t.words.bounds), t),
+    "mean_word_length": lambda t: sums(t.words.ends - t.words.starts, t.words.bounds) / np.maximum(1.0, t.word_counts),
     "whitespace_word_length": partial(_of_whitespace_words, lambda words: words.ends - words.starts),
     "symbol_share": partial(_visible_share, ALNUM, False),
     "digit_share": partial(_visible_share, DIGIT, True),

@@ -74,7 +74,8 @@ _JOINING = (
     "\U00010a00-\U00011fff\U0001e900-\U0001e95f"
 )
 _EMOJI = "\u203c\u2049\u20e3\u2100-\u27bf\u2900-\u2bff\u3030\u303d\u3297\u3299\ufe0f\U0001f000-\U0001faff"
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Myanmar, Khmer: a zero-width space parts words
+#: Thai, Lao, Tibetan, Myanmar, Khmer, Tai scripts, Balinese, Javanese: a space of no width parts words or syllables.
+_UNSPACED = "\u0e00-\u109f\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\u1b00-\u1b7f\ua980-\ua9ff\uaa60-\uaadf"
 _HEBREW_OR_ARABIC = re.compile("[\u0590-\u060b\u0620-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 _DIRECTION = re.compile("[\u200e\u200f\u061c]")
 # C0 and C1 controls but tab and line feed; lone surrogates; soft hyphen; byte order mark, word joiner, embeddings and
@@ -102,8 +103,8 @@ def clean_characters(text: str) -> str:
     answers start with one.
 
     What stays: joiners of Arabic, Indic and other scripts, of emoji, and what follows these (selectors, the tags of a
-    flag); spaces of no width between words of Thai, Lao, Myanmar and Khmer; marks of writing direction (LRM, RLM, ALM)
-    in a text that has letters of Hebrew or Arabic.
+    flag); spaces of no width in scripts without spaces from Thai to Javanese; marks of writing direction (LRM, RLM,
+    ALM) in a text that has letters of Hebrew or Arabic.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if _UNSEEN.search(text):

@@ -30,6 +30,7 @@ from k2model.curation.characters import (
     WORD,
     WORD_UNITS,
     classes,
+    letter_units,
     matching,
     mixed,
     scripts,
@@ -152,7 +153,8 @@ class Texts:
 
     @cached_property
     def main_scripts(self) -> Ints:
-        """[texts]: the script, a number of `SCRIPT_NAMES`, that most of its letters are of; 0 for none of them.
+        """[texts]: the script, a number of `SCRIPT_NAMES`, that most of its text is of: letters, each as much as it is
+        of a word, so that formulas do not outweigh the Chinese around them; 0 for none of them.
         A text without letters counts as Latin, so that rules which were made for English judge it."""
         count = len(SCRIPT_NAMES)
         latin = SCRIPT_NAMES.index("Latin")
@@ -165,7 +167,7 @@ class Texts:
         for text in np.flatnonzero(found.sum(axis=1) > found[:, latin]).tolist():  # in others ASCII changes nothing
             letters = self.classes[self.bounds[text] : self.bounds[text + 1]] & ALPHA
             found[text, latin] += np.count_nonzero(letters) - found[text].sum()
-        return np.where(found.any(axis=1), found.argmax(axis=1), latin)
+        return np.where(found.any(axis=1), (found * letter_units()).argmax(axis=1), latin)
 
     @cached_property
     def lines(self) -> Spans:

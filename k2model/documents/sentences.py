@@ -14,11 +14,14 @@ import re
 from collections.abc import Iterator
 
 _CLOSERS = r"""(?:["'”’»›)\]}」』）］】*_`]|\[\d{1,3}\])*"""
-_END = re.compile(rf"(?P<mark>[.!?…]+|[。！？｡．؟۔।॥።։]+[.!?…]*)(?P<closers>{_CLOSERS})")
+#: Of scripts that have their own: Arabic, Indic, Armenian, Ethiopic, Khmer, Myanmar, Tibetan, Mongolian, East Asia.
+STOPS = "؟۔।॥։።፧។៕။།༎᠃᠉。！？｡．"
+_END = re.compile(rf"(?P<mark>[.!?…‼⁇⁈⁉]+|[{STOPS}]+[.!?…]*)(?P<closers>{_CLOSERS})")
 _BREAK = re.compile(r"\n[ \t]*\n\s*|\n[ \t]*(?=(?:[-*•+]|\d{1,3}[.)])[ \t])")
 _NUMBERED = re.compile(r"[ \t]*\d{1,3}\Z")
 _WORD = re.compile(r"[^\s()\[\]{}\"“”«»]*\Z")
 _NEXT = re.compile(r"""\s*["'“‘«‹(\[{¿¡「『（*_`]*""")
+_GLUED = re.compile(r"[A-Z][a-z']* ")  # a word with which a sentence begins; no address goes on so
 _SPOKEN = re.compile(
     r"(?!(?:He|She|It|They|We|You|I)\b)[A-Z]\w*\.? (?:\w+ )?"
     r"(?:said|says|asked|asks|cried|replied|answered|added|shouted|whispered)\b"
@@ -73,15 +76,15 @@ def _ends(text: str, match: re.Match[str], cased: bool) -> bool:
     if not behind:
         return True
     spaced = after[0].isspace()
-    if mark[0] not in ".!?…":
+    if mark[0] in STOPS:
         return spaced or not closers or not behind[0].isalnum()
     if not spaced:  # a decimal, a name of a file, an address; but scripts without spaces go on at once
-        return mark[0] in "!?" and not closers and _is_unspaced(behind[0])
+        return mark[0] in "!?‼⁇⁈⁉" and not closers and (_is_unspaced(behind[0]) or bool(_GLUED.match(behind)))
     lower = behind[0].islower() and not behind[1:2].isupper()
     quoted = any(one in "\"'”’»›)]」』" for one in closers)
     if quoted and _SPOKEN.match(behind):
         return False
-    if mark[0] in "!?":
+    if mark[0] in "!?‼⁇⁈⁉":
         return not (lower and quoted)
     if lower and cased:
         return False

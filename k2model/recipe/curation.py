@@ -38,7 +38,7 @@ class QualityRule:
     """A document is rejected under `name` when its `measure` lies outside [at_least, at_most].
 
     Documents with fewer than `from_lines` non-blank lines are not judged by it, nor those whose main script (that of
-    most of their letters) is not among `scripts`, where any are named.
+    most of their text) is not among `scripts`, where any are named.
     """
 
     name: str

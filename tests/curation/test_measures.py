@@ -101,8 +101,10 @@ def gram(some, start, width):
 
 
 def spaced(text):
-    letters = Counter(script(c) for c in text if c.isalpha())
-    return not letters or letters.most_common(1)[0][0] not in UNITS
+    letters = Counter()
+    for one in filter(str.isalpha, text):
+        letters[script(one)] += round(12 * UNITS.get(script(one), 1 / 6))
+    return max(letters, key=lambda name: (letters[name], name not in UNITS), default="") not in UNITS
 
 
 def whitespace_words(text):
@@ -167,7 +169,7 @@ def repeated_grams(text, width):
 REFERENCE = {
     "words": lambda t: sum(map(units, words(t))),
     "characters": len,
-    "mean_word_length": lambda t: sum(map(len, words(t))) / max(1, len(words(t))),
+    "mean_word_length": lambda t: sum(map(len, words(t))) / max(1, sum(map(units, words(t)))),
     "whitespace_word_length": lambda t: sum(map(len, whitespace_words(t))) / max(1, len(whitespace_words(t))),
     "symbol_share": lambda t: share([c for c in visible(t) if not c.isalnum()], visible(t)),
     "digit_share": lambda t: share([c for c in visible(t) if c.isdigit()], visible(t)),

@@ -16,6 +16,7 @@ from k2model.curation.selection import recheck
 from k2model.curation.texts import Texts, words_of
 from k2model.errors import CorpusError
 from k2model.recipe.curation import (
+    CODE,
     FILES,
     K2_PROFILES,
     PROSE,
@@ -130,11 +131,15 @@ def test_the_tables_hold_together():
     [
         ("An English sentence with мир in it", "Latin"),
         ("这是 a 中文 sentence，不是英文句子", "Han"), ("とても寒い冬", "Kana"),
+        ("设 $f(x)=ax+b$，则 $f(1)=a+b$，所求的值为零。", "Han"), ("The word 天气 means weather.", "Latin"),
         ("123 + 4 = 127", "Latin"), ("ᏣᎳᎩ", ""), ("सच and yes, किन्तु परन्तु", "Devanagari"),
     ],
 )  # fmt: skip
 def test_the_main_script_is_that_of_most_letters(text, script):
     assert SCRIPT_NAMES[Texts.of(["x", text, "и"]).main_scripts[1]] == script
+
+
+MATH = next(profile for profile in K2_PROFILES if profile.name == "math")
 
 
 def rejected(texts, profile):
@@ -149,6 +154,19 @@ def test_a_rule_judges_the_scripts_it_names():
     wrong = QualityRule("long", "words", scripts=("Latn",))
     with pytest.raises(CorpusError, match=r"'long' judges the script 'Latn'.*did you mean 'Latin'"):
         rejected(texts, CurationProfile("p", ("*",), rules=(wrong,)))
+
+
+MIXED = {
+    CODE: "# 先把输入转换成整数，再乘以二，最后返回结果；如果输入为空，就返回零\n"
+    "def 计算(x):\n    value = int(x)\n    return value * 2\n",
+    MATH: "関数 $f(x)=ax^2+bx+c$ が $f(1)=0$、$f(2)=3$、$f(3)=8$ を満たすとき、$a$、$b$、$c$ の値を求めよ。"
+    "解答：連立方程式を解くと $a=1$、$b=0$、$c=-1$ となる。これを代入して確かめればよい。",
+}
+
+
+@pytest.mark.parametrize("profile", MIXED, ids=lambda profile: profile.name)
+def test_words_of_one_character_are_not_too_short_beside_code_and_formulas(profile):
+    assert rejected([MIXED[profile]], profile) == [""]
 
 
 SHORT = [
@@ -187,6 +205,7 @@ INVISIBLE = [
     ("ക്‍ ന്‍ ", None),
     ("क्‍ष श्री‌मान", None),
     ("ខ្ញុំ\u200bទៅ", None),
+    ("བོད་\u200bཡིག ꦲꦤ\u200bꦕꦫ", None),
     ("葛\U000e0100城 ☎\ufe0e", None),
     ("عربي \u200fABC\u200f!", None),
     ("ab\u200bc d\u200de f\u200cg", "abc de fg"),

@@ -28,6 +28,12 @@ def test_sentences_are_counted_as_a_reader_counts_them() -> None:
         ("Dr. Vale came by train. She left.", ["Dr. Vale came by train.", "She left."]),
         ('"Go!" she said. (He went.) "Fine."', ['"Go!" she said.', "(He went.)", '"Fine."']),
         ("他说。她听！\n\n完", ["他说。", "她听！", "完"]),
+        ("ကျေးဇူးတင်ပါတယ်။ သွားမယ်။", ["ကျေးဇူးတင်ပါတယ်။", "သွားမယ်။"]),
+        ("ខ្ញុំទៅ។ គាត់មក។", ["ខ្ញុំទៅ។", "គាត់មក។"]),
+        ("ሰላም። እንዴት ነህ፧", ["ሰላም።", "እንዴት ነህ፧"]),
+        ("Really⁉ Yes‼", ["Really⁉", "Yes‼"]),
+        ("How are you?I am fine.", ["How are you?", "I am fine."]),
+        ("See x.org/find?Name=b now.", ["See x.org/find?Name=b now."]),
     ],
 )
 def test_a_sentence_keeps_the_marks_that_close_it(text: str, wanted: list[str]) -> None:
