@@ -13,10 +13,10 @@ ROOT = Path(__file__).parents[1]
 
 #: From the bottom up, as in docs/architecture.md: a room imports itself and those before it.
 ROOMS = (
-    "k2model", "settings", "errors", "units", "plain", "versions", "recipe", "artifacts", "documents", "sandbox", "synthesis",
-    "ingest", "curation", "tokens", "planning", "validation", "model", "training", "export", "generation", "judges",
-    "evals", "safety", "registry", "monitoring", "reporting", "release", "lifecycle", "continual", "inspect", "cli",
-    "tasks", "workflows", "infra",
+    "k2model", "settings", "errors", "units", "plain", "versions", "recipe", "artifacts", "documents", "sandbox",
+    "synthesis", "ingest", "curation", "tokens", "planning", "validation", "model", "training", "export", "generation",
+    "judges", "evals", "safety", "registry", "monitoring", "reporting", "release", "lifecycle", "continual", "inspect",
+    "cli", "tasks", "workflows", "infra",
 )  # fmt: skip
 
 SMALLEST, LARGEST = 40, 350  # lines of a file, but for packages' `__init__.py`

@@ -15,7 +15,8 @@ CODE = [line for line in (ROOT / "docs" / "operations.md").read_text().splitline
 COMMANDS = [line for line in CODE if re.match(r" +(k2|make|infra/|kubectl|pyflyte|sh|sha256sum) ", line)]
 #: Of a command, what its test names.
 SHOWN = {"make images": "build", "make package": "tasks.package", "make register": "--register", "make stack": "stack",
-         "make lifecycle": "infra.stack", "k2 status": "status", "k2 check": '"check"', "sh infra/restore.sh": "restore.sh",
+         "make lifecycle": "infra.stack", "k2 status": "status", "k2 check": '"check"',
+         "sh infra/restore.sh": "restore.sh",
          "sha256sum": "SHA256SUMS"}  # fmt: skip
 
 

@@ -18,22 +18,13 @@ from k2model.artifacts.confirm import Stamp, changed, noted, stamps
 from k2model.artifacts.files import Files, files_at
 from k2model.artifacts.identity import STEP_NAME
 from k2model.artifacts.manifest import MANIFEST, RECORD, read_manifest
-from k2model.artifacts.record import record_from_json
+from k2model.artifacts.record import read_record
 from k2model.errors import ArtifactError, CorruptArtifact, MissingArtifact
 
 LEDGER = "_ledger"
 READERS = 32  # files read at once
 HEAD = 256  # bytes of a manifest in which its digest stands
-SAME = (
-    "step",
-    "version",
-    "identity",
-    "config",
-    "inputs",
-    "digest",
-    "bytes",
-    "files",
-)  # what an artifact is, not how made
+SAME = ("step", "version", "identity", "config", "inputs", "digest", "bytes", "files")  # what it is, not how made
 _FOLDER = re.compile(rf"({STEP_NAME.pattern}/[0-9a-f]{{16}})/(.+)")
 _ENTRY = re.compile(rf"{LEDGER}/({STEP_NAME.pattern})/([0-9a-f]{{64}})\.json")
 _DIGEST = re.compile(rb'\A\{\s*"digest": "([0-9a-f]{64})"')
@@ -182,12 +173,8 @@ def _told(root: Files, one: Known, kind: str, path: str) -> dict[str, Any] | Non
         one.fault(kind, where, f"the {'record' if kind == 'record' else 'ledger entry'} of the artifact is missing")
         return None
     try:
-        found = record_from_json(root.read(path), path, "")
-        str(found["provenance"]["ended"]), float(found["provenance"]["seconds"]), float(found["bytes"])
-    except (KeyError, TypeError, ValueError) as error:
-        one.fault(kind, path, f"does not say when and how the artifact was made ({type(error).__name__}: {error})")
-        return None
-    except (CorruptArtifact, FileNotFoundError, IsADirectoryError, RecursionError) as error:
+        found = read_record(root, path, "")
+    except (CorruptArtifact, FileNotFoundError) as error:
         one.fault(kind, path, first_sentence(error))
         return None
     said = [artifact_name(found["step"], found["identity"]), found["digest"]]

@@ -18,10 +18,11 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any, BinaryIO
 
-from k2model.artifacts import CorruptArtifact, FileEntry, Manifest, MissingArtifact, PartRecord, read_manifest
+from k2model.artifacts import CorruptArtifact, FileEntry, Manifest, MissingArtifact, find_part, read_manifest
 from k2model.artifacts.confirm import note
 from k2model.artifacts.files import Files, LocalFiles, reading
-from k2model.artifacts.manifest import MANIFEST, inside, unlisted
+from k2model.artifacts.manifest import MANIFEST, unlisted
+from k2model.artifacts.outside import inside
 from k2model.artifacts.steps import RECORDS
 from k2model.errors import ArtifactError
 from k2model.inspect.inventory import Fault, Inventory, Known, first_sentence
@@ -111,9 +112,11 @@ class Reader:
         for path in sorted(path for path in one.files if path.startswith(f"{RECORDS}/") and path.endswith(".json")):
             name = path.removeprefix(f"{RECORDS}/").removesuffix(".json")
             try:
-                record = PartRecord.from_json(self.root.read(f"{one.name}/{path}"), name, path)
-            except (CorruptArtifact, FileNotFoundError) as error:
+                record = find_part(self.found.inventory.store, one.name, name)
+            except CorruptArtifact as error:
                 self._add(one, "part", path, first_sentence(error))
+                continue
+            if record is None:  # made at this moment, or taken away
                 continue
             parts += [(one.name, entry, "part") for entry in record.files if self._has_size(one, entry, "part")]
         self._submit(one, "", 0.0, [*parts, *self._kept(one)])
