@@ -24,7 +24,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypedDict
 
 from k2model.artifacts.files import Files, LocalFiles, RemoteFiles, files_at
-from k2model.artifacts.identity import KEY, STEP_NAME, fingerprint
+from k2model.artifacts.identity import KEY, STEP_NAME
 from k2model.artifacts.linked_files import with_links
 from k2model.artifacts.outside import check_path, inside, read_small, remedy
 from k2model.errors import ArtifactError, CorruptArtifact, MissingArtifact
@@ -111,7 +111,10 @@ class Manifest:
     @cached_property
     def digest(self) -> str:
         """sha256 over path, size and sha256 of the files outside `attachments/`, sorted by path."""
-        return fingerprint([[f.path, f.size, f.sha256] for f in self._sorted() if f.bears_digest])
+        # `fingerprint([[path, size, sha256], ...])`, written out: there may be hundreds of thousands.
+        listed = [f for f in self._sorted() if f.bears_digest]
+        told = (f"list 3[str {len(f.path)}:{f.path};int {f.size};str {len(f.sha256)}:{f.sha256};]" for f in listed)
+        return hashlib.sha256(f"list {len(listed)}[{''.join(told)}]".encode()).hexdigest()
 
     @property
     def size(self) -> int:

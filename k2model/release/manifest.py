@@ -5,34 +5,44 @@ Two manifests: `RELEASE_MANIFEST.json` lists what a second run of the same recip
 `MANIFEST.json`, since the store keeps a `manifest.json` of its own beside it and some file systems do not tell the two
 apart.
 
-Beyond the manifests the check asks that the release agrees with itself: each artifact's digest follows from its list
-of files, its inputs are artifacts of the same lineage, and the released weights are the files of the exports they
-claim to be. Who made it is not covered: compare the manifest's sha256 with the one that was published.
+Beyond the manifests the check asks that the release holds what every release has to and nothing else, and that it
+agrees with itself (`k2model.release.contents`): each artifact's digest follows from its list of files, its inputs are
+artifacts of the same lineage, and the released weights are the files of the exports they claim to be. Who made it is
+not covered: compare the manifest's sha256 with the one that was published.
 """
 
-import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
-from k2model.artifacts import FileEntry, Manifest, describe_file
-from k2model.artifacts.files import files_at
+from k2model.artifacts import CorruptArtifact, FileEntry, Manifest, describe_file
+from k2model.artifacts.files import Files, LocalFiles, files_at
+from k2model.artifacts.manifest import MOST, path_problem
+from k2model.artifacts.outside import read_small
+from k2model.artifacts.record import read_record
 from k2model.errors import K2Error
-from k2model.export.architecture import RELEASED, TRAINING_STATE
 from k2model.export.source import Released
+from k2model.plain import NotPlain, read_as
+from k2model.release.contents import (
+    ATTACHMENTS,
+    LINEAGE,
+    MODEL_FOLDER,
+    RECIPE,
+    TURNS,
+    Lineage,
+    Stated,
+    phase_folder,
+    problems_of,
+)
 
 MANIFEST = "RELEASE_MANIFEST.json"
-ATTACHMENTS = "attachments"
 ATTACHED_MANIFEST = f"{ATTACHMENTS}/{MANIFEST}"
 _OF_THE_STORE = ("manifest.json", "artifact.json")  # present where the folder lies in a store
-LINEAGE = "lineage.json"
-TURNS = "line/turns.json"  # of a model that went on after its lifecycle
-RECIPE = "recipe/recipe.json"
-MODEL_FOLDER = RELEASED  # the weights of the last phase
+
+__all__ = ["ATTACHMENTS", "LINEAGE", "MODEL_FOLDER", "RECIPE", "TURNS", "phase_folder"]
 
 
 class ReleaseDamaged(K2Error):
@@ -75,11 +85,6 @@ class Verification:
         ]
 
 
-def phase_folder(phase: str) -> str:
-    """Where a release keeps the weights of a phase."""
-    return f"checkpoints/{phase}"
-
-
 def write_manifests(folder: Path) -> str:
     """Write both manifests of a complete release, the last of its files; returns the sha256 of the first."""
     paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
@@ -93,24 +98,38 @@ def write_manifests(folder: Path) -> str:
     return sha256(folder / MANIFEST)
 
 
+class _Listed(TypedDict):
+    files: tuple[FileEntry, ...]
+
+
 def verify_release(folder: Path | str) -> Verification:
     """What was checked. Raises `ReleaseDamaged` naming every file and record that is not as released."""
     folder = Path(folder)
+    files = LocalFiles(folder)
     entries: list[FileEntry] = []
     problems: list[str] = []
     for name in (MANIFEST, ATTACHED_MANIFEST):
         try:
-            entries += read_entries(folder / name)
+            found = _entries(_read(files, name), name)
+            entries += found
         except ValueError as error:
             problems.append(f"{name}: {error}")
+    if not problems and (problem := path_problem(entries)):
+        problems.append(f"{MANIFEST}, {ATTACHED_MANIFEST}: {problem}")
     if problems:  # without the lists nothing can be compared
         raise ReleaseDamaged(folder, problems)
     problems = compare(folder, entries)
     artifacts = 0
-    with contextlib.suppress(FileNotFoundError):  # named as missing already
-        content = (folder / LINEAGE).read_bytes()
-        artifacts, inconsistent = _check_lineage(content, lambda path: _sha256_if_there(folder / path))
-        problems += inconsistent
+    try:
+        listed = {entry.path: entry.sha256 for entry in entries}
+        stated, lineage = _recipe(_read(files, RECIPE)), _lineage(_read(files, LINEAGE))
+        artifacts = len(lineage["artifacts"])
+        named = {problem.partition(":")[0] for problem in problems}
+        problems += [one for one in problems_of(stated, lineage, listed) if one.partition(":")[0] not in named]
+        problems += _of_store(files, entries)
+    except ValueError as error:
+        if not any(problem.startswith(str(error).partition(":")[0]) for problem in problems):
+            problems.append(str(error))
     if problems:
         raise ReleaseDamaged(folder, problems)
     return Verification(
@@ -126,96 +145,106 @@ def released(location: str) -> Released | None:
     """
     files = files_at(location)
     try:
-        manifest = files.read(MANIFEST)
+        manifest = read_small(files, MANIFEST, MOST)
     except FileNotFoundError:
         return None
+    except NotPlain as error:
+        raise ReleaseDamaged(location, [f"{MANIFEST}: {error}"]) from error
     try:
         listed = {entry.path: entry.sha256 for entry in parse_entries(manifest)}
-        lineage, recipe = files.read(LINEAGE), files.read(RECIPE)
+        lineage, recipe = _read(files, LINEAGE), _read(files, RECIPE)
         problems = [
             f"{name}: altered, is not the file of {MANIFEST}"
             for name, content in ((LINEAGE, lineage), (RECIPE, recipe))
             if hashlib.sha256(content).hexdigest() != listed.get(name)
         ]
-        problems += _check_lineage(lineage, listed.get)[1]
-        said = json.loads(recipe)
-        phase, licence = str(said["phases"][-1]["name"]), str(said["licence"])
-        sha256_of_all = hashlib.sha256(manifest).hexdigest()
-        found = Released(str(said["name"]), phase, licence, sha256_of_all, listed)
-    except FileNotFoundError as error:
-        raise ReleaseDamaged(location, [f"{LINEAGE} or {RECIPE}: missing ({error})"]) from error
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise ReleaseDamaged(location, [f"{MANIFEST} or {RECIPE}: {type(error).__name__}: {error}"]) from error
+        said = _recipe(recipe)
+        problems += problems_of(said, _lineage(lineage), listed, attached=False)
+    except ValueError as error:
+        raise ReleaseDamaged(location, [str(error)]) from error
     if problems:
         raise ReleaseDamaged(location, problems)
-    return found
+    sha256_of_all = hashlib.sha256(manifest).hexdigest()
+    return Released(said["name"], said["phases"][-1]["name"], said["licence"], sha256_of_all, listed)
 
 
-def _check_lineage(content: bytes, sha256_of: Callable[[str], str | None]) -> tuple[int, list[str]]:
-    """(number of artifacts, problems); `sha256_of` a file of the release, None for one that is not there."""
+def _read(files: Files, name: str) -> bytes:
+    """A small file of a release. Raises ValueError that begins with its name."""
     try:
-        lineage = json.loads(content)["artifacts"]
-        problems = [problem for entry in lineage for problem in _check_entry(entry, lineage)]
-        return len(lineage), problems + _check_weights(lineage, sha256_of)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        return 0, [f"{LINEAGE}: not a lineage ({type(error).__name__}: {error})"]
+        return read_small(files, name, MOST)
+    except FileNotFoundError:
+        raise ValueError(f"{name}: missing" if name in (LINEAGE, RECIPE) else "missing") from None
+    except NotPlain as error:
+        raise ValueError(f"{name}: {error}" if name in (LINEAGE, RECIPE) else str(error)) from error
 
 
-def _check_entry(entry: dict[str, Any], lineage: list[dict[str, Any]]) -> list[str]:
-    known = {(other["step"], other["digest"]) for other in lineage}
-    problems = []
-    digest = Manifest(tuple(FileEntry(**file) for file in entry["files"])).digest
-    if digest != entry["digest"]:
-        problems.append(f"{LINEAGE}: {entry['name']} states digest {entry['digest']}, its files give {digest}")
-    for role, source in entry["inputs"].items():
-        if (source["kind"], source["digest"]) not in known:
-            problems.append(
-                f"{LINEAGE}: {entry['name']} was made of {role} {source['kind']} {source['digest']}, "
-                "which is not in the lineage"
-            )
-    return problems
-
-
-def _check_weights(lineage: list[dict[str, Any]], sha256_of: Callable[[str], str | None]) -> list[str]:
-    """The model folders hold the files of the exports in the lineage, the top one the last of them, beside which a
-    training state is that phase's."""
-    exports = [entry for entry in lineage if entry["name"].endswith("/export")]
-    expected = [(phase_folder(entry["name"].removesuffix("/export")), entry, "") for entry in exports]
-    if exports:
-        expected.append((MODEL_FOLDER, exports[-1], ""))
-        trained = exports[-1]["name"].removesuffix("export") + "checkpoint"
-        expected += [(TRAINING_STATE, entry, "final/") for entry in lineage if entry["name"] == trained]
-    problems = []
-    for place, entry, below in expected:
-        for file in entry["files"]:
-            if file["path"].startswith(below):
-                placed = FileEntry(f"{place}/{file['path'].removeprefix(below)}", file["size"], file["sha256"])
-                if sha256_of(placed.path) not in (None, placed.sha256):
-                    problems.append(f"{placed.path}: is not the file of {entry['name']} in {LINEAGE}")
-    return problems
-
-
-def read_entries(path: Path) -> list[FileEntry]:
-    """The entries of a manifest. Raises `ValueError` saying what is wrong with it."""
+def _recipe(content: bytes) -> Stated:
     try:
-        return parse_entries(path.read_bytes())
-    except FileNotFoundError as error:
-        raise ValueError("missing") from error
+        return read_as(Stated, content)
+    except NotPlain as error:
+        raise ValueError(f"{RECIPE}: not a recipe ({error})") from error
+
+
+def _lineage(content: bytes) -> Lineage:
+    try:
+        found = read_as(Lineage, content, MOST)
+        for entry in found["artifacts"]:
+            if problem := path_problem(entry["files"]):
+                raise NotPlain(f"{entry['name']}: {problem}")
+            FileEntry.of(f"{entry['name']}/x", b"")  # names become folders
+        return found
+    except (NotPlain, ValueError) as error:
+        raise ValueError(f"{LINEAGE}: not a lineage ({error})") from error
+
+
+def _entries(content: bytes, name: str) -> list[FileEntry]:
+    entries = parse_entries(content)
+    attached = name == ATTACHED_MANIFEST
+    for entry in entries:
+        if entry.path.startswith(f"{ATTACHMENTS}/") is not attached:
+            raise ValueError(f"not a manifest ({entry.path} belongs into the other one)")
+        if entry.path in (MANIFEST, ATTACHED_MANIFEST, *_OF_THE_STORE):
+            raise ValueError(f"not a manifest ({entry.path} is listed in none)")
+    return entries
+
+
+def _of_store(files: LocalFiles, entries: list[FileEntry]) -> list[str]:
+    """What the store wrote beside a release says the same as the release."""
+    if not files.exists(_OF_THE_STORE[0]):
+        there = [name for name in _OF_THE_STORE if files.exists(name)]
+        return [f"{name}: not part of the release without {_OF_THE_STORE[0]}" for name in there]
+    try:
+        manifest = Manifest.from_json(read_small(files, _OF_THE_STORE[0], MOST), files.uri)
+        record = read_record(files, _OF_THE_STORE[1], "") if files.exists(_OF_THE_STORE[1]) else None
+    except (CorruptArtifact, NotPlain) as error:
+        return [f"{' and '.join(_OF_THE_STORE)}: {error}"]
+    own = {entry for entry in manifest.files if entry.path not in (MANIFEST, ATTACHED_MANIFEST)}
+    if own != set(entries):
+        return [f"{_OF_THE_STORE[0]}: does not list the files of {MANIFEST} and {ATTACHED_MANIFEST}"]
+    if record is None or (record["step"], record["digest"]) != ("release", manifest.digest):
+        return [f"{_OF_THE_STORE[1]}: is not the record of this release"]
+    return []
 
 
 def parse_entries(content: bytes) -> list[FileEntry]:
-    """The same of its content."""
+    """The entries of a manifest. Raises `ValueError` saying what is wrong with it."""
     try:
-        return [FileEntry(e["path"], int(e["size"]), str(e["sha256"])) for e in json.loads(content)["files"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"not a manifest ({type(error).__name__}: {error})") from error
+        return [*read_as(_Listed, content, MOST)["files"]]
+    except NotPlain as error:
+        raise ValueError(f"not a manifest ({error})") from error
 
 
 def compare(folder: Path, entries: list[FileEntry]) -> list[str]:
     """One line for each link, and for each file that is missing, altered or not listed. No link is followed: what it
     leads to is no part of the release."""
-    there, links = _contents(folder)
+    there, links, folders = _contents(folder)
     problems = [f"{path}: a link, expected the file or folder itself" for path in sorted(links)]
+    held = {name for entry in entries for name in _on_the_way(entry.path)} | {ATTACHMENTS}
+    problems += [
+        f"{path}: an empty folder, not part of the release"
+        for path in sorted(folders - held)
+        if not any(one.startswith(f"{path}/") for one in there | links)
+    ]
     for entry in entries:
         path = folder / entry.path
         if links and not links.isdisjoint(_on_the_way(entry.path)):
@@ -236,22 +265,19 @@ def _on_the_way(path: str) -> list[str]:
     return ["/".join(names[: end + 1]) for end in range(len(names))]
 
 
-def _contents(folder: Path) -> tuple[set[str], set[str]]:
-    """What a folder holds that is neither folder nor link, and its links, each relative to it."""
+def _contents(folder: Path) -> tuple[set[str], set[str], set[str]]:
+    """What a folder holds that is neither folder nor link, its links, and its folders, each relative to it."""
     files: set[str] = set()
     links: set[str] = set()
+    below: set[str] = set()
     for parent, folders, names in os.walk(folder):
         for path in (Path(parent, name) for name in (*folders, *names)):
             name = path.relative_to(folder).as_posix()
             if path.is_symlink():
                 links.add(name)
-            elif not path.is_dir():
-                files.add(name)
-    return files, links
-
-
-def _sha256_if_there(path: Path) -> str | None:
-    return sha256(path) if path.is_file() else None
+            else:
+                (below if path.is_dir() else files).add(name)
+    return files, links, below
 
 
 def sha256(path: Path) -> str:

@@ -7,10 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from k2model.release import ReleaseDamaged, verify_release
 from k2model.release.manifest import write_manifests
 from tests.artifacts.samples import HOSTILE_PATHS
+from tests.artifacts.test_outside import IN_PLACE, ODD, changed, places
 
 
 @pytest.fixture
@@ -98,7 +101,7 @@ def test_a_manifest_cannot_point_outside(copy: Path, name: str) -> None:
     for path in HOSTILE_PATHS:
         content["files"][0]["path"] = path
         (copy / name).write_text(json.dumps(content))
-        assert "not one of a file inside the folder" in damage(copy)
+        assert ("is no text" if "\ud800" in path else "not one of a file inside the folder") in damage(copy)
 
 
 def test_links_are_named_and_not_followed(copy: Path, tmp_path: Path) -> None:
@@ -127,7 +130,7 @@ def edit_lineage(folder: Path, change: Callable[[dict], None]) -> None:
 
 def rewrite_manifests(folder: Path) -> None:
     for name in ("RELEASE_MANIFEST.json", "attachments/RELEASE_MANIFEST.json", "manifest.json", "artifact.json"):
-        (folder / name).unlink()
+        (folder / name).unlink(missing_ok=True)
     write_manifests(folder)
 
 
@@ -175,3 +178,85 @@ def test_the_error_survives_a_process_border(copy: Path) -> None:
 
 def test_an_empty_folder_is_no_release(tmp_path: Path) -> None:
     assert "RELEASE_MANIFEST.json: missing" in damage(tmp_path)
+
+
+def forget(folder: Path, *names: str) -> None:
+    """Remove files and list the rest anew, so that no list tells of them."""
+    for name in names:
+        (folder / name).unlink()
+    rewrite_manifests(folder)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_that_is_not_listed_either_is_named(copy: Path, name: str) -> None:
+    forget(copy, name)
+    assert f"- {name}: missing" in damage(copy)
+
+
+def test_an_extra_file_that_is_listed_is_named(copy: Path) -> None:
+    (copy / "model" / "evil.py").write_text("x")
+    (copy / "attachments" / "more.jsonl").write_text("x")
+    rewrite_manifests(copy)
+    message = damage(copy)
+    assert "- model/evil.py: not part" in message and "- attachments/more.jsonl: not part" in message
+
+
+def test_an_empty_folder_is_named(copy: Path) -> None:
+    (copy / "checkpoints" / "more" / "deep").mkdir(parents=True)
+    assert "- checkpoints/more: an empty folder" in damage(copy)
+
+
+def test_a_folder_with_two_empty_lists_is_no_release(tmp_path: Path) -> None:
+    (tmp_path / "attachments").mkdir()
+    for name in ("RELEASE_MANIFEST.json", "attachments/RELEASE_MANIFEST.json"):
+        (tmp_path / name).write_text('{"files": []}')
+    assert "recipe/recipe.json: missing" in damage(tmp_path)
+
+
+def test_an_empty_lineage_is_named(copy: Path) -> None:
+    (copy / "lineage.json").write_text(json.dumps({"recipe": "laptop", "artifacts": []}))
+    rewrite_manifests(copy)
+    message = damage(copy)
+    assert "lineage.json: it lacks corpus," in message and "lineage.json: it lacks sft/export" in message
+
+
+def test_what_a_lineage_contradicts_is_named(copy: Path) -> None:
+    edit_lineage(copy, lambda entries: entries["sft/export"].update(inputs=entries["mid_1/export"]["inputs"]))
+    assert "lineage.json: sft/export was not made of sft/checkpoint" in damage(copy)
+
+
+def test_a_list_that_is_not_the_stores_is_named(copy: Path) -> None:
+    content = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**content, "files": content["files"][1:]}))
+    assert "manifest.json" in damage(copy)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["RELEASE_MANIFEST.json", "lineage.json", "recipe/recipe.json", "manifest.json"])
+def test_what_lies_in_the_place_of_a_small_file_is_named(copy: Path, name: str) -> None:
+    for put in IN_PLACE.values():
+        (copy / name).unlink()
+        put(copy / name)
+        assert name in damage(copy)
+        (copy / name).rmdir() if (copy / name).is_dir() and not (copy / name).is_symlink() else (copy / name).unlink()
+        (copy / name).touch()
+
+
+@pytest.mark.parametrize("name", ["RELEASE_MANIFEST.json", "lineage.json", "recipe/recipe.json"])
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_change_of_a_small_file_is_told(copy: Path, name: str, data: st.DataObject) -> None:
+    """The only error is `ReleaseDamaged`, also where the lists were made to fit."""
+    good = {path: path.read_bytes() for path in (copy / name, *copy.glob("**/*MANIFEST.json"), *copy.glob("*.json"))}
+    content = json.loads((copy / name).read_bytes())
+    way = data.draw(st.sampled_from(places(content)[:400]))
+    (copy / name).write_text(json.dumps(changed(content, way, data.draw(st.sampled_from(ODD)))))
+    try:
+        if name != "RELEASE_MANIFEST.json":
+            rewrite_manifests(copy)
+        verify_release(copy)
+    except ReleaseDamaged:
+        pass
+    finally:
+        for path, data_before in good.items():
+            path.write_bytes(data_before)
