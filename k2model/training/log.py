@@ -16,8 +16,10 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from k2model.artifacts import FileEntry, describe_file
+from k2model.artifacts import CorruptArtifact, FileEntry, describe_file
 from k2model.artifacts.files import Files, LocalFiles, writing
+from k2model.artifacts.outside import read_typed
+from k2model.plain import NotPlain, from_plain
 from k2model.recipe.schema import ModelConfig, PhaseConfig
 
 if TYPE_CHECKING:
@@ -134,13 +136,21 @@ class TrainingRun:
 
 
 def read_run(files: Files) -> TrainingRun | None:
-    """Of the artifact that `files` is at; None where an attempt has not come that far or wrote another format."""
+    """Of the artifact that `files` is at; None where an attempt has not come that far. Raises CorruptArtifact for what
+    is no such record."""
+    advice = "Delete it: the next attempt writes it anew, and of a finished training only its table is not shown"
     try:
-        content = json.loads(files.read(TRAINING))
-        known = {entry.name for entry in fields(TrainingRun)}
-        return TrainingRun(**{name: value for name, value in content.items() if name in known})
-    except (FileNotFoundError, ValueError, TypeError, AttributeError):
+        content = read_typed(dict[str, Any], files, TRAINING, "the record of a training", advice)
+    except FileNotFoundError:
         return None
+    try:
+        known = {entry.name for entry in fields(TrainingRun)}
+        run = from_plain(TrainingRun, {name: value for name, value in content.items() if name in known})
+        for record in run.interventions:
+            from_plain(Intervention, record, where="interventions")
+        return run
+    except NotPlain as error:
+        raise CorruptArtifact(f"{files.uri}/{TRAINING} is not the record of a training ({error}). {advice}") from error
 
 
 @dataclass(frozen=True)

@@ -103,12 +103,11 @@ def _processor() -> str:
 
 def steps_ahead(run: TrainingRun, done: int) -> int:
     """How many of the steps from `done` on will be taken: those an intervention leaves out are not."""
-    left_out = {
-        step
-        for record in run.interventions
-        for step in range(max(record["first_step"], done), min(record["last_step"] + 1, run.steps))
-    }
-    return run.steps - done - len(left_out)
+    left_out, end = 0, done
+    for first, last in sorted((record["first_step"], record["last_step"]) for record in run.interventions):
+        begin, end = max(first, end), max(min(last + 1, run.steps), end)
+        left_out += max(end - begin, 0)
+    return run.steps - done - left_out
 
 
 def tokens_per_second(run: TrainingRun, rows: Sequence[StepMetrics]) -> float:

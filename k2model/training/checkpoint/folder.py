@@ -29,6 +29,7 @@ from k2model.artifacts import (
 )
 from k2model.artifacts.files import Files, LocalFiles
 from k2model.artifacts.manifest import MANIFEST, check_listing, read_verified, remedy, verify_files
+from k2model.plain import NotPlain, read_as
 from k2model.recipe.schema import CheckpointConfig
 from k2model.training.checkpoint.shard import MODEL, SUFFIX, StoredPiece, read_header
 from k2model.training.checkpoint.tensors import NamedTensors, StoredTensors
@@ -57,6 +58,12 @@ class Progress:
     sequences: str
     interventions: list[dict[str, Any]] = field(default_factory=list)
     ordinary_losses: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if min(self.step, self.tokens, self.optimizer_steps, self.world_size - 1) < 0:
+            raise ValueError(
+                "step, tokens, optimizer_steps and world_size are counts, and one worker there is at least"
+            )
 
     def to_json(self) -> bytes:
         return (json.dumps(asdict(self), indent=1) + "\n").encode()
@@ -168,8 +175,8 @@ def _read_progress(files: Files) -> tuple[Manifest, Progress]:
     manifest = read_manifest(files.uri)
     check_listing(files, manifest)
     try:
-        return manifest, Progress(**json.loads(read_verified(files, manifest, STATE)))
-    except (ValueError, TypeError) as error:
+        return manifest, read_as(Progress, read_verified(files, manifest, STATE))
+    except NotPlain as error:
         raise CorruptArtifact(f"{files.uri}/{STATE} is no training state ({error}). {remedy(files.uri)}") from error
 
 
