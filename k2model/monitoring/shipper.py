@@ -10,7 +10,6 @@ ends with the training, in whatever way that ends: its standard input is a pipe 
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -20,9 +19,9 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from k2model import settings
+from k2model.registry.database import try_lock
 from k2model.registry.gates import RegistryError
 from k2model.registry.live import LiveRun, begin_run, last_step, log_steps
 from k2model.registry.tracking import tracking
@@ -178,18 +177,15 @@ def ship(orders: Orders) -> None:
 def _alone(orders: Orders) -> Iterator[bool]:
     """Whether no other process of this machine ships the same training: the one of a job that was killed ends within
     its request, and is waited for."""
-    name = f"k2-shipper-{os.getuid()}-{orders.live.training[:16]}.lock"
-    with open(os.open(Path(tempfile.gettempdir(), name), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)) as lock:
-        while not (held := _locked(lock)) and not orders.over:
-            orders.wait(0.2)
-        yield held
-
-
-def _locked(lock: IO[str]) -> bool:
-    with contextlib.suppress(BlockingIOError):
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    return False
+    lock = Path(tempfile.gettempdir(), f"k2-shipper-{os.getuid()}-{orders.live.training[:16]}.lock")
+    while (held := try_lock(lock, 0o600)) is None and not orders.over:
+        orders.wait(0.2)
+    try:
+        yield held is not None
+    finally:
+        if held is not None:
+            lock.unlink(missing_ok=True)
+            os.close(held)
 
 
 def main() -> None:

@@ -140,7 +140,7 @@ def _locked(lock: Path) -> Iterator[None]:
 def _acquire(lock: Path) -> int:
     deadline = time.monotonic() + MAKING_SECONDS
     told = False
-    while (descriptor := _try(lock)) is None:
+    while (descriptor := try_lock(lock)) is None:
         if time.monotonic() > deadline:
             raise RegistryError(
                 f"another process has held {lock} for {MAKING_SECONDS:.0f} s, longer than MLflow's database takes to "
@@ -153,9 +153,9 @@ def _acquire(lock: Path) -> int:
     return descriptor
 
 
-def _try(lock: Path) -> int | None:
-    """A descriptor that holds the lock, None while another process has it."""
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+def try_lock(lock: Path, mode: int = 0o666) -> int | None:
+    """A descriptor that holds the lock, None while another process has it. Its holder may remove the file."""
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, mode)
     with contextlib.suppress(BlockingIOError, FileNotFoundError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.samestat(os.stat(lock), os.fstat(descriptor)):
