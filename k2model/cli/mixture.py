@@ -74,6 +74,7 @@ def _draw(out: "Console", one: "PhaseMixture") -> None:
 
 def _table(one: "PhaseMixture") -> "Table":
     from rich.table import Table
+    from rich.text import Text
 
     made = Table("source", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("declared", "tokens", "epochs", "weighted", f"share of {one.share_of}"):
@@ -82,15 +83,15 @@ def _table(one: "PhaseMixture") -> "Table":
     largest = max((node.share or 0.0 for node in one.families), default=0.0)
     for guide, short, node in _lines(one.families):
         bar = "█" * round(20 * (node.share or 0.0) / largest) if largest and not guide else ""
-        name = f"[dim]{guide}[/]" + (f"[bold]{short}[/]" if node.children else short)
+        listed = f" ({node.listed_as})" if node.listed_as else ""
         made.add_row(
-            name + (f" [dim]({node.listed_as})[/]" if node.listed_as else ""),
+            Text.assemble((guide, "dim"), (short, "bold" if node.children else ""), (listed, "dim")),
             node.declared,
             _count(node.tokens),
             UNKNOWN if node.epochs is None else f"{node.epochs:.2f}",
             _count(node.weighted),
             UNKNOWN if node.share is None else f"{node.share:.3%}",
-            f"[cyan]{bar}[/]",
+            Text(bar, "cyan"),
         )
     return made
 
