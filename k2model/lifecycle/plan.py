@@ -160,7 +160,8 @@ def _why(store: Store, identity: Identity, pending: Mapping[str, _Pending]) -> t
     for record in records:
         if record["identity"] == identity.key:
             return "run", "made before, but its artifact is gone", str(record["digest"])
-    if not identity.inputs and near and len(changed) > UNLIKE:
+    begins = all(ref.kind == "synthesis" for ref in identity.inputs.values())  # with sources, and not with artifacts
+    if begins and near and len(changed) > UNLIKE:
         name = f"{near['step']}/{near['identity'][:16]}"
         return "run", f"nothing of this recipe is here ({len(changed)} fields differ from {name})", None
     because = [_listed(map(_told, changed))] if changed else []
