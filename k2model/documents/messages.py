@@ -119,7 +119,7 @@ class Turn:
         """Reads what only the assistant does."""
         where, message = self.where, self.message
         traces = [said for said in (trace, _text(fields, TRACES, where, "thinking")) if said]
-        if "<think" in message["content"] and _OPENING.match(message["content"]):
+        if "<think" in message["content"] and opens_thinking(message["content"]):
             if not (found := inline_thinking(message["content"])):
                 raise BadMessages(f"{where}: the content opens thinking and never closes it")
             self.tag, within, message["content"] = found
@@ -165,6 +165,11 @@ def read_reply(message: Any) -> tuple[str, str, list[Call]]:
 def says_something(text: str) -> bool:
     """Whether a character of it is seen: none is of white space, of no width, or a control."""
     return any(character.isprintable() and character != " " for character in text)
+
+
+def opens_thinking(content: str) -> bool:
+    """Whether a text begins with one of K2's tags of thinking."""
+    return bool(_OPENING.match(content))
 
 
 def inline_thinking(content: str) -> tuple[str, str, str] | None:

@@ -44,6 +44,7 @@ FAULTS = {
     "at the limit, and nothing is said": (CUT, None, usage(64), "cut_off"),
     "in the thinking": ({"content": "", "reasoning_content": "First I think that"}, "length", usage(64), "cut_off"),
     "in inline thinking": ({"content": "<think>First I think that"}, "stop", usage(10), "cut_off"),
+    "in thinking of another effort": ({"content": "<think_fast>First I think that"}, "stop", usage(10), "cut_off"),
     "null content": ({"content": None, "reasoning_content": "Well"}, "length", usage(64), "cut_off"),
     "filtered": (CUT, "content_filter", usage(10), "filtered"),
     "filtered by another": (CUT, "SAFETY", usage(10), "filtered"),

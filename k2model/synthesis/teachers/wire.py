@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from k2model.documents.json_text import BadMessages
-from k2model.documents.messages import WHOLE, read_reply, says_something
+from k2model.documents.messages import WHOLE, opens_thinking, read_reply, says_something
 from k2model.synthesis.config import EndpointConfig
 from k2model.synthesis.conversation import Reply, Request, ToolCall, Turn, Usage
 
@@ -146,7 +146,7 @@ def _fault(choice: Mapping[str, Any], answer: Answer, sent: Mapping[str, Any]) -
         return "cut_off", f"{usage.completion_tokens} tokens at max_tokens {sent['max_tokens']}"
     if reason not in WHOLE:
         raise BadResponse(f"finish_reason {said!r} does not say that the reply is whole")
-    if reply.content.lstrip().startswith("<think>"):
+    if opens_thinking(reply.content):  # one that is closed is no longer in the content
         return "cut_off", "thinking without an end"
     if reply.calls and not sent.get("tools"):
         return "unexpected_calls", reply.calls[0].text
