@@ -113,7 +113,12 @@ def compare(first: str, second: str, store: str, as_json: bool) -> None:
 @click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @as_json_option
 def verify(bundle: Path, as_json: bool) -> None:
-    """Check every file of a release folder against its manifest, offline."""
+    """Check a release folder offline: that it holds all that a release has to, that every file is as its manifest says,
+    and that its lineage fits its recipe. Exit status 1 where anything does not.
+
+    \b
+    k2 verify outputs/store/release/1f2e3d4c5b6a7988
+    """
     from k2model.release import verify_release
 
     result = verify_release(bundle)
