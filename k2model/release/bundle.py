@@ -207,8 +207,8 @@ def lineage(store: Store, result: LifecycleResult, records: dict[str, dict[str, 
 
 
 def _between(store: Store, records: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The records of all inputs, of inputs' inputs and so on, that `records` do not hold: by kind, of several of one
-    kind by that and the beginning of their identity."""
+    """The records of all inputs, of inputs' inputs and so on, that `records` do not hold: by kind, where that names
+    another as well (the corpus of a batch beside the lifecycle's) by it and the beginning of their identity."""
     known = {(record["step"], record["digest"]) for record in records.values()}
     found: dict[str, list[dict[str, Any]]] = {}
     waiting = list(records.values())
@@ -219,7 +219,7 @@ def _between(store: Store, records: dict[str, dict[str, Any]]) -> dict[str, dict
                 waiting.append(_record(store, source["kind"], source["digest"]))
                 found.setdefault(source["kind"], []).append(waiting[-1])
     named = {
-        kind if len(those) == 1 else artifact_name(kind, one["identity"]): one
+        kind if len(those) == 1 and kind not in records else artifact_name(kind, one["identity"]): one
         for kind, those in found.items() for one in those
     }  # fmt: skip
     return dict(sorted(named.items()))

