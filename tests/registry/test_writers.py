@@ -15,7 +15,7 @@ from tests.registry.writers import PHASES, check_line, killed_writers, postgresq
 
 def test_one_run_and_one_version_a_phase_whoever_is_killed(store: Store, tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    assert killed_writers(uri, store, ["line"], writers=3, kills=3, seed=1, folder=tmp_path) >= 2
+    assert killed_writers(uri, store, ["line"], writers=3, kills=3, seed=1, folder=tmp_path) == 3
     check_line(uri, "line")
     assert len(read_decisions(store.uri)) == len(PHASES)
     assert [path.name for path in tmp_path.glob("*mlflow.db*")] == ["mlflow.db"]
@@ -24,5 +24,5 @@ def test_one_run_and_one_version_a_phase_whoever_is_killed(store: Store, tmp_pat
 @pytest.mark.skipif(not programs(), reason="PostgreSQL is not installed")
 def test_one_run_and_one_version_a_phase_on_postgresql(store: Store, tmp_path: Path) -> None:
     with postgresql() as uri:
-        assert killed_writers(uri, store, ["line"], writers=2, kills=2, seed=2, folder=tmp_path) >= 1
+        assert killed_writers(uri, store, ["line"], writers=2, kills=1, seed=2, folder=tmp_path) == 1
         check_line(uri, "line")

@@ -1,5 +1,5 @@
-"""Many processes that register the same lines of phases at once, each killed at a random request to MLflow: what they
-must leave is one run, one logged model and one version a phase, and aliases as an undisturbed registration has them.
+"""Many processes that register the same lines of phases at once, killed at random: what they must leave is one run, one
+logged model and one version a phase, and aliases as an undisturbed registration has them.
 
 The whole form is run by hand, on a file, on PostgreSQL, and on a server in front of it:
 
@@ -8,7 +8,6 @@ The whole form is run by hand, on a file, on PostgreSQL, and on a server in fron
 
 import argparse
 import contextlib
-import itertools
 import os
 import random
 import shutil
@@ -17,16 +16,12 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from multiprocessing import get_context
-from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from infra.stack import postgres
 from infra.stack.config import LOOPBACK, free_ports
-from infra.stack.processes import start
-from infra.stack.processes import wait as wait_until
 from k2model.artifacts import Store
 from k2model.recipe.schema import GateConfig
 from k2model.registry.tracking import tracking
@@ -37,7 +32,6 @@ CONTEXT = get_context("forkserver")
 GATES = (GateConfig("sft", "facts", 0.5),)
 PHASES = ("pretrain", "mid_1", "sft")
 SECONDS = 300.0
-REQUESTS = 60  # that write to MLflow: about what a line takes
 
 
 def line_of(store: Store) -> list[Phase]:
@@ -50,12 +44,9 @@ def register_line(uri: str, store: Store, line: list[Phase], recipe: str) -> Non
         parent = phase.register(uri, store, recipe, GATES, parent)
 
 
-def write(uri: str, place: str, line: list[Phase], recipes: list[str], said: Path, last: int) -> None:
-    """In a process of its own, which is killed at its request number `last` that writes to MLflow, before or behind it;
-    0 for none. Whoever cannot register a line says why and ends with 1."""
+def write(uri: str, place: str, line: list[Phase], recipes: list[str], said: Path) -> None:
+    """In a process of its own; whoever cannot register a line says why and ends with 1."""
     try:
-        if last:
-            killed_at(last)
         for recipe in recipes:
             register_line(uri, Store.open(place), line, recipe)
         os._exit(0)
@@ -64,55 +55,35 @@ def write(uri: str, place: str, line: list[Phase], recipes: list[str], said: Pat
         os._exit(1)
 
 
-def killed_at(last: int) -> None:
-    from mlflow import MlflowClient
-
-    count = itertools.count(1)
-
-    def counted(real: Callable) -> Callable:
-        def request(*args, **kwargs):
-            now = next(count)
-            answer = real(*args, **kwargs) if now != last or last % 2 else None
-            if now == last:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return answer
-
-        return request
-
-    for name in dir(MlflowClient):
-        if name.startswith(("create_", "log_", "set_", "update_", "finalize_", "delete_", "restore_")):
-            setattr(MlflowClient, name, counted(getattr(MlflowClient, name)))
-
-
 def killed_writers(
     uri: str, store: Store, recipes: list[str], writers: int, kills: int, seed: int, folder: Path
-) -> int:  # fmt: skip
-    """Lets writers register all lines, each killed at a random request and begun again, until `kills` were; gives how
-    many were. Raises AssertionError with what a writer said that ended otherwise than well."""
+) -> int:
+    """Lets writers register all lines, killing one at random `kills` times, each of which is begun again; gives how
+    many were killed in the middle. Raises AssertionError with what a writer said that ended otherwise than well."""
     draw, line, killed = random.Random(seed), line_of(store), 0
     CONTEXT.set_forkserver_preload(["mlflow", __name__])
 
-    def begin(number: int) -> BaseProcess:
-        last = draw.randint(1, REQUESTS) if killed < kills else 0
-        arguments = (uri, store.uri, line, recipes, folder / f"writer{number}", last)
-        process = CONTEXT.Process(target=write, args=arguments, daemon=True)
+    def begin(number: int) -> object:
+        said = folder / f"writer{number}"
+        process = CONTEXT.Process(target=write, args=(uri, store.uri, line, recipes, said), daemon=True)
         process.start()
         return process
 
-    running = {number: begin(number) for number in range(writers)}
-    while running:
-        ended = wait([process.sentinel for process in running.values()], SECONDS)
-        assert ended, f"no writer has ended within {SECONDS:.0f} s"
-        for number, process in list(running.items()):
-            if process.sentinel in ended:
-                process.join()
-                said = folder / f"writer{number}"
-                if process.exitcode == -signal.SIGKILL:
-                    killed += 1
-                    running[number] = begin(number)
-                else:
-                    assert process.exitcode == 0, said.read_text() if said.exists() else process.exitcode
-                    del running[number]
+    running = [begin(number) for number in range(writers)]
+    for _ in range(kills):
+        time.sleep(draw.uniform(0.05, 1.5))
+        alive = [number for number, process in enumerate(running) if process.is_alive()]
+        if not alive:
+            break
+        number = draw.choice(alive)
+        os.kill(running[number].pid, signal.SIGKILL)
+        running[number].join()
+        killed += running[number].exitcode == -signal.SIGKILL
+        running[number] = begin(number)
+    for number, process in enumerate(running):
+        process.join(SECONDS)
+        said = folder / f"writer{number}"
+        assert process.exitcode == 0, said.read_text() if said.exists() else f"writer {number}: {process.exitcode}"
     return killed
 
 
@@ -152,6 +123,8 @@ def postgresql() -> Iterator[str]:
         (place / name).mkdir()
     process = None
     try:
+        from infra.stack.processes import start, wait
+
         postgres.make_cluster(data, user, "secret")
         process = start("postgres", postgres.command(data, port), {}, place, user)
 
@@ -161,7 +134,7 @@ def postgresql() -> Iterator[str]:
                 return True
             return False
 
-        assert wait_until(60, answers), (place / "logs" / "postgres.log").read_text()
+        assert wait(60, answers), (place / "logs" / "postgres.log").read_text()
         yield f"postgresql+psycopg2://{postgres.DATABASE}:own@{LOOPBACK}:{port}/{postgres.DATABASE}"
     finally:
         if process is not None:
