@@ -209,7 +209,7 @@ def _json(path: Path, content: object) -> None:
 def domain_of(source: str) -> str:
     family = source.split("/")[0]
     table = {"facts": "knowledge", "retrieval": "long_context", "arithmetic": "mathematics", "countdown": "mathematics"}
-    table |= {"knights": "logic", "spelling": "language"}
+    table |= {"knights": "logic", "spelling": "language", "synth": "chat"}
     return "tools" if source == "chat/tools" else table.get(family, family)
 
 

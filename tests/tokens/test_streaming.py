@@ -101,7 +101,8 @@ def block_ranges(local: PackedSequences) -> dict[tuple[str, int, int], int]:
 
 def blocks_asked_for(far: Proxy, local: PackedSequences) -> list[int]:
     known = block_ranges(local)
-    return [known[path.rpartition("/")[2], first, last] for path, first, last in far.ranges]
+    blocks = [one for one in far.ranges if one[0].endswith(".arrow")]
+    return [known[path.rpartition("/")[2], first, last] for path, first, last in blocks]
 
 
 def wait_until(true: Callable[[], bool]) -> None:
