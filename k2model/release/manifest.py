@@ -158,8 +158,10 @@ def released(location: str) -> Released | None:
             for name, content in ((LINEAGE, lineage), (RECIPE, recipe))
             if hashlib.sha256(content).hexdigest() != listed.get(name)
         ]
+        if problems:  # what was altered need not even be of its form
+            raise ReleaseDamaged(location, problems)
         said = _recipe(recipe)
-        problems += problems_of(said, _lineage(lineage), listed, attached=False)
+        problems = problems_of(said, _lineage(lineage), listed, attached=False)
     except ValueError as error:
         raise ReleaseDamaged(location, [str(error)]) from error
     if problems:
