@@ -50,10 +50,10 @@ REASONING = ("arithmetic", "spelling", "knights", "countdown")
 SHORT_TOKENS = 128  # a pre-training sequence; at least 30% of each mid stage comes from documents of that length
 TOKENS_PER_STEP = 2048  # constant over all phases, as K2 keeps its tokens per step in mid-training
 
-#: Requests to decline and harmless ones that look alike, each of the 2,720 questions of the set once. A small model
+#: Requests to decline and harmless ones that look alike, each of the 3,520 questions of the set once. A small model
 #: learns them without the system prompt and the turns that K2's have.
 SAFETY_JOB = SynthesisConfig(
-    "safety", Kind.CHAT, 2720, families=("safety",), single=True, efforts=EffortMix(high=0.5, medium=0.25, low=0.25),
+    "safety", Kind.CHAT, 3520, families=("safety",), single=True, efforts=EffortMix(high=0.5, medium=0.25, low=0.25),
     identity_system_share=0.0,
 )  # fmt: skip
 
@@ -71,7 +71,7 @@ SOURCES = (
     SourceConfig("spelling/direct", documents=12_000),
     SourceConfig("knights/think", documents=14_000),
     SourceConfig("knights/direct", documents=6_000),
-    SourceConfig("countdown/think", documents=16_000),
+    SourceConfig("countdown/think", documents=24_000),
     SourceConfig("chat/arithmetic", documents=8_000),
     SourceConfig("chat/spelling", documents=5_000),
     SourceConfig("chat/knights", documents=8_000),
@@ -88,23 +88,23 @@ MID_1_MIX = {
     "arithmetic/think": 30, "arithmetic/direct": 5, "spelling/think": 15, "spelling/direct": 10,
 }  # fmt: skip
 MID_2_MIX = {
-    "prose": 8, "code": 4, "facts": 4, "retrieval/128": 10, "retrieval/256": 10,
-    "arithmetic/think": 17, "arithmetic/direct": 3, "spelling/think": 7, "spelling/direct": 5,
-    "knights/think": 16, "knights/direct": 2, "countdown/think": 14,
+    "prose": 7, "code": 3, "facts": 4, "retrieval/128": 9, "retrieval/256": 10,
+    "arithmetic/think": 14, "arithmetic/direct": 3, "spelling/think": 6, "spelling/direct": 3,
+    "knights/think": 15, "knights/direct": 2, "countdown/think": 24,
 }  # fmt: skip
 MID_3_MIX = {
-    "prose": 7, "code": 3, "facts": 4, "retrieval/128": 8, "retrieval/512": 12,
-    "arithmetic/think": 14, "arithmetic/direct": 3, "spelling/think": 6, "spelling/direct": 3,
-    "knights/think": 18, "knights/direct": 2, "countdown/think": 20,
+    "prose": 6, "code": 3, "facts": 4, "retrieval/128": 7, "retrieval/512": 12,
+    "arithmetic/think": 12, "arithmetic/direct": 3, "spelling/think": 5, "spelling/direct": 3,
+    "knights/think": 16, "knights/direct": 2, "countdown/think": 27,
 }  # fmt: skip
 MID_4_MIX = {
-    "prose": 7, "code": 3, "facts": 4, "retrieval/128": 6, "retrieval/1024": 14,
-    "arithmetic/think": 12, "arithmetic/direct": 3, "spelling/think": 5, "spelling/direct": 3,
-    "knights/think": 20, "knights/direct": 2, "countdown/think": 21,
+    "prose": 6, "code": 3, "facts": 4, "retrieval/128": 6, "retrieval/1024": 14,
+    "arithmetic/think": 11, "arithmetic/direct": 3, "spelling/think": 5, "spelling/direct": 3,
+    "knights/think": 17, "knights/direct": 2, "countdown/think": 26,
 }  # fmt: skip
 SFT_MIX = {
-    "chat/tools": 21, "chat/facts": 9, "chat/identity": 2, "synth/safety": 7, "chat/arithmetic": 15, "chat/spelling": 7,
-    "chat/knights": 14, "chat/countdown": 16, "retrieval/128": 5, "prose": 4,
+    "chat/tools": 20, "chat/facts": 9, "chat/identity": 2, "synth/safety": 9, "chat/arithmetic": 15, "chat/spelling": 7,
+    "chat/knights": 13, "chat/countdown": 16, "retrieval/128": 5, "prose": 4,
 }  # fmt: skip
 
 #: Held-out questions of what fine-tuning teaches, and tests of the registry that it does not: what carries over.
