@@ -9,7 +9,7 @@ STEP_VERSIONS = {
     "synthesis": "1",
     "corpus_raw": "7",
     "raw_checks": "4",
-    "corpus_clean": "5",
+    "corpus_clean": "6",
     "signature_ranges": "1",
     "signature_matches": "1",
     "sketch_ranges": "1",

@@ -1,12 +1,12 @@
 """Tables over all code points: what a character is, which script it belongs to, and what it counts as when texts are
 compared.
 
-**Words.** Where a script has spaces a word is a run of letters, digits and underscores with the marks and joiners
-within (accents, vowel signs, tatweel, zero-width non-joiner). Apostrophes, hyphens and full stops end a word: Unicode's
-default rule (UAX #29) keeps some of them inside, but typographic and typewriter forms of them are interchanged, and a
-copy of a text has to have the words of the text. Where a script has none (UAX #29 leaves those to dictionaries) every
-character is one, with its marks. `SCRIPTS` says how many of these make a word: counts of words, and widths that are
-given in words, go by that.
+**Words.** Where a script has spaces a word is a run of letters and digits, with the marks and joiners within (accents,
+vowel signs, tatweel, zero-width non-joiner) and low lines between them. Apostrophes, hyphens and full stops end a word:
+Unicode's default rule (UAX #29) keeps some of them inside, but typographic and typewriter forms of them are
+interchanged, and a copy of a text has to have the words of the text. Where a script has none (UAX #29 leaves those to
+dictionaries) every character is one, with its marks. `SCRIPTS` says how many of these make a word: counts of words, and
+widths that are given in words, go by that.
 
 **Matching.** Training text keeps its spelling; texts are compared by what `match_of` leaves of a character: its
 compatibility decomposition (NFKD), in one case, decimal digits as ASCII, without accents, Arabic and Hebrew points,

@@ -121,6 +121,7 @@ class Texts:
     @cached_property
     def words(self) -> Spans:
         inside = (self.classes & WORD) != 0
+        self._trim(inside)
         spans = self._runs(inside)
         if self._others is None:
             return spans
@@ -271,6 +272,17 @@ class Texts:
     def sums(self, values: "Flags | Ints | Numbers") -> Numbers:
         """For each text the sum of a value of every character."""
         return sums(values, self.bounds)
+
+    def _trim(self, inside: Flags) -> None:
+        """Takes out the low lines that begin or end a word, as those of emphasis do."""
+        lines = np.flatnonzero(self.classes == WORD)
+        if not len(lines):
+            return
+        apart = np.flatnonzero(np.diff(lines) != 1)
+        starts, ends = lines[np.append(0, apart + 1)], lines[np.append(apart, -1)] + 1
+        sides = [np.maximum(starts - 1, 0), ends]
+        joins = np.all([inside[side] & ((self.classes[side] & ALONE) == 0) for side in sides], axis=0) & (starts > 0)
+        inside[_ranges(starts[~joins], (ends - starts)[~joins])] = False
 
     def _led(self, spans: Spans, inside: Flags) -> Spans:
         """Words without the marks before their first letter: those belong to a sign before the word."""

@@ -57,7 +57,8 @@ def random_texts(count=60):
     return [" ".join(rng.choice(pieces) for _ in range(rng.randrange(120))) for _ in range(count)]
 
 
-TEXTS = HAND + random_texts()
+LINES = ["_a b_ __init__(self, x_1) _", "a__b _", "__", "_\u0301x y\u0301_z", "中_国 _中_ a_中", "e\u0301_ _é"]
+TEXTS = HAND + LINES + random_texts()
 
 
 UNITS = {"CJK": 1 / 2, "HIRAGANA": 1 / 3, "KATAKANA": 1 / 3, "THAI": 1 / 4, "KHMER": 1 / 3}  # of a word
@@ -68,21 +69,26 @@ def script(character):
 
 
 def words(text):
-    """Runs of letters, digits and underscores with their marks; of scripts without spaces each letter."""
-    found, last = [], ""
+    """Runs of letters and digits with their marks and low lines between them; of scripts without spaces each letter."""
+    found, last, lines = [], "", ""
     for c in text:
         if c == "\u0640" or (unicodedata.category(c) in ("Mn", "Mc", "Me", "Cf") and c != "\u200b"):
             if last:
-                found[-1] += c
+                found[-1] += lines + c
+            lines = ""
             continue
-        if not (c.isalnum() or c == "_"):
-            last = ""
+        if c == "_":
+            lines += c
             continue
-        if last and not any(one.isalpha() and script(one) in UNITS for one in (c, last)):
-            found[-1] += c
+        if not c.isalnum():
+            last = lines = ""
+            continue
+        alone = any(one.isalpha() and script(one) in UNITS for one in (c, last))
+        if last and not alone:
+            found[-1] += lines + c
         else:
             found.append(c)
-        last = c
+        last, lines = c, ""
     return found
 
 

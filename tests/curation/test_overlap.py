@@ -38,6 +38,7 @@ SHORT = item("The capital of Peru is", " Lima")
         ("x(offset, position * offset * self.start); data = self.file.read(size); return data[1]", True),
         ("x(offset, position * offset * self.start); data = self.file.read(size); return data", False),  # 12 in a row
         ("As we know, the CAPITAL of Peru is Lima.", True),
+        ("It says: _The capital of Peru is_ __Lima__.", True),
         ("The capital of Peruvian provinces is", False),
         (GOOD, False),
         ("", False),
