@@ -84,8 +84,8 @@ SOURCES = (
 
 PRETRAIN_MIX = {"prose": 35, "code": 15, "facts": 15, "retrieval/128": 35}
 MID_1_MIX = {
-    "prose": 10, "code": 5, "facts": 5, "retrieval/128": 20,
-    "arithmetic/think": 30, "arithmetic/direct": 5, "spelling/think": 15, "spelling/direct": 10,
+    "prose": 8, "code": 4, "facts": 5, "retrieval/128": 20, "arithmetic/think": 28, "arithmetic/direct": 4,
+    "spelling/think": 12, "spelling/direct": 7, "countdown/think": 12,
 }  # fmt: skip
 MID_2_MIX = {
     "prose": 7, "code": 3, "facts": 4, "retrieval/128": 9, "retrieval/256": 10,
@@ -149,7 +149,7 @@ def laptop() -> Recipe:
     cosine, constant = ScheduleShape.COSINE, ScheduleShape.CONSTANT
     phases = (
         _phase("pretrain", "", 1092, SHORT_TOKENS, 1e4, 4e-3, ScheduleConfig(cosine, 50, 0.01), PRETRAIN_MIX),
-        _phase("mid_1", "pretrain", 677, 128, 1e4, 4e-3, ScheduleConfig(cosine, 20, 0.75), MID_1_MIX),
+        _phase("mid_1", "pretrain", 750, 128, 1e4, 4e-3, ScheduleConfig(cosine, 20, 0.75), MID_1_MIX),
         _phase("mid_2", "mid_1", 637, 256, 3e4, 3e-3, ScheduleConfig(constant), MID_2_MIX),
         _phase("mid_3", "mid_2", 442, 512, 1e5, 2e-3, ScheduleConfig(constant), MID_3_MIX),
         _phase("mid_4", "mid_3", 334, 1024, 3e5, 1e-3, ScheduleConfig(constant), MID_4_MIX),
