@@ -42,6 +42,8 @@ NOTES = (
     "Learning rates are those of a 2M-parameter model under Muon, in K2's shapes: warm-up and cosine to 1% of the "
     "peak in pre-training, cosine in mid_1, constant in mid_2 to mid_4. K2 keeps one value in these three; here it "
     "steps down from stage to stage, or a run of minutes would not settle.",
+    "Every head has keys and values of its own; in K2 eight share them. With shared ones copying out of the context, which "
+    "retrieval and searches need, came later, and in one seed of six not at all.",
     "Supervised fine-tuning replays a little retrieval and prose, which K2's mixture does not list.",
     "Documents packed into one sequence never see each other; K2 pre-trained with cross-document attention.",
     "Pre-training packs whole documents, too; K2 concatenates in pre-training and packs best-fit from mid_2 on.",
@@ -164,7 +166,7 @@ def laptop() -> Recipe:
             hidden_size=192,
             n_layers=4,
             n_heads=3,
-            n_kv_heads=1,
+            n_kv_heads=3,
             head_dim=64,
             ffn_size=512,
             init_std=0.02,
