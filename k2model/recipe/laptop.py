@@ -1,6 +1,6 @@
 """The `laptop` recipe: the whole K2 lifecycle on two CPU cores in minutes.
 
-K2's shape at 1/36,000 of its size: one pre-training phase, four mid-training stages that grow the
+K2's shape at 1/32,000 of its size: one pre-training phase, four mid-training stages that grow the
 context and raise RoPE theta, then supervised fine-tuning with three reasoning efforts. Where it
 departs from K2 the recipe's notes say so and why.
 
@@ -42,8 +42,8 @@ NOTES = (
     "Learning rates are those of a 2M-parameter model under Muon, in K2's shapes: warm-up and cosine to 1% of the "
     "peak in pre-training, cosine in mid_1, constant in mid_2 to mid_4. K2 keeps one value in these three; here it "
     "steps down from stage to stage, or a run of minutes would not settle.",
-    "Every head has keys and values of its own; in K2 eight share them. With shared ones copying out of the context, which "
-    "retrieval and searches need, came later, and in one seed of six not at all.",
+    "Every head has keys and values of its own; in K2 eight heads share them. Where they are shared, copying out of "
+    "the context, which retrieval and searches need, is learned later, and by one seed of six never.",
     "Supervised fine-tuning replays a little retrieval and prose, which K2's mixture does not list.",
     "Documents packed into one sequence never see each other; K2 pre-trained with cross-document attention.",
     "Pre-training packs whole documents, too; K2 concatenates in pre-training and packs best-fit from mid_2 on.",

@@ -21,7 +21,12 @@ from k2model.recipe.schema import OptimizerName
         ({"phases.mid_4.parallelism.tensor": 4}, "2 workers must be a multiple of tensor x context = 4 x 1 = 4"),
         ({"phases.mid_4.parallelism.tensor": 2}, "tensor=2 must divide model.n_heads=3"),
         (
-            {"phases.mid_4.parallelism.tensor": 2, "model.n_heads": 4, "phases.mid_4.optimizer.name": "adamw"},
+            {
+                "phases.mid_4.parallelism.tensor": 2,
+                "model.n_heads": 4,
+                "model.n_kv_heads": 1,
+                "phases.mid_4.optimizer.name": "adamw",
+            },
             "tensor=2 must divide model.n_kv_heads=1",
         ),
         ({"phases.mid_4.parallelism.context": 2}, "context=2 must divide the 3 query heads of a worker"),
