@@ -105,8 +105,8 @@ MID_4_MIX = {
     "knights/think": 17, "knights/direct": 2, "countdown/think": 26,
 }  # fmt: skip
 SFT_MIX = {
-    "chat/tools": 20, "chat/facts": 9, "chat/identity": 2, "synth/safety": 9, "chat/arithmetic": 15, "chat/spelling": 7,
-    "chat/knights": 13, "chat/countdown": 16, "retrieval/128": 5, "prose": 4,
+    "chat/tools": 18, "chat/facts": 9, "chat/identity": 2, "synth/safety": 14, "chat/arithmetic": 14,
+    "chat/spelling": 7, "chat/knights": 11, "chat/countdown": 16, "retrieval/128": 5, "prose": 4,
 }  # fmt: skip
 
 #: Held-out questions of what fine-tuning teaches, and tests of the registry that it does not: what carries over.
