@@ -36,7 +36,7 @@ STEP_VERSIONS = {
     "joined_tokens": "1",
     "safety_answers": "1",
     "safety": "2",
-    "report": "6",
+    "report": "7",
     "release": "6",
     "verdict": "1",
     "text_profile": "2",

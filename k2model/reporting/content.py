@@ -6,16 +6,21 @@ This is the only place of the report that knows file names and formats of other 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from k2model.artifacts import ArtifactRef, Identity, Store
+from k2model.artifacts.record import ref_of
 from k2model.artifacts.result import LifecycleResult
+from k2model.errors import ArtifactError
 from k2model.evals.cells import results_of
 from k2model.evals.clean_scores import CleanScore, SeenItems, clean_scores
 from k2model.evals.items import ItemResult
 from k2model.evals.scores import ScoreRow, load_scores
 from k2model.export import read_record
 from k2model.reporting.kept import WarningLine, gate_warnings
+from k2model.reporting.lineage import Groups, Lineage, grouped
+from k2model.reporting.lineage.graph import Key, Record, key_of
 from k2model.reporting.safety import Tested, gated_rows, tested_phases
 from k2model.settings import masked
 from k2model.tokens import read_composition
@@ -28,7 +33,8 @@ Clean = dict[tuple[str, str], CleanScore]  # by phase and score
 class ReportContent:
     """`scores` are of all phases, with their overlap, and `clean` without the items that overlap. `metrics`,
     `interventions`, `compositions` and `samples` are by phase, `ingested` by source that is read from files, `records`
-    by the artifact's name in the lifecycle, `safety` of the phases that were tested."""
+    by the artifact's name in the lifecycle, `lineage` of them and of what else they were made from, in `groups`;
+    `safety` of the phases that were tested."""
 
     result: LifecycleResult
     scores: list[ScoreRow]
@@ -44,6 +50,8 @@ class ReportContent:
     on_mixtures: dict[str, Any]
     counts: dict[str, Any]
     records: dict[str, dict[str, Any]]
+    lineage: Lineage
+    groups: Groups
     adopted: list[dict[str, Any]]
     safety: list[Tested]
 
@@ -60,6 +68,8 @@ def read_content(store: Store, result: LifecycleResult, gates: Mapping[str, Iden
         return json.loads(store.read(result.artifacts[artifact], path))
 
     by_phase = {one.phase.name: one for one in result.phases}
+    records = read_records(store, result)
+    lineage = read_lineage(store, result, records)
     clean = read_clean_scores(store, result)
     return ReportContent(
         result=result,
@@ -75,7 +85,9 @@ def read_content(store: Store, result: LifecycleResult, gates: Mapping[str, Iden
         warnings=gate_warnings(store, gates),
         on_mixtures=document("corpus_valid", "attachments/mixtures.json"),
         counts=document("tokens", "counts.json"),
-        records=read_records(store, result),
+        records=records,
+        lineage=lineage,
+        groups=grouped(lineage, partial(_file_of, store)),
         adopted=read_adopted(store, result),
         safety=tested_phases(store, result.recipe, result.artifacts),
     )
@@ -115,6 +127,37 @@ def read_clean_scores(store: Store, result: LifecycleResult) -> Clean:
 def read_records(store: Store, result: LifecycleResult) -> dict[str, dict[str, Any]]:
     """The store's record (see `k2model.artifacts.record`) of every artifact, by its name in the lifecycle."""
     return {name: store.record(ref) for name, ref in result.artifacts.items()}
+
+
+def read_lineage(store: Store, result: LifecycleResult, records: Mapping[str, dict[str, Any]]) -> Lineage:
+    """Of all artifacts of a lifecycle and of what these were made from beside it, such as the corpora of batches; what
+    of that is gone is told as missing."""
+    called = {(ref.kind, ref.digest): name for name, ref in result.artifacts.items()}
+    found: dict[Key, dict[str, Any]] = {}
+    front = [*records.values()]
+    while front:
+        found |= {key_of(record): record for record in front}
+        sources = {(one["kind"], one["digest"]): one for record in front for one in record["inputs"].values()}
+        front = [made for key, one in sources.items() if key not in found and (made := _record_of(store, one))]
+    names = Lineage(found).names | called
+    return Lineage(found, called=names)
+
+
+def _record_of(store: Store, source: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record of what an input names; None where it is gone."""
+    uri = source["uri"] if "://" in source["uri"] or source["uri"].startswith("/") else f"{store.uri}/{source['uri']}"
+    try:
+        return store.record(ArtifactRef(source["kind"], uri, source["digest"], uri.rpartition("/")[2]))
+    except ArtifactError:
+        return None
+
+
+def _file_of(store: Store, record: Record, path: str) -> bytes | None:
+    """A file of an artifact, None where that has none."""
+    try:
+        return store.read(ref_of(dict(record), store.uri), path)
+    except ArtifactError:
+        return None
 
 
 def read_metrics(store: Store, checkpoint: ArtifactRef) -> list[StepMetrics]:

@@ -20,6 +20,7 @@ from k2model.reporting.content import ReportContent, read_content
 from k2model.reporting.figures_data import length_panels
 from k2model.reporting.figures_training import dynamics_panels, training_figure
 from k2model.reporting.kept import kept_lines
+from k2model.reporting.lineage import legend, lineage_figure
 from k2model.reporting.scores import scores_csv
 from k2model.reporting.svg import short_number
 from k2model.reporting.templates import HERE, shortened, template
@@ -110,6 +111,8 @@ def _context(content: ReportContent) -> dict[str, Any]:
         "validation": sections_data.validation(content.validation, content.on_mixtures),
         "samples": {name: sections_scores.pick_samples(content.samples[name]) for name in names},
         "lineage": sections_run.lineage_lines(content),
+        "figure": lineage_figure(content.lineage, content.groups),
+        "legend": legend(content.groups),
         "timings": sections_run.timings(content),
         "total_seconds": sections_run.total_seconds(content),
         "adopted": content.adopted,

@@ -50,14 +50,13 @@ def undone_lines(interventions: Mapping[str, list[Intervention]]) -> list[Shown]
 
 def lineage_lines(content: ReportContent) -> list[Shown]:
     """Every artifact in the order it was made; `inputs` are (role, name in this lifecycle or kind, digest)."""
-    names = {(ref.kind, ref.digest): name for name, ref in content.result.artifacts.items()}
     return [
         {
             **record,
             "name": name,
             "seconds": _seconds(record),
             "inputs": [
-                (role, names.get((item["kind"], item["digest"]), item["kind"]), item["digest"])
+                (role, content.lineage.name((item["kind"], item["digest"])), item["digest"])
                 for role, item in record["inputs"].items()
             ],
         }

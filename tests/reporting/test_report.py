@@ -134,8 +134,8 @@ def test_safety_stands_beside_its_judge_its_parent_and_what_was_published(page: 
 def test_every_figure_draws_something(page: str) -> None:
     figures = page.split("<svg ")[1:]
     # nine families and held-out loss, the training figure, four of its inside, three extensions, four efforts, and
-    # the lengths of nine domains
-    assert len(figures) == 9 + 1 + 4 + 3 + 4 + 9
+    # the lengths of nine domains, and the lineage
+    assert len(figures) == 9 + 1 + 4 + 3 + 4 + 9 + 1
     for figure in figures:
         drawing = figure.split("</svg>")[0]
         assert any(f"<{shape}" in drawing for shape in DRAWN)
