@@ -18,6 +18,7 @@ from k2model.cli.continual import continual, promote, rollback, schedule
 from k2model.cli.data import data
 from k2model.cli.eval import evaluate
 from k2model.cli.inbox import inbox
+from k2model.cli.lineage import lineage
 from k2model.cli.mixture import mixture
 from k2model.cli.plan import plan
 from k2model.cli.recipe import recipe
@@ -84,20 +85,6 @@ def status(store: str, as_json: bool, watch: bool) -> None:
 
 
 @main.command()
-@click.argument("reference")
-@store_option
-@as_json_option
-def lineage(reference: str, store: str, as_json: bool) -> None:
-    """What REFERENCE (a step's name, `step/key` or the beginning of a digest) was made from, back to the sources.
-
-    What is not here any more, does not agree with itself, or is told of by nothing in the store says so.
-    """
-    from k2model.inspect.artifact import trace
-
-    show(("artifact", "digest", "made from", "faults"), trace(store, reference), as_json)
-
-
-@main.command()
 @click.argument("first")
 @click.argument("second")
 @store_option
@@ -127,6 +114,7 @@ def verify(bundle: Path, as_json: bool) -> None:
 
 main.add_command(check)
 main.add_command(plan)
+main.add_command(lineage)
 main.add_command(recipe)
 main.add_command(mixture)
 main.add_command(data)
