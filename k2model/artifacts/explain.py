@@ -37,6 +37,12 @@ def differences(
     return sorted(_differences("", _compared(record), now), key=lambda difference: difference[0])
 
 
+def between(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Difference]:
+    """The same of two records, but for their inputs."""
+    old, new = (_compared({**record, "inputs": {}}) for record in (first, second))
+    return sorted(_differences("", old, new), key=lambda difference: difference[0])
+
+
 def _compared(record: Mapping[str, Any]) -> dict[str, Any]:
     inputs = {name: ref["digest"] for name, ref in record["inputs"].items()}
     return {**record["config"], "version": record["version"], "inputs": inputs}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from k2model.cli.check import check
+from k2model.cli.compare import compare
 from k2model.cli.continual import continual, promote, rollback, schedule
 from k2model.cli.data import data
 from k2model.cli.eval import evaluate
@@ -85,18 +86,6 @@ def status(store: str, as_json: bool, watch: bool) -> None:
 
 
 @main.command()
-@click.argument("first")
-@click.argument("second")
-@store_option
-@as_json_option
-def compare(first: str, second: str, store: str, as_json: bool) -> None:
-    """Fields in which two artifacts' recipes differ; two `scores` artifacts also by score."""
-    from k2model.inspect.artifact import differences
-
-    show(("field", first, second), differences(store, first, second), as_json)
-
-
-@main.command()
 @click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @as_json_option
 def verify(bundle: Path, as_json: bool) -> None:
@@ -115,6 +104,7 @@ def verify(bundle: Path, as_json: bool) -> None:
 main.add_command(check)
 main.add_command(plan)
 main.add_command(lineage)
+main.add_command(compare)
 main.add_command(recipe)
 main.add_command(mixture)
 main.add_command(data)

@@ -107,7 +107,8 @@ def lineage_of(inventory: Inventory) -> Lineage:
         records[key] = told if told["digest"] == key[1] else {**told, "digest": key[1]}
         said = [] if known[0].finished else [GONE]
         wrong[key] = said + [f"{fault.path}: {fault.what}" for fault in known[0].faults]
-    return Lineage(records, {key: said for key, said in wrong.items() if said})
+    twins = [one.told for known in inventory.by_content.values() for one in known[1:] if one.told]
+    return Lineage(records, {key: said for key, said in wrong.items() if said}, twins=twins)
 
 
 def _ended(record: Record | None) -> str:

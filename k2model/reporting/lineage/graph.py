@@ -26,12 +26,14 @@ _TOLD = ("release", "report")  # which name all that they were made from
 @dataclass(frozen=True)
 class Lineage:
     """`records` by kind and digest. `wrong`: of an artifact what does not agree, or that it is gone. Of a part of a
-    lineage: `sight`, all that is in it, and `called`, its names as the whole has them."""
+    lineage: `sight`, all that is in it, and `called`, its names as the whole has them. `twins`: records of further
+    artifacts with the same bytes, which were made from something else."""
 
     records: Mapping[Key, Record]
     wrong: Mapping[Key, Sequence[str]] = field(default_factory=dict)
     sight: frozenset[Key] | None = None
     called: Mapping[Key, str] = field(default_factory=dict)
+    twins: Sequence[Record] = ()
 
     @classmethod
     def of(cls, records: Iterable[Record], wrong: Mapping[Key, Sequence[str]] | None = None) -> "Lineage":
@@ -50,9 +52,10 @@ class Lineage:
     def outputs(self) -> dict[Key, list[Key]]:
         """What was made from each."""
         found: dict[Key, list[Key]] = {}
-        for key in self.records:
-            for source in dict.fromkeys(self.inputs(key).values()):
-                found.setdefault(source, []).append(key)
+        made = [(key, source) for key in self.records for source in self.inputs(key).values()]
+        made += [(key_of(t), (one["kind"], one["digest"])) for t in self.twins for one in t["inputs"].values()]
+        for key, source in dict.fromkeys(made):
+            found.setdefault(source, []).append(key)
         return found
 
     def before(self, *start: Key) -> list[Key]:
