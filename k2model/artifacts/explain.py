@@ -38,8 +38,8 @@ def differences(
 
 
 def between(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Difference]:
-    """The same of two records, but for their inputs."""
-    old, new = (_compared({**record, "inputs": {}}) for record in (first, second))
+    """The same of two records, for their settings and the files they read, and not for artifacts among their inputs."""
+    old, new = ({**record["config"], "version": record["version"]} for record in (first, second))
     return sorted(_differences("", old, new), key=lambda difference: difference[0])
 
 

@@ -4,7 +4,7 @@ Each function takes score rows as measured and returns panels (title, SVG). Fill
 completion, hollow ones chat; whiskers are the rows' own 95% intervals.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -157,20 +157,38 @@ def _lines(
 
 
 def _curve(one: _Series, timeline: Timeline, plot: svg.Plot, dodge: float) -> Markup:
-    """The line through the completion scores, a dashed link to the chat score, markers with whiskers."""
+    """The line through the completion scores along the parents of phases, dashed links to chat scores, markers with
+    whiskers. Where phases were trained side by side, their points are named."""
 
     def at(row: ScoreRow) -> tuple[float, float]:
         return plot.x(timeline.end(row.phase)) + dodge, plot.y(row.value)
 
-    order = list(timeline.spans)
-    rows = sorted(one.rows, key=lambda row: order.index(row.phase))
-    parts = [svg.polyline([at(row) for row in rows], f"line s-{one.colour}")]
-    before = [row for row in rows if one.chat and order.index(row.phase) < order.index(one.chat[0].phase)]
-    if before:
-        parts.append(svg.polyline([at(before[-1]), at(one.chat[0])], f"line link s-{one.colour}"))
-    for row, kind in [(row, "full") for row in rows] + [(row, "hollow") for row in one.chat]:
+    plain, chat = ({row.phase: row for row in rows} for rows in (one.rows, one.chat))
+    parts = [svg.polyline([at(row) for row in line], f"line s-{one.colour}") for line in _along(plain, timeline)]
+    for row in one.chat:
+        known = [(chat.get(phase) or plain.get(phase)) for phase in timeline.before(row.phase)]
+        if before := next((found for found in known if found), None):
+            parts.append(svg.polyline([at(before), at(row)], f"line link s-{one.colour}"))
+    for row, kind in [(row, "full") for row in one.rows] + [(row, "hollow") for row in one.chat]:
         parts.append(_marker(plot, row, *at(row), f"{kind} m-{one.colour}"))
+        if timeline.beside(row.phase):
+            x, y = at(row)
+            parts.append(svg.text(x - 6, y - 4, row.phase, f"tick halo t-{one.colour}", "end"))
     return svg.join(parts)
+
+
+def _along(rows: Mapping[str, ScoreRow], timeline: Timeline) -> list[list[ScoreRow]]:
+    """Lines through rows by phase: one goes on from the nearest phase before it that has a row, and a second one of the
+    same parent is a line of its own."""
+    lines: list[list[ScoreRow]] = []
+    for phase in (one for one in timeline.spans if one in rows):
+        before = next((rows[one] for one in timeline.before(phase) if one in rows), None)
+        line = next((own for own in lines if own[-1] is before), None)
+        if line is not None:
+            line.append(rows[phase])
+        else:
+            lines.append([*([before] if before else []), rows[phase]])
+    return lines
 
 
 def _marker(plot: svg.Plot, row: ScoreRow, x: float, y: float, class_: str) -> Markup:

@@ -54,20 +54,22 @@ def training_figure(
         parts.append(band(upper, curve, bucket, "c0"))
         parts.append(svg.polyline(upper.points(means(curve, bucket)), "line s-c0"))
         parts.append(svg.polyline(lower.points(means(rate[phase], bucket)), "line s-c1"))
-        parts.append(_last_value(upper, curve, bucket, phase))
+        parts.append(_last_value(upper, curve, bucket, phase, timeline.beside(phase)))
         for one in interventions[phase]:
             parts.append(_mark(upper, timeline.spans[phase][0], metrics[phase], phase, one))
     return svg.drawing(_WIDTH, _HEIGHT, "training loss and learning rate over tokens", *parts, class_="wide")
 
 
-def _last_value(plot: svg.Plot, curve: Curve, size: int, phase: str) -> Markup:
-    """The mean of the last tenth of a phase's logged losses, written where it was reached."""
+def _last_value(plot: svg.Plot, curve: Curve, size: int, phase: str, named: bool) -> Markup:
+    """The mean of the last tenth of a phase's logged losses, written where it was reached. named: with its name."""
     tail = curve[-max(1, len(curve) // 10) :]
     value = fmean(y for _, y in tail)
     peak = max(y for _, y in (means(tail, size) or tail))
     x, y = plot.x(curve[-1][0]) - 4, plot.y(peak) - 8
     title = svg.element("title", f"{phase}: mean loss of the last {len(tail)} logged steps {value:.3f}")
-    return svg.element("g", title, svg.text(x, y, f"{value:.2f}", "label t-c0", "end"))
+    return svg.element(
+        "g", title, svg.text(x, y, f"{phase} {value:.2f}" if named else f"{value:.2f}", "label t-c0", "end")
+    )
 
 
 def _mark(plot: svg.Plot, start: int, metrics: Sequence[StepMetrics], phase: str, undone: Intervention) -> Markup:
@@ -115,10 +117,10 @@ def _curves(metrics: Metrics, timeline: Timeline, value: Callable[[StepMetrics],
 def _panel(title: str, lines: Lines, timeline: Timeline, log: bool) -> Panel | None:
     """A figure of lines by domain, or of one that is of all of them ("")."""
     shown = {
-        label: [(curve, bucket_size(curve, timeline, phase, _POINTS)) for phase, curve in curves.items()]
+        label: [(curve, bucket_size(curve, timeline, phase, _POINTS), phase) for phase, curve in curves.items()]
         for label, curves in lines.items()
     }
-    values = [y for curves in shown.values() for curve, size in curves for _, y in means(curve, size)]
+    values = [y for curves in shown.values() for curve, size, _ in curves for _, y in means(curve, size)]
     values = [y for y in values if y > 0] if log else values
     if not values:
         return None
@@ -130,15 +132,19 @@ def _panel(title: str, lines: Lines, timeline: Timeline, log: bool) -> Panel | N
     ends = []
     for label, curves in shown.items():
         colour = domain_class(label) if label else "c0"
-        for curve, size in curves:
+        for curve, size, phase in curves:
             curve = [(x, y) for x, y in curve if y > 0] if log else curve
             if not labelled:
                 # Cut at the plot's borders, which means decide: one wild step must not flatten the rest.
                 clipped = [(x, min(max(y, scale.low), scale.high)) for x, y in curve]
                 parts.append(band(plot, clipped, size, colour))
             parts.append(svg.polyline(plot.points(means(curve, size)), f"line s-{colour}"))
+            if timeline.beside(phase) and curve:
+                x, y = plot.points(means(curve, size))[-1]
+                inside = min(max(y, plot.y.end), plot.y.start)
+                parts.append(svg.text(x - 4, inside - 4, phase, f"tick halo t-{colour}", "end"))
         if labelled and curves:
-            last_curve, size = curves[-1]
+            last_curve, size, _ = curves[-1]
             ends.append((means(last_curve, size)[-1][1], label.replace("_", " "), f"label t-{colour}"))
     parts.append(plot.end_labels(ends, plot.x.end + 8))
     return Panel(title, svg.drawing(_PANEL_WIDTH, _PANEL_HEIGHT, f"{title} over tokens seen", *parts))

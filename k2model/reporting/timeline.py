@@ -7,7 +7,8 @@ that, so what is drawn is what was logged.
 
 import itertools
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from statistics import fmean
 
 from markupsafe import Markup
@@ -31,9 +32,11 @@ class Panel:
 
 @dataclass(frozen=True)
 class Timeline:
-    """`spans`: phase -> (tokens seen when it starts, when it ends), in the recipe's order."""
+    """`spans`: phase -> (tokens seen when it starts, when it ends), in the recipe's order; `parents`: the phase that
+    each goes on from, where it is one of these."""
 
     spans: dict[str, tuple[int, int]]
+    parents: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, phases: tuple[PhaseConfig, ...]) -> "Timeline":
@@ -41,7 +44,7 @@ class Timeline:
         for phase in phases:
             start = spans[phase.parent][1] if phase.parent in spans else 0
             spans[phase.name] = (start, start + phase.tokens)
-        return cls(spans)
+        return cls(spans, {phase.name: phase.parent for phase in phases if phase.parent in spans})
 
     @property
     def total(self) -> int:
@@ -49,6 +52,18 @@ class Timeline:
 
     def end(self, phase: str) -> int:
         return self.spans[phase][1]
+
+    def before(self, phase: str) -> list[str]:
+        """The phases that it comes from, the nearest first."""
+        found: list[str] = []
+        while (parent := self.parents.get(found[-1] if found else phase)) and parent not in found:
+            found.append(parent)
+        return found
+
+    def beside(self, phase: str) -> bool:
+        """Whether others were trained over the same stretch of tokens: a branch, which a figure has to name."""
+        start, end = self.spans[phase]
+        return any(one != phase and low < end and start < high for one, (low, high) in self.spans.items())
 
     @property
     def stretched(self) -> bool:
@@ -86,11 +101,15 @@ class Timeline:
     def borders(self, plot: svg.Plot) -> Markup:
         """A hairline where each phase ends and its name above the plot, slanted where names would collide."""
         top = plot.y.end
-        middles = [plot.x((start + end) / 2) for start, end in self.spans.values()]
-        room = [abs(plot.x(end) - plot.x(start)) for start, end in self.spans.values()]
-        names = list(self.spans)
-        flat = all(width >= _CHARACTER * len(name) for name, width in zip(names, room, strict=True))
-        parts = [svg.line(plot.x(end), plot.y.start, plot.x(end), top - 3, "border") for _, end in self.spans.values()]
+        named: dict[tuple[int, int], list[str]] = {}  # phases of one stretch share a name
+        for phase, span in self.spans.items():
+            named.setdefault(span, []).append(phase)
+        names = [" / ".join(own) for own in named.values()]
+        middles = [plot.x((start + end) / 2) for start, end in named]
+        room = [abs(plot.x(end) - plot.x(start)) for start, end in named]
+        apart = len(named) == len({start for start, _ in named})
+        flat = apart and all(width >= _CHARACTER * len(name) for name, width in zip(names, room, strict=True))
+        parts = [svg.line(plot.x(end), plot.y.start, plot.x(end), top - 3, "border") for _, end in named]
         places = middles if flat else svg.spread(middles, _SLANTED, plot.x.start + 4, plot.x.end)
         for name, middle, x in zip(names, middles, places, strict=True):
             turned = None if flat else f"rotate(-{_ANGLE} {x:.1f} {top - 6:.1f})"

@@ -328,12 +328,13 @@ def test_views_name_what_does_not_agree(local: Store) -> None:
     status = json.loads(view("status", "--json").stdout)
     assert [one["kind"] for one in status["faults"]] == ["ledger"]
     assert {row["artifact"]: row["state"] for row in status["artifacts"]}[made[CORPUS].name] == "damaged"
-    rows = json.loads(view("lineage", JOINED, "--json").stdout)
-    assert [row["artifact"].strip() for row in rows] == [made[name].name for name in (JOINED, TOKENS, CORPUS)]
-    assert rows[-1]["faults"] == missing and not rows[0]["faults"]
+    rows = json.loads(view("lineage", JOINED, "--artifacts", "--json").stdout)["made_from"]
+    assert [row["place"] for row in rows] == [made[name].name for name in (JOINED, TOKENS, CORPUS)]
+    assert rows[-1]["wrong"] == [missing] and not rows[0]["wrong"]
     root.remove(made[CORPUS].name)
-    rows = json.loads(view("lineage", JOINED, "--json").stdout)
-    assert rows[-1]["artifact"].strip() == made[CORPUS].name and "nothing here tells of it" in rows[-1]["faults"]
+    rows = json.loads(view("lineage", JOINED, "--artifacts", "--json").stdout)["made_from"]
+    assert rows[-1]["place"] == f"{CORPUS} {made[CORPUS].digest[:12]}"
+    assert "nothing here tells of it" in rows[-1]["wrong"][0]
 
 
 def test_an_inventory_of_a_whole_store_has_no_faults(store: Store) -> None:

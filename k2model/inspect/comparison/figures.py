@@ -93,10 +93,7 @@ def _panel(score: str, points: Sequence[tuple[str, Trained, ScoreRow]], timeline
         own = [(one, row) for shade, one, row in points if shade == colour]
         drawn = own if colour == SHARED else [*shared[-1:], *own] if own else []
         shift = {SHARED: 0.0, FIRST: -2.0, SECOND: 2.0}[colour]  # two at one place are both seen
-        at = [
-            (plot.x(one.end) + (shift if row.score and (one, row) in own else 0), plot.y(row.value))
-            for one, row in drawn
-        ]
+        at = [(plot.x(one.end) + (shift if (one, row) in own else 0), plot.y(row.value)) for one, row in drawn]
         parts.append(svg.polyline(at, f"line s-{colour}"))
         for (x, y), (one, row) in zip(at, drawn, strict=True):
             if (one, row) in own:

@@ -69,7 +69,7 @@ def grouped(lineage: Lineage, read: Reading) -> Groups:
     edges: dict[str, dict[str, None]] = {name: {} for name in of.values()}
     members: dict[str, list[Key]] = {}
     parents: dict[str, set[str]] = {}
-    for key, name in of.items():
+    for key, name in [*of.items()]:
         members.setdefault(name, []).append(key)
         for role, source in lineage.inputs(key).items():
             if source not in lineage.records:
