@@ -1,14 +1,12 @@
-"""A store as one looks at it: what was made and what is gone, where an artifact comes from, and the files it holds.
+"""A store as one looks at it: what was made and what is gone, and the files that an artifact holds.
 
-An artifact is named by a reference, as `k2 lineage` takes it: a step, step/key or the beginning of a digest. What is
-looked into may also be a plain folder or file. Files are opened where they lie, on disk or an object store, and read a
+An artifact is named by a step, step/key or the beginning of a digest. What is looked into may also be a plain folder or
+file. Files are opened where they lie, on disk or an object store, and read a
 row group at a time; nothing is fetched as a whole. Trainings have a table of their own (`trainings`).
 """
 
-import contextlib
 import json
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from k2model.artifacts import MissingArtifact, Store, artifact_name
-from k2model.artifacts.explain import by_name
 from k2model.artifacts.files import Files, LocalFiles, files_at
 from k2model.artifacts.record import ref_of
 from k2model.documents.schema import source_file
 from k2model.errors import K2Error, nearest
-from k2model.evals.scores import load_scores
 from k2model.inspect.inventory import Inventory, readable, take_inventory
 
 if TYPE_CHECKING:
@@ -60,23 +56,6 @@ def all_records(store: Store) -> list[dict[str, Any]]:
     return inventory.records()
 
 
-def trace(store_uri: str, reference: str) -> list[tuple[Any, ...]]:
-    """Rows (indented artifact, digest, names of its inputs, faults), each artifact once, depth first. An input that the
-    store knows nothing of has a row as well; so what a lineage lacks is seen."""
-    inventory = take_inventory(open_existing(store_uri))
-    start = find_record(inventory.records(), reference)
-    return list(_walk(inventory, start, 0, set()))
-
-
-def differences(store_uri: str, first: str, second: str) -> list[tuple[Any, ...]]:
-    """Rows (dotted field, first's value, second's): of configs, inputs and, where there are any, scores."""
-    store = open_existing(store_uri)
-    records = all_records(store)
-    flat = [_flatten(store, find_record(records, reference)) for reference in (first, second)]
-    fields = list(dict.fromkeys([*flat[0], *flat[1]]))
-    return [(f, flat[0].get(f, ""), flat[1].get(f, "")) for f in fields if flat[0].get(f) != flat[1].get(f)]
-
-
 def find_record(records: list[dict[str, Any]], reference: str) -> dict[str, Any]:
     """The newest record whose step, `step/key` or digest begins with `reference`. Raises MissingArtifact."""
     for record in sorted(records, key=lambda r: str(r["provenance"]["ended"]), reverse=True):
@@ -90,52 +69,6 @@ def find_record(records: list[dict[str, Any]], reference: str) -> dict[str, Any]
         f"no artifact matches '{reference}'; name a step ({', '.join(steps) or 'the store is empty'}), step/key or the "
         "first six characters of a digest; `k2 status` lists them"
     )
-
-
-def _walk(
-    inventory: Inventory, record: dict[str, Any], depth: int, seen: set[tuple[str, str]]
-) -> Iterator[tuple[Any, ...]]:
-    name = f"{'  ' * depth}{_name(record)}"
-    content = (record["step"], record["digest"])
-    if content in seen:
-        yield (name, record["digest"][:12], "(see above)", "")
-        return
-    seen.add(content)
-    one = inventory.known[_name(record)]
-    wrong = [] if one.finished else ["it is not here any more"]
-    wrong += [f"{fault.path}: {fault.what}" for fault in one.faults]
-    yield (name, record["digest"][:12], ", ".join(record["inputs"]) or _outside(record), "; ".join(wrong))
-    for source in record["inputs"].values():
-        found = inventory.by_content.get((source["kind"], source["digest"]))
-        if found and found[0].told:
-            yield from _walk(inventory, found[0].told, depth + 1, seen)
-        else:
-            name = f"{'  ' * (depth + 1)}{source.get('uri') or source['kind']}"
-            yield (name, source["digest"][:12], "", "nothing here tells of it: neither an artifact nor the ledger")
-
-
-def _outside(record: dict[str, Any]) -> str:
-    """Where an adopted model is from; "" of any other artifact without inputs."""
-    adopted = record["config"].get("adopted") if record["step"] == "adopted_checkpoint" else None
-    return f"{adopted['source'] or adopted['name']} ({adopted['licence']})" if adopted else ""
-
-
-def _flatten(store: Store, record: dict[str, Any]) -> dict[str, Any]:
-    flat = dict(_leaves(record["config"], "config"))
-    flat |= {f"inputs.{name}": source["digest"][:12] for name, source in record["inputs"].items()}
-    with contextlib.suppress(MissingArtifact):  # of one that is gone, or has no scores, only the record is told
-        rows = load_scores(store, [ref_of(record, store.uri)])
-        flat |= {f"scores.{row.score}": round(row.value, 4) for row in rows}
-    return flat
-
-
-def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """(Dotted field, value) of what a record holds; rows of tables by their names."""
-    inner = value if isinstance(value, dict) else by_name(value)
-    if not inner:
-        yield path, value
-    for name, item in inner.items():
-        yield from _leaves(item, f"{path}.{name}")
 
 
 ITEMS = "items"  # the split of evaluation items, by family

@@ -86,12 +86,36 @@ def test_a_wrong_field_is_one_message(store):
     assert "did you mean 'steps'" in result.output and "Traceback" not in result.output
 
 
+def lineage(store: str, reference: str, *more: str) -> list[str]:
+    told = rows("lineage", reference, "--recipe", "smoke", "--store", store, *more)
+    return [line["name"] for line in told["made_from"] if not line["again"]]
+
+
 def test_status_and_lineage_reach_back_to_the_sources(store):
     made = {row["artifact"].split("/")[0] for row in status(store)["artifacts"]}
     assert {"corpus_raw", "checkpoint", "release"} <= made
-    traced = [row["artifact"].strip().split("/")[0] for row in rows("lineage", "release", "--store", store)]
-    assert traced[0] == "release" and "corpus_raw" in traced
-    assert traced.count("checkpoint") >= len(TRAINED)
+    artifacts = lineage(store, "release", "--artifacts")
+    assert artifacts[0] == "release" and {"corpus_raw", *(f"{phase}/checkpoint" for phase in TRAINED)} <= {*artifacts}
+    groups = lineage(store, "release")
+    assert groups[1:7] == TRAINED[::-1] and {"tokens", "tokenizer", "corpus", "synth/safety"} <= {*groups}
+    assert len(groups) < 20  # of twenty sources those are told together that the project builds alike
+
+
+def test_versions_of_mlflow_and_names_of_the_plan_are_the_same_artifacts(finished, monkeypatch):
+    home, _ = finished
+    store = str(home / "store")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
+    same = {rows("lineage", name, "--recipe", "smoke", "--store", store)["made_from"][0]["place"]
+            for name in ("sft", "sft/checkpoint", "sft@6", "model@candidate", "k2-smoke@sft")}  # fmt: skip
+    assert len(same) == 1 and same.pop().startswith("checkpoint/")
+    refused = {"mid_1@6": "is of phase sft; those of mid_1 are 2", "model@champions": "no version or alias",
+               "nobody@1": "no registered model 'nobody'"}  # fmt: skip
+    for wrong, said in refused.items():
+        result = CliRunner().invoke(main, ["lineage", wrong, "--recipe", "smoke", "--store", store])
+        assert result.exit_code == 1 and said in result.output and "Traceback" not in result.output
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'nothing.db'}")
+    result = CliRunner().invoke(main, ["compare", "sft@6", "mid_4", "--recipe", "smoke", "--store", store])
+    assert "there is no MLflow at" in result.output and not (home / "nothing.db").exists()
 
 
 def test_status_shows_the_time_of_parts_and_of_workers(store):
@@ -126,11 +150,19 @@ def test_mixture_counts_what_the_store_has(store):
     assert (shown[1]["short"], shown[1]["short_tokens"]) == (None, 0)
 
 
-def test_compare_names_the_fields_that_differ(store):
-    checkpoints = [row["artifact"] for row in status(store)["artifacts"] if row["artifact"].startswith("checkpoint")]
-    fields = {row["field"] for row in rows("compare", checkpoints[0], checkpoints[1], "--store", store)}
-    assert {"config.phase.name", "inputs.parent"} <= fields
-    assert not any(field.startswith("config.model") for field in fields)
+def test_compare_of_two_phases_tells_relation_settings_and_every_score(store, tmp_path):
+    page = tmp_path / "compare.html"
+    told = rows("compare", "mid_3", "mid_4/export", "--recipe", "smoke", "--store", store, "--out", str(page))
+    assert told["relation"] == "The second goes on from the other's weights, through mid_4."
+    fields = {one["field"] for one in told["settings"]}
+    assert {"phase.name", "phase.optimizer.lr", "parent"} <= fields
+    assert not any(field.startswith("model.") for field in fields)
+    scores = {one["score"]: one for one in told["scores"]}
+    measured = json.loads(next((Path(store) / "scores").glob("*/scores.json")).read_text())
+    assert {row["score"] for row in measured if row["score"].startswith("loss/")} <= scores.keys()
+    assert all(one["paired"]["n"] == one["first"]["n"] for one in scores.values() if one["paired"])
+    assert told["missing"] == [] and told["second"]["phases"] == TRAINED[:5]
+    assert page.read_text().count("<tr data-score=") == len(scores)
 
 
 def test_verify_accepts_a_release_and_names_an_altered_file(finished, tmp_path):

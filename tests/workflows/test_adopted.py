@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from k2model.artifacts import Store
 from k2model.artifacts.files import files_at
 from k2model.artifacts.result import LifecycleResult
+from k2model.cli.main import main
 from k2model.errors import TokensError
 from k2model.export import AdoptionError, read_record
-from k2model.inspect.artifact import trace
 from k2model.lifecycle.plan import LifecyclePlan, dry_run
 from k2model.recipe import Recipe
 from k2model.recipe.schema import AdoptedModel, GateConfig
@@ -87,7 +88,22 @@ def test_report_card_and_lineage_say_where_it_came_from(home: Path, tuned: Lifec
     assert verify_release(release).artifacts and not [path for path in release.rglob("*") if "theirs" in path.name]
     lineage = json.loads((release / "lineage.json").read_text())["artifacts"]
     assert {"theirs/checkpoint", "theirs/export"} <= {entry["name"] for entry in lineage}
-    assert any(f"{SOURCE} (Apache-2.0)" in str(row) for row in trace(store.uri, "release"))
+    told = CliRunner().invoke(main, ["lineage", "release", "--store", store.uri, "--json"])
+    by_name = {line["name"]: line for line in json.loads(told.stdout)["made_from"] if not line["again"]}
+    assert by_name["theirs"]["about"][0] == SOURCE and by_name["theirs"]["depth"] == by_name["sft"]["depth"] + 1
+    assert f"model.safetensors  sha256:{weights[:12]}" in by_name["theirs"]["details"]
+    assert by_name["talks"]["about"][1].startswith("60 rows") and by_name["release of garden"]["depth"] == 0
+    assert html.count("flow weights") == 1 and "theirs/checkpoint: adopted_checkpoint/" in html
+
+
+def test_it_is_compared_with_the_model_that_it_was_made_from(home: Path, tuned: LifecycleResult) -> None:
+    store = Store.open(home / "first")
+    told = CliRunner().invoke(main, ["compare", "theirs/checkpoint", "sft/checkpoint", "--store", store.uri, "--json"])
+    found = json.loads(told.stdout)
+    assert found["relation"] == "The second goes on from the other's weights, through sft."
+    assert found["second"]["origin"].startswith(f"theirs/checkpoint ({SOURCE}") and found["second"]["phases"] == ["sft"]
+    assert "first: theirs/checkpoint has no scores; `k2 eval run` measures them" in found["missing"]
+    assert {one["problem"] for one in found["scores"]} == {"only of the second"}
 
 
 def test_a_fine_tuned_one_is_promoted_by_its_own_gates(home: Path, tuned: LifecycleResult) -> None:
