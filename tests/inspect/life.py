@@ -54,8 +54,13 @@ class Life:
         config = {"corpus": {"sources": [one | {"licence": "CC0-1.0", "domain": "prose"} for one in sources]},
                   "sources": {"python": "3.11.7"}, "inputs": told}  # fmt: skip
         ingested = {"ingest.json": dict.fromkeys(files, account)}
-        self.artifact(f"{prefix}corpus_raw", config, {}, ingested, documents=260.0)
-        self.artifact(f"{prefix}corpus", {"seed": 0}, {"raw": f"{prefix}corpus_raw"}, documents=250.0)
+        items = {"items": "corpus_valid"} if prefix else {}
+        self.artifact(f"{prefix}corpus_raw", config, items, ingested, documents=260.0)
+        read = {"raw": f"{prefix}corpus_raw"}
+        if prefix:
+            self.artifact(f"{prefix}known_copies", {}, {"clean": f"{prefix}corpus_raw", "known_0": "corpus"})
+            read["known"] = f"{prefix}known_copies"
+        self.artifact(f"{prefix}corpus", {"seed": 0}, read, documents=250.0)
         self.artifact(f"{prefix}corpus_valid", {}, {"corpus": f"{prefix}corpus"}, documents=250.0)
         if not prefix:
             self.artifact("tokenizer", {"vocab_size": 300}, {"corpus": "corpus_valid"}, vocab_size=300.0)

@@ -92,9 +92,10 @@ def test_a_change_deep_below_is_told_where_it_was_made(tmp_path: Path) -> None:
 def test_what_is_no_model_has_its_settings_compared(life: Life) -> None:  # noqa: F811
     told = compared(life, life.made["corpus_raw"].name, life.made["batch_corpus_raw"].name)
     assert "inputs.notes" in settings(told) and told["scores"] == []
-    assert told["relation"] == "Neither was made from the other."
-    below = compared(life, life.made["corpus_valid"].name, life.made["tokens"].name)
-    assert below["relation"] == "tokens was made from corpus_valid."
+    corpus, tokens = life.made["corpus_raw"].name, life.made["tokens"].name
+    assert told["relation"] == f"{life.made['batch_corpus_raw'].name} was made from {corpus}."  # whose items it has
+    assert compared(life, tokens, corpus)["relation"] == f"{tokens} was made from {corpus}."
+    assert compared(life, "theirs/checkpoint", tokens)["relation"] == "Neither was made from the other."
     assert compared(life, "sft/export", "sft/scores")["relation"] == "They are of the same model."
     same = compared(life, "sft/export", "sft/export")
     assert same["relation"] == "They are the same artifact: equal bytes." and same["settings"] == []

@@ -177,7 +177,7 @@ def _relation(lineage: Lineage, first: Side, second: Side) -> str:
     if ours is None or theirs is None:
         for key, of in ((one, other), (other, one)):
             if key in lineage.before(of):
-                return f"{lineage.name(of)} was made from {lineage.name(key)}."
+                return f"{lineage.place(of)} was made from {lineage.place(key)}."
         return "Neither was made from the other."
     if ours == theirs:
         return "They are of the same model."
