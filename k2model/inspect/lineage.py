@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from k2model.artifacts import Store
-from k2model.artifacts.record import ref_of
-from k2model.errors import ArtifactError
 from k2model.inspect.inventory import Inventory
-from k2model.reporting.lineage import Group, Groups, Lineage, grouped, legend, lineage_figure
+from k2model.reporting.lineage import Group, Groups, Lineage, grouped, legend, lineage_figure, reading
 from k2model.reporting.lineage.graph import Key, Record, reduced, walk
-from k2model.reporting.lineage.groups import Kind, Reading
+from k2model.reporting.lineage.groups import Kind
 from k2model.reporting.templates import template
 
 GONE = "it is not here any more"
@@ -113,19 +111,6 @@ def lineage_of(inventory: Inventory) -> Lineage:
 
 def _ended(record: Record | None) -> str:
     return str(record["provenance"]["ended"]) if record else ""
-
-
-def reading(store: Store) -> Reading:
-    """Of a store: gives a file of the artifact with a record, None where it is gone or damaged, which is told of the
-    artifact already."""
-
-    def read(record: Record, path: str) -> bytes | None:
-        try:
-            return store.read(ref_of(dict(record), store.uri), path)
-        except ArtifactError:
-            return None
-
-    return read
 
 
 def page(traced: Traced) -> str:

@@ -6,11 +6,9 @@ This is the only place of the report that knows file names and formats of other 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from k2model.artifacts import ArtifactRef, Identity, Store
-from k2model.artifacts.record import ref_of
 from k2model.artifacts.result import LifecycleResult
 from k2model.errors import ArtifactError
 from k2model.evals.cells import results_of
@@ -19,8 +17,8 @@ from k2model.evals.items import ItemResult
 from k2model.evals.scores import ScoreRow, load_scores
 from k2model.export import read_record
 from k2model.reporting.kept import WarningLine, gate_warnings
-from k2model.reporting.lineage import Groups, Lineage, grouped
-from k2model.reporting.lineage.graph import Key, Record, key_of
+from k2model.reporting.lineage import Groups, Lineage, grouped, reading
+from k2model.reporting.lineage.graph import Key, key_of
 from k2model.reporting.safety import Tested, gated_rows, tested_phases
 from k2model.settings import masked
 from k2model.tokens import read_composition
@@ -87,7 +85,7 @@ def read_content(store: Store, result: LifecycleResult, gates: Mapping[str, Iden
         counts=document("tokens", "counts.json"),
         records=records,
         lineage=lineage,
-        groups=grouped(lineage, partial(_file_of, store)),
+        groups=grouped(lineage, reading(store)),
         adopted=read_adopted(store, result),
         safety=tested_phases(store, result.recipe, result.artifacts),
     )
@@ -148,14 +146,6 @@ def _record_of(store: Store, source: Mapping[str, Any]) -> dict[str, Any] | None
     uri = source["uri"] if "://" in source["uri"] or source["uri"].startswith("/") else f"{store.uri}/{source['uri']}"
     try:
         return store.record(ArtifactRef(source["kind"], uri, source["digest"], uri.rpartition("/")[2]))
-    except ArtifactError:
-        return None
-
-
-def _file_of(store: Store, record: Record, path: str) -> bytes | None:
-    """A file of an artifact, None where that has none."""
-    try:
-        return store.read(ref_of(dict(record), store.uri), path)
     except ArtifactError:
         return None
 

@@ -7,8 +7,7 @@ from k2model.inspect.comparison.content import Comparison, Side
 from k2model.inspect.comparison.figures import difference_bar, loss_figure, score_panels
 from k2model.inspect.comparison.scores import FEWEST, LEVEL, ScoreLine, expected_by_luck
 from k2model.inspect.comparison.settings import shown
-from k2model.inspect.lineage import reading
-from k2model.reporting.lineage import Groups, grouped, legend, lineage_figure
+from k2model.reporting.lineage import Groups, grouped, legend, lineage_figure, reading
 from k2model.reporting.scores import parse
 from k2model.reporting.svg import short_number
 from k2model.reporting.templates import shortened, template

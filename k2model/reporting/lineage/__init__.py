@@ -13,6 +13,7 @@ __getattr__ = lazy_exports(
         "Group": "groups",
         "Groups": "groups",
         "grouped": "groups",
+        "reading": "groups",
         "legend": "drawing",
         "lineage_figure": "drawing",
     },

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from k2model.artifacts import Store
+from k2model.artifacts.record import ref_of
+from k2model.errors import ArtifactError
 from k2model.reporting.lineage.graph import PARENT, Key, Lineage, Record, reduced
 from k2model.reporting.svg import short_number
 from k2model.units import readable_size
@@ -61,6 +64,19 @@ class Groups:
     all: Mapping[str, Group]
     edges: Mapping[str, Sequence[str]]
     of: Mapping[Key, str]  # the id of each artifact's group
+
+
+def reading(store: Store) -> Reading:
+    """Of a store: gives a file of the artifact with a record; None where it is gone, damaged or has none, which is told
+    of the artifact already."""
+
+    def read(record: Record, path: str) -> bytes | None:
+        try:
+            return store.read(ref_of(dict(record), store.uri), path)
+        except ArtifactError:
+            return None
+
+    return read
 
 
 def grouped(lineage: Lineage, read: Reading) -> Groups:
