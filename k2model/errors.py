@@ -7,6 +7,7 @@ Bugs are not `K2Error`s: they keep Python's own types, and their traceback.
 import contextlib
 import difflib
 import errno
+import html
 import os
 import shutil
 import tempfile
@@ -42,6 +43,9 @@ _PICTURES = {
 }
 
 
+_PICTURES_ESCAPED = {code: html.escape(shown) for code, shown in _PICTURES.items()}
+
+
 class K2Error(Exception):
     """Something a user can act on. Its texts are shown and recorded, so secrets of addresses in them are masked."""
 
@@ -54,6 +58,11 @@ def visible(text: str) -> str:
     that no terminal or page obeys what a document, a model or a server wrote, and nothing hides in it. Line feeds and
     tabs stay."""
     return text.translate(_PICTURES)
+
+
+def visible_page(page: str) -> str:
+    """The same of a page of HTML, whose text is escaped already."""
+    return page.translate(_PICTURES_ESCAPED)
 
 
 def showable(error: BaseException) -> BaseException | None:

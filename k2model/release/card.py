@@ -149,7 +149,7 @@ def _render(name: str, **context: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["cell"] = as_cell
-    return environment.get_template(name).render(**context)
+    return visible(environment.get_template(name).render(**context))
 
 
 def as_cell(text: str) -> str:

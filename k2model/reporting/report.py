@@ -23,7 +23,7 @@ from k2model.reporting.kept import kept_lines
 from k2model.reporting.lineage import legend, lineage_figure
 from k2model.reporting.scores import scores_csv
 from k2model.reporting.svg import short_number
-from k2model.reporting.templates import HERE, shortened, template
+from k2model.reporting.templates import HERE, filled, shortened
 from k2model.reporting.timeline import Timeline
 from k2model.units import readable_seconds, readable_size
 from k2model.versions import STEP_VERSIONS
@@ -64,7 +64,7 @@ def report_step(store: Store, result: LifecycleResult, gates: Mapping[str, Ident
 def render(content: ReportContent) -> str:
     """The page as HTML. All text is escaped by the template; only the figures are inserted as they are."""
     filters = {"short": short_number, "seconds": readable_seconds, "size": readable_size, "shortened": shortened}
-    return template(HERE / "report.html.j2", filters).render(_context(content))
+    return filled(HERE / "report.html.j2", filters, _context(content))
 
 
 def _context(content: ReportContent) -> dict[str, Any]:

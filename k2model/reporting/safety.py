@@ -16,7 +16,7 @@ from k2model.evals.scores import ScoreRow
 from k2model.recipe.safety import SAFETY
 from k2model.recipe.schema import Recipe
 from k2model.registry.gates import read_decisions
-from k2model.reporting.templates import HERE, shortened, template
+from k2model.reporting.templates import HERE, filled, shortened
 from k2model.safety.answers import Answer
 from k2model.safety.compare import Comparison, compared
 from k2model.safety.judging import SafetyResult, read_safety, read_samples
@@ -239,5 +239,5 @@ def context(found: Sequence[Tested], recipe: Recipe, best: Tested | None) -> dic
 
 def page(found: Sequence[Tested], recipe: Recipe, best: Tested | None) -> str:
     """One HTML file that needs nothing beside it."""
-    read = template(HERE / "safety.html.j2", {"shortened": shortened})
-    return read.render(recipe=recipe, safety=context(found, recipe, best))
+    shown = {"recipe": recipe, "safety": context(found, recipe, best)}
+    return filled(HERE / "safety.html.j2", {"shortened": shortened}, shown)

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from k2model.errors import visible_page
 from k2model.validation.outcome import Outcome
 from k2model.validation.suites import Runner
 
@@ -37,6 +38,9 @@ i.text-warning::before{content:"!";color:#b45309;font-style:normal;font-weight:b
 """
 
 
+_ICON = "html_success_icon"  # the one of its texts that is markup
+
+
 @dataclass(frozen=True)
 class Page:
     """One table's results as HTML; plain text, so that it can come from another process."""
@@ -55,21 +59,22 @@ def page_of(runner: Runner, suite: str, table: str) -> Page:
     view = _section_view()
     rendered = ValidationResultsPageRenderer().render(runner.result)
     parts = (
-        view.render({"section": _unfolded(section.to_json_dict()), "section_loop": {"index": index}})
+        view.render({"section": _shown(section.to_json_dict()), "section_loop": {"index": index}})
         for index, section in enumerate(rendered.sections, 1)
     )
     # The overview links to the suite's page of the site that is not built.
     return Page(suite, table, "".join(parts).replace('href="../../../../expectations/', 'data-suite="'))
 
 
-def _unfolded(content: Any) -> Any:
-    """Without what is folded away: no script here unfolds it, and it holds times and random names."""
+def _shown(content: Any) -> Any:
+    """Escaped, since its templates put values that broke a rule into the page as they are; and without what is folded
+    away: no script here unfolds it, and it holds times and random names."""
     if isinstance(content, dict):
-        return {name: _unfolded(value) for name, value in content.items()}
+        return {name: value if name == _ICON else _shown(value) for name, value in content.items()}
     if isinstance(content, list):
         folded = [isinstance(one, dict) and one.get("content_block_type") == "collapse" for one in content]
-        return [_unfolded(one) for one, hidden in zip(content, folded, strict=True) if not hidden]
-    return content
+        return [_shown(one) for one, hidden in zip(content, folded, strict=True) if not hidden]
+    return html.escape(content) if isinstance(content, str) else content
 
 
 def page_if_broken(runner: Runner, suite: str, table: str, outcomes: Iterable[Outcome]) -> Page | None:
@@ -186,7 +191,7 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _document(title: str, body: str) -> str:
     name = html.escape(title)
-    return (
+    return visible_page(
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{name}</title><style>{STYLE}</style></head>'
         f"<body><h1>{name}</h1>{body}</body></html>"
     )

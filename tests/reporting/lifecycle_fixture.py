@@ -23,7 +23,9 @@ from k2model.safety.suites import heldout_tests
 
 PHASES = ("pretrain", "mid_1", "mid_2", "mid_3", "mid_4", "sft")
 EFFORTS = {"low": 410, "medium": 1_203}
-HOSTILE = "<script>alert('x')</script>&\"<img src=http://evil.example/a.png onerror=alert(1)>"
+#: Markup, and what a terminal or a reader of the page obeys.
+HOSTILE = "<script>alert('x')</script>&\"<img src=http://evil.example/a.png onerror=alert(1)>\x1b[2J\x9b\u202egnp.exe"
+COMMANDS = {*map(chr, (*range(9), *range(11, 32), *range(0x7F, 0xA0), 0x200B, *range(0x202A, 0x202F), 0x2066))}
 
 # value per phase; None = not asked
 _ACCURACIES: dict[str, tuple[float | None, ...]] = {
@@ -307,7 +309,7 @@ CURATION: dict[str, Any] = {
 
 def _valid(folder: Path, recipe: Recipe) -> None:
     _corpus(folder, recipe)
-    base = {"type": "expect", "column": "text", "severity": "critical", "samples": []}
+    base = {"type": "expect", "column": "text", "severity": "critical", "samples": [], "remedy": ""}
     rows = [
         base | {"suite": "documents", "shard": s.name, "expectation": name, "success": True, "observed": 0, "total": 3}
         for s in recipe.corpus.sources
@@ -348,7 +350,7 @@ def _sequences(folder: Path, phase: PhaseConfig) -> None:
         }  # fmt: skip
     efforts = EFFORTS if phase.kind is PhaseKind.SFT else {}
     ratios = {"padding": 0.0021, "split": 0.013, "truncated": 0.001}
-    content = {**ratios, "tokens": phase.tokens, "efforts": efforts, "sources": sources}
+    content = {**ratios, "tokens": phase.tokens, "efforts": efforts, "short_context": None, "sources": sources}
     _json(folder / "composition.json", content)
     (folder / "sequences.json").write_bytes(b"rows of " + phase.name.encode())
 

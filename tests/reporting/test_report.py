@@ -12,11 +12,11 @@ import pytest
 
 from k2model.artifacts import Identity, MissingArtifact, Store, make
 from k2model.artifacts.result import LifecycleResult
+from k2model.errors import visible
 from k2model.reporting import report_step
 from k2model.reporting.content import read_content
 from k2model.reporting.report import render
-from k2model.reporting.safety import shortened
-from tests.reporting.lifecycle_fixture import HOSTILE, PHASES, build_lifecycle, score_rows, short_recipe
+from tests.reporting.lifecycle_fixture import COMMANDS, HOSTILE, PHASES, build_lifecycle, score_rows, short_recipe
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 DRAWN = {"line", "rect", "circle", "polyline", "polygon", "path"}
@@ -109,7 +109,8 @@ def test_cells_read_as_value_and_interval(page: str) -> None:
 def test_hostile_text_stays_text(page: str, parsed: Page) -> None:
     assert "<script" not in page.lower() and "onload" not in {k for _, a in parsed.tags for k in a}
     assert "onerror" not in {k for _, attributes in parsed.tags for k in attributes}
-    assert HOSTILE in "".join(parsed.texts)  # it is shown as it is, once unescaped by the parser
+    assert visible(HOSTILE) in "".join(parsed.texts)  # it is shown as it is, once unescaped by the parser
+    assert not COMMANDS & {*page}
 
 
 def test_names_every_artifact_source_and_gate(result: LifecycleResult, page: str) -> None:
@@ -128,7 +129,6 @@ def test_safety_stands_beside_its_judge_its_parent_and_what_was_published(page: 
     assert "rules ours answer refuses" in text and re.search(r"492 0 yes", text)
     assert "harmful under refusal suppression 33.0% not told" in text
     assert "12 cut off" in text, "the earlier phase never ends"
-    assert "\x1b" not in page and shortened("\x1b[2J\x00") == "␛[2J␀", "what a model wrote orders nothing about"
 
 
 def test_every_figure_draws_something(page: str) -> None:

@@ -5,7 +5,6 @@ One file without scripts or addresses, in the style sheet of the lifecycle's rep
 """
 
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,14 +13,13 @@ from markupsafe import Markup
 from k2model.continual.month.days import LENGTH
 from k2model.continual.month.outcome import NEW, Champion, Month, claim, forgotten, lost, old
 from k2model.continual.verdict.capabilities import Row
-from k2model.errors import visible
 from k2model.recipe.tasks import LOSS
 from k2model.reporting import svg
-from k2model.reporting.templates import template
+from k2model.reporting.templates import filled
 from k2model.reporting.timeline import Panel
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    pass
 
 WIDTH, HEIGHT = 430, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 400, 16, 204
@@ -32,25 +30,21 @@ BAR, BAR_HEIGHT = 180, 20
 
 def render(month: Month, name: str) -> str:
     """The page as HTML; all text is escaped by the template, only the drawings are inserted as they are."""
-    return _template().render(
-        month=month,
-        name=name,
-        claim=claim(month),
-        panels=panels(month),
-        kept=old(month.kept),
-        losses=old(month.kept, losses=True),
-        forgotten={row.score: row for row in month.forgotten},
-        new=[row for row in month.kept if row.score in NEW],
-        beside=[row for row in month.beside if not row.score.startswith(f"{LOSS}/")],
-        beside_losses=[row for row in month.beside if row.score.startswith(f"{LOSS}/")],
-        gone=forgotten(month),
-        old=[*old(month.kept), *old(month.kept, losses=True)],
-    )
-
-
-@cache
-def _template() -> "Template":
-    return template(Path(__file__).with_name("month.html.j2"), {"shown": visible, "lost": lost, "drawn": drawn})
+    shown = {
+        "month": month,
+        "name": name,
+        "claim": claim(month),
+        "panels": panels(month),
+        "kept": old(month.kept),
+        "losses": old(month.kept, losses=True),
+        "forgotten": {row.score: row for row in month.forgotten},
+        "new": [row for row in month.kept if row.score in NEW],
+        "beside": [row for row in month.beside if not row.score.startswith(f"{LOSS}/")],
+        "beside_losses": [row for row in month.beside if row.score.startswith(f"{LOSS}/")],
+        "gone": forgotten(month),
+        "old": [*old(month.kept), *old(month.kept, losses=True)],
+    }
+    return filled(Path(__file__).with_name("month.html.j2"), {"lost": lost, "drawn": drawn}, shown)
 
 
 def panels(month: Month) -> list[Panel]:

@@ -4,7 +4,6 @@ One file without scripts or addresses, in the style sheet of the lifecycle's rep
 units of what is allowed: the line from the bound to what was measured must end right of the mark for a promotion.
 """
 
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,14 +12,13 @@ from markupsafe import Markup
 from k2model.continual.state import Outcome
 from k2model.continual.verdict.capabilities import BETTER, NEW, NO_WORSE, Row
 from k2model.continual.verdict.verdict import Verdict
-from k2model.errors import visible
 from k2model.recipe.safety import SAFETY
 from k2model.recipe.tasks import LOSS
 from k2model.reporting import svg
-from k2model.reporting.templates import template
+from k2model.reporting.templates import filled
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    pass
 
 WIDTH, HEIGHT = 220, 22
 SPAN = 2.5  # units of the allowed loss on either side that are drawn
@@ -41,21 +39,17 @@ def render(found: Verdict) -> str:
         ),
         ("Safety", [row for row in rows if row.score.startswith(f"{SAFETY}/")]),
     ]
-    return _template().render(
-        found=found,
-        title=TITLES[found.outcome],
-        deciding=[row for row in found.rows if row.decides],
-        groups=[(name, own) for name, own in groups if own],
-        beside=[row for row in found.rows if not row.decides],
-        passed=(NO_WORSE, BETTER),
-        BETTER=BETTER,
-    )
-
-
-@cache
-def _template() -> "Template":
-    filters = {"value": value, "gain": gain, "allowed": allowed, "drawn": drawn, "p": probability, "shown": visible}
-    return template(Path(__file__).with_name("verdict.html.j2"), filters)
+    filters = {"value": value, "gain": gain, "allowed": allowed, "drawn": drawn, "p": probability}
+    shown = {
+        "found": found,
+        "title": TITLES[found.outcome],
+        "deciding": [row for row in found.rows if row.decides],
+        "groups": [(name, own) for name, own in groups if own],
+        "beside": [row for row in found.rows if not row.decides],
+        "passed": (NO_WORSE, BETTER),
+        "BETTER": BETTER,
+    }
+    return filled(Path(__file__).with_name("verdict.html.j2"), filters, shown)
 
 
 def value(number: float, row: Row) -> str:

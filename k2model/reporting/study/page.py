@@ -21,7 +21,7 @@ from k2model.reporting.study.samples import gallery_of, grades_of, packed, short
 from k2model.reporting.study.series import POOLED, Point, Series
 from k2model.reporting.study.statistics import ALPHA, CANDIDATES, FLOOR, drop, emergence
 from k2model.reporting.svg import short_number
-from k2model.reporting.templates import template
+from k2model.reporting.templates import filled
 from k2model.reporting.timeline import Panel
 
 _HERE = Path(__file__).parent
@@ -73,7 +73,7 @@ def study_page(study: Study) -> str:
         "probability": _probability,
         "grade": sections_scores.grade_title,
     }
-    return template(_HERE / "study.html.j2", filters).render(_context(study))
+    return filled(_HERE / "study.html.j2", filters, _context(study))
 
 
 def _context(study: Study) -> dict[str, Any]:

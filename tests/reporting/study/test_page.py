@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from k2model.errors import visible
 from k2model.evals.clean_scores import SeenItems
 from k2model.evals.matrix import Checkpoint
 from k2model.evals.repeats import with_repeats
@@ -17,7 +18,7 @@ from k2model.reporting.study.content import Asked, Study, chosen_items, lineage_
 from k2model.reporting.study.page import study_page
 from k2model.reporting.study.published import published, published_for
 from k2model.reporting.study.samples import gallery_columns, packed, shortened
-from tests.reporting.lifecycle_fixture import HOSTILE
+from tests.reporting.lifecycle_fixture import COMMANDS, HOSTILE
 from tests.reporting.study.lives import CHAT, ITEMS, RECIPE, SKILLS, checkpoints, life, results
 from tests.reporting.test_report import Page
 
@@ -67,8 +68,9 @@ def test_it_loads_nothing(page: str, parsed: Page) -> None:
 
 
 def test_what_models_write_stays_text(page: str, parsed: Page) -> None:
-    assert HOSTILE not in page  # neither in the gallery nor in the packed samples
-    assert any(HOSTILE in text for text in "".join(parsed.texts).split("\n"))
+    # Neither in the gallery nor in the packed samples.
+    assert HOSTILE not in page and visible(HOSTILE) not in page and not COMMANDS & {*page}
+    assert any(visible(HOSTILE) in text for text in "".join(parsed.texts).split("\n"))
     assert not any("onerror" in name or "onload" in name for _, attributes in parsed.tags for name in attributes)
 
 
