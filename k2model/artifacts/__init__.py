@@ -6,6 +6,7 @@ contains.
 """
 
 from k2model.artifacts.confirm import confirmed
+from k2model.artifacts.content import json_as, read_json, read_json_file
 from k2model.artifacts.explain import Difference, differences, nearest_record
 from k2model.artifacts.identity import ArtifactRef, Identity, artifact_name, fingerprint
 from k2model.artifacts.lease import Lease
@@ -74,6 +75,7 @@ __all__ = [
     "fingerprint",
     "gather",
     "hash_file",
+    "json_as",
     "local_parts",
     "make",
     "make_part",
@@ -81,6 +83,8 @@ __all__ = [
     "map_in_processes",
     "missing_parts",
     "nearest_record",
+    "read_json",
+    "read_json_file",
     "read_manifest",
     "shared_out",
     "totals",

@@ -12,13 +12,14 @@ artifacts (`_checked/<step>/<key[:16]>.json`), so that it is read once.
 import contextlib
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from k2model.artifacts.files import Files, LocalFiles, RemoteFiles, files_at
 from k2model.artifacts.identity import ArtifactRef
 from k2model.artifacts.manifest import MANIFEST, RECORD, check_listing, verify_files
+from k2model.artifacts.outside import read_typed
 from k2model.artifacts.store import Store
-from k2model.errors import ArtifactError, K2Error
+from k2model.errors import ArtifactError, CorruptArtifact, K2Error
 from k2model.settings import verification
 
 CHECKED = "_checked"  # beside the artifacts
@@ -85,13 +86,18 @@ def confirmed(store: Store, ref: ArtifactRef) -> ArtifactRef:
     return ref
 
 
+class _Note(TypedDict):
+    digest: str
+    youngest: float
+
+
 def noted(root: Files, name: str, digest: str, **wanted: Any) -> float:
     """When the youngest file of an artifact was written that was found whole; 0.0 where that is not known. `root` is
     the store, `wanted` what else the note has to say."""
-    with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-        found = json.loads(root.read(f"{CHECKED}/{name}.json"))
-        if found["digest"] == digest and all(found[field] == value for field, value in wanted.items()):
-            return float(found["youngest"])
+    with contextlib.suppress(FileNotFoundError, CorruptArtifact):  # what is no note says nothing: the bytes are read
+        found = read_typed(_Note, root, f"{CHECKED}/{name}.json", "a note", "")
+        if all(found.get(field) == value for field, value in (wanted | {"digest": digest}).items()):
+            return found["youngest"]
     return 0.0
 
 

@@ -292,9 +292,11 @@ def read_verified(files: Files, manifest: Manifest, path: str) -> bytes:
     if "://" not in files.uri:
         inside(files.uri, path)
     try:
-        data = files.read(path)
+        data = read_small(files, path, entry.size)
     except FileNotFoundError as error:
         raise missing(files.uri, entry) from error
+    except NotPlain as error:
+        raise CorruptArtifact(f"{files.uri}/{path}: {error}, {_expected(files.uri, entry)}") from error
     check_hash(files.uri, entry, hashlib.sha256(data).hexdigest())
     return data
 

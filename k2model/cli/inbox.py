@@ -112,8 +112,10 @@ def show_batch(batch: str, recipe: str, overrides: tuple[str, ...], store: str, 
     k2 inbox show monday
     k2 inbox show monday --json | jq .findings
     """
+    from k2model.artifacts import read_json
     from k2model.continual.batches import Manifest
     from k2model.continual.entries import TURNED_AWAY
+    from k2model.continual.gate.plausible import plausible
     from k2model.plain import to_plain
 
     opened, box, ledger = line_of(recipe, overrides, store)
@@ -128,10 +130,10 @@ def show_batch(batch: str, recipe: str, overrides: tuple[str, ...], store: str, 
     told["broken"] = lying.reason if lying and not isinstance(lying, Manifest) else None
     told["findings"] = None
     if known and known.arrival:
-        told["findings"] = json.loads(opened.read(known.arrival, "arrival.json"))
+        told["findings"] = read_json(dict[str, Any], opened, known.arrival, "arrival.json")
     told["losses"] = None
     if known and known.losses:
-        told["losses"] = json.loads(opened.read(known.losses, "losses.json"))["checks"]
+        told["losses"] = to_plain(plausible(opened, known.losses))
     if as_json:
         click.echo(json.dumps(told))
         return

@@ -39,15 +39,15 @@ def run(job: str, recipe: str, workers: int, overrides: tuple[str, ...], store: 
     k2 synth run traces.toml --set count=100 --set endpoint.concurrency=8
     k2 synth run synth/safety --recipe laptop
     """
-    from k2model.artifacts import Store, make
+    from k2model.artifacts import Store, make, read_json
     from k2model.recipe.synthesis import TeacherKind
-    from k2model.synthesis.output import REPORT
+    from k2model.synthesis.output import REPORT, SynthesisReport
     from k2model.synthesis.steps import calls_step, synthesis_step
 
     opened, config = Store.open(store), _job(job, recipe, pairs(overrides))
     calls = make(opened, calls_step(opened, config)) if config.teacher is TeacherKind.ENDPOINT else None
     made = make(opened, synthesis_step(opened, config, calls), workers)
-    report = json.loads(opened.read(made, REPORT))
+    report = read_json(SynthesisReport, opened, made, REPORT)
     say(json.dumps(report | {"uri": made.uri}) if as_json else _told(report, made.uri))
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from k2model.artifacts import ArtifactRef, Identity, JobStep, Step, Store
+from k2model.artifacts import ArtifactRef, Identity, JobStep, Step, Store, read_json
 from k2model.artifacts.links import Links
 from k2model.artifacts.manifest import ATTACHMENTS
 from k2model.artifacts.steps import RECORDS
@@ -46,7 +46,7 @@ def joined_corpus_step(store: Store, corpora: Sequence[ArtifactRef]) -> Step | J
 
     def produce(folder: Path) -> dict[str, float]:
         for name, merged in ((STATISTICS, _statistics), (VALIDATION, _validation)):
-            _write(folder / name, merged([json.loads(store.read(ref, name)) for ref in corpora]))
+            _write(folder / name, merged([read_json(Json, store, ref, name) for ref in corpora]))
         paths = [list(_paths(store, ref)) for ref in corpora]
         families = [path for own in paths for path in own if path.startswith(f"{ITEMS}/")]
         stats = {name: sum(ref.stats.get(name, 0.0) for ref in corpora) for name in STATS}
@@ -72,7 +72,7 @@ def joined_tokens_step(store: Store, tokens: Sequence[ArtifactRef]) -> Step | Jo
                 f"{' and '.join(tokenizers.values())} were encoded by different tokenizers, so one id means different "
                 "texts; encode all corpora of a line with the tokenizer of its champion"
             )
-        _write(folder / COUNTS_FILE, _counts([json.loads(store.read(ref, COUNTS_FILE)) for ref in tokens]), True)
+        _write(folder / COUNTS_FILE, _counts([read_json(Json, store, ref, COUNTS_FILE) for ref in tokens]), True)
         return {name: sum(ref.stats[name] for ref in tokens) for name in tokens[0].stats}
 
     def links() -> Linked:

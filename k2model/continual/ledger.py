@@ -18,10 +18,11 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 from k2model.artifacts import ArtifactRef, Identity, Lease, Store
 from k2model.artifacts.files import Files
+from k2model.artifacts.outside import read_typed
 from k2model.continual.entries import Content, Contradiction, TurnBegan, content_of
 from k2model.continual.fold import fold
 from k2model.continual.state import Began, State
@@ -35,6 +36,10 @@ READERS = 32  # files read at once: on an object store the wait for each is all 
 _LINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _ENTRY = re.compile(r"\d{8}\.json")
 _log = logging.getLogger(__name__)
+
+
+class _Written(TypedDict):
+    written: str
 
 
 class LedgerError(K2Error):
@@ -146,8 +151,12 @@ class Ledger:
         listed = (path for path in self._files.sizes("times") if _ENTRY.fullmatch(_name(path)))
         paths = [path for path in listed if int(_name(path)[:8]) > after]
         with ThreadPoolExecutor(READERS) as readers:
-            contents = zip(paths, readers.map(self._files.read, paths), strict=True)
-            return {int(_name(path)[:8]): str(json.loads(data)["written"]) for path, data in contents}
+            contents = zip(paths, readers.map(self._written, paths), strict=True)
+            return {int(_name(path)[:8]): written for path, written in contents}
+
+    def _written(self, path: str) -> str:
+        advice = "Delete it: the entry itself is not affected, only when it was written"
+        return read_typed(_Written, self._files, path, "when an entry was written", advice)["written"]
 
     def verify(self) -> Verified:
         """Reads every entry, whatever snapshots say, and looks whether the artifacts that they name are there. Raises

@@ -4,15 +4,16 @@ Counts come from artifacts: `counts.json` of tokens, licences from the statistic
 drawn from `composition.json` of the rows. Which sources a phase can be given follows from how long their documents are.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypedDict
 
-from k2model.artifacts import ArtifactRef, Store
+from k2model.artifacts import ArtifactRef, Store, read_json
 from k2model.continual.state import Began, Corpus, State
 from k2model.recipe.schedules import averaging_steps, kept_of_start
 from k2model.recipe.schema import LongDocuments, OptimizerName, PhaseConfig, Recipe
+from k2model.tokens.shards import counts_of
 from k2model.units import readable_count
 
 MOST = 0.5  # of a source's documents that must fit a row, for the source to be replayed in it
@@ -34,10 +35,18 @@ class Counts:
     licence: str = "unknown"
 
 
+class _ByLicence(TypedDict):
+    by_licence: dict[str, Any]
+
+
+class _Statistics(TypedDict):
+    train: _ByLicence
+
+
 def read_counts(store: Store, corpus: Corpus) -> dict[str, Counts]:
     """What there is of each source of a corpus. Raises ArtifactError where it cannot be read."""
-    counts = json.loads(store.read(corpus.tokens, "counts.json"))
-    licences = json.loads(store.read(corpus.valid, "statistics.json"))["train"]["by_licence"]
+    counts = counts_of(store, corpus.tokens)
+    licences = read_json(_Statistics, store, corpus.valid, "statistics.json")["train"]["by_licence"]
     licence = " AND ".join(sorted(licences))
     found = {}
     for source, entry in counts["train"].items():

@@ -5,7 +5,6 @@ Steps that were made and whose artifact is gone are known by the store's record 
 still be there: of a corpus whose signatures were deleted to save room, the rest is used.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,7 @@ from k2model.recipe import PhaseConfig, Recipe
 from k2model.recipe.schema import AdoptedModel
 from k2model.registry.gates import read_decisions
 from k2model.registry.phase_record import CHAMPION
-from k2model.tokens.rows import COMPOSITION_FILE
+from k2model.tokens import read_composition
 
 PARTS = ("checkpoint", "export")  # of each phase that is continued
 TESTED = ("scores", "safety")  # of the tuned one; the second where the recipe tests it
@@ -134,7 +133,7 @@ def _tokens_by_source(store: Store, found: _Found, phases: list[PhaseConfig]) ->
     """Tokens of each source in the rows that `phases` were trained on."""
     seen: dict[str, float] = {}
     for phase in phases:
-        composition = json.loads(store.read(_here(found, f"{phase.name}/sequences"), COMPOSITION_FILE))
+        composition = read_composition(store, _here(found, f"{phase.name}/sequences"))
         source_of = {entry.name: entry.source for entry in phase.mixture}
         for name, one in composition["sources"].items():
             source = source_of[name]

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from k2model.artifacts import (
     Step,
     Store,
     local_parts,
+    read_json,
     totals,
 )
 from k2model.curation.clean import natural_sources
@@ -60,6 +61,12 @@ GROUP_ROWS = 4  # times a slice's, since a group is not sorted: fewer and longer
 RANGES_FILE, MATCHES_FILE = "ranges.json", "matches.json"
 
 
+class _SignatureRanges(TypedDict):
+    hashes: int
+    keys: int
+    bounds: list[int]
+
+
 class _Plan(NamedTuple):
     """How many slices hashes and keys have, and the first document of each group, with the number of all at the end."""
 
@@ -69,7 +76,8 @@ class _Plan(NamedTuple):
 
     @classmethod
     def of(cls, store: Store, ranges: ArtifactRef) -> "_Plan":
-        return cls(**json.loads(store.read(ranges, RANGES_FILE)))
+        said = read_json(_SignatureRanges, store, ranges, RANGES_FILE)
+        return cls(said["hashes"], said["keys"], said["bounds"])
 
 
 def signature_ranges_step(
@@ -133,7 +141,7 @@ def sketch_ranges_step(
     identity = Identity(SKETCH_RANGES, STEP_VERSIONS[SKETCH_RANGES], settings, inputs)
 
     def count() -> int:
-        return slices(int(json.loads(store.read(matches, MATCHES_FILE))["shared_keys"]), sketch_rows)
+        return slices(int(read_json(dict[str, float], store, matches, MATCHES_FILE)["shared_keys"]), sketch_rows)
 
     def parts() -> list[Part]:
         numbering, bounds = numbering_of(store, clean), _Plan.of(store, ranges).bounds
@@ -155,7 +163,7 @@ def near_pairs_step(store: Store, config: CorpusConfig, sketches: ArtifactRef) -
     identity = Identity(NEAR_PAIRS, STEP_VERSIONS[NEAR_PAIRS], _sketched_by(config), {"sketches": sketches})
 
     def parts() -> list[Part]:
-        count = json.loads(store.read(sketches, RANGES_FILE))["slices"]
+        count = read_json(dict[str, int], store, sketches, RANGES_FILE)["slices"]
         return [Part(f"{BANDS}/{index:05d}", json.dumps(index)) for index in range(count)]
 
     produce = partial(_near_pairs, store.uri, config, sketches)

@@ -10,13 +10,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from k2model.artifacts import read_json_file
 from k2model.documents.counts import Counts
-from k2model.documents.tables import required, write_table
+from k2model.documents.tables import read_table, required, write_table
 
 SAMPLES = 8  # of every rule and source
 SAMPLE_CHARACTERS = 200
@@ -68,10 +68,15 @@ class CurationCounts:
         path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+class _Counted(TypedDict):
+    counts: dict[str, int]
+    samples: dict[str, list[tuple[str, str]]]
+
+
 def read_counts(path: Path) -> CurationCounts:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    samples = {rule: [(key, text) for key, text in kept] for rule, kept in content["samples"].items()}
-    return CurationCounts(Counts(content["counts"]), defaultdict(list, samples))
+    """Raises CorruptArtifact for what `CurationCounts.save` has not written."""
+    content = read_json_file(_Counted, path.parent, path.name)
+    return CurationCounts(Counts(content["counts"]), defaultdict(list, content["samples"]))
 
 
 def merged(accounts: Iterable[CurationCounts]) -> CurationCounts:
@@ -91,4 +96,4 @@ def write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
 
 
 def read_rejects(path: Path) -> list[Reject]:
-    return [Reject(**row) for row in pq.read_table(path, schema=REJECT_SCHEMA).to_pylist()]
+    return [Reject(**row) for row in read_table(path, REJECT_SCHEMA).to_pylist()]

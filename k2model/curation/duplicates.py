@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from k2model.curation.parts import batches
 from k2model.curation.signatures import SKETCHES, CorpusSignatures, Sketches, similarity, unpacked
 from k2model.curation.texts import Flags, Hashes, Ints
-from k2model.documents.tables import required, write_table
+from k2model.documents.tables import read_table, required, write_table
 from k2model.recipe.schema import CorpusConfig
 
 PAIR_SCHEMA = required(document=pa.int64(), original=pa.int64())
@@ -30,7 +30,7 @@ PAIR_SCHEMA = required(document=pa.int64(), original=pa.int64())
 
 def read_pairs(paths: Sequence[Path]) -> tuple[Ints, Ints]:
     """(documents, originals) of several files, numbers [pairs] each."""
-    tables = [pq.read_table(path, schema=PAIR_SCHEMA) for path in paths]
+    tables = [read_table(path, PAIR_SCHEMA) for path in paths]
     table = pa.concat_tables(tables) if tables else PAIR_SCHEMA.empty_table()
     return table["document"].to_numpy(), table["original"].to_numpy()
 

@@ -5,17 +5,17 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-import pyarrow.parquet as pq
-
+from k2model.artifacts import ArtifactRef, Store, read_json
+from k2model.artifacts.outside import remedy
 from k2model.curation import clean, selection
 from k2model.curation.counts import CurationCounts, merged, read_counts
 from k2model.curation.decontamination import TALLY_SCHEMA, Tally, decontamination
 from k2model.curation.overlap import Items
 from k2model.curation.parts import SPLITS, CorpusPart
-from k2model.documents.tables import write_table
-from k2model.errors import CorpusError
+from k2model.documents.tables import read_table, write_table
+from k2model.errors import CorpusError, CorruptArtifact
 from k2model.recipe.mixtures import BUCKETS
 from k2model.recipe.schema import CorpusConfig
 from k2model.units import readable_size
@@ -57,13 +57,75 @@ def summarise(
     tally = Tally(decontamination(raw, config.decontamination, items, stored).items)
     for part in corpus_parts:
         if part.split == "train":
-            tally.add(pq.read_table(part.file(parts / selection.CONTAMINATION), schema=TALLY_SCHEMA))
+            tally.add(read_table(part.file(parts / selection.CONTAMINATION), TALLY_SCHEMA))
     write_table(folder / "contamination.parquet", tally.table())
     content = report(accounts, tally)
     _tell_large_losses(content, config)
     text = json.dumps(content, indent=1, ensure_ascii=False)
-    (folder / "curation.json").write_text(text + "\n", encoding="utf-8")
+    (folder / CURATION_FILE).write_text(text + "\n", encoding="utf-8")
     return _stats(accounts)
+
+
+CURATION_FILE = "curation.json"
+
+
+class _Left(TypedDict):
+    documents: int
+    bytes: int
+
+
+class _Rejected(TypedDict):
+    documents: int
+    samples: list[str]
+
+
+class _Account(TypedDict):
+    rejects: dict[str, _Rejected]
+
+
+class _OfSource(_Account):
+    steps: dict[str, _Left]
+
+
+class CurationAccounts(TypedDict):
+    """What was rejected, in `curation.json`; by source."""
+
+    train: dict[str, _Account]
+    heldout: dict[str, _Account]
+
+
+class _Family(TypedDict):
+    items: int
+    holds_out: bool
+    touched: int
+    overlapping: int
+    removed: int
+    kept: int
+
+
+class _Decontamination(TypedDict):
+    families: dict[str, _Family]
+    matches: list[dict[str, Any]]
+
+
+class CurationReport(TypedDict):
+    """What others read of `curation.json`."""
+
+    train: dict[str, _OfSource]
+    heldout: dict[str, _OfSource]
+    duplicates: dict[str, dict[str, int]]
+    personal_data: dict[str, int]
+    decontamination: _Decontamination
+
+
+def read_curation(store: Store, corpus: ArtifactRef) -> CurationReport:
+    """`curation.json` of a curated corpus. Raises the store's errors."""
+    content = read_json(CurationReport, store, corpus, CURATION_FILE)
+    if short := [name for name, one in content["train"].items() if len(one["steps"]) < 2]:
+        raise CorruptArtifact(
+            f"{corpus.uri}/{CURATION_FILE} does not say what each step left of '{short[0]}'. {remedy(corpus.uri)}"
+        )
+    return content
 
 
 @dataclass(frozen=True)

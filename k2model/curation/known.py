@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from k2model.curation.duplicates import read_rows
 from k2model.curation.parts import CorpusPart, Numbering, Span, batches
@@ -30,7 +29,7 @@ from k2model.curation.signatures import (
     unpacked,
 )
 from k2model.curation.texts import Flags, Hashes, Ints
-from k2model.documents.tables import required, write_table
+from k2model.documents.tables import read_table, required, write_table
 from k2model.errors import CorpusError
 from k2model.recipe.schema import CorpusConfig
 
@@ -98,7 +97,7 @@ def gather_copies(
     names = list(numberings)
     corpus, original, near = np.full(documents, -1), np.full(documents, NEVER), np.zeros(documents, dtype=bool)
     for name, path in slices:
-        table = pq.read_table(path, schema=FOUND_SCHEMA, partitioning=None)
+        table = read_table(path, FOUND_SCHEMA)
         own, number, similar = (table[column].to_numpy() for column in FOUND_SCHEMA.names)
         earlier = (corpus[own] < 0) | (near[own] & ~similar)
         earlier |= (near[own] == similar) & (corpus[own] == names.index(name)) & (number < original[own])
@@ -129,7 +128,7 @@ class KnownCopies(NamedTuple):
     @classmethod
     def read(cls, folder: Path) -> "KnownCopies":
         """From the folder of `gather_copies`."""
-        return cls._of(pq.read_table(folder / COPIES_FILE, schema=COPIES_SCHEMA))
+        return cls._of(read_table(folder / COPIES_FILE, COPIES_SCHEMA))
 
     @classmethod
     def none(cls) -> "KnownCopies":

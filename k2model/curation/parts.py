@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +16,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from k2model.artifacts import ArtifactRef, Store
+from k2model.artifacts.content import MOST
+from k2model.artifacts.outside import remedy
 from k2model.curation.texts import Ints
 from k2model.documents.schema import part_path, parts_of, source_file
-from k2model.documents.tables import ROW_GROUP_BYTES
+from k2model.documents.tables import ROW_GROUP_BYTES, table_errors
+from k2model.errors import CorruptArtifact
+from k2model.plain import NotPlain, read_as
 
 SPLITS = ("heldout", "train")
 NUMBERING_FILE = "numbering.json"
@@ -63,6 +67,11 @@ def parts_in(corpus: Path, sources: Sequence[str]) -> list[CorpusPart]:
     ]
 
 
+class _Numbers(TypedDict):
+    places: list[tuple[str, str, int]]
+    bounds: list[int]
+
+
 @dataclass(frozen=True)
 class Numbering:
     """A number for every document that has a signature: its rank in the order of priority.
@@ -83,8 +92,12 @@ class Numbering:
 
     @classmethod
     def from_json(cls, text: str) -> "Numbering":
-        content = json.loads(text)
-        return cls(tuple(CorpusPart(*part) for part in content["places"]), np.array(content["bounds"], dtype=np.int64))
+        """Raises NotPlain for what `to_json` has not written."""
+        content = read_as(_Numbers, text.encode(), MOST)
+        bounds = np.array(content["bounds"], dtype=object)
+        if len(bounds) != len(content["places"]) + 1 or bounds[0] != 0 or (np.diff(bounds) < 0).any():
+            raise NotPlain("bounds are one number more than places, ascending from 0")
+        return cls(tuple(CorpusPart(*part) for part in content["places"]), bounds.astype(np.int64))
 
     @property
     def documents(self) -> int:
@@ -110,12 +123,17 @@ class Numbering:
 
 def numbering_of(store: Store, ref: ArtifactRef) -> Numbering:
     """Of the documents of a `corpus_clean`, or of those that `duplicates` decided on."""
-    return Numbering.from_json(store.read(ref, NUMBERING_FILE).decode())
+    try:
+        return Numbering.from_json(store.read(ref, NUMBERING_FILE).decode("utf-8", "replace"))
+    except (NotPlain, OverflowError) as error:
+        raise CorruptArtifact(
+            f"{ref.uri}/{NUMBERING_FILE} is no numbering of documents ({error}). {remedy(ref.uri)}"
+        ) from error
 
 
 def batches(path: Path, columns: Sequence[str] | None = None, rows: int = 1_024) -> Iterator[pa.RecordBatch]:
     """The rows of a part, a batch at a time: at most `rows`, fewer where rows are long."""
-    with pq.ParquetFile(path, pre_buffer=False) as file:
+    with table_errors(path), pq.ParquetFile(path, pre_buffer=False) as file:
         groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
         longest = max((group.total_byte_size // max(1, group.num_rows) for group in groups), default=0)
         fitting = max(1, ROW_GROUP_BYTES // max(1, longest))

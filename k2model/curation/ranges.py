@@ -18,13 +18,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from k2model.artifacts import ArtifactRef, CorruptArtifact, Store
 from k2model.artifacts.files import Files
 from k2model.artifacts.manifest import inside, read_verified, remedy
 from k2model.curation.texts import Hashes, Ints
-from k2model.documents.tables import required, write_table
+from k2model.documents.tables import read_table, required, write_table
 
 CUTS, INDEX = "cuts", "index"
 _PLACE = {"offset": pa.int64(), "size": pa.int64(), "rows": pa.int64(), "sha256": pa.binary(32)}
@@ -109,7 +108,7 @@ def _encoded(columns: Columns, arrays: Sequence[np.ndarray]) -> bytes:
 
 def write_index(found: Path, folder: Path, kind: str, sources: Sequence[str]) -> None:
     """What each reader has to fetch, from the cuts that all sources wrote below `found`, in their order."""
-    tables = [pq.read_table(found / CUTS / kind / f"{source}.parquet", partitioning=None) for source in sources]
+    tables = [read_table(found / CUTS / kind / f"{source}.parquet", CUT_SCHEMA) for source in sources]
     readers = tables[0].num_rows if tables else 0
     together = pa.concat_tables(tables) if tables else CUT_SCHEMA.empty_table()
     names = pa.array(sources, pa.string()).take(pa.array(np.repeat(np.arange(len(tables)), readers)))
@@ -138,8 +137,9 @@ class Ranges:
         ]
 
     def _arrays(self, kind: str, reader: int, columns: Columns) -> Iterator[list[np.ndarray]]:
-        data = read_verified(self._files, self._manifest, f"{INDEX}/{kind}/{reader:05d}.parquet")
-        places = pq.read_table(pa.BufferReader(data), schema=INDEX_SCHEMA).to_pylist()
+        path = f"{INDEX}/{kind}/{reader:05d}.parquet"
+        data = read_verified(self._files, self._manifest, path)
+        places = read_table(data, INDEX_SCHEMA, f"{self._files.uri}/{path}").to_pylist()
         with ThreadPoolExecutor(FETCHES) as pool:
             fetched = pool.map(lambda place: _fetch(self._files, f"{kind}/{place['source']}.ranges", place), places)
             for place, piece in zip(places, fetched, strict=True):

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from k2model.documents.markup import Segment, joined
 from k2model.documents.spans import SPANS_TYPE, Span, to_spans
-from k2model.documents.tables import ROW_GROUP_ROWS, required, write_table
+from k2model.documents.tables import ROW_GROUP_ROWS, read_table, required, write_table
 from k2model.recipe.source_problems import source_file
 
 DOCUMENT_SCHEMA = required(
@@ -136,7 +135,7 @@ def write_documents(path: Path, documents: Iterable[Document]) -> int:
 
 def read_documents(path: Path) -> list[Document]:
     """The documents of one Parquet file, in its order."""
-    return pq.read_table(path, schema=DOCUMENT_SCHEMA).to_pylist()
+    return read_table(path, DOCUMENT_SCHEMA).to_pylist()
 
 
 def write_items(folder: Path, family: str, items: Sequence[Item]) -> int:
@@ -145,7 +144,7 @@ def write_items(folder: Path, family: str, items: Sequence[Item]) -> int:
 
 def read_items(folder: Path, family: str) -> list[Item]:
     """The evaluation items of `family` in corpus folder `folder`, in a fixed order."""
-    return pq.read_table(folder / "items" / f"{family}.parquet", schema=ITEM_SCHEMA).to_pylist()
+    return read_table(folder / "items" / f"{family}.parquet", ITEM_SCHEMA).to_pylist()
 
 
 def _write(path: Path, rows: list[Any], schema: pa.Schema) -> int:

@@ -1,14 +1,19 @@
 """How tables of a corpus are written: columns without nulls, zstd, row groups of bounded rows and bytes.
 
-Equal rows give equal bytes, since schema, compression and the cuts between row groups are fixed.
+Equal rows give equal bytes, since schema, compression and the cuts between row groups are fixed. And how they are read:
+a table of an artifact may be a stranger's, or another version's, and pyarrow makes nulls of a column that is not there.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from k2model.errors import CorruptArtifact
+
+MOST_ROWS = 100_000_000  # of a table that is read whole: an encoding can say more in a few bytes
 ROW_GROUP_ROWS, ROW_GROUP_BYTES = 16_384, 32 << 20
 
 
@@ -21,6 +26,63 @@ def write_table(path: Path, table: pa.Table, row_group_size: int | None = None) 
     """A whole table as one Parquet file, in folders that are made for it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, path, compression="zstd", row_group_size=row_group_size)
+
+
+@contextlib.contextmanager
+def table_errors(place: object) -> Iterator[None]:
+    """What the library says inside of bytes that are no table becomes CorruptArtifact with the `place` of the file."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        said = str(error).partition("\n")[0][:200]
+        raise CorruptArtifact(
+            f"{place} cannot be read as a table ({type(error).__name__}: {said}). Delete the folder of its artifact "
+            "and run again: the step that makes it will be done again"
+        ) from error
+
+
+def read_table(source: Path | bytes, schema: pa.Schema, place: str = "") -> pa.Table:
+    """The columns of `schema`, and no others, of a whole Parquet file or of its content.
+
+    place: of the file, where `source` is bytes. Raises FileNotFoundError, and CorruptArtifact for what is no such file,
+    lacks a column or has one of another type, has nulls where there are none, or more than `MOST_ROWS` rows.
+    """
+    place = place or str(source)
+    with table_errors(place), pq.ParquetFile(pa.BufferReader(source) if isinstance(source, bytes) else source) as file:
+        if file.metadata.num_rows > MOST_ROWS:
+            raise _other(place, f"it says that it has {file.metadata.num_rows:,} rows, at most {MOST_ROWS:,} are read")
+        for field in schema:
+            if (at := file.schema_arrow.get_field_index(field.name)) < 0:
+                raise _other(place, f"it has no column '{field.name}'")
+            found = file.schema_arrow.field(at).type
+            if not _alike(found, field.type):
+                raise _other(place, f"its column '{field.name}' is of type {found}, expected {field.type}")
+        table = file.read(columns=schema.names).select(schema.names)
+        table.validate(full=True)
+        for field in schema:
+            if not field.nullable and table[field.name].null_count:
+                raise _other(place, f"its column '{field.name}' has rows without a value")
+        return table.cast(schema)
+
+
+def _alike(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Names of a list's item and whether it may be null differ between writers, and say nothing."""
+    if pa.types.is_list(found) and pa.types.is_list(wanted):
+        return _alike(found.value_type, wanted.value_type)
+    if pa.types.is_struct(found) and pa.types.is_struct(wanted):
+        return [one.name for one in found] == [one.name for one in wanted] and all(
+            _alike(one.type, other.type) for one, other in zip(found, wanted, strict=True)
+        )
+    return bool(found == wanted)
+
+
+def _other(place: str, told: str) -> CorruptArtifact:
+    return CorruptArtifact(
+        f"{place} is not the table that its step writes: {told}. Delete the folder of its artifact and run again: the "
+        "step that makes it will be done again"
+    )
 
 
 class PartWriter:

@@ -8,7 +8,6 @@ Files: `scores.json` (rows without a phase), `items.parquet` (what came of each 
 which backend answered, with which versions.
 """
 
-import io
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -146,7 +145,7 @@ def rows_of(store: Store, ref: ArtifactRef, phase: str = "", variant: str = "") 
 
 def results_of(store: Store, ref: ArtifactRef, variant: str = "") -> list[ItemResult]:
     """What came of each item of a cell, or of a phase's scores."""
-    results = read_items(io.BytesIO(store.read(ref, ITEMS)))
+    results = read_items(store.read(ref, ITEMS), f"{ref.uri}/{ITEMS}")
     return [replace(one, score=f"{one.score}{variant}") for one in results] if variant else list(results)
 
 

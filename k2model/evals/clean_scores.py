@@ -8,10 +8,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import pyarrow.parquet as pq
-
 from k2model.artifacts import ArtifactRef, Step, Store, make
 from k2model.curation.overlap import EvaluationItem
+from k2model.documents.tables import read_table
 from k2model.errors import EvaluationError
 from k2model.evals.contamination import (
     PUBLIC,
@@ -89,7 +88,7 @@ class SeenItems:
 
 
 def _read_seen(store: Store, ref: ArtifactRef) -> dict[Name, int | None]:
-    rows = pq.read_table(store.fetch(ref) / SEEN, schema=SEEN_SCHEMA).to_pylist()
+    rows = read_table(store.fetch(ref) / SEEN, SEEN_SCHEMA).to_pylist()
     return {(row["family"], row["id"]): row["step"] for row in rows}
 
 

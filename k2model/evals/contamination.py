@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from k2model.artifacts import ArtifactRef, Identity, Part, PartedStep, PartRecord, Step, Store, totals
+from k2model.artifacts import ArtifactRef, Identity, Part, PartedStep, PartRecord, Step, Store, read_json, totals
 from k2model.curation.clean import BATCH_BYTES
 from k2model.curation.decontamination import Decontamination
 from k2model.curation.overlap import STORED_ITEMS, EvaluationItem, Items, external, registered
@@ -33,7 +33,7 @@ from k2model.curation.texts import Ints, by_bytes
 from k2model.documents.benchmarks import benchmark_files
 from k2model.documents.families.generated import GENERATED, VERSION, generate
 from k2model.documents.schema import source_file
-from k2model.documents.tables import PartWriter, required, write_table
+from k2model.documents.tables import PartWriter, read_table, required, write_table
 from k2model.errors import EvaluationError
 from k2model.recipe.curation import DecontaminationConfig
 from k2model.recipe.evaluation import BenchmarkConfig, EvaluationConfig
@@ -106,7 +106,7 @@ def _write_items(folder: Path, items: Sequence[EvaluationItem]) -> dict[str, flo
 
 def read_evaluation_items(store: Store, ref: ArtifactRef) -> list[EvaluationItem]:
     """In their order, by which other tables number them."""
-    return [EvaluationItem(**row) for row in pq.read_table(store.fetch(ref) / ITEMS, schema=ITEM_SCHEMA).to_pylist()]
+    return [EvaluationItem(**row) for row in read_table(store.fetch(ref) / ITEMS, ITEM_SCHEMA).to_pylist()]
 
 
 def overlap_step(store: Store, items: ArtifactRef, corpus: ArtifactRef, config: DecontaminationConfig) -> PartedStep:
@@ -199,7 +199,7 @@ def _documents_of(
     from k2model.tokens.reader import PackedSequences
     from k2model.tokens.steps import fetch_drawn
 
-    undone = read_interventions(store.read(checkpoint, "final/state.json"))
+    undone = read_interventions(store, checkpoint)
     left_out = [step for step in range(phase.steps) if any(one.skips(step) for one in undone)]
     stored = PackedSequences.open(store, sequences)
     try:
@@ -215,7 +215,7 @@ def _earliest(store: Store, overlap: ArtifactRef, when: "Mapping[str, Ints | Non
     from k2model.tokens.exposure import NEVER
 
     first = np.full(items, NEVER)
-    sizes: dict[str, int] = json.loads(store.read(overlap, PARTS))
+    sizes = read_json(dict[str, int], store, overlap, PARTS)
     begins: dict[str, int] = {}
     for name, documents in sorted(sizes.items()):
         source = name.split("/")[1]

@@ -12,7 +12,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from k2model.documents.tables import read_table
+from k2model.errors import CorruptArtifact
+
 ITEMS = "items.parquet"
+_MAY_LACK = ("answer", "trace", "seed")
 SCHEMA = pa.schema(
     [
         ("score", pa.string()),
@@ -85,7 +89,15 @@ def write_items(path: Path, results: Iterable[ItemResult]) -> None:
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path, compression="zstd")
 
 
-def read_items(source: Path | pa.NativeFile) -> Sequence[ItemResult]:
-    """The rows of one `items.parquet`, in its order."""
-    rows = pq.read_table(source, schema=SCHEMA).drop_columns(["prompt_digest"]).to_pylist()
+def read_items(source: Path | bytes, place: str = "") -> Sequence[ItemResult]:
+    """The rows of one `items.parquet` or of its content, in its order; `place`: of the file, where its content is
+    given. Raises CorruptArtifact for what `write_items` has not written."""
+    place = place or str(source)
+    table = read_table(source, SCHEMA, place).drop_columns(["prompt_digest"])
+    lacking = [name for name in table.column_names if name not in _MAY_LACK and table[name].null_count]
+    rows = table.to_pylist()
+    odd = {row["grade"] for row in rows} - {grade.value for grade in Grade}
+    if lacking or odd:
+        told = f"values of {', '.join(lacking)} are missing" if lacking else f"a grade is {odd.pop()!r}"
+        raise CorruptArtifact(f"{place} is no table of results: {told}. Delete the folder and evaluate again")
     return [ItemResult(**row | {"grade": Grade(row["grade"])}) for row in rows]

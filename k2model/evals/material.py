@@ -4,7 +4,6 @@ Of a corpus only what a task asks bears on its score: the digest of the one file
 documents, taken from the corpus' manifest. So a corpus that is made anew with equal items measures nothing again.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,7 +20,7 @@ from k2model.documents.spans import segments_of
 from k2model.errors import EvaluationError
 from k2model.recipe.evaluation import BenchmarkConfig
 from k2model.recipe.tasks import Task
-from k2model.tokens.shards import COUNTS_FILE
+from k2model.tokens.shards import counts_of
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Material:
         if self.tokens is None:
             return {}
         domains: dict[str, list[str]] = {}
-        for source, counts in sorted(json.loads(self.store.read(self.tokens, COUNTS_FILE))["heldout"].items()):
+        for source, counts in sorted(counts_of(self.store, self.tokens)["heldout"].items()):
             if counts["targets"]:
                 domains.setdefault(counts["domain"], []).append(source)
         return domains

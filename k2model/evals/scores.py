@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 from k2model.errors import EvaluationError
 from k2model.evals.items import Grade, ItemResult
 from k2model.evals.statistics import accuracy_interval, mean_interval
+from k2model.plain import NotPlain, from_plain, read_as
 
 if TYPE_CHECKING:
     from k2model.artifacts import ArtifactRef, Store
 
 SCORES = "scores.json"  # of an artifact of kind `scores` or `score`
+AGAIN = "Delete the folder of this artifact and evaluate again"
 DIGITS = 6  # of the numbers written; far below their intervals, and the same on every platform
 ACCURACY, NATS = "accuracy", "nats/token"
 
@@ -121,14 +123,17 @@ def read_scores(content: bytes, where: str) -> list[ScoreRow]:
     known = {f.name for f in fields(ScoreRow)}
     required = {f.name for f in fields(ScoreRow) if f.default is MISSING}
     rows = []
-    for number, row in enumerate(json.loads(content)):
-        missing = sorted(required - row.keys())
-        if missing:
-            raise EvaluationError(
-                f"{where}: row {number} lacks {', '.join(missing)} (it has {', '.join(sorted(row))}); "
-                "evaluate the phase again, its scores do not have the agreed fields"
-            )
-        rows.append(ScoreRow(**{name: row[name] for name in known & row.keys()}))
+    try:
+        for number, row in enumerate(read_as(list[dict[str, Any]], content)):
+            missing = sorted(required - row.keys())
+            if missing:
+                raise EvaluationError(
+                    f"{where}: row {number} lacks {', '.join(missing)} (it has {', '.join(sorted(row))}); "
+                    "evaluate the phase again, its scores do not have the agreed fields"
+                )
+            rows.append(from_plain(ScoreRow, {name: row[name] for name in known & row.keys()}, where=f"row {number}"))
+    except NotPlain as error:
+        raise EvaluationError(f"{where} holds no scores ({error}). {AGAIN}") from error
     return rows
 
 

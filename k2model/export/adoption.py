@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from k2model.artifacts import ArtifactRef, Identity, Step, Store, describe_file
+from k2model.artifacts import ArtifactRef, Identity, Step, Store, describe_file, read_json
 from k2model.export.architecture import (
     CONFIG,
     RELEASED,
@@ -66,8 +66,8 @@ def specification_of(adopted: AdoptedModel, released: Released | None) -> bytes:
 
 def read_record(store: Store, checkpoint: ArtifactRef) -> dict[str, Any]:
     """What `source.json` of an adopted checkpoint says, and the location that it was read from."""
-    found: dict[str, Any] = json.loads(store.read(checkpoint, RECORD))
-    return found | json.loads(store.read(checkpoint, LOCATION))
+    named = dict[str, Any]
+    return read_json(named, store, checkpoint, RECORD) | read_json(named, store, checkpoint, LOCATION)
 
 
 def _source(adopted: AdoptedModel, released: Released | None) -> Source:

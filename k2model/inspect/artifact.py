@@ -5,8 +5,11 @@ file. Files are opened where they lie, on disk or an object store, and read a
 row group at a time; nothing is fetched as a whole. Trainings have a table of their own (`trainings`).
 """
 
-import json
+import contextlib
 import logging
+import os
+import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from k2model.artifacts import MissingArtifact, Store, artifact_name
+from k2model.artifacts.content import MOST
 from k2model.artifacts.files import Files, LocalFiles, files_at
+from k2model.artifacts.outside import read_typed, remedy
 from k2model.artifacts.record import ref_of
 from k2model.documents.schema import source_file
 from k2model.errors import K2Error, nearest
 from k2model.inspect.inventory import Inventory, readable, take_inventory
+from k2model.tokens.shards import TokenCounts
 
 if TYPE_CHECKING:
     from k2model.tokens import K2Tokenizer
@@ -116,7 +122,9 @@ class ArtifactView:
         """Source and domain by stem, from the `counts.json` of token shards; empty for anything else."""
         if self.only or not self.files.exists("counts.json"):
             return {}
-        counts = json.loads(self.files.read("counts.json")).get(split, {})
+        advice = remedy(self.files.uri)
+        said = read_typed(TokenCounts, self.files, "counts.json", "counts of tokens", advice, MOST)
+        counts = {"train": said["train"], "heldout": said["heldout"]}.get(split, {})
         return {source_file(name): {"source": name, "domain": entry["domain"]} for name, entry in counts.items()}
 
     @property
@@ -178,13 +186,22 @@ class TableFile:
 
     def __init__(self, files: Files, path: str) -> None:
         self.path = path
+        self._place = f"{files.uri}/{path}"
         local = isinstance(files, LocalFiles)
-        try:
-            source = pa.memory_map(f"{files.uri}/{path}") if local else pa.PythonFile(files.open(path), "r")
+        if local and not stat.S_ISREG(os.lstat(self._place).st_mode):
+            raise LookingError(f"{self._place} is a link, a pipe or a folder, expected a file")
+        with self._reading():
+            source = pa.memory_map(self._place) if local else pa.PythonFile(files.open(path), "r")
             self._file = pq.ParquetFile(source) if path.endswith(".parquet") else pa.ipc.open_file(source)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise LookingError(f"{files.uri}/{path} cannot be read as {Path(path).suffix[1:]}: {error}") from error
         self._parquet = isinstance(self._file, pq.ParquetFile)
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except (pa.ArrowException, OSError) as error:
+            kind = Path(self.path).suffix[1:]
+            raise LookingError(f"{self._place} cannot be read as {kind}: {error}") from error
 
     @property
     def groups(self) -> int:
@@ -195,17 +212,25 @@ class TableFile:
         return list((self._file.schema_arrow if self._parquet else self._file.schema).names)
 
     def read(self, group: int, columns: list[str] | None = None) -> pa.Table:
-        """One group of rows; only `columns` where they are given."""
-        if self._parquet:
-            return self._file.read_row_group(group, columns=columns)
-        table = pa.Table.from_batches([self._file.get_batch(group)])
-        return table if columns is None else table.select(columns)
+        """One group of rows; only `columns` where they are given. Raises LookingError for one that is not there, or
+        cannot be read."""
+        if lacking := [name for name in columns or () if name not in self.names]:
+            raise LookingError(f"{self._place} has no column '{lacking[0]}'; {nearest(lacking[0], self.names)}")
+        with self._reading():
+            if self._parquet:
+                table = self._file.read_row_group(group, columns=columns)
+            else:
+                table = pa.Table.from_batches([self._file.get_batch(group)])
+                table = table if columns is None else table.select(columns)
+            table.validate(full=True)
+        return table
 
     def rows(self, group: int) -> int:
         """How many rows a group has; from the footer where the format says it there."""
         if self._parquet:
             return int(self._file.metadata.row_group(group).num_rows)
-        return int(self._file.get_batch(group).num_rows)
+        with self._reading():
+            return int(self._file.get_batch(group).num_rows)
 
 
 def stem(path: str) -> str:

@@ -16,8 +16,9 @@ from contextlib import suppress
 from k2model.artifacts import Store
 from k2model.artifacts.confirm import CHECKED, noted
 from k2model.artifacts.files import Files, files_at
+from k2model.artifacts.outside import read_typed
 from k2model.continual.ledger import FOLDER, Ledger
-from k2model.errors import ArtifactError, K2Error
+from k2model.errors import ArtifactError, CorruptArtifact, K2Error
 from k2model.inspect.inventory import Fault, Known, first_sentence, take_inventory
 from k2model.inspect.reader import Checked, Progress, Reader
 
@@ -69,8 +70,8 @@ def check(
 def _name_of_check(root: Files, fresh: bool) -> str:
     """That of the check which was interrupted, else a new one."""
     if not fresh:
-        with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
-            return str(json.loads(root.read(UNFINISHED))["check"])
+        with suppress(FileNotFoundError, CorruptArtifact, KeyError):  # of what is no note nothing is known
+            return read_typed(dict[str, str], root, UNFINISHED, "a note of a check", "")["check"]
     name = secrets.token_hex(8)
     with suppress(ArtifactError):  # a store that is not written to is read all the same
         root.write(UNFINISHED, json.dumps({"check": name}).encode())

@@ -4,12 +4,14 @@ Quarantined rows are kept whole, with file and row where ingestion found them. O
 counts and a few samples stay, in `curation.json`.
 """
 
-import json
 from collections import Counter
 from typing import Any, NamedTuple
 
 import pyarrow.compute as pc
 
+from k2model.artifacts.content import MOST
+from k2model.artifacts.outside import read_typed, remedy
+from k2model.curation.funnel import CURATION_FILE, CurationAccounts
 from k2model.errors import nearest
 from k2model.inspect.artifact import ArtifactView, LookingError, TableFile
 
@@ -61,12 +63,13 @@ def _quarantined(view: ArtifactView) -> Counter[str]:
 
 def rules_of(view: ArtifactView) -> list[tuple[str, str, str, dict[str, Any]]]:
     """(split, source, rule, {documents, samples}) of every rule that dropped something."""
-    if view.only or not view.files.exists("curation.json"):
+    if view.only or not view.files.exists(CURATION_FILE):
         return []
-    content = json.loads(view.files.read("curation.json"))
+    advice = remedy(view.files.uri)
+    content = read_typed(CurationAccounts, view.files, CURATION_FILE, "what curation writes", advice, MOST)
     return [
         (split, source, rule, entry)
-        for split in ("train", "heldout")
-        for source, account in content.get(split, {}).items()
+        for split, sources in (("train", content["train"]), ("heldout", content["heldout"]))
+        for source, account in sources.items()
         for rule, entry in account["rejects"].items()
     ]

@@ -1,17 +1,17 @@
 """How far the jobs of synthesis of a recipe are: what was asked, what is made, what became of the samples."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from k2model.artifacts import Store
+from k2model.artifacts.outside import read_typed, remedy
 from k2model.artifacts.steps import RECORDS
 from k2model.lifecycle.plan import Decision, decide
 from k2model.lifecycle.steps import Owner, StepRow, data_rows
 from k2model.recipe import Recipe
 from k2model.recipe.schema import SourceConfig
 from k2model.recipe.synthesis import SynthesisConfig, TeacherKind
-from k2model.synthesis.output import REPORT
+from k2model.synthesis.output import REPORT, SynthesisReport
 from k2model.synthesis.run import part_count
 from k2model.synthesis.steps import CALLS, DOCUMENTS, Expected, expected, recorded_answers
 
@@ -59,7 +59,7 @@ def _status(store: Store, job: SynthesisConfig, there: Mapping[str, Decision]) -
     documents = there[f"{job.source}/{DOCUMENTS}"]
     made, all_parts, name = documents.action == "cached", part_count(job), documents.uri.removeprefix(f"{store.uri}/")
     if made:
-        report = json.loads(store.files_of(name).read(REPORT))
+        report = read_typed(SynthesisReport, store.files_of(name), REPORT, "what a job writes", remedy(documents.uri))
         return JobStatus(
             job.source, job.teacher.value, job.count, True, all_parts, all_parts,
             kept=report["kept"], rejected=report["rejected_by_reason"],

@@ -5,7 +5,6 @@ of documents), the counts of shards on an object store (sizes of whole sources),
 makes no store and fetches no shard. The arithmetic is `k2model.recipe.mixtures`'s; drawing is the command line's.
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -20,6 +19,7 @@ from k2model.recipe import PhaseConfig, Recipe
 from k2model.recipe.mixture_problems import mixture_problem, short_problem
 from k2model.recipe.mixtures import Available, MixturePlan, Portion, bucket_range, known_sizes, plan_mixture
 from k2model.recipe.schema import Weigh
+from k2model.tokens.shards import counts_of
 
 if TYPE_CHECKING:
     from k2model.tokens import TokenShard
@@ -90,7 +90,7 @@ def _in_store(
     from k2model.tokens import open_shard, read_composition
 
     uri = there["tokens"].uri
-    train = json.loads(store.read(there["tokens"], "counts.json"))["train"]
+    train = counts_of(store, there["tokens"])["train"]
     sizes = {(name, ""): Available(entry["tokens"], entry["targets"]) for name, entry in train.items()}
     families = {name: entry["domain"] for name, entry in train.items()} | dict(families)
     local = isinstance(files_at(uri), LocalFiles)

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from k2model import settings
+from k2model.plain import NotPlain
 from k2model.registry.database import try_lock
 from k2model.registry.gates import RegistryError
 from k2model.registry.live import LiveRun, begin_run, last_step, log_steps
@@ -124,7 +125,7 @@ class LogReader:
                     break
                 try:
                     found.append(parse_row(line.decode()))
-                except (ValueError, TypeError):
+                except (ValueError, NotPlain):
                     break  # the file was written anew behind a rollback, which rank 0 is about to say
                 place += len(line)
         self._read = place, elapsed + sum(row.seconds for row in found)

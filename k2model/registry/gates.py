@@ -9,10 +9,11 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypedDict
 
 from k2model.artifacts import fingerprint
 from k2model.artifacts.files import files_at
+from k2model.artifacts.outside import read_typed
 from k2model.errors import K2Error, nearest
 from k2model.evals.scores import ScoreRow
 from k2model.recipe.schema import GateConfig, PhaseConfig, PhaseKind
@@ -158,8 +159,20 @@ def record_decision(store_uri: str, registration: Registration, checkpoint_diges
     return files_at(store_uri).create(f"{FOLDER}/{registration.model_name}/{name}", content.encode())
 
 
+class _Decided(TypedDict):
+    decided_at: str
+    model: str
+    version: int
+    phase: str
+    checkpoint: str
+    promotion: str
+    aliases: list[str]
+
+
 def read_decisions(store_uri: str) -> list[dict[str, Any]]:
     """All decisions ever made on models of this store, oldest first."""
     files = files_at(store_uri)
-    decisions = [json.loads(files.read(path)) for path in sorted(files.sizes(FOLDER)) if path.endswith(".json")]
-    return sorted(decisions, key=lambda decision: str(decision["decided_at"]))
+    advice = "Delete it: the model's registration in MLflow is not affected, only what was decided then"
+    paths = [path for path in sorted(files.sizes(FOLDER)) if path.endswith(".json")]
+    decisions = [read_typed(_Decided, files, path, "a decision on a model", advice) for path in paths]
+    return [dict(one) for one in sorted(decisions, key=lambda decision: decision["decided_at"])]

@@ -17,7 +17,13 @@ from k2model.recipe.fields import identity_fields
 from k2model.recipe.schema import AdoptedModel, MixtureEntry, ModelConfig, PhaseConfig, PhaseKind
 from k2model.registry.gates import GateResult, Registration
 from k2model.settings import masked
-from k2model.training.log import METRICS, Intervention, StepMetrics, parse_row, read_interventions, with_timestamps
+from k2model.training.log import (
+    Intervention,
+    StepMetrics,
+    read_interventions,
+    read_log,
+    with_timestamps,
+)
 
 CHAMPION = "champion"
 KEY = "k2.key"  # tag of runs, logged models and versions: what they register
@@ -125,10 +131,10 @@ def read_training(store: Store, checkpoint: ArtifactRef) -> TrainingHistory:
     provenance = store.record(checkpoint)["provenance"]
     git = provenance.get("git") or {}
     started = _milliseconds(provenance["started"])
-    rows = map(parse_row, store.read(checkpoint, METRICS).decode().splitlines())
+    rows = read_log(store, checkpoint)
     return TrainingHistory(
         rows=list(with_timestamps(rows, started / 1000)),
-        interventions=read_interventions(store.read(checkpoint, STATE)),
+        interventions=read_interventions(store, checkpoint),
         commit=git.get("commit", ""),
         dirty=git.get("dirty", False),
         started=started,

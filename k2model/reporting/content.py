@@ -3,26 +3,29 @@
 This is the only place of the report that knows file names and formats of other stages.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from k2model.artifacts import ArtifactRef, Identity, Store
+from k2model.artifacts import ArtifactRef, Identity, Store, read_json
 from k2model.artifacts.result import LifecycleResult
+from k2model.curation.funnel import CurationReport, read_curation
 from k2model.errors import ArtifactError
 from k2model.evals.cells import results_of
 from k2model.evals.clean_scores import CleanScore, SeenItems, clean_scores
 from k2model.evals.items import ItemResult
 from k2model.evals.scores import ScoreRow, load_scores
 from k2model.export import read_record
+from k2model.ingest.raw import INGEST_FILE, Ingested
 from k2model.reporting.kept import WarningLine, gate_warnings
 from k2model.reporting.lineage import Groups, Lineage, grouped, reading
 from k2model.reporting.lineage.graph import Key, key_of
 from k2model.reporting.safety import Tested, gated_rows, tested_phases
 from k2model.settings import masked
 from k2model.tokens import read_composition
-from k2model.training.log import METRICS, Intervention, StepMetrics, parse_row, read_interventions
+from k2model.tokens.shards import TokenCounts, counts_of
+from k2model.training.log import Intervention, StepMetrics, read_interventions, read_log
+from k2model.validation.outcome import Recorded, ValidationReport
 
 Clean = dict[tuple[str, str], CleanScore]  # by phase and score
 
@@ -41,12 +44,12 @@ class ReportContent:
     interventions: dict[str, list[Intervention]]
     compositions: dict[str, dict[str, Any]]
     samples: dict[str, list[ItemResult]]
-    ingested: dict[str, Any]
-    curation: dict[str, Any]
-    validation: dict[str, Any]
+    ingested: Mapping[str, Ingested]
+    curation: CurationReport
+    validation: ValidationReport
     warnings: list[WarningLine]
-    on_mixtures: dict[str, Any]
-    counts: dict[str, Any]
+    on_mixtures: Recorded
+    counts: TokenCounts
     records: dict[str, dict[str, Any]]
     lineage: Lineage
     groups: Groups
@@ -62,9 +65,6 @@ class ReportContent:
 def read_content(store: Store, result: LifecycleResult, gates: Mapping[str, Identity]) -> ReportContent:
     """Read all of it. Raises the store's errors, naming the file, and EvaluationError for scores of another form."""
 
-    def document(artifact: str, path: str) -> Any:
-        return json.loads(store.read(result.artifacts[artifact], path))
-
     by_phase = {one.phase.name: one for one in result.phases}
     records = read_records(store, result)
     lineage = read_lineage(store, result, records)
@@ -78,11 +78,11 @@ def read_content(store: Store, result: LifecycleResult, gates: Mapping[str, Iden
         compositions={name: read_composition(store, one.sequences) for name, one in by_phase.items()},
         samples={name: results_of(store, one.scores) for name, one in by_phase.items()},
         ingested=_ingested(store, result.artifacts["corpus_raw"]),
-        curation=document("corpus", "curation.json"),
-        validation=document("corpus_valid", "validation.json"),
+        curation=read_curation(store, result.corpus),
+        validation=read_json(ValidationReport, store, result.artifacts["corpus_valid"], "validation.json"),
         warnings=gate_warnings(store, gates),
-        on_mixtures=document("corpus_valid", "attachments/mixtures.json"),
-        counts=document("tokens", "counts.json"),
+        on_mixtures=read_json(Recorded, store, result.artifacts["corpus_valid"], "attachments/mixtures.json"),
+        counts=counts_of(store, result.artifacts["tokens"]),
         records=records,
         lineage=lineage,
         groups=grouped(lineage, reading(store)),
@@ -152,16 +152,16 @@ def _record_of(store: Store, source: Mapping[str, Any]) -> dict[str, Any] | None
 
 def read_metrics(store: Store, checkpoint: ArtifactRef) -> list[StepMetrics]:
     """The training log of a phase, a row for every step that no intervention left out."""
-    return [parse_row(line) for line in store.read(checkpoint, METRICS).decode().splitlines()]
+    return read_log(store, checkpoint)
 
 
 def read_undone(store: Store, checkpoint: ArtifactRef) -> list[Intervention]:
     """The interventions of a phase."""
-    return read_interventions(store.read(checkpoint, "final/state.json"))
+    return read_interventions(store, checkpoint)
 
 
-def _ingested(store: Store, raw: ArtifactRef) -> dict[str, Any]:
+def _ingested(store: Store, raw: ArtifactRef) -> Mapping[str, Ingested]:
     """`ingest.json` of the raw corpus; there is none where the project builds every source itself."""
     _, manifest = store.look_up(raw)
-    there = any(entry.path == "ingest.json" for entry in manifest.files)
-    return json.loads(store.read(raw, "ingest.json")) if there else {}
+    there = any(entry.path == INGEST_FILE for entry in manifest.files)
+    return read_json(dict[str, Ingested], store, raw, INGEST_FILE) if there else {}

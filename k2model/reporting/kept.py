@@ -2,13 +2,13 @@
 every warning of a gate. Printed at the end of a run, shown at the head of the report, and said by curation at once.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from k2model.artifacts import ArtifactRef, Identity, MissingArtifact, Store
+from k2model.artifacts import ArtifactRef, Identity, MissingArtifact, Store, read_json
 from k2model.curation.funnel import losses
+from k2model.validation.outcome import Recorded
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def _expectations(store: Store, ref: ArtifactRef) -> Iterable[Mapping[str, Any]]
     _, manifest = store.look_up(ref)
     paths = {entry.path for entry in manifest.files} & {"validation.json", "attachments/mixtures.json"}
     for path in sorted(paths):
-        yield from json.loads(store.read(ref, path))["expectations"]
+        yield from read_json(Recorded, store, ref, path)["expectations"]
 
 
 def _warnings(gate: str, expectations: Iterable[Mapping[str, Any]]) -> Iterable[WarningLine]:

@@ -1,11 +1,11 @@
 """What a finished lifecycle says on the terminal: scores and gates as a table, and where everything is."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from k2model.artifacts import Identity, Store
 from k2model.artifacts.result import LifecycleResult
+from k2model.curation.funnel import read_curation
 from k2model.errors import visible
 from k2model.evals.scores import ScoreRow, load_scores
 from k2model.recipe.schema import GateConfig
@@ -60,7 +60,7 @@ def data_summary(store: Store, result: LifecycleResult, gates: Mapping[str, Iden
     for column in ("read", "kept", "share"):
         table.add_column(column, justify="right")
     table.add_column("most lost to")
-    for line in kept_lines(json.loads(store.read(result.corpus, "curation.json"))):
+    for line in kept_lines(read_curation(store, result.corpus)):
         style = "yellow" if line.share < 0.5 else ""
         sizes = readable_size(line.read), readable_size(line.kept), f"{line.share:.1%}"
         table.add_row(visible(line.source), *sizes, visible(line.lost_to), style=style)

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from k2model.artifacts import ArtifactRef, Identity, JobStep, Store
+from k2model.documents.tables import read_table
 from k2model.errors import EvaluationError
 from k2model.judges.packages import PackageFiles
 from k2model.judges.verdict import Case, Wants
@@ -138,7 +139,7 @@ def write_answers(path: Path, answers: Sequence[Answer]) -> None:
 
 def read_answers(store: Store, ref: ArtifactRef) -> list[Answer]:
     """Of an artifact `safety_answers`."""
-    rows = pq.read_table(pa.BufferReader(store.read(ref, ANSWERS)), schema=SCHEMA).to_pylist()
+    rows = read_table(store.read(ref, ANSWERS), SCHEMA, f"{ref.uri}/{ANSWERS}").to_pylist()
     return [Answer(**row) for row in rows]
 
 

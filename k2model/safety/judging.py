@@ -8,13 +8,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from k2model.artifacts import ArtifactRef, Identity, Step, Store
-from k2model.errors import EvaluationError
+from k2model.artifacts import ArtifactRef, Identity, Step, Store, read_json
+from k2model.artifacts.outside import remedy
+from k2model.documents.tables import read_table
+from k2model.errors import CorruptArtifact, EvaluationError
 from k2model.judges.agreement import BAR, MOST_UNSCORED, Agreement, agreements, meets_bar
 from k2model.judges.kept import calls_of, kept_calls
 from k2model.judges.labelled import OURS, PEOPLE, LabelledPair, human_labels, labelled_pairs, labels_digest
@@ -134,19 +136,32 @@ def result_of(judge: Judge, samples: Sequence[Sample], people: Sequence[Labelled
     return SafetyResult(judge.identity, agreement, statistics, score_rows(samples))
 
 
+class _Judge(TypedDict):
+    name: str
+
+
+class _Stated(TypedDict):
+    judge: _Judge
+    agreement: dict[str, list[Agreement]]
+    statistics: dict[str, int]
+    rows: list[SafetyRow]
+
+
 def read_safety(store: Store, ref: ArtifactRef) -> SafetyResult:
     """The result of an artifact `safety`."""
-    content = json.loads(store.read(ref, RESULT))
-    agreement = {on: [Agreement(**one) for one in those] for on, those in content["agreement"].items()}
-    rows = [SafetyRow(**row) for row in content["rows"]]
-    return SafetyResult(content["judge"], agreement, content["statistics"], rows)
+    content = read_json(_Stated, store, ref, RESULT)
+    if OURS not in content["agreement"]:
+        raise CorruptArtifact(
+            f"{ref.uri}/{RESULT} does not say how far the judge agrees with '{OURS}'. {remedy(ref.uri)}"
+        )
+    return SafetyResult(content["judge"], content["agreement"], content["statistics"], content["rows"])
 
 
 def read_samples(store: Store, ref: ArtifactRef) -> list[Sample]:
     """The answers and verdicts of an artifact `safety`, in the order they were asked."""
     (answers,) = (source for source in store.record(ref)["inputs"].values() if source["kind"] == "safety_answers")
     said = read_answers(store, _input(store, answers))
-    table = pq.read_table(pa.BufferReader(store.read(ref, VERDICTS)), schema=SCHEMA).to_pylist()
+    table = read_table(store.read(ref, VERDICTS), SCHEMA, f"{ref.uri}/{VERDICTS}").to_pylist()
     return [Sample(answer, _verdict(row)) for answer, row in zip(said, table, strict=True)]
 
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,6 +28,13 @@ FAMILY_TOTALS = ("cases", "asked", "answered", "samples", "kept", "rejected")
 REJECTED_SCHEMA = DOCUMENT_SCHEMA.append(pa.field("reason", pa.string(), nullable=False)).append(
     pa.field("detail", pa.string(), nullable=False)
 )
+
+
+class SynthesisReport(TypedDict):
+    """What others read of `synthesis.json`."""
+
+    kept: int
+    rejected_by_reason: dict[str, int]
 
 
 def count(counts: Counts, family: str, *names: str) -> None:

@@ -5,17 +5,16 @@ and gets the rows every other layout would get. A local artifact is mapped into 
 blocks are streamed (`k2model.tokens.streaming`), which is told what will be asked for next.
 """
 
-import json
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from k2model.artifacts import ArtifactRef, Store
+from k2model.artifacts import ArtifactRef, Store, read_json
 from k2model.artifacts.files import LocalFiles
 from k2model.errors import TokensError
 from k2model.recipe.schema import Parallelism
@@ -173,6 +172,28 @@ class _MappedBlocks:
             return read_table(table.read_bytes(), str(table)), file.read_buffer()
 
 
+class _OfSource(TypedDict):
+    domain: str
+    share_wanted: float
+    share: float
+    tokens: int
+    documents: int
+    epochs: float
+
+
+class _ShortContext(TypedDict):
+    real: float
+
+
+class _Composition(TypedDict):
+    padding: float
+    split: float
+    truncated: float
+    efforts: dict[str, int]
+    short_context: _ShortContext | None
+    sources: dict[str, _OfSource]
+
+
 def read_composition(store: Store, ref: ArtifactRef) -> dict[str, Any]:
     """`composition.json` of a sequences artifact, without its rows: what they hold against what was wanted."""
-    return json.loads(store.read(ref, COMPOSITION_FILE))
+    return cast(dict[str, Any], read_json(_Composition, store, ref, COMPOSITION_FILE))

@@ -21,8 +21,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from k2model.artifacts.content import MOST
 from k2model.documents.tables import required
 from k2model.errors import TokensError
+from k2model.plain import NotPlain, read_as
 from k2model.tokens.ragged import exclusive_sum, flat_positions
 
 INDEX_FILE = "sequences.json"
@@ -74,8 +76,13 @@ class RowsIndex:
     def from_json(cls, data: bytes, where: str) -> "RowsIndex":
         """Raises TokensError naming `where` when `data` is no index."""
         try:
-            return cls(**json.loads(data))
-        except (ValueError, TypeError) as error:
+            index = read_as(cls, data)
+            if min(index.rows, index.vocab_size, index.pad) < 0:
+                raise NotPlain("rows, vocab_size and pad are numbers from 0 on")
+            if min(index.sequence_length, index.rows_per_block, index.blocks_per_part) < 1:
+                raise NotPlain("sequence_length, rows_per_block and blocks_per_part are numbers from 1 on")
+            return index
+        except NotPlain as error:
             raise TokensError(f"{where}/{INDEX_FILE}: not written by the pack step ({error}); pack again") from error
 
 
@@ -99,8 +106,8 @@ def table_path(part: int) -> str:
 def read_table(data: bytes, where: str) -> list[BlockRange]:
     """The blocks of a part. Raises TokensError naming `where` when `data` is no table of blocks."""
     try:
-        return [BlockRange(**entry) for entry in json.loads(data)]
-    except (ValueError, TypeError) as error:
+        return read_as(list[BlockRange], data, MOST)
+    except NotPlain as error:
         raise TokensError(f"{where}: not written by the pack step ({error}); pack again") from error
 
 

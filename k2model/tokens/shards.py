@@ -4,17 +4,17 @@ A part is an uncompressed Arrow file of one or more record batches; a document l
 when a part is opened. Writing is `k2model.tokens.shard_writer`.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from k2model.artifacts import ArtifactRef, Store, read_json, read_json_file
 from k2model.documents.schema import source_file
 from k2model.documents.tables import required
 from k2model.errors import TokensError
@@ -106,6 +106,23 @@ def read_runs(
     return tokens, _loss_mask(own, which, starts, lengths)
 
 
+class SourceCounts(TypedDict):
+    """Of one source and split in `counts.json`, what others read of it."""
+
+    domain: str
+    documents: int
+    tokens: int
+    targets: int
+    lengths: NotRequired[dict[str, int]]
+
+
+class TokenCounts(TypedDict):
+    """What others read of `counts.json`; see `read_counts`."""
+
+    train: dict[str, SourceCounts]
+    heldout: dict[str, SourceCounts]
+
+
 def read_counts(folder: Path) -> dict[str, Any]:
     """`counts.json`: `vocab_size`, the ids `bos` and `pad`, and for each split and source what there is of it.
 
@@ -116,7 +133,12 @@ def read_counts(folder: Path) -> dict[str, Any]:
     path = Path(folder) / COUNTS_FILE
     if not path.is_file():
         raise TokensError(f"{path}: no such file; expected the folder of a tokens artifact")
-    return json.loads(path.read_text(encoding="utf-8"))
+    return cast(dict[str, Any], read_json_file(TokenCounts, Path(folder), COUNTS_FILE))
+
+
+def counts_of(store: Store, tokens: ArtifactRef) -> TokenCounts:
+    """`counts.json` of an artifact, verified. Raises the store's errors."""
+    return read_json(TokenCounts, store, tokens, COUNTS_FILE)
 
 
 def _batches(path: Path) -> list[Batch]:

@@ -5,7 +5,6 @@ Heavy imports happen inside `produce`, so that a cached step costs a look-up and
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
@@ -132,8 +131,8 @@ def sequences_step(store: Store, phase: PhaseConfig, tokens: ArtifactRef, max_ep
 def fetch_drawn(store: Store, phase: PhaseConfig, tokens: ArtifactRef) -> Path:
     """The folder of `tokens`, as far as `phase` draws from it: `counts.json` and the training shards of its mixture."""
     from k2model.tokens.mixture import drawn_sources
-    from k2model.tokens.shards import COUNTS_FILE
+    from k2model.tokens.shards import COUNTS_FILE, counts_of
 
-    counts = json.loads(store.read(tokens, COUNTS_FILE))
+    counts = counts_of(store, tokens)
     shards = {f"train/{source_file(name)}" for name in drawn_sources(phase, counts["train"])}
     return store.fetch(tokens, lambda path: path == COUNTS_FILE or path.rpartition("/")[0] in shards)

@@ -15,16 +15,19 @@ Attempts whose workers never meet are not seen here; what bounds those is the ti
 import contextlib
 import json
 import os
+import re
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from k2model.artifacts.files import Files, files_at
-from k2model.errors import CrashLoop, Preempted
+from k2model.artifacts.outside import read_typed
+from k2model.errors import ArtifactError, CorruptArtifact, CrashLoop, Preempted
 from k2model.recipe.schema import PhaseConfig
 from k2model.training.failures import FOLDER
 from k2model.training.world import World
@@ -32,6 +35,8 @@ from k2model.training.world import World
 ATTEMPTS = "attempts"
 NOTE_SECONDS = 10.0  # an agent waits for the store, which it may be cut off from; its pod's grace has no more
 _TEXT = 600  # characters of a reason
+_NOTE = re.compile(r"\d{1,9}(?:\.(?:failed|stopped|final))?\.json")
+_ADVICE = f"Delete the folder {ATTEMPTS} beside it: attempts are then counted anew"
 _PLACE = "attempt.json"  # in the agent's folder of failures
 
 
@@ -50,14 +55,16 @@ def begin(files: Files, phase: PhaseConfig, step: int) -> int:
     anything; the attempt behind that one counts from the start again.
     """
     paths = [path.rpartition("/")[2] for path in files.sizes(ATTEMPTS)]
+    if stray := [path for path in paths if not _NOTE.fullmatch(path)]:
+        raise CorruptArtifact(f"{files.uri}/{ATTEMPTS}/{stray[0]} is no note of an attempt. {_ADVICE}")
     numbers = sorted({int(path.split(".")[0]) for path in paths})
-    alike: list[dict[str, Any]] = []  # newest first
+    alike: list[_Past] = []  # newest first
     for number in reversed(numbers):
         past = _past(files, number, paths)
-        if past["step"] != step or past["ending"] == Ending.FINAL:
+        if past.step != step or past.ending == Ending.FINAL:
             break
         alike.append(past)
-    fruitless = [past for past in alike if past["ending"] != Ending.STOPPED]
+    fruitless = [past for past in alike if past.ending != Ending.STOPPED]
     for number in numbers[: len(numbers) - len(alike)]:
         for path in [path for path in paths if path.startswith(_name(number))]:
             files.remove(f"{ATTEMPTS}/{path}")
@@ -104,8 +111,8 @@ def noted(files: Files, number: int, world: World) -> Iterator[None]:
 def note_for_workers(folder: Path, ending: Ending, text: str) -> None:
     """What an agent says of the attempt that its workers had begun, if they had; `folder`: of failures."""
     try:
-        place = json.loads((folder / _PLACE).read_text())
-    except (OSError, ValueError):
+        place = read_typed(_Place, files_at(folder), _PLACE, "the place of an attempt", "")
+    except (FileNotFoundError, ArtifactError):
         return
 
     def work() -> None:
@@ -117,27 +124,54 @@ def note_for_workers(folder: Path, ending: Ending, text: str) -> None:
     thread.join(NOTE_SECONDS)
 
 
-def _past(files: Files, number: int, paths: list[str]) -> dict[str, Any]:
-    """`step` and `began` of an attempt, how it ended (None: without a word) and the `text` of that."""
+class _Place(TypedDict):
+    uri: str
+    number: int
+
+
+class _Said(TypedDict):
+    text: str
+
+
+@dataclass(frozen=True)
+class _Began:
+    step: int | None = None
+    began: float = 0.0  # seconds since the epoch
+
+
+@dataclass(frozen=True)
+class _Past(_Began):
+    """An attempt: how it ended (None: without a word), and the text of that."""
+
+    ending: Ending | None = None
+    text: str = "without a word: killed, or its node was lost"
+
+
+def _past(files: Files, number: int, paths: list[str]) -> _Past:
+    """Raises CorruptArtifact for a note that is none."""
     name = _name(number)
     ending = next((ending for ending in Ending if f"{name}.{ending.value}.json" in paths), None)
-    text = "without a word: killed, or its node was lost"
-    if ending is not None:
-        text = json.loads(files.read(f"{ATTEMPTS}/{name}.{ending.value}.json"))["text"]
-    began = {"step": None, "began": None}  # of a note alone, whose attempt is gone
+    began = _Began()  # of a note alone, whose attempt is gone
     with contextlib.suppress(FileNotFoundError):
-        began = json.loads(files.read(f"{ATTEMPTS}/{name}.json"))
-    return {**began, "ending": ending, "text": text}
+        path = f"{ATTEMPTS}/{name}.json"
+        began = read_typed(_Began, files, path, "a note of an attempt", _ADVICE)
+        if not 0 <= began.began < 1e11:
+            raise CorruptArtifact(f"{files.uri}/{path} began at no time: {began.began:g} seconds. {_ADVICE}")
+    if ending is None:
+        return _Past(began.step, began.began)
+    path = f"{ATTEMPTS}/{name}.{ending.value}.json"
+    said = read_typed(_Said, files, path, "a note of an attempt's end", _ADVICE)
+    return _Past(began.step, began.began, ending, said["text"])
 
 
 def _name(number: int) -> str:
     return f"{number:05d}"
 
 
-def _crash_loop(phase: PhaseConfig, step: int, fruitless: list[dict[str, Any]]) -> CrashLoop:
-    ends = Counter(past["text"] for past in fruitless)
+def _crash_loop(phase: PhaseConfig, step: int, fruitless: list[_Past]) -> CrashLoop:
+    ends = Counter(past.text for past in fruitless)
     said = "\n".join(f"  {count} x {text}" for text, count in ends.most_common())
-    first = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(fruitless[-1]["began"]))
+    first = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(fruitless[-1].began))
     return CrashLoop(
         f"phase '{phase.name}': {len(fruitless)} attempts in a row since {first} began at step {step} of {phase.steps} "
         f"and ended before they had saved another one (checkpoints.save_every={phase.checkpoints.save_every}):\n"

@@ -14,18 +14,18 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from k2model.artifacts import CorruptArtifact, FileEntry, describe_file
+from k2model.artifacts import ArtifactRef, CorruptArtifact, FileEntry, Store, describe_file, read_json
 from k2model.artifacts.files import Files, LocalFiles, writing
-from k2model.artifacts.outside import read_typed
+from k2model.artifacts.outside import read_typed, remedy
 from k2model.plain import NotPlain, from_plain
 from k2model.recipe.schema import ModelConfig, PhaseConfig
 
 if TYPE_CHECKING:
     from k2model.training.layout import Layout
 
-METRICS, TRAINING = "attachments/metrics.jsonl", "attachments/training.json"
+METRICS, TRAINING, STATE = "attachments/metrics.jsonl", "attachments/training.json", "final/state.json"
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,13 @@ class Intervention:
         )
 
 
-def read_interventions(state: bytes | str) -> list[Intervention]:
-    """Those of a checkpoint, from its `state.json`."""
-    return [Intervention(**record) for record in json.loads(state)["interventions"]]
+class _State(TypedDict):
+    interventions: list[Intervention]
+
+
+def read_interventions(store: Store, checkpoint: ArtifactRef) -> list[Intervention]:
+    """Those of a finished training. Raises the store's errors."""
+    return read_json(_State, store, checkpoint, STATE)["interventions"]
 
 
 @dataclass(frozen=True)
@@ -177,8 +181,11 @@ class StepMetrics:
 
 
 def parse_row(line: str) -> StepMetrics:
-    """One line of a log. Raises ValueError or TypeError when it is cut or of another format."""
-    return StepMetrics(**json.loads(line))
+    """One line of a log. Raises NotPlain when it is cut or of another format."""
+    try:
+        return from_plain(StepMetrics, json.loads(line))  # a loss may be NaN
+    except (ValueError, RecursionError) as error:
+        raise NotPlain(f"it is no JSON: {error}") from None
 
 
 def rows_until_cut(lines: Iterable[str]) -> list[StepMetrics]:
@@ -187,8 +194,21 @@ def rows_until_cut(lines: Iterable[str]) -> list[StepMetrics]:
     for line in lines:
         try:
             rows.append(parse_row(line))
-        except (ValueError, TypeError):
+        except NotPlain:
             break
+    return rows
+
+
+def read_log(store: Store, checkpoint: ArtifactRef) -> list[StepMetrics]:
+    """The log of a finished training. Raises the store's errors."""
+    rows = []
+    for number, line in enumerate(store.read(checkpoint, METRICS).decode("utf-8", "replace").splitlines(), start=1):
+        try:
+            rows.append(parse_row(line))
+        except NotPlain as error:
+            raise CorruptArtifact(
+                f"{checkpoint.uri}/{METRICS}: line {number} is none of a training's ({error}). {remedy(checkpoint.uri)}"
+            ) from error
     return rows
 
 

@@ -5,7 +5,7 @@ Knows nothing of Great Expectations: this is the part other code (report, tests)
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, TypedDict
 
 from k2model.errors import K2Error
 from k2model.recipe.expectations import Severity
@@ -15,6 +15,33 @@ RECORDED = (
     "suite", "shard", "expectation", "type", "column", "severity", "success", "observed", "total", "parts",
     "parts_failed", "samples", "remedy",
 )  # fmt: skip
+
+
+class RecordedOutcome(TypedDict):
+    """A row of `validation.json`, what others read of it."""
+
+    suite: str
+    shard: str
+    expectation: str
+    severity: str
+    success: bool
+    observed: int
+    total: int
+    samples: list[str]
+    remedy: str
+
+
+class Recorded(TypedDict):
+    """What every file of outcomes has."""
+
+    expectations: list[RecordedOutcome]
+
+
+class ValidationReport(Recorded):
+    """`validation.json` of a corpus; the counts are by source."""
+
+    documents: dict[str, dict[str, int]]
+    quarantine: dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ this file). So a batch gets as far as it can, and all that speaks against it is 
 data ends the chain and is kept as `failure`; what is wrong with the store, a disk or the network is raised.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -14,12 +13,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from k2model.artifacts import ArtifactRef, Part, PartedStep, PartRecord, Step, Store, local_parts, make
+from k2model.artifacts import ArtifactRef, Part, PartedStep, PartRecord, Step, Store, local_parts, make, read_json
 from k2model.artifacts.steps import find_part
 from k2model.continual.gate.evidence import EXAMPLES, FATES
 from k2model.continual.gate.reading import EXCERPT
 from k2model.curation.counts import REJECT_SCHEMA
 from k2model.documents.counts import Counts
+from k2model.documents.tables import read_table
 from k2model.errors import ArtifactError, DiskFull, K2Error
 from k2model.recipe import Recipe
 from k2model.recipe.expectations import Severity
@@ -127,16 +127,16 @@ def batch_corpus(
 def batch_tokens(store: Store, recipe: Recipe, found: BatchCorpus, tokenizer: ArtifactRef, workers: int = 1) -> None:
     """Adds the corpus's tokens in the line's tokenizer, checked."""
     from k2model.tokens import tokens_step
-    from k2model.tokens.shards import COUNTS_FILE
+    from k2model.tokens.shards import counts_of
     from k2model.validation.tokens import tokens_checks_step
 
     def encode() -> None:
         tokens = make(store, tokens_step(store, found.made["corpus_valid"], tokenizer), workers)
         make(store, tokens_checks_step(store, recipe.validation, tokens), workers)
         found.made["tokens"] = tokens
-        counted = json.loads(store.read(tokens, COUNTS_FILE))
-        for split in ("train", "heldout"):
-            for one in counted[split].values():
+        counted = counts_of(store, tokens)
+        for split, sources in (("train", counted["train"]), ("heldout", counted["heldout"])):
+            for one in sources.values():
                 found.counts.update({f"tokens/{split}": one["tokens"], f"targets/{split}": one["targets"]})
 
     with_failure(found, recipe, store, encode)
@@ -204,9 +204,9 @@ def _make(
 
 
 def _count_ingest(store: Store, raw: ArtifactRef, source: SourceConfig, found: BatchCorpus) -> None:
-    from k2model.ingest.raw import INGEST_FILE
+    from k2model.ingest.raw import INGEST_FILE, Ingested
 
-    found.ingest = json.loads(store.read(raw, INGEST_FILE))[source.name]
+    found.ingest = read_json(dict[str, Ingested], store, raw, INGEST_FILE)[source.name]
     quarantined = sum(found.ingest["quarantined"].values())
     found.counts.update(read=found.ingest["rows"], quarantined=quarantined, sampled_out=found.ingest["sampled_out"])
 
@@ -227,7 +227,7 @@ def _rejected(
     seen: Counts = Counts()
     folder = local_parts(store, curated.identity, [one for _, one in records], lambda path: path.startswith("rejects/"))
     for part, _ in records:
-        rejects = pq.read_table(folder / "rejects" / f"{part.name}.parquet", schema=REJECT_SCHEMA).to_pylist()
+        rejects = read_table(folder / "rejects" / f"{part.name}.parquet", REJECT_SCHEMA).to_pylist()
         chosen = []
         for one in rejects:
             seen[one["rule"]] += 1

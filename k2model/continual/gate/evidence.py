@@ -6,10 +6,11 @@ from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any
 
-from k2model.artifacts import ArtifactRef, Store
+from k2model.artifacts import ArtifactRef, Store, read_json
+from k2model.artifacts.outside import remedy
 from k2model.continual.state import Standing
-from k2model.errors import visible
-from k2model.plain import canonical, from_plain, parsed, to_plain
+from k2model.errors import CorruptArtifact, visible
+from k2model.plain import NotPlain, canonical, from_plain, to_plain
 from k2model.recipe.continual import BatchKind
 
 ARRIVAL = "arrival.json"
@@ -119,8 +120,13 @@ def reason_of(checks: tuple[Check, ...], counts: Mapping[str, int]) -> str:
 
 def read_arrival(store: Store, ref: ArtifactRef) -> Arrival:
     """Of an artifact `arrival`."""
-    content = parsed(store.read(ref, ARRIVAL))
-    return from_plain(Arrival, {name: content[name] for name in content.keys() - {"decision", "reason"}}, store.uri)
+    content = read_json(dict[str, Any], store, ref, ARRIVAL)
+    try:
+        return from_plain(Arrival, {name: content[name] for name in content.keys() - {"decision", "reason"}}, store.uri)
+    except NotPlain as error:
+        raise CorruptArtifact(
+            f"{ref.uri}/{ARRIVAL} is not what was found of a batch ({error}). {remedy(ref.uri)}"
+        ) from error
 
 
 def page(told: Arrival) -> str:

@@ -17,20 +17,20 @@ lifecycle by `benchmarks/plausible.py`.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
-from k2model.artifacts import ArtifactRef, Identity, Step, Store, make
+from k2model.artifacts import ArtifactRef, Identity, Step, Store, make, read_json
 from k2model.continual.gate.evidence import EXAMPLES, Check, read_arrival
 from k2model.continual.gate.reading import EXCERPT, Read, sampled
 from k2model.continual.state import Model, Standing, State
 from k2model.errors import EvaluationError
-from k2model.plain import canonical, from_plain, parsed, to_plain
+from k2model.plain import canonical, to_plain
 from k2model.recipe import Recipe
 from k2model.recipe.continual import ArrivalConfig, BatchKind
 from k2model.versions import STEP_VERSIONS
@@ -212,16 +212,20 @@ def _write(folder: Path, found: Iterable[Measured], checks: Sequence[Check] = ()
     return {"documents": len(documents), "median": median(one.bits for one in documents) if documents else 0.0}
 
 
-def _read(store: Store, ref: ArtifactRef) -> Mapping[str, Any]:
-    content: Mapping[str, Any] = parsed(store.read(ref, LOSSES))
-    return content
+class _Losses(TypedDict):
+    documents: list[Measured]
+    checks: list[Check]
+
+
+def _read(store: Store, ref: ArtifactRef) -> _Losses:
+    return read_json(_Losses, store, ref, LOSSES)
 
 
 def read_losses(store: Store, ref: ArtifactRef) -> list[Measured]:
     """Of an artifact `reference_losses` or `arrival_losses`."""
-    return [from_plain(Measured, one) for one in _read(store, ref)["documents"]]
+    return _read(store, ref)["documents"]
 
 
 def plausible(store: Store, ref: ArtifactRef) -> list[Check]:
     """The rows of the gate that an artifact `arrival_losses` holds."""
-    return [from_plain(Check, one) for one in _read(store, ref)["checks"]]
+    return _read(store, ref)["checks"]

@@ -24,7 +24,7 @@ from k2model.lifecycle.steps import Work, full_name, inputs_of, row_called
 from k2model.recipe import Recipe
 from k2model.recipe.continual import BatchKind
 from k2model.recipe.schema import MixtureEntry, PhaseConfig
-from k2model.tokens.shards import COUNTS_FILE
+from k2model.tokens.shards import counts_of
 
 Made = Mapping[str, ArtifactRef]
 
@@ -110,11 +110,9 @@ def from_scratch(store: Store, recipe: Recipe, state: State) -> Trained:
 
 def scratch_recipe(store: Store, recipe: Recipe, state: State) -> Recipe:
     """The recipe with the accepted batches in its base and its fine-tuning: as many steps more as their tokens take."""
-    import json
-
     config, champion = recipe.continual, state.model
     assert champion is not None
-    counts = json.loads(store.read(champion.made["tokens"], COUNTS_FILE))["train"]
+    counts = counts_of(store, champion.made["tokens"])["train"]
     taken = [state.batches[name] for ended in promoted(state) for name in ended.batches]
     new: dict[str, dict[str, float]] = {config.base: {}, config.tuned: {}}
     for batch in taken:

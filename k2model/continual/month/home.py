@@ -13,6 +13,7 @@ from pathlib import Path
 
 from k2model.artifacts import ArtifactRef, Store, make
 from k2model.artifacts.files import files_at
+from k2model.artifacts.outside import read_typed
 from k2model.errors import K2Error
 from k2model.lifecycle.steps import Owner, StepRow, Work, data_rows, full_name, inputs_of, phase_rows
 from k2model.recipe import Recipe
@@ -89,11 +90,11 @@ class Journal:
 
     def done(self, day: int, what: str) -> dict[str, str] | None:
         """What was written down then; None where it is still to be done."""
+        path = f"{day:02d}/{what}.json"
         try:
-            found: dict[str, str] = json.loads(self._files.read(f"{day:02d}/{what}.json"))
+            return read_typed(dict[str, str], self._files, path, "a note of the month", "Delete it: it is done again")
         except FileNotFoundError:
             return None
-        return found
 
     def write(self, day: int, what: str, **said: str) -> None:
         self._files.create(f"{day:02d}/{what}.json", json.dumps(said, ensure_ascii=False).encode())

@@ -15,8 +15,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TypedDict
 
-from k2model.artifacts import ArtifactRef, CorruptArtifact, Identity, MissingArtifact, Step, Store, make
+from k2model.artifacts import ArtifactRef, CorruptArtifact, Identity, MissingArtifact, Step, Store, make, read_json
 from k2model.artifacts.files import LocalFiles
 from k2model.continual.state import Model, State
 from k2model.continual.verdict.capabilities import DIGITS, by_score, decides
@@ -89,6 +90,12 @@ def canary_cells(store: Store, recipe: Recipe, state: State) -> list[Cell]:
     return [cell for pair in pairs for cell in pair]
 
 
+class _Stated(TypedDict):
+    passed: bool
+    reason: str
+    rows: tuple[CanaryRow, ...]
+
+
 def canary_result(store: Store, recipe: Recipe, state: State) -> CanaryResult:
     """What the canary says of the champion, from cells that are all there, kept as an artifact `canary`.
 
@@ -99,9 +106,8 @@ def canary_result(store: Store, recipe: Recipe, state: State) -> CanaryResult:
     if found := damage(store, state.model):
         return CanaryResult(False, f"its weights are damaged: {found}")
     ref = make(store, _canary_step(store, recipe, state))
-    content = json.loads(store.read(ref, RESULT))
-    rows = tuple(CanaryRow(**row) for row in content["rows"])
-    return CanaryResult(content["passed"], content["reason"], rows, ref)
+    content = read_json(_Stated, store, ref, RESULT)
+    return CanaryResult(content["passed"], content["reason"], content["rows"], ref)
 
 
 def _canary_step(store: Store, recipe: Recipe, state: State) -> Step:

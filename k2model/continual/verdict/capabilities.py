@@ -8,7 +8,7 @@ against it; one without the champion's is left out, and counted.
 import fnmatch
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from k2model.artifacts import ArtifactRef, Store
@@ -76,10 +76,6 @@ class Row:
 
     def to_dict(self) -> dict[str, Any]:
         return {name: round(one, DIGITS) if isinstance(one, float) else one for name, one in asdict(self).items()}
-
-    @staticmethod
-    def from_dict(row: Mapping[str, Any]) -> "Row":
-        return Row(**{f.name: row[f.name] for f in fields(Row)})
 
 
 NO_WORSE, BETTER, WORSE = "no worse", "better", "worse"

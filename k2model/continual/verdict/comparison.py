@@ -21,10 +21,12 @@ What is missing or damaged of either model is an error, never a pass. The recipe
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
-from k2model.artifacts import ArtifactRef, Identity, Step, Store
+from k2model.artifacts import ArtifactRef, Identity, Step, Store, read_json
+from k2model.artifacts.outside import remedy
 from k2model.continual.state import Began, Outcome, State
 from k2model.continual.verdict.capabilities import (
     BETTER,
@@ -36,7 +38,7 @@ from k2model.continual.verdict.capabilities import (
     safety_results,
 )
 from k2model.continual.verdict.verdict import Gate, Verdict, reason_of
-from k2model.errors import EvaluationError
+from k2model.errors import CorruptArtifact, EvaluationError
 from k2model.evals.cells import Cell, results_of
 from k2model.evals.choice import named
 from k2model.evals.items import ItemResult
@@ -45,6 +47,7 @@ from k2model.evals.measures import losses_of
 from k2model.evals.noninferiority import holm
 from k2model.evals.references import exported
 from k2model.evals.scores import ScoreRow, load_scores
+from k2model.plain import NotPlain, from_plain
 from k2model.recipe import Recipe
 from k2model.recipe.continual import ContinualConfig
 from k2model.recipe.schema import GateConfig
@@ -179,7 +182,11 @@ def compared_step(
 
 def read_verdict(store: Store, ref: ArtifactRef) -> Verdict:
     """Of an artifact `verdict`. Raises the store's errors."""
-    return Verdict.from_dict(json.loads(store.read(ref, RESULT)))
+    said = read_json(dict[str, Any], store, ref, RESULT)
+    try:
+        return from_plain(Verdict, {one.name: said[one.name] for one in fields(Verdict) if one.name in said})
+    except NotPlain as error:
+        raise CorruptArtifact(f"{ref.uri}/{RESULT} is no verdict ({error}). {remedy(ref.uri)}") from error
 
 
 def verdict_of(

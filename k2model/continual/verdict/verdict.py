@@ -1,6 +1,5 @@
 """What a comparison found, as it is written and told: `verdict.json`, and a sentence of what decided it."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -54,15 +53,6 @@ class Verdict:
         named: dict[str, Any] = {"unmeasured": [*self.unmeasured], "training": [*self.training]}
         named |= {"annealed": True} if self.annealed else {}
         return {"outcome": self.outcome.value, **plain, **named, "gates": gates, "rows": rows}
-
-    @staticmethod
-    def from_dict(content: Mapping[str, Any]) -> "Verdict":
-        return Verdict(
-            Outcome(content["outcome"]), content["reason"], content["champion"], content["challenger"],
-            content["confidence"], tuple(Row.from_dict(row) for row in content["rows"]),
-            tuple(Gate(**gate) for gate in content["gates"]), tuple(content["unmeasured"]),
-            tuple(content.get("training", ())), content.get("annealed", False),
-        )  # fmt: skip
 
 
 def reason_of(found: Verdict) -> str:

@@ -11,6 +11,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from k2model.artifacts import read_json
 from k2model.errors import K2Error
 from k2model.recipe.fields import without_places
 from k2model.recipe.schema import ValidationConfig
@@ -126,7 +127,7 @@ def _accounts(store: "Store", raw: "ArtifactRef") -> dict[str, dict[str, dict[st
 
     _, manifest = store.look_up(raw)
     there = any(entry.path == ACCOUNTS_FILE for entry in manifest.files)
-    return json.loads(store.read(raw, ACCOUNTS_FILE)) if there else {}
+    return read_json(dict[str, dict[str, dict[str, int]]], store, raw, ACCOUNTS_FILE) if there else {}
 
 
 def _groups(store: "Store", corpus: "ArtifactRef", config: ValidationConfig, raw: bool = False) -> "list[Part]":

@@ -26,7 +26,7 @@ from k2model.errors import K2Error
 from k2model.recipe.fields import without_places
 from k2model.recipe.schema import PhaseConfig, ValidationConfig
 from k2model.tokens.rows import COMPOSITION_FILE, FOLDER, INDEX_FILE, RowsIndex
-from k2model.tokens.shards import COUNTS_FILE, SPLITS, read_counts
+from k2model.tokens.shards import COUNTS_FILE, SPLITS, counts_of, read_counts
 from k2model.validation import Suite, one_part
 from k2model.validation.gate import (
     FOUND,
@@ -71,7 +71,7 @@ def tokens_checks_step(store: "Store", config: ValidationConfig, tokens: "Artifa
         from k2model.artifacts import local_parts
 
         parts_folder = local_parts(store, identity, records, lambda path: path.startswith((FOUND, IDS)))
-        counts = json.loads(store.read(tokens, COUNTS_FILE))
+        counts = counts_of(store, tokens)
         with tempfile.TemporaryDirectory(dir=folder) as spill:
             findings = gather_tokens(parts_folder, [record.name for record in records], counts, config, Path(spill))
         return publish(findings, folder, "tokens")
