@@ -15,6 +15,7 @@ from typing import Any
 
 from k2model.artifacts.files import files_at
 from k2model.errors import K2Error
+from k2model.plain import NotPlain, read_as
 from k2model.recipe.schema import AdoptedModel, ModelConfig
 
 CONFIG = "config.json"
@@ -64,11 +65,8 @@ class Architecture:
 def parse_config(content: bytes, where: str) -> dict[str, Any]:
     """The fields of a `config.json`. Raises AdoptionError."""
     try:
-        values = json.loads(content)
-        if not isinstance(values, dict):
-            raise ValueError(f"it is a {type(values).__name__}")
-        return values
-    except ValueError as error:  # UnicodeDecodeError, too
+        return read_as(dict[str, Any], content)
+    except NotPlain as error:
         raise AdoptionError(f"{where} is no JSON object ({error}); get the file again") from error
 
 

@@ -4,16 +4,16 @@ Headers are read before any values, so that what is missing, too many or of anot
 file says is checked; pickled weights are never read, since loading a pickle runs code.
 """
 
-import json
 import math
 import re
 import struct
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypedDict
 
 from k2model.export.architecture import AdoptionError, Architecture
 from k2model.export.hugging_face import llama_names
+from k2model.plain import NotPlain, read_as
 from k2model.recipe.schema import ModelConfig
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -58,6 +58,10 @@ class WeightsFile:
     tensors: tuple[StoredTensor, ...]
 
 
+class _Index(TypedDict):
+    weight_map: dict[str, str]
+
+
 def weights_files(paths: Collection[str], index: bytes | None, where: str) -> dict[str, set[str] | None]:
     """The files that hold the weights of a folder with these `paths`, each with the tensors that the `index` says are
     in it (None without an index). Raises AdoptionError."""
@@ -69,8 +73,8 @@ def weights_files(paths: Collection[str], index: bytes | None, where: str) -> di
                 raise AdoptionError(f"{where} holds {found[0]} and no {SINGLE}: {remedy}")
         raise AdoptionError(f"{where} holds neither {SINGLE} nor {INDEX}, expected a model in Hugging Face's form")
     try:
-        placed = {str(name): str(path) for name, path in json.loads(index)["weight_map"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        placed = read_as(_Index, index, LONGEST_HEADER)["weight_map"]
+    except NotPlain as error:
         raise AdoptionError(f"{where}/{INDEX} is no index of weights ({error}); get the file again") from error
     files: dict[str, set[str] | None] = {}
     for name, path in placed.items():
@@ -88,7 +92,7 @@ def read_header(file: BinaryIO, size: int, path: str, where: str) -> WeightsFile
         if length > min(size - 8, LONGEST_HEADER):
             raise ValueError(f"a header of {length} bytes in a file of {size}")
         header = file.read(length)
-        content = json.loads(header)
+        content = read_as(dict[str, Any], header, LONGEST_HEADER)
         content.pop("__metadata__", None)
         found = sorted((_tensor(name, told) for name, told in content.items()), key=lambda one: one.begin)
         at = 0
@@ -99,7 +103,7 @@ def read_header(file: BinaryIO, size: int, path: str, where: str) -> WeightsFile
         if 8 + length + at != size:
             raise ValueError(f"it has {size} bytes, its header tells of {8 + length + at}")
         return WeightsFile(path, start + header, tuple(found))
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+    except (NotPlain, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         raise AdoptionError(f"{where}/{path} is no whole safetensors file ({error}); get it again") from error
 
 

@@ -102,7 +102,7 @@ def _saved(source: SourceConfig, files: SourceFiles, names: set[str]) -> list[st
 def _metadata(files: SourceFiles, path: str, needed: str) -> dict[str, Any]:
     try:
         found = json.loads(files.read(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorpusError(f"{files.full(path)} is not JSON ({error}). Save the dataset again") from error
     if not isinstance(found, dict) or (needed and needed not in found):
         raise CorpusError(
@@ -159,7 +159,7 @@ def _card(files: SourceFiles) -> dict[str, Any]:
         return {}
     try:
         matter = yaml.safe_load(text[4:].partition("\n---")[0])
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none is a ValueError
         raise CorpusError(f"{files.full(CARD)}: the front matter is not YAML ({error}). Mend it") from error
     return matter if isinstance(matter, dict) else {}
 

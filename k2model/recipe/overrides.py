@@ -271,7 +271,7 @@ def _list(value: Any, said: str) -> Sequence[Any]:
 def _parsed(text: str, said: str, once: Any = None) -> Any:
     try:
         return json.loads(text, object_pairs_hook=once)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise OverrideError(f"{said}, got {_short(text)}, which is no JSON: {error}") from None
 
 

@@ -62,7 +62,7 @@ def _parsed(path: str) -> list[Any]:
             content = yaml.safe_load(file)
     except FileNotFoundError as error:
         raise OverrideError("there is no such file") from error
-    except (OSError, ValueError, ImportError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, ImportError, yaml.YAMLError) as error:
         raise OverrideError(f"it cannot be read as YAML ({error})") from error
     rows = content if isinstance(content, list) else [content]
     if not rows or not all(isinstance(row, Mapping) for row in rows):

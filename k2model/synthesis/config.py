@@ -24,7 +24,7 @@ def load_job(path: Path, overrides: Mapping[str, Any] | None = None) -> Synthesi
         table = tomllib.loads(path.read_text())
     except FileNotFoundError as error:
         raise SynthesisError(f"there is no job file {path}; see docs/synthesis.md for one to start from") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SynthesisError(f"job file {path} is not TOML: {error}") from error
     job: SynthesisConfig = apply_overrides(_build(SynthesisConfig, table, str(path.name)), overrides or {})
     if problem := job_problem(job):

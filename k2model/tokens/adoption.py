@@ -80,7 +80,7 @@ def the_same(specifications: Mapping[str, bytes]) -> tuple[str, bytes]:
 def _content(specification: bytes, where: str) -> Any:
     try:
         return json.loads(specification)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TokensError(f"{where}: {TOKENIZER_FILE} is no JSON ({error}); get it again") from error
 
 

@@ -96,9 +96,15 @@ class K2Tokenizer:
         """`specification` is the text of a `tokenizer.json`. Raises TokensError when it is not one of ours."""
         from tokenizers import Tokenizer
 
-        content = json.loads(specification)
-        control = {token["content"] for token in content.get("added_tokens", []) if token["special"]}
-        self._own = Tokenizer.from_str(specification)
+        try:
+            content = json.loads(specification)
+            control = {token["content"] for token in content.get("added_tokens", []) if token["special"]}
+            self._own = Tokenizer.from_str(specification)
+        except Exception as error:  # the library's own errors are of no other type
+            raise TokensError(
+                f"{where} is no tokenizer.json ({type(error).__name__}: {str(error)[:200]}); get it again, or "
+                "train the tokenizer again"
+            ) from error
         self._own.encode_special_tokens = True  # as the text they are
         found = {name: self._own.token_to_id(name) for name in SPECIAL_TOKENS if name in control}
         self._special = {name: index for name, index in found.items() if index is not None}

@@ -181,7 +181,7 @@ def read_header(files: Files, path: str, size: int) -> list[StoredPiece]:
         return [_piece(name, metadata[name], content[name], path, 8 + length, size) for name in content]
     except FileNotFoundError as error:
         raise CorruptArtifact(f"{files.uri}/{path} is missing. {remedy(files.uri)}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError, struct.error) as error:
         raise CorruptArtifact(
             f"{files.uri}/{path} is not a checkpoint's file ({error}), expected safetensors with places of format "
             f"{FORMAT}. {remedy(files.uri)}"
