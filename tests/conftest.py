@@ -2,12 +2,15 @@
 
 import multiprocessing
 import os
-import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.servers import S3Server, s3_server  # noqa: F401  one server for all tests
+
+if TYPE_CHECKING:
+    from tests.smoke import Finished
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -24,7 +27,7 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> "tuple[Path, Finished]":
     """The home and the output of one `smoke` lifecycle, shared by all tests that only look at it."""
     from tests.smoke import lifecycle
 

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -71,6 +72,31 @@ def run_s3(folder: Path) -> Iterator[S3Server]:
         process.kill()  # its data is not needed any more, and a graceful stop waits for open connections
         process.wait()
         remove_sockets([*ports.values(), *(port + GRPC for port in ports.values())])
+
+
+class Watch(threading.Thread):
+    """What a process and its descendants show to everybody while they run: `addresses` on which they wait for
+    connections, and their `commands`. Looks ten times a second, until they have ended."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.addresses: set[str] = set()
+        self.commands: set[str] = set()
+        self._pid = pid
+        self.start()
+
+    def run(self) -> None:
+        import psutil
+
+        with contextlib.suppress(psutil.NoSuchProcess):
+            watched = psutil.Process(self._pid)
+            while watched.is_running() and watched.status() != psutil.STATUS_ZOMBIE:
+                for one in (watched, *watched.children(recursive=True)):
+                    with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                        self.commands.add(" ".join(one.cmdline()))
+                        sockets = one.net_connections("inet")
+                        self.addresses |= {s.laddr.ip for s in sockets if s.status == psutil.CONN_LISTEN}
+                time.sleep(0.1)
 
 
 def listeners(pid: int) -> list[tuple[str, int]]:

@@ -7,11 +7,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.servers import Watch
+
 ROOT = Path(__file__).parents[1]
 PYFLYTE = Path(sys.executable).parent / "pyflyte"
 CANARY = "canary-in-a-tracking-uri"  # a secret part of addresses and variables; nothing that a run leaves may have it
 # Of clients and endpoints that a run on one machine does not ask, so that their values change nothing.
-SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "MLFLOW_TRACKING_PASSWORD", "HF_TOKEN", "LLM_API_KEY")
+SECRET_VARIABLES = (
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "MLFLOW_TRACKING_PASSWORD", "HF_TOKEN",
+    "LLM_API_KEY", "GITHUB_TOKEN", "SLACK_BOT_TOKEN", "PGPASSWORD",
+)  # fmt: skip
 PHASES = ("pretrain", "mid_1", "mid_2", "mid_3", "mid_4", "sft")
 
 
@@ -21,6 +26,7 @@ def environment(home: Path) -> dict[str, str]:
     own = {"K2_RECIPE": "smoke", "K2_HOME": str(home), "TMPDIR": str(home / "tmp"), "HOME": str(home)}
     own |= {"PATH": str(PYFLYTE.parent), "PYTHONPATH": str(ROOT)}
     own |= {name: f"{CANARY}-{name.lower()}" for name in SECRET_VARIABLES}
+    own["DATABASE_URL"] = f"postgresql://user:{CANARY}@db.example/runs"
     own["TEAM_CHAT"] = f"https://hooks.slack.com/services/T0/B0/{CANARY}"
     own["MLFLOW_TRACKING_URI"] = f"sqlite:///{home / 'mlflow.db'}?password={CANARY}"
     kept = {name: value for name, value in os.environ.items() if name != "K2_STORE"}
@@ -32,10 +38,25 @@ def command(overrides: dict | None = None) -> list[str]:
     return [*run, "--overrides", json.dumps(overrides or {})]
 
 
-def lifecycle(home: Path, overrides: dict | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(overrides), cwd=ROOT, env=environment(home), capture_output=True, text=True, check=False, timeout=900
-    )
+class Finished(subprocess.CompletedProcess[str]):
+    """A run that has ended, with what was seen of its processes."""
+
+    watch: Watch
+
+
+def lifecycle(home: Path, overrides: dict | None = None) -> Finished:
+    arguments = command(overrides)
+    with subprocess.Popen(
+        arguments, cwd=ROOT, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        watch = Watch(process.pid)
+        try:
+            out, err = process.communicate(timeout=900)
+        finally:
+            process.kill()
+    done = Finished(arguments, process.returncode, out, err)
+    done.watch = watch
+    return done
 
 
 def made(home: Path) -> dict[str, dict]:

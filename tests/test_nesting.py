@@ -49,7 +49,7 @@ def header(text: str, _: Path) -> object:
         *((lambda text, _: weights_files(["a"], text.encode(), "x"), text)
           for text in (DEEP, '{"weight_map": []}', '{"weight_map": {"a": "../b"}}')),
         *((lambda text, _: K2Tokenizer(text), text) for text in (DEEP, "[]", "{}", '{"added_tokens": [1]}', "x")),
-        (lambda text, _: chosen_recipe("smoke", {"corpus.sources.+=": text}), DEEP),
+        (lambda text, _: chosen_recipe("smoke", {"corpus.sources.+": text}), DEEP),
     ],
 )  # fmt: skip
 def test_it_is_named(read: Callable[[str, Path], object], text: str, tmp_path: Path) -> None:

@@ -32,6 +32,22 @@ def test_a_secret_of_the_tracking_uri_is_nowhere(finished):
     assert places >= {"store", "mlflow.db", "tmp"}, "decks and inputs of tasks are below tmp"
     assert not [path for path in files if CANARY.encode() in path.read_bytes() or CANARY in str(path)]
     assert CANARY not in result.stdout + result.stderr
+    shown = result.watch.commands
+    assert shown and not [command for command in shown if CANARY in command]
+
+
+def test_no_process_of_a_run_listens_beyond_the_loopback_interface(finished):
+    _, result = finished
+    assert result.watch.addresses, "workers that train together do listen"
+    assert result.watch.addresses <= {"127.0.0.1", "::1"}
+
+
+def test_a_source_whose_address_holds_a_secret_is_refused_and_told_nowhere(tmp_path):
+    source = {"name": "web", "location": f"https://user:{CANARY}@data.example/rows.jsonl?sig={CANARY}"}
+    result = lifecycle(tmp_path, {"corpus.sources.+": source})
+    said = result.stdout + result.stderr
+    assert result.returncode != 0 and CANARY not in said and "data.example" in said
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
 
 
 def test_every_phase_is_trained_scored_and_registered_with_its_parent(finished):
