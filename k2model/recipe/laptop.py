@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from k2model.recipe.continual import AllowedLoss, ArrivalConfig, CanaryConfig, ContinualConfig, GuardConfig
+from k2model.recipe.promotion import PromotionConfig
 from k2model.recipe.safety import SafetyConfig
 from k2model.recipe.schema import (
     CheckpointConfig,
@@ -268,6 +269,7 @@ def smoke() -> Recipe:
             default_loss=1.0,  # six steps teach nothing that eight items could show
             canary=CanaryConfig(items=4, allowed=1.0),
         ),
+        promotion=PromotionConfig(provenance=False),  # it is run from trees at work
     )
 
 

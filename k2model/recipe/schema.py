@@ -18,6 +18,7 @@ from k2model.recipe.curation import STANDARD_PROFILES, CurationProfile, Decontam
 from k2model.recipe.evaluation import EvaluationConfig
 from k2model.recipe.expectations import Severity, check_severity
 from k2model.recipe.fields import hardware, place, when_set
+from k2model.recipe.promotion import PromotionConfig
 from k2model.recipe.safety import SafetyConfig
 from k2model.recipe.synthesis import SynthesisConfig
 
@@ -485,6 +486,7 @@ class Recipe:
     export: ExportConfig = when_set(ExportConfig())
     safety: SafetyConfig = when_set(SafetyConfig())
     continual: ContinualConfig = when_set(ContinualConfig(), identity=False)
+    promotion: PromotionConfig = when_set(PromotionConfig(), identity=False)
 
     @property
     def lengths(self) -> list[int]:

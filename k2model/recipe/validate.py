@@ -19,6 +19,7 @@ from k2model.recipe.layouts import fit_problem
 from k2model.recipe.mixture_problems import entries_problem, mixture_problem, short_problem
 from k2model.recipe.mixtures import known_sizes, plan_mixture
 from k2model.recipe.parallelism import layout_problem
+from k2model.recipe.promotion import promotion_problem
 from k2model.recipe.safety import safety_problem
 from k2model.recipe.schedules import schedule_problem
 from k2model.recipe.schema import PhaseConfig, PhaseKind, Precision, Recipe
@@ -128,7 +129,7 @@ def validate_recipe(recipe: Recipe) -> None:
             f"safety.kinds names '{min(absent)}', but no phase is of that kind, so that nothing would be tested; add "
             "such a phase, or take the kind out (safety.kinds=[] tests none)"
         )
-    if problem := continual_problem(recipe):
+    if problem := continual_problem(recipe) or promotion_problem(recipe.promotion):
         raise RecipeError(problem)
 
 
