@@ -13,7 +13,6 @@ __getattr__ = lazy_exports(
     __name__,
     {
         "register_phase": "register",
-        "read_decisions": "gates",
         "metric_name": "runs",
     },
 )

@@ -1,25 +1,14 @@
-"""Gates: what a checkpoint must reach before an alias moves to it, how it did, and the log of all decisions.
-
-MLflow's tags and aliases can be moved without a trace. So each decision is also a file in the store beside the
-checkpoints, which is created once and never written again (object stores cannot append, and two writers cannot harm
-each other): it outlives a tracking server.
-"""
+"""Gates on scores: what a phase must reach, and how it did. What they decide is `k2model.promotion`."""
 
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from typing import Any, TypedDict
+from typing import Any
 
-from k2model.artifacts import fingerprint
-from k2model.artifacts.files import files_at
-from k2model.artifacts.outside import read_typed
 from k2model.errors import K2Error, nearest
 from k2model.evals.scores import ScoreRow
 from k2model.recipe.schema import GateConfig, PhaseConfig, PhaseKind
 from k2model.recipe.tasks import CHANCE
-
-FOLDER = "_gates"  # of a store: the decisions, by registered model
 
 
 class RegistryError(K2Error):
@@ -57,8 +46,8 @@ class Registration:
 
     `key` names what was registered (checkpoint and scores), `tracking_uri` the server, without its secrets,
     `model_id` the logged model, `aliases` those it was given when it was registered. `tokens_seen` counts from random
-    initialisation. `passed` says that no gate failed, of the `gates_so_far` of this phase and of those it was trained
-    from; `promotion` is "champion", or "none: " and why not.
+    initialisation. `passed` says that no gate on scores failed, of the `gates_so_far` of this phase and of those it was
+    trained from; `promotion` is "champion", or "none: " and why not.
     """
 
     key: str
@@ -130,49 +119,3 @@ def unpromoted(phases: Iterable[PhaseConfig], gates: Iterable[GateConfig]) -> st
     if not names:
         return ""
     return f"No gate is declared on {', '.join(names)}: checkpoints are registered, but none is promoted to champion."
-
-
-def record_decision(store_uri: str, registration: Registration, checkpoint_digest: str) -> bool:
-    """Log the gate results of one registration; False when this very decision stands there already.
-
-    Raises `k2model.artifacts.StoreWriteError` when the store takes no writes.
-    """
-    results = [
-        {"gate": g.name, "value": g.value, "minimum": g.gate.minimum, "maximum": g.gate.maximum, "passed": g.passed}
-        for g in registration.gates
-    ]
-    decision = {
-        "model": registration.model_name,
-        "version": registration.version,
-        "phase": registration.phase,
-        "checkpoint": checkpoint_digest,
-        "run_id": registration.run_id,
-        "gates": results,
-        "passed_so_far": registration.passed if registration.gates_so_far else None,  # null: no gate was declared
-        "promotion": registration.promotion,
-        "aliases": list(registration.aliases),
-    }
-    # Aliases already held are no reason to decide again.
-    name = f"v{registration.version:04d}-{fingerprint({**decision, 'aliases': []})[:16]}.json"
-    stamped = {"decided_at": datetime.now(UTC).isoformat(timespec="milliseconds"), **decision}
-    content = json.dumps(stamped, indent=1, ensure_ascii=False) + "\n"
-    return files_at(store_uri).create(f"{FOLDER}/{registration.model_name}/{name}", content.encode())
-
-
-class _Decided(TypedDict):
-    decided_at: str
-    model: str
-    version: int
-    phase: str
-    checkpoint: str
-    promotion: str
-    aliases: list[str]
-
-
-def read_decisions(store_uri: str) -> list[dict[str, Any]]:
-    """All decisions ever made on models of this store, oldest first."""
-    files = files_at(store_uri)
-    advice = "Delete it: the model's registration in MLflow is not affected, only what was decided then"
-    paths = [path for path in sorted(files.sizes(FOLDER)) if path.endswith(".json")]
-    decisions = [read_typed(_Decided, files, path, "a decision on a model", advice) for path in paths]
-    return [dict(one) for one in sorted(decisions, key=lambda decision: decision["decided_at"])]

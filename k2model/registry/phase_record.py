@@ -26,8 +26,11 @@ from k2model.training.log import (
 )
 
 CHAMPION = "champion"
+PROMOTION = "k2.promotion"  # tag of versions: `champion`, or why not
+UNJUDGED = "none: it was not held to its gates yet"
 KEY = "k2.key"  # tag of runs, logged models and versions: what they register
-TRAINED = "k2.trained_until"  # tag of versions: when the last step was taken, which tells which is the newest
+PARENT = "k2.parent.key"  # tag of versions: the key of the one that it was trained from
+TRAINED = "k2.trained_until"  # tag of versions: when the last step was taken, which tells what is newer
 STATE = "final/state.json"
 
 
@@ -102,20 +105,11 @@ class PhaseRecord:
 
     @property
     def promotion(self) -> str:
-        """`champion`, or `none: ` and why not. It takes a gate of the phase's own, so that something was asked of this
-        very checkpoint, and that all gates on the way to it were passed."""
-        failed = [result.name for result in self.gates if not result.passed]
+        """`none: ` and why nothing decides here whether it is the champion: that is said when it was held to its gates
+        (`k2model.promotion`)."""
         if self.phase.kind is not PhaseKind.SFT:
             return f"none: phases of {self.phase.kind.value} are not promoted"
-        if self.decided_by:
-            return f"none: {self.decided_by} decides"
-        if not self.gates:
-            return f"none: no gate is declared on phase {self.phase.name}"
-        if failed:
-            return f"none: not passed: {', '.join(failed)}"
-        if not self.passed:
-            return f"none: a gate of a phase before was not passed, or {self.phase.parent} was never registered"
-        return CHAMPION
+        return f"none: {self.decided_by} decides" if self.decided_by else UNJUDGED
 
 
 def registration_key(checkpoint: ArtifactRef, *scores: ArtifactRef) -> str:
@@ -205,7 +199,7 @@ def model_tags(record: PhaseRecord) -> dict[str, str]:
         "k2.rope_theta": str(phase.rope_theta),
         "k2.sequence_length": str(phase.sequence_length),
         "k2.gates_passed_so_far": json.dumps(record.passed) if record.gates_so_far else "none declared",
-        "k2.promotion": record.promotion,
+        PROMOTION: record.promotion,
         "k2.interventions": str(len(record.training.interventions)),
     }
     if record.origin:
@@ -213,7 +207,7 @@ def model_tags(record: PhaseRecord) -> dict[str, str]:
         tags |= {"k2.adopted.licence": record.origin.licence, "k2.adopted.digest": record.references["adopted"].digest}
     tags |= dict(record.tags)
     if record.parent:
-        tags["k2.parent.version"] = str(record.parent.version)
+        tags |= {"k2.parent.version": str(record.parent.version), PARENT: record.parent.key}
     for result in record.gates:
         outcome = "passed" if result.passed else "failed"
         gate = result.gate

@@ -13,8 +13,8 @@ from k2model.artifacts import ArtifactRef, Identity, Store
 from k2model.artifacts.steps import PATIENCE_SECONDS
 from k2model.evals.scores import ScoreRow, load_scores
 from k2model.recipe.safety import SAFETY
-from k2model.recipe.schema import AdoptedModel, GateConfig, ModelConfig, PhaseConfig, PhaseKind
-from k2model.registry.gates import Registration, judge, record_decision
+from k2model.recipe.schema import AdoptedModel, GateConfig, ModelConfig, PhaseConfig
+from k2model.registry.gates import Registration, judge
 from k2model.registry.live import (
     BATCH,
     TRAINING,
@@ -71,13 +71,13 @@ def register_phase(
     """Register a phase's checkpoint in MLflow; a second call with the same references does no work.
 
     Experiment `k2/<recipe>`, run named by the phase, registered model `k2-<recipe>` whose version points
-    at the checkpoint in the store. Aliases: `candidate` is the line's newest version, `<phase>` the
-    phase's newest, `champion` moves to a version of supervised fine-tuning which has a gate of its own,
-    when all gates of it and of the phases before it were passed, and stays where it was otherwise.
-    Changed gates are judged anew. `origin` and `adopted` are the model from outside that the weights descend from, if
+    at the checkpoint in the store. Aliases: `candidate` is the last version of what was registered
+    last, `<phase>` the phase's that was registered last; `champion` is moved by a promotion alone
+    (`k2model.promotion`). Changed gates are judged anew.
+    `origin` and `adopted` are the model from outside that the weights descend from, if
     any, and its adopted checkpoint: tags say where it came from. `safety`: its safety scores, logged and gated as
-    others are. `scores`: None for a phase that was not scored. `decided_by`: a turn of continual training that decides
-    on its own whether this is promoted, so that of the aliases `candidate` alone moves; `tags`: further ones.
+    others are. `scores`: None for a phase that was not scored. `decided_by`: a turn of continual training that this is
+    of, so that of the aliases `candidate` alone moves; `tags`: further ones.
 
     Raises `RegistryError` when MLflow cannot be used or a gate names an unknown score, and the
     store's errors when an artifact is missing or damaged.
@@ -107,7 +107,7 @@ def register_phase(
             return done
         with store.lease(_line(record), PATIENCE_SECONDS) as lease:
             done = _finished(client, tracking_uri, record)
-            return done or _complete(client, tracking_uri, store, record, lease.check)
+            return done or _complete(client, tracking_uri, record, lease.check)
 
 
 def safety_scores(
@@ -186,7 +186,7 @@ def _the_run(client: "MlflowClient", tracking_uri: str, record: PhaseRecord, che
 
 
 def _complete(
-    client: "MlflowClient", tracking_uri: str, store: Store, record: PhaseRecord, check: Callable[[], None]
+    client: "MlflowClient", tracking_uri: str, record: PhaseRecord, check: Callable[[], None]
 ) -> Registration:
     """check: raises LeaseLost where another process registers the line."""
     run = _the_run(client, tracking_uri, record, check)
@@ -211,17 +211,15 @@ def _complete(
         model_id=model_id,
         model_name=record.model_name,
         version=version,
-        aliases=move_aliases(client, version, record, _result(run)),
+        aliases=move_aliases(client, version, record),
         gates=record.gates,
         tokens_seen=record.tokens_seen,
         passed=record.passed,
         gates_so_far=record.gates_so_far,
         promotion=record.promotion,
     )
-    told = f"; promotion: {record.promotion}" if record.phase.kind is PhaseKind.SFT else ""
-    _log.info("%s: registered as version %d of %s%s", record.phase.name, version, record.model_name, told)
+    _log.info("%s: registered as version %d of %s", record.phase.name, version, record.model_name)
     check()
-    record_decision(store.uri, registration, record.references["checkpoint"].digest)
     client.set_tag(run_id, RESULT, registration.to_json())
     client.set_terminated(run_id, "FINISHED", end_time=training.ended)
     return registration

@@ -2,18 +2,19 @@
 
 People delete and move things in MLflow by hand, and its own client asks again where an answer got lost, which makes a
 second version. So nothing here trusts a number that was written down: versions are looked up by the key of what they
-register, and who is newest is who was trained last, not who was registered last. A phase that is registered anew, since
-its run or version was deleted, is not newer than those that were trained from it.
+register, and what was trained from what is told by those keys. A phase that is registered anew, since its run or
+version was deleted, is not newer than those that were trained from it.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from k2model.errors import LeaseLost
+from k2model.registry.aliases import aliases, moved_by_hand, set_alias
 from k2model.registry.gates import Registration
-from k2model.registry.phase_record import CHAMPION, KEY, TRAINED, PhaseRecord, model_tags
+from k2model.registry.phase_record import KEY, PARENT, TRAINED, PhaseRecord, model_tags
 from k2model.registry.tracking import ensured
 
 if TYPE_CHECKING:
@@ -114,62 +115,55 @@ def model_version(
 def _replace(client: "MlflowClient", name: str, old: int, new: int) -> None:
     for alias, held in aliases(client, name).items():
         if held == old:
-            client.set_registered_model_alias(name, alias, str(new))
+            set_alias(client, name, alias, new)
     _log.warning(
         "version %d of %s stands for what version %d stands for, and its run is another one: deleted", old, name, new
     )
     client.delete_model_version(name, str(old))
 
 
-def move_aliases(
-    client: "MlflowClient", version: int, record: PhaseRecord, before: Registration | None
-) -> tuple[str, ...]:
-    """Point the aliases that this version has earned at it, unless they are at one that was trained later.
+def move_aliases(client: "MlflowClient", version: int, record: PhaseRecord) -> tuple[str, ...]:
+    """Point `candidate` at the head of what this version is of, and the phase's alias at it; one of the phase that
+    somebody has moved by hand stays. `champion` is none of these: it is moved by a promotion."""
+    name, phase, found = record.model_name, record.phase.name, _versions(client, record.model_name)
+    head = _head(found, version, aliases(client, name).get(CANDIDATE))
+    set_alias(client, name, CANDIDATE, head)
+    if record.decided_by:
+        return (CANDIDATE,)
+    held, said = aliases(client, name).get(phase), moved_by_hand(client, name).get(phase, "")
+    if said and held is not None:
+        _log.warning("%s; it stays there, delete it to have it set again", said)
+    else:
+        set_alias(client, name, phase, version)
+    return (CANDIDATE, phase)
 
-    before: what this run was registered as earlier. An alias that it was given then and that is elsewhere, somebody has
-    moved; it stays. `candidate` is always the line's newest.
-    """
-    name, phase = record.model_name, record.phase
-    earned = [CANDIDATE] if record.decided_by else [CANDIDATE, phase.name]
-    if record.promotion == CHAMPION:
-        earned.append(CHAMPION)
-    held = aliases(client, name)
-    if held.get(CHAMPION) == version and CHAMPION not in earned and not record.decided_by:
-        _log.warning(
-            "version %d of %s has the alias champion from before, promotion now: %s. It stays, since somebody may "
-            "serve it: set the alias to a version that you trust", version, name, record.promotion,
-        )  # fmt: skip
-    by_age = sorted(_versions(client, name), key=_age)
-    place = {_number(one): place for place, one in enumerate(by_age)}
-    for alias in earned:
-        target = _number(by_age[-1]) if alias == CANDIDATE else version
-        if (at := held.get(alias)) == target:
-            continue
-        given = before is not None and alias in before.aliases
-        if at is not None and alias != CANDIDATE and (given or place[at] > place[version]):
-            continue
-        if given and at is None:
-            _log.warning("alias %s of %s was deleted; it points at version %d again", alias, name, target)
-        client.set_registered_model_alias(name, alias, str(target))
-    return tuple(earned)
+
+def _head(versions: Iterable["ModelVersion"], version: int, held: int | None) -> int:
+    """Where `candidate` belongs when a version is registered, maybe again: at it, or at what was trained from it: of
+    that, where it is already, else the newest. So a lifecycle that is run again leaves it at its own last phase."""
+    by_number = {_number(one): one for one in versions}
+    line = [by_number[version]]
+    for one in line:
+        key = one.tags.get(KEY)
+        line += [other for other in by_number.values() if key and other.tags.get(PARENT) == key and other not in line]
+    return held if held in {_number(one) for one in line} and held is not None else _number(max(line, key=_age))
 
 
 def is_complete(client: "MlflowClient", registration: Registration) -> bool:
-    """Whether MLflow still has the one version of a registration, its logged model and its aliases. An alias may be at
-    another version; `candidate` is at the line's newest."""
-    versions = _versions(client, registration.model_name)
+    """Whether MLflow still has the one version of a registration, its logged model and its aliases. One of the phase
+    may be at another version where somebody moved it by hand."""
+    name, phase = registration.model_name, registration.phase
+    versions = _versions(client, name)
     ours = [
         _number(one) for one in versions if one.run_id == registration.run_id or one.tags.get(KEY) == registration.key
     ]
     if ours != [registration.version]:
         return False
-    held = aliases(client, registration.model_name)
-    newest = _number(max(versions, key=_age))
-    return (
-        held.get(CANDIDATE) == newest
-        and all(alias in held for alias in registration.aliases)
-        and _has_logged_model(client, registration)
-    )
+    held = aliases(client, name)
+    at_head = held.get(CANDIDATE) == _head(versions, registration.version, held.get(CANDIDATE))
+    own = phase not in registration.aliases or held.get(phase) == registration.version
+    own = own or (phase in held and phase in moved_by_hand(client, name))
+    return at_head and own and _has_logged_model(client, registration)
 
 
 def _has_logged_model(client: "MlflowClient", registration: Registration) -> bool:
@@ -181,12 +175,6 @@ def _has_logged_model(client: "MlflowClient", registration: Registration) -> boo
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return False
-
-
-def aliases(client: "MlflowClient", name: str) -> dict[str, int]:
-    """Version by alias; empty where there is no such model."""
-    [*models] = client.search_registered_models(f"name = '{name}'")
-    return {alias: int(version) for model in models for alias, version in model.aliases.items()}
 
 
 def _versions(client: "MlflowClient", name: str) -> list["ModelVersion"]:

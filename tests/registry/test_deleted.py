@@ -79,7 +79,7 @@ DELETED: dict[str, Callable] = {
     "the last run, for good": lambda client: purge(client, of(client, "sft").run_id),
     "the experiment": lambda client: client.delete_experiment(client.get_experiment_by_name("k2/line").experiment_id),
     "candidate": lambda client: client.delete_registered_model_alias("k2-line", "candidate"),
-    "champion": lambda client: client.delete_registered_model_alias("k2-line", "champion"),
+    "the phase's alias": lambda client: client.delete_registered_model_alias("k2-line", "sft"),
     "a logged model": lambda client: client.delete_logged_model(of(client, "mid_1").model_id),
 }
 MADE_ANEW = {
@@ -102,15 +102,6 @@ def test_what_was_deleted_is_made_again(what: str, line, uri: str) -> None:
         before = client.get_registered_model("k2-line").last_updated_timestamp
         register_line(uri, store, phases, NAME)
         assert client.get_registered_model("k2-line").last_updated_timestamp == before, "all is done"
-
-
-def test_a_champion_that_somebody_moved_back_stays_there(line, uri: str) -> None:
-    with tracking(uri) as client:
-        client.set_registered_model_alias("k2-line", "champion", "1")
-        DELETED["the last run"](client)
-        register_line(uri, *line, NAME)
-        held = client.get_registered_model("k2-line").aliases
-        assert (int(held["champion"]), int(held["candidate"])) == (1, 3)
 
 
 def test_a_phase_that_is_registered_anew_is_not_the_newest(line, uri: str) -> None:

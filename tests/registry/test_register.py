@@ -9,7 +9,6 @@ import re
 import sys
 import threading
 import traceback
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,8 @@ from k2model.errors import EvaluationError
 from k2model.judges.agreement import Agreement
 from k2model.judges.labelled import OURS
 from k2model.recipe.schema import GateConfig
-from k2model.registry import Registration, RegistryError, metric_name, read_decisions
+from k2model.registry import Registration, RegistryError, metric_name
+from k2model.registry.aliases import aliases, moved_by_hand, set_alias
 from k2model.registry.gates import GateResult
 from k2model.registry.tracking import tracking
 from k2model.safety.judging import RESULT, SafetyResult
@@ -139,7 +139,6 @@ def test_a_second_call_does_no_work(store: Store, tracking_uri: str, client, mon
         monkeypatch.setattr(MlflowClient, method, refuse)
     assert phase.register(tracking_uri, store, "twice", gates) == first
     assert len(runs_of(client, "twice")) == 1
-    assert len(read_decisions(store.uri)) == 1
 
 
 @pytest.mark.parametrize("cut", ["log_inputs", "finalize_logged_model", "create_model_version", "set_terminated"])
@@ -167,55 +166,93 @@ def test_an_interrupted_registration_is_completed(
     assert [v.version for v in client.search_model_versions(f"name = 'k2-{name}'")] == [1]
     assert len(client.get_run(made.run_id).outputs.model_outputs) == 1
     assert len(client.get_run(made.run_id).inputs.dataset_inputs) == 2
-    assert len(read_decisions(store.uri)) == 1
 
 
-def test_champion_moves_only_when_every_gate_of_every_phase_passed(store: Store, tracking_uri: str, client) -> None:
-    gates = (
-        GateConfig("pretrain", "facts", 0.7),
-        GateConfig("sft", "arithmetic/high", 0.5, minus="arithmetic/low"),
-    )
+def test_gates_of_every_phase_are_told_and_decide_nothing_here(store: Store, tracking_uri: str, client) -> None:
+    gates = (GateConfig("pretrain", "facts", 0.7), GateConfig("sft", "arithmetic/high", 0.5, minus="arithmetic/low"))
 
     def line(seed: int, facts: float, high: float, gates: tuple[GateConfig, ...] = gates):
         pretrain = make_phase(store, "pretrain", {"facts": facts}, seed=seed)
         sft = make_phase(store, "sft", {"arithmetic/high": high, "arithmetic/low": 0.25}, seed=seed)
-        parent = pretrain.register(tracking_uri, store, "champions", gates)
-        return sft.register(tracking_uri, store, "champions", gates, parent)
+        parent = pretrain.register(tracking_uri, store, "gated", gates)
+        return sft.register(tracking_uri, store, "gated", gates, parent)
 
-    def holder(alias: str) -> int | None:
-        held = client.get_registered_model("k2-champions").aliases.get(alias)
-        return int(held) if held else None
-
-    weak_end = line(0, facts=0.9, high=0.74)
-    assert not weak_end.passed and weak_end.promotion == "none: not passed: arithmetic/high - arithmetic/low"
+    weak_end, good, weak_start = line(0, 0.9, 0.74), line(1, 0.7, 0.75), line(2, 0.69, 0.9)
+    assert [one.passed for one in (weak_end, good, weak_start)] == [False, True, False]
     assert weak_end.gates == (GateResult(gates[1], 0.49),)
-    assert (holder("champion"), holder("sft")) == (None, weak_end.version)
-    good = line(1, facts=0.7, high=0.75)
-    assert good.passed and good.aliases == ("candidate", "sft", "champion")
-    assert holder("champion") == good.version
-    weak_start = line(2, facts=0.69, high=0.9)
-    assert weak_start.promotion.startswith("none: a gate of a phase before was not passed")
-    assert not weak_start.passed and all(gate.passed for gate in weak_start.gates)
-    assert holder("champion") == good.version
-    assert holder("candidate") == weak_start.version
-
-    for without in ((), gates[:1]):  # no gate at all; none on the phase itself
-        ruined = line(3 + len(without), facts=0.9, high=0.0, gates=without)
-        assert ruined.promotion == "none: no gate is declared on phase sft"
-        assert ruined.aliases == ("candidate", "sft")
-        assert holder("champion") == good.version and holder("candidate") == ruined.version
-        tags = client.get_model_version("k2-champions", str(ruined.version)).tags
-        assert tags["k2.promotion"] == ruined.promotion
-        assert tags["k2.gates_passed_so_far"] == ("true" if without else "none declared")
-        assert read_decisions(store.uri)[-1]["passed_so_far"] is (True if without else None)
-        assert read_decisions(store.uri)[-1]["promotion"] == ruined.promotion
-    only_the_last = line(5, facts=0.0, high=0.9, gates=gates[1:])
-    assert only_the_last.promotion == "champion" and holder("champion") == only_the_last.version
-
-    tags = client.get_model_version("k2-champions", str(weak_end.version)).tags
+    assert all(gate.passed for gate in weak_start.gates)
+    without = line(3, 0.9, 0.0, gates=())
+    assert (without.gates_so_far, good.gates_so_far) == (0, 2)
+    for one in (weak_end, good, weak_start, without):
+        assert one.promotion == "none: it was not held to its gates yet" and one.aliases == ("candidate", "sft")
+    assert set(client.get_registered_model("k2-gated").aliases) == {"candidate", "pretrain", "sft"}
+    tags = client.get_model_version("k2-gated", str(weak_end.version)).tags
     assert tags["k2.gate.arithmetic/high - arithmetic/low"] == "failed: 0.4900, at least 0.5"
-    decisions = [(d["version"], [gate["passed"] for gate in d["gates"]]) for d in read_decisions(store.uri)]
-    assert decisions[:6] == [(1, [True]), (2, [False]), (3, [True]), (4, [True]), (5, [False]), (6, [True])]
+    told = [client.get_model_version("k2-gated", str(one.version)).tags for one in (good, weak_start, without)]
+    assert [one["k2.gates_passed_so_far"] for one in told] == ["true", "false", "none declared"]
+
+
+def test_old_settings_registered_again_are_the_candidate_again(store: Store, tracking_uri: str, client) -> None:
+    pretrain = make_phase(store, "pretrain", {})
+    old, new = (make_phase(store, "sft", {}, seed=seed) for seed in (0, 1))
+
+    def lifecycle(sft) -> int:
+        parent = pretrain.register(tracking_uri, store, "again")
+        return sft.register(tracking_uri, store, "again", parent=parent).version
+
+    def held() -> tuple[int, int]:
+        found = client.get_registered_model("k2-again").aliases
+        return int(found["candidate"]), int(found["sft"])
+
+    first, second = lifecycle(old), lifecycle(new)
+    assert held() == (second, second)
+    assert pretrain.register(tracking_uri, store, "again").version == 1
+    assert held() == (second, second), "what was trained from it stays the candidate"
+    assert lifecycle(old) == first and held() == (first, first)
+    assert lifecycle(new) == second and held() == (second, second)
+
+
+def test_an_alias_of_a_phase_that_was_moved_by_hand_stays_and_is_named(
+    store: Store, tracking_uri: str, client, caplog
+) -> None:
+    old, new = (make_phase(store, "sft", {}, seed=seed) for seed in (0, 1))
+    first, second = (one.register(tracking_uri, store, "byhand").version for one in (old, new))
+    assert moved_by_hand(client, "k2-byhand") == {}
+    client.set_registered_model_alias("k2-byhand", "sft", str(first))
+    client.set_registered_model_alias("k2-byhand", "candidate", str(first))
+    said = moved_by_hand(client, "k2-byhand")
+    assert said["sft"] == "alias sft of k2-byhand was moved by hand from version 2 to version 1 in MLflow"
+    new.register(tracking_uri, store, "byhand")
+    held = client.get_registered_model("k2-byhand").aliases
+    assert (int(held["sft"]), int(held["candidate"])) == (first, second)
+    assert f"{said['sft']}; it stays there" in caplog.text and f"{said['candidate']}; it is at version 2" in caplog.text
+    client.delete_registered_model_alias("k2-byhand", "sft")
+    new.register(tracking_uri, store, "byhand")
+    assert int(client.get_registered_model("k2-byhand").aliases["sft"]) == second
+
+
+def test_who_is_killed_while_an_alias_is_moved_is_not_taken_for_a_person(
+    store: Store, tracking_uri: str, client, monkeypatch
+) -> None:
+    from mlflow import MlflowClient
+
+    old, new = (make_phase(store, "sft", {}, seed=seed) for seed in (0, 1))
+    first = old.register(tracking_uri, store, "midway").version
+    second = new.register(tracking_uri, store, "midway").version
+    real, calls = MlflowClient.set_registered_model_tag, []
+
+    def dies(self, name, key, value):
+        if ">" not in value:
+            raise KeyboardInterrupt
+        calls.append(value)
+        return real(self, name, key, value)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(MlflowClient, "set_registered_model_tag", dies)
+        set_alias(client, "k2-midway", "sft", first)
+    assert calls == [f"{second}>{first}"] and aliases(client, "k2-midway")["sft"] == first
+    assert moved_by_hand(client, "k2-midway") == {}
+    assert set_alias(client, "k2-midway", "sft", second) == ""
 
 
 def test_a_changed_gate_is_judged_anew_on_the_same_run(store: Store, tracking_uri: str, client) -> None:
@@ -224,25 +261,11 @@ def test_a_changed_gate_is_judged_anew_on_the_same_run(store: Store, tracking_ur
     loose = phase.register(tracking_uri, store, "regated", (GateConfig("pretrain", "facts", 0.5),))
     assert (strict.passed, loose.passed) == (False, True)
     assert (loose.run_id, loose.version) == (strict.run_id, strict.version)
-    assert [d["passed_so_far"] for d in read_decisions(store.uri)] == [False, True]
     assert client.get_run(loose.run_id).data.tags["k2.gate.facts"].startswith("passed")
     assert len(client.get_metric_history(loose.run_id, "train/loss")) == STEPS
     client.set_tag(loose.run_id, "k2.registration", '{"gates": [{"phase": "pretrain"}]}')  # of another version
     assert phase.register(tracking_uri, store, "regated", (GateConfig("pretrain", "facts", 0.5),)) == loose
     assert Registration.from_json(client.get_run(loose.run_id).data.tags["k2.registration"]) == loose
-
-
-def test_an_alias_that_is_not_earned_any_more_is_told(store: Store, tracking_uri: str, client, caplog) -> None:
-    phase = make_phase(store, "sft", {"facts": 0.6})
-    alone = replace(phase, config=replace(phase.config, parent=""))
-    champion = alone.register(tracking_uri, store, "ungated", (GateConfig("sft", "facts", 0.5),))
-    assert champion.promotion == "champion"
-    with caplog.at_level("INFO"):
-        again = alone.register(tracking_uri, store, "ungated")
-    assert (again.version, again.promotion) == (champion.version, "none: no gate is declared on phase sft")
-    assert int(client.get_registered_model("k2-ungated").aliases["champion"]) == again.version
-    assert "has the alias champion from before" in caplog.text
-    assert "promotion: none: no gate is declared" in caplog.text
 
 
 def test_a_gate_on_an_unknown_score_says_which_was_meant(store: Store, tracking_uri: str) -> None:

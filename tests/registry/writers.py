@@ -104,7 +104,7 @@ def check_line(uri: str, recipe: str, models_made_anew: bool = False) -> None:
         assert sorted(str(one.run_id) for one in versions) == sorted(run.info.run_id for run in found)
         number = {one.tags["k2.phase"]: int(one.version) for one in versions}
         held = {alias: int(at) for alias, at in client.get_registered_model(f"k2-{recipe}").aliases.items()}
-        assert held == {**number, "candidate": number["sft"], "champion": number["sft"]}
+        assert held == {**number, "candidate": number["sft"]}
         for run in found:
             assert len(client.get_metric_history(run.info.run_id, "train/loss")) == STEPS
             outputs = [output.model_id for output in run.outputs.model_outputs]
