@@ -44,4 +44,5 @@ STEP_VERSIONS = {
     "reference_losses": "2",
     "arrival_losses": "2",
     "canary": "1",
+    "parity": "1",
 }

@@ -23,9 +23,10 @@ from typing import TypeVar
 
 from k2model.artifacts import Store
 from k2model.continual.inbox import Inbox
+from k2model.continual.ledger import Ledger
 from k2model.continual.month import chain, recipe
 from k2model.continual.month.days import Day, Known, month
-from k2model.continual.month.home import completed, copied_tracking, linked
+from k2model.continual.month.home import completed, copied_tracking, judged_alone, linked
 from k2model.continual.month.material import dialogues_of, prose_of
 from k2model.continual.month.outcome import Month, claim, month_of
 from k2model.continual.month.page import render
@@ -83,7 +84,8 @@ def begin_home(outer: Path, line: str) -> Path:
     the environment when they are imported."""
     place, base = outer / FOLDER, recipe.LINES[line]
     try:
-        start(Store.open(outer / "store"), load_recipe(base, recipe.AS_LINE))
+        store, began = Store.open(outer / "store"), load_recipe(base, recipe.AS_LINE)
+        start(store, began, judged_alone(Ledger.open(store, began.name)))
     except NoChampion as missing:
         _log.warning("%s; the lifecycle is run first", missing)
         command = [str(Path(sys.executable).with_name("pyflyte")), "run", "workflows/lifecycle.py", "full_lifecycle"]
@@ -99,7 +101,7 @@ def begin_home(outer: Path, line: str) -> Path:
 
 def the_days(line: LifecyclePlan) -> list[Day]:
     """The month of a line, made from its lifecycle's corpus."""
-    store, corpus = Store.open(line.store), opened(line).state().models[0].made["corpus_valid"]
+    store, corpus = Store.open(line.store), opened(line).state().root.made["corpus_valid"]
     known = Known(dialogues_of(store, corpus), prose_of(store, corpus), recipe.ordered_items())
     return month(recipe.SEED, known, recipe.SIZES[line.recipe.name])
 

@@ -24,7 +24,7 @@ from k2model.continual.fold import fold
 from k2model.continual.gate.evidence import ARRIVAL
 from k2model.continual.ledger import FOLDER, Ledger
 from k2model.continual.start import NoChampion
-from k2model.continual.state import BASE, LIFECYCLE, TUNED, Annealed, Ended, Model, Outcome, State, model_name
+from k2model.continual.state import BASE, TUNED, Annealed, Ended, Model, Outcome, State, model_name
 from k2model.continual.turn import opened
 from k2model.errors import K2Error
 from k2model.evals.cells import missing
@@ -83,8 +83,8 @@ def candidate(line: LifecyclePlan, champion: int | None = None, unannealed: str 
     if state.model is None:
         raise NoChampion(f"line '{state.line}' has no champion to release")
     anneal = annealed(line.recipe, ledger, state.model.turn)
-    released, made = _lifecycle(store, line.recipe, state.models[_descent(state)[0]])
-    if state.champion == 0 and not stands_for(anneal):
+    released, made = _lifecycle(store, line.recipe, state.root)
+    if state.model.turn <= 0 and not stands_for(anneal):
         return Candidate(state.entries, line, made, released)
     trained = _trained(store, line.recipe, ledger, state, anneal)
     recipe = _told_recipe(store, line.recipe, trained, state, anneal, unannealed)
@@ -178,7 +178,7 @@ def complete(line: LifecyclePlan, candidate: Candidate, scores: Made, overlap: A
     state = state_after(ledger, candidate.entries)
     anneal = _anneal(line, ledger, state, candidate)
     trained = _trained(store, line.recipe, ledger, state, anneal)
-    _, first = _lifecycle(store, line.recipe, state.models[_descent(state)[0]])
+    _, first = _lifecycle(store, line.recipe, state.root)
     gates = gate_identities(store, line.recipe, first)
     checks = row_called("sequences_checks")
     for one in trained:
@@ -196,20 +196,14 @@ def state_after(ledger: Ledger, entries: int) -> State:
     return replace(state, entries=entries, head=contents[-1].digest if contents else "")
 
 
-def _descent(state: State) -> tuple[int, ...]:
-    """The turns of the models that the champion comes from, the oldest first, and its own: each began from the champion
-    of its time, which a rollback has made the champion again."""
-    return (*state.before, state.champion) if state.champion is not None else ()
-
-
 def _turns(state: State) -> list[Ended]:
-    return [one for one in state.turns if one.turn in _descent(state)]
+    return [one for one in state.turns if one.turn in state.descent]
 
 
 def _arrivals(state: State) -> dict[str, ArtifactRef]:
     """By batch what the gate found of each that the champion was trained on, in the order of its corpora."""
     names = state.model.corpora if state.model else ()
-    found = {name: state.batches[name].arrival for name in names if name != LIFECYCLE}
+    found = {name: state.batches[name].arrival for name in names if name in state.batches}
     return {name: ref for name, ref in found.items() if ref is not None}
 
 
@@ -254,7 +248,7 @@ def _trained(store: Store, recipe: Recipe, ledger: Ledger, state: State, anneal:
     beginnings = [
         (began, then, state.models[began.turn])
         for began, then in ledger.beginnings()
-        if then.entries <= state.entries and began.turn in _descent(state)
+        if then.entries <= state.entries and began.turn in state.descent
     ]
     if anneal is not None and stands_for(anneal) and anneal.ended.challenger is not None:
         beginnings.append((anneal.began, state, anneal.ended.challenger))

@@ -151,7 +151,7 @@ def _replayed(recipe: Recipe, state: State, model: Model, kind: BatchKind, known
     if kind is BatchKind.BASE:
         found = _shares((1.0, fitting(seen)))
     else:
-        first = state.models[min(state.models)].seen.get(TUNED, {})  # what fine-tuning itself takes of those sources
+        first = state.root.seen.get(TUNED, {})  # what fine-tuning itself takes of those sources
         before = fitting({s: amount for s, amount in model.seen.get(BASE, {}).items() if s not in first})
         own = fitting({source: tokens for source, tokens in seen.items() if source not in before})
         found = _shares((1 - recipe.continual.base_replay, own), (recipe.continual.base_replay, before))
@@ -246,7 +246,7 @@ def _tuned_again(
     steps = steps_again(row, config)
     names = [name for name in (*model.corpora, *began.batches) if name in state.batches]
     dialogues = _tokens(counts, [name for name in names if state.batches[name].kind is BatchKind.TUNED])
-    own = state.models[min(state.models)].seen.get(TUNED, {})
+    own = state.root.seen.get(TUNED, {})
     if not own:
         raise ContinuationError(
             f"line '{state.line}': the ledger does not say what phase '{row.name}' was trained on, so that it cannot "

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from k2model.artifacts import ArtifactRef
-from k2model.continual.state import Annealed, Batch, Began, Corpus, Ended, Model, Outcome, Standing, State
+from k2model.continual.state import Annealed, Batch, Began, Corpus, Ended, Judged, Model, Outcome, Standing, State
 from k2model.errors import K2Error, nearest
 from k2model.plain import from_plain
 
@@ -19,7 +19,7 @@ class Contradiction(K2Error):
 
 @dataclass(frozen=True)
 class Start:
-    """A line begins with the model that a lifecycle promoted and what that was trained on."""
+    """Turns go on from the model of a lifecycle that is the champion, and what that was trained on."""
 
     model: Model
     corpus: Corpus
@@ -114,7 +114,7 @@ class Accept:
     who: str = ""
 
 
-Content = Start | Arrival | TurnBegan | TurnEnded | Canary | Promote | Rollback | Retry | Accept | Annealed
+Content = Start | Arrival | TurnBegan | TurnEnded | Canary | Promote | Rollback | Retry | Accept | Annealed | Judged
 KINDS: dict[str, type[Content]] = {
     "start": Start,
     "arrival": Arrival,
@@ -126,6 +126,7 @@ KINDS: dict[str, type[Content]] = {
     "retry": Retry,
     "accept": Accept,
     "annealed": Annealed,
+    "judged": Judged,
 }
 #: Checks of the gate that nobody can accept: there would be nothing to train on, or nobody knows what it is.
 BINDING = ("unchanged", "not empty", "data of its own", "documents left", "account", "corpus")

@@ -27,7 +27,7 @@ from k2model.continual.entries import (
     TurnBegan,
     TurnEnded,
 )
-from k2model.continual.state import Annealed, Ended, Model, Outcome, Standing, State
+from k2model.continual.state import Annealed, Ended, Judged, Model, Outcome, Standing, State, model_name
 from k2model.errors import nearest
 
 
@@ -48,7 +48,7 @@ class _Folding:
     def __init__(self, state: State) -> None:
         self.models, self.corpora, self.batches = dict(state.models), dict(state.corpora), dict(state.batches)
         self.canaries, self.turns = dict(state.canaries), list(state.turns)
-        self.anneals = dict(state.anneals)
+        self.anneals, self.verdicts = dict(state.anneals), dict(state.judged)
         self.champion, self.before = state.champion, list(state.before)
         self.open, self.held = state.open, list(state.held)
 
@@ -56,19 +56,29 @@ class _Folding:
         return replace(
             first, models=self.models, champion=self.champion, before=tuple(self.before), corpora=self.corpora,
             batches=self.batches, open=self.open, held=tuple(self.held), turns=tuple(self.turns),
-            canaries=self.canaries, anneals=self.anneals,
+            canaries=self.canaries, anneals=self.anneals, judged=self.verdicts,
         )  # fmt: skip
 
     def add(self, content: Content) -> None:
         _ADD[type(content)](self, content)
 
     def start(self, content: Start) -> None:
-        _check(self.champion is None, f"the line has begun: its champion is turn {self.champion}'s")
+        model = content.model
+        standing = self.models[self.champion] if self.champion is not None else None
         _check(
-            content.model.turn == 0, f"a line begins with the lifecycle's model, got one of turn {content.model.turn}"
+            standing is None or not standing.corpora,
+            f"the line has begun: its champion is {standing and standing.name} model",
         )
+        wanted = standing.turn if standing is not None else 0
+        _check(model.turn == wanted, f"turns go on from {model_name(wanted)} model, got one of turn {model.turn}")
+        _check(bool(model.corpora), f"nothing is said of what {model.name} model was trained on")
+        _check(content.corpus.name not in self.corpora, f"there is a corpus '{content.corpus.name}' already")
         self.corpora[content.corpus.name] = content.corpus
-        self._promoted(content.model)
+        if standing is None:
+            self._promoted(model)
+        else:
+            _check(_checkpoint(model) == _checkpoint(standing), f"the model is not {standing.name}: other weights")
+            self.models[wanted] = model
 
     def arrival(self, content: Arrival) -> None:
         batch = content.batch
@@ -149,6 +159,27 @@ class _Folding:
             self.held.append(ended.turn)
         if ended.outcome is Outcome.PROMOTED and ended.challenger is not None:
             self._promoted(ended.challenger)
+
+    def judged(self, content: Judged) -> None:
+        model = content.model
+        outcomes = (Outcome.PROMOTED, Outcome.REFUSED, Outcome.HELD)
+        _check(content.outcome in outcomes, f"{content.name} is judged as {content.outcome.value}")
+        _check(
+            content.champion == self.champion,
+            f"{content.name} was compared with turn {content.champion}'s model, the champion is turn {self.champion}'s",
+        )
+        self.verdicts.pop(content.digest, None)  # the last of them stands last
+        self.verdicts[content.digest] = content
+        if content.outcome is not Outcome.PROMOTED:
+            return
+        _check(bool(content.gates), f"{content.name} was held to no gate, and without one nothing is promoted")
+        failing = [one.gate for one in content.gates if not (one.passed or one.waived)]
+        _check(not failing, f"{content.name} is promoted, and did not pass {_names(failing)}")
+        _check(self.open is None and not self.held, "a turn is open or waits for a person, which is ended first")
+        wanted = min([1, *self.models]) - 1
+        _check(model.turn == wanted, f"{content.name} is promoted as {model.turn}, expected {wanted}")
+        _check(not model.corpora, f"what {content.name} was trained on is said when turns go on from it")
+        self._promoted(model)
 
     def canary(self, content: Canary) -> None:
         _check(content.turn in self.models, f"turn {content.turn} has no promoted model that a canary could watch")
@@ -265,6 +296,11 @@ _ADD: dict[type, Any] = {content: getattr(_Folding, kind) for kind, content in K
 def _check(holds: bool, otherwise: str) -> None:
     if not holds:
         raise Contradiction(f"the entry does not fit what the ledger says: {otherwise}")
+
+
+def _checkpoint(model: Model) -> str:
+    ref = model.made.get("tuned/checkpoint")
+    return ref.digest if ref else ""
 
 
 def _names(checks: Iterable[str]) -> str:

@@ -31,7 +31,7 @@ from k2model.plain import NotPlain, canonical, from_plain, parsed, to_plain
 
 FOLDER = "_continual"
 SNAPSHOT_EVERY = 256  # entries; a read from an object store takes some 6 ms each, many at once included
-FOLD = 1  # raised when entries add up to something else, so that older snapshots are not used
+FOLD = 2  # raised when entries add up to something else, so that older snapshots are not used
 READERS = 32  # files read at once: on an object store the wait for each is all that reading takes
 _LINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _ENTRY = re.compile(r"\d{8}\.json")

@@ -24,9 +24,10 @@ from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_ope
 from k2model.artifacts import ArtifactRef, Store, fingerprint
 from k2model.continual.entries import Arrival, Promote, Rollback, TurnEnded
 from k2model.continual.ledger import FOLDER, Entry, Ledger
-from k2model.continual.state import RELEASED, Annealed, Outcome, Standing
+from k2model.continual.state import RELEASED, Annealed, Judged, Outcome, Standing
 from k2model.continual.verdict.comparison import PAGE, read_verdict
 from k2model.errors import ArtifactError, K2Error, visible
+from k2model.plain import to_plain
 from k2model.recipe import Recipe
 from k2model.recipe.continual import NotifyConfig
 from k2model.settings import Location
@@ -171,9 +172,18 @@ def notice_of(store: Store, line: str, entry: Entry) -> Notice | None:
         uri = batch.arrival.uri if batch.arrival else ""
         content = {"kind": "quarantined", "batch": batch.name, "reason": batch.reason, "evidence": uri}
         text = f"batch {batch.name} is quarantined: {batch.reason}" + (f"\n{uri}" if uri else "")
+    elif isinstance(said, Judged):
+        content = {
+            "kind": said.outcome.value, "model": said.name, "reason": said.reason, "gates": to_plain(said.gates),
+            "champion": said.champion, "who": said.who, "why": said.why,
+        }  # fmt: skip
+        text = f"{said.name} is {said.outcome.value}: {said.reason}"
+        if said.verdict:
+            content["verdict"] = {"uri": said.verdict.uri, **_verdict(store, said.verdict)}
+            text = f"{_cut(text)}\n{said.verdict.uri}/{PAGE}"
     elif isinstance(said, Rollback):
         content = {"kind": "rollback", "to": said.to, "reason": said.reason, "who": said.who, "kickoff": said.kickoff}
-        text = f"rolled back to {f'turn {said.to}' if said.to else 'the model of the lifecycle'}: {said.reason}"
+        text = f"rolled back to {f'turn {said.to}' if said.to > 0 else 'the model of a lifecycle'}: {said.reason}"
     elif isinstance(said, Promote):
         content = {"kind": "promoted", "turn": said.turn, "reason": said.reason, "who": said.who}
         text = f"turn {said.turn} is promoted by {said.who or 'a person'}{f': {said.reason}' if said.reason else ''}"

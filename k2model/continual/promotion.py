@@ -1,9 +1,10 @@
-"""MLflow, as the ledger of a line has it: the challengers of its turns, annealed ones, who is champion, and why.
+"""MLflow, as the ledger of a line has it: the challengers of lifecycles and turns, who is champion, and why.
 
 The ledger decides and MLflow shows it: `apply` brings the one to what the other says and may be repeated at any time.
 It looks models up by the digest of their checkpoint, so nothing is lost where MLflow was down when a turn ended, or
 where its database is another one: the next run registers what is not there. Aliases: `champion`, also back to an older
-version after a rollback, and `previous`, the one that a rollback would go to.
+version after a rollback, and `previous`, the one that a rollback would go to. One that somebody moved by hand is named,
+and moved back.
 """
 
 import logging
@@ -14,12 +15,13 @@ from typing import TYPE_CHECKING
 from k2model.artifacts import Store, fingerprint
 from k2model.continual.entries import Promote, Rollback, Start, TurnEnded
 from k2model.continual.ledger import Entry, Ledger
-from k2model.continual.state import BASE, TUNED, Ended, Model, Outcome, State, model_name
+from k2model.continual.state import BASE, TUNED, Ended, Judged, Model, Outcome, State, model_name
 from k2model.continual.verdict.comparison import PAGE, read_verdict
 from k2model.continual.verdict.verdict import Verdict, told
 from k2model.recipe import Recipe
+from k2model.registry.aliases import aliases, moved_by_hand, set_alias
 from k2model.registry.gates import Registration, RegistryError
-from k2model.registry.phase_record import CHAMPION, allowed
+from k2model.registry.phase_record import CHAMPION, PROMOTION, UNJUDGED, allowed
 from k2model.registry.register import register_phase
 from k2model.registry.tracking import tracking
 from k2model.registry.versions import registered, registration_of
@@ -35,14 +37,20 @@ LONGEST = 5000  # characters of a description that every database of MLflow take
 _log = logging.getLogger(__name__)
 
 
+class NotRegistered(RegistryError):
+    """MLflow does not have the version that an alias belongs to."""
+
+
 @dataclass(frozen=True)
 class Applied:
-    """champion: the version with the alias. registered: versions that were not there. changed: aliases and versions
-    that were brought up to date."""
+    """champion: the version with the alias, 0 = nobody was promoted yet. registered: versions that were not there.
+    changed: aliases and versions that were brought up to date. by_hand: of each alias that somebody moved, a sentence.
+    """
 
     champion: int
     registered: int
     changed: int
+    by_hand: tuple[str, ...] = ()
 
 
 def apply(
@@ -51,11 +59,10 @@ def apply(
     """Brings MLflow to what the ledger says. recipe_of: the challenger's recipe of a turn, None = derived from the
     ledger as it was when that turn began.
 
-    Raises RegistryError when MLflow cannot be used or does not know the lifecycle's model; a repetition goes on.
+    Raises RegistryError when MLflow cannot be used, NotRegistered when it does not know a lifecycle's model, when all
+    else is done; a repetition goes on.
     """
     state, name = ledger.state(), f"k2-{recipe.name}"
-    if state.model is None:
-        raise RegistryError(f"line {state.line} has no champion yet, so there is nothing to tell MLflow")
     with tracking(tracking_uri) as client:
         versions = registered(client, name)
         shown = [*state.turns, *(one.ended for one in state.anneals.values())]
@@ -67,13 +74,78 @@ def apply(
     with tracking(tracking_uri) as client:
         versions = registered(client, name) if missing else versions
         changed = sum(_described(client, store, ledger, state, ended, versions) for ended in shown)
-        champion = _version(versions, state.model, name)
-        changed += _moved(client, name, CHAMPION, champion)
-        before = _version(versions, state.models[state.before[-1]], name) if state.before else None
-        changed += _moved(client, name, PREVIOUS, before)
-    if changed:
-        _log.info("MLflow: champion of %s is version %s (%s)", name, champion.version, state.model.name)
-    return Applied(int(champion.version), len(missing), changed)
+        changed += sum(_tagged(client, state, one, versions) for one in state.judged.values())
+        (wanted, lacking), held = _wanted(state, versions, name), aliases(client, name)
+        by_hand = [said for alias, version in wanted.items() if (said := set_alias(client, name, alias, version))]
+        changed += sum(held.get(alias) != version for alias, version in wanted.items())
+    if lacking:
+        raise NotRegistered(lacking)
+    champion = wanted.get(CHAMPION) or 0
+    if changed and state.model is not None:
+        _log.info("MLflow: champion of %s is version %s (%s)", name, champion, state.called(state.model))
+    return Applied(champion, len(missing), changed, tuple(by_hand))
+
+
+def differing(tracking_uri: str, recipe: Recipe, state: State) -> list[str]:
+    """A sentence on each alias in MLflow that is not where the ledger, or a registration, has put it; nothing is
+    changed. Raises RegistryError."""
+    name = f"k2-{recipe.name}"
+    with tracking(tracking_uri) as client:
+        by_hand, held = moved_by_hand(client, name), aliases(client, name)
+        wanted, lacking = _wanted(state, registered(client, name), name)
+    late = [
+        f"alias {alias} of {name} is at version {held.get(alias)} and belongs to version {version}: MLflow was not "
+        "told yet, the next run of the line tells it"
+        for alias, version in wanted.items() if held.get(alias) != version and alias not in by_hand
+    ]  # fmt: skip
+    return [*by_hand.values(), *late, *([lacking] if lacking else [])]
+
+
+def _wanted(
+    state: State, versions: Mapping[str, "ModelVersion"], name: str
+) -> tuple[dict[str, int | None], str]:  # fmt: skip
+    """Where the aliases of a line belong by its ledger, None = nowhere; and what is said where MLflow does not have the
+    version. Nothing of a line without a champion."""
+    if state.model is None:
+        return {}, ""
+    before = state.models[state.before[-1]] if state.before else None
+    found: dict[str, int | None] = {}
+    lacking = ""
+    for alias, model in ((PREVIOUS, before), (CHAMPION, state.model)):
+        version = versions.get(_digest(model)) if model is not None else None
+        if version is not None or model is None:
+            found[alias] = None if version is None else int(version.version)
+        else:
+            lacking = (
+                f"MLflow has no version of {name} for {state.called(model)} (checkpoint {_digest(model)[:16]}), so "
+                f"alias {alias} cannot point at it. Run its lifecycle again with this MLFLOW_TRACKING_URI: nothing is "
+                "trained again, its phases are registered"
+            )
+    return found, lacking
+
+
+def _tagged(client: "MlflowClient", state: State, judged: Judged, versions: Mapping[str, "ModelVersion"]) -> bool:
+    """Whether the version of a lifecycle's model had to be told what came of it."""
+    if (version := versions.get(judged.digest)) is None:
+        return False
+    told = promotion_of(state, judged.model)[:LONGEST]
+    if version.tags.get(PROMOTION) == told:
+        return False
+    client.set_model_version_tag(version.name, str(version.version), PROMOTION, told)
+    return True
+
+
+def promotion_of(state: State, model: Model) -> str:
+    """`champion`, or `none: ` and why a lifecycle's model is not."""
+    if state.model is not None and _digest(state.model) == _digest(model):
+        return CHAMPION
+    last = state.judged.get(_digest(model))
+    if last is None:
+        return UNJUDGED
+    if last.outcome is not Outcome.PROMOTED:
+        return f"none: {last.outcome.value}: {last.reason}"
+    now = state.called(state.model) if state.model else "nobody"
+    return f"none: it was the champion, which is {now} now; k2 promote {last.name} judges it anew"
 
 
 def register_challenger(
@@ -137,29 +209,6 @@ def _digest(model: Model) -> str:
     return model.made[f"{TUNED}/checkpoint"].digest
 
 
-def _version(versions: Mapping[str, "ModelVersion"], model: Model, name: str) -> "ModelVersion":
-    if (found := versions.get(_digest(model))) is None:
-        raise RegistryError(
-            f"MLflow has no version of {name} for the model of {model.name} (checkpoint {_digest(model)[:16]}), so no "
-            "alias can point at it. Run the lifecycle again with this MLFLOW_TRACKING_URI: nothing is trained again, "
-            "its phases are registered"
-        )
-    return found
-
-
-def _moved(client: "MlflowClient", name: str, alias: str, version: "ModelVersion | None") -> bool:
-    """Whether an alias had to be moved, or taken away where it points at nothing."""
-    held = client.get_registered_model(name).aliases
-    wanted = None if version is None else str(version.version)
-    if (str(held[alias]) if alias in held else None) == wanted:
-        return False
-    if wanted is None:
-        client.delete_registered_model_alias(name, alias)
-    else:
-        client.set_registered_model_alias(name, alias, wanted)
-    return True
-
-
 def _described(
     client: "MlflowClient", store: Store, ledger: Ledger, state: State, ended: Ended,
     versions: Mapping[str, "ModelVersion"],
@@ -199,9 +248,11 @@ def rolled_back(entries: Iterator[Entry]) -> dict[int, str]:
     for entry in entries:
         content = entry.content
         if isinstance(content, Start):
-            chain = [content.model.turn]
+            chain = chain or [content.model.turn]
         elif isinstance(content, TurnEnded) and content.ended.outcome is Outcome.PROMOTED:
             chain.append(content.ended.turn)
+        elif isinstance(content, Judged) and content.outcome is Outcome.PROMOTED:
+            chain.append(content.model.turn)
         elif isinstance(content, Promote):
             chain.append(content.turn)
         elif isinstance(content, Rollback):

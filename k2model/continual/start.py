@@ -12,14 +12,12 @@ from typing import Any
 from k2model.artifacts import ArtifactRef, Store
 from k2model.artifacts.record import ref_of
 from k2model.continual.entries import Start
-from k2model.continual.state import BASE, LIFECYCLE, TUNED, Corpus, Model
+from k2model.continual.state import BASE, TUNED, Corpus, Model, State, corpus_name
 from k2model.errors import K2Error
 from k2model.lifecycle.plan import decide
 from k2model.lifecycle.steps import ADOPTED, Owner, StepRow, Work, data_rows, full_name, inputs_of, phase_rows
 from k2model.recipe import PhaseConfig, Recipe
 from k2model.recipe.schema import AdoptedModel
-from k2model.registry.gates import read_decisions
-from k2model.registry.phase_record import CHAMPION
 from k2model.tokens import read_composition
 
 PARTS = ("checkpoint", "export")  # of each phase that is continued
@@ -38,8 +36,8 @@ class _Found:
     lost: Mapping[str, ArtifactRef]
 
 
-def start(store: Store, recipe: Recipe) -> Start:
-    """The promoted model of a recipe's lifecycle in `store`.
+def start(store: Store, recipe: Recipe, state: State) -> Start:
+    """The champion of a line where a recipe's lifecycle in `store` has made it, and what that was trained on.
 
     Raises NoChampion, which says what is missing and how to get it.
     """
@@ -52,7 +50,7 @@ def start(store: Store, recipe: Recipe) -> Start:
             raise NoChampion(f"continual names the phase '{name}', and recipe '{recipe.name}' has {phases}")
     found = _find(store, recipe)
     tuned = recipe.phase(config.tuned)
-    version = _promoted_version(store, recipe, _here(found, f"{tuned.name}/checkpoint"))
+    champion = _champion(recipe, state, _here(found, f"{tuned.name}/checkpoint"))
     made = {f"{TUNED}/{part}": _here(found, f"{tuned.name}/{part}") for part in PARTS}
     for part in TESTED[: 1 + (tuned.name in recipe.safety_tested)]:
         made[f"{TUNED}/{part}"] = _here(found, f"{tuned.name}/{part}")
@@ -61,8 +59,8 @@ def start(store: Store, recipe: Recipe) -> Start:
         made |= {f"{BASE}/{part}": _here(found, f"{config.base}/{part}") for part in PARTS}
         seen[BASE] = _tokens_by_source(store, found, [*_line_of(recipe, recipe.phase(config.base))])
     made |= {name: _here(found, name) for name in ("corpus_valid", "tokens", "tokenizer")}
-    corpus = Corpus(LIFECYCLE, found.here.get("corpus_clean"), made["corpus_valid"], made["tokens"])
-    return Start(Model(0, made, (LIFECYCLE,), seen, version), corpus)
+    corpus = Corpus(corpus_name(champion.turn), found.here.get("corpus_clean"), made["corpus_valid"], made["tokens"])
+    return Start(Model(champion.turn, made, (corpus.name,), seen, champion.version), corpus)
 
 
 def _steps(recipe: Recipe) -> Iterator[tuple[StepRow, Owner]]:
@@ -109,23 +107,20 @@ def _here(found: _Found, name: str) -> ArtifactRef:
     return found.here[name]
 
 
-def _promoted_version(store: Store, recipe: Recipe, checkpoint: ArtifactRef) -> int:
-    """The newest version that was promoted to champion of the recipe's own checkpoint."""
-    own = [one for one in read_decisions(store.uri) if one["model"] == f"k2-{recipe.name}"]
-    of_it = [one for one in own if one["checkpoint"] == checkpoint.digest]
-    promoted = [one for one in of_it if one["promotion"] == CHAMPION]
-    if promoted:
-        return int(promoted[-1]["version"])
-    tuned = recipe.continual.tuned
-    if of_it:
+def _champion(recipe: Recipe, state: State, checkpoint: ArtifactRef) -> Model:
+    """The line's champion, which must be of the recipe's own checkpoint."""
+    tuned, judged = recipe.continual.tuned, state.judged.get(checkpoint.digest)
+    if state.model is not None and state.model.made[f"{TUNED}/checkpoint"].digest == checkpoint.digest:
+        return state.model
+    other = f"; champion is {state.called(state.model)}, of another checkpoint" if state.model is not None else ""
+    if judged is not None:
         raise NoChampion(
-            f"phase '{tuned}' of recipe '{recipe.name}' was trained and not promoted ({of_it[-1]['promotion']}): look "
-            f"at its scores and gates (`k2 eval run {tuned}`), then run `make lifecycle RECIPE={recipe.name}` again"
+            f"phase '{tuned}' of recipe '{recipe.name}' was trained and is not the champion ({judged.outcome.value}: "
+            f"{judged.reason}){other}. Look at its gates (`k2 gates {judged.name} --recipe {recipe.name}`); `k2 "
+            f"promote {judged.name}` judges it anew"
         )
-    others = [one for one in own if one["promotion"] == CHAMPION]
-    other = f"; champion is version {others[-1]['version']}, of another checkpoint" if others else ""
     raise NoChampion(
-        f"phase '{tuned}' of recipe '{recipe.name}' was trained, and is not registered{other}. {_remedy(recipe)}"
+        f"phase '{tuned}' of recipe '{recipe.name}' was trained, and no gate has judged it{other}. {_remedy(recipe)}"
     )
 
 

@@ -66,9 +66,11 @@ BASE, TUNED = "base", "tuned"  # begin the names of a model's artifacts
 class Model:
     """A whole model of a line: its fine-tuned weights, and the base that these were trained from.
 
-    turn: that made it, 0 = the lifecycle. made: by name, `base/checkpoint`, `base/export`, `tuned/checkpoint`,
+    turn: that made it; 0 and below = the lifecycle that was promoted first, second, ... made: by name,
+    `base/checkpoint`, `base/export`, `tuned/checkpoint`,
     `tuned/export`, `tuned/scores`, `tuned/safety` (where tested), `corpus_valid` and `tokens` (of all it was trained
-    on, joined), `tokenizer`; base artifacts only where the line has a base. corpora: names of what it was trained on.
+    on, joined), `tokenizer`; base artifacts only where the line has a base. corpora: names of what it was trained on;
+    none of a lifecycle's model that no turn has gone on from.
     seen: by `base` and `tuned`, the tokens of each source that the weights were trained on, since random initialisation
     for the base, in fine-tuning for the tuned. version: in MLflow, 0 = not registered.
     """
@@ -86,7 +88,59 @@ class Model:
 
 def model_name(turn: int) -> str:
     """What the model of a turn is called."""
-    return f"turn {turn}" if turn else "the lifecycle's"
+    return f"turn {turn}" if turn > 0 else f"lifecycle {1 - turn}'s" if turn else "the lifecycle's"
+
+
+def corpus_name(turn: int) -> str:
+    """What the corpus of a lifecycle is called."""
+    return f"{LIFECYCLE} {1 - turn}" if turn else LIFECYCLE  # no batch can be called so
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A gate that a model was held to. said: what was found and what was asked. value: where that is a number, with its
+    bounds. measured: whether it was looked at, which one that was not has not passed. waived: whether a person lets it
+    pass all the same."""
+
+    gate: str
+    passed: bool
+    said: str
+    value: float | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    measured: bool = True
+    waived: bool = False
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What came of a lifecycle's model at its gates: promoted, refused, or held for a person.
+
+    model: its `turn` is the one that it has as a champion. champion: whose model it was compared with, None = it is the
+    first of its line. verdict: the comparison. asked: fingerprint of what it was held to, so that the same is not
+    decided twice. who, why: of the person who asked for it, or approved.
+    """
+
+    model: Model
+    phase: str
+    outcome: Outcome
+    reason: str
+    gates: tuple[Checked, ...]
+    champion: int | None = None
+    verdict: ArtifactRef | None = None
+    asked: str = ""
+    who: str = ""
+    why: str = ""
+
+    @property
+    def name(self) -> str:
+        """As commands name it: `sft@3`."""
+        return f"{self.phase}@{self.model.version}"
+
+    @property
+    def digest(self) -> str:
+        """Of its checkpoint."""
+        return self.model.made[f"{TUNED}/checkpoint"].digest
 
 
 @dataclass(frozen=True)
@@ -184,11 +238,41 @@ class State:
     turns: tuple[Ended, ...] = ()
     canaries: Mapping[int, str] = field(default_factory=dict)  # by a model's turn, what its canary said
     anneals: Mapping[int, Annealed] = field(default_factory=dict)  # by a model's turn, the last one of it
+    judged: Mapping[str, Judged] = field(default_factory=dict)  # lifecycles' models, by checkpoint; the last of each
 
     @property
     def model(self) -> Model | None:
         """The champion."""
         return None if self.champion is None else self.models[self.champion]
+
+    @property
+    def begun(self) -> bool:
+        """Whether turns can go on from the champion: what it was trained on is known."""
+        return self.model is not None and bool(self.model.corpora)
+
+    @property
+    def next_lifecycle(self) -> int:
+        """The `turn` of a lifecycle's model that is promoted next."""
+        return min([1, *self.models]) - 1
+
+    @property
+    def descent(self) -> tuple[int, ...]:
+        """The turns of the models that the champion comes from, the lifecycle's first, and its own: each began from the
+        champion of its time, which a rollback has made the champion again."""
+        chain = (*self.before, self.champion) if self.champion is not None else ()
+        return chain[max(place for place, turn in enumerate(chain) if turn <= 0) :] if chain else ()
+
+    @property
+    def root(self) -> Model:
+        """The lifecycle's model that the champion comes from."""
+        return self.models[self.descent[0]]
+
+    def called(self, model: Model) -> str:
+        """How people name a model of the line: `sft@3`, or `turn 3's`."""
+        judged = self.judged.get(ref.digest) if (ref := model.made.get(f"{TUNED}/checkpoint")) else None
+        if judged is not None and model.turn <= 0:
+            return judged.name
+        return f"{model.name} model" if model.turn <= 0 else f"{model.name}'s model"
 
     def waiting(self, kind: BatchKind | None = None) -> tuple[Batch, ...]:
         """Accepted batches that no turn has taken, in the order of their arrival."""

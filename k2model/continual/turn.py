@@ -80,13 +80,14 @@ class Turn:
 
 
 def opened(line: LifecyclePlan) -> Ledger:
-    """The ledger of a line, begun with the lifecycle's champion where it is empty. Raises NoChampion."""
+    """The ledger of a line, in which turns can go on from the champion: where that is a lifecycle's that none has gone
+    on from, it is said what it was trained on. Raises NoChampion."""
     store = Store.open(line.store)
     ledger = Ledger.open(store, line.recipe.name)
-    if not ledger.state().entries:
-        found = start(store, line.recipe)
-        with contextlib.suppress(LedgerMoved):  # another process has begun it with the same
-            ledger.append("start", found, after=0)
+    while not (state := ledger.state()).begun:
+        found = start(store, line.recipe, state)
+        with contextlib.suppress(LedgerMoved):  # another process has begun it with the same, or something was promoted
+            ledger.append("start", found, after=state)
     return ledger
 
 

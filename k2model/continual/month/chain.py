@@ -52,12 +52,12 @@ def without_replay(store: Store, recipe: Recipe, state: State) -> Trained:
     """The promoted turns again, one after the other."""
     champion = state.model
     assert champion is not None, "a line that has ended its month has a champion"
-    model, scores, tokens = state.models[min(state.models)], [], 0
+    model, scores, tokens = state.root, [], 0
     epochs = recipe.continual.epochs / (1 - recipe.continual.replay)
     alone = replace(recipe, continual=replace(recipe.continual, replay=0.0, epochs=epochs))
     for ended in promoted(state):
         line = LifecyclePlan(alone, store.uri)
-        chain = replace(state, models={min(state.models): state.models[min(state.models)], model.turn: model})
+        chain = replace(state, models={state.root.turn: state.root, model.turn: model})
         kind = state.batches[ended.batches[0]].kind
         began = Began(ended.turn, ended.kickoff, kind, ended.batches, model.turn)
         model, trained = _turn(store, line, chain, began)

@@ -9,16 +9,21 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 
 from k2model.artifacts import ArtifactRef, Store, make
 from k2model.artifacts.files import files_at
 from k2model.artifacts.outside import read_typed
+from k2model.continual.fold import fold
+from k2model.continual.ledger import FOLDER, Ledger
+from k2model.continual.state import Judged, State
 from k2model.errors import K2Error
 from k2model.lifecycle.steps import Owner, StepRow, Work, data_rows, full_name, inputs_of, phase_rows
 from k2model.recipe import Recipe
 
-TAKEN_ALONG = ("_gates", "_ledger")  # of the folders that are no artifacts
+TAKEN_ALONG = ("_ledger",)  # of the folders that are no artifacts; of lines what was judged before their first turn
 JOURNAL = "journal"
 
 
@@ -36,13 +41,28 @@ def linked(source: Path, target: Path) -> int:
             continue
         (target / below).mkdir(parents=True, exist_ok=True)
         for name in names:
-            if not (place := target / below / name).exists():
-                _link(Path(folder, name), place)
-                count += 1
+            count += _link(Path(folder, name), target / below / name)
+    for ledger in sorted((source / FOLDER).glob("*/ledger")):
+        first = judged_alone(Ledger.open(Store.open(source), ledger.parent.name))
+        for number in range(1, first.entries + 1):
+            path = Path(FOLDER, ledger.parent.name, "ledger", f"{number:08d}.json")
+            (target / path.parent).mkdir(parents=True, exist_ok=True)
+            count += _link(source / path, target / path)
     return count
 
 
-def _link(source: Path, place: Path) -> None:
+def judged_alone(ledger: Ledger) -> State:
+    """What the entries of a ledger add up to before turns go on from a lifecycle's model."""
+    state = State(ledger.line)
+    for entry in takewhile(lambda entry: isinstance(entry.content, Judged), ledger.entries()):
+        state = replace(fold(state, [entry.content]), entries=entry.number, head=entry.digest)
+    return state
+
+
+def _link(source: Path, place: Path) -> bool:
+    """Whether it was not there yet."""
+    if place.exists():
+        return False
     try:
         os.link(source, place)
     except OSError as error:
@@ -50,6 +70,7 @@ def _link(source: Path, place: Path) -> None:
             f"{place} cannot be a link to {source} ({error}); K2_HOME and the lifecycle's store must lie on one file "
             "system that has links"
         ) from error
+    return True
 
 
 def copied_tracking(source: Path, target: Path) -> None:

@@ -86,7 +86,7 @@ def month_of(
     state = ledger.state()
     champion = state.model
     assert champion is not None, "the month begins with a champion"
-    first, last = (scored(store, recipe, champion, one.made[f"{TUNED}/export"]) for one in (state.models[0], champion))
+    first, last = (scored(store, recipe, champion, one.made[f"{TUNED}/export"]) for one in (state.root, champion))
     kept = compared(store, recipe, first, last)
     forgotten = compared(store, recipe, first, chain.last) if chain and chain.scores else ()
     month = Month(
@@ -148,7 +148,7 @@ def _ended(state: State, turn: int) -> str:
 
 def _champions(store: Store, recipe: Recipe, state: State) -> tuple[Champion, ...]:
     """All that stand in the champion's line, the lifecycle's first."""
-    found = [Champion(0, 0, _by_name(store, recipe, state.models[0].made[f"{TUNED}/scores"]))]
+    found = [Champion(0, 0, _by_name(store, recipe, state.root.made[f"{TUNED}/scores"]))]
     for ended in promoted(state):
         scores = _by_name(store, recipe, state.models[ended.turn].made[f"{TUNED}/scores"])
         found.append(Champion(ended.turn, _day_of(ended.kickoff), scores))

@@ -63,12 +63,16 @@ class CanaryResult:
 
 def damage(store: Store, model: Model) -> str:
     """What is wrong with a model's exported weights, "" where nothing is: to be asked before anything is measured,
-    which could not load them.
+    which could not load them."""
+    return damaged(store, model.made["tuned/export"])
+
+
+def damaged(store: Store, ref: ArtifactRef) -> str:
+    """What is wrong with the files of an artifact, "" where nothing is.
 
     On a disk every byte is verified. An object store verifies what it holds itself, so there the manifest must be the
     one that was made and each file must have its size; whoever loads the weights verifies the rest.
     """
-    ref = model.made["tuned/export"]
     try:
         files, manifest = store.look_up(ref)
         if isinstance(files, LocalFiles):

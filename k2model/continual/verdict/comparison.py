@@ -8,7 +8,7 @@ Two families of tests on the same items of both models (`k2model.continual.verdi
   Technometrics 24, 1982, 295-300). The price is power: of 20 capabilities an equal model must pass all.
 - *Better*, of at least one target: the loss on the held-out documents of the very batches (`loss/<domain>@new`), and
   the scores that the recipe or a batch names. Any one of them is enough, so they are corrected for their number (Holm,
-  1979). Not asked of a champion that was annealed for a release: to be no worse is enough.
+  1979). Not asked of a champion that was annealed for a release, nor of a lifecycle's model: to be no worse is enough.
 
 Measured, by going through every table that can come (`tests/continual/test_comparison.py` repeats it): a model whose
 true loss is what is allowed passes a capability of 128 items with at most 4.9%. One that is equal and differs on a
@@ -148,19 +148,21 @@ def compared_step(
     improves: Iterable[str] = (),
     training: Sequence[str] = (),
     annealed: bool = False,
+    lifecycle: bool = False,
 ) -> Step:
     """Compares two models; `improves`: scores or families that are to rise beside those of the config; `training`: as
-    of `verdict_step`; `annealed`: as of a `Verdict`.
+    of `verdict_step`; `annealed`, `lifecycle`: as of a `Verdict`.
 
     To make it raises EvaluationError where results are missing or were not asked alike, and the store's errors for what
     is damaged.
     """
-    targets = [] if annealed else sorted({*config.targets, *improves})
+    targets = [] if annealed or lifecycle else sorted({*config.targets, *improves})
     own = tuple(gate for gate in gates if gate.phase == config.tuned)
     read = {
         "champion": champion.name, "challenger": challenger.name, "targets": targets, "gates": own,
         "allowed_loss": config.allowed_loss, "default_loss": config.default_loss, "confidence": config.confidence,
         "approve": config.approve, "training": [*training], **({"annealed": True} if annealed else {}),
+        **({"lifecycle": True} if lifecycle else {}),
     }  # fmt: skip
     inputs = {f"{role}.{name}": ref for role, side in (("champion", champion), ("challenger", challenger))
               for name, ref in side.inputs.items()}  # fmt: skip
@@ -168,7 +170,7 @@ def compared_step(
     def produce(folder: Path) -> dict[str, float]:
         from k2model.continual.verdict.page import render
 
-        found = verdict_of(store, champion, challenger, config, own, targets, annealed)
+        found = verdict_of(store, champion, challenger, config, own, targets, annealed, lifecycle)
         found = replace(found, training=tuple(training))
         (folder / RESULT).write_text(json.dumps(found.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (folder / PAGE).parent.mkdir()
@@ -197,6 +199,7 @@ def verdict_of(
     gates: Sequence[GateConfig] = (),
     targets: Sequence[str] = (),
     annealed: bool = False,
+    lifecycle: bool = False,
 ) -> Verdict:
     """The same without making anything of it."""
     _check_judges(store, champion, challenger)
@@ -213,7 +216,7 @@ def verdict_of(
     measured = _gates(gates, load_scores(store, [challenger.scores]), _safety_rows(store, challenger, config.tuned))
     found = Verdict(
         Outcome.REFUSED, "", champion.name, challenger.name, config.confidence, tuple(rows), measured, unmeasured,
-        annealed=annealed,
+        annealed=annealed, lifecycle=lifecycle,
     )  # fmt: skip
     return replace(found, outcome=_outcome(found, config.approve), reason=reason_of(found))
 
@@ -265,6 +268,8 @@ def _outcome(found: Verdict, approve: bool) -> Outcome:
     good = not found.failing and all(gate.passed for gate in found.gates)
     if good and found.annealed:
         return Outcome.ANNEALED
+    if good and found.lifecycle:
+        return Outcome.PROMOTED
     if not good or not any(row.outcome == BETTER for row in found.targets):
         return Outcome.REFUSED
     return Outcome.HELD if approve else Outcome.PROMOTED

@@ -22,7 +22,8 @@ class Gate:
 class Verdict:
     """reason: a sentence with what decided it. unmeasured: targets that no score of the two is called by. training: a
     sentence on each phase of the challenger, over how much training its settings average the weights. annealed: the
-    challenger is the champion annealed, of which nothing is asked but to be no worse."""
+    challenger is the champion annealed; lifecycle: it is a lifecycle's model. Of both nothing is asked but to be no
+    worse."""
 
     outcome: Outcome
     reason: str
@@ -34,6 +35,11 @@ class Verdict:
     unmeasured: tuple[str, ...] = ()
     training: tuple[str, ...] = ()
     annealed: bool = False
+    lifecycle: bool = False
+
+    @property
+    def no_worse_is_enough(self) -> bool:
+        return self.annealed or self.lifecycle
 
     @property
     def targets(self) -> tuple[Row, ...]:
@@ -51,7 +57,7 @@ class Verdict:
         ]
         rows = [row.to_dict() for row in self.rows]
         named: dict[str, Any] = {"unmeasured": [*self.unmeasured], "training": [*self.training]}
-        named |= {"annealed": True} if self.annealed else {}
+        named |= {name: True for name in ("annealed", "lifecycle") if getattr(self, name)}
         return {"outcome": self.outcome.value, **plain, **named, "gates": gates, "rows": rows}
 
 
@@ -60,7 +66,7 @@ def reason_of(found: Verdict) -> str:
     against = [f"{row.score} {told(row)}" for row in found.failing]
     against += [f"gate {gate.name} {_value(gate)}" for gate in found.gates if not gate.passed]
     better = [row for row in found.targets if row.outcome == BETTER]
-    if not better and not found.annealed:
+    if not better and not found.no_worse_is_enough:
         best = min(found.targets, key=lambda row: row.p_better, default=None)
         shown = f"; nearest is {best.score}, {told(best)}, p = {best.p_targets:.2g}" if best else ""
         against.append(f"no target is shown to be better{shown if best else ', and none was measured'}")
@@ -68,7 +74,7 @@ def reason_of(found: Verdict) -> str:
     if against:
         return "; ".join(against)
     no_worse = f"no worse on all {sum(row.decides for row in found.rows)} capabilities"
-    if found.annealed:
+    if found.no_worse_is_enough:
         return no_worse
     return f"better: {'; '.join(f'{row.score} {told(row)}' for row in better)}; {no_worse}"
 
