@@ -81,13 +81,16 @@ def register(
     adopted: ArtifactRef | None = None,
     safety: ArtifactRef | None = None,
 ) -> Registration:
-    """A phase that the tracking store holds is left as it is. `adopted`: the checkpoint of the model from outside that
-    its weights descend from, if any; `safety`: its safety scores, where the recipe has it tested."""
+    """Registers a phase, one that the tracking store holds is left as it is; then a fine-tuned one is held to its
+    gates. `adopted`: the checkpoint of the model from outside that its weights descend from, if any; `safety`: its
+    safety scores, where the recipe has it tested."""
+    from k2model.promotion.decide import judge_phase
     from k2model.registry import register_phase
 
-    return register_phase(
+    store = Store.open(plan.store)
+    registered = register_phase(
         tracking_uri=tracking_uri(),
-        store=Store.open(plan.store),
+        store=store,
         recipe_name=plan.recipe.name,
         model=plan.recipe.model,
         phase=plan.recipe.phase(phase),
@@ -101,6 +104,9 @@ def register(
         origin=plan.recipe.origin(phase),
         adopted=adopted,
         safety=safety,
+    )
+    return judge_phase(
+        tracking_uri(), store, plan.recipe, registered, parent, sequences, corpus, checkpoint, export, scores, safety
     )
 
 

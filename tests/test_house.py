@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 ROOMS = (
     "k2model", "settings", "errors", "units", "plain", "versions", "recipe", "artifacts", "documents", "sandbox",
     "synthesis", "ingest", "curation", "tokens", "planning", "validation", "model", "training", "export", "generation",
-    "judges", "evals", "safety", "registry", "monitoring", "reporting", "release", "lifecycle", "continual", "inspect",
-    "cli", "tasks", "workflows", "infra",
+    "judges", "evals", "safety", "registry", "monitoring", "reporting", "release", "lifecycle", "continual",
+    "promotion", "inspect", "cli", "tasks", "workflows", "infra",
 )  # fmt: skip
 
 SMALLEST, LARGEST = 40, 350  # lines of a file, but for packages' `__init__.py`
