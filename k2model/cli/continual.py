@@ -1,7 +1,6 @@
-"""A line of models from the outside: its ledger, its champion, and what a person decides about it.
+"""A line of models that goes on by itself, from the outside: `k2 continual`, `k2 schedule`.
 
-`k2 continual`, `k2 schedule`, `k2 promote`, `k2 rollback`; `k2 inbox` is `k2model.cli.inbox`. What is decided here is
-an entry of the ledger, as any decision is; MLflow is brought to what the ledger says, now or by the next run.
+What a person decides about it is `k2model.cli.promotion` and, of batches, `k2model.cli.inbox`.
 """
 
 import json
@@ -14,14 +13,12 @@ from k2model.cli.line import (
     line_of,
     line_option,
     line_options,
-    reason_option,
     recipe_of,
     schedule_rows,
     status_of,
-    tell,
     value,
-    what,
 )
+from k2model.cli.promotion import ledger
 from k2model.cli.terminal import (
     CommandGroup,
     as_json_option,
@@ -30,10 +27,7 @@ from k2model.cli.terminal import (
     show,
     table,
 )
-from k2model.errors import K2Error
 from k2model.units import readable_count
-
-ENTRIES = ("number", "written", "kind", "what")
 
 
 @click.group(cls=CommandGroup)
@@ -65,89 +59,7 @@ def status(recipe: str, overrides: tuple[str, ...], store: str, as_json: bool) -
     out.print(table(SCHEDULES, schedule_rows(box.recipe)))
 
 
-@continual.command("ledger")
-@click.option("--verify", is_flag=True, help="Read the whole chain, and look whether the artifacts it names are there.")
-@click.option("--last", type=click.IntRange(1), default=50, show_default=True, help="Entries to show.")
-@line_options
-@as_json_option
-def show_ledger(verify: bool, last: int, recipe: str, overrides: tuple[str, ...], store: str, as_json: bool) -> None:
-    """The newest entries, oldest first; --verify checks all of them and ends with 1 where something is gone.
-
-    \b
-    k2 continual ledger --last 10
-    k2 continual ledger --verify
-    """
-    _, _, ledger = line_of(recipe, overrides, store)
-    if verify:
-        found = ledger.verify()
-        told = {"entries": found.entries, "head": found.head, "artifacts": found.artifacts, "lost": [*found.lost]}
-        if as_json:
-            click.echo(json.dumps(told))
-        else:
-            show(("checked", "value"), [(name, value(one)) for name, one in told.items()], as_json)
-        if found.lost:
-            raise SystemExit(1)
-        return
-    after = max(0, ledger.state().entries - last)
-    times = ledger.times(after)
-    rows = [
-        (entry.number, times.get(entry.number, "not known"), entry.kind, what(entry.content))
-        for entry in ledger.entries(after)
-    ]
-    show(ENTRIES, rows, as_json)
-
-
-@click.command()
-@click.argument("turn", type=int)
-@click.option("--decline", is_flag=True, help="Say no instead: the turn is refused and its batches are set aside.")
-@reason_option
-@line_options
-@as_json_option
-def promote(
-    turn: int, decline: bool, reason: str, recipe: str, overrides: tuple[str, ...], store: str, as_json: bool
-) -> None:
-    """Make the challenger of TURN, which is held for a person, the champion.
-
-    \b
-    k2 promote 12 --reason "read its answers"
-    k2 promote 12 --decline --reason "it swears"
-    """
-    opened, box, ledger = line_of(recipe, overrides, store)
-    state = ledger.state()
-    if not decline:
-        state = ledger.append("promote", {"turn": turn, "reason": reason}, after=state)
-    elif turn not in state.held or state.champion is None:
-        held = " and ".join(f"turn {one}" for one in state.held) or "none"
-        raise K2Error(f"turn {turn} does not wait for a person; {held} does")
-    else:
-        state = ledger.append("rollback", {"to": state.champion, "reason": reason or "declined"}, after=state)
-    tell(opened, box.recipe, state, as_json)
-
-
-@click.command()
-@click.option(
-    "--to", type=int, help="The turn whose champion stands again (0 is the lifecycle's); else the one before."
-)
-@click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept in the ledger.")
-@line_options
-@as_json_option
-def rollback(to: int | None, reason: str, recipe: str, overrides: tuple[str, ...], store: str, as_json: bool) -> None:
-    """Let an earlier champion stand again; batches of the turns after it are set aside.
-
-    A turn that is running is given up, and one that waits for a person is declined.
-
-    \b
-    k2 rollback --reason "worse at spelling"
-    k2 rollback --to 3 --reason "all since November"
-    """
-    opened, box, ledger = line_of(recipe, overrides, store)
-    state = ledger.state()
-    if to is None:
-        if not state.before:
-            raise K2Error(f"line '{state.line}' has had no other champion that could stand again")
-        to = state.before[-1]
-    state = ledger.append("rollback", {"to": to, "reason": reason}, after=state)
-    tell(opened, box.recipe, state, as_json)
+continual.add_command(ledger)
 
 
 @click.group(cls=CommandGroup)

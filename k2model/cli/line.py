@@ -1,5 +1,5 @@
 """What the commands about a line of models share: their options, and what they show as rows and sentences. The commands
-are `k2model.cli.continual` and `k2model.cli.inbox`."""
+are `k2model.cli.continual`, `k2model.cli.promotion` and `k2model.cli.inbox`."""
 
 import json
 from collections.abc import Callable, Collection, Iterator
@@ -37,7 +37,12 @@ def line_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-reason_option = click.option("--reason", default="", metavar="TEXT", help="Why; it is kept in the ledger.")
+reason_option = click.option(
+    "--why", "--reason", "reason", default="", metavar="TEXT", help="Why; it is kept in the ledger."
+)
+
+
+by_option = click.option("--by", default="", metavar="NAME", help="Who decides; it is kept in the ledger.")
 
 
 def recipe_of(name: str, overrides: tuple[str, ...]) -> "Recipe":
@@ -143,13 +148,15 @@ def _training(ledger: "Ledger", recipe: "Recipe", state: "State") -> list[str]:
 def _stands_since(ledger: "Ledger", state: "State") -> tuple[int, str]:
     """The number of the entry that made the champion stand, and when that was written; (0, "") without one."""
     from k2model.continual.entries import Promote, Rollback, Start, TurnEnded
-    from k2model.continual.state import Outcome
+    from k2model.continual.state import Judged, Outcome
 
     champion, number = None, 0
     for entry in ledger.entries():
         match entry.content:
-            case Start():
-                turn = 0
+            case Start(model=model):
+                turn = model.turn
+            case Judged(model=model, outcome=Outcome.PROMOTED):
+                turn = model.turn
             case TurnEnded(ended=ended) if ended.outcome is Outcome.PROMOTED:
                 turn = ended.turn
             case Promote(turn=turn) | Rollback(to=turn):
@@ -187,12 +194,15 @@ def schedule_rows(recipe: "Recipe") -> list[tuple[Any, ...]]:
 def what(content: "Content") -> str:
     """An entry in a line."""
     from k2model.continual.entries import Accept, Arrival, Canary, Promote, Retry, Rollback, Start, TurnBegan, TurnEnded
-    from k2model.continual.state import RELEASED, Annealed
+    from k2model.continual.state import RELEASED, Annealed, Judged
 
     match content:
         case Start():
             version = f", version {content.model.version} in MLflow" if content.model.version else ""
             return f"{content.model.name} model is the champion{version}"
+        case Judged():
+            why = "; ".join(filter(None, (content.reason, content.why and f"{content.who} says: {content.why}")))
+            return _told(f"{content.name}: {content.outcome.value}", why)
         case Arrival(batch=batch):
             return _told(f"{batch.name}: {batch.standing.value}", batch.reason or f"{batch.tokens:,} tokens")
         case TurnBegan(began=began):
@@ -204,7 +214,8 @@ def what(content: "Content") -> str:
         case Canary():
             return _told(f"turn {content.turn} stays", content.reason)
         case Promote():
-            return _told(f"turn {content.turn} is promoted", content.reason)
+            by = f" by {content.who}" if content.who else ""
+            return _told(f"turn {content.turn} is promoted{by}", content.reason)
         case Rollback():
             by = f" by {content.who}" if content.who else ""
             return _told(f"back to turn {content.to}{by}", content.reason)
@@ -222,11 +233,12 @@ def tell(store: "Store", recipe: "Recipe", state: "State", as_json: bool) -> Non
     from k2model.lifecycle import LifecyclePlan
 
     model = state.model
-    assert model is not None, "what a person decides is about a champion"
-    said = f"the champion of {state.line} is {model.name}; entry {state.entries}"
+    champion = state.called(model) if model is not None else "nobody"
+    said = f"the champion of {state.line} is {champion}; entry {state.entries}"
     said = told(LifecyclePlan(recipe, store.uri), tracking_uri(), said)
     if as_json:
-        click.echo(json.dumps({"champion": model.turn, "entry": state.entries, "told": said}))
+        turn = model.turn if model is not None else None
+        click.echo(json.dumps({"champion": turn, "entry": state.entries, "told": said}))
     else:
         console().print(said, highlight=False, markup=False)
 

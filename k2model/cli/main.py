@@ -15,13 +15,14 @@ import click
 
 from k2model.cli.check import check
 from k2model.cli.compare import compare
-from k2model.cli.continual import continual, promote, rollback, schedule
+from k2model.cli.continual import continual, schedule
 from k2model.cli.data import data
 from k2model.cli.eval import evaluate
 from k2model.cli.inbox import inbox
 from k2model.cli.lineage import lineage
 from k2model.cli.mixture import mixture
 from k2model.cli.plan import plan
+from k2model.cli.promotion import gates, ledger, promote, rollback
 from k2model.cli.recipe import recipe
 from k2model.cli.safety import safety
 from k2model.cli.sources import ingest, recheck
@@ -112,7 +113,7 @@ main.add_command(evaluate)
 main.add_command(synth)
 main.add_command(tokenizer)
 main.add_command(safety)
-for command in (inbox, continual, schedule, promote, rollback):
+for command in (inbox, continual, schedule, gates, promote, rollback, ledger):
     main.add_command(command)
 evaluate.add_command(study)
 evaluate.add_command(overlap)

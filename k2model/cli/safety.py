@@ -119,7 +119,7 @@ def report(
     k2 safety report mid_4 sft --html safety.html
     k2 safety report sft --judge http://localhost:8000/v1#judge-model
     """
-    from k2model.reporting.safety import champion, page, tested, tested_phases
+    from k2model.reporting.safety import page, tested, tested_phases
 
     opened, known = known_of(store, recipe, overrides)
     if references:
@@ -128,7 +128,7 @@ def report(
         found = tested_phases(opened, known.recipe, known.made)
     if not found:
         raise click.UsageError("nothing is measured yet; name a model and run `k2 safety run` on it first")
-    best = champion(opened, known.recipe)
+    best = _champion(opened, known.recipe)
     if as_json:
         click.echo(json.dumps({one.name: one.result.to_dict() for one in found}))
         return
@@ -279,6 +279,19 @@ def _agreement(judge: str, found: "dict[str, Sequence[Agreement]] | Any") -> lis
                 )
             rows.append((judge, on, one.label, *numbers, one.n, one.unscored or ""))
     return rows
+
+
+def _champion(store: "Store", recipe: "Recipe") -> "Tested | None":
+    """The champion of the recipe's line by its ledger, where it was tested for safety."""
+    from k2model.continual.ledger import Ledger
+    from k2model.continual.state import TUNED
+    from k2model.reporting.safety import tested
+
+    model = Ledger.open(store, recipe.name).state().model
+    if model is None or (ref := model.made.get(f"{TUNED}/safety")) is None:
+        return None
+    (found,) = tested(store, {f"champion (version {model.version})": ref})
+    return found
 
 
 def _draw(found: "Sequence[Tested]", recipe: "Recipe", best: "Tested | None") -> None:

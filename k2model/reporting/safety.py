@@ -11,11 +11,9 @@ from importlib.resources import files
 from typing import Any
 
 from k2model.artifacts import ArtifactRef, Store
-from k2model.artifacts.record import ref_of
 from k2model.evals.scores import ScoreRow
 from k2model.recipe.safety import SAFETY
 from k2model.recipe.schema import Recipe
-from k2model.registry.gates import read_decisions
 from k2model.reporting.templates import HERE, filled, shortened
 from k2model.safety.answers import Answer
 from k2model.safety.compare import Comparison, compared
@@ -90,26 +88,6 @@ def tested_phases(store: Store, recipe: Recipe, artifacts: Mapping[str, Artifact
 def gated_rows(found: Sequence[Tested]) -> list[ScoreRow]:
     """What gates read of them."""
     return [row.as_score(one.name) for one in found if one.result.feeds_gates for row in one.result.rows]
-
-
-def champion(store: Store, recipe: Recipe) -> Tested | None:
-    """The model that bears the alias champion by the store's log of decisions, where it was safety-tested here."""
-    decided = [
-        one for one in read_decisions(store.uri)
-        if one["promotion"] == "champion" and one["model"] == f"k2-{recipe.name}"
-    ]  # fmt: skip
-    if not decided:
-        return None
-    by_digest = {
-        kind: {record["digest"]: record for record in store.records(kind)} for kind in ("safety_answers", "export")
-    }
-    for record in reversed(store.records(SAFETY)):
-        answers = by_digest["safety_answers"].get(record["inputs"]["answers"]["digest"], {})
-        export = by_digest["export"].get(answers.get("inputs", {}).get("export", {}).get("digest"), {})
-        if export.get("inputs", {}).get("checkpoint", {}).get("digest") == decided[-1]["checkpoint"]:
-            ref = ref_of(record, store.uri)
-            return Tested(f"champion (version {decided[-1]['version']})", ref, read_safety(store, ref), store)
-    return None
 
 
 def against(one: Tested, others: Sequence[Tested]) -> list[tuple[str, list[Comparison]]]:
