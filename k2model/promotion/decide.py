@@ -50,7 +50,7 @@ def judge_phase(
     origin = recipe.origin(phase.name)
     before = before_of(phase, parent, origin is not None and phase.parent == origin.name)
     ledger = Ledger.open(store, recipe.name)
-    state = _entered(store, recipe, phase, model, before, ledger)
+    state = enter(store, recipe, phase, model, before, ledger)
     try:
         bring(tracking_uri, store, recipe, ledger)
     except NotRegistered as other:  # of another lifecycle: what was decided of this one stands
@@ -61,7 +61,7 @@ def judge_phase(
     return replace(registration, promotion=said, aliases=aliases)
 
 
-def _entered(
+def enter(
     store: Store, recipe: Recipe, phase: PhaseConfig, model: Model, before: Checked, ledger: Ledger
 ) -> State:  # fmt: skip
     """The ledger's state with what is decided of a model, which is an entry unless nothing has changed."""

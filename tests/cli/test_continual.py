@@ -266,12 +266,12 @@ def test_a_person_promotes_and_rolls_back_whether_mlflow_is_there_or_not(store: 
     assert {row["batch"]: row["standing"] for row in rows("inbox", "list")}["monday"] == "held"
     assert "turn 2 does not wait for a person; of turns that do: 1" in k2("promote", "2", status=1).output
     said = k2("promote", "1", "--reason", "read its answers")
-    assert "the champion of smoke is turn 1; entry 7" in said.output and "MLflow was not told" in said.output
+    assert "the champion of smoke is turn 1's model; entry 7" in said.output and "MLflow was not told" in said.output
     assert rows("continual", "status")["champion"]["turn"] == 1
-    assert "Missing option '--reason'" in k2("rollback", status=2).output
+    assert "Missing option '--why' / '--reason'" in k2("rollback", status=2).output
     assert "turn 5 made no champion" in k2("rollback", "--to", "5", "--reason", "x", status=1).output
     said = json.loads(k2("rollback", "--reason", "worse at spelling", "--json").output)
-    assert said == {"champion": 0, "entry": 8, "told": "the champion of smoke is the lifecycle's; entry 8"}
+    assert said == {"champion": 0, "entry": 8, "told": "the champion of smoke is the lifecycle's model; entry 8"}
     told = rows("continual", "status")
     assert (told["champion"]["turn"], told["champion"]["entry"], told["turns"][0]["outcome"]) == (0, 8, "rolled back")
     assert {row["batch"]: row["standing"] for row in rows("inbox", "list")}["monday"] == "set aside"

@@ -72,7 +72,8 @@ def line(*batches: tuple[str, BatchKind], champion: Model | None = None) -> Stat
         for name, kind in batches
     }
     models = {0: first, champion.turn: champion}
-    return State("laptop", models=models, champion=champion.turn, corpora=found, batches=taken)
+    before = (0,) if champion.turn else ()
+    return State("laptop", models=models, champion=champion.turn, before=before, corpora=found, batches=taken)
 
 
 def batch(name: str, tokens: int, lengths: dict[str, int] | None = None) -> dict[str, Counts]:
@@ -426,7 +427,8 @@ def test_turns_after_each_other_forget_no_source_and_give_new_data_their_share(
         grown = sum(after[kind.value].values()) - sum(champion.seen[kind.value].values())
         assert grown == sum(one["tokens"] for one in drawn.values())
         champion = Model(number, champion.made, (*champion.corpora, *names), after)
-        state = replace(state, models={**state.models, number: champion}, champion=number)
+        before = (*state.before, number - 1)
+        state = replace(state, models={**state.models, number: champion}, champion=number, before=before)
     again, _ = composition(store, pack(store, continuation(store, recipe, state, began), tokens)["sft/sequences"])
     assert {"batch/day1", "batch/day2", "batch/day3", "batch/text", "chat/tools", "prose", "facts"} <= set(again)
     assert {source for source in champion.seen[TUNED]} >= {"batch/day1", "batch/day2", "batch/day3"}

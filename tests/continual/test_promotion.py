@@ -50,7 +50,7 @@ class Line:
         recipe = replace(RECIPE, name=name, gates=(GATE,), continual=ContinualConfig(tuned="sft", default_loss=0.3))
         line = Line(uri, store, recipe, Ledger.open(store, name))
         model = line.model(0, 0.8)
-        assert line.phase(0, 0.8).register(uri, store, name, (GATE,)).aliases[-1] == "champion"
+        assert line.phase(0, 0.8).register(uri, store, name, (GATE,)).version == 1
         valid = model.made["corpus_valid"]
         line.ledger.append("start", Start(model, Corpus("lifecycle", None, valid, model.made["tokens"])), after=0)
         return line
@@ -143,7 +143,10 @@ def test_it_is_repeated_without_a_change_and_nothing_is_lost_while_mlflow_is_dow
     # Half of it was done when it was killed: the rest follows.
     client.delete_model_version_tag("k2-repeated", "2", SHOWN)
     client.set_registered_model_alias("k2-repeated", "champion", "2")
-    assert line.apply().changed == 2 and aliases(client, "k2-repeated")["champion"] == "3"
+    applied = line.apply()
+    said = "alias champion of k2-repeated was moved by hand from version 3 to version 2 in MLflow"
+    assert applied.changed == 2 and applied.by_hand == (f"{said}; it is at version 3 again",)
+    assert aliases(client, "k2-repeated")["champion"] == "3"
 
 
 def _closed_port() -> int:
@@ -206,7 +209,7 @@ def test_a_champion_that_mlflow_does_not_know_is_an_error_with_the_remedy(
 ) -> None:  # fmt: skip
     line = Line.begun(tracking_uri, store, "unknown")
     line.uri = f"sqlite:///{tmp_path}/other.db"
-    with pytest.raises(RegistryError, match=r"no version of k2-unknown for the model of the lifecycle's"):
+    with pytest.raises(RegistryError, match=r"no version of k2-unknown for the lifecycle's model"):
         line.apply()
 
 

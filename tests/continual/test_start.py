@@ -1,6 +1,5 @@
 """The model that a line begins with, of a real lifecycle, and what is said where there is none."""
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,13 +9,12 @@ from pathlib import Path
 import pytest
 
 from k2model.artifacts import Store
-from k2model.artifacts.files import files_at
-from k2model.continual.entries import Start
+from k2model.continual.entries import Contradiction, Start
 from k2model.continual.ledger import Ledger
 from k2model.continual.start import NoChampion, start
+from k2model.continual.state import Checked, Judged, Outcome, State
 from k2model.recipe import Recipe, apply_overrides, load_recipe
 from k2model.recipe.continual import ContinualConfig
-from k2model.registry.gates import read_decisions
 
 SMOKE = load_recipe("smoke")
 LINE = replace(SMOKE, continual=ContinualConfig("sft", base="mid_4"))
@@ -29,25 +27,35 @@ def store(finished: tuple[Path, object], tmp_path: Path) -> Iterator[Store]:
     home, _ = finished
     shutil.copytree(home / "store", tmp_path / "store", copy_function=os.link)
     made = Store.open(tmp_path / "store")
-    decide(made, "champion")
+    judge(made, Outcome.PROMOTED)
     yield made
 
 
-def first_decision(store: Store) -> dict:
-    return next(one for one in read_decisions(store.uri) if one["phase"] == "sft")
+def first_judged(store: Store) -> Judged:
+    """Of the lifecycle's own sft: other tests run it again with other settings."""
+    content = next(Ledger.open(store, "smoke").entries()).content
+    assert isinstance(content, Judged)
+    return content
 
 
-def decide(store: Store, promotion: str, checkpoint: str = "") -> None:
-    """A decision on the lifecycle's sft, later than all there are: other tests run it again with other settings."""
-    own = first_decision(store)
-    said = {**own, "promotion": promotion, "decided_at": "9" + str(own["decided_at"])[1:]}
-    said["checkpoint"] = checkpoint or own["checkpoint"]
-    files_at(store.uri).write(f"_gates/k2-smoke/v9999-{promotion[:4]}-{checkpoint[:8]}.json", json.dumps(said).encode())
+def judge(store: Store, outcome: Outcome, checkpoint: str = "") -> None:
+    """Another judgement of it, or of a model with another checkpoint."""
+    ledger, own = Ledger.open(store, "smoke"), first_judged(store)
+    state, made = ledger.state(), dict(own.model.made)
+    made["tuned/checkpoint"] = replace(made["tuned/checkpoint"], digest=checkpoint or own.digest)
+    model = replace(own.model, turn=state.next_lifecycle, made=made)
+    gates = (Checked("tools/well_formed", True, "0.000, at least 0 is asked"),)
+    said = replace(own, model=model, outcome=outcome, gates=gates, champion=state.champion)
+    ledger.append("judged", said, after=state)
+
+
+def state_of(store: Store) -> State:
+    return Ledger.open(store, "smoke").state()
 
 
 def refused(store: Store, recipe: Recipe) -> str:
     with pytest.raises(NoChampion) as error:
-        start(store, recipe)
+        start(store, recipe, state_of(store))
     return str(error.value)
 
 
@@ -62,10 +70,10 @@ def check_tokens(store: Store, found: Start) -> None:
 
 
 def test_a_line_begins_with_the_promoted_model(store: Store) -> None:
-    found = start(store, LINE)
+    found = start(store, LINE, state_of(store))
     model = found.model
     assert (model.turn, model.corpora) == (0, ("lifecycle",))
-    assert model.version == first_decision(store)["version"]
+    assert model.version == first_judged(store).model.version
     assert {name for name in model.made if "/" in name} == {
         "base/checkpoint", "base/export", "tuned/checkpoint", "tuned/export", "tuned/scores", "tuned/safety",
     }  # fmt: skip
@@ -75,21 +83,21 @@ def test_a_line_begins_with_the_promoted_model(store: Store) -> None:
     for ref in model.made.values():
         store.look_up(ref)
     ledger = Ledger.open(store, "smoke")
-    state = ledger.append("start", {"model": model, "corpus": found.corpus}, after=0)
-    assert state.champion == 0 and ledger.verify().lost == ()
+    state = ledger.append("start", {"model": model, "corpus": found.corpus}, after=ledger.state())
+    assert state.champion == 0 and state.begun and ledger.verify().lost == ()
     assert state.model is not None and state.model.seen == model.seen and {*state.model.made} == {*model.made}
 
 
 def test_a_line_of_dialogues_alone_has_no_base(store: Store) -> None:
-    found = start(store, replace(SMOKE, continual=ContinualConfig("sft")))
+    found = start(store, replace(SMOKE, continual=ContinualConfig("sft")), state_of(store))
     assert {*found.model.seen} == {"tuned"} and not [one for one in found.model.made if one.startswith("base/")]
 
 
 def test_signatures_may_be_lost_and_nothing_else(store: Store) -> None:
-    before = start(store, LINE)
+    before = start(store, LINE, state_of(store))
     assert before.corpus.clean is not None
     shutil.rmtree(before.corpus.clean.uri)
-    found = start(store, LINE)
+    found = start(store, LINE, state_of(store))
     assert found.corpus.clean is None and found.model == before.model
     shutil.rmtree(found.model.made["tuned/export"].uri)
     told = refused(store, LINE)
@@ -97,19 +105,35 @@ def test_signatures_may_be_lost_and_nothing_else(store: Store) -> None:
 
 
 def test_without_a_promotion_it_is_said_what_is_there(store: Store) -> None:
-    shutil.rmtree(Path(store.uri) / "_gates" / "k2-smoke")
+    shutil.rmtree(Path(store.uri) / "_continual" / "smoke")
     told = refused(store, LINE)
-    assert "phase 'sft' of recipe 'smoke' was trained, and is not registered" in told
+    assert "phase 'sft' of recipe 'smoke' was trained, and no gate has judged it" in told
     assert "Run `make lifecycle RECIPE=smoke`" in told
 
 
-def test_a_gate_that_was_not_passed_is_told(store: Store) -> None:
-    for file in (Path(store.uri) / "_gates" / "k2-smoke").glob("v9999-*"):
-        file.unlink()
+def test_a_model_that_was_refused_is_told_and_so_is_another_champion(store: Store) -> None:
+    judge(store, Outcome.PROMOTED, checkpoint="f" * 64)
+    own = first_judged(store)
     told = refused(store, LINE)
-    assert "was trained and not promoted (none: " in told
-    decide(store, "champion", checkpoint="f" * 64)
-    assert "was trained and not promoted" in refused(store, LINE), "another checkpoint's promotion is not its own"
+    assert f"was trained and is not the champion (promoted: {state_of(store).judged[own.digest].reason})" in told
+    assert f"champion is {own.name}, of another checkpoint" in told
+    assert f"`k2 promote {own.name}` judges it anew" in told
+
+
+def test_turns_go_on_from_the_second_lifecycle_that_was_promoted(store: Store) -> None:
+    ledger = Ledger.open(store, "smoke")
+    first = start(store, LINE, ledger.state())
+    ledger.append("start", first, after=ledger.state())
+    judge(store, Outcome.PROMOTED, checkpoint="f" * 64)
+    state = ledger.state()
+    assert (state.champion, state.before, state.begun) == (-1, (0,), False)
+    judge(store, Outcome.PROMOTED)  # a person has brought the first one back
+    state = ledger.append("start", start(store, LINE, ledger.state()), after=ledger.state())
+    assert (state.champion, state.begun, state.descent) == (-2, True, (-2,))
+    assert state.model is not None and state.model.corpora == ("lifecycle 3",) and state.root == state.model
+    assert state.corpora["lifecycle 3"].valid == state.corpora["lifecycle"].valid
+    with pytest.raises(Contradiction, match="the line has begun"):
+        ledger.append("start", first, after=state)
 
 
 def test_a_changed_recipe_is_another_lifecycle(store: Store) -> None:
