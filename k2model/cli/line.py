@@ -42,7 +42,7 @@ reason_option = click.option(
 )
 
 
-by_option = click.option("--by", "--who", "by", default="", metavar="NAME", help="Who decides; it is kept in the ledger.")
+by_option = click.option("--by", "--who", "by", default="", metavar="NAME", help="Who decides; kept in the ledger.")
 
 
 def recipe_of(name: str, overrides: tuple[str, ...]) -> "Recipe":

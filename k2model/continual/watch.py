@@ -35,7 +35,7 @@ def told(line: LifecyclePlan, tracking_uri: str, said: str) -> str:
     try:
         with store.lease(Identity("told", "1", {"line": ledger.line}), TELLING_SECONDS):
             try:
-                apply(tracking_uri, store, line.recipe, ledger)
+                said = ". ".join([said, *apply(tracking_uri, store, line.recipe, ledger).by_hand])
             except K2Error as error:  # MLflow is down, or an artifact that it would show is damaged: the turn stands
                 said = f"{said}. MLflow was not told, the next run tells it: {error}"
             tell(store, line.recipe, ledger)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from k2model.artifacts import ArtifactRef, Store
+from k2model.artifacts.identity import artifact_name
 from k2model.artifacts.record import ref_of
 from k2model.continual.state import TUNED, Checked, Model
 from k2model.continual.verdict.canary import damaged
@@ -35,13 +36,13 @@ class Trained:
 
 def ancestry(store: Store, checkpoint: ArtifactRef) -> list[Trained]:
     """The phases that a checkpoint came of, its own first, up to one that began at random or at an adopted model."""
-    records = {record["digest"]: record for record in store.records("checkpoint")}
+    records = {artifact_name("checkpoint", record["identity"]): record for record in store.records("checkpoint")}
     found: list[Trained] = []
-    digest: str | None = checkpoint.digest
-    while digest is not None and (record := records.get(digest)) is not None:
+    name: str | None = checkpoint.name
+    while name is not None and (record := records.get(name)) is not None:
         found.append(Trained(record["config"]["phase"]["name"], ref_of(record, store.uri), record))
         parent = record["inputs"].get("parent")
-        digest = parent["digest"] if parent else None
+        name = parent["uri"] if parent else None
     return found
 
 
@@ -79,7 +80,7 @@ def contamination(store: Store, recipe: Recipe, phase: PhaseConfig, model: Model
     if untold:
         return Checked("contamination", False, f"some items of {_some(untold)} were never looked up", measured=False)
     if not dirty:
-        return Checked("contamination", True, f"no phase was trained on an item of the {len(own)} scores with gates")
+        return Checked("contamination", True, f"no phase was trained on an item of its {len(own)} scores with gates")
     told = _some([f"{one.seen} of {one.n} items of {score}" for score, one in sorted(dirty.items())])
     failing = [one.name for one in gate_results(_own_gates(recipe, phase), list(_on_clean(rows, dirty)))
                if not one.passed]  # fmt: skip
@@ -116,8 +117,11 @@ def provenance(store: Store, model: Model) -> Checked:
     against = [f"{_some(unknown)}: made outside of a git checkout, so by no commit that is known"] if unknown else []
     against += [f"{_some(dirty)}: made by code that differs from its commit"] if dirty else []
     if against:
-        return Checked("provenance", False, f"{'; '.join(against)}. Commit and train again, or let it pass by name: "
-                       "k2 promote REF --waive provenance --by NAME --why TEXT")  # fmt: skip
+        said = (
+            f"{'; '.join(against)}. What is there is not made again: let it pass by name (k2 promote REF --waive "
+            "provenance --by NAME --why TEXT), and commit before the next one"
+        )
+        return Checked("provenance", False, said)
     commits = list(dict.fromkeys(git["commit"][:12] for git in code.values()))
     return Checked("provenance", True, f"made by commit{'s' if len(commits) > 1 else ''} {_some(commits)}")
 

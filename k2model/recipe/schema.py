@@ -238,7 +238,7 @@ class PhaseConfig:
     """One row of the phase table: what a phase trains on, for how long and how."""
 
     name: str
-    kind: PhaseKind  # midtrain: part of the data must be short (mixing); sft: may become `champion`
+    kind: PhaseKind  # midtrain: part of the data must be short (mixing); sft: may become the champion
     parent: str  # name of the phase or adopted model that this one starts from; "" = random initialisation
     sequence_length: int  # tokens a row
     rope_theta: float

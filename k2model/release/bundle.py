@@ -26,6 +26,7 @@ from k2model.evals.scores import ScoreRow
 from k2model.export.architecture import TRAINING_STATE
 from k2model.recipe.continual import ContinualConfig
 from k2model.recipe.fields import stated_fields, without_places
+from k2model.recipe.promotion import PromotionConfig
 from k2model.recipe.repeats import repeated_of
 from k2model.recipe.schema import AdoptedModel, Recipe
 from k2model.release.card import composition_csv, model_card, readme, sources
@@ -113,7 +114,8 @@ def recipe_as_json(recipe: Recipe) -> dict[str, Any]:
             return {field.name: plain(getattr(value, field.name)) for field in stated_fields(value)}
         return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
-    made: dict[str, Any] = plain(without_places(dataclasses.replace(recipe, continual=ContinualConfig())))
+    how = dataclasses.replace(recipe, continual=ContinualConfig(), promotion=PromotionConfig())
+    made: dict[str, Any] = plain(without_places(how))
     return made
 
 

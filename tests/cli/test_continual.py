@@ -16,6 +16,7 @@ from k2model.continual.entries import Arrival, Start, TurnBegan, ending
 from k2model.continual.gate.evidence import Arrival as ArrivalFound
 from k2model.continual.gate.evidence import Check
 from k2model.continual.ledger import Ledger
+from k2model.continual.promotion import Applied
 from k2model.continual.state import Outcome, Standing, State
 from k2model.continual.verdict.comparison import RESULT
 from k2model.continual.verdict.verdict import Verdict
@@ -252,10 +253,11 @@ def mlflow(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
     """The champions that MLflow was told of; it is down for the first."""
     told: list[int | None] = []
 
-    def apply(tracking_uri: str, store: Store, recipe: Any, ledger: Ledger) -> None:
+    def apply(tracking_uri: str, store: Store, recipe: Any, ledger: Ledger) -> Applied:
         told.append(ledger.state().champion)
         if len(told) == 1:
             raise RegistryError("the server cannot be reached")
+        return Applied(ledger.state().champion or 0, 0, 0)
 
     monkeypatch.setattr("k2model.continual.watch.apply", apply)
     return told
