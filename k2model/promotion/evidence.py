@@ -79,14 +79,17 @@ def contamination(store: Store, recipe: Recipe, phase: PhaseConfig, model: Model
     untold = sorted(score for score, one in own.items() if one.untold)
     if untold:
         return Checked("contamination", False, f"some items of {_some(untold)} were never looked up", measured=False)
+    adopted = items.unknown(phase.name)
+    beside = f"; what {_some(adopted)} was trained on before it was adopted is not known" if adopted else ""
     if not dirty:
-        return Checked("contamination", True, f"no phase was trained on an item of its {len(own)} scores with gates")
+        said = f"no phase was trained on an item of its {len(own)} scores with gates"
+        return Checked("contamination", True, said + beside)
     told = _some([f"{one.seen} of {one.n} items of {score}" for score, one in sorted(dirty.items())])
     failing = [one.name for one in gate_results(_own_gates(recipe, phase), list(_on_clean(rows, dirty)))
                if not one.passed]  # fmt: skip
     if failing:
         return Checked("contamination", False, f"it was trained on {told}; without them not passed: {_some(failing)}")
-    return Checked("contamination", True, f"it was trained on {told}; the gates are passed without them")
+    return Checked("contamination", True, f"it was trained on {told}; the gates are passed without them{beside}")
 
 
 def _own_gates(recipe: Recipe, phase: PhaseConfig) -> tuple[GateConfig, ...]:

@@ -19,6 +19,7 @@ from k2model.continual.ledger import Ledger
 from k2model.continual.month.home import completed, linked
 from k2model.continual.month.recipe import LINES
 from k2model.continual.state import Outcome
+from k2model.promotion.decide import judge_phase
 from k2model.recipe import load_recipe
 from k2model.registry.register import register_phase
 from k2model.release.manifest import LINEAGE, TURNS, phase_folder, verify_release
@@ -34,17 +35,18 @@ def lifecycle(finished: tuple[Path, object], tmp_path_factory: pytest.TempPathFa
     """The home of the smoke lifecycle that all tests share, with its model registered by a gate that any passes."""
     home = tmp_path_factory.mktemp("line")
     linked(finished[0] / "store", home / "store")
-    shutil.rmtree(home / "store" / "_gates")
+    shutil.rmtree(home / "store" / "_continual")
     store, recipe = Store.open(home / "store"), load_recipe(LINES["tiny"])
     made = completed(store, recipe)
     registered = None
     for phase in recipe.phases:
         own = {name.partition("/")[2]: ref for name, ref in made.items() if name.startswith(f"{phase.name}/")}
+        refs = {name: own.get(name) for name in ("sequences", "checkpoint", "export", "scores", "safety")}
+        refs["corpus"], parent, uri = made["corpus_valid"], registered, f"sqlite:///{home / 'mlflow.db'}"
         registered = register_phase(
-            f"sqlite:///{home / 'mlflow.db'}", store, recipe.name, recipe.model, phase, recipe.gates,
-            **{name: own[name] for name in ("sequences", "checkpoint", "export", "scores")},
-            corpus=made["corpus_valid"], safety=own.get("safety"), parent=registered,
+            uri, store, recipe.name, recipe.model, phase, recipe.gates, parent=parent, **refs
         )  # fmt: skip
+        registered = judge_phase(uri, store, recipe, registered, parent, **refs)
     assert registered is not None and registered.promotion == "champion"
     return home
 

@@ -18,7 +18,9 @@ from k2model.cli.main import main
 from k2model.errors import TokensError
 from k2model.export import AdoptionError, read_record
 from k2model.lifecycle.plan import LifecyclePlan, dry_run
+from k2model.promotion.decide import judge_phase
 from k2model.recipe import Recipe
+from k2model.recipe.promotion import PromotionConfig
 from k2model.recipe.schema import AdoptedModel, GateConfig
 from k2model.registry import register_phase
 from k2model.release import ReleaseDamaged, verify_release
@@ -109,12 +111,15 @@ def test_it_is_compared_with_the_model_that_it_was_made_from(home: Path, tuned: 
 def test_a_fine_tuned_one_is_promoted_by_its_own_gates(home: Path, tuned: LifecycleResult) -> None:
     from mlflow import MlflowClient
 
-    tracking, one = f"sqlite:///{home / 'mlflow.db'}", tuned.phases[0]
+    tracking, one, store = f"sqlite:///{home / 'mlflow.db'}", tuned.phases[0], Store.open(home / "first")
+    gates = (GateConfig("sft", "loss/chat", 0.0, maximum=99.0),)
+    recipe = replace(tuned.recipe, gates=gates, promotion=PromotionConfig(provenance=False))
+    refs = (one.sequences, tuned.corpus_valid, one.checkpoint, one.export, one.scores)
     registered = register_phase(
-        tracking, Store.open(home / "first"), "garden", tuned.recipe.model, one.phase,
-        (GateConfig("sft", "loss/chat", 0.0, maximum=99.0),), one.sequences, tuned.corpus_valid, one.checkpoint,
-        one.export, one.scores, None, tuned.recipe.origin("sft"), tuned.artifacts["theirs/checkpoint"],
+        tracking, store, recipe.name, recipe.model, one.phase, gates, *refs, None, recipe.origin("sft"),
+        tuned.artifacts["theirs/checkpoint"], tuned.artifacts.get("sft/safety"),
     )  # fmt: skip
+    registered = judge_phase(tracking, store, recipe, registered, None, *refs, tuned.artifacts.get("sft/safety"))
     assert registered.promotion == "champion"
     tags = MlflowClient(tracking).get_model_version("k2-garden", str(registered.version)).tags
     told = {name.removeprefix("k2.adopted."): value for name, value in tags.items() if ".adopted." in name}
