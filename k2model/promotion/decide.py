@@ -17,7 +17,17 @@ from k2model.continual.ledger import Ledger, LedgerMoved
 from k2model.continual.promotion import NotRegistered, apply, promotion_of
 from k2model.continual.state import TUNED, Checked, Judged, Model, Outcome, State
 from k2model.promotion.comparison import Contest
-from k2model.promotion.gates import WAIVABLE, NotPromotable, asked_of, before_in, before_of, checked, failing, model_of
+from k2model.promotion.gates import (
+    WAIVABLE,
+    NotPromotable,
+    asked_of,
+    before_in,
+    before_of,
+    checked,
+    failing,
+    model_of,
+    own_gates,
+)
 from k2model.recipe import Recipe
 from k2model.recipe.schema import PhaseConfig, PhaseKind
 from k2model.registry import Registration
@@ -68,6 +78,7 @@ def enter(
     while True:
         state = ledger.state()
         if stood(state, model):
+            _tell_lapsed(Contest(store, recipe, phase, state.called(model), model, state))
             return state
         asked = asked_of(recipe, phase, model, _champion(state), before)
         last = state.judged.get(_digest(model))
@@ -79,6 +90,17 @@ def enter(
             return state
         with contextlib.suppress(LedgerMoved):  # something else was decided meanwhile: look again
             return ledger.append("judged", decided, after=state)
+
+
+def _tell_lapsed(contest: Contest) -> None:
+    """Of the champion, which gates of the recipe it does not pass any more: they were changed since."""
+    champion = contest.state.model
+    lapsed = [one for one in own_gates(contest) if not one.passed]
+    if lapsed and champion is not None and _digest(champion) == _digest(contest.model):
+        _log.warning(
+            "%s is the champion and does not pass %s as the recipe has it now; it stays, since somebody may serve it: "
+            "k2 rollback takes it back", contest.name, "; ".join(f"{one.gate} ({one.said})" for one in lapsed),
+        )  # fmt: skip
 
 
 def judged(

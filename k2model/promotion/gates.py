@@ -65,13 +65,13 @@ def checked(contest: Contest, before: Checked, waived: frozenset[str] = frozense
     the store's errors where scores cannot be read.
     """
     compared_gates, verdict = compared(contest)
-    found = [*_own(contest, before), *compared_gates, *_artifacts(contest)]
+    found = [*own_gates(contest), before, *compared_gates, *_artifacts(contest)]
     return tuple(replace(one, waived=one.gate in waived and not one.passed) for one in found), verdict
 
 
-def _own(contest: Contest, before: Checked) -> Iterator[Checked]:
-    yield from scores_gates(contest.recipe.gates, contest.phase, _rows(contest))
-    yield before
+def own_gates(contest: Contest) -> list[Checked]:
+    """The recipe's gates on the challenger's own scores."""
+    return scores_gates(contest.recipe.gates, contest.phase, _rows(contest))
 
 
 def _rows(contest: Contest) -> list[ScoreRow]:

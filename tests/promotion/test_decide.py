@@ -65,7 +65,7 @@ def test_a_ruined_model_is_refused_beside_the_champion_with_gates_and_without(
 
 
 def test_one_that_is_no_worse_takes_its_place_and_the_same_is_not_decided_twice(
-    home: Home, trained: dict[str, Trained]
+    home: Home, trained: dict[str, Trained], caplog: pytest.LogCaptureFixture
 ) -> None:
     own = recipe()
     home.judged(own, trained["good"], 3)
@@ -82,6 +82,9 @@ def test_one_that_is_no_worse_takes_its_place_and_the_same_is_not_decided_twice(
     stricter = replace(own, gates=(GATE, GateConfig("sft", "arithmetic/high", 0.99)))
     home.judged(stricter, trained["ruined"], 5)
     assert home.ledger.state().entries == 4, "other gates, another judgement"
+    home.judged(stricter, trained["other"], 4)
+    assert home.ledger.state().entries == 4 and home.ledger.state().model.version == 4
+    assert "sft@4 is the champion and does not pass arithmetic/high (0.000, at least 0.99 is asked)" in caplog.text
 
 
 def test_a_person_brings_an_old_champion_back_and_rolls_back(home: Home, trained: dict[str, Trained]) -> None:
