@@ -35,6 +35,8 @@ def set_alias(client: "MlflowClient", name: str, alias: str, version: int | None
     model = _model(client, name)
     held, said = _held(model).get(alias), _moved(name, model).get(alias, "")
     tag = _tag(alias)
+    if version is None and (model is None or (held is None and tag not in model.tags)):
+        return ""  # it never was anywhere
     if held != version:
         client.set_registered_model_tag(name, tag, f"{_told(held)}>{_told(version)}")
         if version is None:
