@@ -43,7 +43,7 @@ def set_alias(client: "MlflowClient", name: str, alias: str, version: int | None
             client.delete_registered_model_alias(name, alias)
         else:
             client.set_registered_model_alias(name, alias, str(version))
-    if model is None or model.tags.get(tag) != _told(version):
+    if model is None or held != version or model.tags.get(tag) != _told(version):
         client.set_registered_model_tag(name, tag, _told(version))
     if said:
         said += f"; it is at {_version(version)} again" if held != version else f", where it belongs ({_version(held)})"

@@ -229,6 +229,8 @@ def test_an_alias_of_a_phase_that_was_moved_by_hand_stays_and_is_named(
     client.delete_registered_model_alias("k2-byhand", "sft")
     new.register(tracking_uri, store, "byhand")
     assert int(client.get_registered_model("k2-byhand").aliases["sft"]) == second
+    client.set_registered_model_alias("k2-byhand", "candidate", str(first))
+    assert [*moved_by_hand(client, "k2-byhand")] == ["candidate"], "once more, to where it was moved before"
 
 
 def test_who_is_killed_while_an_alias_is_moved_is_not_taken_for_a_person(
