@@ -23,7 +23,6 @@ from k2model.documents.tables import read_table, required, write_table
 from k2model.errors import K2Error
 from k2model.evals.items import Grade, ItemResult, read_items, write_items
 from k2model.evals.scores import ScoreRow, read_scores
-from k2model.registry.gates import FOLDER, read_decisions
 from k2model.safety.judging import read_safety
 from k2model.tokens.rows import RowsIndex
 from k2model.tokens.rows import read_table as read_blocks
@@ -216,18 +215,12 @@ def test_a_numbering_counts_up(store: Store, bounds: list[int]) -> None:
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", IN_PLACE)
-def test_notes_of_attempts_and_decisions_are_read_typed(store: Store, kind: str) -> None:
-    decision = Path(store.uri, FOLDER, "m", "v0001-0.json")
-    decision.parent.mkdir(parents=True)
-    IN_PLACE[kind](decision)
-    if kind != "folder":  # is in no listing
-        with pytest.raises(CorruptArtifact, match=r"v0001-0\.json is not a decision"):
-            read_decisions(store.uri)
+def test_notes_of_attempts_are_read_typed(store: Store, kind: str) -> None:
     files = files_at(Path(store.uri) / "checkpoint" / "x")
     note = Path(files.uri, ATTEMPTS, "00001.json")
     note.parent.mkdir(parents=True)
     IN_PLACE[kind](note)
-    if kind != "folder":
+    if kind != "folder":  # is in no listing
         with pytest.raises(CorruptArtifact, match=r"00001\.json is not a note of an attempt"):
             begin(files, PHASE, 0)
 
