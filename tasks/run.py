@@ -80,15 +80,20 @@ def register(
     parent: Registration | None = None,
     adopted: ArtifactRef | None = None,
     safety: ArtifactRef | None = None,
+    data: dict[str, ArtifactRef] | None = None,
 ) -> Registration:
     """Registers a phase, one that the tracking store holds is left as it is; then a fine-tuned one is held to its
     gates. `adopted`: the checkpoint of the model from outside that its weights descend from, if any; `safety`: its
-    safety scores, where the recipe has it tested."""
+    safety scores, where the recipe has it tested. `data`: what was made before any phase, which is shown as runs of its
+    own."""
+    from k2model.pages import begin_lifecycle
     from k2model.promotion.decide import judge_phase
     from k2model.registry import register_phase
 
-    store = Store.open(plan.store)
+    store, made = Store.open(plan.store), {**(data or {}), f"{phase}/sequences": sequences}
     registered = register_phase(
+        within=begin_lifecycle(tracking_uri(), store, plan.recipe, made),
+        items=made.get("evaluation_items"),
         tracking_uri=tracking_uri(),
         store=store,
         recipe_name=plan.recipe.name,
@@ -112,11 +117,14 @@ def register(
 
 @data_task(Kind.ASK)
 def summarize(plan: LifecyclePlan, made: dict[str, ArtifactRef], registrations: list[Registration]) -> str:
-    """Print what was kept of the data and the scores, say where everything is and what was promoted."""
+    """Complete the lifecycle's pages in MLflow, print what was kept of the data and the scores, say where everything is
+    and what was promoted."""
+    from k2model.pages import finish_lifecycle
     from k2model.reporting import print_summary
 
     store, result = Store.open(plan.store), LifecycleResult(plan.recipe, made)
     gates = gate_identities(store, plan.recipe, made)
+    finish_lifecycle(tracking_uri(), store, result, registrations, gates)
     return print_summary(store, tracking_uri(), result, registrations, gates)
 
 

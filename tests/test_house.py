@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = (
     "k2model", "settings", "errors", "units", "plain", "versions", "recipe", "artifacts", "documents", "sandbox",
     "synthesis", "ingest", "curation", "tokens", "planning", "validation", "model", "training", "export", "generation",
-    "judges", "evals", "safety", "registry", "monitoring", "reporting", "release", "lifecycle", "continual",
+    "judges", "evals", "safety", "registry", "monitoring", "reporting", "release", "pages", "lifecycle", "continual",
     "promotion", "inspect", "cli", "tasks", "workflows", "infra",
 )  # fmt: skip
 

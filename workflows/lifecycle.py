@@ -34,6 +34,7 @@ def full_lifecycle(overrides: dict = {}) -> str:  # noqa: B006  Flyte reads the 
         compose_all(ADOPTED, model, plan, made)
     for row, owner in data_rows(RECIPE):
         compose_all((row,), owner, plan, made)
+    data = {name: ref for name, ref in made.items() if "/" not in name or name.endswith("/synthesis")}
     for phase in RECIPE.phases:
         compose_all(phase_rows(RECIPE, phase), phase, plan, made)
         own = {part: made[f"{phase.name}/{part}"] for part in ("sequences", "checkpoint", "export", "scores")}
@@ -41,7 +42,7 @@ def full_lifecycle(overrides: dict = {}) -> str:  # noqa: B006  Flyte reads the 
         adopted = made[f"{origin.name}/checkpoint"] if origin else None
         registered[phase.name] = register(
             plan=plan, phase=phase.name, corpus=made["corpus_valid"], parent=parent, adopted=adopted,
-            safety=made.get(f"{phase.name}/safety"), **own,
+            safety=made.get(f"{phase.name}/safety"), data=data, **own,
         )  # fmt: skip
     compose_all(END, None, plan, made)
     return summarize(plan=plan, made=made, registrations=list(registered.values()))

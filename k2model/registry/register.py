@@ -9,36 +9,40 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from k2model.artifacts import ArtifactRef, Identity, Store
+from k2model.artifacts import ArtifactRef, Store
 from k2model.artifacts.steps import PATIENCE_SECONDS
 from k2model.evals.scores import ScoreRow, load_scores
 from k2model.recipe.safety import SAFETY
 from k2model.recipe.schema import AdoptedModel, GateConfig, ModelConfig, PhaseConfig
+from k2model.registry.datasets import CORPUS, EVALUATION, TRAINING, DatasetOf
 from k2model.registry.gates import Registration, judge
 from k2model.registry.live import (
     BATCH,
-    TRAINING,
     claim_run,
     ensured_experiment,
     is_active,
     last_step,
     log_steps,
-    restored,
     runs_tagged,
     training_tag,
 )
+from k2model.registry.live import TRAINING as TRAINING_TAG
+from k2model.registry.model_page import retell
+from k2model.registry.one_run import line_of, one_run
+from k2model.registry.page import beside, describe
 from k2model.registry.phase_record import (
     KEY,
     PhaseRecord,
     model_tags,
     parameters,
+    place_tags,
     read_training,
     registration_key,
     run_tags,
 )
 from k2model.registry.runs import log_description, log_lineage, score_metrics
 from k2model.registry.tracking import tracking
-from k2model.registry.versions import RESULT, is_complete, made_alone, model_version, move_aliases
+from k2model.registry.versions import RESULT, is_complete, made_alone, model_version, move_aliases, versions_of
 from k2model.safety.judging import check_judge, read_safety
 from k2model.settings import masked
 
@@ -67,17 +71,19 @@ def register_phase(
     safety: ArtifactRef | None = None,
     decided_by: str = "",
     tags: Mapping[str, str] | None = None,
+    items: ArtifactRef | None = None,
+    within: str = "",
 ) -> Registration:
     """Register a phase's checkpoint in MLflow; a second call with the same references does no work.
 
-    Experiment `k2/<recipe>`, run named by the phase, registered model `k2-<recipe>` whose version points
-    at the checkpoint in the store. Aliases: `candidate` is the last version of what was registered
-    last, `<phase>` the phase's that was registered last; `champion` is moved by a promotion alone
-    (`k2model.promotion`). Changed gates are judged anew.
-    `origin` and `adopted` are the model from outside that the weights descend from, if
+    Experiment `k2/<recipe>`, run named by phase and version (`sft@6`), registered model `k2-<recipe>` whose version
+    points at the checkpoint in the store. Aliases: `candidate` is the last version of what was registered last,
+    `<phase>` the phase's that was registered last; `champion` is moved by a promotion alone (`k2model.promotion`).
+    Changed gates are judged anew. `origin` and `adopted` are the model from outside that the weights descend from, if
     any, and its adopted checkpoint: tags say where it came from. `safety`: its safety scores, logged and gated as
     others are. `scores`: None for a phase that was not scored. `decided_by`: a turn of continual training that this is
-    of, so that of the aliases `candidate` alone moves; `tags`: further ones.
+    of, so that of the aliases `candidate` alone moves; `tags`: further ones. `items`: what it was asked, where that is
+    not of the corpus alone. `within`: the run of the lifecycle (`k2model.pages`).
 
     Raises `RegistryError` when MLflow cannot be used or a gate names an unknown score, and the
     store's errors when an artifact is missing or damaged.
@@ -100,12 +106,18 @@ def register_phase(
         origin=origin if adopted else None,
         decided_by=decided_by,
         tags=tuple((tags or {}).items()),
+        datasets={
+            TRAINING: DatasetOf.read(store, f"{phase.name}/sequences", sequences),
+            CORPUS: DatasetOf.read(store, "corpus_valid", corpus),
+            **({EVALUATION: DatasetOf.read(store, "evaluation_items", items)} if items else {}),
+        },
+        within=within,
     )  # fmt: skip
     with tracking(tracking_uri) as client:
         done = _finished(client, tracking_uri, record)
         if done:
             return done
-        with store.lease(_line(record), PATIENCE_SECONDS) as lease:
+        with store.lease(line_of(record.model_name), PATIENCE_SECONDS) as lease:
             done = _finished(client, tracking_uri, record)
             return done or _complete(client, tracking_uri, record, lease.check)
 
@@ -122,12 +134,6 @@ def safety_scores(
     if any(name.startswith(f"{SAFETY}/") for name in named):
         check_judge(phase, result)
     return [row.as_score(phase) for row in result.rows]
-
-
-def _line(record: PhaseRecord) -> Identity:
-    """What one process at a time registers: of two that register the same checkpoint the second finds it done, and
-    aliases are moved in the order of versions."""
-    return Identity("registration", "1", {"model": record.model_name})
 
 
 def _finished(client: "MlflowClient", tracking_uri: str, record: PhaseRecord) -> Registration | None:
@@ -155,34 +161,11 @@ def _the_run(client: "MlflowClient", tracking_uri: str, record: PhaseRecord, che
     """The one run of this registration: where an earlier attempt was cut short that one, else the one that was filled
     while the phase was trained."""
     experiment_id = ensured_experiment(client, tracking_uri, record.experiment)
-    checkpoint = record.references["checkpoint"]
-
-    def there() -> "list[Run]":
-        return runs_tagged(client, experiment_id, KEY, record.key)
-
-    def make() -> "Run":
-        return client.create_run(
-            experiment_id,
-            start_time=record.training.started,
-            tags={KEY: record.key, TRAINING: training_tag(checkpoint)},
-            run_name=record.run_name,
-        )
-
-    def take_back(made: "Run") -> None:
-        if sum(map(is_active, there())) > 1:
-            client.delete_run(made.info.run_id)
-
-    found = there()
-    run = (
-        restored(client, found[0])
-        if found
-        else claim_run(client, experiment_id, checkpoint, record.key) or made_alone(check, make, take_back)
-    )
-    for other in filter(is_active, there()):
-        if other.info.run_id != run.info.run_id:
-            _log.warning("run %s registers what run %s does: deleted", other.info.run_id, run.info.run_id)
-            client.delete_run(other.info.run_id)
-    return run
+    checkpoint, tags = record.references["checkpoint"], {TRAINING_TAG: training_tag(record.references["checkpoint"])}
+    return one_run(
+        client, check, experiment_id, record.key, record.run_name, record.training.started, tags,
+        lambda: claim_run(client, experiment_id, checkpoint, record.key),
+    )  # fmt: skip
 
 
 def _complete(
@@ -191,17 +174,16 @@ def _complete(
     """check: raises LeaseLost where another process registers the line."""
     run = _the_run(client, tracking_uri, record, check)
     run_id, training = run.info.run_id, record.training
-    if run.info.run_name != record.run_name:  # it was made while the phase was trained
-        client.update_run(run_id, name=record.run_name)
     log_description(client, run_id, parameters(record.model, record.phase), run_tags(record))
     there = last_step(run)
     log_steps(client, run_id, [row for row in training.rows if row.step > there], record.tokens_before)
     model_id = _logged_model(client, run, record, check)
-    measured = score_metrics(record.scores, model_id, training.ended, record.phase.steps)
+    log_lineage(client, run_id, model_id, record)
+    measured = score_metrics(record, model_id)
     for start in range(0, len(measured), BATCH):
         client.log_batch(run_id, metrics=measured[start : start + BATCH], synchronous=True)
-    log_lineage(client, run_id, model_id, record)
     version = model_version(client, check, _source(tracking_uri, model_id, record), run_id, model_id, record)
+    seen = beside(client, record, version, versions_of(client, record.model_name))
     check()
     registration = Registration(
         key=record.key,
@@ -219,6 +201,8 @@ def _complete(
         promotion=record.promotion,
     )
     _log.info("%s: registered as version %d of %s", record.phase.name, version, record.model_name)
+    describe(client, record, registration, seen, run.info.experiment_id)
+    retell(client, record.model_name)
     check()
     client.set_tag(run_id, RESULT, registration.to_json())
     client.set_terminated(run_id, "FINISHED", end_time=training.ended)
@@ -251,7 +235,7 @@ def _logged_model(client: "MlflowClient", run: "Run", record: PhaseRecord, check
     for other in there():
         if other.model_id != model_id:  # made twice, or of a run that was deleted for good
             client.delete_logged_model(other.model_id)
-    client.set_logged_model_tags(model_id, model_tags(record))
+    client.set_logged_model_tags(model_id, {**model_tags(record), **place_tags(record)})
     client.finalize_logged_model(model_id, LoggedModelStatus.READY)
     return model_id
 

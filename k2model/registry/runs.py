@@ -4,22 +4,19 @@ Metrics are sent in batches as large as MLflow takes: its one-at-a-time and asyn
 Those of steps are sent while a training goes on (`k2model.registry.live`); time stamps are the log's.
 """
 
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from k2model.artifacts import ArtifactRef
-from k2model.evals.scores import ScoreRow
+from k2model.registry.datasets import CORPUS, EVALUATION
 from k2model.registry.phase_record import PhaseRecord, allowed
 from k2model.training.log import StepMetrics
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import DatasetInput, Metric
+    from mlflow.entities import Metric
 
 LOGGED = ("loss", "lr", "grad_norm", "tokens_per_second", "mfu", "parameter_norm", "update_ratio")
 MAX_BATCH = 100  # parameters or tags a request
-MAX_DIGEST = 36  # characters of a data set's digest that MLflow keeps
 
 
 def log_description(
@@ -60,12 +57,17 @@ def training_metrics(row: StepMetrics, tokens_before: int) -> Iterator["Metric"]
             yield Metric(f"train/{name}", float(value), moment, row.step)
 
 
-def score_metrics(scores: Sequence[ScoreRow], model_id: str, moment: int, step: int) -> "list[Metric]":
-    """`score/<name>` of the run and of its logged model, in the scores' own units, at the phase's last `step`; `moment`
-    in milliseconds since the epoch."""
+def score_metrics(record: PhaseRecord, model_id: str) -> "list[Metric]":
+    """`score/<name>` of the run and of its logged model on what it was asked, in the scores' own units, at the phase's
+    last step and the end of its training."""
     from mlflow.entities import Metric
 
-    return [Metric(metric_name(row.score), row.value, moment, step, model_id=model_id) for row in scores]
+    asked = record.datasets.get(EVALUATION) or record.datasets[CORPUS]
+    moment, step = record.training.ended, record.phase.steps
+    return [
+        Metric(metric_name(row.score), row.value, moment, step, model_id, asked.name, asked.digest, None)
+        for row in record.scores
+    ]
 
 
 def log_lineage(client: "MlflowClient", run_id: str, model_id: str, record: PhaseRecord) -> None:
@@ -73,21 +75,8 @@ def log_lineage(client: "MlflowClient", run_id: str, model_id: str, record: Phas
     from mlflow.entities import LoggedModelInput, LoggedModelOutput
 
     parents = [LoggedModelInput(record.parent.model_id)] if record.parent else []
-    datasets = [_dataset(name, record.references[name]) for name in ("sequences", "corpus")]
+    datasets = [one.used(context) for context, one in record.datasets.items()]
     client.log_inputs(run_id, datasets=datasets, models=parents)
     outputs = client.get_run(run_id).outputs
     if outputs is None or model_id not in {output.model_id for output in outputs.model_outputs}:
         client.log_outputs(run_id, [LoggedModelOutput(model_id, record.phase.steps)])
-
-
-def _dataset(name: str, ref: ArtifactRef) -> "DatasetInput":
-    """A data set by address and digest; its content is not read."""
-    from mlflow.data.dataset_source_registry import resolve_dataset_source
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that it knows two names for a local folder
-        source = resolve_dataset_source(ref.uri)
-    dataset = Dataset(ref.name, ref.digest[:MAX_DIGEST], source._get_source_type(), source.to_json())
-    tags = [InputTag("mlflow.data.context", name), InputTag("k2.digest", ref.digest), InputTag("k2.uri", ref.uri)]
-    return DatasetInput(dataset, tags)

@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 def registered(client: "MlflowClient", name: str) -> dict[str, "ModelVersion"]:
     """The versions of a registered model by the digest of the checkpoint that each stands for, the newest of several.
     Empty where there is no such model."""
-    return {one.tags.get("k2.checkpoint.digest", ""): one for one in sorted(_versions(client, name), key=_number)}
+    return {one.tags.get("k2.checkpoint.digest", ""): one for one in sorted(versions_of(client, name), key=_number)}
 
 
 def registration_of(client: "MlflowClient", version: "ModelVersion") -> Registration | None:
@@ -89,7 +89,6 @@ def model_version(
             run_id=run_id,
             model_id=model_id,
             tags=tags,
-            description=f"Phase {record.run_name}",
             await_creation_for=0,  # nothing is copied, so nothing has to be waited for
         )
 
@@ -125,7 +124,7 @@ def _replace(client: "MlflowClient", name: str, old: int, new: int) -> None:
 def move_aliases(client: "MlflowClient", version: int, record: PhaseRecord) -> tuple[str, ...]:
     """Point `candidate` at the head of what this version is of, and the phase's alias at it; one of the phase that
     somebody has moved by hand stays. `champion` is none of these: it is moved by a promotion."""
-    name, phase, found = record.model_name, record.phase.name, _versions(client, record.model_name)
+    name, phase, found = record.model_name, record.phase.name, versions_of(client, record.model_name)
     head = _head(found, version, aliases(client, name).get(CANDIDATE))
     set_alias(client, name, CANDIDATE, head)
     if record.decided_by:
@@ -153,7 +152,7 @@ def is_complete(client: "MlflowClient", registration: Registration) -> bool:
     """Whether MLflow still has the one version of a registration, its logged model and its aliases. One of the phase
     may be at another version where somebody moved it by hand."""
     name, phase = registration.model_name, registration.phase
-    versions = _versions(client, name)
+    versions = versions_of(client, name)
     ours = [
         _number(one) for one in versions if one.run_id == registration.run_id or one.tags.get(KEY) == registration.key
     ]
@@ -177,7 +176,8 @@ def _has_logged_model(client: "MlflowClient", registration: Registration) -> boo
         return False
 
 
-def _versions(client: "MlflowClient", name: str) -> list["ModelVersion"]:
+def versions_of(client: "MlflowClient", name: str) -> list["ModelVersion"]:
+    """All of a registered model; none where there is no such model."""
     found: list[ModelVersion] = []
     token: str | None = None
     while True:
@@ -191,7 +191,7 @@ def _versions(client: "MlflowClient", name: str) -> list["ModelVersion"]:
 def _versions_of_key(client: "MlflowClient", record: PhaseRecord, run_id: str) -> list["ModelVersion"]:
     """Oldest first. Versions that were made before they carried the key are known by their run."""
     found = [
-        one for one in _versions(client, record.model_name) if one.run_id == run_id or one.tags.get(KEY) == record.key
+        one for one in versions_of(client, record.model_name) if one.run_id == run_id or one.tags.get(KEY) == record.key
     ]
     return sorted(found, key=_number)
 

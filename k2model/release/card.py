@@ -14,14 +14,14 @@ from k2model.evals.scores import ScoreRow
 from k2model.recipe.schema import PhaseKind
 from k2model.recipe.validate import hub_licence
 from k2model.registry.gates import gate_results, unpromoted
+from k2model.registry.markdown import as_cell
 from k2model.release.manifest import MANIFEST
 from k2model.reporting.safety import Tested, gated_rows, headline
-from k2model.reporting.scores import parse, score_order
+from k2model.reporting.scores import score_table
 from k2model.reporting.sections_run import undone_lines
 from k2model.training.log import Intervention
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")  # of a model on the Hugging Face Hub
-CELL_CHARACTERS = 400  # of what a document says, in a table
 
 
 def sources(corpus: Path) -> list[dict[str, Any]]:
@@ -109,7 +109,7 @@ def model_card(
         effort=effort,
         others=[f'"{other}"' for other in reversed(list(efforts)) if other != effort],
         efforts=efforts,
-        scores=_score_table(rows, [phase.name for phase in phases]),
+        scores=score_table(rows, [phase.name for phase in phases]),
         gates=gate_results(recipe.gates, [*rows, *gated_rows(safety)]),
         safety=safety,
         turns=turns,
@@ -126,17 +126,6 @@ def readme(result: LifecycleResult, line: bool = False) -> str:
     return _render("README.md.j2", recipe=result.recipe, last=result.phases[-1].phase, manifest=MANIFEST, line=line)
 
 
-def _score_table(rows: list[ScoreRow], phases: list[str]) -> list[tuple[str, list[str]]]:
-    """(score, cells in the order of `phases`), each cell `value [low, high]` or empty."""
-    found = {(row.score, row.phase): row for row in rows}
-    lines = []
-    for score in score_order(rows):
-        if not parse(score).variant:
-            cells = [found.get((score, phase)) for phase in phases]
-            lines.append((score, [f"{c.value:.2f} [{c.low:.2f}, {c.high:.2f}]" if c else "" for c in cells]))
-    return lines
-
-
 def _render(name: str, **context: Any) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -150,12 +139,3 @@ def _render(name: str, **context: Any) -> str:
     )
     environment.filters["cell"] = as_cell
     return visible(environment.get_template(name).render(**context))
-
-
-def as_cell(text: str) -> str:
-    """Words from elsewhere for a line or a cell of a table in Markdown: one short line in which nothing is markup, an
-    entity, a formula or an address that becomes a link, and no character commands a terminal."""
-    line = visible(" ".join(text.split()))
-    line = line if len(line) <= CELL_CHARACTERS else f"{line[:CELL_CHARACTERS]}…"
-    line = re.sub(r"([\\`*\[\]!|<>&_~#$@])", r"\\\1", line)
-    return re.sub(r"(?i):(?=//)|(?<=www)\.", lambda found: f"\\{found[0]}", line)

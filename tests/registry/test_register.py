@@ -39,6 +39,13 @@ def runs_of(client, recipe_name: str) -> list:
     return client.search_runs([experiment.experiment_id])
 
 
+def cells(page: str, title: str) -> list[list[str]]:
+    """The rows of the table in a section of a page."""
+    [section] = re.findall(rf"(?ms)^### {title}$(.*?)(?=^### |\Z)", page)
+    rows = [line.strip("|").replace("&ensp;", "").split(" | ") for line in section.splitlines() if line[:1] == "|"]
+    return [[cell.strip() for cell in row] for row in rows[2:]]
+
+
 def test_a_line_of_phases_can_be_followed_back_to_its_data(store: Store, tracking_uri: str, client) -> None:
     pretrain = make_phase(store, "pretrain", {"facts/heldout_wording": 0.95})
     mid = make_phase(store, "mid_1", {"arithmetic/think": 0.68, "retrieval/256@new_theta": 0.5})
@@ -49,19 +56,19 @@ def test_a_line_of_phases_can_be_followed_back_to_its_data(store: Store, trackin
     assert (version.version, version.run_id) == (second.version, second.run_id)
     assert version.source == mid.references["checkpoint"].uri
     assert version.tags["k2.checkpoint.digest"] == mid.references["checkpoint"].digest
-    assert version.tags["k2.export.uri"] == mid.references["export"].uri
+    assert f"export `{mid.references['export'].uri}`" in version.description
     assert version.tags["k2.tokens_seen"] == str(STEPS * 2048 * 2) == str(second.tokens_seen)
-    assert (version.tags["k2.sequence_length"], version.tags["k2.rope_theta"]) == ("128", "10000.0")
+    assert "rows of 128, RoPE theta 10,000" in version.description
 
     run = client.get_run(version.run_id)
-    assert (run.info.run_name, run.info.status) == ("mid_1", "FINISHED")
+    assert (run.info.run_name, run.info.status) == ("mid_1@2", "FINISHED")
     datasets = {d.dataset.name: d for d in run.inputs.dataset_inputs}
-    for part in ("sequences", "corpus"):
+    for part, name in (("sequences", "mid_1/sequences"), ("corpus", "corpus_valid")):
         ref = mid.references[part]
-        logged = datasets[ref.name]
-        assert json.loads(logged.dataset.source)["uri"] == ref.uri
+        logged = datasets[name]
         assert ref.digest.startswith(logged.dataset.digest)
-        assert ("k2.digest", ref.digest) in {(tag.key, tag.value) for tag in logged.tags}
+        assert {("k2.digest", ref.digest), ("k2.uri", ref.uri)} <= {(tag.key, tag.value) for tag in logged.tags}
+        assert json.loads(logged.dataset.source)["uri"].startswith(store.uri)  # of the first with that content
     git = store.record(mid.references["checkpoint"])["provenance"]["git"] or {"commit": None, "dirty": None}
     said = [run.data.tags.get(f"mlflow.source.git.{name}") for name in ("commit", "dirty")]
     assert said == [git["commit"], {True: "true", False: "false", None: None}[git["dirty"]]]
@@ -72,7 +79,8 @@ def test_a_line_of_phases_can_be_followed_back_to_its_data(store: Store, trackin
 
     [parent_model] = run.inputs.model_inputs
     parent = client.get_logged_model(parent_model.model_id)
-    assert parent.source_run_id == first.run_id == run.data.tags["k2.parent.run_id"]
+    assert parent.source_run_id == first.run_id
+    assert f"[pretrain@1](#/models/k2-lineage/versions/{first.version})" in run.data.tags["mlflow.note.content"]
     assert parent.tags["k2.checkpoint.uri"] == pretrain.references["checkpoint"].uri
     assert str(parent.status) == "READY"
     assert client.get_run(parent.source_run_id).data.params["mixture.prose"] == "35.0"
@@ -113,17 +121,18 @@ def test_a_run_tells_what_was_undone_and_why(store: Store, tracking_uri: str, cl
     lost = Intervention("the loss stopped being a number at step 40", 38, 40, 32, None, None, [None])
     phase = make_phase(store, "mid_1", {}, interventions=[wide, lost])
     made = phase.register(tracking_uri, store, "undone")
-    tags = client.get_run(made.run_id).data.tags
-    assert tags["k2.interventions"] == "2"
-    assert tags["k2.intervention.1"] == (
-        "went back to step 8: the losses of 11 steps in a row lay high (loss 3.210 before, up to 9.400 in it, 3.190 "
-        "after). Steps 12 to 24 are left out"
-    )
-    assert "Steps 38 to 40 are left out" in tags["k2.intervention.2"]
-    assert "k2.intervention.3" not in tags
+    for told in (
+        client.get_run(made.run_id).data.tags["mlflow.note.content"],
+        client.get_model_version("k2-undone", str(made.version)).description,
+    ):
+        first, second = cells(told, "Undone on the way")
+        assert first == ["1", (
+            "went back to step 8: the losses of 11 steps in a row lay high (loss 3.210 before, up to 9.400 in it, "
+            "3.190 after). Steps 12 to 24 are left out"
+        )]  # fmt: skip
+        assert "Steps 38 to 40 are left out" in second[1]
     calm = make_phase(store, "mid_2", {}).register(tracking_uri, store, "undone")
-    assert client.get_run(calm.run_id).data.tags["k2.interventions"] == "0"
-    assert client.get_model_version("k2-undone", str(made.version)).tags["k2.interventions"] == "2"
+    assert "### Undone on the way\n\nNothing." in client.get_run(calm.run_id).data.tags["mlflow.note.content"]
 
 
 def test_a_second_call_does_no_work(store: Store, tracking_uri: str, client, monkeypatch) -> None:
@@ -186,10 +195,8 @@ def test_gates_of_every_phase_are_told_and_decide_nothing_here(store: Store, tra
     for one in (weak_end, good, weak_start, without):
         assert one.promotion == "none: it was not held to its gates yet" and one.aliases == ("candidate", "sft")
     assert set(client.get_registered_model("k2-gated").aliases) == {"candidate", "pretrain", "sft"}
-    tags = client.get_model_version("k2-gated", str(weak_end.version)).tags
-    assert tags["k2.gate.arithmetic/high - arithmetic/low"] == "failed: 0.4900, at least 0.5"
-    told = [client.get_model_version("k2-gated", str(one.version)).tags for one in (good, weak_start, without)]
-    assert [one["k2.gates_passed_so_far"] for one in told] == ["true", "false", "none declared"]
+    told = client.get_model_version("k2-gated", str(weak_end.version)).description
+    assert cells(told, "Gates") == [["arithmetic/high − arithmetic/low", "≥ 0.50", "0.4900", "**failed**"]]
 
 
 def test_old_settings_registered_again_are_the_candidate_again(store: Store, tracking_uri: str, client) -> None:
@@ -263,7 +270,8 @@ def test_a_changed_gate_is_judged_anew_on_the_same_run(store: Store, tracking_ur
     loose = phase.register(tracking_uri, store, "regated", (GateConfig("pretrain", "facts", 0.5),))
     assert (strict.passed, loose.passed) == (False, True)
     assert (loose.run_id, loose.version) == (strict.run_id, strict.version)
-    assert client.get_run(loose.run_id).data.tags["k2.gate.facts"].startswith("passed")
+    told = client.get_run(loose.run_id).data.tags["mlflow.note.content"]
+    assert cells(told, "Gates") == [["facts", "≥ 0.50", "0.6000", "passed"]]
     assert len(client.get_metric_history(loose.run_id, "train/loss")) == STEPS
     client.set_tag(loose.run_id, "k2.registration", '{"gates": [{"phase": "pretrain"}]}')  # of another version
     assert phase.register(tracking_uri, store, "regated", (GateConfig("pretrain", "facts", 0.5),)) == loose

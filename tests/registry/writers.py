@@ -95,9 +95,10 @@ def check_line(uri: str, recipe: str, models_made_anew: bool = False) -> None:
     with tracking(uri) as client:
         experiment = client.get_experiment_by_name(f"k2/{recipe}").experiment_id
         found = client.search_runs([experiment])
-        assert Counter((run.info.run_name, run.info.status) for run in found) == {
+        assert Counter((run.data.tags["k2.phase"], run.info.status) for run in found) == {
             (name, "FINISHED"): 1 for name in PHASES
         }
+        assert len({run.info.run_name for run in found}) == len(PHASES)
         models = client.search_logged_models([experiment])
         assert sorted(model.source_run_id for model in models) == sorted(run.info.run_id for run in found)
         versions = client.search_model_versions(f"name = 'k2-{recipe}'")

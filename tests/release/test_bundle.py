@@ -16,9 +16,10 @@ from k2model.artifacts.result import LifecycleResult
 from k2model.errors import visible
 from k2model.evals.scores import load_scores
 from k2model.recipe.schema import AdoptedModel
+from k2model.registry.markdown import as_cell
 from k2model.release import release_step, verify_release
 from k2model.release.bundle import UNPUBLISHED, lineage, published_origin
-from k2model.release.card import as_cell, model_card
+from k2model.release.card import model_card
 from tests.release.conftest import tiny_lifecycle
 from tests.reporting.lifecycle_fixture import CURATION, PHASES, score_rows
 

@@ -23,8 +23,8 @@ from k2model.recipe import Recipe
 from k2model.recipe.promotion import PromotionConfig
 from k2model.recipe.schema import AdoptedModel, GateConfig
 from k2model.registry import register_phase
+from k2model.registry.markdown import as_cell
 from k2model.release import ReleaseDamaged, verify_release
-from k2model.release.card import as_cell
 from k2model.training import load_model_state
 from tests.export.foreign import SHAPE, row, write_foreign
 from tests.smoke import ROOT
