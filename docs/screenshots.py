@@ -32,8 +32,20 @@ PAGES = ("experiment", "lifecycle", "charts", "phase", "data", "model", "version
 WIDTH, HEIGHT = 1360, 1500
 COLOURS = 128  # of a PNG's palette; a page has few
 LARGEST = 200_000  # bytes of a picture
-CLOSE = "document.querySelector('[data-component-id=\"mlflow.assistant.chat_panel.close\"]')?.click()"
-# What has no room in a picture: the panel that MLflow opens beside its pages.
+# What a person would click at: the panel beside the page closed, descriptions and rows of runs opened, the differences
+# of two runs alone.
+CLICKS = """(() => {
+  document.querySelector('[data-component-id="mlflow.assistant.chat_panel.close"]')?.click();
+  for (const one of document.querySelectorAll('button, label, span, a')) {
+    const said = one.innerText?.trim();
+    if (one.clicked || !['Show more', 'Show diff only'].includes(said)) continue;
+    if (one.querySelector('button, label, span')?.innerText?.trim() === said) continue;
+    one.clicked = true;
+    one.click();
+  }
+})()"""
+TRAINING = """[...document.querySelectorAll('button, label, span, div[role=radio]')]
+  .filter(one => one.innerText?.trim() === 'Model training').at(-1)?.click()"""
 LENGTH = "document.body.innerText.length + '/' + document.images.length + '/' + document.querySelectorAll('svg').length"
 
 
@@ -116,7 +128,7 @@ class Browser:
         before, since, deadline = "", time.monotonic(), time.monotonic() + seconds
         while time.monotonic() < deadline:
             time.sleep(0.5)
-            self.evaluate(CLOSE)
+            self.evaluate(CLICKS)
             now = str(self.evaluate(LENGTH))
             if now != before:
                 before, since = now, time.monotonic()
@@ -194,6 +206,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, served(chosen.database) as server:
         browser = Browser(Path(folder))
         try:
+            browser.open(f"{server}/#/experiments")
+            browser.evaluate(TRAINING)  # of the two faces of MLflow's UI
             for page in wanted:
                 browser.open(f"{server}/{places[page]}")
                 file = chosen.out / f"{chosen.scene}-{page}.png"

@@ -25,7 +25,7 @@ from k2model.registry.markdown import (
 from k2model.registry.page import CANNOT_SAY, RECIPE_FILE, REPORT
 from k2model.registry.phase_record import CHAMPION, versioned
 from k2model.reporting.kept import KeptLine, WarningLine
-from k2model.reporting.scores import score_table
+from k2model.reporting.scores import score_order
 from k2model.reporting.sections_run import undone_lines
 from k2model.training.log import Intervention
 from k2model.units import readable_size
@@ -60,9 +60,12 @@ def name_of(told: Told) -> str:
 
 def lifecycle_page(told: Told, experiment_id: str, run_id: str) -> str:
     names = [phase.name for phase in told.result.recipe.phases]
+    values = {(row.score, row.phase): f"{row.value:.2f}" for row in told.scores}
     scores: list[Row] = [
-        (as_cell(score), *(cell or CANNOT_SAY for cell in cells)) for score, cells in score_table([*told.scores], names)
+        (as_cell(score), *(values.get((score, name), CANNOT_SAY) for name in names))
+        for score in score_order(row for row in told.scores if "@" not in row.score)
     ]
+    where = "With n and interval they stand on the pages of the versions, and in report/scores.csv."
     undone = [
         (line["phase"], line["steps"], str(line["resumed_from"]), as_cell(line["reason"]))
         for line in undone_lines(told.interventions)
@@ -82,10 +85,11 @@ def lifecycle_page(told: Told, experiment_id: str, run_id: str) -> str:
         [
             Section("", _opening(told, experiment_id, run_id)),
             Section("Phases", (), head, [_phase_row(told, experiment_id, name) for name in names]),
-            Section("Scores", (), ("score [95%]", *names), scores, "in report/scores.csv"),
+            Section("Scores", [where], ("score", *names), scores, "in report/scores.csv"),
             Section("Undone on the way", () if undone else ["Nothing."], ("phase", "steps", "back to", "why"), undone,
                     "in the report"),
-            Section("Data", _warned(told), ("source", "read", "kept", "share", "most lost to"), kept, "in the report"),
+            Section("Warnings", (), ("of", "and what to do"), _warned(told), "in the report"),
+            Section("Data", (), ("source", "read", "kept", "share", "most lost to"), kept, "in the report"),
             Section("Steps before training", [
                 " · ".join(link(name, run_at(experiment_id, run)) for name, run in told.steps)
             ]),
@@ -100,16 +104,16 @@ def _opening(told: Told, experiment_id: str, run_id: str) -> list[str]:
     last = told.registrations[recipe.phases[-1].name]
     version = link(versioned(last.phase, last.version), version_at(last.model_name, last.version))
     became = (
-        "**champion**"
+        "became **champion**"
         if last.promotion == CHAMPION
-        else f"**not promoted**: {as_cell(last.promotion.removeprefix('none: '))}"
+        else f"was **not promoted**: {as_cell(last.promotion.removeprefix('none: '))}"
     )
     none = unpromoted(recipe.phases, recipe.gates)
     return [
         f"The whole life of a model by recipe {code(recipe.name)}: {told.parameters:,} parameters, "
         f"{last.tokens_seen:,} tokens, {' → '.join(line)}.",
         "",
-        f"{version} of [{last.model_name}]({model_at(last.model_name)}) is {became}.",
+        f"Its end, {version} of [{last.model_name}]({model_at(last.model_name)}), {became}.",
         *(["", as_cell(none)] if none else []),
         "",
         " · ".join([
@@ -137,8 +141,8 @@ def _phase_row(told: Told, experiment_id: str, name: str) -> Row:
     )
 
 
-def _warned(told: Told) -> list[str]:
-    return [f"- {as_cell(one.told)}. {as_cell(one.remedy)}" for one in told.warnings]
+def _warned(told: Told) -> list[Row]:
+    return [(as_cell(one.told), as_cell(one.remedy)) for one in told.warnings]
 
 
 def _again(told: Told, experiment_id: str, run_id: str) -> list[str]:

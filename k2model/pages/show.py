@@ -8,6 +8,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -42,6 +43,7 @@ from k2model.registry.phase_record import (
 )
 from k2model.registry.runs import log_description
 from k2model.registry.tracking import tracking
+from k2model.registry.versions import versions_of
 from k2model.reporting.content import read_metrics, read_undone
 from k2model.reporting.kept import gate_warnings, kept_lines
 from k2model.reporting.safety import gated_rows, tested_phases
@@ -92,6 +94,10 @@ def finish_lifecycle(
     with tracking(tracking_uri) as client, store.lease(line_of(model_of(recipe.name)), PATIENCE_SECONDS):
         run = client.get_run(run_id)
         experiment_id = run.info.experiment_id
+        became = {
+            int(one.version): one.tags.get("k2.promotion", "") for one in versions_of(client, model_of(recipe.name))
+        }
+        registrations = [replace(one, promotion=became.get(one.version, one.promotion)) for one in registrations]
         shown = fingerprint(
             [_VERSION, made["report"].digest, made["report"].uri, [one.to_json() for one in registrations]]
         )

@@ -65,6 +65,7 @@ def hub_licence(licence: str) -> tuple[str, str]:
 
 
 PHASE_NAME = re.compile(r"[a-z][a-z0-9_]*")
+RECIPE_NAME = re.compile(r"\w[\w .-]{0,99}")
 SMALLEST_VOCABULARY = 280  # 256 bytes, the special tokens, and a few merges
 
 
@@ -75,6 +76,11 @@ class RecipeError(K2Error):
 def validate_recipe(recipe: Recipe) -> None:
     """Raise RecipeError for the first contradiction found in `recipe`."""
     names = [phase.name for phase in recipe.phases]
+    if not RECIPE_NAME.fullmatch(recipe.name):
+        raise RecipeError(
+            f"the recipe is named {recipe.name!r}; expected up to 100 letters, digits, spaces, `_`, `.` and `-`, the "
+            "first a letter, digit or `_`: it names a line of models in MLflow, which takes no others"
+        )
     if not names:
         raise RecipeError(f"recipe '{recipe.name}': phases has no rows, so nothing would be trained; give it one")
     adopted = [model.name for model in recipe.adopted]

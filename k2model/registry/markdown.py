@@ -14,7 +14,7 @@ from k2model.errors import visible
 CELL_CHARACTERS = 400  # of what a document says, in a table
 RUN_CHARACTERS = 8000  # of the description of a run: the column of its tag
 CHARACTERS = 5000  # of that of an experiment, a registered model, a version
-SPACE = "&ensp;"
+SPACE, GAP = "&ensp;", "&nbsp;"  # behind a cell, below a table: MLflow's pages set them without any
 
 Row = Sequence[str]
 
@@ -38,6 +38,8 @@ class Section:
             parts.append("\n".join(table(self.head, self.rows[:shown])))
         if shown < len(self.rows):
             parts.append(f"{len(self.rows) - shown} more: {self.more}" if self.more else "")
+        elif self.rows:
+            parts.append(GAP)
         return "\n\n".join(part for part in parts if part)
 
 
@@ -55,22 +57,31 @@ def page(sections: Sequence[Section], limit: int) -> str:
     return written if len(written) <= limit else f"{written[: limit - 1]}…"
 
 
-def with_section(text: str, section: Section, limit: int) -> str:
-    """A page with that section in the place of the one of the same title; as its second where there is none."""
-    parts = re.split(r"(?m)^(?=### )", text)
-    titles = [re.match(r"### (.*)", part) for part in parts]
-    new = section.written(len(section.rows)) + "\n\n"
-    place = next((at for at, title in enumerate(titles) if title and title[1] == section.title), None)
+def with_section(text: str, title: str, lines: Sequence[str], limit: int) -> str:
+    """A page with these lines in its section of that title, which is its second where there was none."""
+    parts = _parts(text)
+    new = Section(title, lines).written(0)
+    place = next((at for at, part in enumerate(parts) if part.startswith(f"### {title}\n")), None)
     if place is None:
         parts.insert(1, new)
     else:
         parts[place] = new
-    joined = "".join(part if part.endswith("\n\n") else f"{part}\n\n" for part in parts if part).rstrip("\n")
+    joined = "\n\n".join(parts)
     return joined if len(joined) <= limit else f"{joined[: limit - 1]}…"
 
 
+def lines_of(text: str, title: str) -> list[str]:
+    """Of the section of that title; none where there is no such section."""
+    found = next((part for part in _parts(text) if part.startswith(f"### {title}\n")), "")
+    return found.splitlines()[2:]
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip("\n") for part in re.split(r"(?m)^(?=### )", text)]
+
+
 def table(head: Row, rows: Sequence[Row]) -> list[str]:
-    """Lines of a table. MLflow's pages set cells side by side without any space, so each ends with one."""
+    """Lines of a table."""
     ruler = ["---"] * len(head)
     return [f"| {f'{SPACE} | '.join(cells)} |" if cells is not ruler else f"|{'|'.join(ruler)}|"
             for cells in (head, ruler, *rows)]  # fmt: skip

@@ -3,12 +3,14 @@
 All of it is what MLflow holds, so whoever moves an alias may have it told anew (`retell`) without a store.
 """
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from k2model.registry.aliases import aliases
 from k2model.registry.markdown import CHARACTERS, Row, Section, as_cell, code, page, version_at
-from k2model.registry.page import CANNOT_SAY, promotion_lines, run_of, tell_promotion
-from k2model.registry.phase_record import CHAMPION, TRAINED, versioned
+from k2model.registry.page import CANNOT_SAY, promotion_of, run_of, tell_promotion
+from k2model.registry.phase_record import CHAMPION, KEY, TRAINED, versioned
 from k2model.registry.versions import CANDIDATE, versions_of
 
 if TYPE_CHECKING:
@@ -16,23 +18,27 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 WHY_CHARACTERS = 90  # of the reason in a row of the table
+OPENING = "Checkpoints of recipe"
+NOTHING: Mapping[int, Sequence[str]] = MappingProxyType({})
 TOLD_BY_A_TURN = "k2.continual.turn"  # tag of versions whose pages a line of continual training writes
 
 
-def retell(client: "MlflowClient", name: str) -> int:
+def retell(client: "MlflowClient", name: str, why: Mapping[int, Sequence[str]] = NOTHING) -> int:
     """Brings the page of a registered model and the sections on promotion of its versions to what MLflow says now; how
-    many had to be written. Raises MlflowException where there is no such model."""
+    many had to be written. `why`: lines of Markdown by version on who or what decided, where the caller knows; of the
+    others those stay that were told before. Raises MlflowException where there is no such model."""
     versions = sorted(versions_of(client, name), key=lambda one: -int(one.version))
     held = aliases(client, name)
     number = held.get(CHAMPION)
     champion = next(((int(one.version), _linked(one)) for one in versions if int(one.version) == number), None)
     written = 0
     for one in versions:
-        if one.description and TOLD_BY_A_TURN not in one.tags:
-            lines = promotion_lines(one.tags.get("k2.promotion", ""), int(one.version), champion)
-            written += tell_promotion(client, one, lines)
+        if KEY in one.tags and one.description and TOLD_BY_A_TURN not in one.tags:
+            said = promotion_of(one.tags.get("k2.promotion", ""), int(one.version), champion)
+            written += tell_promotion(client, one, said, why.get(int(one.version)))
     text = _described(client, name, versions, held, champion)
-    if client.get_registered_model(name).description != text:
+    there = client.get_registered_model(name).description or ""
+    if there != text and (not there or there.startswith(OPENING)):  # another one is of whoever wrote it
         client.update_registered_model(name, text)
         written += 1
     return written
@@ -47,11 +53,11 @@ def _described(
         by_number.setdefault(number, []).append(alias)
     newest = next((one for one in versions if int(one.version) == held.get(CANDIDATE)), None)
     run = run_of(client, newest) if newest else None
-    recipe = run.data.tags.get("k2.recipe", "") if run else ""
+    recipe = name.removeprefix("k2-")
     where = f" Runs: [the experiment](#/experiments/{run.info.experiment_id}/runs)." if run else ""
     opening = [
-        f"Checkpoints{f' of recipe {code(recipe)}' if recipe else ''}, a version for each phase and each time it came "
-        f"out otherwise. They stand for weights in the artifact store; MLflow has none.{where}",
+        f"{OPENING} {code(recipe)}, a version for each phase and each time it came out otherwise. They stand for "
+        f"weights in the artifact store; MLflow has none.{where}",
         "",
         f"**Champion: {champion[1]}.**"
         if champion
@@ -73,7 +79,7 @@ def _described(
 def _row(version: "ModelVersion", named: list[str]) -> Row:
     tags = version.tags
     why = tags.get("k2.promotion", "")
-    told = "promoted by its gates" if why == CHAMPION else as_cell(why.removeprefix("none: ")[:WHY_CHARACTERS])
+    told = "promoted" if why == CHAMPION else as_cell(why.removeprefix("none: ")[:WHY_CHARACTERS])
     tokens = tags.get("k2.tokens_seen", "")
     return (
         _linked(version),

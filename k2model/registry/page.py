@@ -21,6 +21,7 @@ from k2model.registry.markdown import (
     Section,
     as_cell,
     code,
+    lines_of,
     link,
     page,
     run_at,
@@ -40,6 +41,7 @@ REPORT = "report/index.html"  # where the run of a lifecycle has its report
 RECIPE_FILE = "recipe.py"  # and the recipe as it was run
 CANNOT_SAY = "—"
 OUTSIDE = "≠"
+ROOM = 700  # characters that are left for what is said of a promotion later
 
 
 @dataclass(frozen=True)
@@ -112,31 +114,34 @@ def describe(
     title = record.title(registered.version)
     sections = _sections(record, registered, seen, experiment_id)
     client.update_run(registered.run_id, name=title)
-    client.set_tag(registered.run_id, NOTE, page(sections, RUN_CHARACTERS))
-    client.update_model_version(record.model_name, str(registered.version), page(sections, CHARACTERS))
+    client.set_tag(registered.run_id, NOTE, page(sections, RUN_CHARACTERS - ROOM))
+    client.update_model_version(record.model_name, str(registered.version), page(sections, CHARACTERS - ROOM))
 
 
-def tell_promotion(client: "MlflowClient", version: "ModelVersion", lines: Sequence[str]) -> bool:
-    """Whether the section on promotion had to be written anew, on the pages of a version and of its run."""
-    section, text = Section(PROMOTION, lines), version.description or ""
-    changed = with_section(text, section, CHARACTERS)
+def tell_promotion(client: "MlflowClient", version: "ModelVersion", said: str, why: Sequence[str] | None) -> bool:
+    """Whether the section on promotion had to be written anew, on the pages of a version and of its run. It begins with
+    `said`; `why` are the lines below, None = as they are."""
+    text = version.description or ""
+    below = lines_of(text, PROMOTION)[1:] if why is None else ["", *why]
+    changed = with_section(text, PROMOTION, [said, *below], CHARACTERS)
     if changed == text:
         return False
     client.update_model_version(version.name, str(version.version), changed)
     if run := run_of(client, version):
-        client.set_tag(run.info.run_id, NOTE, with_section(run.data.tags.get(NOTE, ""), section, RUN_CHARACTERS))
+        note = with_section(run.data.tags.get(NOTE, ""), PROMOTION, [said, *below], RUN_CHARACTERS)
+        client.set_tag(run.info.run_id, NOTE, note)
     return True
 
 
-def promotion_lines(promotion: str, number: int, champion: tuple[int, str] | None) -> list[str]:
-    """What became of a version. `promotion`: the tag of the version; `champion`: number and link of who is now."""
-    is_champion = champion is not None and champion[0] == number
+def promotion_of(promotion: str, number: int, champion: tuple[int, str] | None) -> str:
+    """What became of a version. `promotion`: its tag, `champion` or `none: ` and why; `champion`: number and link of
+    the one that is now."""
+    if champion is not None and champion[0] == number:
+        return "**Champion.**" if promotion == CHAMPION else "**Champion**, though its gates did not promote it."
     now = f"Champion now: {champion[1]}." if champion else "The line has no champion."
-    if is_champion:
-        return ["**Champion.** Its gates moved the alias." if promotion == CHAMPION else "**Champion.** Moved by hand."]
     if promotion == CHAMPION:
-        return [f"Promoted by its gates, **and no longer champion**. {now}"]
-    return [f"**Not promoted**: {as_cell(promotion.removeprefix('none: '))}. {now}"]
+        return f"Promoted by its gates, **and no longer champion**. {now}"
+    return f"**Not promoted**: {as_cell(promotion.removeprefix('none: '))}. {now}"
 
 
 def _sections(record: PhaseRecord, registered: Registration, seen: Beside, experiment_id: str) -> list[Section]:
@@ -145,10 +150,10 @@ def _sections(record: PhaseRecord, registered: Registration, seen: Beside, exper
         champion = (registered.version, "")
     return [
         Section("", _opening(record, registered, experiment_id)),
-        Section(PROMOTION, promotion_lines(registered.promotion, registered.version, champion)),
+        Section(PROMOTION, [promotion_of(registered.promotion, registered.version, champion)]),
         Section("Gates", (), ("gate", "wanted", "measured", ""), [_gate_row(one) for one in record.gates]),
-        _scores(record, seen),
         _settings(record, seen),
+        _scores(record, seen),
         _data(record),
         _undone(record),
         Section("Make it again", _again(record, experiment_id)),

@@ -256,7 +256,7 @@ def allowed(name: str) -> str:
     """A name in the characters that MLflow takes for metrics, parameters and tags, and no longer than it takes.
     What had others ends with a few digits of its own, so that two names do not become one."""
     plain = re.sub(r"[^\w./ -]", "_", name.replace("@", "_at_"))
-    plain = re.sub(r"/(?:\.*(?=/|$))+", "/", plain).strip("/.") or "_"
+    plain = "/".join(part for part in plain.split("/") if part.strip(".")) or "_"
     if plain == name.replace("@", "_at_") and len(plain) <= NAME_CHARACTERS:
         return plain
     return f"{plain[: NAME_CHARACTERS - 5]}-{fingerprint(name)[:4]}"

@@ -110,6 +110,7 @@ def register_phase(
             TRAINING: DatasetOf.read(store, f"{phase.name}/sequences", sequences),
             CORPUS: DatasetOf.read(store, "corpus_valid", corpus),
             **({EVALUATION: DatasetOf.read(store, "evaluation_items", items)} if items else {}),
+            **({SAFETY: DatasetOf.read(store, f"{phase.name}/safety", safety)} if safety else {}),
         },
         within=within,
     )  # fmt: skip

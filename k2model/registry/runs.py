@@ -4,9 +4,11 @@ Metrics are sent in batches as large as MLflow takes: its one-at-a-time and asyn
 Those of steps are sent while a training goes on (`k2model.registry.live`); time stamps are the log's.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from k2model.evals.scores import ScoreRow
+from k2model.recipe.safety import SAFETY
 from k2model.registry.datasets import CORPUS, EVALUATION
 from k2model.registry.phase_record import PhaseRecord, allowed
 from k2model.training.log import StepMetrics
@@ -58,16 +60,22 @@ def training_metrics(row: StepMetrics, tokens_before: int) -> Iterator["Metric"]
 
 
 def score_metrics(record: PhaseRecord, model_id: str) -> "list[Metric]":
-    """`score/<name>` of the run and of its logged model on what it was asked, in the scores' own units, at the phase's
-    last step and the end of its training."""
+    """`score/<name>` of the run and of its logged model on what was asked for it, in the scores' own units, at the
+    phase's last step and the end of its training."""
     from mlflow.entities import Metric
 
-    asked = record.datasets.get(EVALUATION) or record.datasets[CORPUS]
     moment, step = record.training.ended, record.phase.steps
+    asked = {row.score: record.datasets[context_of(row, record.datasets)] for row in record.scores}
     return [
-        Metric(metric_name(row.score), row.value, moment, step, model_id, asked.name, asked.digest, None)
-        for row in record.scores
+        Metric(metric_name(name), row.value, moment, step, model_id, asked[name].name, asked[name].digest, None)
+        for name, row in ((row.score, row) for row in record.scores)
     ]
+
+
+def context_of(row: ScoreRow, contexts: Container[str]) -> str:
+    """The dataset that a score is on: safety prompts, held-out documents of the corpus for a loss, else items."""
+    wanted = SAFETY if row.score.startswith(f"{SAFETY}/") else EVALUATION if row.is_accuracy else CORPUS
+    return wanted if wanted in contexts else CORPUS
 
 
 def log_lineage(client: "MlflowClient", run_id: str, model_id: str, record: PhaseRecord) -> None:

@@ -17,7 +17,7 @@ from k2model.registry.gates import gate_results, unpromoted
 from k2model.registry.markdown import as_cell
 from k2model.release.manifest import MANIFEST
 from k2model.reporting.safety import Tested, gated_rows, headline
-from k2model.reporting.scores import score_table
+from k2model.reporting.scores import parse, score_order
 from k2model.reporting.sections_run import undone_lines
 from k2model.training.log import Intervention
 
@@ -109,7 +109,7 @@ def model_card(
         effort=effort,
         others=[f'"{other}"' for other in reversed(list(efforts)) if other != effort],
         efforts=efforts,
-        scores=score_table(rows, [phase.name for phase in phases]),
+        scores=_score_table(rows, [phase.name for phase in phases]),
         gates=gate_results(recipe.gates, [*rows, *gated_rows(safety)]),
         safety=safety,
         turns=turns,
@@ -124,6 +124,17 @@ def model_card(
 def readme(result: LifecycleResult, line: bool = False) -> str:
     """line: whether files of a line are part of it."""
     return _render("README.md.j2", recipe=result.recipe, last=result.phases[-1].phase, manifest=MANIFEST, line=line)
+
+
+def _score_table(rows: list[ScoreRow], phases: list[str]) -> list[tuple[str, list[str]]]:
+    """(score, cells in the order of `phases`), each cell `value [low, high]` or empty."""
+    found = {(row.score, row.phase): row for row in rows}
+    lines = []
+    for score in score_order(rows):
+        if not parse(score).variant:
+            cells = [found.get((score, phase)) for phase in phases]
+            lines.append((score, [f"{c.value:.2f} [{c.low:.2f}, {c.high:.2f}]" if c else "" for c in cells]))
+    return lines
 
 
 def _render(name: str, **context: Any) -> str:

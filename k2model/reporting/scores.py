@@ -7,7 +7,7 @@ or left out.
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 
 from k2model.evals.clean_scores import CleanScore
@@ -105,17 +105,6 @@ def score_order(rows: Iterable[ScoreRow]) -> dict[str, str | None]:
     """The scores of the rows in reading order, each with the group that its row says."""
     groups = {row.score: row.group for row in rows}
     return {score: groups[score] for score in sorted(groups, key=lambda score: order_key(score, groups[score]))}
-
-
-def score_table(rows: Sequence[ScoreRow], phases: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """(score, cells in the order of `phases`), each cell `value [low, high]` or empty."""
-    found = {(row.score, row.phase): row for row in rows}
-    lines = []
-    for score in score_order(rows):
-        if not parse(score).variant:
-            cells = [found.get((score, phase)) for phase in phases]
-            lines.append((score, [f"{c.value:.2f} [{c.low:.2f}, {c.high:.2f}]" if c else "" for c in cells]))
-    return lines
 
 
 def scores_csv(rows: Iterable[ScoreRow], clean: Mapping[tuple[str, str], CleanScore]) -> str:

@@ -182,6 +182,7 @@ def test_families_without_items_are_told_before_anything_runs() -> None:
     [
         ({"model.n_heads": 4, "model.n_kv_heads": 3}, "multiple of model.n_kv_heads=3"),
         ({"phases.mid_1.parent": "mid_2"}, "must be an earlier phase"),
+        ({"name": "team/mine"}, "the recipe is named 'team/mine'; expected up to 100 letters"),
         ({"phases.sft.name": "../sft"}, r"a phase is named '\.\./sft'; expected lower-case letters"),
         ({"phases.sft.name": "mid-4"}, "it names a task, a folder of the release and an alias"),
         ({"phases.sft.steps": 0}, r"phases.sft.steps=0 must be at least 1"),

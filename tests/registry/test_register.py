@@ -21,6 +21,7 @@ from k2model.recipe.schema import GateConfig
 from k2model.registry import Registration, RegistryError, metric_name
 from k2model.registry.aliases import aliases, moved_by_hand, set_alias
 from k2model.registry.gates import GateResult
+from k2model.registry.phase_record import allowed
 from k2model.registry.tracking import tracking
 from k2model.safety.judging import RESULT, SafetyResult
 from k2model.safety.rows import SafetyRow
@@ -399,8 +400,13 @@ def test_nothing_is_written_but_the_database(store: Store, tracking_uri: str, tm
 def test_metric_names_are_taken_by_mlflow() -> None:
     from mlflow.utils.validation import _validate_metric_name
 
-    for score in ("loss/prose", "retrieval/1024@parent_theta", "odd,name(1)"):
-        _validate_metric_name(metric_name(score))
+    odd = ("odd,name(1)", "odd;name(1)", "mixture.prose[2-5]", "mixture.prose[2+5]", "a//b", "../up", "/at", "x" * 400)
+    names = [metric_name(score) for score in ("loss/prose", "retrieval/1024@parent_theta", *odd)]
+    names += [allowed(name) for name in odd]
+    for name in names:
+        _validate_metric_name(name)
+        assert len(name) <= 250
+    assert len({*names}) == len(names), "two names never become one"
     assert metric_name("retrieval/1024@parent_theta") == "score/retrieval/1024_at_parent_theta"
 
 

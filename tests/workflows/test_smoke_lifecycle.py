@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.pages.walker import Walker, differing
 from tests.smoke import CANARY, PHASES, PYFLYTE, ROOT, command, environment, lifecycle, losses, made
 
 
@@ -106,6 +107,13 @@ def test_a_changed_sft_setting_runs_sft_and_what_follows_it(finished):
     assert fresh(home, before) == [
         "checkpoint", "export", "items_seen", "release", "report", "safety", "safety_answers", "scores",
     ]  # fmt: skip
+    uri = f"sqlite:///{home / 'mlflow.db'}"
+    new, old = Walker(uri, "k2-smoke"), Walker(uri, "k2-smoke", "6")
+    assert differing(new.client, old.run.info.run_id, new.run.info.run_id) == {"optimizer.lr": ("0.0015", "0.0005")}
+    lifecycles = old.lifecycle.info.run_id, new.lifecycle.info.run_id
+    assert differing(new.client, *lifecycles) == {"sft.optimizer.lr": ("0.0015", "0.0005")}
+    told = new.section(new.version.description, "Parent and settings")
+    assert "| `optimizer.lr`&ensp; | `0.0015`&ensp; | `0.0005` |" in told
 
 
 def test_longer_sft_trains_sft_alone(finished):
