@@ -32,8 +32,8 @@ PAGES = ("experiment", "lifecycle", "charts", "phase", "data", "model", "version
 WIDTH, HEIGHT = 1360, 1500
 COLOURS = 128  # of a PNG's palette; a page has few
 LARGEST = 200_000  # bytes of a picture
-# What a person would click at: the panel beside the page closed, descriptions and rows of runs opened, the differences
-# of two runs alone.
+# What a person would click at: the panel beside the page closed, descriptions and nested runs opened, differences of
+# two runs alone.
 CLICKS = """(() => {
   document.querySelector('[data-component-id="mlflow.assistant.chat_panel.close"]')?.click();
   for (const one of document.querySelectorAll('button, label, span, a')) {
@@ -43,6 +43,9 @@ CLICKS = """(() => {
     one.clicked = true;
     one.click();
   }
+  const nested = document.querySelectorAll('[data-component-id$="runnamecellrenderer.tsx_46"]');
+  if (nested.length && !window.opened) nested.forEach(one => one.click());
+  window.opened ||= nested.length > 0;
 })()"""
 TRAINING = """[...document.querySelectorAll('button, label, span, div[role=radio]')]
   .filter(one => one.innerText?.trim() === 'Model training').at(-1)?.click()"""

@@ -192,10 +192,8 @@ def _scores(record: PhaseRecord, seen: Beside) -> Section:
     if seen.before and seen.before.title not in {one.title for _, one in others}:
         others.append(("before", seen.before))
     head = ("score", "n", "this", "95% interval", *(f"{role} {one.linked}" for role, one in others))
-    rows = [
-        _score_row(row, [one for _, one in others])
-        for row in sorted(record.scores, key=lambda row: not row.is_accuracy)
-    ]
+    rows = [_score_row(row, [one for _, one in others]) for row in record.scores]
+    rows.sort(key=lambda row: not any(cell.endswith(OUTSIDE) for cell in row))  # what differs is not cut
     if not rows:
         return Section("How good", ["It was not scored."])
     told = f"{OUTSIDE} a value outside of this one's interval. Losses are in nats a token, and better when lower."

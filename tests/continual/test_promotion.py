@@ -118,7 +118,7 @@ def test_a_promoted_turn_is_the_champion_and_says_why(store: Store, tracking_uri
     assert version.description.startswith("**Turn 1: promoted.** because 1")
     assert "| loss/facts@new | " in version.description and "| better |" in version.description
     run = client.get_run(version.run_id)
-    assert run.info.run_name == "sft, turn 1" and run.data.tags["k2.continual.batches"] == "day1"
+    assert run.info.run_name == "sft@2, turn 1" and run.data.tags["k2.continual.batches"] == "day1"
     # The tokens of the line go on from those of the champion's phase.
     first = client.get_model_version("k2-promoted", "1").tags["k2.tokens_seen"]
     assert int(tags["k2.tokens_seen"]) == 2 * int(first)

@@ -38,7 +38,7 @@ class Walker:
             "which parent": self.parents(),
             "which settings": self.run.data.params,
             "how good": self.scores(),
-            "beside whom": self.section(self.version.description, "How good"),
+            "beside whom": self.section(self.run.data.tags[NOTE], "How good"),
             "what was undone": self.section(self.version.description, "Undone on the way"),
             "who promoted it and why": self.section(self.version.description, "Promotion"),
             "how to make it again": self.again(),
