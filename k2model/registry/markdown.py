@@ -58,7 +58,8 @@ def page(sections: Sequence[Section], limit: int) -> str:
 
 
 def with_section(text: str, title: str, lines: Sequence[str], limit: int) -> str:
-    """A page with these lines in its section of that title, which is its second where there was none."""
+    """A page with these lines in its section of that title, which is its second where there was none.
+    The longest tables give way to it."""
     parts = _parts(text)
     new = Section(title, lines).written(0)
     place = next((at for at, part in enumerate(parts) if part.startswith(f"### {title}\n")), None)
@@ -66,8 +67,25 @@ def with_section(text: str, title: str, lines: Sequence[str], limit: int) -> str
         parts.insert(1, new)
     else:
         parts[place] = new
-    joined = "\n\n".join(parts)
-    return joined if len(joined) <= limit else f"{joined[: limit - 1]}…"
+    while len(joined := "\n\n".join(parts)) > limit:
+        longest = max(range(len(parts)), key=lambda at: len(_rows(parts[at])))
+        if not _rows(parts[longest]):
+            return f"{joined[: limit - 1]}…"
+        parts[longest] = _without_a_row(parts[longest])
+    return joined
+
+
+def _rows(part: str) -> list[str]:
+    """Of the table in a section."""
+    return [line for line in part.splitlines() if line.startswith("| ")][1:]
+
+
+def _without_a_row(part: str) -> str:
+    """A section whose table has given way by one row, which is counted below it."""
+    before, _, after = part.rpartition(_rows(part)[-1])
+    said = re.search(r"(?m)^(\d+) more", after)
+    counted = after.replace(said[0], f"{int(said[1]) + 1} more", 1) if said else "\n\n1 more"
+    return before.rstrip("\n") + counted
 
 
 def lines_of(text: str, title: str) -> list[str]:

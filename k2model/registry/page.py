@@ -41,7 +41,6 @@ REPORT = "report/index.html"  # where the run of a lifecycle has its report
 RECIPE_FILE = "recipe.py"  # and the recipe as it was run
 CANNOT_SAY = "—"
 OUTSIDE = "≠"
-ROOM = 700  # characters that are left for what is said of a promotion later
 
 
 @dataclass(frozen=True)
@@ -114,8 +113,8 @@ def describe(
     title = record.title(registered.version)
     sections = _sections(record, registered, seen, experiment_id)
     client.update_run(registered.run_id, name=title)
-    client.set_tag(registered.run_id, NOTE, page(sections, RUN_CHARACTERS - ROOM))
-    client.update_model_version(record.model_name, str(registered.version), page(sections, CHARACTERS - ROOM))
+    client.set_tag(registered.run_id, NOTE, page(sections, RUN_CHARACTERS))
+    client.update_model_version(record.model_name, str(registered.version), page(sections, CHARACTERS))
 
 
 def tell_promotion(client: "MlflowClient", version: "ModelVersion", said: str, why: Sequence[str] | None) -> bool:
