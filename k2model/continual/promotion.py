@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 from k2model.artifacts import Store, fingerprint
 from k2model.continual.entries import Promote, Rollback, Start, TurnEnded
 from k2model.continual.ledger import Entry, Ledger
-from k2model.continual.state import BASE, TUNED, Ended, Judged, Model, Outcome, State, model_name
+from k2model.continual.state import BASE, TUNED, Checked, Ended, Judged, Model, Outcome, State, model_name
 from k2model.continual.verdict.comparison import PAGE, read_verdict
 from k2model.continual.verdict.verdict import Verdict, told
 from k2model.recipe import Recipe
 from k2model.registry.aliases import aliases, moved_by_hand, set_alias
 from k2model.registry.gates import Registration, RegistryError
+from k2model.registry.markdown import as_cell, code
+from k2model.registry.model_page import retell
 from k2model.registry.phase_record import CHAMPION, PROMOTION, UNJUDGED, allowed
 from k2model.registry.register import register_phase
 from k2model.registry.tracking import tracking
@@ -78,6 +80,8 @@ def apply(
         (wanted, lacking), held = _wanted(state, versions, name), aliases(client, name)
         by_hand = [said for alias, version in wanted.items() if (said := set_alias(client, name, alias, version))]
         changed += sum(held.get(alias) != version for alias, version in wanted.items())
+        if versions:
+            changed += retell(client, name, _reasons(state, versions))
     if lacking:
         raise NotRegistered(lacking)
     champion = wanted.get(CHAMPION) or 0
@@ -133,6 +137,24 @@ def _tagged(client: "MlflowClient", state: State, judged: Judged, versions: Mapp
         return False
     client.set_model_version_tag(version.name, str(version.version), PROMOTION, told)
     return True
+
+
+def _reasons(state: State, versions: Mapping[str, "ModelVersion"]) -> dict[int, list[str]]:
+    """Who or what decided on lifecycles' models, and on what grounds, as lines of Markdown by version."""
+    said: dict[int, list[str]] = {}
+    for one in state.judged.values():
+        if (version := versions.get(one.digest)) is None:
+            continue
+        lines = [f"{one.outcome.value.capitalize()}: {as_cell(one.reason)}."]
+        lines += [f"Decided by {as_cell(one.who)}: {as_cell(one.why) or 'no reason given'}."] if one.who else []
+        lines += [f"{_outcome(gate)}: {as_cell(gate.gate)}, {as_cell(gate.said)}" for gate in one.gates]
+        lines += [f"Compared with the champion: {code(f'{one.verdict.uri}/{PAGE}')}"] if one.verdict else []
+        said[int(version.version)] = [f"- {line}" for line in lines]
+    return said
+
+
+def _outcome(gate: Checked) -> str:
+    return "passed" if gate.passed else "waived" if gate.waived else "**not passed**"
 
 
 def promotion_of(state: State, model: Model) -> str:
