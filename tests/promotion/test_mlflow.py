@@ -49,8 +49,9 @@ def test_what_was_promoted_refused_rolled_back_and_moved_by_hand(
         assert client.get_model_version(NAME, "1").tags["k2.promotion"] == "champion"
 
         told = k2("gates", "sft@2", status=1).output
-        assert "no gate is declared" in told and "champion: sft@1; challenger: sft@2" in told
+        assert "champion: sft@1; challenger: sft@2" in told
         beside = json.loads(k2("gates", "sft@2", "--json", status=1).output)
+        assert "no gate is declared on phase sft" in beside["reason"] and beside["against"] == "sft@1"
         (row,) = (one for one in beside["beside"] if one["score"] == "arithmetic/low")
         assert (row["champion"], row["challenger"], row["outcome"]) == (1.0, 0.0, "worse")
         assert (
@@ -84,10 +85,11 @@ def test_what_was_promoted_refused_rolled_back_and_moved_by_hand(
         client.set_registered_model_alias(NAME, "champion", "2")
         moved = "alias champion of k2-line was moved by hand from version 3 to version 2 in MLflow"
         assert json.loads(k2("ledger", "--verify", "--json", status=1).output)["aliases"] == [moved]
-        said = k2("rollback", "--by", "ann", "--why", "worse at spelling").output
+        said = " ".join(k2("rollback", "--by", "ann", "--why", "worse at spelling").output.split())
         assert "the champion of line is sft@1" in said and moved in said
         assert held() == {"champion": 1, "candidate": 1, "sft": 1}
-        assert "sft@3: promoted" in (listed := k2("ledger").output) and "by ann" in listed
+        listed = [one["what"] for one in json.loads(k2("ledger", "--json").output)]
+        assert listed[2].startswith("sft@3: promoted: ") and listed[3] == "back to turn 0 by ann: worse at spelling"
         k2("promote", "sft@3", "--by", "ann", "--why", "it was right")
         assert held()["champion"] == 3 and home.ledger.verify().lost == ()
 
