@@ -89,7 +89,7 @@ def test_what_was_promoted_refused_rolled_back_and_moved_by_hand(
         assert "the champion of line is sft@1" in said and moved in said
         assert held() == {"champion": 1, "candidate": 1, "sft": 1}
         listed = [one["what"] for one in json.loads(k2("ledger", "--json").output)]
-        assert listed[2].startswith("sft@3: promoted: ") and listed[3] == "back to turn 0 by ann: worse at spelling"
+        assert listed[-2].startswith("sft@3: promoted: ") and listed[-1] == "back to turn 0 by ann: worse at spelling"
         k2("promote", "sft@3", "--by", "ann", "--why", "it was right")
         assert held()["champion"] == 3 and home.ledger.verify().lost == ()
 
