@@ -1,11 +1,12 @@
-"""One maker per artifact: a lease with heartbeat, which outlives no owner.
+"""One maker per artifact: a lease that its holder renews, which outlives no holder.
 
 A lease is a numbered file; the highest number holds. A file is only ever added by an exclusive
 create, so two processes that find a dead owner at once cannot both succeed it, and the highest is
-never removed, so numbers only grow. An owner that stops answering for `STALE_SECONDS` (by the wall
-clocks of the machines, which are expected to agree to within seconds) is succeeded; one whose
-process is known to be dead on this machine, at once. A succeeded owner that wakes up finds the higher
-number and gets `LeaseLost` when it tries to publish.
+never removed, so numbers only grow. A holder counts its signs of life in its file. One whose process is known to be
+dead on this machine is succeeded at once; any other when its count has stood still for `STALE_SECONDS` while somebody
+watched, by the watcher's own monotonic clock: clocks of machines are not compared. The time in the file is for people,
+and tells whether it is worth watching. A succeeded holder that wakes up finds the higher number and gets `LeaseLost`
+when it tries to publish.
 
 Processes that share a lease (ranks of a job) are not its business: one of them holds it.
 """
@@ -13,18 +14,16 @@ Processes that share a lease (ranks of a job) are not its business: one of them 
 import contextlib
 import json
 import logging
-import os
 import re
 import secrets
-import socket
 import threading
 import time
-from pathlib import Path
 from types import TracebackType
 from typing import Any, NotRequired, TypedDict, cast
 
 from k2model.artifacts.files import Files
 from k2model.artifacts.outside import read_typed
+from k2model.artifacts.owner import machine, started, this_process
 from k2model.errors import ArtifactError, LeaseHeld, LeaseLost
 
 HEARTBEAT_SECONDS = 10.0
@@ -32,6 +31,10 @@ STALE_SECONDS = 60.0
 _POLL_SECONDS = 1.0
 _NUMBER = re.compile(r"[0-9]{8}")
 _log = logging.getLogger(__name__)
+# Of leases of others, by address: the last sign of life that this process saw, when it looked last, and for how many
+# seconds it has seen no other. A pause between two looks counts as one heartbeat at most: the watcher may have been
+# stopped itself, or the store away for both.
+_watched: dict[str, tuple[object, float, float]] = {}
 
 
 class _Holder(TypedDict):
@@ -40,6 +43,7 @@ class _Holder(TypedDict):
     pid: int
     started: str
     token: str
+    beat: NotRequired[int]
     heartbeat: float
     released: NotRequired[bool]
 
@@ -56,8 +60,8 @@ class Lease:
         self._folder = folder
         self._what = what
         self._wait_seconds = wait_seconds
-        self._owner = {**_this_process(), "token": secrets.token_hex(8)}
-        self._number = 0
+        self._owner = {**this_process(), "token": secrets.token_hex(8)}
+        self._number = self._beats = 0
         self._stop = threading.Event()
         self._lost = threading.Event()
         self._thread: threading.Thread | None = None
@@ -80,10 +84,9 @@ class Lease:
 
     @property
     def held(self) -> bool:
-        """Whether a live process has it: this one or another."""
-        highest = self._highest()
-        holder = self._read(highest) if highest else None
-        return holder is not None and not _is_free(holder)
+        """Whether a live process seems to have it, this one or another: for people, since it goes by the clock."""
+        holder = self._holder()
+        return holder is not None and not holder.get("released") and not _is_dead(holder) and not _looks_silent(holder)
 
     def check(self) -> None:
         """Raises LeaseLost when another process has succeeded this one."""
@@ -95,37 +98,43 @@ class Lease:
 
     def _wait(self) -> None:
         deadline = time.monotonic() + self._wait_seconds
-        told = False
+        first: object = None  # the sign of life that was seen first
         while True:
-            try:
-                return self._acquire()
-            except LeaseHeld as held:
-                if time.monotonic() >= deadline:
-                    raise
-                if not told:
-                    _log.warning("waiting up to %.0f s: %s", self._wait_seconds, held)
-                    told = True
+            highest = self._highest()
+            holder = self._read(highest) if highest else None
+            if holder is None or _is_free(self._address(highest), holder):
+                if self._acquire(highest):
+                    return
+                holder = self._holder()
+            sign = holder and _sign(holder)
+            if first is None:
+                first = sign
+                if self._wait_seconds:
+                    _log.warning("waiting up to %.0f s: %s", self._wait_seconds, self._held(holder))
+            # One that may be dead is watched until that is known, however short the wait.
+            in_doubt = holder is not None and sign == first and _looks_silent(holder)
+            if time.monotonic() >= deadline and not in_doubt:
+                raise self._held(holder)
             time.sleep(_POLL_SECONDS)
 
-    def _acquire(self) -> None:
-        highest = self._highest()
-        if highest:
-            holder = self._read(highest)
-            if holder is not None and not _is_free(holder):
-                raise self._held(holder)
-        if not self._files.create(self._path(highest + 1), self._content()):
-            holder = self._read(highest + 1)
+    def _acquire(self, highest: int) -> bool:
+        """Whether this process has got the number after `highest`."""
+        number = highest + 1
+        if not self._files.create(self._path(number), self._content()):
+            holder = self._read(number)
             # A put whose answer got lost is repeated by the client and then finds its own file.
             if holder is None or holder["token"] != self._owner["token"]:
-                raise self._held(holder)
-        self._number = highest + 1
+                return False
         # A slow process can have re-created a number that was taken, released and cleaned meanwhile.
         # Its successors have higher ones.
-        if self._highest() != self._number:
-            raise self._held(self._read(self._highest()))
-        for number in self._numbers():
-            if number < self._number:
-                self._files.remove(self._path(number))
+        numbers = self._numbers()
+        if max(numbers, default=0) != number:
+            return False
+        self._number = number
+        for earlier in numbers:
+            if earlier < number:
+                self._files.remove(self._path(earlier))
+        return True
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
@@ -140,11 +149,21 @@ class Lease:
         who = f"process {holder['pid']} on {holder['host']}" if holder else "another process"
         return LeaseHeld(
             f"{who} is making {self._what}. Wait until it has finished and run again: what it makes will be used. "
-            f"If it died on another machine, its lease ends {STALE_SECONDS:.0f} s after its last sign of life"
+            f"If it died on another machine, a run that waits takes over once it has seen no sign of life for "
+            f"{STALE_SECONDS:.0f} s"
         )
 
     def _content(self, released: bool = False) -> bytes:
-        return json.dumps({**self._owner, "heartbeat": time.time(), "released": released}).encode()
+        self._beats += 1
+        life = {"beat": self._beats, "heartbeat": time.time(), "released": released}
+        return json.dumps({**self._owner, **life}).encode()
+
+    def _holder(self) -> dict[str, Any] | None:
+        highest = self._highest()
+        return self._read(highest) if highest else None
+
+    def _address(self, number: int) -> str:
+        return f"{self._files.uri}/{self._path(number)}"
 
     def _write(self, released: bool = False) -> None:
         self._files.write(self._path(self._number), self._content(released))
@@ -168,44 +187,27 @@ class Lease:
         return f"{self._folder}/{number:08d}.json"
 
 
-def _is_free(holder: dict[str, Any]) -> bool:
-    if holder.get("released") or time.time() - float(holder["heartbeat"]) > STALE_SECONDS:
+def _is_free(address: str, holder: dict[str, Any]) -> bool:
+    """Whether the lease at `address` may be taken over, by what this process has seen of it."""
+    if holder.get("released") or _is_dead(holder):
+        _watched.pop(address, None)
         return True
-    me = _this_process()
-    return holder["machine"] == me["machine"] and _started(holder["pid"]) != holder["started"]
+    now, sign = time.monotonic(), _sign(holder)
+    seen, looked, silent = _watched.get(address, (None, now, 0.0))
+    silent = silent + min(now - looked, HEARTBEAT_SECONDS) if seen == sign else 0.0
+    _watched[address] = sign, now, silent
+    return silent > STALE_SECONDS
 
 
-def _this_process() -> dict[str, Any]:
-    pid = os.getpid()
-    return {"host": socket.gethostname(), "machine": _machine(), "pid": pid, "started": _started(pid)}
+def _sign(holder: dict[str, Any]) -> object:
+    return holder["token"], holder.get("beat"), holder["heartbeat"]
 
 
-def _machine() -> str:
-    """Equal for two processes that can see each other's process ids, and never for others."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:  # not Linux
-        return socket.gethostname()
+def _is_dead(holder: dict[str, Any]) -> bool:
+    """Whether its process ran on this machine and has ended."""
+    return bool(holder["machine"] == machine() and started(holder["pid"]) != holder["started"])
 
 
-def _started(pid: int) -> str:
-    """When a process of this machine was started (clock ticks), "" when it is dead.
-
-    Tells a process from a later one that got the same id.
-    """
-    try:
-        # The name, second field, is in parentheses and may itself hold spaces and parentheses.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return "" if fields[0] in "ZX" else fields[19]
-    except OSError:
-        pass
-    if Path("/proc/self/stat").exists():
-        return ""
-    try:  # not Linux
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return ""
-    except PermissionError:
-        pass
-    return "alive"
+def _looks_silent(holder: dict[str, Any]) -> bool:
+    """By the clocks of two machines, which may be wrong; one that is ahead tells nothing either."""
+    return abs(time.time() - float(holder["heartbeat"])) > STALE_SECONDS

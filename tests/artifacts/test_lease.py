@@ -60,16 +60,70 @@ def test_leases_do_not_pile_up(store: Store, identity: Identity) -> None:
     assert len(files_below(f"{store.uri}/_leases")) == 1
 
 
-def test_a_holder_elsewhere_is_dead_after_a_minute_of_silence(any_store: Store, identity: Identity) -> None:
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is silent for a third of a second is taken for dead."""
+    for name, seconds in (("HEARTBEAT_SECONDS", 0.1), ("STALE_SECONDS", 0.3), ("_POLL_SECONDS", 0.05)):
+        monkeypatch.setattr(lease, name, seconds)
+
+
+def asleep(held: Lease) -> None:
+    """As a process is that was stopped: its lease is renewed no more."""
+    held._stop.set()
+    assert held._thread is not None
+    held._thread.join()
+
+
+DAY = 24 * 3600.0
+
+
+@pytest.mark.parametrize("ahead", [0.0, DAY, -DAY], ids=["same clock", "a day ahead", "a day behind"])
+def test_a_holder_elsewhere_is_dead_when_it_is_seen_to_be_silent(
+    any_store: Store, identity: Identity, brief: None, ahead: float
+) -> None:
     with any_store.lease(identity) as first:
-        edit(any_store, identity, machine="elsewhere", heartbeat=time.time() - lease.STALE_SECONDS + 20)
-        with pytest.raises(LeaseHeld):
-            any_store.build(identity, write_corpus, wait_seconds=0)
-        edit(any_store, identity, machine="elsewhere", heartbeat=time.time() - lease.STALE_SECONDS - 1)
-        with any_store.lease(identity) as second:
+        asleep(first)
+        edit(any_store, identity, machine="elsewhere", heartbeat=time.time() + ahead)
+        if not ahead:
+            with pytest.raises(LeaseHeld):  # whoever does not wait sees no more than a fresh sign of life
+                any_store.build(identity, write_corpus, wait_seconds=0)
+        with any_store.lease(identity, wait_seconds=20) as second:
             second.check()
             with pytest.raises(LeaseLost, match=identity.name):
                 first.check()
+
+
+@pytest.mark.parametrize("ahead", [DAY, -DAY], ids=["a day ahead", "a day behind"])
+def test_a_clock_that_is_wrong_takes_no_lease_from_the_living(
+    any_store: Store, identity: Identity, brief: None, monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    """Two makers worked on one artifact when the clock of one machine was ahead."""
+    clock = time.time
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: clock() + ahead)  # of the holder
+        with any_store.lease(identity) as first:
+            patch.setattr(lease, "machine", lambda: "elsewhere")
+            edit(any_store, identity, heartbeat=clock() + ahead)
+            until = time.monotonic() + 1.0
+            with pytest.raises(LeaseHeld):
+                with any_store.lease(identity, wait_seconds=1.0):
+                    pass
+            assert time.monotonic() >= until
+            first.check()
+
+
+def test_a_watcher_that_was_stopped_itself_has_seen_nothing(
+    store: Store, identity: Identity, brief: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store.lease(identity) as held:
+        asleep(held)
+        edit(store, identity, machine="elsewhere")
+        clock = time.monotonic
+        for later in (0, 100):
+            monkeypatch.setattr(time, "monotonic", lambda later=later: clock() + later)
+            with pytest.raises(LeaseHeld):
+                with store.lease(identity):
+                    pass
 
 
 @pytest.mark.parametrize("change", [{"pid": 2**22 + 1}, {"started": "1"}], ids=["no such process", "id was reused"])
@@ -83,7 +137,7 @@ def test_a_dead_holder_on_this_machine_is_succeeded_at_once(store: Store, identi
 def test_a_succeeded_maker_publishes_nothing(any_store: Store, identity: Identity) -> None:
     def slow(folder: Path) -> dict[str, float]:
         (folder / "slow").write_text("x")
-        edit(any_store, identity, heartbeat=0)
+        edit(any_store, identity, released=True)  # as it is for a successor that has seen no sign of life
         assert any_store.build(identity, write_corpus, wait_seconds=0)
         return {}
 
@@ -97,11 +151,11 @@ def test_a_succeeded_maker_publishes_nothing(any_store: Store, identity: Identit
 def test_the_heart_beats(any_store: Store, identity: Identity, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "HEARTBEAT_SECONDS", 0.05)
     with any_store.lease(identity):
-        first = holder_of(any_store, identity)[2]["heartbeat"]
+        first = holder_of(any_store, identity)[2]["beat"]
         deadline = time.monotonic() + 30
-        while holder_of(any_store, identity)[2]["heartbeat"] == first and time.monotonic() < deadline:
+        while holder_of(any_store, identity)[2]["beat"] == first and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert holder_of(any_store, identity)[2]["heartbeat"] > first
+        assert holder_of(any_store, identity)[2]["beat"] > first
 
 
 def test_the_heart_notices_a_successor(store: Store, identity: Identity, monkeypatch: pytest.MonkeyPatch) -> None:
