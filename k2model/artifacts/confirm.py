@@ -16,8 +16,9 @@ from typing import Any, NamedTuple, TypedDict
 
 from k2model.artifacts.files import Files, LocalFiles, RemoteFiles, files_at
 from k2model.artifacts.identity import ArtifactRef
-from k2model.artifacts.manifest import MANIFEST, RECORD, check_listing, verify_files
+from k2model.artifacts.manifest import MANIFEST, RECORD, Manifest, check_listing, verify_files
 from k2model.artifacts.outside import read_typed
+from k2model.artifacts.owner import MADE
 from k2model.artifacts.store import Store
 from k2model.errors import ArtifactError, CorruptArtifact, K2Error
 from k2model.settings import verification
@@ -71,7 +72,7 @@ def confirmed(store: Store, ref: ArtifactRef) -> ArtifactRef:
     if wanted == "bytes":
         verify_files(files, manifest.files)
         return ref
-    listed = stamps(files_at(files.uri))
+    listed = _of_artifact(stamps(files_at(files.uri)), manifest)
     root = files_at(files.uri.rsplit("/", 2)[0])
     for name in {entry.linked[0] for entry in manifest.files if entry.at and entry.path not in listed}:
         there = stamps(root, name)
@@ -84,6 +85,13 @@ def confirmed(store: Store, ref: ArtifactRef) -> ArtifactRef:
         verify_files(files, [entry for entry in manifest.files if entry.path in {*late}])
         note(root, ref.name, manifest.digest, max(listed[path].modified for path in late))
     return ref
+
+
+def _of_artifact(listed: Mapping[str, Stamp], manifest: Manifest) -> dict[str, Stamp]:
+    """What lies in a folder, by the paths that the artifact's files have; without the rest of its makers' places."""
+    path_of = {entry.stored: entry.path for entry in manifest.files if entry.place}
+    own = {path_of.get(path, path): stamp for path, stamp in listed.items()}
+    return {path: stamp for path, stamp in own.items() if not path.startswith(f"{MADE}/")}
 
 
 class _Note(TypedDict):

@@ -1,4 +1,5 @@
-"""The files of an artifact on an object store of which some are links: each is read where its bytes lie.
+"""The files of an artifact on an object store that lie elsewhere, in the place of who made them or in another artifact:
+each is read where its bytes lie.
 
 Whoever reads an artifact by the operations of `Files` need not know of it. Writing is for the artifact's own files.
 """
@@ -8,10 +9,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from k2model.artifacts.files import RemoteFiles
+from k2model.artifacts.owner import MADE
 
 
 class LinkedFiles(RemoteFiles):
-    """A prefix of an object store of which some files are read elsewhere in it. They cannot be written or removed."""
+    """A prefix of an object store of which some files are read elsewhere in it. They cannot be written or removed.
+    Places of makers are not listed."""
 
     def __init__(self, uri: str, links: Mapping[str, tuple[RemoteFiles, str]]) -> None:
         """links: by path, the folder that has the file, and its path there."""
@@ -44,7 +47,8 @@ class LinkedFiles(RemoteFiles):
         """Links with the size of what they lead to, without those that lead to nothing. Lists every linked artifact."""
         links = self._below(folder)
         listed = {files.uri: files.sizes() for files in {files.uri: files for files, _ in links.values()}.values()}
-        own = {path: size for path, size in super().sizes(folder).items() if path not in links}
+        below = listed[self.uri] if not folder and self.uri in listed else super().sizes(folder)
+        own = {path: size for path, size in below.items() if path not in links and not path.startswith(f"{MADE}/")}
         return own | {path: listed[files.uri][at] for path, (files, at) in links.items() if at in listed[files.uri]}
 
     def _place(self, path: str) -> tuple[RemoteFiles, str]:
@@ -54,9 +58,14 @@ class LinkedFiles(RemoteFiles):
         return {path: link for path, link in self._links.items() if not folder or path.startswith(f"{folder}/")}
 
 
-def with_links(uri: str, links: Mapping[str, tuple[str, str]]) -> RemoteFiles:
-    """The files of the artifact at `uri`; links: by path, the artifact of the same store that has the file, as
-    `<step>/<key[:16]>`, and its path there."""
+def with_links(uri: str, links: Mapping[str, str]) -> RemoteFiles:
+    """The files of the artifact at `uri`; links: by path, where in its store the bytes are, as
+    `<step>/<key[:16]>/<path>`."""
     root = uri.rsplit("/", 2)[0]
-    folders = {name: RemoteFiles(f"{root}/{name}") for name, _ in links.values()}
-    return LinkedFiles(uri, {path: (folders[name], at) for path, (name, at) in links.items()})
+    found: dict[str, tuple[RemoteFiles, str]] = {}
+    folders: dict[str, RemoteFiles] = {}
+    for path, at in links.items():
+        step, key, there = at.split("/", 2)
+        name = f"{step}/{key}"
+        found[path] = folders.setdefault(name, RemoteFiles(f"{root}/{name}")), there
+    return LinkedFiles(uri, found)

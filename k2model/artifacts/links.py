@@ -38,7 +38,7 @@ def linked_entries(
         source = known[ref.name].get(at)
         if source is None:
             raise MissingArtifact(f"{ref.uri} has no file {at}, which is to be linked as {path}")
-        found.append(replace(source, path=path, at=source.at or f"{ref.name}/{at}"))
+        found.append(replace(source, path=path, at=source.at or f"{ref.name}/{source.stored}", place=""))
     return found
 
 
@@ -56,13 +56,18 @@ def link_locally(root: Path, entries: list[FileEntry], folder: Path, where: str)
     Raises CorruptArtifact for one that is not there, OSError where the storage does not take it.
     """
     for entry in entries:
-        target, source = folder / entry.path, root / entry.at
-        target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            os.link(source, target)
+            link_file(root / entry.at, folder / entry.path)
         except FileNotFoundError as error:
             raise missing(str(root / where), entry) from error
-        except OSError as error:
-            if error.errno not in _NO_LINK:
-                raise
-            shutil.copyfile(source, target)
+
+
+def link_file(source: Path, target: Path) -> None:
+    """Another name for a local file, a copy where those are impossible. Raises OSError."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+        shutil.copyfile(source, target)

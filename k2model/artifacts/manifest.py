@@ -7,6 +7,9 @@ differ between two runs that computed the same thing.
 A file may be a link: then its bytes are those of a file of another artifact of the same store (`FileEntry.at`). In a
 local folder it lies like any other, as a hard link; on an object store it is read where it is.
 
+On an object store a maker writes to a place of its own below `_made/`, and nothing is moved when the artifact is
+finished: the manifest says in whose place a file lies (`FileEntry.place`).
+
 A folder may hold folders that its manifest does not mention at all (checkpoints kept while a phase
 trains); in a folder that it does mention every file must be listed.
 """
@@ -21,12 +24,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from k2model.artifacts.files import Files, LocalFiles, RemoteFiles, files_at
 from k2model.artifacts.identity import KEY, STEP_NAME
 from k2model.artifacts.linked_files import with_links
 from k2model.artifacts.outside import check_path, inside, read_small, remedy
+from k2model.artifacts.owner import MADE, is_owner
 from k2model.errors import ArtifactError, CorruptArtifact, MissingArtifact
 from k2model.plain import NotPlain, read_as
 from k2model.units import readable_size
@@ -37,6 +41,7 @@ ATTACHMENTS = "attachments"
 _OWN_FILES = (MANIFEST, RECORD)
 MOST = 64_000_000  # bytes of a manifest: some 400,000 files
 _OF_ARTIFACT = re.compile(rf"{STEP_NAME.pattern}/[0-9a-f]{{16}}/.")
+_IN_PLACE = re.compile(rf"{MADE}/[^/]+/")
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ class FileEntry:
     """One file: `path` relative to the artifact's folder with `/`, `size` in bytes, `sha256` in hex.
 
     at: of a link, where in the store the bytes are: `<step>/<key[:16]>/<path>`, of an artifact that has them itself.
+    place: on an object store, the name of the maker in whose place below `_made/` the file lies, "" where it lies at
+    its path.
 
     A manifest may come from anywhere, and its paths are read and written, so an entry can only be made for a path that
     stays in its folder, of a size and a hash, and for a link into an artifact. Raises ValueError for any other.
@@ -53,6 +60,7 @@ class FileEntry:
     size: int
     sha256: str
     at: str = ""
+    place: str = ""
 
     def __post_init__(self) -> None:
         check_path(self.path)
@@ -60,6 +68,8 @@ class FileEntry:
             raise ValueError(f"{self.path} has the size {self.size!r}, expected a number of bytes")
         if not isinstance(self.sha256, str) or not KEY.fullmatch(self.sha256):
             raise ValueError(f"{self.path} has the sha256 {self.sha256!r}, expected 64 hex digits")
+        if self.place != "" and not is_owner(self.place):
+            raise ValueError(f"{self.path} lies in the place {self.place!r}, which is of no maker")
         if self.at != "":
             check_path(self.at)
             if not _OF_ARTIFACT.match(self.at):
@@ -79,13 +89,18 @@ class FileEntry:
 
     def to_json(self) -> dict[str, Any]:
         """The entry in a manifest."""
-        return self.content | ({"at": self.at} if self.at else {})
+        return self.content | ({"at": self.at} if self.at else {}) | ({"place": self.place} if self.place else {})
+
+    @property
+    def stored(self) -> str:
+        """Where the file lies in the artifact's own folder, unless it is a link."""
+        return f"{MADE}/{self.place}/{self.path}" if self.place else self.path
 
     @property
     def linked(self) -> tuple[str, str]:
-        """Of a link, the artifact that it leads to, `<step>/<key[:16]>`, and the path there."""
+        """Of a link, the artifact that it leads to, `<step>/<key[:16]>`, and the path that the file has there."""
         step, key, path = self.at.split("/", 2)
-        return f"{step}/{key}", path
+        return f"{step}/{key}", _IN_PLACE.sub("", path, count=1)
 
     @property
     def bears_digest(self) -> bool:
@@ -94,17 +109,24 @@ class FileEntry:
 
 class _Listed(TypedDict):
     digest: str
+    maker: NotRequired[str]
     files: tuple[FileEntry, ...]
 
 
 @dataclass(frozen=True)
 class Manifest:
     """The files of an artifact; their order does not matter. Raises ValueError for a path that is there twice, or is a
-    file and a folder as well."""
+    file and a folder as well.
+
+    maker: the name of whoever finished the artifact by this manifest, in whose place its record lies; "" where the
+    record lay in the folder before."""
 
     files: tuple[FileEntry, ...]
+    maker: str = ""
 
     def __post_init__(self) -> None:
+        if self.maker != "" and not is_owner(self.maker):
+            raise ValueError(f"the maker {self.maker!r} has no maker's name")
         if problem := path_problem(self.files):
             raise ValueError(problem)
 
@@ -123,7 +145,8 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """Raises ArtifactError for more files than a manifest may list: nobody could read it."""
-        content = {"digest": self.digest, "files": [f.to_json() for f in self._sorted()]}
+        maker = {"maker": self.maker} if self.maker else {}
+        content = {"digest": self.digest, **maker, "files": [f.to_json() for f in self._sorted()]}
         written = (json.dumps(content, indent=1) + "\n").encode()
         if len(written) > MOST:
             raise ArtifactError(
@@ -137,7 +160,7 @@ class Manifest:
         """Raises CorruptArtifact naming `where` when `data` is not a manifest or was changed."""
         try:
             stated = read_as(_Listed, data, MOST)
-            manifest, expected = cls(stated["files"]), stated["digest"]
+            manifest, expected = cls(stated["files"], stated.get("maker", "")), stated["digest"]
         except (NotPlain, ValueError) as error:
             raise CorruptArtifact(f"{where}/{MANIFEST} is not a manifest ({error}). {remedy(where)}") from error
         if manifest.digest != expected:
@@ -222,10 +245,13 @@ def verify(folder_uri: str | os.PathLike[str], manifest: Manifest) -> None:
 
 
 def files_of(folder_uri: str | os.PathLike[str], manifest: Manifest) -> Files:
-    """The files of an artifact; links on an object store are read where their bytes lie."""
+    """The files of an artifact; on an object store each is read where its bytes lie."""
     files = files_at(folder_uri)
-    linked = {entry.path: entry.linked for entry in manifest.files if entry.at}
-    return with_links(files.uri, linked) if linked and isinstance(files, RemoteFiles) else files
+    if not isinstance(files, RemoteFiles):
+        return files
+    name = "/".join(files.uri.rsplit("/", 2)[1:])
+    elsewhere = {e.path: e.at or f"{name}/{e.stored}" for e in manifest.files if e.at or e.place}
+    return with_links(files.uri, elsewhere) if elsewhere else files
 
 
 def verify_files(files: Files, entries: Iterable[FileEntry]) -> None:

@@ -3,17 +3,21 @@
 Layout below the root, all of it a function of identity:
 
     store.json                       says that this is a store, and in which layout
-    <step>/<key[:16]>/               an artifact: its files, artifact.json, manifest.json
+    <step>/<key[:16]>/               an artifact: its files, artifact.json, manifest.json; on an object store the files
+                                     lie in the places of who made them, _made/<owner>/
     _ledger/<step>/<key>.json        records of all that was ever made; outlives the artifacts
     _leases/<step>/<key[:16]>/       who is making it
+    _parts/<step>/<key[:16]>/        what is finished of an artifact that is made part by part
     _listed/<step>/<key[:16]>.json   what parts of an unfinished artifact were listed for; beside it, in a folder of
                                      that name, shares of them (`k2model.artifacts.shares`)
-    _scratch/<step>/<key[:16]>/      where it is being made (for an object store: on this machine,
+    _scratch/<step>/<key[:16]>.<owner>/   where it is being made (for an object store: on this machine,
                                      see `k2model.artifacts.transfer`)
 
 Nothing is taken as done that has no manifest, and the manifest comes last: a local artifact appears
-by one rename of its whole folder, a remote one when its manifest is put. Garbage collection is not
-covered: delete the folders of artifacts you do not want.
+by one rename of its whole folder, a remote one when its manifest is put where none is. A maker works in a place of its
+own until then (`k2model.artifacts.places`), so one that was taken for dead and wakes can change nothing that is
+finished: it finds the other's manifest. Garbage collection is not covered: delete the folders of artifacts you do not
+want.
 """
 
 import contextlib
@@ -22,17 +26,16 @@ import json
 import logging
 import os
 import re
-import secrets
-import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NotRequired, Self, TypedDict
 
 from k2model.artifacts.files import Files, LocalFiles, RemoteFiles, files_at, writing, writing_scratch
 from k2model.artifacts.identity import KEY, STEP_NAME, ArtifactRef, Identity, artifact_name
 from k2model.artifacts.lease import STALE_SECONDS, Lease
-from k2model.artifacts.links import Links, link_locally, linked_entries, whole
+from k2model.artifacts.links import Links, link_file, link_locally, linked_entries, whole
 from k2model.artifacts.manifest import (
     MANIFEST,
     RECORD,
@@ -41,20 +44,32 @@ from k2model.artifacts.manifest import (
     check_listing,
     describe_folder,
     files_of,
+    missing,
     read_manifest,
     read_verified,
     remedy,
     verify,
 )
 from k2model.artifacts.outside import read_typed
+from k2model.artifacts.owner import MADE, owner_name
+from k2model.artifacts.places import (
+    PARTS,
+    Place,
+    clear_unfinished,
+    own_part,
+    own_scratch,
+    sweep_parts,
+    sweep_scratch,
+    sweep_uploads,
+    uploaded,
+)
 from k2model.artifacts.record import checked_stats, make_record, read_record, record_to_json, ref_of
-from k2model.artifacts.transfer import cache_of, fetched, keep, upload
-from k2model.errors import ArtifactError, CorruptArtifact, LeaseHeld, LeaseLost, MissingArtifact, StoreWriteError
+from k2model.artifacts.transfer import fetched, keep, upload
+from k2model.errors import ArtifactError, CorruptArtifact, LeaseLost, MissingArtifact, StoreWriteError
 from k2model.units import readable_seconds
 
 _STORE_FILE = "store.json"
 LAYOUT = 1  # raised when what lies where in a store changes
-PARTS = ".parts"  # ends the name of the scratch folder of an artifact that is made part by part
 
 _log = logging.getLogger(__name__)
 
@@ -115,14 +130,17 @@ class Store:
 
         Raises CorruptArtifact when its manifest or record is damaged.
         """
-        location = self.location(identity)
+        return self._find(identity.step, identity.key)
+
+    def _find(self, step: str, key: str) -> ArtifactRef | None:
+        location = f"{self.uri}/{artifact_name(step, key)}"
         try:
             manifest = read_manifest(location)
         except MissingArtifact:
             return None
-        record = self._record(location)
+        record = self._record(location, manifest)
         found = [record["step"], record["identity"], record["digest"]]
-        wanted = [identity.step, identity.key, manifest.digest]
+        wanted = [step, key, manifest.digest]
         if found != wanted:
             raise CorruptArtifact(
                 f"{location}/{RECORD} is of another artifact (step, identity, digest): {' '.join(found)}, expected "
@@ -201,7 +219,8 @@ class Store:
 
         Raises MissingArtifact or CorruptArtifact as `fetch` does, but for the files, which are not looked at.
         """
-        return self._record(self.look_up(ref)[0].uri)
+        files, manifest = self.look_up(ref)
+        return self._record(files.uri, manifest)
 
     def look_up(self, ref: ArtifactRef) -> tuple[Files, Manifest]:
         """Where an artifact's files lie and what they must be, for a caller that reads parts of them and verifies
@@ -224,33 +243,39 @@ class Store:
         manifest: Manifest,
         stats: dict[str, float],
         started: float | None = None,
-        before: float = 0.0,
+        check: Callable[[], None] = lambda: None,
     ) -> ArtifactRef:
-        """Finishes an artifact whose files were written to `location(identity)` directly.
+        """Finishes an artifact whose files were written to `location(identity)`, or to a maker's place there, directly.
 
-        manifest: of the files that belong to it. started: when the work began, seconds since the
-        epoch. before: seconds of work on its parts until then.
+        manifest: of the files that belong to it. In a local store the folders of a maker's place are moved to where
+        the artifact has them; where another maker's are already, those count. started: when the work began, seconds
+        since the epoch. check: of the lease, which the caller holds; raises LeaseLost.
 
-        The caller holds the lease. Calling it again with the same manifest changes nothing.
+        Calling it again with the same manifest changes nothing.
 
         Raises:
             CorruptArtifact: a listed file is not there or of another size, or the artifact is
                 finished already and has another digest.
+            LeaseLost: another process has finished it meanwhile, with another digest.
             StoreWriteError: record or manifest cannot be written.
         """
         location = self.location(identity)
         found = self.find(identity)
-        if found is None:
-            check_listing(files_of(location, manifest), manifest)
-            begun = time.time() if started is None else started
-            record = make_record(identity, manifest, checked_stats(stats, identity.step), self.uri, begun, before)
-            return self._finish_in_place(record, manifest)
-        if found.digest != manifest.digest:
-            raise CorruptArtifact(
-                f"{location} is finished with digest {found.digest} and cannot be finished again with "
-                f"{manifest.digest}. {remedy(location)}"
-            )
-        return found
+        if found is not None:
+            if found.digest != manifest.digest:
+                raise CorruptArtifact(
+                    f"{location} is finished with digest {found.digest} and cannot be finished again with "
+                    f"{manifest.digest}. {remedy(location)}"
+                )
+            return found
+        check()
+        if isinstance(self._files, LocalFiles):
+            manifest = _moved_from_places(self._files.at(identity.name), manifest)
+        check_listing(files_of(location, manifest), manifest)
+        begun = time.time() if started is None else started
+        record = make_record(identity, manifest, checked_stats(stats, identity.step), self.uri, begun)
+        check()
+        return self._publish(record, replace(manifest, maker=manifest.maker or owner_name()))[0]
 
     def lease(self, identity: Identity, wait_seconds: float = 0.0) -> Lease:
         """A context manager: while it is open, nobody else makes this artifact.
@@ -303,13 +328,17 @@ class Store:
             raise CorruptArtifact(f"{self.uri}/{path} is the record of {_ledger_path(record)}. {advice}")
         return record
 
-    def part_scratch(self, name: str) -> contextlib.AbstractContextManager[Path]:
-        """An empty folder for one part of the artifact `<step>/<key[:16]>`, removed afterwards."""
-        return self._scratch(self._scratch_root() / f"{name}{PARTS}" / secrets.token_hex(8))
+    def part_place(self, name: str) -> contextlib.AbstractContextManager[Place]:
+        """A maker's own place for one part of the artifact `<step>/<key[:16]>`; what is not kept is removed."""
+        return own_part(self._files, name)
 
-    def sweep_parts(self, name: str) -> None:
-        """Removes what killed makers of parts left behind; the caller holds the lease and has all parts."""
-        shutil.rmtree(self._scratch_root() / f"{name}{PARTS}", ignore_errors=True)
+    def parts_of(self, name: str) -> Files:
+        """The storage of what is finished of the parts of the artifact `<step>/<key[:16]>`."""
+        return self._files.at(f"{PARTS}/{name}")
+
+    def sweep_parts(self, name: str, published: Collection[str]) -> None:
+        """Removes what is kept of the parts of a finished artifact, which has the files of these makers."""
+        sweep_parts(self._files, name, published)
 
     def files_of(self, name: str) -> Files:
         """The storage of the folder of the artifact `<step>/<key[:16]>`, for those who put its files there."""
@@ -319,25 +348,56 @@ class Store:
         self, identity: Identity, produce: Produce, lease: Lease, started: float, links: Links = dict
     ) -> ArtifactRef:
         _log.info("%s: making", identity.step)
-        linked = linked_entries(links(), self._manifest_here)
-        self._sweep()
-        self._files.remove(identity.name)  # files without a manifest
-        with self._scratch(self._scratch_root() / identity.name) as folder:
-            with writing_scratch(self.uri, folder):
-                stats = produce(folder)
-            manifest = whole(describe_folder(folder), linked, identity.name)
-            record = make_record(identity, manifest, checked_stats(stats, identity.step), self.uri, started)
-            took = readable_seconds(time.time() - started)
+        return self.finish(identity, produce, linked_entries(links(), self._manifest_here), lease, started)
+
+    def finish(
+        self,
+        identity: Identity,
+        produce: Produce,
+        others: Sequence[FileEntry],
+        lease: Lease,
+        started: float,
+        before: float = 0.0,
+    ) -> ArtifactRef:
+        """Makes an artifact of what `produce` writes and of files that are there already, under its lease.
+
+        others: links, and files of parts in their makers' places. started, before: when the work began, and seconds of
+        work on parts until then. Raises as `build` does.
+        """
+        sweep_scratch(self._files, identity.name)
+        with own_scratch(self._files, identity.name) as place, uploaded(self._files, identity.name, place):
+            try:
+                with writing_scratch(self.uri, place.folder):
+                    stats = produce(place.folder)
+                own = describe_folder(place.folder)
+            except Exception:
+                if not place.folder.is_dir():  # it was taken away by a successor
+                    lease.check()
+                raise
+            local = isinstance(self._files, LocalFiles)
+            if not local:
+                own = Manifest(tuple(replace(entry, place=place.owner) for entry in own.files))
+            parts = [replace(entry, place="") if local else entry for entry in others]
+            manifest = replace(whole(own, parts, identity.name), maker="" if local else place.owner)
+            record = make_record(identity, manifest, checked_stats(stats, identity.step), self.uri, started, before)
+            took = readable_seconds(before + time.time() - started)
             _log.info("%s: made in %s, %.1f MB", identity.step, took, manifest.size / 1e6)
             lease.check()
-            if isinstance(self._files, LocalFiles):
-                with writing(self.uri, identity.name):
-                    link_locally(Path(self.uri), linked, folder, identity.name)
-                return self._finish_by_rename(record, manifest, folder)
-            upload(folder, manifest, self.location(identity))
+            if local:
+                self._bring(others, place.folder, identity.name)
+                return self._publish_folder(record, manifest, place.folder, lease)
+            files = self._files.at(identity.name)
+            upload(place.folder, files, own.files)
+            for path in files.sizes():  # what another version of the project left unfinished
+                if path not in (MANIFEST, RECORD) and not path.startswith(f"{MADE}/"):
+                    files.remove(path)
+            check_listing(files_of(files.uri, manifest), manifest)
             lease.check()
-            ref = self._finish_in_place(record, manifest)
-            keep(folder, ref.uri)
+            ref, place.kept = self._publish(record, manifest)
+            if place.kept:
+                sweep_uploads(self._files, identity.name, {entry.place for entry in manifest.files} | {place.owner})
+                if not any(entry.place for entry in others):
+                    keep(place.folder, ref.uri)
             return ref
 
     def _place(self, ref: ArtifactRef) -> str:
@@ -354,72 +414,135 @@ class Store:
             )
         return manifest
 
-    def _finish_by_rename(self, record: dict[str, Any], manifest: Manifest, folder: Path) -> ArtifactRef:
+    def _bring(self, others: Sequence[FileEntry], folder: Path, name: str) -> None:
+        """Gives files that lie elsewhere in a local store a name in `folder` as well."""
+        root = Path(self.uri)
+        with writing(self.uri, name):
+            link_locally(root, [entry for entry in others if entry.at], folder, name)
+            for entry in others:
+                if entry.place:
+                    try:
+                        link_file(root / PARTS / name / entry.stored, folder / entry.path)
+                    except FileNotFoundError as error:
+                        raise missing(f"{root}/{PARTS}/{name}", entry) from error
+
+    def _publish_folder(self, record: dict[str, Any], manifest: Manifest, folder: Path, lease: Lease) -> ArtifactRef:
+        """By one rename of a local folder, to where nothing is."""
         ref = ref_of(record, self.uri)
-        self._enter(record)
-        scratch = LocalFiles(folder)
-        scratch.flush(entry.path for entry in manifest.files)
-        scratch.write(RECORD, record_to_json(record))
-        scratch.write(MANIFEST, manifest.to_json())
-        with writing(self.uri, ref.name):
-            Path(ref.uri).parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.rename(folder, ref.uri)
-            except OSError as error:
-                if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise LeaseLost(f"{ref.uri} was made by another process meanwhile. Run again to use it") from error
-                raise
+        try:
+            LocalFiles(folder).flush(entry.path for entry in manifest.files)
+            with writing(self.uri, ref.name):
+                _write_new(folder / RECORD, record_to_json(record))
+                _write_new(folder / MANIFEST, manifest.to_json())
+            known = self._files.create(_ledger_path(record), record_to_json(record))
+            lease.check()
+            with writing(self.uri, ref.name):
+                Path(ref.uri).parent.mkdir(parents=True, exist_ok=True)
+                while not _renamed(folder, Path(ref.uri)):
+                    if (winner := self._find(ref.kind, ref.identity)) is not None:
+                        return self._of_winner(winner, manifest)
+                    clear_unfinished(Path(ref.uri))
+        except FileNotFoundError as error:
+            if not folder.is_dir():  # it was taken away by a successor
+                raise _lost(ref.uri) from error
+            raise
+        if not known:
+            self._enter(record)
         return ref
 
-    def _finish_in_place(self, record: dict[str, Any], manifest: Manifest) -> ArtifactRef:
+    def _publish(self, record: dict[str, Any], manifest: Manifest) -> tuple[ArtifactRef, bool]:
+        """By putting the manifest where none is; with whether it is this one, or another maker's of the same digest.
+
+        The record lies in the maker's own place before; from there whoever finds the artifact without its record
+        completes it, so nobody writes another one's.
+        """
         ref = ref_of(record, self.uri)
-        self._enter(record)
         files = self._files.at(ref.name)
         if isinstance(files, LocalFiles):
             files.flush(entry.path for entry in manifest.files)
+        files.write(f"{MADE}/{manifest.maker}/{RECORD}", record_to_json(record))
+        known = self._files.create(_ledger_path(record), record_to_json(record))
+        if not files.create(MANIFEST, manifest.to_json()) and read_manifest(ref.uri).maker != manifest.maker:
+            winner = self._find(ref.kind, ref.identity)
+            if winner is None:
+                raise _lost(ref.uri)
+            return self._of_winner(winner, manifest), False
+        if not known:
+            self._enter(record)
         files.write(RECORD, record_to_json(record))
-        if not files.create(MANIFEST, manifest.to_json()) and read_manifest(ref.uri).digest != manifest.digest:
-            raise LeaseLost(f"{ref.uri} was made by another process meanwhile. Run again to use it")
-        return ref
+        return ref, True
+
+    def _of_winner(self, winner: ArtifactRef, manifest: Manifest) -> ArtifactRef:
+        """What another process has finished meanwhile. Raises LeaseLost when it is not the same."""
+        if winner.digest != manifest.digest:
+            raise _lost(winner.uri, f", of digest {winner.digest} where this one made {manifest.digest}")
+        return winner
 
     def _enter(self, record: dict[str, Any]) -> None:
-        """Adds a record to the ledger, before the artifact is finished.
+        """Writes a finished artifact's record to the ledger, in place of an attempt's that came to nothing.
 
-        After a crash in between, the ledger names an artifact that is not there, which is the safe
-        side: it counts as lost and is made again.
+        The first attempt at an artifact enters it before it is finished. After a crash in between, the ledger names an
+        artifact that is not there, which is the safe side: it counts as lost and is made again.
         """
         self._files.write(_ledger_path(record), record_to_json(record))
 
-    def _sweep(self) -> None:
-        """Removes what killed attempts at any artifact left behind, as far as nobody is at work there."""
-        for folder in self._scratch_root().glob("*/*"):
-            if folder.name.endswith(PARTS):
-                continue  # many may be at work there without a lease; who gathers the parts sweeps
-            name = f"{folder.parent.name}/{folder.name}"
-            with contextlib.suppress(LeaseHeld):
-                with Lease(self._files, f"_leases/{name}", name):
-                    shutil.rmtree(folder, ignore_errors=True)
-
-    def _scratch_root(self) -> Path:
-        home = Path(self.uri) if isinstance(self._files, LocalFiles) else cache_of(self.uri)
-        return home / "_scratch"
-
-    @contextlib.contextmanager
-    def _scratch(self, folder: Path) -> Iterator[Path]:
-        """The folder, made empty and removed afterwards; on the file system it may be renamed on."""
-        with writing(self.uri, str(folder)):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
+    def _record(self, location: str, manifest: Manifest) -> dict[str, Any]:
+        files, advice = files_at(location), remedy(location)
         try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def _record(self, location: str) -> dict[str, Any]:
-        try:
-            return read_record(files_at(location), RECORD, remedy(location))
+            return read_record(files, RECORD, advice)
         except FileNotFoundError as error:
-            raise CorruptArtifact(f"{location}/{RECORD} is missing. {remedy(location)}") from error
+            missing_record = CorruptArtifact(f"{location}/{RECORD} is missing. {advice}")
+            if not manifest.maker:
+                raise missing_record from error
+        try:  # its maker died before it had brought the record to its place, or is about to
+            record = read_record(files, f"{MADE}/{manifest.maker}/{RECORD}", advice)
+        except FileNotFoundError as error:
+            raise missing_record from error
+        with contextlib.suppress(StoreWriteError):
+            self._files.write(_ledger_path(record), record_to_json(record))
+            files.write(RECORD, record_to_json(record))
+        return record
+
+
+def _lost(location: str, how: str = "") -> LeaseLost:
+    return LeaseLost(
+        f"{location} was made by another process meanwhile{how}: this one was taken for dead, and has changed nothing "
+        "there. Run again to use it"
+    )
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    """Into a folder that is there: unlike `Files.write` it makes none."""
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _renamed(folder: Path, target: Path) -> bool:
+    """Whether a folder got a name that no folder with anything in it had."""
+    try:
+        os.rename(folder, target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+        return False
+    return True
+
+
+def _moved_from_places(files: LocalFiles, manifest: Manifest) -> Manifest:
+    """Brings folders of makers' places to where the artifact has them, each by one rename to where none is."""
+    found: list[FileEntry] = []
+    for place, top in dict.fromkeys((e.place, e.path.partition("/")[0]) for e in manifest.files):
+        entries = [entry for entry in manifest.files if (entry.place, entry.path.partition("/")[0]) == (place, top)]
+        if place:
+            source, target = files.root / MADE / place / top, files.root / top
+            with writing(files.uri, top):
+                if not (source.exists() and _renamed(source, target)) and target.is_dir():
+                    there = describe_folder(target).files
+                    entries = [replace(entry, path=f"{top}/{entry.path}") for entry in there]
+        found += [replace(entry, place="") for entry in entries]
+    return replace(manifest, files=tuple(found))
 
 
 _OF_LEDGER = re.compile(rf"_ledger/({STEP_NAME.pattern})/({KEY.pattern})\.json")

@@ -18,10 +18,7 @@ from k2model import settings
 from k2model.artifacts.files import PARTIAL, Files, RemoteFiles, writing
 from k2model.artifacts.manifest import (
     FileEntry,
-    Manifest,
     check_hash,
-    check_listing,
-    files_of,
     hash_file,
     inside,
     missing,
@@ -36,14 +33,11 @@ def cache_of(store_uri: str) -> Path:
     return settings.home() / "cache" / hashlib.sha256(store_uri.encode()).hexdigest()[:16]
 
 
-def upload(folder: Path, manifest: Manifest, uri: str) -> None:
-    """Copies the manifest's files from `folder`, but for links. Raises StoreWriteError, or CorruptArtifact where a link
-    leads to nothing."""
-    files = files_of(uri, manifest)
-    for entry in manifest.files:
+def upload(folder: Path, files: Files, entries: Iterable[FileEntry]) -> None:
+    """Copies files from `folder` to where they are to lie in an artifact, but for links. Raises StoreWriteError."""
+    for entry in entries:
         if not entry.at:
-            files.put(folder / entry.path, entry.path)
-    check_listing(files, manifest)
+            files.put(folder / entry.path, entry.stored)
 
 
 def fetched(files: Files, entries: Sequence[FileEntry]) -> Path:
@@ -75,7 +69,7 @@ def _is_there(file: Path, entry: FileEntry) -> bool:
 
 def _taken_from_source(cache: Path, entry: FileEntry, file: Path) -> bool:
     """Whether this machine has a copy of the file that the link leads to, which then is this one as well."""
-    source = inside(cache, entry.at)
+    source = inside(cache, "/".join(entry.linked))
     if not _is_there(source, entry):
         return False
     with contextlib.suppress(OSError):  # only a download is saved

@@ -21,7 +21,7 @@ from typing import Any
 from k2model.artifacts import ArtifactRef, Identity, JobStep, Step, Store, read_json
 from k2model.artifacts.links import Links
 from k2model.artifacts.manifest import ATTACHMENTS
-from k2model.artifacts.steps import RECORDS
+from k2model.artifacts.steps import KEPT_RECORDS
 from k2model.artifacts.store import Produce
 from k2model.errors import CorpusError, TokensError
 from k2model.tokens.shards import COUNTS_FILE, SPLITS
@@ -105,7 +105,7 @@ def _step(store: Store, identity: Identity, produce: Produce, links: Links) -> S
 def _paths(store: Store, ref: ArtifactRef) -> Iterator[str]:
     """The files of an artifact, without records of how its parts were made."""
     paths = (entry.path for entry in store.look_up(ref)[1].files)
-    return (path for path in sorted(paths) if not path.startswith(f"{RECORDS}/"))
+    return (path for path in sorted(paths) if not path.startswith(f"{KEPT_RECORDS}/"))
 
 
 def _links(store: Store, refs: Sequence[ArtifactRef], merged: Sequence[str]) -> Linked:

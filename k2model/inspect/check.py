@@ -92,7 +92,7 @@ def _check_artifact(store: Store, reader: Reader, one: Known, run: str) -> None:
     elif not one.finished:
         if store.is_being_made(one.name):
             found.skipped.append(one.name)
-        elif one.files:
+        elif one.files or one.parts:
             found.unfinished.append(one.name)
             reader.read_unfinished(one)
         elif one.entry:

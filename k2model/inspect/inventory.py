@@ -18,6 +18,7 @@ from k2model.artifacts.confirm import Stamp, changed, noted, stamps
 from k2model.artifacts.files import Files, files_at
 from k2model.artifacts.identity import STEP_NAME
 from k2model.artifacts.manifest import MANIFEST, RECORD, read_manifest
+from k2model.artifacts.places import PARTS
 from k2model.artifacts.record import read_record
 from k2model.errors import ArtifactError, CorruptArtifact, MissingArtifact
 
@@ -26,6 +27,7 @@ READERS = 32  # files read at once
 HEAD = 256  # bytes of a manifest in which its digest stands
 SAME = ("step", "version", "identity", "config", "inputs", "digest", "bytes", "files")  # what it is, not how made
 _FOLDER = re.compile(rf"({STEP_NAME.pattern}/[0-9a-f]{{16}})/(.+)")
+_PARTS = re.compile(rf"{PARTS}/({STEP_NAME.pattern}/[0-9a-f]{{16}})/.+")
 _ENTRY = re.compile(rf"{LEDGER}/({STEP_NAME.pattern})/([0-9a-f]{{64}})\.json")
 _DIGEST = re.compile(rb'\A\{\s*"digest": "([0-9a-f]{64})"')
 
@@ -43,11 +45,13 @@ class Fault:
 
 @dataclass
 class Known:
-    """All that a store has of one artifact. `files`: from its folder on; `digest`: as its manifest states it, of a
+    """All that a store has of one artifact. `files`: from its folder on; `parts`: what is kept of the parts of one that
+    is not finished, from the store's root on; `digest`: as its manifest states it, of a
     finished one; `entry`: the ledger's, at `entry_path`; each None where it is missing or unreadable."""
 
     name: str
     files: dict[str, Stamp] = field(default_factory=dict)
+    parts: dict[str, Stamp] = field(default_factory=dict)
     entry_path: str = ""
     digest: str | None = None
     record: dict[str, Any] | None = None
@@ -126,6 +130,8 @@ def take_inventory(store: Store) -> Inventory:
             known.setdefault(name, Known(name)).entry_path = path
         elif path.startswith(f"{LEDGER}/"):
             stray.append(Fault(LEDGER, "ledger", path, f"is no entry: expected {LEDGER}/<step>/<64 hex digits>.json"))
+        elif found := _PARTS.fullmatch(path):
+            known.setdefault(found[1], Known(found[1])).parts[path] = stamp
         elif found := _FOLDER.fullmatch(path):
             known.setdefault(found[1], Known(found[1])).files[found[2]] = stamp
     with ThreadPoolExecutor(READERS) as readers:

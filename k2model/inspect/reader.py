@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any, BinaryIO
@@ -23,7 +23,7 @@ from k2model.artifacts.confirm import note
 from k2model.artifacts.files import Files, LocalFiles, reading
 from k2model.artifacts.manifest import MANIFEST, unlisted
 from k2model.artifacts.outside import inside
-from k2model.artifacts.steps import RECORDS
+from k2model.artifacts.places import PARTS, RECORDS
 from k2model.errors import ArtifactError
 from k2model.inspect.inventory import Fault, Inventory, Known, first_sentence
 
@@ -95,30 +95,35 @@ class Reader:
         try:
             manifest = read_manifest(f"{self.root.uri}/{one.name}")
         except (CorruptArtifact, MissingArtifact) as error:
-            self._add(one, "manifest", MANIFEST, first_sentence(error))
+            self._add(one, "manifest", f"{one.name}/{MANIFEST}", first_sentence(error))
             return
         if one.digest != manifest.digest:
-            self._add(one, "manifest", MANIFEST, f"states the digest {one.digest}, its files give {manifest.digest}")
+            path = f"{one.name}/{MANIFEST}"
+            self._add(one, "manifest", path, f"states the digest {one.digest}, its files give {manifest.digest}")
         remote = not isinstance(self.root, LocalFiles)
         own = [entry for entry in manifest.files if not (entry.at and remote)]
         self._compare_names(one, own)
         self._compare_links(one, [entry for entry in manifest.files if entry.at])
-        there = [entry for entry in own if self._has_size(one, entry)]
+        there = [_as_stored(entry) for entry in own]
+        there = [entry for entry in there if self._has_size(one, one.name, entry, "bytes")]
         self._submit(one, run, youngest, [(one.name, entry, "bytes") for entry in there] + [*self._kept(one)])
 
     def read_unfinished(self, one: Known) -> None:
         """Of what is not finished, all that a run goes on from: parts that have a record, and checkpoints."""
         parts = []
-        for path in sorted(path for path in one.files if path.startswith(f"{RECORDS}/") and path.endswith(".json")):
-            name = path.removeprefix(f"{RECORDS}/").removesuffix(".json")
+        beside = f"{PARTS}/{one.name}"
+        folder = beside if isinstance(self.root, LocalFiles) else one.name  # in which places of makers lie
+        records = sorted(path.removeprefix(f"{beside}/{RECORDS}/") for path in one.parts if path.endswith(".json"))
+        for path in records:
             try:
-                record = find_part(self.found.inventory.store, one.name, name)
+                record = find_part(self.found.inventory.store, one.name, path.removesuffix(".json"))
             except CorruptArtifact as error:
-                self._add(one, "part", path, first_sentence(error))
+                self._add(one, "part", f"{beside}/{RECORDS}/{path}", first_sentence(error))
                 continue
             if record is None:  # made at this moment, or taken away
                 continue
-            parts += [(one.name, entry, "part") for entry in record.files if self._has_size(one, entry, "part")]
+            entries = [_as_stored(entry) for entry in record.placed]
+            parts += [(folder, entry, "part") for entry in entries if self._has_size(one, folder, entry, "part")]
         self._submit(one, "", 0.0, [*parts, *self._kept(one)])
 
     def stop(self) -> None:
@@ -141,15 +146,17 @@ class Reader:
         """What lies there and is not listed."""
         links = _links_below(Path(self.root.uri, one.name)) if isinstance(self.root, LocalFiles) else []
         for path in unlisted([*one.files, *links], Manifest(tuple(own))):
-            self._add(one, "unlisted", path, "is not in the manifest: it was put there after the artifact was finished")
+            said = "is not in the manifest: it was put there after the artifact was finished"
+            self._add(one, "unlisted", f"{one.name}/{path}", said)
 
-    def _has_size(self, one: Known, entry: FileEntry, kind: str = "bytes") -> bool:
+    def _has_size(self, one: Known, folder: str, entry: FileEntry, kind: str) -> bool:
         """Whether a file is there with the size it should have; the fault is told otherwise."""
-        stamp = one.files.get(entry.path)
+        path = f"{folder}/{entry.path}"
+        stamp = one.files.get(entry.path) if folder == one.name else one.parts.get(path)
         if stamp is None:
-            self._add(one, kind, entry.path, f"is missing, expected {entry.size:,} bytes")
+            self._add(one, kind, path, f"is missing, expected {entry.size:,} bytes")
         elif stamp.size != entry.size:
-            self._add(one, kind, entry.path, f"has {stamp.size:,} bytes, expected {entry.size:,}")
+            self._add(one, kind, path, f"has {stamp.size:,} bytes, expected {entry.size:,}")
         return stamp is not None and stamp.size == entry.size
 
     def _compare_links(self, one: Known, links: list[FileEntry]) -> None:
@@ -157,18 +164,17 @@ class Reader:
         files itself and may outlive those."""
         local = isinstance(self.root, LocalFiles)
         for entry in links:
+            own = f"{one.name}/{entry.path}"
             source, path = entry.linked
             self.found.links.setdefault(source, set()).add(one.name)
             there = self._listed(source)
             has = there.get(path)
             if has is not None and (has.size, has.sha256) != (entry.size, entry.sha256):
-                self._add(one, "link", entry.path, f"leads to {entry.at}, which is another file: sha256 {has.sha256}")
+                self._add(one, "link", own, f"leads to {entry.at}, which is another file: sha256 {has.sha256}")
             elif has is None and there:
-                self._add(one, "link", entry.path, f"leads to {source}, which has no {path}")
+                self._add(one, "link", own, f"leads to {source}, which has no {path}")
             elif has is None and not local:
-                self._add(
-                    one, "source", entry.path, f"leads to {source}, which is not here, or its manifest is damaged"
-                )
+                self._add(one, "source", own, f"leads to {source}, which is not here, or its manifest is damaged")
 
     def _listed(self, name: str) -> dict[str, FileEntry]:
         """The files of an artifact by path, as its manifest lists them; none where that cannot be read."""
@@ -187,15 +193,15 @@ class Reader:
             try:
                 listed = read_manifest(f"{self.root.uri}/{one.name}/{folder}").files
             except (CorruptArtifact, MissingArtifact) as error:
-                self._add(one, "checkpoint", f"{folder}/{MANIFEST}", first_sentence(error))
+                self._add(one, "checkpoint", f"{one.name}/{folder}/{MANIFEST}", first_sentence(error))
                 continue
             for entry in listed:
                 placed = FileEntry(f"{folder}/{entry.path}", entry.size, entry.sha256)
-                if self._has_size(one, placed, "checkpoint"):
+                if self._has_size(one, one.name, placed, "checkpoint"):
                     yield one.name, placed, "checkpoint"
 
     def _submit(self, one: Known, run: str, youngest: float, work: Iterable[tuple[str, FileEntry, str]]) -> None:
-        jobs = [self._pool.submit(self._compare, name, entry, kind) for name, entry, kind in work]
+        jobs = [self._pool.submit(self._compare, one.name, folder, entry, kind) for folder, entry, kind in work]
         self._waiting.append((one, run, youngest, jobs))
         self._settle(WAITING)
 
@@ -218,11 +224,11 @@ class Reader:
             if whole and one.digest and not note(self.root, one.name, one.digest, youngest, check=run):
                 self.found.resumable = False
 
-    def _compare(self, name: str, entry: FileEntry, kind: str) -> Fault | None:
-        path = f"{name}/{entry.path}"
+    def _compare(self, name: str, folder: str, entry: FileEntry, kind: str) -> Fault | None:
+        path = f"{folder}/{entry.path}"
         try:
             with reading(self.root.uri, path):
-                sha256 = self._hash(name, entry.path)
+                sha256 = self._hash(folder, entry.path)
         except FileNotFoundError:
             return Fault(name, kind, path, "is gone since the check began")
         except CorruptArtifact as error:
@@ -246,7 +252,12 @@ class Reader:
         return digest.hexdigest()
 
     def _add(self, one: Known, kind: str, path: str, what: str) -> None:
-        self.found.faults.append(Fault(one.name, kind, f"{one.name}/{path}", what))
+        self.found.faults.append(Fault(one.name, kind, path, what))
+
+
+def _as_stored(entry: FileEntry) -> FileEntry:
+    """Of a file in a maker's place, by where it lies."""
+    return replace(entry, path=entry.stored, place="")
 
 
 def _links_below(folder: Path) -> list[str]:

@@ -20,8 +20,9 @@ from typing import Any
 from k2model.artifacts.files import Files, LocalFiles, files_at, writing
 from k2model.artifacts.lease import Lease
 from k2model.artifacts.manifest import MANIFEST, RECORD
+from k2model.artifacts.owner import MADE
+from k2model.artifacts.places import PARTS, RECORDS
 from k2model.artifacts.record import record_to_json
-from k2model.artifacts.steps import RECORDS
 from k2model.inspect.check import Checked
 from k2model.inspect.inventory import LEDGER, SAME, Fault, Inventory, Known
 from k2model.settings import store_uri
@@ -176,10 +177,10 @@ def _repair_artifact(aside: "_Aside", one: Known, faults: Iterable[Fault]) -> No
 
 def _move_part(aside: "_Aside", one: Known, fault: Fault) -> None:
     """The damaged file, and the records that list it: without one a part is made anew."""
-    path = fault.path.removeprefix(f"{one.name}/")
-    for record in [name for name in one.files if name.startswith(f"{RECORDS}/")]:
-        if record == path or f'"{path}"'.encode() in aside.root.read(f"{one.name}/{record}"):
-            aside.move(f"{one.name}/{record}")
+    _, _, made = fault.path.partition(f"/{MADE}/")
+    for record in [path for path in one.parts if path.startswith(f"{PARTS}/{one.name}/{RECORDS}/")]:
+        if record == fault.path or (made and f'"{made.split("/")[0]}"'.encode() in aside.root.read(record)):
+            aside.move(record)
     aside.move(fault.path)
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from k2model.artifacts import Store
+from k2model.artifacts import Store, read_manifest
+from k2model.artifacts.manifest import files_of
 from k2model.artifacts.outside import read_typed, remedy
-from k2model.artifacts.steps import RECORDS
+from k2model.artifacts.steps import recorded_parts
 from k2model.lifecycle.plan import Decision, decide
 from k2model.lifecycle.steps import Owner, StepRow, data_rows
 from k2model.recipe import Recipe
@@ -59,12 +60,13 @@ def _status(store: Store, job: SynthesisConfig, there: Mapping[str, Decision]) -
     documents = there[f"{job.source}/{DOCUMENTS}"]
     made, all_parts, name = documents.action == "cached", part_count(job), documents.uri.removeprefix(f"{store.uri}/")
     if made:
-        report = read_typed(SynthesisReport, store.files_of(name), REPORT, "what a job writes", remedy(documents.uri))
+        files = files_of(documents.uri, read_manifest(documents.uri))
+        report = read_typed(SynthesisReport, files, REPORT, "what a job writes", remedy(documents.uri))
         return JobStatus(
             job.source, job.teacher.value, job.count, True, all_parts, all_parts,
             kept=report["kept"], rejected=report["rejected_by_reason"],
         )  # fmt: skip
-    parts = len(store.files_of(name).sizes(RECORDS))
+    parts = len(recorded_parts(store, name))
     asks = job.teacher is TeacherKind.ENDPOINT and there[f"{job.source}/{CALLS}"].action != "cached"
     recorded, left = (recorded_answers(store, job.name), expected(job)) if asks else (0, None)
     return JobStatus(job.source, job.teacher.value, job.count, False, parts, all_parts, recorded, left)

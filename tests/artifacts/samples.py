@@ -6,6 +6,8 @@ A damage returns the message it must lead to, as a regular expression.
 import hashlib
 from pathlib import Path
 
+from k2model.artifacts import ArtifactRef, read_manifest
+
 PROSE = "a long time ago\n" * 100
 
 
@@ -21,6 +23,11 @@ def write_corpus(folder: Path) -> dict[str, float]:
 
 def files_below(folder: Path | str) -> list[str]:
     return sorted(p.relative_to(folder).as_posix() for p in Path(folder).rglob("*") if p.is_file())
+
+
+def stored(ref: ArtifactRef, path: str) -> str:
+    """Where the bytes of an artifact's file lie in its folder."""
+    return next(entry.stored for entry in read_manifest(ref.uri).files if entry.path == path)
 
 
 def truncate(folder: Path) -> str:

@@ -12,7 +12,7 @@ from k2model.artifacts.confirm import CHECKED, confirmed, noted
 from k2model.artifacts.files import LocalFiles, files_at
 from k2model.artifacts.manifest import MANIFEST
 from k2model.errors import K2Error
-from tests.artifacts.samples import DAMAGES, PROSE, write_corpus
+from tests.artifacts.samples import DAMAGES, PROSE, stored, write_corpus
 
 FLIPPED = PROSE.encode()[:800] + bytes([PROSE.encode()[800] ^ 1]) + PROSE.encode()[801:]
 
@@ -35,7 +35,7 @@ def test_a_flipped_bit_is_found_on_any_storage(any_store: Store, identity: Ident
     assert confirmed(any_store, ref) is ref
     if not isinstance(files_at(any_store.uri), LocalFiles):
         time.sleep(1.1)  # times of S3 are whole seconds
-    files_at(ref.uri).write("train/prose.txt", FLIPPED)
+    files_at(ref.uri).write(stored(ref, "train/prose.txt"), FLIPPED)
     with pytest.raises(CorruptArtifact, match=r"train/prose\.txt has sha256"):
         confirmed(any_store, ref)
 

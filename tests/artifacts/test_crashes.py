@@ -82,13 +82,28 @@ def test_killed_at_every_step_of_a_build(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("operation", "count"), [("put", 2), ("write", 2), ("create", 2)], ids=["half uploaded", "record", "manifest"]
+    ("operation", "count"),
+    [("put", 2), ("write", 1), ("create", 2), ("create", 3)],
+    ids=["half uploaded", "record", "ledger", "manifest"],
 )
 def test_killed_while_publishing_on_s3(s3_uri: str, identity: Identity, operation: str, count: int) -> None:
     store = Store.open(s3_uri)
     assert run(build_remotely_and_die, store, identity, operation, count) == -signal.SIGKILL
     assert store.find(identity) is None
-    assert [path for path in files_at(store.location(identity)).sizes() if path != "artifact.json"]
+    left = files_at(store.location(identity)).sizes()
+    assert left and all(path.startswith("_made/") for path in left)
+    check_after_crash(store, identity)
+    assert not left.keys() & files_at(store.location(identity)).sizes().keys(), "the next maker takes it away"
+
+
+def test_whoever_finds_an_artifact_completes_what_its_maker_did_not(s3_uri: str, identity: Identity) -> None:
+    store = Store.open(s3_uri)
+    assert run(build_remotely_and_die, store, identity, "write", 2) == -signal.SIGKILL  # its record, after its manifest
+    assert not files_at(store.location(identity)).exists("artifact.json")
+    found = store.find(identity)
+    assert found is not None and found.stats == {"documents": 100}
+    assert store.records("corpus") == [store.record(found)]
+    assert files_at(found.uri).exists("artifact.json")
     check_after_crash(store, identity)
 
 
@@ -106,7 +121,7 @@ def test_killed_while_producing(store: Store, identity: Identity, tmp_path: Path
     process.kill()
     process.join()
     left = files_below(f"{store.uri}/_scratch")
-    assert left == [f"{identity.name}/half.txt"]
+    assert [path.partition(".")[0] + path[path.rindex("/") :] for path in left] == [f"{identity.name}/half.txt"]
     assert store.find(identity) is None
     assert store.lost() == []
     other = Identity("tokens", "1", {})

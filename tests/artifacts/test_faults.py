@@ -97,7 +97,7 @@ def test_a_store_below_what_takes_no_folders_is_named() -> None:
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
-@pytest.mark.parametrize("operation", ["fsync", "replace", "rename", "link"])
+@pytest.mark.parametrize("operation", ["fsync", "rename", "link"])
 def test_a_failing_operation(
     store: Store, identity: Identity, monkeypatch: pytest.MonkeyPatch, operation: str, number: int
 ) -> None:

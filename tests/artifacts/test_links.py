@@ -26,10 +26,11 @@ from k2model.artifacts import (
 )
 from k2model.artifacts.files import RemoteFiles, files_at
 from k2model.artifacts.links import link_locally
-from tests.artifacts.samples import HOSTILE_PATHS, PROSE, files_below, write_corpus
+from tests.artifacts.samples import HOSTILE_PATHS, PROSE, files_below, stored, write_corpus
 from tests.artifacts.test_crashes import LOCAL_STEPS, die_at, run
 
 OTHER = "another time\n" * 70
+LINKED = ("train/prose.txt", "train/news.txt")
 Linked = Mapping[str, tuple[ArtifactRef, str]]
 
 
@@ -76,7 +77,10 @@ def test_a_joined_artifact_is_like_one_whose_files_were_copied(
     refs = sources(any_store, identity)
     made = make(any_store, joined(refs))
     entries = {entry.path: entry for entry in read_manifest(made.uri).files}
-    assert entries["train/news.txt"].at == f"{refs[1].name}/train/news.txt" and entries["counts.json"].at == ""
+    assert (
+        entries["train/news.txt"].at == f"{refs[1].name}/{stored(refs[1], 'train/news.txt')}"
+        and entries["counts.json"].at == ""
+    )
     assert made == make(any_store, joined(refs)) == any_store.find(joined(refs).identity)
 
     def copied(folder: Path) -> dict[str, float]:
@@ -101,7 +105,7 @@ def test_a_joined_artifact_is_like_one_whose_files_were_copied(
     assert files.read_range("train/news.txt", 8, 4) == files.at("train").read_range("news.txt", 8, 4) == b"time"
     with files.open("train/prose.txt") as file:
         assert file.read(6) == b"a long"
-    assert files.modified("train/prose.txt") == any_store.files_of(refs[0].name).modified("train/prose.txt")
+    assert files.modified("train/prose.txt") == files_at(refs[0].uri).modified(stored(refs[0], "train/prose.txt"))
 
 
 def test_no_byte_of_a_linked_file_is_read_or_written(
@@ -113,8 +117,10 @@ def test_no_byte_of_a_linked_file_is_read_or_written(
     monkeypatch.setattr(RemoteFiles, "download", None)
     made = make(any_store, joined(refs))
     if any_store.uri.startswith("s3"):
-        assert put == [f"{made.uri}/counts.json"]
-        assert any_store.files_of(made.name).sizes().keys() == {"artifact.json", "counts.json", "manifest.json"}
+        counts = stored(made, "counts.json")
+        assert put == [f"{made.uri}/{counts}"]
+        record = counts.replace("counts", "artifact")
+        assert any_store.files_of(made.name).sizes().keys() == {"artifact.json", "manifest.json", counts, record}
     else:
         assert os.path.samefile(f"{made.uri}/train/news.txt", f"{refs[1].uri}/train/news.txt")
         assert files_below(made.uri) == [
@@ -129,7 +135,7 @@ def test_a_link_to_a_link_leads_to_the_bytes(any_store: Store, identity: Identit
     again = Step(Identity("again", "1", {}, {"first": first}), write_counts, lambda: {"a/b": (first, "train/news.txt")})
     made = make(any_store, again)
     entries = {entry.path: entry.at for entry in read_manifest(made.uri).files}
-    assert entries == {"a/b": f"{refs[1].name}/train/news.txt", "counts.json": ""}
+    assert entries == {"a/b": f"{refs[1].name}/{stored(refs[1], 'train/news.txt')}", "counts.json": ""}
     any_store.files_of(first.name).remove("")
     assert any_store.read(made, "a/b").decode() == OTHER
 
@@ -137,12 +143,12 @@ def test_a_link_to_a_link_leads_to_the_bytes(any_store: Store, identity: Identit
 def test_what_is_wrong_with_a_source_names_both(any_store: Store, identity: Identity, tmp_path: Path) -> None:
     refs = sources(any_store, identity)
     made = make(any_store, joined(refs))
-    source = files_at(refs[1].uri)
+    source, news = files_at(refs[1].uri), stored(refs[1], "train/news.txt")
     path = Path(refs[1].uri, "train/news.txt")
     both = rf"delete the folders {made.uri} and {refs[1].uri} and run again"
     shutil.rmtree(tmp_path / "home", ignore_errors=True)  # the copies that were kept when they were made
     if any_store.uri.startswith("s3"):
-        source.write("train/news.txt", b"x" + OTHER[1:].encode())
+        source.write(news, b"x" + OTHER[1:].encode())
     else:
         path.write_text("x" + OTHER[1:])  # in place: a hard link is the same file
     with pytest.raises(
@@ -151,7 +157,7 @@ def test_what_is_wrong_with_a_source_names_both(any_store: Store, identity: Iden
         any_store.fetch(made)
     with pytest.raises(CorruptArtifact, match=both):
         any_store.read(made, "train/news.txt")
-    source.remove("train/news.txt")
+    source.remove(news)
     files_at(made.uri).remove("train/news.txt")
     with pytest.raises(CorruptArtifact, match=rf"{made.uri}/train/news.txt is missing, .*{both}"):
         any_store.fetch(made)
@@ -177,7 +183,7 @@ def test_a_source_that_is_gone_or_lacks_the_file_is_told_before_anything_is_made
     elsewhere = Store.open(tmp_path / "elsewhere").build(Identity("corpus", "1", {"seed": 2}), write_other)
     with pytest.raises(MissingArtifact, match="lies outside of the store"):
         make(any_store, Step(step.identity, write_counts, lambda: {"a": (elsewhere, "train/news.txt")}))
-    files_at(refs[1].uri).remove("train/news.txt")
+    files_at(refs[1].uri).remove(stored(refs[1], "train/news.txt"))
     with pytest.raises(CorruptArtifact, match=f"train/news.txt is missing, .*{refs[1].uri}"):
         make(any_store, step)
     files_at(refs[1].uri).remove("")
@@ -226,7 +232,8 @@ def test_this_machine_fetches_a_linked_file_once(
     folder = store.fetch(made)
     assert (folder / "train/prose.txt").read_text() == PROSE
     assert store.fetch(made) == folder and store.fetch(refs[0])
-    assert fetched.count(f"{refs[0].uri}/train/prose.txt") == fetched.count(f"{refs[1].uri}/train/news.txt") == 1
+    prose, news = (f"{ref.uri}/{stored(ref, path)}" for ref, path in zip(refs, LINKED, strict=True))
+    assert fetched.count(prose) == fetched.count(news) == 1
     assert len(fetched) == 5  # three of the corpus, the counts, the news
     (folder / "train/prose.txt").write_text("x" + PROSE[1:])  # its source's copy is the same file
     assert (store.fetch(made) / "train/prose.txt").read_text() == PROSE

@@ -101,7 +101,7 @@ def test_a_killed_maker_leaves_its_part_to_be_made_and_nothing_else(tmp_path: Pa
     made = build(tmp_path / "store", log)
     assert log.read_text().split() == list(NAMES[2:])
     assert made.digest == build(tmp_path / "fresh", tmp_path / "log2").digest
-    assert not list((tmp_path / "store" / "_scratch").rglob("*.txt"))
+    assert not [*(tmp_path / "store" / "_scratch").rglob("*.txt"), *(tmp_path / "store" / "_parts").glob("*/*")]
 
 
 def test_gathering_names_what_is_missing(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_the_store_says_which_parts_are_to_be_made(tmp_path: Path) -> None:
     for name in NAMES[1:4]:
         make_part(store, own, Part(name))
     assert missing() == [NAMES[0], NAMES[4]]
-    shutil.rmtree(store.location(IDENTITY))
+    shutil.rmtree(store.parts_of(IDENTITY.name).uri)
     assert missing() == list(NAMES)
     for name in NAMES:
         make_part(store, own, Part(name))
@@ -167,11 +167,11 @@ def test_a_damaged_record_and_a_lost_file_are_named(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "store")
     with pytest.raises(RuntimeError):
         build(tmp_path / "store", tmp_path / "log", bad=NAMES[4])
-    location = Path(store.location(IDENTITY))
-    (location / f"{NAMES[0]}.txt").unlink()
+    beside = Path(store.parts_of(IDENTITY.name).uri)
+    next(beside.glob(f"_made/*/{NAMES[0]}.txt")).unlink()
     with pytest.raises(CorruptArtifact, match=r"00000\.txt is missing"):
         build(tmp_path / "store", tmp_path / "log")
-    (location / "attachments" / "parts" / f"{NAMES[1]}.json").write_text("{")
+    (beside / "records" / f"{NAMES[1]}.json").write_text("{")
     with pytest.raises(CorruptArtifact, match=r"prose/00001\.json is not a part's record"):
         find_part(store, IDENTITY.name, NAMES[1])
 
@@ -199,7 +199,7 @@ def test_a_record_of_a_part_that_leaves_the_folder_is_refused(tmp_path: Path) ->
     store, made = Store.open(tmp_path / "store"), step(tmp_path / "log")
     part = Part(NAMES[0])
     make_part(store, made, part)
-    record = Path(store.location(IDENTITY)) / "attachments/parts" / f"{part.name}.json"
+    record = Path(store.parts_of(IDENTITY.name).uri) / "records" / f"{part.name}.json"
     made_so = record.read_text()
     for honest, hostile, message in (
         (f'"{part.name}.txt"', '"attachments/../../x"', "not one of a file inside the folder"),

@@ -14,10 +14,11 @@ from k2model.artifacts import (
     StoreWriteError,
     describe_folder,
     files,
+    read_manifest,
     verify,
 )
 from k2model.artifacts.files import files_at
-from tests.artifacts.samples import DAMAGES, PROSE, add, files_below, write_corpus
+from tests.artifacts.samples import DAMAGES, PROSE, add, files_below, stored, write_corpus
 
 
 @pytest.fixture
@@ -40,11 +41,11 @@ def test_fetch_refuses_damage_on_s3(
     for entry in before.files:
         remote = files_at(ref.uri)
         if (copy / entry.path).exists():
-            remote.write(entry.path, (copy / entry.path).read_bytes())
+            remote.write(stored(ref, entry.path), (copy / entry.path).read_bytes())
         else:
-            remote.remove(entry.path)
+            remote.remove(stored(ref, entry.path))
     with pytest.raises(CorruptArtifact, match=message):
-        verify(ref.uri, before)
+        verify(ref.uri, read_manifest(ref.uri))
     shutil.rmtree(tmp_path / "home")  # the copy that was kept when it was made
     with pytest.raises(CorruptArtifact, match=message.split(" ")[0]):
         store.fetch(ref)

@@ -25,7 +25,7 @@ from k2model.artifacts import (
 )
 from k2model.artifacts.files import files_at
 from k2model.recipe.schema import CheckpointConfig, OptimizerName
-from tests.artifacts.samples import DAMAGES, HOSTILE_PATHS, PROSE, files_below, write_corpus
+from tests.artifacts.samples import DAMAGES, HOSTILE_PATHS, PROSE, files_below, stored, write_corpus
 
 
 def never(folder: Path) -> dict[str, float]:
@@ -113,11 +113,11 @@ def test_fetch_refuses_damage(store: Store, identity: Identity, damage: Callable
 
 def test_one_file_is_read_as_it_was_written_or_not_at_all(any_store: Store, identity: Identity) -> None:
     ref = any_store.build(identity, write_corpus)
-    files = files_at(ref.uri)
-    files.write("funnel.json", b"{}")
+    files, funnel = files_at(ref.uri), stored(ref, "funnel.json")
+    files.write(funnel, b"{}")
     with pytest.raises(CorruptArtifact, match=r"funnel\.json has sha256 \w+, expected 18 bytes"):
         any_store.read(ref, "funnel.json")
-    files.remove("funnel.json")
+    files.remove(funnel)
     with pytest.raises(CorruptArtifact, match=r"funnel\.json is missing, expected 18 bytes"):
         any_store.read(ref, "funnel.json")
     assert any_store.read(ref, "attachments/timings.txt") == b"0.1 s", "the others are not looked at"

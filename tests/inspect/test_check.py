@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from k2model.artifacts import ArtifactRef, FileEntry, Identity, Manifest, Step, Store, make
+from k2model.artifacts import ArtifactRef, FileEntry, Identity, Manifest, PartRecord, Step, Store, make
 from k2model.artifacts.confirm import CHECKED
 from k2model.artifacts.files import Files, LocalFiles, files_at
+from k2model.artifacts.owner import owner_name
 from k2model.cli.main import main
 from k2model.inspect import reader
 from k2model.inspect.check import check
 from k2model.inspect.inventory import take_inventory
 from k2model.inspect.repair import DAMAGED, costs, repair
+from tests.artifacts.samples import stored
 from tests.continual.test_ledger import grown
 
 CORPUS, TOKENS, JOINED = "corpus", "tokens", "joined_tokens"
@@ -77,6 +79,11 @@ def entry_of(ref: ArtifactRef) -> str:
     return f"_ledger/{ref.kind}/{ref.identity}.json"
 
 
+def lies(ref: ArtifactRef, path: str) -> str:
+    """Where the bytes of an artifact's file are, from the store's root on."""
+    return f"{ref.name}/{stored(ref, path)}"
+
+
 def flip(root: Files, path: str) -> None:
     content = bytearray(root.read(path))
     content[len(content) // 2] ^= 1
@@ -93,10 +100,10 @@ Damage = Callable[[Files, dict[str, ArtifactRef]], Any]
 
 #: Name -> what is done to the store, and the faults that it leads to.
 DAMAGES: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
-    "attachment": (lambda root, a: flip(root, f"{a[CORPUS].name}/attachments/timings.txt"), [("bytes", CORPUS)]),
-    "bit": (lambda root, a: flip(root, f"{a[CORPUS].name}/train/prose.txt"), [("bytes", CORPUS)]),
-    "cut": (lambda root, a: root.write(f"{a[CORPUS].name}/train/prose.txt", b"a"), [("bytes", CORPUS)]),
-    "file gone": (lambda root, a: root.remove(f"{a[CORPUS].name}/train/prose.txt"), [("bytes", CORPUS)]),
+    "attachment": (lambda root, a: flip(root, lies(a[CORPUS], "attachments/timings.txt")), [("bytes", CORPUS)]),
+    "bit": (lambda root, a: flip(root, lies(a[CORPUS], "train/prose.txt")), [("bytes", CORPUS)]),
+    "cut": (lambda root, a: root.write(lies(a[CORPUS], "train/prose.txt"), b"a"), [("bytes", CORPUS)]),
+    "file gone": (lambda root, a: root.remove(lies(a[CORPUS], "train/prose.txt")), [("bytes", CORPUS)]),
     "added": (lambda root, a: root.write(f"{a[CORPUS].name}/train/more.txt", b"x"), [("unlisted", CORPUS)]),
     "manifest": (lambda root, a: root.write(f"{a[CORPUS].name}/manifest.json", b"{}"), [("manifest", CORPUS)]),
     "manifest's hash": (
@@ -160,7 +167,7 @@ def test_damage_is_named_and_gone_after_the_repair_and_a_run(store: Store, name:
 
 def test_a_fault_tells_what_depends_on_it_and_what_makes_it_anew(store: Store) -> None:
     made, root = lifecycle(store), files_at(store.uri)
-    flip(root, f"{made[CORPUS].name}/train/prose.txt")
+    flip(root, lies(made[CORPUS], "train/prose.txt"))
     (cost,) = costs(check(store))
     assert cost.artifact == made[CORPUS].name and cost.dependents == (made[TOKENS].name, made[JOINED].name)
     assert "moves it aside; run again" in cost.remedy and "pytest" in cost.command and cost.seconds is not None
@@ -174,7 +181,7 @@ def test_a_damaged_file_that_others_link_counts_for_them_as_well(store: Store) -
         with open(f"{made[TOKENS].uri}/shard.bin", "r+b") as file:
             file.write(b"\xff")
     else:
-        flip(root, f"{made[TOKENS].name}/shard.bin")
+        flip(root, lies(made[TOKENS], "shard.bin"))
     checked = check(store)
     assert {fault.artifact for fault in checked.faults} == {made[TOKENS].name} | (
         {made[JOINED].name} if local else set()
@@ -191,7 +198,7 @@ def test_a_link_to_another_file_is_named(store: Store) -> None:
     made, root = lifecycle(store), files_at(store.uri)
     manifest = Manifest((FileEntry.of("shard.bin", b"another"),))
     root.write(f"{made[TOKENS].name}/manifest.json", manifest.to_json())
-    root.write(f"{made[TOKENS].name}/shard.bin", b"another")
+    root.write(lies(made[TOKENS], "shard.bin"), b"another")
     assert ("link", JOINED) in found(store)
     assert ("record", TOKENS) in found(store) and ("lineage", JOINED) in found(store)
 
@@ -211,20 +218,22 @@ def test_kept_checkpoints_and_parts_of_what_is_unfinished_are_read(store: Store)
         shard = FileEntry.of("rank-00000.safetensors", b"weights")
         root.write(f"{name}/{CHECKPOINT}/{shard.path}", b"weights")
         root.write(f"{name}/{CHECKPOINT}/manifest.json", Manifest((shard,)).to_json())
-    part = {"name": "00000", "files": [FileEntry.of("train/0.txt", b"part").to_json()], "counts": {}, "seconds": 1.0}
-    unfinished = "corpus/0123456789abcdef"
-    root.write(f"{unfinished}/train/0.txt", b"part")
-    root.write(f"{unfinished}/attachments/parts/00000.json", json.dumps(part).encode())
+    unfinished, owner = "corpus/0123456789abcdef", owner_name()
+    part = PartRecord("00000", (FileEntry.of("train/0.txt", b"part"),), {}, 1.0, owner)
+    made_at = f"{unfinished}/_made/{owner}/train/0.txt"  # in a local store beside the artifacts, where no step looks
+    file = made_at if store.uri.startswith("s3") else f"_parts/{made_at}"
+    root.write(file, b"part")
+    root.write(f"_parts/{unfinished}/records/00000.json", part.to_json())
     assert found(store) == []
     for name in (made[CORPUS].name, "checkpoint/0123456789abcdef"):
         flip(root, f"{name}/{CHECKPOINT}/rank-00000.safetensors")
-    flip(root, f"{unfinished}/train/0.txt")
+    flip(root, file)
     checked = check(store)
     assert sorted(fault.kind for fault in checked.faults) == ["checkpoint", "checkpoint", "part"]
     assert checked.unfinished == ["checkpoint/0123456789abcdef", unfinished]
     repair(checked)
     assert found(store) == [] and root.exists(f"{made[CORPUS].name}/manifest.json")
-    assert not root.exists(f"{unfinished}/attachments/parts/00000.json")
+    assert not root.exists(f"_parts/{unfinished}/records/00000.json")
 
 
 def test_a_broken_chain_of_a_line_is_named_and_left_alone(local: Store) -> None:
@@ -292,7 +301,7 @@ def test_the_command_ends_with_what_it_found(local: Store) -> None:
     made, root = lifecycle(local), files_at(local.uri)
     whole = run(local)
     assert (whole.exit_code, "all is whole" in whole.output) == (0, True)
-    flip(root, f"{made[CORPUS].name}/train/prose.txt")
+    flip(root, lies(made[CORPUS], "train/prose.txt"))
     damaged = run(local)
     assert damaged.exit_code == 1
     for said in (f"{made[CORPUS].name}/train/prose.txt: has sha256", "2 made from it: tokens/", "1 fault in 1 place"):
