@@ -5,16 +5,25 @@ one that was killed is seen as it was left. On an object store the log comes wit
 there are as old as the newest one.
 """
 
+import contextlib
 import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from k2model.artifacts import Store
-from k2model.artifacts.files import Files, LocalFiles, files_at
-from k2model.artifacts.manifest import MANIFEST
-from k2model.training.log import METRICS, TRAINING, StepMetrics, TrainingRun, read_run, rows_until_cut
+from k2model.artifacts import ArtifactError, Store
+from k2model.artifacts.files import Files, LocalFiles, RemoteFiles, files_at
+from k2model.artifacts.manifest import MANIFEST, files_of, read_manifest
+from k2model.training.log import (
+    METRICS,
+    METRICS_SO_FAR,
+    TRAINING_SO_FAR,
+    StepMetrics,
+    TrainingRun,
+    read_run,
+    rows_until_cut,
+)
 from k2model.training.progress import WINDOW, mean_mfu, steps_ahead, tokens_per_second
 from k2model.units import readable_seconds
 
@@ -80,7 +89,7 @@ def list_trainings(store: Store, now: float | None = None) -> list[Training]:
     """Every training ever begun that is still in the store, oldest first. `now`: seconds since the epoch."""
     sizes = files_at(store.uri).sizes("checkpoint")
     names = sorted({"/".join(path.split("/")[:2]) for path in sizes})
-    begun = [(name, files_at(f"{store.uri}/{name}")) for name in names]
+    begun = [(name, _files(f"{store.uri}/{name}", f"{name}/{MANIFEST}" in sizes)) for name in names]
     # The record is rewritten by each attempt, but attempts at a later phase begin later.
     runs = [(name, files, read_run(files)) for name, files in begun]
     runs.sort(key=lambda entry: entry[2].started if entry[2] is not None else 0.0)
@@ -88,18 +97,27 @@ def list_trainings(store: Store, now: float | None = None) -> list[Training]:
     return [_look_at(store, name, files, run, sizes, moment) for name, files, run in runs]
 
 
+def _files(uri: str, done: bool) -> Files:
+    """Of a training; on an object store those of a finished one lie where its manifest says."""
+    files = files_at(uri)
+    if done and isinstance(files, RemoteFiles):
+        with contextlib.suppress(ArtifactError):
+            return files_of(uri, read_manifest(uri))
+    return files
+
+
 def _look_at(
     store: Store, name: str, files: Files, run: TrainingRun | None, sizes: dict[str, int], now: float
 ) -> Training:
     alive = store.is_being_made(name)  # asked first: whoever has finished since then has left a manifest
     done = files.exists(MANIFEST)
+    files = _files(files.uri, done)
     saved = [int(found[1]) for path in sizes if path.startswith(name) and (found := _CHECKPOINT.search(path))]
     if run is None:
         state = "done" if done else "starting" if alive else "stopped"
         return Training(name, "", state, max(saved, default=0), None, checkpoint=max(saved, default=None))
-    rows = _rows(files, sizes.get(f"{name}/{METRICS}", 0), everything=done)
+    rows = _all_rows(files) if done else _last_rows(files, sizes.get(f"{name}/{METRICS_SO_FAR}", 0))
     recent = rows[-WINDOW:]
-    heard = max(files.modified(path) for path in (TRAINING, METRICS) if f"{name}/{path}" in sizes)
     common: dict[str, Any] = {
         "artifact": name,
         "phase": run.phase,
@@ -116,7 +134,8 @@ def _look_at(
     at = recent[-1].step + 1 if recent else 0
     ahead = steps_ahead(run, at)
     a_step = sum(row.seconds for row in recent) / len(recent) if recent else None
-    quiet = max(now - heard, 0.0)
+    there = [path for path in (TRAINING_SO_FAR, METRICS_SO_FAR) if f"{name}/{path}" in sizes]
+    quiet = max(now - max(map(files.modified, there), default=run.started), 0.0)
     return Training(
         state=_state(alive, run, quiet, a_step, isinstance(files, LocalFiles)),
         step=at,
@@ -137,12 +156,20 @@ def _state(alive: bool, run: TrainingRun, quiet: float, a_step: float | None, lo
     return "training" if a_step is not None else "starting"
 
 
-def _rows(files: Files, size: int, everything: bool) -> list[StepMetrics]:
-    """The last rows of a log of `size` bytes, or all of them."""
+def _all_rows(files: Files) -> list[StepMetrics]:
+    """Of a finished training."""
+    try:
+        return rows_until_cut(files.read(METRICS).decode(errors="replace").splitlines())
+    except FileNotFoundError:
+        return []
+
+
+def _last_rows(files: Files, size: int) -> list[StepMetrics]:
+    """Of a log of `size` bytes that is being written."""
     if not size:
         return []
-    with files.open(METRICS) as file:
-        begins = 0 if everything else max(size - TAIL, 0)
+    with files.open(METRICS_SO_FAR) as file:
+        begins = max(size - TAIL, 0)
         file.seek(begins)
         lines = file.read().decode(errors="replace").splitlines()
     return rows_until_cut(lines[1:] if begins else lines)

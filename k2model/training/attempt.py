@@ -11,15 +11,16 @@ from statistics import fmean
 
 from k2model.artifacts import ArtifactRef, Identity, Lease, Manifest, Store
 from k2model.artifacts.files import Files, files_at
+from k2model.artifacts.owner import owner_name
 from k2model.errors import CheckpointMismatch, TrainingDiverged, TrainingError
 from k2model.model import count_parameters
 from k2model.recipe.schema import ModelConfig, PhaseConfig
 from k2model.tokens import PackedSequences
 from k2model.training.checkpoint import (
-    FINAL,
     Checkpoint,
     Progress,
     describe_checkpoint,
+    final_of,
     finished,
     keep_for_good_only,
     newest_checkpoint,
@@ -29,7 +30,7 @@ from k2model.training.checkpoint import (
 from k2model.training.crash_loop import begin, forget, noted
 from k2model.training.engine import Engine
 from k2model.training.layout import Layout
-from k2model.training.log import Intervention, MetricsLog, StepMetrics, TrainingRun
+from k2model.training.log import PROGRESS, Intervention, MetricsLog, StepMetrics, TrainingRun
 from k2model.training.loop import Preemption, TrainingLoop
 from k2model.training.observer import Observer
 from k2model.training.progress import ProgressLine, machine_peak
@@ -52,6 +53,8 @@ class Attempt:
         self.sequences, self.world, self.lease = sequences, world, lease
         self.observer = observer
         self.files: Files = files_at(store.location(identity))
+        self.owner = world.broadcast(owner_name)  # of all workers together
+        self.final = final_of(self.owner)
         self.saver = Saver(self.files, world, phase.checkpoints, self._guard, self._publish_log, observer.save_ended)
         self.preemption = Preemption()
         self.interventions: list[Intervention] = []
@@ -83,12 +86,13 @@ class Attempt:
             self.observer.close()
 
     def _train_from(self, found: Checkpoint | None, parent: ArtifactRef | None) -> Spike | None:
-        """Take the steps behind `found`, or all of them, and write `final/`; or the spike that has to be undone."""
+        """Take the steps behind `found`, or all of them, and write the last checkpoint; or the spike to be undone."""
         start = found.progress.step if found is not None else 0
         run = TrainingRun.of(self.model, self.phase, self.layout, self.peak, self.interventions)
         self.log = self.world.on_rank_0(lambda: MetricsLog(self.files, start, run))
         self.observer.began(run, start, self.log.path if self.log is not None else None)
         if found is not None and start == self.phase.steps:
+            self.final = found.uri.removeprefix(f"{self.files.uri}/")
             return None
         self.line = self.world.on_rank_0(lambda: ProgressLine(run, start))
         self.saver.discard_after(start)  # what is newer is damaged, unfinished or taken back
@@ -114,7 +118,7 @@ class Attempt:
         finally:
             if self.line is not None:
                 self.line.close()
-        self.saver.save(FINAL, self.engine.state, self._progress(self.phase.steps))
+        self.saver.save(self.final, self.engine.state, self._progress(self.phase.steps))
         return None
 
     def _go_back(self, spike: Spike) -> Checkpoint | None:
@@ -225,12 +229,15 @@ class Attempt:
         return replace(intervention, after=fmean(after) if after else None)
 
     def _adopt(self, parent: ArtifactRef | None) -> ArtifactRef:
-        """Rank 0 alone. `final/` stands by itself from here on: only checkpoints kept for good stay beside it."""
+        """Rank 0 alone. The last checkpoint stands by itself from here on: only those kept for good stay beside it."""
         assert self.log is not None
-        entries = [*describe_checkpoint(self.files, FINAL), *self.log.close()]
-        made = self.store.adopt(self.identity, Manifest(tuple(entries)), self._stats(parent), self.began)
+        self._guard()
+        entries = [*describe_checkpoint(self.files, self.final), *self.log.close(self.owner)]
+        manifest = Manifest(tuple(entries), self.owner)
+        made = self.store.adopt(self.identity, manifest, self._stats(parent), self.began, self._guard)
         keep_for_good_only(self.files, self.phase.checkpoints)
         forget(self.files)
+        self.files.remove(PROGRESS)
         return made
 
     def _stats(self, parent: ArtifactRef | None) -> dict[str, float]:

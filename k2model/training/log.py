@@ -1,9 +1,10 @@
 """What a training leaves beside its checkpoints: the record of the run, a row per step, and what was undone.
 
-Rank 0 keeps both files. `attachments/training.json` is written at the start of every attempt, after a rollback too,
-so that whoever watches a training needs neither its recipe nor its machine. `attachments/metrics.jsonl` survives a
-kill and never repeats a step: on a local store it is the artifact's own, else a file on this machine that goes to the
-store with each checkpoint.
+Rank 0 keeps both files. `training.json` is written at the start of every attempt, after a rollback too,
+so that whoever watches a training needs neither its recipe nor its machine. `metrics.jsonl` survives a
+kill and never repeats a step: on a local store it is the one that is watched, else a file on this machine that goes to
+the store with each checkpoint. While a training goes on they lie in `progress/`; the attempt that finishes it leaves
+its own in the artifact's attachments.
 """
 
 import contextlib
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from k2model.training.layout import Layout
 
 METRICS, TRAINING, STATE = "attachments/metrics.jsonl", "attachments/training.json", "final/state.json"
+PROGRESS = "progress"  # the folder of the first two while a training goes on
+METRICS_SO_FAR, TRAINING_SO_FAR = f"{PROGRESS}/metrics.jsonl", f"{PROGRESS}/training.json"
 
 
 @dataclass(frozen=True)
@@ -143,9 +146,12 @@ def read_run(files: Files) -> TrainingRun | None:
     """Of the artifact that `files` is at; None where an attempt has not come that far. Raises CorruptArtifact for what
     is no such record."""
     advice = "Delete it: the next attempt writes it anew, and of a finished training only its table is not shown"
-    try:
-        content = read_typed(dict[str, Any], files, TRAINING, "the record of a training", advice)
-    except FileNotFoundError:
+    content: dict[str, Any] | None = None
+    for path in (TRAINING, TRAINING_SO_FAR):
+        with contextlib.suppress(FileNotFoundError):
+            content = read_typed(dict[str, Any], files, path, "the record of a training", advice)
+            break
+    if content is None:
         return None
     try:
         known = {entry.name for entry in fields(TrainingRun)}
@@ -154,7 +160,7 @@ def read_run(files: Files) -> TrainingRun | None:
             from_plain(Intervention, record, where="interventions")
         return run
     except NotPlain as error:
-        raise CorruptArtifact(f"{files.uri}/{TRAINING} is not the record of a training ({error}). {advice}") from error
+        raise CorruptArtifact(f"{files.uri}/{path} is not the record of a training ({error}). {advice}") from error
 
 
 @dataclass(frozen=True)
@@ -232,36 +238,40 @@ class MetricsLog:
         self._run = (json.dumps(asdict(run), indent=1) + "\n").encode()
         self._local = isinstance(files, LocalFiles)
         root = Path(files.uri) if self._local else Path(tempfile.mkdtemp(prefix="k2-metrics-"))
-        self.root, self.path = root, root / METRICS
+        self.path = root / METRICS_SO_FAR
         self.rows: list[StepMetrics] = []
         with contextlib.suppress(FileNotFoundError):
-            earlier = rows_until_cut(files.read(METRICS).decode().splitlines())
+            earlier = rows_until_cut(files.read(METRICS_SO_FAR).decode().splitlines())
             self.rows += [row for row in earlier if row.step < start]
-        with writing(files.uri, METRICS):
+        with writing(files.uri, METRICS_SO_FAR):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            partial = self.path.with_name(".partial-metrics.jsonl")
+            partial = self.path.with_name(f".partial-metrics.jsonl-{os.getpid()}")
             partial.write_text("".join(_line(row) for row in self.rows))
             os.replace(partial, self.path)
             self._file = self.path.open("a", buffering=1)  # a line at a time: a kill loses at most one
 
-        files.write(TRAINING, self._run)
+        files.write(TRAINING_SO_FAR, self._run)
 
     def add(self, row: StepMetrics) -> None:
         """Raises StoreWriteError when the disk is full or gone."""
-        with writing(self._files.uri, METRICS):
+        with writing(self._files.uri, METRICS_SO_FAR):
             self._file.write(_line(row))
         self.rows.append(row)
 
     def publish(self) -> None:
         """Bring a remote store's copy up to date; a local one always is."""
         if not self._local:
-            self._files.write(METRICS, self.path.read_bytes())
+            self._files.write(METRICS_SO_FAR, self.path.read_bytes())
 
-    def close(self) -> list[FileEntry]:
-        """Publish, and describe both files for the artifact's manifest."""
+    def close(self, owner: str) -> list[FileEntry]:
+        """Put both files into the place of the attempt `owner`, and describe them for the artifact's manifest."""
         self._file.close()
-        self.publish()
-        return [describe_file(self.root, METRICS), FileEntry.of(TRAINING, self._run)]
+        rows = "".join(_line(row) for row in self.rows).encode()
+        found = []
+        for path, data in ((METRICS, rows), (TRAINING, self._run)):
+            found.append(replace(FileEntry.of(path, data), place=owner))
+            self._files.write(found[-1].stored, data)
+        return found
 
 
 def _line(row: StepMetrics) -> str:

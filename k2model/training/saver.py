@@ -26,11 +26,11 @@ from k2model.artifacts.files import Files
 from k2model.recipe.schema import CheckpointConfig
 from k2model.training.background import Background, Stage, say
 from k2model.training.checkpoint import (
-    FINAL,
     Piece,
     Progress,
     ShardImage,
     discard_after,
+    is_final,
     is_kept_for_good,
     prune,
     publish,
@@ -111,8 +111,13 @@ class Saver:
                 self.guard()
             return write_file(self.files, path, image.data)
 
-        self._user = Background(f"writing {self.files.uri}/{path}", write, lambda: self.files.remove(path))
-        kept = folder == FINAL or is_kept_for_good(progress.step, self.config)
+        def undo() -> None:
+            if self.world.first:
+                self.guard()
+            self.files.remove(path)
+
+        self._user = Background(f"writing {self.files.uri}/{path}", write, undo)
+        kept = is_final(folder) or is_kept_for_good(progress.step, self.config)
         self._save = _Save(folder, progress, kept, self._user)
 
     def save(self, folder: str, state: State, progress: Progress, deadline: float | None = None) -> None:
@@ -162,7 +167,11 @@ class Saver:
         save.published = True
         if self.world.first:
             what = f"publishing {self.files.uri}/{save.folder}"
-            undo = lambda: remove_checkpoint(self.files, save.folder)  # noqa: E731
+
+            def undo() -> None:
+                self.guard()
+                remove_checkpoint(self.files, save.folder)
+
             save.publishing = Background(what, lambda: self._publish(save, shards), undo)
 
     def discard_after(self, step: int, deadline: float | None = None) -> None:

@@ -12,10 +12,11 @@ from click.testing import CliRunner
 
 from k2model.artifacts import FileEntry, Identity, Manifest, MissingArtifact, Store
 from k2model.artifacts.files import files_at
+from k2model.artifacts.owner import owner_name
 from k2model.cli.main import main
 from k2model.inspect.artifact import open_existing
 from k2model.inspect.trainings import list_trainings
-from k2model.training.log import METRICS, MetricsLog
+from k2model.training.log import METRICS_SO_FAR, MetricsLog
 from tests.servers import S3Server
 from tests.training.test_metrics import RUN, UNDONE, row
 
@@ -87,7 +88,7 @@ def test_a_training_before_its_first_step_is_starting(store: Store) -> None:
 def test_a_cut_last_line_is_no_row(store: Store) -> None:
     begin(store, "mid_1", 12)
     files = files_at(store.location(identity("mid_1")))
-    files.write(METRICS, files.read(METRICS)[:-20])
+    files.write(METRICS_SO_FAR, files.read(METRICS_SO_FAR)[:-20])
     [seen] = list_trainings(store)
     assert seen.step == 11
 
@@ -96,7 +97,7 @@ def test_phases_stand_in_the_order_they_were_begun_and_a_finished_one_shows_its_
     log = begin(store, "pretrain", STEPS)
     files = files_at(store.location(identity("pretrain")))
     files.write("final/state.json", b"{}")
-    entries = [*log.close(), FileEntry("final/state.json", 2, hashlib.sha256(b"{}").hexdigest())]
+    entries = [*log.close(owner_name()), FileEntry("final/state.json", 2, hashlib.sha256(b"{}").hexdigest())]
     store.adopt(identity("pretrain"), Manifest(tuple(entries)), {})
     begin(store, "mid_1", 3)
     done, after = list_trainings(store)

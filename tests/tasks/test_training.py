@@ -17,6 +17,8 @@ from tests.tasks.training_run import PHASES, STEPS
 
 PAUSE = 0.05  # seconds a step takes at least
 
+LOGS = "*/metrics.jsonl"  # in `progress/`, and of a finished phase in `attachments/`
+
 
 class Run:
     """The phases' tasks, one after the other, in a process of its own session."""
@@ -46,12 +48,12 @@ class Run:
         """The checkpoint artifact of a phase: the parents' order tells them apart."""
         folders = sorted((self.home / "store/checkpoint").glob("*"), key=lambda path: path.stat().st_ctime_ns)
         position = list(PHASES).index(phase)
-        begun = [path for path in folders if (path / "attachments/metrics.jsonl").exists()]
+        begun = [path for path in folders if any(path.glob(LOGS))]
         return begun[position] if len(begun) > position else None
 
     def logged(self, phase: str) -> int:
         folder = self.folder(phase)
-        return (folder / "attachments/metrics.jsonl").read_bytes().count(b"\n") if folder else 0
+        return next(folder.glob(LOGS)).read_bytes().count(b"\n") if folder else 0
 
     def note(self, phase: str, ending: str) -> str:
         """How the attempt at a phase ended, as its agent has left it in the store."""

@@ -9,9 +9,20 @@ import pytest
 
 from k2model.artifacts import hash_file
 from k2model.artifacts.files import LocalFiles
+from k2model.artifacts.owner import owner_name
 from k2model.recipe.schema import Precision
 from k2model.training.layout import Layout
-from k2model.training.log import METRICS, TRAINING, Intervention, MetricsLog, StepMetrics, TrainingRun, read_run
+from k2model.training.log import (
+    METRICS,
+    METRICS_SO_FAR,
+    TRAINING,
+    TRAINING_SO_FAR,
+    Intervention,
+    MetricsLog,
+    StepMetrics,
+    TrainingRun,
+    read_run,
+)
 from k2model.training.progress import ProgressLine, machine_peak
 from k2model.training.world import World
 from tests.training.job import MODEL, phase
@@ -33,13 +44,13 @@ def test_rows_of_earlier_attempts_end_at_the_checkpoint_or_at_a_cut_line(tmp_pat
     first = MetricsLog(LocalFiles(tmp_path), 0, RUN)
     for step in range(6):
         first.add(row(step))
-    path = tmp_path / METRICS
+    path = tmp_path / METRICS_SO_FAR
     assert len(path.read_text().splitlines()) == 6, "each row is in the file at once"
     path.write_text(path.read_text()[:-9])  # the last line is cut
 
     second = MetricsLog(LocalFiles(tmp_path), 3, RUN)
     second.add(row(3, loss=2.0))
-    second.close()
+    second.close(owner_name())
     assert second.rows == [row(0), row(1), row(2), row(3, loss=2.0)]
     assert MetricsLog(LocalFiles(tmp_path), 99, RUN).rows == second.rows
 
@@ -51,11 +62,12 @@ def test_every_attempt_writes_its_facts_and_the_manifest_entries_are_those_of_th
     log = MetricsLog(LocalFiles(tmp_path), 0, again)
     log.add(row(0))
     assert read_run(LocalFiles(tmp_path)) == again
-    assert json.loads((tmp_path / TRAINING).read_text())["peak"] == 1e11
-    entries = log.close()
+    assert json.loads((tmp_path / TRAINING_SO_FAR).read_text())["peak"] == 1e11
+    entries = log.close(owner_name())
     assert {entry.path for entry in entries} == {METRICS, TRAINING}
     for entry in entries:
-        assert (entry.size, entry.sha256) == ((tmp_path / entry.path).stat().st_size, hash_file(tmp_path / entry.path))
+        file = tmp_path / entry.stored
+        assert (entry.size, entry.sha256) == (file.stat().st_size, hash_file(file))
 
 
 def test_facts_are_those_of_the_phase_and_its_layout(world: World) -> None:

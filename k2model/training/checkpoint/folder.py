@@ -29,6 +29,7 @@ from k2model.artifacts import (
 )
 from k2model.artifacts.files import Files, LocalFiles
 from k2model.artifacts.manifest import MANIFEST, check_listing, read_verified, remedy, verify_files
+from k2model.artifacts.owner import MADE
 from k2model.plain import NotPlain, read_as
 from k2model.recipe.schema import CheckpointConfig
 from k2model.training.checkpoint.shard import MODEL, SUFFIX, StoredPiece, read_header
@@ -96,11 +97,24 @@ def publish(files: Files, folder: str, shards: Sequence[FileEntry], progress: Pr
 
 
 def describe_checkpoint(files: Files, folder: str) -> list[FileEntry]:
-    """Entries of a written checkpoint's files, its manifest included, for the manifest of its artifact."""
+    """Entries of the files of a written last checkpoint, its manifest included, for the manifest of its artifact."""
     manifest = files.read(f"{folder}/{MANIFEST}")
-    own = FileEntry.of(f"{folder}/{MANIFEST}", manifest)
     listed = Manifest.from_json(manifest, f"{files.uri}/{folder}").files
-    return [FileEntry(f"{folder}/{entry.path}", entry.size, entry.sha256) for entry in listed] + [own]
+    place = folder.split("/")[1] if folder.startswith(f"{MADE}/") else ""
+    return [
+        FileEntry(f"{FINAL}/{entry.path}", entry.size, entry.sha256, place=place)
+        for entry in (*listed, FileEntry.of(MANIFEST, manifest))
+    ]
+
+
+def final_of(owner: str) -> str:
+    """Where an attempt writes its last checkpoint: in a place of its own until the artifact is finished."""
+    return f"{MADE}/{owner}/{FINAL}"
+
+
+def is_final(folder: str) -> bool:
+    """Whether it is the last checkpoint's, of an attempt or of the artifact."""
+    return folder.rpartition("/")[2] == FINAL
 
 
 def read_checkpoint(files: Files, world: World = World()) -> Checkpoint:  # noqa: B008  a world is frozen
@@ -120,7 +134,7 @@ def newest_checkpoint(files: Files, identity: str, world: World, before: int | N
     """
     limit = sys.maxsize if before is None else before
     for folder in world.broadcast(lambda: _newest_first(files)):
-        if folder != FINAL and step_of(folder) > limit:
+        if not is_final(folder) and step_of(folder) > limit:
             continue
         at = files.at(folder)
         try:
@@ -167,8 +181,10 @@ def load_model_state(folder: Path | str) -> dict[str, Tensor]:
 
 
 def _newest_first(files: Files) -> list[str]:
-    final = [FINAL] if files.exists(f"{FINAL}/{MANIFEST}") else []
-    return final + [folder for _, folder in reversed(list_checkpoints(files))]
+    finals = [FINAL] if files.exists(f"{FINAL}/{MANIFEST}") else []
+    made = (path.removesuffix(f"/{MANIFEST}") for path in files.sizes(MADE) if path.endswith(f"/{MANIFEST}"))
+    finals += sorted(folder for folder in made if is_final(folder))  # of attempts that did not come to finish it
+    return finals + [folder for _, folder in reversed(list_checkpoints(files))]
 
 
 def _read_progress(files: Files) -> tuple[Manifest, Progress]:
@@ -246,7 +262,7 @@ def keep_for_good_only(files: Files, config: CheckpointConfig) -> None:
 
 
 def discard_after(files: Files, step: int) -> None:
-    """Remove all checkpoints of later steps, finished or not, and a `final/`."""
+    """Remove all checkpoints of later steps, finished or not, and a `final/`, but none in the place of an attempt."""
     for folder in [FINAL, *(folder for folder in _folders(files) if step_of(folder) > step)]:
         remove_checkpoint(files, folder)
 
