@@ -7,33 +7,22 @@ contains.
 
 from k2model.artifacts.confirm import confirmed
 from k2model.artifacts.content import json_as, read_json, read_json_file
+from k2model.artifacts.entry import FileEntry
 from k2model.artifacts.explain import Difference, differences, nearest_record
 from k2model.artifacts.identity import ArtifactRef, Identity, artifact_name, fingerprint
 from k2model.artifacts.lease import Lease
-from k2model.artifacts.manifest import (
-    FileEntry,
-    Manifest,
-    describe_file,
-    describe_folder,
-    hash_file,
-    read_manifest,
-    verify,
-)
+from k2model.artifacts.manifest import Manifest, describe_file, describe_folder, hash_file, read_manifest, verify
+from k2model.artifacts.parts import Part, PartRecord, find_part, local_parts, totals
 from k2model.artifacts.shares import make_share, shared_out
 from k2model.artifacts.steps import (
     JobStep,
-    Part,
     PartedStep,
-    PartRecord,
     Step,
-    find_part,
     gather,
-    local_parts,
     make,
     make_part,
     map_in_processes,
     missing_parts,
-    totals,
 )
 from k2model.artifacts.store import Store
 from k2model.errors import (

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypedDict
 
 from k2model.artifacts.files import Files, LocalFiles, RemoteFiles, files_at
 from k2model.artifacts.identity import ArtifactRef
-from k2model.artifacts.manifest import MANIFEST, RECORD, Manifest, check_listing, verify_files
+from k2model.artifacts.manifest import MANIFEST, RECORD, Manifest, check_listing, read_manifest, verify_files
 from k2model.artifacts.outside import read_typed
 from k2model.artifacts.owner import MADE
 from k2model.artifacts.store import Store
@@ -74,10 +74,10 @@ def confirmed(store: Store, ref: ArtifactRef) -> ArtifactRef:
         return ref
     listed = _of_artifact(stamps(files_at(files.uri)), manifest)
     root = files_at(files.uri.rsplit("/", 2)[0])
-    for name in {entry.linked[0] for entry in manifest.files if entry.at and entry.path not in listed}:
-        there = stamps(root, name)
-        linked = {entry.at: entry.path for entry in manifest.files if entry.at}
-        listed |= {linked[path]: stamp for path, stamp in there.items() if path in linked}
+    linked = {entry.at: entry.path for entry in manifest.files if entry.at and entry.path not in listed}
+    for name in {"/".join(at.split("/")[:2]) for at in linked}:
+        there = _of_artifact(stamps(root.at(name)), read_manifest(f"{root.uri}/{name}"))
+        listed |= {linked[f"{name}/{path}"]: stamp for path, stamp in there.items() if f"{name}/{path}" in linked}
     if not (late := changed(listed)):
         return ref
     late = changed(listed, noted(root, ref.name, manifest.digest))

@@ -144,15 +144,13 @@ class LocalFiles:
         # no reader ever sees it empty.
         with writing(self.uri, path):
             with self._partial(path, data) as partial:
-                try:
-                    os.link(partial, self.root / path)
-                except FileExistsError:
-                    return False
-                except OSError as error:
-                    if error.errno not in _NO_HARD_LINKS:
-                        raise
-                    return self._create_directly(path, data)
-                return True
+                return self._link(partial, path, data)
+
+    def create_from(self, source: Path, path: str, data: bytes) -> bool:
+        """The same with a file of this disk that holds `data` and will not change."""
+        with writing(self.uri, path):
+            (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+            return self._link(source, path, data)
 
     def put(self, source: Path, path: str) -> None:
         with writing(self.uri, path):
@@ -185,6 +183,17 @@ class LocalFiles:
                 shutil.rmtree(target)
             else:
                 target.unlink(missing_ok=True)
+
+    def _link(self, source: Path, path: str, data: bytes) -> bool:
+        try:
+            os.link(source, self.root / path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+            return self._create_directly(path, data)
+        return True
 
     def _create_directly(self, path: str, data: bytes) -> bool:
         try:

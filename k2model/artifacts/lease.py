@@ -72,15 +72,22 @@ class Lease:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Raises LeaseLost for whatever error the loss of the lease led to."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+        lost = self._lost.is_set()
         # A release that cannot be written must not hide the error that the block ended with, nor
         # fail work that is done: the lease then ends by itself.
         with contextlib.suppress(ArtifactError, OSError):
-            if self._highest() == self._number:
+            lost = lost or self._highest() != self._number
+            if not lost:
                 self._write(released=True)
+        if lost and isinstance(error, Exception) and not isinstance(error, LeaseLost):
+            raise self._loss() from error
 
     @property
     def held(self) -> bool:
@@ -91,10 +98,13 @@ class Lease:
     def check(self) -> None:
         """Raises LeaseLost when another process has succeeded this one."""
         if self._lost.is_set() or self._highest() != self._number:
-            raise LeaseLost(
-                f"lost the lease on {self._what}: this process gave no sign of life for {STALE_SECONDS:.0f} s and "
-                "another one took over. Nothing was published from here; run again to use what the other one makes"
-            )
+            raise self._loss()
+
+    def _loss(self) -> LeaseLost:
+        return LeaseLost(
+            f"lost the lease on {self._what}: this process gave no sign of life for {STALE_SECONDS:.0f} s and "
+            "another one took over. Nothing was published from here; run again to use what the other one makes"
+        )
 
     def _wait(self) -> None:
         deadline = time.monotonic() + self._wait_seconds

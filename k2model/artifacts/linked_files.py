@@ -1,71 +1,99 @@
 """The files of an artifact on an object store that lie elsewhere, in the place of who made them or in another artifact:
-each is read where its bytes lie.
+each is read where its bytes are.
 
 Whoever reads an artifact by the operations of `Files` need not know of it. Writing is for the artifact's own files.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 from k2model.artifacts.files import RemoteFiles
 from k2model.artifacts.owner import MADE
 
+Source = Callable[[], RemoteFiles]
+
 
 class LinkedFiles(RemoteFiles):
     """A prefix of an object store of which some files are read elsewhere in it. They cannot be written or removed.
     Places of makers are not listed."""
 
-    def __init__(self, uri: str, links: Mapping[str, tuple[RemoteFiles, str]]) -> None:
-        """links: by path, the folder that has the file, and its path there."""
+    def __init__(self, uri: str, elsewhere: Mapping[str, tuple[Source, str]]) -> None:
+        """elsewhere: by path, what gives the folder that has the file, and its path there."""
         super().__init__(uri)
-        self._links = links
+        self._elsewhere = elsewhere
 
     def at(self, folder: str) -> RemoteFiles:
-        below = {path.removeprefix(f"{folder}/"): link for path, link in self._below(folder).items()}
+        below = {path.removeprefix(f"{folder}/"): self._elsewhere[path] for path in self._below(folder)}
         return LinkedFiles(f"{self.uri}/{folder}", below)
 
     def read(self, path: str) -> bytes:
-        return RemoteFiles.read(*self._place(path))
+        files, there = self._place(path)
+        return files.read(there)
 
     def open(self, path: str) -> BinaryIO:
-        return RemoteFiles.open(*self._place(path))
+        files, there = self._place(path)
+        return files.open(there)
 
     def read_range(self, path: str, start: int, length: int) -> bytes:
-        return RemoteFiles.read_range(*self._place(path), start, length)
+        files, there = self._place(path)
+        return files.read_range(there, start, length)
 
     def exists(self, path: str) -> bool:
-        return RemoteFiles.exists(*self._place(path))
+        files, there = self._place(path)
+        return files.exists(there)
 
     def modified(self, path: str) -> float:
-        return RemoteFiles.modified(*self._place(path))
+        files, there = self._place(path)
+        return files.modified(there)
 
     def download(self, path: str, target: Path) -> None:
-        RemoteFiles.download(*self._place(path), target)
+        files, there = self._place(path)
+        files.download(there, target)
 
     def sizes(self, folder: str = "") -> dict[str, int]:
-        """Links with the size of what they lead to, without those that lead to nothing. Lists every linked artifact."""
-        links = self._below(folder)
-        listed = {files.uri: files.sizes() for files in {files.uri: files for files, _ in links.values()}.values()}
-        below = listed[self.uri] if not folder and self.uri in listed else super().sizes(folder)
-        own = {path: size for path, size in below.items() if path not in links and not path.startswith(f"{MADE}/")}
-        return own | {path: listed[files.uri][at] for path, (files, at) in links.items() if at in listed[files.uri]}
+        """What lies elsewhere with the size that it has there, without what does not. Lists every artifact that has
+        some of it."""
+        own = RemoteFiles(self.uri).sizes(folder)
+        found = {path: size for path, size in own.items() if not path.startswith(f"{MADE}/")}
+        listed = {} if folder else {self.uri: own}
+        for path in self._below(folder):
+            found.pop(path, None)
+            files, there = self._place(path)
+            if files.uri not in listed:
+                listed[files.uri] = files.sizes()
+            if there in listed[files.uri]:
+                found[path] = listed[files.uri][there]
+        return found
 
     def _place(self, path: str) -> tuple[RemoteFiles, str]:
-        return self._links.get(path, (self, path))
+        if path not in self._elsewhere:
+            return RemoteFiles(self.uri), path
+        source, there = self._elsewhere[path]
+        return source(), there
 
-    def _below(self, folder: str) -> dict[str, tuple[RemoteFiles, str]]:
-        return {path: link for path, link in self._links.items() if not folder or path.startswith(f"{folder}/")}
+    def _below(self, folder: str) -> list[str]:
+        return [path for path in self._elsewhere if not folder or path.startswith(f"{folder}/")]
 
 
-def with_links(uri: str, links: Mapping[str, str]) -> RemoteFiles:
-    """The files of the artifact at `uri`; links: by path, where in its store the bytes are, as
-    `<step>/<key[:16]>/<path>`."""
-    root = uri.rsplit("/", 2)[0]
-    found: dict[str, tuple[RemoteFiles, str]] = {}
-    folders: dict[str, RemoteFiles] = {}
-    for path, at in links.items():
-        step, key, there = at.split("/", 2)
-        name = f"{step}/{key}"
-        found[path] = folders.setdefault(name, RemoteFiles(f"{root}/{name}")), there
+def with_links(
+    uri: str, placed: Mapping[str, str], links: Mapping[str, tuple[str, str]], opened: Callable[[str], RemoteFiles]
+) -> RemoteFiles:
+    """The files of the artifact at `uri`.
+
+    placed: by path, where in its folder the bytes are. links: by path, the artifact of the same store that has the
+    file, as `<step>/<key[:16]>`, and its path there. opened: gives the files of such an artifact by its address; asked
+    when one of them is read, since it may have been made anew, by another maker, after it was linked.
+    """
+    root, own = uri.rsplit("/", 2)[0], RemoteFiles(uri)
+    known: dict[str, RemoteFiles] = {}
+
+    def source(name: str) -> RemoteFiles:
+        if name not in known:
+            known[name] = opened(f"{root}/{name}")
+        return known[name]
+
+    found: dict[str, tuple[Source, str]] = {path: (lambda: own, at) for path, at in placed.items()}
+    for path, (name, at) in links.items():
+        found[path] = (lambda name=name: source(name)), at  # type: ignore[misc]
     return LinkedFiles(uri, found)

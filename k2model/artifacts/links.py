@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from k2model.artifacts.entry import FileEntry
 from k2model.artifacts.identity import ArtifactRef
-from k2model.artifacts.manifest import FileEntry, Manifest, missing
+from k2model.artifacts.manifest import Manifest, missing
 from k2model.errors import ArtifactError, MissingArtifact
 
 #: What an artifact links: by the path that a file is to have, the artifact and the path there. Asked for only when the
@@ -38,7 +39,7 @@ def linked_entries(
         source = known[ref.name].get(at)
         if source is None:
             raise MissingArtifact(f"{ref.uri} has no file {at}, which is to be linked as {path}")
-        found.append(replace(source, path=path, at=source.at or f"{ref.name}/{source.stored}", place=""))
+        found.append(replace(source, path=path, at=source.at or f"{ref.name}/{at}", place=""))
     return found
 
 

@@ -17,94 +17,26 @@ trains); in a folder that it does mention every file must be listed.
 import hashlib
 import json
 import os
-import re
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
+from k2model.artifacts.entry import FileEntry, path_problem
 from k2model.artifacts.files import Files, LocalFiles, RemoteFiles, files_at
-from k2model.artifacts.identity import KEY, STEP_NAME
 from k2model.artifacts.linked_files import with_links
-from k2model.artifacts.outside import check_path, inside, read_small, remedy
-from k2model.artifacts.owner import MADE, is_owner
+from k2model.artifacts.outside import inside, read_small, remedy
+from k2model.artifacts.owner import is_owner
 from k2model.errors import ArtifactError, CorruptArtifact, MissingArtifact
 from k2model.plain import NotPlain, read_as
 from k2model.units import readable_size
 
 MANIFEST = "manifest.json"
 RECORD = "artifact.json"
-ATTACHMENTS = "attachments"
 _OWN_FILES = (MANIFEST, RECORD)
 MOST = 64_000_000  # bytes of a manifest: some 400,000 files
-_OF_ARTIFACT = re.compile(rf"{STEP_NAME.pattern}/[0-9a-f]{{16}}/.")
-_IN_PLACE = re.compile(rf"{MADE}/[^/]+/")
-
-
-@dataclass(frozen=True)
-class FileEntry:
-    """One file: `path` relative to the artifact's folder with `/`, `size` in bytes, `sha256` in hex.
-
-    at: of a link, where in the store the bytes are: `<step>/<key[:16]>/<path>`, of an artifact that has them itself.
-    place: on an object store, the name of the maker in whose place below `_made/` the file lies, "" where it lies at
-    its path.
-
-    A manifest may come from anywhere, and its paths are read and written, so an entry can only be made for a path that
-    stays in its folder, of a size and a hash, and for a link into an artifact. Raises ValueError for any other.
-    """
-
-    path: str
-    size: int
-    sha256: str
-    at: str = ""
-    place: str = ""
-
-    def __post_init__(self) -> None:
-        check_path(self.path)
-        if type(self.size) is not int or not 0 <= self.size < 1 << 63:
-            raise ValueError(f"{self.path} has the size {self.size!r}, expected a number of bytes")
-        if not isinstance(self.sha256, str) or not KEY.fullmatch(self.sha256):
-            raise ValueError(f"{self.path} has the sha256 {self.sha256!r}, expected 64 hex digits")
-        if self.place != "" and not is_owner(self.place):
-            raise ValueError(f"{self.path} lies in the place {self.place!r}, which is of no maker")
-        if self.at != "":
-            check_path(self.at)
-            if not _OF_ARTIFACT.match(self.at):
-                raise ValueError(
-                    f"the link {self.at!r} leads to no artifact's file: expected <step>/<16 digits>/<path>"
-                )
-
-    @classmethod
-    def of(cls, path: str, data: bytes | memoryview) -> "FileEntry":
-        """The entry of a file with this content."""
-        return cls(path, len(data), hashlib.sha256(data).hexdigest())
-
-    @property
-    def content(self) -> dict[str, Any]:
-        """What the file is, wherever its bytes lie."""
-        return {"path": self.path, "size": self.size, "sha256": self.sha256}
-
-    def to_json(self) -> dict[str, Any]:
-        """The entry in a manifest."""
-        return self.content | ({"at": self.at} if self.at else {}) | ({"place": self.place} if self.place else {})
-
-    @property
-    def stored(self) -> str:
-        """Where the file lies in the artifact's own folder, unless it is a link."""
-        return f"{MADE}/{self.place}/{self.path}" if self.place else self.path
-
-    @property
-    def linked(self) -> tuple[str, str]:
-        """Of a link, the artifact that it leads to, `<step>/<key[:16]>`, and the path that the file has there."""
-        step, key, path = self.at.split("/", 2)
-        return f"{step}/{key}", _IN_PLACE.sub("", path, count=1)
-
-    @property
-    def bears_digest(self) -> bool:
-        return self.path.partition("/")[0] != ATTACHMENTS
 
 
 class _Listed(TypedDict):
@@ -249,9 +181,19 @@ def files_of(folder_uri: str | os.PathLike[str], manifest: Manifest) -> Files:
     files = files_at(folder_uri)
     if not isinstance(files, RemoteFiles):
         return files
-    name = "/".join(files.uri.rsplit("/", 2)[1:])
-    elsewhere = {e.path: e.at or f"{name}/{e.stored}" for e in manifest.files if e.at or e.place}
-    return with_links(files.uri, elsewhere) if elsewhere else files
+    placed = {entry.path: entry.stored for entry in manifest.files if entry.place}
+    links = {entry.path: entry.linked for entry in manifest.files if entry.at}
+    return with_links(files.uri, placed, links, _source) if placed or links else files
+
+
+def _source(uri: str) -> RemoteFiles:
+    """The files of an artifact that links lead to; of one without a manifest what lies there."""
+    try:
+        files = files_of(uri, read_manifest(uri))
+    except (MissingArtifact, CorruptArtifact):
+        files = RemoteFiles(uri)
+    assert isinstance(files, RemoteFiles)
+    return files
 
 
 def verify_files(files: Files, entries: Iterable[FileEntry]) -> None:
@@ -325,19 +267,6 @@ def read_verified(files: Files, manifest: Manifest, path: str) -> bytes:
         raise CorruptArtifact(f"{files.uri}/{path}: {error}, {_expected(files.uri, entry)}") from error
     check_hash(files.uri, entry, hashlib.sha256(data).hexdigest())
     return data
-
-
-def path_problem(entries: Iterable[FileEntry]) -> str | None:
-    """Why these are not the files of one folder; None when they can be."""
-    listed = sorted(entry.path for entry in entries)
-    for path, after in pairwise(listed):
-        if path == after:
-            return f"'{path}' is listed twice"
-    folders = {path.rpartition("/")[0] for path in listed}
-    folders |= {folder[:at] for folder in folders for at, one in enumerate(folder) if one == "/"}
-    return next(
-        (f"'{path}' is listed as a file, and as a folder of others" for path in listed if path in folders), None
-    )
 
 
 def unlisted(paths: Iterable[str], manifest: Manifest) -> list[str]:

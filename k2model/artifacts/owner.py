@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import socket
+from functools import cache
 from pathlib import Path
 
 MADE = "_made"  # in an artifact's folder, and beside unfinished parts: places of makers, by their names
@@ -51,6 +52,7 @@ def this_process() -> dict[str, str | int]:
     return {"host": socket.gethostname(), "machine": machine(), "pid": pid, "started": started(pid)}
 
 
+@cache
 def machine() -> str:
     """Equal for two processes that can see each other's process ids, and never for others."""
     try:
@@ -60,6 +62,7 @@ def machine() -> str:
         return socket.gethostname()
 
 
+@cache
 def _machine_digits() -> str:
     return hashlib.sha256(machine().encode()).hexdigest()[:12]
 

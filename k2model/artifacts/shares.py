@@ -17,7 +17,8 @@ from hashlib import sha256
 from k2model.artifacts.files import Files
 from k2model.artifacts.manifest import MANIFEST, MOST
 from k2model.artifacts.outside import read_typed
-from k2model.artifacts.steps import LISTED, Part, PartedStep, make_part_at, map_in_processes, missing_parts
+from k2model.artifacts.parts import Part
+from k2model.artifacts.steps import LISTED, PartedStep, make_part_at, map_in_processes, missing_parts
 from k2model.artifacts.store import Store
 from k2model.errors import InputsChanged
 

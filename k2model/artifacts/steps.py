@@ -1,19 +1,16 @@
-"""Artifacts made part by part, by many workers or machines, each part resumable on its own.
+"""How artifacts are made: as a whole, by all workers of a job together, or part by part by many workers or machines.
 
-A part's files lie in the place of who made them (`k2model.artifacts.places`), and its record
-(`_parts/<step>/<key[:16]>/records/<part>.json`) says what and where they are: a part without a record is not there and
-is made again. A record is written once, where none is, so of several makers of a part one has made it, and the others
-take away what they made. When all parts are there they are gathered: the manifest is written from the records, which
-are the artifact's then as well (`attachments/parts/<part>.json`), and from then on it is like any other. What a part
-makes is a function of the artifact's identity and the part's name; only attachments may differ.
+Parts are made on their own and resumable (`k2model.artifacts.parts`). When all are there they are gathered: the
+manifest is written from their records, which are the artifact's then as well (`attachments/parts/<part>.json`), and
+from then on it is like any other.
 """
 
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,79 +18,24 @@ from typing import Any
 
 from k2model.artifacts.confirm import confirmed
 from k2model.artifacts.explain import differences
-from k2model.artifacts.files import Files, LocalFiles, RemoteFiles, writing, writing_scratch
 from k2model.artifacts.identity import ArtifactRef, Identity, artifact_name
 from k2model.artifacts.lease import STALE_SECONDS, Lease
-from k2model.artifacts.links import Links, link_file
-from k2model.artifacts.manifest import (
-    ATTACHMENTS,
-    MOST,
-    FileEntry,
-    Manifest,
-    describe_folder,
-    files_of,
-    read_manifest,
-    verify_files,
-)
+from k2model.artifacts.links import Links
 from k2model.artifacts.outside import read_typed
-from k2model.artifacts.places import RECORDS
+from k2model.artifacts.parts import Part, PartRecord, ProducePart, make_part_of, recorded_parts, unfinished_part
 from k2model.artifacts.record import described
 from k2model.artifacts.store import Produce, Store
-from k2model.artifacts.transfer import fetched, upload
 from k2model.errors import CorruptArtifact, InputsChanged, MissingArtifact
 
 _log = logging.getLogger(__name__)
 
-KEPT_RECORDS = f"{ATTACHMENTS}/parts"  # in a finished artifact
 LISTED = "_listed"  # beside the artifacts: the identities that parts of unfinished ones were listed for
 SHOWN = 8  # differences in an error
 PATIENCE_SECONDS = 1.5 * STALE_SECONDS  # for another process that makes the same artifact, as `Store.build` has
 
 
-@dataclass(frozen=True)
-class Part:
-    """A part to be made: its name, unique in the artifact, and whatever its maker must be told, as text."""
-
-    name: str
-    task: str = ""
-
-
-#: `(part, empty folder to write files into) -> counts`, which are JSON. Files are named as in the artifact.
-ProducePart = Callable[[Part, Path], dict[str, Any]]
 #: `(records of all parts, empty folder) -> the artifact's stats`: writes what is there once for all parts.
 Finish = Callable[[Sequence["PartRecord"], Path], dict[str, float]]
-
-
-@dataclass(frozen=True)
-class PartRecord:
-    """A finished part: its files, what it counted (JSON), how long it took, and the name of its maker, in whose place
-    the files lie until the artifact is finished; on an object store, ever after."""
-
-    name: str
-    files: tuple[FileEntry, ...]
-    counts: dict[str, Any]
-    seconds: float
-    place: str = ""
-
-    def to_json(self) -> bytes:
-        content = {
-            "name": self.name,
-            "files": [entry.to_json() for entry in self.files],
-            "counts": self.counts,
-            "seconds": self.seconds,
-            "place": self.place,
-        }
-        return (json.dumps(content, indent=1) + "\n").encode()
-
-    @property
-    def placed(self) -> tuple[FileEntry, ...]:
-        """The files, with the place where each lies."""
-        return tuple(replace(entry, place=self.place) for entry in self.files)
-
-    @property
-    def entry(self) -> FileEntry:
-        """Of the record's own file in a finished artifact."""
-        return replace(FileEntry.of(f"{KEPT_RECORDS}/{self.name}.json", self.to_json()), place=self.place)
 
 
 @dataclass(frozen=True)
@@ -137,66 +79,6 @@ class PartedStep:
         return self.identify()
 
 
-def totals(records: Iterable[PartRecord]) -> dict[str, float]:
-    """The numbers among the counts of all parts, summed by name."""
-    summed: dict[str, float] = {}
-    for record in records:
-        for name, value in record.counts.items():
-            if isinstance(value, (int, float)):
-                summed[name] = summed.get(name, 0.0) + value
-    return summed
-
-
-def find_part(store: Store, artifact: str, name: str) -> PartRecord | None:
-    """The record of a finished part of the artifact `<step>/<key[:16]>`, finished or not, or None."""
-    found = _unfinished_part(store, artifact, name)
-    if found is None and (manifest := _manifest(store, artifact)) is not None:
-        found = _read_part(files_of(store.files_of(artifact).uri, manifest), f"{KEPT_RECORDS}/{name}.json", name)
-    return found
-
-
-def _unfinished_part(store: Store, artifact: str, name: str) -> PartRecord | None:
-    return _read_part(store.parts_of(artifact), f"{RECORDS}/{name}.json", name)
-
-
-def _read_part(files: Files, path: str, name: str) -> PartRecord | None:
-    advice = "Delete it: the part is made again"
-    try:
-        record = read_typed(PartRecord, files, path, "a part's record", advice, MOST)
-        if record.name != name:
-            raise ValueError(f"it is of part {record.name!r}")
-        _ = record.placed
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise CorruptArtifact(f"{files.uri}/{path} is not a part's record ({error}). {advice}") from error
-    return record
-
-
-def _manifest(store: Store, artifact: str) -> Manifest | None:
-    try:
-        return read_manifest(store.files_of(artifact).uri)
-    except MissingArtifact:
-        return None
-
-
-def local_parts(store: Store, identity: Identity, records: Iterable[PartRecord], wanted: Callable[[str], bool]) -> Path:
-    """A local folder with those files of finished parts whose path is wanted, verified; for a step's `finish`."""
-    files = store.files_of(identity.name)
-    entries = [entry for record in records for entry in record.placed if wanted(entry.path)]
-    if isinstance(files, RemoteFiles):
-        return fetched(files_of(files.uri, Manifest(tuple(entries))), entries)
-    if _manifest(store, identity.name) is not None:
-        return fetched(files, entries)
-    parts = store.parts_of(identity.name)
-    verify_files(parts, [replace(entry, path=entry.stored) for entry in entries])
-    with store.part_place(identity.name) as place:
-        for entry in entries:
-            link_file(Path(parts.uri, entry.stored), place.folder / entry.path)
-        place.kept = True  # until the artifact is gathered
-    return place.folder
-
-
 def make(store: Store, step: Step | PartedStep | JobStep, workers: int = 1) -> ArtifactRef:
     """Finds the artifact of `step` or makes it: whole, in this job's workers, or part by part in `workers` processes.
 
@@ -217,58 +99,7 @@ def make_part(store: Store, step: PartedStep, part: Part, artifact: str = "") ->
 
     artifact: its name, `<step>/<key[:16]>`, where it is known, so that the identity need not be asked for.
     """
-    return _make_part(store, artifact or step.identity.name, part, step.produce)
-
-
-def _make_part(store: Store, artifact: str, part: Part, produce: ProducePart) -> PartRecord:
-    found = _unfinished_part(store, artifact, part.name) or _of_finished(store, artifact, part.name)
-    if found is not None:
-        return found
-    _log.info("%s: making %s", artifact.partition("/")[0], part.name)
-    started = time.monotonic()
-    files, parts = store.files_of(artifact), store.parts_of(artifact)
-    with store.part_place(artifact) as place:
-        with writing_scratch(store.uri, place.folder):
-            counts = produce(part, place.folder)
-        own = describe_folder(place.folder)
-        record = PartRecord(part.name, own.files, counts, time.monotonic() - started, place.owner)
-        kept = place.folder / record.entry.path
-        with writing(store.uri, str(kept)):
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            kept.write_bytes(record.to_json())
-        if isinstance(parts, LocalFiles):
-            parts.flush(entry.stored for entry in (*record.placed, record.entry))
-        else:
-            upload(place.folder, files, (*record.placed, record.entry))
-        path = f"{RECORDS}/{part.name}.json"
-        place.kept = True  # from the moment on at which the record may be there, whatever becomes of this process
-        if not parts.create(path, record.to_json()):
-            made = _unfinished_part(store, artifact, part.name)
-            # A put whose answer got lost is repeated by the client and then finds its own file.
-            place.kept = made is not None and made.place == place.owner
-            if made is not None:
-                return made
-        # It may have been gathered without this part meanwhile: by another worker's, or in another division.
-        manifest = _manifest(store, artifact)
-        if manifest is not None and place.owner not in {entry.place for entry in manifest.files}:
-            parts.remove(path)
-            place.kept = False
-            return _of_finished(store, artifact, part.name) or record
-    return record
-
-
-def _of_finished(store: Store, artifact: str, name: str) -> PartRecord | None:
-    """Where the artifact is finished, the record of one of its parts, with which nothing may be done any more; one
-    without files, where it was finished from parts of another division."""
-    if _manifest(store, artifact) is None:
-        return None
-    return find_part(store, artifact, name) or PartRecord(name, (), {}, 0.0)
-
-
-def recorded_parts(store: Store, artifact: str) -> set[str]:
-    """Names of the parts of an unfinished artifact that are there. Takes one listing."""
-    paths = store.parts_of(artifact).sizes(RECORDS)
-    return {path.removeprefix(f"{RECORDS}/").removesuffix(".json") for path in paths}
+    return make_part_of(store, artifact or step.identity.name, part, step.produce)
 
 
 def missing_parts(store: Store, step: PartedStep) -> list[Part]:
@@ -325,7 +156,7 @@ def _finish(store: Store, step: PartedStep, parts: Sequence[Part] | None = None,
 
 def _gather(store: Store, identity: Identity, names: Sequence[str], finish: Finish, lease: Lease) -> ArtifactRef:
     started = time.time()
-    records = [_unfinished_part(store, identity.name, name) for name in names]
+    records = [unfinished_part(store, identity.name, name) for name in names]
     lacking = [name for name, record in zip(names, records, strict=True) if record is None]
     if lacking:
         raise MissingArtifact(
@@ -359,4 +190,4 @@ def map_in_processes(function: Callable[[Any], Any], items: Sequence[Any], worke
 
 def make_part_at(uri: str, artifact: str, produce: ProducePart, part: Part) -> PartRecord:
     """Finds or makes a part of `artifact` in the store at `uri`; for another process."""
-    return _make_part(Store.open(uri), artifact, part, produce)
+    return make_part_of(Store.open(uri), artifact, part, produce)

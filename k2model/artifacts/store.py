@@ -21,7 +21,6 @@ want.
 """
 
 import contextlib
-import errno
 import json
 import logging
 import os
@@ -32,19 +31,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NotRequired, Self, TypedDict
 
-from k2model.artifacts.files import Files, LocalFiles, RemoteFiles, files_at, writing, writing_scratch
+from k2model.artifacts.entry import FileEntry
+from k2model.artifacts.files import Files, LocalFiles, RemoteFiles, files_at, writing_scratch
 from k2model.artifacts.identity import KEY, STEP_NAME, ArtifactRef, Identity, artifact_name
 from k2model.artifacts.lease import STALE_SECONDS, Lease
-from k2model.artifacts.links import Links, link_file, link_locally, linked_entries, whole
+from k2model.artifacts.links import Links, linked_entries, whole
 from k2model.artifacts.manifest import (
     MANIFEST,
     RECORD,
-    FileEntry,
     Manifest,
     check_listing,
     describe_folder,
     files_of,
-    missing,
     read_manifest,
     read_verified,
     remedy,
@@ -55,7 +53,6 @@ from k2model.artifacts.owner import MADE, owner_name
 from k2model.artifacts.places import (
     PARTS,
     Place,
-    clear_unfinished,
     own_part,
     own_scratch,
     sweep_parts,
@@ -63,9 +60,10 @@ from k2model.artifacts.places import (
     sweep_uploads,
     uploaded,
 )
-from k2model.artifacts.record import checked_stats, make_record, read_record, record_to_json, ref_of
+from k2model.artifacts.publish import Publisher, ledger_path, moved_from_places
+from k2model.artifacts.record import checked_stats, make_record, read_record
 from k2model.artifacts.transfer import fetched, keep, upload
-from k2model.errors import ArtifactError, CorruptArtifact, LeaseLost, MissingArtifact, StoreWriteError
+from k2model.errors import ArtifactError, CorruptArtifact, MissingArtifact, StoreWriteError
 from k2model.units import readable_seconds
 
 _STORE_FILE = "store.json"
@@ -85,6 +83,7 @@ class Store:
 
     def __init__(self, files: LocalFiles | RemoteFiles) -> None:
         self._files = files
+        self._publisher = Publisher(files)
 
     @classmethod
     def open(cls, uri: str | os.PathLike[str]) -> Self:
@@ -130,23 +129,7 @@ class Store:
 
         Raises CorruptArtifact when its manifest or record is damaged.
         """
-        return self._find(identity.step, identity.key)
-
-    def _find(self, step: str, key: str) -> ArtifactRef | None:
-        location = f"{self.uri}/{artifact_name(step, key)}"
-        try:
-            manifest = read_manifest(location)
-        except MissingArtifact:
-            return None
-        record = self._record(location, manifest)
-        found = [record["step"], record["identity"], record["digest"]]
-        wanted = [step, key, manifest.digest]
-        if found != wanted:
-            raise CorruptArtifact(
-                f"{location}/{RECORD} is of another artifact (step, identity, digest): {' '.join(found)}, expected "
-                f"{' '.join(wanted)}. {remedy(location)}"
-            )
-        return ref_of(record, self.uri)
+        return self._publisher.find(identity.step, identity.key)
 
     def build(
         self,
@@ -220,7 +203,7 @@ class Store:
         Raises MissingArtifact or CorruptArtifact as `fetch` does, but for the files, which are not looked at.
         """
         files, manifest = self.look_up(ref)
-        return self._record(files.uri, manifest)
+        return self._publisher.record(files.uri, manifest)
 
     def look_up(self, ref: ArtifactRef) -> tuple[Files, Manifest]:
         """Where an artifact's files lie and what they must be, for a caller that reads parts of them and verifies
@@ -270,12 +253,17 @@ class Store:
             return found
         check()
         if isinstance(self._files, LocalFiles):
-            manifest = _moved_from_places(self._files.at(identity.name), manifest)
+            manifest = moved_from_places(self._files.at(identity.name), manifest)
         check_listing(files_of(location, manifest), manifest)
         begun = time.time() if started is None else started
         record = make_record(identity, manifest, checked_stats(stats, identity.step), self.uri, begun)
         check()
-        return self._publish(record, replace(manifest, maker=manifest.maker or owner_name()))[0]
+        manifest = replace(manifest, maker=manifest.maker or owner_name())
+        ref, won = self._publisher.in_place(record, manifest)
+        if won:
+            places = {entry.place for entry in manifest.files} | {manifest.maker}
+            sweep_uploads(self._files, identity.name, places - {""})
+        return ref
 
     def lease(self, identity: Identity, wait_seconds: float = 0.0) -> Lease:
         """A context manager: while it is open, nobody else makes this artifact.
@@ -324,8 +312,8 @@ class Store:
     def _of_ledger(self, path: str) -> dict[str, Any]:
         advice = "Delete this file: the artifact itself is not affected, only its history"
         record = read_record(self._files, path, advice)
-        if path != _ledger_path(record):
-            raise CorruptArtifact(f"{self.uri}/{path} is the record of {_ledger_path(record)}. {advice}")
+        if path != ledger_path(record):
+            raise CorruptArtifact(f"{self.uri}/{path} is the record of {ledger_path(record)}. {advice}")
         return record
 
     def part_place(self, name: str) -> contextlib.AbstractContextManager[Place]:
@@ -366,14 +354,9 @@ class Store:
         """
         sweep_scratch(self._files, identity.name)
         with own_scratch(self._files, identity.name) as place, uploaded(self._files, identity.name, place):
-            try:
-                with writing_scratch(self.uri, place.folder):
-                    stats = produce(place.folder)
-                own = describe_folder(place.folder)
-            except Exception:
-                if not place.folder.is_dir():  # it was taken away by a successor
-                    lease.check()
-                raise
+            with writing_scratch(self.uri, place.folder):
+                stats = produce(place.folder)
+            own = describe_folder(place.folder)
             local = isinstance(self._files, LocalFiles)
             if not local:
                 own = Manifest(tuple(replace(entry, place=place.owner) for entry in own.files))
@@ -384,8 +367,8 @@ class Store:
             _log.info("%s: made in %s, %.1f MB", identity.step, took, manifest.size / 1e6)
             lease.check()
             if local:
-                self._bring(others, place.folder, identity.name)
-                return self._publish_folder(record, manifest, place.folder, lease)
+                self._publisher.bring(others, place.folder, identity.name)
+                return self._publisher.folder(record, manifest, place.folder, lease.check)
             files = self._files.at(identity.name)
             upload(place.folder, files, own.files)
             for path in files.sizes():  # what another version of the project left unfinished
@@ -393,7 +376,8 @@ class Store:
                     files.remove(path)
             check_listing(files_of(files.uri, manifest), manifest)
             lease.check()
-            ref, place.kept = self._publish(record, manifest)
+            place.kept = True  # whatever becomes of this process once the manifest may be there
+            ref, place.kept = self._publisher.in_place(record, manifest)
             if place.kept:
                 sweep_uploads(self._files, identity.name, {entry.place for entry in manifest.files} | {place.owner})
                 if not any(entry.place for entry in others):
@@ -414,139 +398,5 @@ class Store:
             )
         return manifest
 
-    def _bring(self, others: Sequence[FileEntry], folder: Path, name: str) -> None:
-        """Gives files that lie elsewhere in a local store a name in `folder` as well."""
-        root = Path(self.uri)
-        with writing(self.uri, name):
-            link_locally(root, [entry for entry in others if entry.at], folder, name)
-            for entry in others:
-                if entry.place:
-                    try:
-                        link_file(root / PARTS / name / entry.stored, folder / entry.path)
-                    except FileNotFoundError as error:
-                        raise missing(f"{root}/{PARTS}/{name}", entry) from error
-
-    def _publish_folder(self, record: dict[str, Any], manifest: Manifest, folder: Path, lease: Lease) -> ArtifactRef:
-        """By one rename of a local folder, to where nothing is."""
-        ref = ref_of(record, self.uri)
-        try:
-            LocalFiles(folder).flush(entry.path for entry in manifest.files)
-            with writing(self.uri, ref.name):
-                _write_new(folder / RECORD, record_to_json(record))
-                _write_new(folder / MANIFEST, manifest.to_json())
-            known = self._files.create(_ledger_path(record), record_to_json(record))
-            lease.check()
-            with writing(self.uri, ref.name):
-                Path(ref.uri).parent.mkdir(parents=True, exist_ok=True)
-                while not _renamed(folder, Path(ref.uri)):
-                    if (winner := self._find(ref.kind, ref.identity)) is not None:
-                        return self._of_winner(winner, manifest)
-                    clear_unfinished(Path(ref.uri))
-        except FileNotFoundError as error:
-            if not folder.is_dir():  # it was taken away by a successor
-                raise _lost(ref.uri) from error
-            raise
-        if not known:
-            self._enter(record)
-        return ref
-
-    def _publish(self, record: dict[str, Any], manifest: Manifest) -> tuple[ArtifactRef, bool]:
-        """By putting the manifest where none is; with whether it is this one, or another maker's of the same digest.
-
-        The record lies in the maker's own place before; from there whoever finds the artifact without its record
-        completes it, so nobody writes another one's.
-        """
-        ref = ref_of(record, self.uri)
-        files = self._files.at(ref.name)
-        if isinstance(files, LocalFiles):
-            files.flush(entry.path for entry in manifest.files)
-        files.write(f"{MADE}/{manifest.maker}/{RECORD}", record_to_json(record))
-        known = self._files.create(_ledger_path(record), record_to_json(record))
-        if not files.create(MANIFEST, manifest.to_json()) and read_manifest(ref.uri).maker != manifest.maker:
-            winner = self._find(ref.kind, ref.identity)
-            if winner is None:
-                raise _lost(ref.uri)
-            return self._of_winner(winner, manifest), False
-        if not known:
-            self._enter(record)
-        files.write(RECORD, record_to_json(record))
-        return ref, True
-
-    def _of_winner(self, winner: ArtifactRef, manifest: Manifest) -> ArtifactRef:
-        """What another process has finished meanwhile. Raises LeaseLost when it is not the same."""
-        if winner.digest != manifest.digest:
-            raise _lost(winner.uri, f", of digest {winner.digest} where this one made {manifest.digest}")
-        return winner
-
-    def _enter(self, record: dict[str, Any]) -> None:
-        """Writes a finished artifact's record to the ledger, in place of an attempt's that came to nothing.
-
-        The first attempt at an artifact enters it before it is finished. After a crash in between, the ledger names an
-        artifact that is not there, which is the safe side: it counts as lost and is made again.
-        """
-        self._files.write(_ledger_path(record), record_to_json(record))
-
-    def _record(self, location: str, manifest: Manifest) -> dict[str, Any]:
-        files, advice = files_at(location), remedy(location)
-        try:
-            return read_record(files, RECORD, advice)
-        except FileNotFoundError as error:
-            missing_record = CorruptArtifact(f"{location}/{RECORD} is missing. {advice}")
-            if not manifest.maker:
-                raise missing_record from error
-        try:  # its maker died before it had brought the record to its place, or is about to
-            record = read_record(files, f"{MADE}/{manifest.maker}/{RECORD}", advice)
-        except FileNotFoundError as error:
-            raise missing_record from error
-        with contextlib.suppress(StoreWriteError):
-            self._files.write(_ledger_path(record), record_to_json(record))
-            files.write(RECORD, record_to_json(record))
-        return record
-
-
-def _lost(location: str, how: str = "") -> LeaseLost:
-    return LeaseLost(
-        f"{location} was made by another process meanwhile{how}: this one was taken for dead, and has changed nothing "
-        "there. Run again to use it"
-    )
-
-
-def _write_new(path: Path, data: bytes) -> None:
-    """Into a folder that is there: unlike `Files.write` it makes none."""
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _renamed(folder: Path, target: Path) -> bool:
-    """Whether a folder got a name that no folder with anything in it had."""
-    try:
-        os.rename(folder, target)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-            raise
-        return False
-    return True
-
-
-def _moved_from_places(files: LocalFiles, manifest: Manifest) -> Manifest:
-    """Brings folders of makers' places to where the artifact has them, each by one rename to where none is."""
-    found: list[FileEntry] = []
-    for place, top in dict.fromkeys((e.place, e.path.partition("/")[0]) for e in manifest.files):
-        entries = [entry for entry in manifest.files if (entry.place, entry.path.partition("/")[0]) == (place, top)]
-        if place:
-            source, target = files.root / MADE / place / top, files.root / top
-            with writing(files.uri, top):
-                if not (source.exists() and _renamed(source, target)) and target.is_dir():
-                    there = describe_folder(target).files
-                    entries = [replace(entry, path=f"{top}/{entry.path}") for entry in there]
-        found += [replace(entry, place="") for entry in entries]
-    return replace(manifest, files=tuple(found))
-
 
 _OF_LEDGER = re.compile(rf"_ledger/({STEP_NAME.pattern})/({KEY.pattern})\.json")
-
-
-def _ledger_path(record: dict[str, Any]) -> str:
-    return f"_ledger/{record['step']}/{record['identity']}.json"

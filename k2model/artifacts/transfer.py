@@ -15,15 +15,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from k2model import settings
+from k2model.artifacts.entry import FileEntry
 from k2model.artifacts.files import PARTIAL, Files, RemoteFiles, writing
-from k2model.artifacts.manifest import (
-    FileEntry,
-    check_hash,
-    hash_file,
-    inside,
-    missing,
-    verify_files,
-)
+from k2model.artifacts.manifest import check_hash, hash_file, inside, missing, verify_files
 
 _ABANDONED_SECONDS = 3600.0
 
@@ -69,7 +63,7 @@ def _is_there(file: Path, entry: FileEntry) -> bool:
 
 def _taken_from_source(cache: Path, entry: FileEntry, file: Path) -> bool:
     """Whether this machine has a copy of the file that the link leads to, which then is this one as well."""
-    source = inside(cache, "/".join(entry.linked))
+    source = inside(cache, entry.at)
     if not _is_there(source, entry):
         return False
     with contextlib.suppress(OSError):  # only a download is saved

@@ -17,7 +17,7 @@ from datetime import date
 from typing import Any
 
 from k2model.artifacts import FileEntry, fingerprint
-from k2model.artifacts.manifest import path_problem
+from k2model.artifacts.entry import path_problem
 from k2model.continual.state import LIFECYCLE, Batch, Standing
 from k2model.documents.families import FAMILIES
 from k2model.errors import nearest

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from k2model.artifacts import ArtifactRef, Identity, JobStep, Step, Store, read_json
+from k2model.artifacts.entry import ATTACHMENTS
 from k2model.artifacts.links import Links
-from k2model.artifacts.manifest import ATTACHMENTS
-from k2model.artifacts.steps import KEPT_RECORDS
+from k2model.artifacts.parts import KEPT_RECORDS
 from k2model.artifacts.store import Produce
 from k2model.errors import CorpusError, TokensError
 from k2model.tokens.shards import COUNTS_FILE, SPLITS

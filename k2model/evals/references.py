@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from k2model.artifacts import ArtifactRef, MissingArtifact, Store
+from k2model.artifacts.entry import FileEntry
 from k2model.artifacts.files import files_at
-from k2model.artifacts.manifest import FileEntry, describe_folder, read_manifest, verify_files
+from k2model.artifacts.manifest import describe_folder, read_manifest, verify_files
 from k2model.artifacts.record import ref_of
 from k2model.errors import EvaluationError, K2Error, nearest
 from k2model.evals.cells import SERVED, Subject

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from k2model.artifacts import Store, read_manifest
 from k2model.artifacts.manifest import files_of
 from k2model.artifacts.outside import read_typed, remedy
-from k2model.artifacts.steps import recorded_parts
+from k2model.artifacts.parts import recorded_parts
 from k2model.lifecycle.plan import Decision, decide
 from k2model.lifecycle.steps import Owner, StepRow, data_rows
 from k2model.recipe import Recipe

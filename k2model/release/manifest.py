@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TypedDict
 
 from k2model.artifacts import CorruptArtifact, FileEntry, Manifest, describe_file
+from k2model.artifacts.entry import path_problem
 from k2model.artifacts.files import Files, LocalFiles, files_at
-from k2model.artifacts.manifest import MOST, path_problem
+from k2model.artifacts.manifest import MOST
 from k2model.artifacts.outside import read_small
 from k2model.artifacts.record import read_record
 from k2model.errors import K2Error

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from k2model.artifacts import ArtifactRef, CorruptArtifact, FileEntry, Store, describe_file, read_json
+from k2model.artifacts import ArtifactRef, CorruptArtifact, FileEntry, Store, read_json
 from k2model.artifacts.files import Files, LocalFiles, writing
 from k2model.artifacts.outside import read_typed, remedy
 from k2model.plain import NotPlain, from_plain

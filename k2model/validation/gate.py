@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pandas as pd
 
 from k2model.artifacts import Part
-from k2model.artifacts.manifest import ATTACHMENTS
+from k2model.artifacts.entry import ATTACHMENTS
 from k2model.documents.counts import Counts
 from k2model.recipe.expectations import Severity
 from k2model.validation.outcome import Outcome, ValidationFailed, merge_parts, one_part

@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from k2model.artifacts import Store, make
-from k2model.artifacts.steps import find_part, make_part
+from k2model.artifacts import Store, find_part, make, make_part
 from k2model.cli.main import main
 from k2model.documents.schema import parts_of, read_documents
 from k2model.errors import RecordError, SynthesisError

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from k2model.artifacts import ArtifactRef, Part, PartedStep, PartRecord, Step, Store, local_parts, make, read_json
-from k2model.artifacts.steps import find_part
+from k2model.artifacts.parts import find_part
 from k2model.continual.gate.evidence import EXAMPLES, FATES
 from k2model.continual.gate.reading import EXCERPT
 from k2model.curation.counts import REJECT_SCHEMA

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from k2model.artifacts import Part
-from k2model.artifacts.manifest import ATTACHMENTS
+from k2model.artifacts.entry import ATTACHMENTS
 from k2model.documents.counts import Counts
 from k2model.documents.schema import DOCUMENT_SCHEMA, ITEM_SCHEMA
 from k2model.errors import K2Error

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from k2model.artifacts import Part
-from k2model.artifacts.manifest import ATTACHMENTS
+from k2model.artifacts.entry import ATTACHMENTS
 from k2model.documents.schema import source_file
 from k2model.errors import K2Error
 from k2model.recipe.fields import without_places
