@@ -104,9 +104,10 @@ def sweep_scratch(files: Files, succeeded: str) -> None:
 def sweep_parts(files: Files, artifact: str, published: Collection[str]) -> None:
     """Removes what was kept of the parts of a finished artifact. published: names of makers whose files it has now."""
     folder = f"{PARTS}/{artifact}"
-    files.remove(f"{folder}/{RECORDS}")
     if not isinstance(files, LocalFiles):
+        files.remove(f"{folder}/{RECORDS}")
         return
+    shutil.rmtree(files.root / folder / RECORDS, ignore_errors=True)
     made = files.root / folder / MADE
     for place in made.glob("*"):
         if place.name in published or is_own(place.name) or not _lives_here(place.name):

@@ -17,7 +17,7 @@ from k2model.artifacts.entry import FileEntry
 from k2model.artifacts.files import LocalFiles, RemoteFiles, files_at, writing
 from k2model.artifacts.identity import ArtifactRef, artifact_name
 from k2model.artifacts.links import link_file, link_locally
-from k2model.artifacts.manifest import MANIFEST, RECORD, Manifest, describe_folder, missing, read_manifest, remedy
+from k2model.artifacts.manifest import MANIFEST, RECORD, Manifest, describe_file, missing, read_manifest, remedy
 from k2model.artifacts.owner import MADE
 from k2model.artifacts.places import PARTS, clear_unfinished
 from k2model.artifacts.record import read_record, record_to_json, ref_of
@@ -134,6 +134,10 @@ class Publisher:
         self._files.write(ledger_path(record), record_to_json(record))
 
     def record(self, location: str, manifest: Manifest) -> dict[str, Any]:
+        """The record of a finished artifact; one that its maker did not live to bring to its place is brought there.
+
+        Raises CorruptArtifact when it is damaged or missing.
+        """
         files, advice = files_at(location), remedy(location)
         try:
             return read_record(files, RECORD, advice)
@@ -148,9 +152,10 @@ class Publisher:
                 return read_record(files, RECORD, advice)
             except FileNotFoundError as error:
                 raise missing_record from error
-        with contextlib.suppress(StoreWriteError):
-            self._files.write(ledger_path(record), record_to_json(record))
-            files.write(RECORD, record_to_json(record))
+        if location.startswith(f"{self._uri}/"):
+            with contextlib.suppress(StoreWriteError):
+                self._enter(record)
+                files.write(RECORD, record_to_json(record))
         return record
 
 
@@ -193,7 +198,6 @@ def moved_from_places(files: LocalFiles, manifest: Manifest) -> Manifest:
             source, target = files.root / MADE / place / top, files.root / top
             with writing(files.uri, top):
                 if not (source.exists() and _renamed(source, target)) and target.is_dir():
-                    there = describe_folder(target).files
-                    entries = [replace(entry, path=f"{top}/{entry.path}") for entry in there]
+                    entries = [describe_file(files.root, path) for path in sorted(files.sizes(top))]
         found += [replace(entry, place="") for entry in entries]
     return replace(manifest, files=tuple(found))

@@ -8,7 +8,7 @@ from then on it is like any other.
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -88,6 +88,8 @@ def make(store: Store, step: Step | PartedStep | JobStep, workers: int = 1) -> A
     if isinstance(step, JobStep):
         return step.run()
     if (found := store.find(step.identity)) is not None:
+        if isinstance(step, PartedStep):
+            _forget_parts(store, step.identity.name)
         return confirmed(store, found)
     if isinstance(step, Step):
         return store.build(step.identity, step.produce, links=step.links)
@@ -125,8 +127,10 @@ def gather(store: Store, step: PartedStep, listed: str = "") -> ArtifactRef:
     """
     if listed and step.identity.key != listed:
         raise _inputs_changed(store, step.identity, listed)
-    found = store.find(step.identity)
-    return _finish(store, step, step.parts()) if found is None else confirmed(store, found)
+    if (found := store.find(step.identity)) is None:
+        return _finish(store, step, step.parts())
+    _forget_parts(store, step.identity.name)
+    return confirmed(store, found)
 
 
 def _inputs_changed(store: Store, now: Identity, listed: str) -> InputsChanged:
@@ -167,10 +171,16 @@ def _gather(store: Store, identity: Identity, names: Sequence[str], finish: Fini
     entries = [entry for record in there for entry in (*record.placed, record.entry)]
     before = sum(record.seconds for record in there)
     ref = store.finish(identity, partial(finish, there), entries, lease, started, before)
-    store.sweep_parts(identity.name, {record.place for record in there})
-    for note in (f"{identity.name}.json", identity.name):  # what was listed, and its shares
-        store.files_of(LISTED).remove(note)
+    _forget_parts(store, identity.name, {record.place for record in there})
     return ref
+
+
+def _forget_parts(store: Store, artifact: str, published: Collection[str] = ()) -> None:
+    """Removes what is kept of the parts of a finished artifact, where who finished it did not live to do so as well.
+    published: makers whose files it has."""
+    store.sweep_parts(artifact, published)
+    for note in (f"{artifact}.json", artifact):  # what was listed, and its shares
+        store.files_of(LISTED).remove(note)
 
 
 def map_in_processes(function: Callable[[Any], Any], items: Sequence[Any], workers: int) -> list[Any]:

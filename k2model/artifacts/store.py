@@ -63,7 +63,7 @@ from k2model.artifacts.places import (
 from k2model.artifacts.publish import Publisher, ledger_path, moved_from_places
 from k2model.artifacts.record import checked_stats, make_record, read_record
 from k2model.artifacts.transfer import fetched, keep, upload
-from k2model.errors import ArtifactError, CorruptArtifact, MissingArtifact, StoreWriteError
+from k2model.errors import ArtifactError, CorruptArtifact, LeaseLost, MissingArtifact, StoreWriteError
 from k2model.units import readable_seconds
 
 _STORE_FILE = "store.json"
@@ -377,7 +377,11 @@ class Store:
             check_listing(files_of(files.uri, manifest), manifest)
             lease.check()
             place.kept = True  # whatever becomes of this process once the manifest may be there
-            ref, place.kept = self._publisher.in_place(record, manifest)
+            try:
+                ref, place.kept = self._publisher.in_place(record, manifest)
+            except LeaseLost:
+                place.kept = False
+                raise
             if place.kept:
                 sweep_uploads(self._files, identity.name, {entry.place for entry in manifest.files} | {place.owner})
                 if not any(entry.place for entry in others):

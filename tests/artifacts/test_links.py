@@ -77,10 +77,7 @@ def test_a_joined_artifact_is_like_one_whose_files_were_copied(
     refs = sources(any_store, identity)
     made = make(any_store, joined(refs))
     entries = {entry.path: entry for entry in read_manifest(made.uri).files}
-    assert (
-        entries["train/news.txt"].at == f"{refs[1].name}/train/news.txt"
-        and entries["counts.json"].at == ""
-    )
+    assert entries["train/news.txt"].at == f"{refs[1].name}/train/news.txt" and entries["counts.json"].at == ""
     assert made == make(any_store, joined(refs)) == any_store.find(joined(refs).identity)
 
     def copied(folder: Path) -> dict[str, float]:
