@@ -48,8 +48,8 @@ from k2model.errors import LeaseHeld, LeaseLost
 
 SUBJECTS = ("build", "parts", "gather", "make", "train")
 BRIEF = {"HEARTBEAT_SECONDS": 0.1, "STALE_SECONDS": 0.5, "_POLL_SECONDS": 0.05}  # of leases, in the makers
-PATIENCE = 30.0  # seconds that a maker waits for another one
-LIMIT = 300.0  # seconds of a schedule
+PATIENCE = 120.0  # seconds that a maker waits for another one
+LIMIT = 900.0  # seconds of a schedule
 LOCAL = ("rename", "link", "replace", "fsync", "mkdir", "unlink", "rmdir")
 STORE = ("read", "read_range", "sizes", "exists", "write", "create", "put", "remove")
 IDENTITY = Identity("corpus", "1", {"seed": 0})
