@@ -107,11 +107,11 @@ def sweep_parts(files: Files, artifact: str, published: Collection[str]) -> None
     if not isinstance(files, LocalFiles):
         files.remove(f"{folder}/{RECORDS}")
         return
-    shutil.rmtree(files.root / folder / RECORDS, ignore_errors=True)
     made = files.root / folder / MADE
     for place in made.glob("*"):
         if place.name in published or is_own(place.name) or not _lives_here(place.name):
             shutil.rmtree(place, ignore_errors=True)
+    shutil.rmtree(files.root / folder / RECORDS, ignore_errors=True)  # last: they tell what was published
     for left in (made, made.parent):
         with contextlib.suppress(OSError):  # somebody is at work there yet
             left.rmdir()

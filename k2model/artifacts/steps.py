@@ -8,7 +8,7 @@ from then on it is like any other.
 import json
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -18,6 +18,7 @@ from typing import Any
 
 from k2model.artifacts.confirm import confirmed
 from k2model.artifacts.explain import differences
+from k2model.artifacts.files import LocalFiles
 from k2model.artifacts.identity import ArtifactRef, Identity, artifact_name
 from k2model.artifacts.lease import STALE_SECONDS, Lease
 from k2model.artifacts.links import Links
@@ -171,14 +172,17 @@ def _gather(store: Store, identity: Identity, names: Sequence[str], finish: Fini
     entries = [entry for record in there for entry in (*record.placed, record.entry)]
     before = sum(record.seconds for record in there)
     ref = store.finish(identity, partial(finish, there), entries, lease, started, before)
-    _forget_parts(store, identity.name, {record.place for record in there})
+    _forget_parts(store, identity.name, there)
     return ref
 
 
-def _forget_parts(store: Store, artifact: str, published: Collection[str] = ()) -> None:
+def _forget_parts(store: Store, artifact: str, records: Sequence[PartRecord] = ()) -> None:
     """Removes what is kept of the parts of a finished artifact, where who finished it did not live to do so as well.
-    published: makers whose files it has."""
-    store.sweep_parts(artifact, published)
+    records: of the parts, where they are known; only a local store needs them."""
+    if not records and isinstance(store.parts_of(artifact), LocalFiles):
+        found = (unfinished_part(store, artifact, name) for name in recorded_parts(store, artifact))
+        records = [record for record in found if record is not None]
+    store.sweep_parts(artifact, {record.place for record in records})
     for note in (f"{artifact}.json", artifact):  # what was listed, and its shares
         store.files_of(LISTED).remove(note)
 
