@@ -16,7 +16,7 @@ from k2model.inspect.inventory import Inventory
 from k2model.reporting.lineage import Group, Groups, Lineage, grouped, legend, lineage_figure, reading
 from k2model.reporting.lineage.graph import Key, Record, reduced, walk
 from k2model.reporting.lineage.groups import Kind
-from k2model.reporting.templates import template
+from k2model.reporting.templates import filled
 
 GONE = "it is not here any more"
 RELEASE = "release"
@@ -118,13 +118,13 @@ def page(traced: Traced) -> str:
     lineage, groups = traced.groups()
     wrong = [said for one in groups.all.values() for said in one.wrong]
     title = groups.all[groups.of[traced.start]].name if traced.start[0] == RELEASE else lineage.name(traced.start)
-    shown = template(Path(__file__).parent / "lineage.html.j2", {})
-    return shown.render(
-        name=title, place=lineage.place(traced.start), digest=traced.start[1],
-        figure=lineage_figure(lineage, groups), legend=legend(groups), wrong=wrong,
-        sources=_sources(groups.all.values()),
-        releases=[lineage.place(one) for one in traced.releases], unreleased=traced.unreleased,
-    )  # fmt: skip
+    shown = {
+        "name": title, "place": lineage.place(traced.start), "digest": traced.start[1],
+        "figure": lineage_figure(lineage, groups), "legend": legend(groups), "wrong": wrong,
+        "sources": _sources(groups.all.values()),
+        "releases": [lineage.place(one) for one in traced.releases], "unreleased": traced.unreleased,
+    }  # fmt: skip
+    return filled(Path(__file__).parent / "lineage.html.j2", {}, shown)
 
 
 def _sources(groups: Iterable[Group]) -> list[Group]:

@@ -20,7 +20,7 @@ from k2model.registry.phase_record import allowed
 from k2model.reporting.content import read_metrics, read_undone
 from k2model.reporting.figures_training import dynamics_panels, training_figure
 from k2model.reporting.report import DATA_DOCS, PAGE
-from k2model.reporting.templates import HERE, template
+from k2model.reporting.templates import HERE, filled
 from k2model.reporting.timeline import Timeline
 from k2model.training.log import StepMetrics
 
@@ -96,5 +96,5 @@ def _plots(store: Store, result: LifecycleResult) -> Iterator[tuple[str, str]]:
 def _alone(image: str) -> str:
     """A figure of the report as a file of its own, with the style that its classes are of."""
     opening, rest = image.split(">", 1)
-    style = template(HERE / "report.css.j2", {}).render()
+    style = filled(HERE / "report.css.j2", {}, {})
     return f"{opening} xmlns='http://www.w3.org/2000/svg'><style>{style}svg{{background:var(--ground)}}</style>{rest}"

@@ -10,13 +10,13 @@ from k2model.inspect.comparison.settings import shown
 from k2model.reporting.lineage import Groups, grouped, legend, lineage_figure, reading
 from k2model.reporting.scores import parse
 from k2model.reporting.svg import short_number
-from k2model.reporting.templates import shortened, template
+from k2model.reporting.templates import filled, shortened
 
 
 def comparison_page(found: Comparison) -> str:
     """The page as HTML. The template escapes all text; figures are put in as they are."""
     filters = {"short": short_number, "value": lambda one: shortened(shown(one)), "signed": _signed}
-    return template(Path(__file__).parent / "comparison.html.j2", filters).render(_context(found))
+    return filled(Path(__file__).parent / "comparison.html.j2", filters, _context(found))
 
 
 def _context(found: Comparison) -> dict[str, Any]:

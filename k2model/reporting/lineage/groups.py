@@ -104,13 +104,13 @@ def grouped(lineage: Lineage, read: Reading) -> Groups:
     for name, keys in members.items():
         groups[name].parents = parents.get(name, set())
         for raw in (lineage.records[key] for key in keys if key[0] == "corpus_raw"):
-            for source, made in _sources(raw, read).items():
-                place = f"{name}/{source}"
+            for title, made in _sources(raw, read).items():
+                place = f"{name}/{title}"
                 groups[place], edges[place] = made, {}
                 edges[name][place] = None
     shown = reduced({name: [*before] for name, before in edges.items()})
-    for name, before in parents.items():  # that weights go on is never left out
-        shown[name] += [one for one in before if one not in shown[name]]
+    for name, descended in parents.items():  # that weights go on is never left out
+        shown[name] += [one for one in descended if one not in shown[name]]
     return Groups(groups, shown, of)
 
 
@@ -268,8 +268,8 @@ def _sources(raw: Record, read: Reading) -> dict[str, Group]:
         elif name not in raw["inputs"]:
             built.setdefault(name.partition("/")[0], []).append(name)
     together = sum(map(len, by_domain.values())) > MOST
-    for domain, made in by_domain.items():
-        told = [_together(domain, made)] if together and len(made) > 1 else made
+    for domain, several in by_domain.items():
+        told = [_together(domain, several)] if together and len(several) > 1 else several
         found |= {f"files {one.name}": one for one in told}
     made_with = ", ".join(f"{package} {version[:12]}" for package, version in (_at(raw, "sources") or {}).items())
     for family, names in _merged(built).items():
