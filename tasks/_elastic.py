@@ -14,7 +14,6 @@ import functools
 import logging
 import os
 import signal
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from k2model.settings import traceback_wanted
 from k2model.training.crash_loop import Ending, note_for_workers
 from k2model.training.failures import FOLDER, Failure, read_failures, reported
 from k2model.training.world import World
+from tasks._temporary import temporary_folder
 
 # They log the traceback of a worker that need not be the first, and of an interrupt, and whom they stop.
 _LOGS = (
@@ -79,8 +79,7 @@ class TorchElasticTask(PytorchElasticFunctionTask):
                 f"{self.name} is a job of {self.max_nodes} nodes, which meet over the network of a cluster; this is "
                 "a single machine: register the workflow there, or choose a recipe of one node (K2_RECIPE)"
             )
-        with tempfile.TemporaryDirectory(prefix="k2-failures-", ignore_cleanup_errors=True) as folder:
-            failures = Path(folder)
+        with temporary_folder("k2-job-") as failures:
             attempt = failures / str(self.task_config.max_restarts)
             try:
                 with _silent(), _handlers_restored(), _worker_of(self, failures):

@@ -25,11 +25,15 @@ from k2model.settings import traceback_wanted
 _ADDED = re.compile(r"Error encountered while (executing|converting inputs of) '[^']*':\n  |USER:Recoverable: error=")
 
 
-def tell_errors() -> None:
-    """From here on, in the command of `pyflyte` that is running, if one is: a pod's is another."""
+def is_command() -> bool:
+    """Whether this process is a command of `pyflyte`: a pod's is another."""
     context = click.get_current_context(silent=True)
-    if context is None or context.find_root().command.name != "pyflyte":
-        return
+    return context is not None and context.find_root().command.name == "pyflyte"
+
+
+def tell_errors() -> None:
+    """From here on, in the command of `pyflyte` that is running."""
+    context = click.get_current_context()
     assert context.parent is not None, "pyflyte loads workflows in its sub-commands alone"
     while context.parent.parent is not None:
         context = context.parent

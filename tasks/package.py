@@ -30,6 +30,7 @@ from k2model.errors import for_user, visible
 from k2model.recipe import Recipe, chosen_recipe, recipe_digest, recipe_file
 from k2model.recipe.fields import places
 from k2model.settings import eval_data, handed_on, home, recipe_changes, recipe_name
+from tasks._temporary import own_temporary_folder
 from tasks.preflight import PackageError, chosen_images, named_images, refuse
 
 ROOT = Path(__file__).parents[1]
@@ -150,6 +151,7 @@ def main() -> int:
     options.add_argument("--domain", default="development")
     options.add_argument("--version", help="default: of what is registered")
     given = options.parse_args()
+    own_temporary_folder()
     register = ["--project", given.project, "--domain", given.domain] if given.register else []
     register += ["--version", given.version] if given.register and given.version else []
     try:

@@ -50,8 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     place = begin_home(home(), asked.line)
     from tasks._platform import prepare_local_process  # reads the recipe that was chosen just now
+    from tasks._temporary import own_temporary_folder
 
     prepare_local_process()
+    own_temporary_folder()
     line = resolve(os.environ["K2_RECIPE"], {}, str(place / "store"))
     store = Store.open(line.store)
     _timed("scores of the lifecycle on the month's benchmarks", lambda: completed(store, line.recipe))

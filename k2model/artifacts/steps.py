@@ -7,12 +7,14 @@ from then on it is like any other.
 
 import json
 import logging
+import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -193,13 +195,25 @@ def map_in_processes(function: Callable[[Any], Any], items: Sequence[Any], worke
     if workers <= 1:
         return [function(item) for item in items]
     # Not forked: the caller may run threads. `spawn` starts from nothing, so functions are named by module.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent)
     with pool:
         try:
             return list(pool.map(function, items))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _end_with_parent() -> None:
+    """Let this process end when its parent is gone: a worker waits for work on a pipe that it holds open itself."""
+
+    def wait() -> None:
+        parent = parent_process()
+        assert parent is not None, "a pool's workers are nobody else's children"
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, name="end with parent", daemon=True).start()
 
 
 def make_part_at(uri: str, artifact: str, produce: ProducePart, part: Part) -> PartRecord:

@@ -15,7 +15,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -178,7 +177,8 @@ def ship(orders: Orders) -> None:
 def _alone(orders: Orders) -> Iterator[bool]:
     """Whether no other process of this machine ships the same training: the one of a job that was killed ends within
     its request, and is waited for."""
-    lock = Path(tempfile.gettempdir(), f"k2-shipper-{os.getuid()}-{orders.live.training[:16]}.lock")
+    lock = settings.home() / f".shipper-{orders.live.training[:16]}.lock"  # TMPDIR is another in each command
+    lock.parent.mkdir(parents=True, exist_ok=True)
     while (held := try_lock(lock, 0o600)) is None and not orders.over:
         orders.wait(0.2)
     try:
