@@ -1,9 +1,12 @@
 """Running the whole DAG with the `smoke` recipe, and reading what it left."""
 
+import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -45,18 +48,34 @@ class Finished(subprocess.CompletedProcess[str]):
 
 
 def lifecycle(home: Path, overrides: dict | None = None) -> Finished:
-    arguments = command(overrides)
-    with subprocess.Popen(
-        arguments, cwd=ROOT, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        watch = Watch(process.pid)
-        try:
-            out, err = process.communicate(timeout=900)
-        finally:
-            process.kill()
+    """Runs it; the decks, which go with the run, are kept in `home`/decks."""
+    arguments, ended = command(overrides), threading.Event()
+    decks = threading.Thread(target=_keep_decks, args=(home, ended))
+    decks.start()
+    try:
+        with subprocess.Popen(
+            arguments, cwd=ROOT, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            watch = Watch(process.pid)
+            try:
+                out, err = process.communicate(timeout=900)
+            finally:
+                process.kill()
+    finally:
+        ended.set()
+        decks.join()
     done = Finished(arguments, process.returncode, out, err)
     done.watch = watch
     return done
+
+
+def _keep_decks(home: Path, ended: threading.Event) -> None:
+    kept = home / "decks"
+    kept.mkdir(exist_ok=True)
+    while not ended.wait(0.5):
+        for deck in (home / "tmp").glob("flyte-*/sandbox/local_flytekit/*/deck.html"):
+            with contextlib.suppress(FileNotFoundError):  # the run is over
+                shutil.copyfile(deck, kept / f"{deck.parent.name}.html")
 
 
 def made(home: Path) -> dict[str, dict]:
