@@ -183,6 +183,19 @@ class DiskFull(K2Error):
     """Nothing more can be written where the run writes; the message names the disk and what lies on it."""
 
 
+class UsedUp(K2Error):
+    """The system gives this process no more of what it needs: memory, open files, room in a file."""
+
+
+_NO_MEMORY = "DefaultCPUAllocator: can't allocate memory"  # torch's words, in a RuntimeError
+_LIMITS: dict[int | None, str] = {
+    errno.ENOMEM: "This process got no more memory: give it more (end other programs, raise `ulimit -v` or the limit "
+    "of its container)",
+    errno.EMFILE: "This process may not open more files: raise the limit (`ulimit -n 4096`)",
+    errno.ENFILE: "The system has no room for more open files: end other programs",
+    errno.EFBIG: "Files may not become that large here: raise the limit (`ulimit -f unlimited`), or choose another "
+    "disk (K2_HOME, K2_STORE)",
+}
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _SAY_FULL = (*(os.strerror(number) for number in _FULL), "database or disk is full")
 # What is said of a write that failed, without the reason: it was that one if a disk is full.
@@ -193,14 +206,26 @@ _LEFT = 1_000_000  # bytes; on a full disk some may be left that are too few for
 
 
 def for_user(error: BaseException) -> K2Error | None:
-    """What an error says to the person at the terminal: the `K2Error` that it is or was made from, or that a disk is
-    full, in whatever words a library told it. None for a bug."""
+    """What an error says to the person at the terminal: the `K2Error` that it is or was made from, or that memory, a
+    disk or a limit of the system is used up, in whatever words a library told it. None for a bug."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, K2Error):
             return cause
         cause = cause.__cause__
-    return disk_full(error)
+    return disk_full(error) or next(filter(None, map(used_up, _causes(error))), None)
+
+
+def used_up(error: BaseException) -> UsedUp | None:
+    """What it says of memory or of a limit of this process, None where it is about neither."""
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, MemoryError) or _NO_MEMORY in str(error):
+        number = errno.ENOMEM
+    if number not in _LIMITS:
+        return None
+    said = f"{type(error).__name__}: {error}".removesuffix(": ")
+    remedy = f"{_LIMITS[number]}, then run the same command again; what is finished is kept and not made again"
+    return UsedUp(f"{said}. {remedy}")
 
 
 def disk_full(error: BaseException) -> DiskFull | None:

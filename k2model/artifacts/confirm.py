@@ -47,7 +47,7 @@ def stamps(files: Files, folder: str = "") -> dict[str, Stamp]:
     assert isinstance(files, LocalFiles)
     for path in files.sizes(folder):
         with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-            stat = (files.root / path).stat()
+            stat = (files.root / path).lstat()  # of a link itself, as it is listed
             found[path] = Stamp(stat.st_size, stat.st_mtime)
     return found
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from k2model.artifacts.files import Files, LocalFiles, reading
-from k2model.errors import CorruptArtifact
+from k2model.errors import CorruptArtifact, used_up
 from k2model.plain import SMALL, NotPlain, read_as
 from k2model.units import readable_size
 
@@ -91,6 +91,8 @@ def _local(files: LocalFiles, path: str, most: int) -> bytes:
     except FileNotFoundError:
         raise
     except OSError as error:
+        if used_up(error):  # which says nothing of the file
+            raise
         raise NotPlain(f"it cannot be opened ({error.strerror})") from error
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

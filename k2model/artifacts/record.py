@@ -51,7 +51,7 @@ def provenance(started: float, before: float = 0.0) -> dict[str, Any]:
         "world_size": settings.world_size(),
         "started": _utc(started),
         "ended": _utc(ended),
-        "seconds": round(before + ended - started, 3),
+        "seconds": round(before + max(ended - started, 0.0), 3),  # a clock may have been set back
     }
 
 
