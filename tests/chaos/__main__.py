@@ -24,11 +24,11 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-from tests.chaos import clocks, damage, disks, network, processes, releases, views
+from tests.chaos import clocks, damage, disks, network, processes, registries, releases, trainings, views
 from tests.chaos.bench import Bench, Fault, Services, Unexpected, judge, opened_services, preload
 
 ROOT = Path(__file__).parents[2]
-ROOMS = (processes, clocks, disks, damage, network, releases, views)
+ROOMS = (processes, clocks, disks, damage, network, releases, views, trainings, registries)
 FAULTS: list[Fault] = [fault for room in ROOMS for fault in room.FAULTS]
 PASSED, FAILED, LEFT_OUT = "as expected", "UNEXPECTED", "left out"
 
@@ -62,7 +62,8 @@ def try_one(fault: Fault, place: Path, services: Services, template: Path, calm:
 
 def suite(faults: Sequence[Fault], place: Path, seed: int, workers: int, tell: Callable[[Row], None]) -> list[Row]:
     """Tries all, `workers` at a time, in the table's order; those that want to be alone come last."""
-    preload(["k2model.cli.main", "k2model.artifacts", "s3fs", "pytest"])
+    needed = {name for room in (trainings, registries) if {*room.FAULTS} & {*faults} for name in room.NEEDS}
+    preload(["k2model.cli.main", "k2model.artifacts", "s3fs", "pytest", *sorted(needed)])
     with opened_services(place) as services:
         template = place / "undisturbed"
         bench = Bench(place / "calm", Random(seed), services, template, {})
@@ -121,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for fault in faults:
             print(f"{fault.name:60} {fault.expected.value}{'' if fault.fast else '  (not with --fast)'}")
         return 0
-    left_out = [] if disks.possible() else disks.NEEDS_MOUNT
+    left_out = [] if disks.possible() else [*disks.NEEDS_MOUNT, *trainings.NEEDS_MOUNT, *registries.NEEDS_MOUNT]
     tried = [fault for fault in faults if fault.name not in left_out]
     began = time.monotonic()
 

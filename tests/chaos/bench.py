@@ -21,6 +21,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import tests.conftest  # noqa: F401  which fixes the environment: one thread a process, loopback only
+
 CONTEXT = get_context("forkserver")  # commands are processes of their own, forked from one that has loaded them
 ROOT = Path(__file__).parents[2]
 
@@ -30,7 +32,7 @@ REMEDY = re.compile(
     r"install|download|get|build|unset|make sure|expected|did you mean|use|see|look at)\b",
     re.IGNORECASE,
 )
-_PROGRESS = re.compile(r"^(\d\d:\d\d:\d\d  .*|waiting up to .*)\n?", re.MULTILINE)
+_PROGRESS = re.compile(r"^(\d\d:\d\d:\d\d  .*|waiting up to .*|\w+: step \d+/.*)\n?", re.MULTILINE)
 
 
 class Expected(Enum):
@@ -117,6 +119,8 @@ def _is_equal(ended: Ended, calm: dict[str, str]) -> bool:
     """Raises Unexpected for a success with other digests."""
     if ended.status != 0:
         return False
+    if not ended.out.rstrip().endswith("}}"):  # no references: a view, which has found nothing
+        raise Unexpected(f"it ended as if nothing were wrong: {_first_line(ended.said)}")
     if ended.digests != calm:
         raise Unexpected(f"it ended as if nothing were wrong, with other digests: {ended.digests}, expected {calm}")
     return True
@@ -274,7 +278,7 @@ class Services:
         with lock:
             if name not in self._made:
                 place = self.folder / f"shared-{name}"
-                place.mkdir()
+                place.mkdir(exist_ok=True)
                 self._made[name] = make(place)
             return self._made[name]
 

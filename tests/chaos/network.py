@@ -14,7 +14,7 @@ from tests.chaos.bench import Bench, Command, Expected, Fault, Seen, Unexpected
 from tests.proxy import CHUNK, Proxy
 from tests.servers import S3Server, run_s3
 
-STATUS = {403: "Forbidden", 400: "Bad Request", 500: "Internal Server Error", 503: "Slow Down"}
+STATUS = {403: "Forbidden", 404: "Not Found", 400: "Bad Request", 500: "Internal Server Error", 503: "Slow Down"}
 
 
 @dataclass
@@ -34,13 +34,14 @@ class FaultyLine(Proxy):
 
     async def _refuse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, status: int, code: str) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.TimeoutError):
-            await reader.readuntil(b"\r\n\r\n")
+            asked = await reader.readuntil(b"\r\n\r\n")
             with contextlib.suppress(asyncio.TimeoutError):
                 while await asyncio.wait_for(reader.read(CHUNK), 0.1):
                     pass
             body = f"<Error><Code>{code}</Code><Message>{code}, as the service says it</Message></Error>"
             head = f"HTTP/1.1 {status} {STATUS[status]}\r\nContent-Type: application/xml\r\nConnection: close\r\n"
-            writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+            shown = "" if asked.startswith(b"HEAD ") else body
+            writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n{shown}".encode())
             await writer.drain()
         writer.close()
 
@@ -129,11 +130,6 @@ def credentials(changes: dict[str, str], words: tuple[str, ...], bench: Bench) -
     return Seen([ended], bench.line(store), bench.calm, words)
 
 
-def no_bucket(bench: Bench) -> Seen:
-    bench.environment.update(bench.services.s3.environment)
-    return Seen([bench.line("s3://no-such-bucket/store")], None, bench.calm, ("no-such-bucket",))
-
-
 def server_killed(bench: Bench) -> Seen:
     """SeaweedFS is killed in the midst of it, and another one is started with what it has left on its disk."""
     folder = bench.folder / "own-s3"
@@ -206,7 +202,10 @@ FAULTS = [
         "S3/an unknown access key", Expected.ERROR,
         partial(credentials, {"AWS_ACCESS_KEY_ID": "nobody"}, ("credentials",)),
     ),
-    Fault("S3/no such bucket", Expected.ERROR, no_bucket),
+    Fault(
+        "S3/no such bucket", Expected.ERROR,
+        partial(met, partial(answering, 404, "NoSuchBucket"), whole, 0.0, ("Bucket",)),
+    ),
     Fault("S3/the server is killed and comes back", Expected.EITHER, server_killed, fast=False),
     Fault("S3/the bucket is emptied in the midst of it", Expected.EITHER, objects_gone, fast=False),
 ]  # fmt: skip

@@ -5,6 +5,7 @@ Errors are told as every command of `k2` tells them.
     python -m tests.chaos.subject line --store FOLDER
 """
 
+import contextlib
 import hashlib
 import json
 import sys
@@ -118,12 +119,22 @@ def make_line(store: str, pause: float, notes: str, workers: int) -> None:
 @subject.command()
 @click.option("--store", required=True)
 @click.option("--pause", default=0.0, help="Seconds that a step takes at least.")
-def train(store: str, pause: float) -> None:
-    """A tiny phase of pre-training in this process alone; prints its checkpoint's reference."""
-    from tests.training.job import run
+@click.option("--workers", default=1, help="More than one: with an agent as torch elastic has it, in --folder.")
+@click.option("--restarts", default=0, help="How often the agent begins anew when a worker is lost.")
+@click.option("--folder", default="")
+def train(store: str, pause: float, workers: int, restarts: int, folder: str) -> None:
+    """A tiny phase of pre-training; prints its checkpoint's reference."""
+    from tests.training import job
 
-    ref = run({"store": store, "pause": pause, "phase": {"workers_per_node": 1}})
-    click.echo(json.dumps({"checkpoint": vars(ref)}))
+    spec = {"store": store, "pause": pause}
+    job.sequences(Store.open(store), job.phase())  # before workers race to make them
+    if workers == 1:
+        with contextlib.redirect_stdout(sys.stderr):
+            ref = vars(job.run(spec))
+    else:
+        job._agent(folder, [spec], restarts, workers)
+        ref = json.loads(Path(folder, "result.json").read_text())[0][0]
+    click.echo(json.dumps({"checkpoint": ref}))
 
 
 @subject.command()
