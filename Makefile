@@ -20,7 +20,7 @@ export PYTHONHASHSEED ?= 0
 export FLYTE_SDK_LOGGING_LEVEL ?= 50
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lifecycle continual continual-demo ui stack-up stack-status stack-down test bench bench-gpu check golden package register images clean
+.PHONY: help setup lifecycle continual continual-demo ui stack-up stack-status stack-down test chaos bench bench-gpu check golden package register images clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 16
@@ -86,6 +86,9 @@ $(TOOLS)/.ready: infra/tools.txt
 
 test: $(READY) $(TOOLS)/.ready ## the whole test suite
 	$(BIN)/python -m pytest
+
+chaos: $(READY) ## break what can break while real parts are at work; a table of how each ended (FAST=1, SEED=, ONLY=)
+	$(BIN)/python -m tests.chaos $(if $(filter-out 0,$(FAST)),--fast) --seed $(or $(SEED),0) $(if $(ONLY),--only '$(ONLY)')
 
 # datatrove and datasets cap versions that the project has higher, so they stand apart.
 $(PEERS)/.ready: benchmarks/peers/tokenise.txt
