@@ -188,11 +188,14 @@ class UsedUp(K2Error):
 
 
 _NO_MEMORY = "DefaultCPUAllocator: can't allocate memory"  # torch's words, in a RuntimeError
+_NO_THREAD = "can't start new thread"  # Python's
 _LIMITS: dict[int | None, str] = {
     errno.ENOMEM: "This process got no more memory: give it more (end other programs, raise `ulimit -v` or the limit "
     "of its container)",
     errno.EMFILE: "This process may not open more files: raise the limit (`ulimit -n 4096`)",
     errno.ENFILE: "The system has no room for more open files: end other programs",
+    errno.EAGAIN: "This process may start no more threads: end other programs, or raise the limits on processes and "
+    "memory (`ulimit -u`, `ulimit -v`, of its container)",
     errno.EFBIG: "Files may not become that large here: raise the limit (`ulimit -f unlimited`), or choose another "
     "disk (K2_HOME, K2_STORE)",
 }
@@ -221,6 +224,10 @@ def used_up(error: BaseException) -> UsedUp | None:
     number = error.errno if isinstance(error, OSError) else None
     if isinstance(error, MemoryError) or _NO_MEMORY in str(error):
         number = errno.ENOMEM
+    elif isinstance(error, RuntimeError) and str(error) == _NO_THREAD:
+        number = errno.EAGAIN
+    elif number == errno.EAGAIN:
+        return None  # also said of what is only not ready yet
     if number not in _LIMITS:
         return None
     said = f"{type(error).__name__}: {error}".removesuffix(": ")

@@ -8,12 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-from k2model.errors import DiskFull, K2Error, for_user, visible
+import pytest
+
+from k2model.errors import DiskFull, K2Error, UsedUp, for_user, visible
 from tests.servers import on_small_disk
 
 WRITES = """
 import json, sqlite3, sys
 from pathlib import Path
+import pytest
+
 from k2model.errors import for_user
 
 disk = Path(sys.argv[1])
@@ -134,3 +138,23 @@ def test_what_an_error_of_ours_led_to_is_told_as_ours_and_a_bug_is_not() -> None
 def test_what_a_model_wrote_orders_nothing_about() -> None:
     assert visible("\x1b[31mred\x00\x07\tand\nso \x9b2J \u202eback") == "␛[31mred␀␇\tand\nso \ufffd2J <U+202E>back"
     assert visible("Tür 東 😀") == "Tür 東 😀"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "raise `ulimit -v`"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"), "ulimit -v"),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), "ulimit -v"),
+        (OSError(errno.EMFILE, os.strerror(errno.EMFILE), "/x"), "ulimit -n"),
+        (OSError(errno.EFBIG, os.strerror(errno.EFBIG)), "ulimit -f"),
+        (RuntimeError("can't start new thread"), "ulimit -u"),
+    ],
+)
+def test_what_is_used_up_is_told_with_what_to_do(error: Exception, words: str) -> None:
+    told = for_user(error)
+    assert isinstance(told, UsedUp) and words in str(told) and "run the same command again" in str(told)
+    wrapped = ValueError("of a library")
+    wrapped.__cause__ = error
+    assert isinstance(for_user(wrapped), UsedUp)
+    assert for_user(OSError(errno.EBADF, "a bug")) is None and for_user(BlockingIOError(errno.EAGAIN, "x")) is None

@@ -252,6 +252,7 @@ def _work(
     os.environ.update(environment)
     tempfile.tempdir = None
     os.chdir(place)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what was started in the background
     if prepare is not None:
         prepare()
     from k2model.cli.main import main

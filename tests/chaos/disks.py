@@ -85,8 +85,8 @@ FAULTS = [
         partial(full_store, "size=400k", ("No space left|more can be written",)),
     ),
     Fault(
-        "disk/full: the store, of 1.7 MB", Expected.ERROR,
-        partial(full_store, "size=1700k", ("No space left|more can be written",)),
+        "disk/full: the store, of 1.4 MB", Expected.ERROR,
+        partial(full_store, "size=1430k", ("No space left|more can be written",)),
     ),
     Fault("disk/full: no inode left", Expected.ERROR, partial(full_store, "nr_inodes=14", ("No space left|inodes",))),
     Fault("disk/full: the home of a store on S3", Expected.ERROR, full_home_of_s3),

@@ -12,7 +12,7 @@ from tests.artifacts.test_crashes import LOCAL_STEPS, die_at
 from tests.chaos.bench import Bench, Command, Expected, Fault, Seen
 from tests.chaos.subject import PARTS
 
-MIB = 2**20
+GIB = 2**30
 NOTES = ("corpus-prose", "corpus-d", "tokens-a", "tokens-c", "tokens-gathered", "joined", "scores")
 PAUSE = "0.05"
 
@@ -132,7 +132,8 @@ def limit(what: int, most: int) -> None:
 def out_of(prepare: Callable[[], None], words: tuple[str, ...], bench: Bench) -> Seen:
     """A maker that may have less than it needs."""
     store = bench.empty()
-    return Seen([bench.line(store, prepare=prepare)], bench.line(store), bench.calm, words)
+    met = bench.line(store, "--memory", str(2 * GIB), prepare=prepare)
+    return Seen([met], bench.line(store), bench.calm, words)
 
 
 FAULTS = [
@@ -158,10 +159,10 @@ FAULTS = [
     Fault("twice/local, four at once", Expected.EQUAL, partial(begun_twice, "local", 4)),
     Fault("twice/S3, three at once", Expected.EQUAL, partial(begun_twice, "s3", 3)),
     Fault("twice/the first is killed", Expected.EQUAL, begun_twice_and_killed),
-    Fault("limit/memory", Expected.ERROR, partial(out_of, partial(limit_memory, 1 * MIB), ("memory",))),
+    Fault("limit/memory", Expected.ERROR, partial(out_of, partial(limit_memory, GIB), ("memory", "ulimit"))),
     Fault(
         "limit/size of a file", Expected.ERROR,
-        partial(out_of, partial(limit, resource.RLIMIT_FSIZE, 100_000), ("File too large",)),
+        partial(out_of, partial(limit, resource.RLIMIT_FSIZE, 100_000), ("File too large", "ulimit")),
     ),
     Fault(
         "limit/open files", Expected.ERROR,

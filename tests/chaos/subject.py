@@ -28,14 +28,17 @@ LINES = 4000  # of a part's text
 
 @dataclass(frozen=True)
 class Pace:
-    """How a step lets others come between: seconds before each file, and a folder to note in what it is about to do."""
+    """How a step lets others come between: seconds before each file, and a folder to note in what it is about to do;
+    and how much memory it takes meanwhile."""
 
     pause: float
     notes: str
+    memory: int = 0  # bytes
 
     def reach(self, what: str) -> None:
         if self.notes:
             Path(self.notes, what).touch()
+        bytearray(self.memory)
         time.sleep(self.pause)
 
 
@@ -110,9 +113,10 @@ def subject() -> None:
 @click.option("--pause", default=0.0, help="Seconds before each file.")
 @click.option("--notes", default="", help="A folder to note in what is about to be done.")
 @click.option("--workers", default=1)
-def make_line(store: str, pause: float, notes: str, workers: int) -> None:
+@click.option("--memory", default=0, help="Bytes that each file takes while it is made.")
+def make_line(store: str, pause: float, notes: str, workers: int, memory: int) -> None:
     """Make the line of artifacts, or find it; prints their references."""
-    made = line(Store.open(store), Pace(pause, notes), workers)
+    made = line(Store.open(store), Pace(pause, notes, memory), workers)
     click.echo(json.dumps({name: vars(ref) for name, ref in made.items()}))
 
 

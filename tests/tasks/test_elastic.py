@@ -144,7 +144,7 @@ def test_nobody_else_can_talk_to_a_job_of_one_node(tmp_path):
             time.sleep(0.02)
         found = listeners(process.pid)
         assert found and {address for address, _ in found} <= {"127.0.0.1", "::1"}
-        folder = next(tmp_path.glob("k2-workers-*"))
+        folder = next(tmp_path.glob("k2-job-*/k2-workers-*"))
         assert folder.stat().st_mode & 0o777 == 0o700
         attacks = [
             subprocess.Popen([sys.executable, "-c", ATTACK, address, str(port)], stdout=subprocess.PIPE, text=True)

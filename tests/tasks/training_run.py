@@ -35,12 +35,17 @@ def three_phases(plan: LifecyclePlan, rows: dict[str, ArtifactRef]) -> tuple[Art
     return first, second, third
 
 
-if __name__ == "__main__":
-    folder, pause = sys.argv[1:]
-    store = Store.open(folder)
+def train(store: Store) -> dict[str, str]:
+    """Digests of the phases' checkpoints."""
     phases = {name: phase(**changes) for name, changes in PHASES.items()}
     rows = {name: sequences(store, config) for name, config in phases.items()}
+    recipe = replace(smoke(), model=MODEL, phases=tuple(phases.values()))
+    made = three_phases(plan=LifecyclePlan(recipe, store.uri), rows=rows)
+    return {name: reference.digest for name, reference in zip(PHASES, made, strict=True)}
+
+
+if __name__ == "__main__":
+    folder, pause = sys.argv[1:]
     with slowed(float(pause)):  # workers are forked and inherit it
-        recipe = replace(smoke(), model=MODEL, phases=tuple(phases.values()))
-        made = three_phases(plan=LifecyclePlan(recipe, store.uri), rows=rows)
-    print(json.dumps({name: reference.digest for name, reference in zip(PHASES, made, strict=True)}))
+        digests = train(Store.open(folder))
+    print(json.dumps(digests))
