@@ -91,7 +91,7 @@ class Fault:
     expected: Expected
     run: Callable[["Bench"], Seen]
     fast: bool = True
-    seconds: float = 120.0  # in which each of its commands ends
+    seconds: float = 600.0  # in which each of its commands ends, also on a machine that has much else to do
     alone: bool = False  # no other beside it
 
     @property
@@ -202,7 +202,7 @@ class Bench:
     services: Any
     template: Path  # a store with the undisturbed line
     calm: dict[str, str]
-    seconds: float = 120.0
+    seconds: float = 600.0
     environment: dict[str, str] = field(default_factory=dict)
     _count: int = 0
 

@@ -77,7 +77,6 @@ def met(
     bench: Bench, note: str = "", latency: float = 0.0,
 ) -> Seen:  # fmt: skip
     """Strikes before a maker begins, or when it comes to `note`; mends it `seconds` later, or when it has ended."""
-    bench.seconds = 300.0
     with line_to(bench, bench.services.s3, latency) as (line, store):
         if not note:
             strike(line)

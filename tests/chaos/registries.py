@@ -151,7 +151,6 @@ def postgresql_killed(bench: Bench) -> Seen:
     from tests.registry.writers import postgresql
 
     digests = registered(bench)
-    bench.seconds = 300.0
     with postgresql() as address:
         port = int(address.rpartition(":")[2].partition("/")[0])
         import psutil
@@ -196,8 +195,8 @@ FAULTS = [
         partial(on_a_disk, lambda folder: partial(small, folder, "size=600k"), ("full|No space|more can be written",)),
         fast=False,
     ),
-    Fault("MLflow/the server is killed and comes back", Expected.EITHER, partial(server_down, 2.0), False, 300.0),
-    Fault("MLflow/PostgreSQL is killed and comes back", Expected.EITHER, postgresql_killed, False, 300.0),
+    Fault("MLflow/the server is killed and comes back", Expected.EITHER, partial(server_down, 2.0), False),
+    Fault("MLflow/PostgreSQL is killed and comes back", Expected.EITHER, postgresql_killed, False),
 ]  # fmt: skip
 NEEDS_MOUNT = ["MLflow/its folder is read-only", "MLflow/its disk is full"]
 NEEDS = ["mlflow", "tests.registry.writers"]

@@ -130,8 +130,9 @@ def train(store: str, pause: float, workers: int, restarts: int, folder: str) ->
     """A tiny phase of pre-training; prints its checkpoint's reference."""
     from tests.training import job
 
-    spec = {"store": store, "pause": pause}
-    job.sequences(Store.open(store), job.phase())  # before workers race to make them
+    phase = {"checkpoints": {"save_every": 4, "save_deadline_seconds": 5.0}}
+    spec = {"store": store, "pause": pause, "phase": phase}
+    job.sequences(Store.open(store), job.phase(**phase))  # before workers race to make them
     if workers == 1:
         with contextlib.redirect_stdout(sys.stderr):
             ref = vars(job.run(spec))
