@@ -53,7 +53,7 @@ def tracking(tracking_uri: str) -> Iterator["MlflowClient"]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it shows the traceback of what it raises
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with _login_apart(address_and_login) as address:
         try:

@@ -6,12 +6,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from tests.chaos.__main__ import FAILED, FAULTS, LEFT_OUT, PASSED, suite
 from tests.chaos.bench import ROOT, Bench, Ended, Expected, Fault, Seen, Unexpected, actionable, judge
 from tests.chaos.damage import made_in
+from tests.chaos.soak import Look, growth
 from tests.chaos.subject import SCORES, TOKENS
 
 CALM = {"corpus": "1"}
@@ -114,3 +116,14 @@ def test_a_subject_that_does_wrong_is_found_out(tmp_path: Path) -> None:
     rows = suite(planted, tmp_path, 0, 2, lambda row: None)
     assert [row.verdict for row in rows] == [FAILED, FAILED]
     assert "other digests" in rows[0].outcome and "as if nothing were wrong" in rows[1].outcome
+
+
+def test_growth_is_told_from_noise() -> None:
+    def looks(added: float) -> list[Look]:
+        draw = Random(0)
+        return [Look(300 + added * at + draw.uniform(-2, 2), 12 + added * at, 2, 0, 0, 6 * at) for at in range(12)]
+
+    assert [one.name for one in growth(looks(0.0)) if one.grows] == []
+    assert [one.name for one in growth(looks(4.0)) if one.grows] == ["memory_mb", "descriptors"]
+    with pytest.raises(ValueError, match="more minutes"):
+        growth(looks(0.0)[:4])
