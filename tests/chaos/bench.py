@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from multiprocessing import get_context
+from multiprocessing import connection, get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from random import Random
@@ -24,6 +24,7 @@ from typing import Any
 import tests.conftest  # noqa: F401  which fixes the environment: one thread a process, loopback only
 
 CONTEXT = get_context("forkserver")  # commands are processes of their own, forked from one that has loaded them
+_CHILDREN = threading.Lock()  # of two threads that ask at once how a process ended, one would get no answer
 ROOT = Path(__file__).parents[2]
 
 #: What tells a person what to do; every error must have one of these.
@@ -174,21 +175,30 @@ class Command:
 
     def kill(self) -> None:
         self.send(signal.SIGKILL)
-        self.process.join()
+        self.over(None)
+
+    def over(self, seconds: float | None) -> bool:
+        """Whether it ends within some seconds."""
+        if not connection.wait([self.process.sentinel], seconds):
+            return False
+        with _CHILDREN:
+            self.process.join()
+        return True
 
     def wait(self) -> Ended:
         """How it ended; it is killed if it does not."""
-        self.process.join(self.seconds)
-        status = self.process.exitcode
-        if status is None:
+        if not self.over(self.seconds):
             self.kill()
+            status = None
+        else:
+            status = self.process.exitcode
         return Ended(status, *((self.folder / name).read_text(errors="replace") for name in ("out", "err")))
 
     def wait_for(self, note: str) -> None:
         """Until it is about to do this. Raises Unexpected where it ends or hangs before."""
         deadline = time.monotonic() + self.seconds
         while not (self.folder / "notes" / note).exists():
-            if not self.process.is_alive() or time.monotonic() > deadline:
+            if self.over(0) or time.monotonic() > deadline:
                 raise Unexpected(f"it never came to {note}: {self.wait().said[-400:]}")
             time.sleep(0.005)
 
@@ -224,7 +234,8 @@ class Bench:
         own = {"K2_HOME": str(self.folder / "home"), "TMPDIR": str(self.folder / "tmp"), **self.environment}
         given = (arguments, {**base_environment(), **own, **environment}, str(place), prepare)
         process = CONTEXT.Process(target=_work, args=given)
-        process.start()
+        with _CHILDREN:
+            process.start()
         return Command(process, place, self.seconds)
 
     def run(self, *arguments: str, prepare: Callable[[], None] | None = None, **environment: str) -> Ended:

@@ -51,8 +51,8 @@ def killed_alone(bench: Bench) -> Seen:
     store = bench.empty()
     maker = bench.start("subject", "line", "--store", store, "--pause", "0.3", "--workers", "2")
     maker.wait_for("tokens-b")
-    maker.process.kill()
-    maker.process.join()
+    os.kill(maker.pid, signal.SIGKILL)
+    maker.over(None)
     after = bench.line(store)
     deadline = time.monotonic() + bench.seconds
     while _session(maker) and time.monotonic() < deadline:

@@ -46,7 +46,7 @@ def logged(store: str) -> int:
 def reach(command: Command, store: str, step: int) -> None:
     deadline = time.monotonic() + command.seconds
     while logged(store) < step:
-        if not command.process.is_alive() or time.monotonic() > deadline:
+        if command.over(0) or time.monotonic() > deadline:
             raise Unexpected(f"it never came to step {step}: {command.wait().said[-400:]}")
         time.sleep(0.01)
 
