@@ -48,7 +48,7 @@ def run(job: str, recipe: str, workers: int, overrides: tuple[str, ...], store: 
     calls = make(opened, calls_step(opened, config)) if config.teacher is TeacherKind.ENDPOINT else None
     made = make(opened, synthesis_step(opened, config, calls), workers)
     report = read_json(SynthesisReport, opened, made, REPORT)
-    say(json.dumps(report | {"uri": made.uri}) if as_json else _told(report, made.uri))
+    say(json.dumps(report | {"uri": made.uri}) if as_json else _told({**report}, made.uri))
 
 
 @synth.command("status")

@@ -50,7 +50,7 @@ def read_counts(store: Store, corpus: Corpus) -> dict[str, Counts]:
     licence = " AND ".join(sorted(licences))
     found = {}
     for source, entry in counts["train"].items():
-        held = counts["heldout"].get(source, {}).get("documents", 0)
+        held = counts["heldout"][source]["documents"] if source in counts["heldout"] else 0
         share = held / (held + entry["documents"])
         found[source] = Counts(
             entry["tokens"], entry["documents"], entry["domain"], entry["lengths"], share, licence or "unknown"

@@ -68,7 +68,7 @@ def rules_of(view: ArtifactView) -> list[tuple[str, str, str, dict[str, Any]]]:
     advice = remedy(view.files.uri)
     content = read_typed(CurationAccounts, view.files, CURATION_FILE, "what curation writes", advice, MOST)
     return [
-        (split, source, rule, entry)
+        (split, source, rule, {**entry})
         for split, sources in (("train", content["train"]), ("heldout", content["heldout"]))
         for source, account in sources.items()
         for rule, entry in account["rejects"].items()

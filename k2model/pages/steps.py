@@ -126,7 +126,8 @@ def _source(one: SourceConfig, record: Mapping[str, Any]) -> "DatasetInput":
     """A source of the user's, or one that the project builds."""
     from mlflow.entities import Dataset
 
-    entry = next((said for said in record["config"]["corpus"]["sources"] if said["name"] == one.name), {})
+    sources: list[dict[str, Any]] = record["config"]["corpus"]["sources"]
+    entry = next((said for said in sources if said["name"] == one.name), {})
     digest = fingerprint([entry, record["digest"]])[:MAX_DIGEST]
     profile = {key: value for key in ("licence", "domain", "documents") if (value := getattr(one, key))}
     where = one.location or f"built by the project: {one.name}"

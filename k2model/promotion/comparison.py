@@ -115,9 +115,10 @@ def _step(contest: Contest, champion: Model) -> Step:
             f"{contest.name} has another tokenizer than {contest.state.called(champion)}, so that what they say of one "
             "text cannot be compared. It begins a line of its own: give its recipe another name"
         )
-    sides = [_side(contest, contest.state.called(champion), champion), _side(contest, contest.name, contest.model)]
+    first = _side(contest, contest.state.called(champion), champion)
+    second = _side(contest, contest.name, contest.model)
     config = replace(contest.recipe.continual, tuned=contest.phase.name, targets=(), approve=False)
-    return compared_step(contest.store, *sides, config, contest.recipe.gates, lifecycle=True)
+    return compared_step(contest.store, first, second, config, contest.recipe.gates, lifecycle=True)
 
 
 def _side(contest: Contest, name: str, model: Model) -> Side:

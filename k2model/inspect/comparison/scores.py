@@ -6,6 +6,7 @@ A score of one side alone, and one that cannot be paired, is a row as well and s
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from k2model.artifacts import ArtifactRef, Store
 from k2model.errors import K2Error
@@ -110,7 +111,7 @@ def score_lines(store: Store, first: Measured, second: Measured) -> list[ScoreLi
     return found
 
 
-def _order(score: str, first: Measured, second: Measured) -> object:
+def _order(score: str, first: Measured, second: Measured) -> Any:
     row = first.rows.get(score) or second.rows[score]
     return order_key(score, row.group)
 
