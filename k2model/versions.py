@@ -6,7 +6,7 @@ Source code itself is recorded in provenance, not hashed: a comment must not ret
 
 STEP_VERSIONS = {
     "synthesis_calls": "1",
-    "synthesis": "1",
+    "synthesis": "2",
     "corpus_raw": "7",
     "raw_checks": "4",
     "corpus_clean": "6",
