@@ -18,10 +18,12 @@ from k2model.artifacts.files import LocalFiles, RemoteFiles, files_at, writing
 from k2model.artifacts.identity import ArtifactRef, artifact_name
 from k2model.artifacts.links import link_file, link_locally
 from k2model.artifacts.manifest import MANIFEST, RECORD, Manifest, describe_file, missing, read_manifest, remedy
+from k2model.artifacts.outside import read_small
 from k2model.artifacts.owner import MADE
 from k2model.artifacts.places import PARTS, clear_unfinished
 from k2model.artifacts.record import read_record, record_to_json, ref_of
 from k2model.errors import ArtifactError, CorruptArtifact, LeaseLost, MissingArtifact, StoreWriteError
+from k2model.plain import NotPlain
 
 
 class Publisher:
@@ -51,10 +53,11 @@ class Publisher:
         return ref_of(record, self._uri)
 
     def _agree(self, record: dict[str, Any]) -> None:
-        """Brings the ledger to what a finished artifact's record says, which its maker did not live to do."""
-        with contextlib.suppress(ArtifactError, OSError):
+        """Brings the ledger to what a finished artifact's record says, which its maker did not live to do. What lies
+        there and is no file, readers name."""
+        with contextlib.suppress(ArtifactError, OSError, NotPlain):
             path, told = ledger_path(record), record_to_json(record)
-            if not self._files.exists(path) or self._files.read(path) != told:
+            if not self._files.exists(path) or read_small(self._files, path) != told:
                 self._files.write(path, told)
 
     def bring(self, others: Sequence[FileEntry], folder: Path, name: str) -> None:

@@ -74,7 +74,7 @@ def test_a_line_of_phases_can_be_followed_back_to_its_data(store: Store, trackin
     said = [run.data.tags.get(f"mlflow.source.git.{name}") for name in ("commit", "dirty")]
     assert said == [git["commit"], {True: "true", False: "false", None: None}[git["dirty"]]]
     assert run.data.params["optimizer.lr"] == "0.004"
-    assert run.data.params["mixture.arithmetic/think"] == "30.0"
+    assert run.data.params["mixture.arithmetic/think"] == "28.0"
     assert run.data.params["model.n_layers"] == str(RECIPE.model.n_layers)
     assert not any("parallelism" in name for name in run.data.params)
 
