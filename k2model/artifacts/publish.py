@@ -18,12 +18,10 @@ from k2model.artifacts.files import LocalFiles, RemoteFiles, files_at, writing
 from k2model.artifacts.identity import ArtifactRef, artifact_name
 from k2model.artifacts.links import link_file, link_locally
 from k2model.artifacts.manifest import MANIFEST, RECORD, Manifest, describe_file, missing, read_manifest, remedy
-from k2model.artifacts.outside import read_small
 from k2model.artifacts.owner import MADE
 from k2model.artifacts.places import PARTS, clear_unfinished
 from k2model.artifacts.record import read_record, record_to_json, ref_of
 from k2model.errors import ArtifactError, CorruptArtifact, LeaseLost, MissingArtifact, StoreWriteError
-from k2model.plain import NotPlain
 
 
 class Publisher:
@@ -54,11 +52,15 @@ class Publisher:
 
     def _agree(self, record: dict[str, Any]) -> None:
         """Brings the ledger to what a finished artifact's record says, which its maker did not live to do. What lies
-        there and is no file, readers name."""
-        with contextlib.suppress(ArtifactError, OSError, NotPlain):
-            path, told = ledger_path(record), record_to_json(record)
-            if not self._files.exists(path) or read_small(self._files, path) != told:
-                self._files.write(path, told)
+        there and is no record at all, readers name."""
+        path = ledger_path(record)
+        with contextlib.suppress(ArtifactError, OSError):
+            try:
+                agrees = read_record(self._files, path, "") == record
+            except FileNotFoundError:
+                agrees = False
+            if not agrees:
+                self._files.write(path, record_to_json(record))
 
     def bring(self, others: Sequence[FileEntry], folder: Path, name: str) -> None:
         """Gives files that lie elsewhere in a local store a name in `folder` as well."""
