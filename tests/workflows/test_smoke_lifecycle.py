@@ -63,7 +63,7 @@ def test_every_phase_is_trained_scored_and_registered_with_its_parent(finished):
         "signature_matches": 1, "sketch_ranges": 1, "near_duplicate_pairs": 1, "duplicates": 1, "corpus": 1,
         "corpus_valid": 1, "tokenizer": 1, "tokens": 1, "tokens_checks": 1,
         "evaluation_items": 1, "overlap": 1, "sequences": 6, "sequences_checks": 6, "checkpoint": 6, "items_seen": 6,
-        "export": 6, "scores": 6, "safety_answers": 2, "safety": 2, "report": 1, "release": 1,
+        "export": 6, "scores": 6, "parity": 1, "safety_answers": 2, "safety": 2, "report": 1, "release": 1,
     }  # fmt: skip
     from mlflow import MlflowClient
 
@@ -106,7 +106,7 @@ def test_a_changed_sft_setting_runs_sft_and_what_follows_it(finished):
     result = lifecycle(home, {"phases.sft.optimizer.lr": 5e-4})
     assert result.returncode == 0, result.stderr[-3000:]
     assert fresh(home, before) == [
-        "checkpoint", "export", "items_seen", "release", "report", "safety", "safety_answers", "scores",
+        "checkpoint", "export", "items_seen", "parity", "release", "report", "safety", "safety_answers", "scores",
     ]  # fmt: skip
     uri = f"sqlite:///{home / 'mlflow.db'}"
     new, old = Walker(uri, "k2-smoke"), Walker(uri, "k2-smoke", "6")
@@ -123,9 +123,8 @@ def test_longer_sft_trains_sft_alone(finished):
     result = lifecycle(home, {"phases.sft.steps": 8})
     assert result.returncode == 0, result.stderr[-3000:]
     assert fresh(home, before) == [
-        "checkpoint", "corpus_valid", "export", "items_seen", "release", "report", "safety", "safety_answers", "scores",
-        "sequences",
-        "sequences_checks",
+        "checkpoint", "corpus_valid", "export", "items_seen", "parity", "release", "report", "safety", "safety_answers",
+        "scores", "sequences", "sequences_checks",
     ]  # fmt: skip
 
 
