@@ -264,6 +264,7 @@ def _work(
     tempfile.tempdir = None
     os.chdir(place)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what was started in the background
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as of nohup
     if prepare is not None:
         prepare()
     from k2model.cli.main import main

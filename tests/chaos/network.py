@@ -190,7 +190,7 @@ FAULTS = [
     ),
     Fault(
         "S3/the login may not write any more", Expected.ERROR,
-        partial(met, partial(answering, 403, "AccessDenied"), whole, 0.0, ("credentials|rights|permi|denied",),
+        partial(met, partial(answering, 403, "AccessDenied"), whole, 0.0, ("credentials|right|permi|denied",),
                 note="tokens-c"),
     ),
     Fault(

@@ -197,11 +197,15 @@ def test_of_a_champion_that_another_has_replaced_meanwhile_the_candidate_is_made
     def lifecycle(store: Store, recipe: object, first: Model) -> object:
         raise NotReleasable("far enough")
 
-    descent = candidates._descent
+    stood = candidates._stood
+
+    def as_it_stood(ledger: Ledger, champion: int | None) -> State:
+        state = stood(ledger, champion)
+        asked.append((state.champion, state.entries))
+        return state
+
     monkeypatch.setattr(candidates, "_lifecycle", lifecycle)
-    monkeypatch.setattr(
-        candidates, "_descent", lambda state: asked.append((state.champion, state.entries)) or descent(state)
-    )
+    monkeypatch.setattr(candidates, "_stood", as_it_stood)
     for champion in (None, 2, 1, 0):
         with pytest.raises(NotReleasable, match="far enough"):
             candidate(line, champion)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from k2model.artifacts import Identity, Store
+from k2model.artifacts.files import files_at
 from k2model.continual.entries import Arrival, Becomes, Start, TurnBegan, TurnEnded
 from k2model.continual.ledger import Ledger
 from k2model.continual.state import Batch, Ended, Model, Outcome, Standing
@@ -101,10 +102,11 @@ def test_on_an_object_store_damage_shows_without_reading_the_weights(s3_uri: str
     export = store.build(Identity("export", "1", {"of": "x"}), produce)
     champion = Model(1, {"tuned/export": export}, ())
     assert damage(store, champion) == ""
-    files, _ = store.look_up(export)
-    files.write("model.safetensors", b"half")
+    [entry] = store.look_up(export)[1].files
+    files = files_at(export.uri)
+    files.write(entry.stored, b"half")
     assert "model.safetensors has 4 bytes, not 7,000" in damage(store, champion)
-    files.remove("model.safetensors")
+    files.remove(entry.stored)
     assert "has 0 bytes" in damage(store, champion)
 
 
