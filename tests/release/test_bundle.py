@@ -97,7 +97,7 @@ def test_data_is_accounted_for(bundle: Path, result: LifecycleResult) -> None:
     assert len(sources) == len(result.recipe.corpus.sources)
     rows = list(csv.DictReader((bundle / "data/composition-mid_1.csv").open()))
     weights = {row["source"]: float(row["share_wanted"]) for row in rows}
-    assert weights["arithmetic/think"] == pytest.approx(0.30)
+    assert weights["arithmetic/think"] == pytest.approx(0.28)
 
 
 def test_lineage_leads_from_the_model_to_the_corpus(bundle: Path) -> None:

@@ -143,7 +143,13 @@ def test_samples_travel_packed_and_whole(study: Study, page: str) -> None:
         )
     ]
     assert read == [
-        (one.result.score, one.checkpoint.reference, one.result.prompt, one.result.generation, one.result.grade.value)
+        (
+            one.result.score,
+            one.checkpoint.reference,
+            visible(one.result.prompt),
+            visible(one.result.generation),
+            one.result.grade.value,
+        )
         for one in study.samples
     ]
     assert len(texts) == len(set(texts)) and study.sampled == len(study.samples)  # there is room for all of these
