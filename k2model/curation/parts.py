@@ -95,8 +95,8 @@ class Numbering:
         """Raises NotPlain for what `to_json` has not written."""
         content = read_as(_Numbers, text.encode(), MOST)
         bounds = np.array(content["bounds"], dtype=object)
-        if len(bounds) != len(content["places"]) + 1 or bounds[0] != 0 or (np.diff(bounds) < 0).any():
-            raise NotPlain("bounds are one number more than places, ascending from 0")
+        if len(bounds) != len(content["places"]) + 1 or bounds[0] < 0 or (np.diff(bounds) < 0).any():
+            raise NotPlain("bounds are one number more than places, ascending")
         return cls(tuple(CorpusPart(*part) for part in content["places"]), bounds.astype(np.int64))
 
     @property
@@ -124,7 +124,10 @@ class Numbering:
 def numbering_of(store: Store, ref: ArtifactRef) -> Numbering:
     """Of the documents of a `corpus_clean`, or of those that `duplicates` decided on."""
     try:
-        return Numbering.from_json(store.read(ref, NUMBERING_FILE).decode("utf-8", "replace"))
+        found = Numbering.from_json(store.read(ref, NUMBERING_FILE).decode("utf-8", "replace"))
+        if found.bounds[0] != 0:  # that of some parts goes on from those before
+            raise NotPlain("the first of its documents is not number 0")
+        return found
     except (NotPlain, OverflowError) as error:
         raise CorruptArtifact(
             f"{ref.uri}/{NUMBERING_FILE} is no numbering of documents ({error}). {remedy(ref.uri)}"

@@ -152,7 +152,15 @@ def test_the_step_reads_a_checkpoint_and_is_not_redone(tmp_path: Path, tokenizer
         assert torch.equal(load_exported(store.fetch(first))(tokens), model(tokens))
     longer = make(store, export_step(store, SMALL, PHASE, checkpoint, tokenizer, trained_length=4096))
     assert longer.identity != first.identity and load_exported(store.fetch(longer)).max_positions == 4096
-    rows = _artifact(store, "sequences", {"composition.json": b'{"efforts": {"low": 9}}'})
+    composition = {
+        "padding": 0.0,
+        "split": 0.0,
+        "truncated": 0.0,
+        "efforts": {"low": 9},
+        "short_context": None,
+        "sources": {},
+    }
+    rows = _artifact(store, "sequences", {"composition.json": json.dumps(composition).encode()})
     assert make(store, export_step(store, SMALL, PHASE, checkpoint, tokenizer, sequences=rows)) == first
     sft = replace(PHASE, kind=PhaseKind.SFT)
     chatty = make(store, export_step(store, SMALL, sft, checkpoint, tokenizer, sequences=rows))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from k2model.artifacts import ArtifactRef, Store
+from k2model.artifacts.places import PARTS
 from k2model.lifecycle import LifecyclePlan
 from k2model.recipe.laptop import smoke
 from k2model.validation import ValidationFailed
@@ -60,7 +61,7 @@ def test_a_part_that_is_gone_is_made_again(tmp_path: Path) -> None:
         identity, shares = list_parts(**where)
         assert len(shares) > 1
         assert [make_parts(**where, identity=identity, share=share) for share in shares] == shares
-        (checks,) = (tmp_path / "store" / "tokens_checks").iterdir()
-        assert len([*(checks / "attachments" / "parts").rglob("*.json")]) == len(shares)
+        (checks,) = (tmp_path / "store" / PARTS / "tokens_checks").iterdir()
+        assert len([*(checks / "records").rglob("*.json")]) == len(shares)
         assert list_parts(**where).shares == []
         shutil.rmtree(checks)
