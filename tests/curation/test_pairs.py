@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from k2model.artifacts import ArtifactRef, CorruptArtifact, Part, PartedStep, Store, make, make_part
+from k2model.artifacts.places import PARTS
 from k2model.curation import (
     clean_step,
     near_pairs_step,
@@ -140,7 +141,7 @@ def test_a_slice_is_told_of_a_damaged_range_of_its_own_and_reads_no_other(raw: P
     store = Store.open(tmp_path / "store")
     step = steps(store, cleaned(store, raw), kind, 20, 40)
     calm = {part.name: make_part(store, step, part).files for part in step.parts()}
-    shutil.rmtree(store.location(step.identity))
+    shutil.rmtree(Path(store.uri, PARTS, step.identity.name))
     (source,) = [ref for name, ref in step.identity.inputs.items() if name in ("ranges", "matches", "sketches")][-1:]
     damaged = next(path for path in sorted(Path(source.uri).rglob("*.ranges")) if path.stat().st_size)
     content = bytearray(damaged.read_bytes())

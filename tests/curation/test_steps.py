@@ -8,6 +8,7 @@ from random import Random
 import pytest
 
 from k2model.artifacts import ArtifactRef, PartedStep, Store, make, make_part
+from k2model.artifacts.places import PARTS
 from k2model.curation import clean_step, curated_step, decisions
 from k2model.documents.schema import part_path, read_documents, write_documents
 from k2model.documents.spans import segments_of
@@ -93,7 +94,7 @@ def test_a_part_needs_no_other_parts_files(raw: Path, tmp_path: Path) -> None:
     step = curated_step(store, CONFIG, ref, clean, compare(store, CONFIG, clean))
     one, *_, other = [part for part in step.parts() if "prose" in part.name]
     calm = make_part(store, step, other)
-    (Path(store.location(step.identity)) / "attachments" / "parts" / f"{other.name}.json").unlink()
+    Path(store.uri, PARTS, step.identity.name, "records", f"{other.name}.json").unlink()
     for folder in (Path(ref.uri), Path(clean.uri) / "clean", Path(clean.uri) / "signatures"):
         (folder / f"{one.name}.parquet").write_bytes(b"damaged")
     assert make_part(store, step, other).files == calm.files
