@@ -214,7 +214,8 @@ def test_a_damaged_cache_is_fetched_again(store: Store, ref: ArtifactRef, local:
 def test_a_damaged_part_is_named_when_its_rows_are_needed(
     store: Store, ref: ArtifactRef, local: PackedSequences, damage: str
 ) -> None:
-    files, path = files_at(ref.uri), "sequences/00001.arrow"
+    files = files_at(ref.uri)
+    path = next(one.stored for one in store.look_up(ref)[1].files if one.path == "sequences/00001.arrow")
     data = files.read(path)
     where = next(first for name, first, _ in block_ranges(local) if name == "00001.arrow" and first > len(data) // 2)
     if damage == "altered":
@@ -257,6 +258,8 @@ class Silent:
         return self.files.read(path)
 
     def read_range(self, path: str, start: int, length: int) -> bytes:
+        if path.endswith(".json"):
+            return self.files.read_range(path, start, length)
         raise ArtifactError(f"cannot read {path}: ConnectionRefusedError")
 
 

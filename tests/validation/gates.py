@@ -11,7 +11,8 @@ from k2model.artifacts import ArtifactRef, Identity, Part, PartedStep, Store
 
 def as_artifact(store: Store, kind: str, folder: Path) -> ArtifactRef:
     def copy(target: Path) -> dict[str, float]:
-        shutil.copytree(folder, target, dirs_exist_ok=True)
+        own = shutil.ignore_patterns("artifact.json", "manifest.json")  # it may be a finished one
+        shutil.copytree(folder, target, dirs_exist_ok=True, ignore=own)
         return {}
 
     return store.build(Identity(kind, "1", {"made": str(folder)}), copy)
