@@ -96,8 +96,10 @@ def test_the_data_dag_finds_what_the_lifecycle_made(finished):
 
 
 def fresh(home, before):
-    """The steps of what was made since, but for the cells of scores."""
-    return sorted(name.split("/")[0] for name in set(made(home)) - before if not name.startswith("score/"))
+    """The steps of what was made since, but for the cells of scores, and for what is said of answers: models that have
+    learned nothing may give the same."""
+    made_now = sorted(name.split("/")[0] for name in set(made(home)) - before)
+    return [step for step in made_now if step not in ("score", "safety")]
 
 
 def test_a_changed_sft_setting_runs_sft_and_what_follows_it(finished):
@@ -106,7 +108,7 @@ def test_a_changed_sft_setting_runs_sft_and_what_follows_it(finished):
     result = lifecycle(home, {"phases.sft.optimizer.lr": 5e-4})
     assert result.returncode == 0, result.stderr[-3000:]
     assert fresh(home, before) == [
-        "checkpoint", "export", "items_seen", "parity", "release", "report", "safety", "safety_answers", "scores",
+        "checkpoint", "export", "items_seen", "parity", "release", "report", "safety_answers", "scores",
     ]  # fmt: skip
     uri = f"sqlite:///{home / 'mlflow.db'}"
     new, old = Walker(uri, "k2-smoke"), Walker(uri, "k2-smoke", "6")
@@ -123,7 +125,7 @@ def test_longer_sft_trains_sft_alone(finished):
     result = lifecycle(home, {"phases.sft.steps": 8})
     assert result.returncode == 0, result.stderr[-3000:]
     assert fresh(home, before) == [
-        "checkpoint", "corpus_valid", "export", "items_seen", "parity", "release", "report", "safety", "safety_answers",
+        "checkpoint", "corpus_valid", "export", "items_seen", "parity", "release", "report", "safety_answers",
         "scores", "sequences", "sequences_checks",
     ]  # fmt: skip
 
