@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from k2model.cli.main import main
+from k2model.continual.month.home import judged_alone
 from k2model.promotion import decide
 from k2model.registry.tracking import tracking
 from tests.promotion.lifecycles import GATE, Home, Trained, recipe
@@ -88,6 +89,7 @@ def test_what_was_promoted_refused_rolled_back_and_moved_by_hand(
         said = " ".join(k2("rollback", "--by", "ann", "--why", "worse at spelling").output.split())
         assert "the champion of line is sft@1" in said and moved in said
         assert held() == {"champion": 1, "candidate": 1, "sft": 1}
+        assert judged_alone(home.ledger).model == home.ledger.state().model, "a month begins with who it is now"
         listed = [one["what"] for one in json.loads(k2("ledger", "--json").output)]
         assert listed[-2].startswith("sft@3: promoted: ") and listed[-1] == "back to turn 0 by ann: worse at spelling"
         k2("promote", "sft@3", "--by", "ann", "--why", "it was right")

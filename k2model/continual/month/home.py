@@ -16,6 +16,7 @@ from pathlib import Path
 from k2model.artifacts import ArtifactRef, Store, make
 from k2model.artifacts.files import files_at
 from k2model.artifacts.outside import read_typed
+from k2model.continual.entries import Rollback
 from k2model.continual.fold import fold
 from k2model.continual.ledger import FOLDER, Ledger
 from k2model.continual.state import Judged, State
@@ -52,9 +53,10 @@ def linked(source: Path, target: Path) -> int:
 
 
 def judged_alone(ledger: Ledger) -> State:
-    """What the entries of a ledger add up to before turns go on from a lifecycle's model."""
+    """What the entries of a ledger add up to before turns go on from a lifecycle's model: what was judged, and rolled
+    back."""
     state = State(ledger.line)
-    for entry in takewhile(lambda entry: isinstance(entry.content, Judged), ledger.entries()):
+    for entry in takewhile(lambda entry: isinstance(entry.content, Judged | Rollback), ledger.entries()):
         state = replace(fold(state, [entry.content]), entries=entry.number, head=entry.digest)
     return state
 
