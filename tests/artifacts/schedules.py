@@ -170,8 +170,20 @@ class Boundaries:
         return counted
 
 
-def maker(subject: str, uri: str, told: Path, act: str, at: int) -> None:
-    """A process of its own: makes, and leaves what came of it in the file `told`."""
+def maker(
+    subject: str,
+    uri: str,
+    told: Path,
+    act: str,
+    at: int,
+    environment: dict[str, str],
+    change: Callable[[], None] | None,
+) -> None:
+    """A process of its own: makes, and leaves what came of it in the file `told`. `change` is called before."""
+    os.environ.clear()
+    os.environ.update(environment)
+    if change is not None:
+        change()
     for name, seconds in BRIEF.items():
         setattr(lease, name, seconds)
     steps.PATIENCE_SECONDS = PATIENCE
@@ -191,24 +203,37 @@ def maker(subject: str, uri: str, told: Path, act: str, at: int) -> None:
     os._exit(0)
 
 
-class Maker:
-    """A maker's process, as whoever plays the schedule sees it."""
+def state(pid: int) -> str:
+    """As /proc has it (`T`: stopped), "" of one that is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
 
-    def __init__(self, subject: str, uri: str, told: Path, act: str = "", at: int = 0) -> None:
+
+class Maker:
+    """A maker's process, as whoever plays the schedule sees it. It is forked from one without threads: a storage's
+    client keeps one, which a fork of this process would wait for."""
+
+    def __init__(
+        self, subject: str, uri: str, told: Path, act: str = "", at: int = 0, change: Callable[[], None] | None = None
+    ) -> None:
         self.told = told
-        self.process = get_context("fork").Process(target=maker, args=(subject, uri, told, act, at))
+        arguments = (subject, uri, told, act, at, dict(os.environ), change)
+        self.process = get_context("forkserver").Process(target=maker, args=arguments)
         self.process.start()
         self.ended = self.stopped = False
 
     def look(self) -> None:
         """Notes whether it has ended or stopped since."""
-        if self.ended or self.process.pid is None:
-            return
-        pid, status = os.waitpid(self.process.pid, os.WNOHANG | os.WUNTRACED)
-        if pid and os.WIFSTOPPED(status):
-            self.stopped = True
-        elif pid:
-            self.ended = True
+        if not self.ended:
+            self.ended = not self.process.is_alive()
+            self.stopped = not self.ended and state(self.pid) == "T"
+
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return self.process.pid
 
     def wait(self, until: float) -> None:
         """For it to stop or end."""
@@ -221,13 +246,14 @@ class Maker:
     def wake(self) -> None:
         if self.stopped and not self.ended:
             self.stopped = False
-            os.kill(self.process.pid, signal.SIGCONT)
+            os.kill(self.pid, signal.SIGCONT)
+            while state(self.pid) == "T":  # or it would count as stopped again
+                time.sleep(0.001)
 
     def kill(self) -> None:
-        if not self.ended:
-            os.kill(self.process.pid, signal.SIGKILL)
-            os.waitpid(self.process.pid, 0)
-            self.ended = True
+        self.process.kill()
+        self.process.join()
+        self.ended = True
 
     @property
     def outcome(self) -> dict[str, Any]:
@@ -247,8 +273,10 @@ def snapshot(store: Store, identity: Identity) -> dict[str, str] | None:
     return found
 
 
-def play(schedule: Schedule, uri: str, folder: Path, operations: int, digest: str) -> str:
-    """What is wrong, "" for nothing. operations, digest: of an undisturbed maker."""
+def play(
+    schedule: Schedule, uri: str, folder: Path, operations: int, digest: str, change: Callable[[], None] | None = None
+) -> str:
+    """What is wrong, "" for nothing. operations, digest: of an undisturbed maker; change: of what makers do."""
     folder.mkdir(parents=True)
     prepare(schedule.subject, uri)
     store = Store.open(uri)
@@ -258,7 +286,7 @@ def play(schedule: Schedule, uri: str, folder: Path, operations: int, digest: st
 
     def start(act: str = "", share: float = 0.0) -> Maker:
         at = 1 + int(share * operations) if act else 0
-        makers.append(Maker(schedule.subject, uri, folder / f"{len(makers)}.json", act, at))
+        makers.append(Maker(schedule.subject, uri, folder / f"{len(makers)}.json", act, at, change))
         return makers[-1]
 
     try:
@@ -339,10 +367,8 @@ def run(
 ) -> dict[int, tuple[Schedule, str]]:
     """What is wrong, by the number of each schedule. s3: a prefix for stores on a service, "" for local ones alone."""
     os.environ["K2_HOME"] = str(folder / "home")
-    if "train" in subjects:
-        import k2model.training.attempt  # noqa: F401  so that makers need not
-    if s3:
-        Store.open(f"{s3}/{folder.name}")  # the same
+    needed = ["k2model.training.attempt", "tests.training.job"] if "train" in subjects else []
+    get_context("forkserver").set_forkserver_preload([__name__, "s3fs", *needed])  # so that makers need not
     calm: dict[tuple[str, bool], tuple[int, str]] = {}
     found = {}
     for number in numbers:

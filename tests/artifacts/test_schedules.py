@@ -25,8 +25,8 @@ def test_nor_on_an_object_store(s3_uri: str, tmp_path: Path) -> None:
     assert [one for one in found.values() if one[1]] == []
 
 
-def test_a_maker_that_overwrites_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that removes what is in its way, as it was before."""
+def overwrites() -> None:
+    """From here on this process removes what is in its way, as makers did before."""
 
     def overwriting(folder: Path, target: Path) -> bool:
         try:
@@ -36,9 +36,13 @@ def test_a_maker_that_overwrites_is_found(tmp_path: Path, monkeypatch: pytest.Mo
             folder.rename(target)
         return True
 
+    publish._renamed = overwriting
+
+
+def test_a_maker_that_overwrites_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("K2_HOME", str(tmp_path / "home"))
     late = Schedule("late", "build", False, (("stop@rename", 0.0),), False, "after")
     calm = undisturbed("build", str(tmp_path / "calm"), tmp_path / "told")
     assert play(late, str(tmp_path / "store"), tmp_path / "good", *calm) == ""
-    monkeypatch.setattr(publish, "_renamed", overwriting)
-    assert "what was finished has changed" in play(late, str(tmp_path / "other"), tmp_path / "bad", *calm)
+    bad = play(late, str(tmp_path / "other"), tmp_path / "bad", *calm, overwrites)
+    assert "what was finished has changed" in bad
