@@ -8,7 +8,7 @@ A file may be a link: then its bytes are those of a file of another artifact of 
 local folder it lies like any other, as a hard link; on an object store it is read where it is.
 
 On an object store a maker writes to a place of its own below `_made/`, and nothing is moved when the artifact is
-finished: the manifest says in whose place a file lies (`FileEntry.place`).
+finished: the manifest lists by maker what lies in such places (`made`; `FileEntry.place`).
 
 A folder may hold folders that its manifest does not mention at all (checkpoints kept while a phase
 trains); in a folder that it does mention every file must be listed.
@@ -19,10 +19,10 @@ import json
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from k2model.artifacts.entry import FileEntry, path_problem
 from k2model.artifacts.files import Files, LocalFiles, RemoteFiles, files_at
@@ -43,6 +43,7 @@ class _Listed(TypedDict):
     digest: str
     maker: NotRequired[str]
     files: tuple[FileEntry, ...]
+    made: NotRequired[dict[str, tuple[FileEntry, ...]]]
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,12 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """Raises ArtifactError for more files than a manifest may list: nobody could read it."""
-        maker = {"maker": self.maker} if self.maker else {}
-        content = {"digest": self.digest, **maker, "files": [f.to_json() for f in self._sorted()]}
+        listed: dict[str, list[dict[str, Any]]] = {"": []}
+        for entry in self._sorted():
+            said = entry.to_json()
+            listed.setdefault(said.pop("place", ""), []).append(said)
+        content = {"digest": self.digest, "maker": self.maker, "files": listed.pop(""), "made": listed}
+        content = {name: said for name, said in content.items() if said or name == "files"}
         written = (json.dumps(content, indent=1) + "\n").encode()
         if len(written) > MOST:
             raise ArtifactError(
@@ -92,7 +97,10 @@ class Manifest:
         """Raises CorruptArtifact naming `where` when `data` is not a manifest or was changed."""
         try:
             stated = read_as(_Listed, data, MOST)
-            manifest, expected = cls(stated["files"], stated.get("maker", "")), stated["digest"]
+            made = [replace(entry, place=name) for name, of in stated.get("made", {}).items() for entry in of]
+            if not all(entry.place for entry in made):
+                raise ValueError("files are in the place of a maker without a name")
+            manifest, expected = cls((*stated["files"], *made), stated.get("maker", "")), stated["digest"]
         except (NotPlain, ValueError) as error:
             raise CorruptArtifact(f"{where}/{MANIFEST} is not a manifest ({error}). {remedy(where)}") from error
         if manifest.digest != expected:

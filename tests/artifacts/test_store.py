@@ -24,6 +24,7 @@ from k2model.artifacts import (
     verify,
 )
 from k2model.artifacts.files import files_at
+from k2model.artifacts.owner import owner_name
 from k2model.recipe.schema import CheckpointConfig, OptimizerName
 from tests.artifacts.samples import DAMAGES, HOSTILE_PATHS, PROSE, files_below, stored, write_corpus
 
@@ -212,11 +213,16 @@ def test_a_manifest_whose_paths_leave_the_folder_is_refused(
     before = files_below(tmp_path)
     for path in HOSTILE_PATHS:
         entry = {"path": path, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        hostile = honest | {"files": [*honest["files"], entry]}
-        files.write("manifest.json", json.dumps(hostile).encode())
-        for use in (any_store.fetch, any_store.look_up, lambda _: any_store.find(identity)):
-            with pytest.raises(CorruptArtifact, match=r"manifest\.json is not a manifest"):
-                use(ref)
+        made = honest.get("made", {})
+        for hostile in (
+            honest | {"files": [*honest["files"], entry]},
+            honest | {"made": {**made, owner_name(): [entry]}},
+            honest | {"made": {**made, path: [entry | {"path": "attachments/x"}]}},
+        ):
+            files.write("manifest.json", json.dumps(hostile).encode())
+            for use in (any_store.fetch, any_store.look_up, lambda _: any_store.find(identity)):
+                with pytest.raises(CorruptArtifact, match=r"manifest\.json is not a manifest"):
+                    use(ref)
     assert files_below(tmp_path) == before, "nothing is written"
 
 

@@ -96,6 +96,11 @@ def edit(root: Files, path: str, change: Callable[[Any], Any]) -> None:
     root.write(path, json.dumps(content).encode())
 
 
+def listed(manifest: dict[str, Any]) -> list[Any]:
+    """The entries of a manifest's files: of those at their own paths, or of a maker's."""
+    return manifest["files"] or next(iter(manifest["made"].values()))
+
+
 Damage = Callable[[Files, dict[str, ArtifactRef]], Any]
 
 #: Name -> what is done to the store, and the faults that it leads to.
@@ -108,7 +113,7 @@ DAMAGES: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
     "manifest": (lambda root, a: root.write(f"{a[CORPUS].name}/manifest.json", b"{}"), [("manifest", CORPUS)]),
     "manifest's hash": (
         lambda root, a: edit(
-            root, f"{a[CORPUS].name}/manifest.json", lambda m: m["files"][-1].update(sha256="0" * 64)
+            root, f"{a[CORPUS].name}/manifest.json", lambda m: listed(m)[-1].update(sha256="0" * 64)
         ),
         [("manifest", CORPUS)],
     ),
