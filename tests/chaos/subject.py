@@ -122,16 +122,17 @@ def make_line(store: str, pause: float, notes: str, workers: int, memory: int) -
 
 @subject.command()
 @click.option("--store", required=True)
-@click.option("--pause", default=0.0, help="Seconds that a step takes at least.")
+@click.option("--hold", default=-1, help="Wait before this step until there is a file 'go' in --notes.")
+@click.option("--notes", default="", help="A folder to note in that it waits.")
 @click.option("--workers", default=1, help="More than one: with an agent as torch elastic has it, in --folder.")
 @click.option("--restarts", default=0, help="How often the agent begins anew when a worker is lost.")
 @click.option("--folder", default="")
-def train(store: str, pause: float, workers: int, restarts: int, folder: str) -> None:
+def train(store: str, hold: int, notes: str, workers: int, restarts: int, folder: str) -> None:
     """A tiny phase of pre-training; prints its checkpoint's reference."""
     from tests.training import job
 
     phase = {"checkpoints": {"save_every": 4, "save_deadline_seconds": 5.0}}
-    spec = {"store": store, "pause": pause, "phase": phase}
+    spec = {"store": store, "hold": [hold, notes], "phase": phase}
     job.sequences(Store.open(store), job.phase(**phase))  # before workers race to make them
     if workers == 1:
         with contextlib.redirect_stdout(sys.stderr):

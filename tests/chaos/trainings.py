@@ -15,8 +15,6 @@ from tests.chaos.clocks import DAY, shift
 from tests.chaos.disks import small
 from tests.training.job import PHASE
 
-PAUSE = "0.05"  # seconds a step takes at least in a training that is to be struck
-
 
 def calm(bench: Bench, workers: int = 1) -> dict[str, str]:
     """Digests of a training on that many workers that nothing disturbs: how many there are decides how sums round."""
@@ -38,26 +36,18 @@ def train(
     return bench.start("subject", "train", "--store", store, *options, prepare=prepare, **environment)
 
 
-def logged(store: str) -> int:
-    """Steps in the log of the training of a store."""
-    return sum(path.read_bytes().count(b"\n") for path in Path(store).glob("checkpoint/*/attachments/metrics.jsonl"))
-
-
-def reach(command: Command, store: str, step: int) -> None:
-    deadline = time.monotonic() + command.seconds
-    while logged(store) < step:
-        if command.over(0) or time.monotonic() > deadline:
-            raise Unexpected(f"it never came to step {step}: {command.wait().said[-400:]}")
-        time.sleep(0.01)
+def held(bench: Bench, store: str, step: int, *options: str) -> Command:
+    """A training that waits before a step."""
+    command = train(bench, store, "--hold", str(step), *options)
+    command.wait_for(f"step-{step}")
+    return command
 
 
 def killed(times: int, bench: Bench) -> Seen:
     """SIGKILL at random steps."""
     store, undisturbed = bench.empty(), calm(bench)
-    for step in sorted(bench.draw.sample(range(1, PHASE.steps - 1), times)):
-        command = train(bench, store, "--pause", PAUSE)
-        reach(command, store, step)
-        command.kill()
+    for step in sorted(bench.draw.sample(range(1, PHASE.steps), times)):
+        held(bench, store, step).kill()
     return Seen([], train(bench, store).wait(), undisturbed)
 
 
@@ -67,31 +57,29 @@ def a_worker_killed(bench: Bench) -> Seen:
     folder = bench.folder / "job"
     folder.mkdir()
     options = ("--workers", "2", "--restarts", "1", "--folder", str(folder))
-    command = train(bench, store, "--pause", PAUSE, *options)
-    reach(command, store, bench.draw.randrange(1, PHASE.steps - 2))
+    command = held(bench, store, bench.draw.randrange(1, PHASE.steps), *options)
     os.kill(int((folder / f"worker-{bench.draw.randrange(2)}.pid").read_text()), signal.SIGKILL)
+    command.go_on()
     return Seen([command.wait()], None, undisturbed)
 
 
 def all_killed(bench: Bench) -> Seen:
     """SIGKILL to the agent and both workers."""
     store, undisturbed = bench.empty(), calm(bench, 2)
-    for number in range(2):
-        folder = bench.folder / f"job-{number}"
+    folders = [bench.folder / f"job-{number}" for number in range(2)]
+    for folder in folders:
         folder.mkdir()
-        command = train(bench, store, "--pause", PAUSE, "--workers", "2", "--folder", str(folder))
-        if number == 0:
-            reach(command, store, bench.draw.randrange(1, PHASE.steps - 2))
-            command.kill()
-    return Seen([], command.wait(), undisturbed)
+    options = [("--workers", "2", "--folder", str(folder)) for folder in folders]
+    held(bench, store, bench.draw.randrange(1, PHASE.steps), *options[0]).kill()
+    return Seen([], train(bench, store, *options[1]).wait(), undisturbed)
 
 
 def stopped(bench: Bench) -> Seen:
     """SIGSTOP for two seconds."""
     store, undisturbed = bench.empty(), calm(bench)
-    command = train(bench, store, "--pause", PAUSE)
-    reach(command, store, bench.draw.randrange(1, PHASE.steps - 1))
+    command = held(bench, store, bench.draw.randrange(1, PHASE.steps))
     command.send(signal.SIGSTOP)
+    command.go_on()
     time.sleep(2)
     command.send(signal.SIGCONT)
     return Seen([command.wait()], None, undisturbed)
@@ -100,27 +88,26 @@ def stopped(bench: Bench) -> Seen:
 def preempted(bench: Bench) -> Seen:
     """SIGTERM, as a cluster sends it before it takes a node away."""
     store, undisturbed = bench.empty(), calm(bench)
-    command = train(bench, store, "--pause", "0.2")
-    reach(command, store, bench.draw.randrange(2, PHASE.steps - 3))
+    command = held(bench, store, bench.draw.randrange(1, PHASE.steps - 1))
     command.send(signal.SIGTERM)
+    command.go_on()
     return Seen([command.wait()], train(bench, store).wait(), undisturbed, ("SIGTERM|told to|Preempted",))
 
 
 def twice(prepare: Callable[[], None] | None, bench: Bench) -> Seen:
-    """The same training, begun a second time beside the first."""
+    """The same training, begun a second time beside the first, which goes on when that one has ended or waits."""
     store, undisturbed = bench.empty(), calm(bench)
-    first = train(bench, store, "--pause", PAUSE)
-    reach(first, store, 2)
+    first = held(bench, store, 2)
     second = train(bench, store, prepare=prepare)
+    second.over(5)
+    first.go_on()
     return Seen([first.wait(), second.wait()], train(bench, store).wait(), undisturbed, ("making|lease",))
 
 
 def damaged(change: Callable[[Bench, Path], None], bench: Bench) -> Seen:
     """What a killed training has left is damaged before it goes on."""
     store, undisturbed = bench.empty(), calm(bench)
-    command = train(bench, store, "--pause", PAUSE)
-    reach(command, store, 9)  # two are saved
-    command.kill()
+    held(bench, store, 9).kill()  # the save after step 8 may be on its way, the one after 4 has ended
     newest = max(Path(store).glob("checkpoint/*/checkpoints/step-*/manifest.json")).parent
     change(bench, newest)
     met = train(bench, store).wait()

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ def sequences(
 
 
 #: store, and as wanted: phase, model (changes), parent (a reference), pause (seconds a step), garbage (first and last
-#: step of random rows), poison (steps before which a weight becomes NaN)
+#: step of random rows), poison (steps before which a weight becomes NaN), hold (a step and a folder, see `held`)
 Spec = dict[str, Any]
 
 
@@ -207,7 +207,7 @@ def run(spec: Spec) -> ArtifactRef:
     store, config = Store.open(spec["store"]), phase(**spec.get("phase", {}))
     parent = ArtifactRef(**spec["parent"]) if spec.get("parent") else None
     rows = sequences(store, config, garbage=spec.get("garbage"))
-    with slowed(spec.get("pause", 0.0)), poisoned(spec.get("poison", ())):
+    with slowed(spec.get("pause", 0.0)), poisoned(spec.get("poison", ())), held(*spec.get("hold", (-1, ""))):
         return make(store, checkpoint_step(store, replace(MODEL, **spec.get("model", {})), config, rows, parent))
 
 
@@ -229,23 +229,44 @@ def slowed(seconds: float) -> Iterator[None]:
         Engine.step = step  # type: ignore[method-assign]
 
 
+def before_each_step(act: Callable[[Any, int], None]) -> Iterator[None]:
+    """`act` is called with the training loop and the step that it is about to take."""
+    from k2model.training.loop import TrainingLoop
+
+    take = TrainingLoop._take
+
+    def acting(self: TrainingLoop, step: int, *arguments: Any) -> None:
+        act(self, step)
+        take(self, step, *arguments)
+
+    TrainingLoop._take = acting  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        TrainingLoop._take = take  # type: ignore[method-assign]
+
+
 @contextlib.contextmanager
 def poisoned(steps: Collection[int]) -> Iterator[None]:
     """Before each of `steps` one weight of this worker becomes NaN, as a broken device would have it."""
     import torch
 
-    from k2model.training.loop import TrainingLoop
-
-    take = TrainingLoop._take
-
-    def poisoning(self: TrainingLoop, step: int, *arguments: Any) -> None:
+    def poison(loop: Any, step: int) -> None:
         if step in steps:
             with torch.no_grad():
-                next(iter(self.engine.deepspeed.module.parameters())).view(-1)[0] = torch.nan
-        take(self, step, *arguments)
+                next(iter(loop.engine.deepspeed.module.parameters())).view(-1)[0] = torch.nan
 
-    TrainingLoop._take = poisoning  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        TrainingLoop._take = take  # type: ignore[method-assign]
+    yield from before_each_step(poison)
+
+
+@contextlib.contextmanager
+def held(at: int, folder: str) -> Iterator[None]:
+    """Before step `at` training leaves a file `step-<at>` in a folder, and waits there until it has a file `go`."""
+
+    def hold(loop: Any, step: int) -> None:
+        if step == at:
+            Path(folder, f"step-{step}").touch()
+            while not Path(folder, "go").exists():
+                time.sleep(0.01)
+
+    yield from before_each_step(hold)
