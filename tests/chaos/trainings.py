@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from k2model.training.log import METRICS_SO_FAR
 from tests.chaos.bench import Bench, Command, Ended, Expected, Fault, Seen, Unexpected
 from tests.chaos.clocks import DAY, shift
 from tests.chaos.disks import small
@@ -137,7 +138,7 @@ def deep_state(bench: Bench, checkpoint: Path) -> None:
 
 
 def cut_log(bench: Bench, checkpoint: Path) -> None:
-    log = checkpoint.parents[1] / "attachments" / "metrics.jsonl"
+    log = checkpoint.parents[1] / METRICS_SO_FAR
     log.write_bytes(log.read_bytes()[:-20])
 
 
