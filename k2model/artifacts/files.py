@@ -40,6 +40,11 @@ _FORBIDDEN = {
 }
 _REMEDIES = _FULL | _FORBIDDEN
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)  # some FUSE and shared folders
+_OF_SERVICE = (
+    getattr(errno, "EREMOTEIO", errno.EIO),
+    errno.EBUSY,
+    errno.EIO,
+)  # what s3fs makes of 500, 503 and codes that it does not know
 _NETWORK_LIBRARIES = {"botocore", "aiobotocore", "aiohttp", "urllib3", "requests"}
 # One client per process and protocol. A forked process makes its own but must keep its parent's alive:
 # collecting it would close connections that the parent waits on, which then stalls until a time-out.
@@ -383,12 +388,20 @@ def _write_remedy(error: BaseException) -> str | None:
         return _REMEDIES[error.errno]
     if isinstance(error, PermissionError):  # s3fs raises it without an errno
         return _REMEDIES[errno.EACCES]
-    libraries = {cls.__module__.partition(".")[0] for cls in type(error).__mro__}
-    if isinstance(error, (ConnectionError, TimeoutError)) or libraries & _NETWORK_LIBRARIES:
+    if isinstance(error, FileExistsError):
+        return None
+    if isinstance(error, FileNotFoundError):
+        return "create the bucket, or choose another store with K2_STORE" if "bucket" in str(error).lower() else None
+    if isinstance(error, OSError) and error.errno in _OF_SERVICE and _libraries(error.__cause__) & _NETWORK_LIBRARIES:
+        return "wait until the service is well again, its own log says why it failed"
+    if isinstance(error, (ConnectionError, TimeoutError)) or _libraries(error) & _NETWORK_LIBRARIES:
         return "check that the store can be reached (AWS_ENDPOINT_URL, network) and takes your credentials"
-    if isinstance(error, FileNotFoundError) and "bucket" in str(error).lower():
-        return "create the bucket, or choose another store with K2_STORE"
     return None
+
+
+def _libraries(error: BaseException | None) -> set[str]:
+    """Names of the packages that an error's classes are of."""
+    return {cls.__module__.partition(".")[0] for cls in type(error).__mro__}
 
 
 def _write_error(store: str, path: str, error: Exception, remedy: str) -> StoreWriteError:

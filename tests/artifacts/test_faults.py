@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from botocore.exceptions import ClientError
+from s3fs.errors import translate_boto_error
 from safetensors.numpy import save_file
 
 from k2model.artifacts import ArtifactError, Identity, Store, StoreWriteError
+from k2model.artifacts.files import reading, writing
 from tests.artifacts.samples import files_below, write_corpus
 
 REMEDY = "run the same command again"
@@ -110,6 +113,14 @@ def test_a_failing_operation(
             store.build(identity, write_corpus)
     assert store.find(identity) is None
     assert files_below(f"{store.uri}/_scratch") == []
+
+
+@pytest.mark.parametrize("code", ["InternalError", "SlowDown", "ServiceUnavailable", "OperationAborted", "TheirOwn"])
+def test_what_a_service_says_of_its_own_failure_is_an_error_with_a_remedy(code: str) -> None:
+    said = translate_boto_error(ClientError({"Error": {"Code": code, "Message": "try later"}}, "PutObject"))
+    for doing, kind in ((writing, StoreWriteError), (reading, ArtifactError)):
+        with pytest.raises(kind, match=r"try later.*run"), doing("s3://bucket/store", "corpus/a"):
+            raise said
 
 
 def test_other_errors_of_a_step_pass_as_they_are(store: Store, identity: Identity, tmp_path: Path) -> None:
