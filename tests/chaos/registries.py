@@ -144,6 +144,21 @@ def server_down(seconds: float, bench: Bench) -> Seen:
         return Seen([met], register(bench, bench.empty(), mlflow.uri), digests, UNREACHED)
 
 
+def answers(address: str) -> None:
+    """Waits until a database that has been started takes connections. Raises Unexpected."""
+    import psycopg2
+
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            psycopg2.connect(address.replace("+psycopg2", "")).close()
+            return
+        except psycopg2.OperationalError as error:
+            if time.monotonic() > deadline:
+                raise Unexpected(f"PostgreSQL does not come back: {error}") from error
+            time.sleep(0.1)
+
+
 def postgresql_killed(bench: Bench) -> Seen:
     """PostgreSQL is killed (SIGQUIT to its processes, as when its machine ends) and started again on its data."""
     from infra.stack import postgres
@@ -170,6 +185,7 @@ def postgresql_killed(bench: Bench) -> Seen:
         timer.start()
         met = command.wait()
         timer.join()
+        answers(address)
         try:
             return Seen([met], register(bench, bench.empty(), address), digests, UNREACHED)
         finally:
