@@ -4,6 +4,7 @@ each is read where its bytes are.
 Whoever reads an artifact by the operations of `Files` need not know of it. Writing is for the artifact's own files.
 """
 
+import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -11,21 +12,27 @@ from typing import BinaryIO
 from k2model.artifacts.files import RemoteFiles
 from k2model.artifacts.owner import MADE
 
-Source = Callable[[], RemoteFiles]
-
 
 class LinkedFiles(RemoteFiles):
     """A prefix of an object store of which some files are read elsewhere in it. They cannot be written or removed.
-    Places of makers are not listed."""
+    Places of makers are not listed. It can be pickled: workers tell each other where an artifact lies."""
 
-    def __init__(self, uri: str, elsewhere: Mapping[str, tuple[Source, str]]) -> None:
-        """elsewhere: by path, what gives the folder that has the file, and its path there."""
+    def __init__(
+        self, uri: str, elsewhere: Mapping[str, tuple[str, str]], opened: Callable[[str], RemoteFiles]
+    ) -> None:
+        """elsewhere: by path, the address of the artifact whose folder has the bytes, and their path in it. opened: a
+        module's function that gives the files of another artifact by its address; asked when one of them is read,
+        since it may have been made anew, by another maker, after it was linked."""
         super().__init__(uri)
         self._elsewhere = elsewhere
+        self._opened = opened
+        self._known = {uri: RemoteFiles(uri)}
 
     def at(self, folder: str) -> RemoteFiles:
-        below = {path.removeprefix(f"{folder}/"): self._elsewhere[path] for path in self._below(folder)}
-        return LinkedFiles(f"{self.uri}/{folder}", below)
+        below = copy.copy(self)
+        below.uri = f"{self.uri}/{folder}"
+        below._elsewhere = {path.removeprefix(f"{folder}/"): self._elsewhere[path] for path in self._below(folder)}
+        return below
 
     def read(self, path: str) -> bytes:
         files, there = self._place(path)
@@ -69,31 +76,10 @@ class LinkedFiles(RemoteFiles):
     def _place(self, path: str) -> tuple[RemoteFiles, str]:
         if path not in self._elsewhere:
             return RemoteFiles(self.uri), path
-        source, there = self._elsewhere[path]
-        return source(), there
+        address, there = self._elsewhere[path]
+        if address not in self._known:
+            self._known[address] = self._opened(address)
+        return self._known[address], there
 
     def _below(self, folder: str) -> list[str]:
         return [path for path in self._elsewhere if not folder or path.startswith(f"{folder}/")]
-
-
-def with_links(
-    uri: str, placed: Mapping[str, str], links: Mapping[str, tuple[str, str]], opened: Callable[[str], RemoteFiles]
-) -> RemoteFiles:
-    """The files of the artifact at `uri`.
-
-    placed: by path, where in its folder the bytes are. links: by path, the artifact of the same store that has the
-    file, as `<step>/<key[:16]>`, and its path there. opened: gives the files of such an artifact by its address; asked
-    when one of them is read, since it may have been made anew, by another maker, after it was linked.
-    """
-    root, own = uri.rsplit("/", 2)[0], RemoteFiles(uri)
-    known: dict[str, RemoteFiles] = {}
-
-    def source(name: str) -> RemoteFiles:
-        if name not in known:
-            known[name] = opened(f"{root}/{name}")
-        return known[name]
-
-    found: dict[str, tuple[Source, str]] = {path: (lambda: own, at) for path, at in placed.items()}
-    for path, (name, at) in links.items():
-        found[path] = (lambda name=name: source(name)), at  # type: ignore[misc]
-    return LinkedFiles(uri, found)

@@ -26,7 +26,7 @@ from typing import Any, NotRequired, TypedDict
 
 from k2model.artifacts.entry import FileEntry, path_problem
 from k2model.artifacts.files import Files, LocalFiles, RemoteFiles, files_at
-from k2model.artifacts.linked_files import with_links
+from k2model.artifacts.linked_files import LinkedFiles
 from k2model.artifacts.outside import inside, read_small, remedy
 from k2model.artifacts.owner import is_owner
 from k2model.errors import ArtifactError, CorruptArtifact, MissingArtifact
@@ -153,14 +153,15 @@ def _is_folder(path: Path) -> bool:
     return stat.S_ISDIR(mode)
 
 
-def read_manifest(folder_uri: str | os.PathLike[str]) -> Manifest:
-    """Reads the manifest of a folder.
+def read_manifest(folder: Files | str | os.PathLike[str]) -> Manifest:
+    """Reads the manifest of a folder, given by its files or its URI. Of a folder inside an artifact it takes the files:
+    on an object store they know where its bytes lie.
 
     Raises:
         MissingArtifact: there is none, so nothing in the folder counts.
         CorruptArtifact: it cannot be parsed or does not match its own digest.
     """
-    files = files_at(folder_uri)
+    files = files_at(folder) if isinstance(folder, str | os.PathLike) else folder
     try:
         return Manifest.from_json(read_small(files, MANIFEST, MOST), files.uri)
     except NotPlain as error:
@@ -189,9 +190,12 @@ def files_of(folder_uri: str | os.PathLike[str], manifest: Manifest) -> Files:
     files = files_at(folder_uri)
     if not isinstance(files, RemoteFiles):
         return files
-    placed = {entry.path: entry.stored for entry in manifest.files if entry.place}
-    links = {entry.path: entry.linked for entry in manifest.files if entry.at}
-    return with_links(files.uri, placed, links, _source) if placed or links else files
+    elsewhere = {entry.path: (files.uri, entry.stored) for entry in manifest.files if entry.place}
+    root = files.uri.rsplit("/", 2)[0]
+    for entry in (entry for entry in manifest.files if entry.at):
+        source, path = entry.linked
+        elsewhere[entry.path] = f"{root}/{source}", path
+    return LinkedFiles(files.uri, elsewhere, _source) if elsewhere else files
 
 
 def _source(uri: str) -> RemoteFiles:

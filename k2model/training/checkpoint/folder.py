@@ -188,7 +188,7 @@ def _newest_first(files: Files) -> list[str]:
 
 
 def _read_progress(files: Files) -> tuple[Manifest, Progress]:
-    manifest = read_manifest(files.uri)
+    manifest = read_manifest(files)
     check_listing(files, manifest)
     try:
         return manifest, read_as(Progress, read_verified(files, manifest, STATE))
