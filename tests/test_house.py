@@ -4,6 +4,7 @@
 """
 
 import ast
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -136,6 +137,20 @@ def test_the_library_knows_no_orchestrator() -> None:
         name: {found.partition(".")[0] for found in imports(name)} for name in modules() if room_of(name) != "tasks"
     }
     assert [name for name, those in tops.items() if name.startswith("k2model") and "flytekit" in those] == []
+
+
+#: Who opens Parquet: the reader of tables, and those of files that no step has written.
+OPENS_PARQUET = {
+    "k2model.documents.tables", "k2model.documents.benchmarks", "k2model.ingest.columnar", "k2model.inspect.artifact",
+    "k2model.synthesis.behaviours", "k2model.evals.harness.data", "k2model.validation.documents.part",
+}  # fmt: skip
+_OPENS = re.compile(r"\b(pq|parquet)\.(read_\w+|Parquet(File|Dataset))\(|\b(ds|dataset)\.dataset\(")
+
+
+def test_tables_are_read_by_the_one_reader() -> None:
+    """It holds them against the schema that is asked for; pyarrow leaves out what is not there."""
+    found = {name for name, path in modules().items() if _OPENS.search(path.read_text(encoding="utf-8"))}
+    assert found == OPENS_PARQUET
 
 
 def test_no_files_import_each_other() -> None:

@@ -64,11 +64,13 @@ def ingest(
 def _longer(folder: Path, characters: int) -> dict[str, int]:
     """Documents below `folder` with more `characters`, their bytes of text, and the bytes of all."""
     import pyarrow.compute as pc
-    import pyarrow.dataset as ds
+
+    from k2model.documents.schema import DOCUMENT_SCHEMA
+    from k2model.documents.tables import read_batches, selected
 
     found = {"documents": 0, "bytes": 0, "of_bytes": 0}
-    files = [str(path) for split in ("train", "heldout") for path in sorted(folder.glob(f"{split}/**/*.parquet"))]
-    for batch in ds.dataset(files).to_batches(columns=["text"]) if files else ():
+    files = (path for split in ("train", "heldout") for path in sorted(folder.glob(f"{split}/**/*.parquet")))
+    for batch in (one for path in files for one in read_batches(path, selected(DOCUMENT_SCHEMA, "text"))):
         sizes, long = pc.binary_length(batch["text"]), pc.greater(pc.utf8_length(batch["text"]), characters)
         found["documents"] += pc.sum(long).as_py() or 0
         found["bytes"] += pc.sum(sizes.filter(long)).as_py() or 0

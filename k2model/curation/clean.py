@@ -17,11 +17,11 @@ from k2model.curation import pii
 from k2model.curation.counts import CurationCounts, Reject, write_rejects
 from k2model.curation.filters import blocked, identify_languages, rejecting_rules
 from k2model.curation.normalise import Written, clean_lines, normalise
-from k2model.curation.parts import CorpusPart, batches
+from k2model.curation.parts import CorpusPart
 from k2model.curation.signatures import schemas, signature_tables
 from k2model.curation.texts import Flags, Texts, by_bytes
 from k2model.documents.schema import DOCUMENT_SCHEMA
-from k2model.documents.tables import PartWriter
+from k2model.documents.tables import PartWriter, read_batches
 from k2model.errors import CorpusError, nearest
 from k2model.recipe.curation import PII_KINDS, CurationProfile
 from k2model.recipe.schema import CorpusConfig, SourceConfig
@@ -67,7 +67,7 @@ def clean_part(raw: Path, folder: Path, part: CorpusPart, config: CorpusConfig) 
             for kind, schema in schemas(config, profile.natural).items()
         }
         row = 0
-        for batch in batches(part.file(raw)):
+        for batch in read_batches(part.file(raw), DOCUMENT_SCHEMA):
             for piece in by_bytes(batch, "text", BATCH_BYTES):
                 clean, signature = _Batch(pa.Table.from_batches([piece]), row, profile, config, account).cleaned()
                 documents.write(clean)

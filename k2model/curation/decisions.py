@@ -10,14 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from k2model.curation.duplicates import near_duplicates, read_pairs, read_rows
 from k2model.curation.known import COPIES_SCHEMA, KnownCopies
 from k2model.curation.parts import Numbering
-from k2model.curation.signatures import SIGNATURES, CorpusSignatures
+from k2model.curation.signatures import SIGNATURE_SCHEMA, SIGNATURES, CorpusSignatures
 from k2model.curation.texts import Ints
-from k2model.documents.tables import required, write_table
+from k2model.documents.tables import read_table, required, selected, write_table
 from k2model.recipe.schema import CorpusConfig
 
 EXACT, NEAR = "exact_duplicate", "near_duplicate"
@@ -59,7 +58,8 @@ def decide(
     originals = np.concatenate([_through(similar, leaders, firsts), leaders])
     order = np.argsort(documents)
     documents, originals, near_too = documents[order], originals[order], order >= len(copies)
-    own = read_rows(signatures, SIGNATURES, documents, "duplicates").reshape(-1).astype(np.int64)
+    own = read_rows(signatures, SIGNATURES, documents, selected(SIGNATURE_SCHEMA, "duplicates"))
+    own = own.reshape(-1).astype(np.int64)
     standing, who = np.unique(originals, return_inverse=True)
     counts = np.zeros(len(standing), dtype=np.int64)
     np.add.at(counts, who, own)
@@ -85,12 +85,12 @@ def read_decisions(decided: Path, start: int, own: Ints) -> pa.Table:
     """
     gone_file, standing_file, known_file = decision_files(start)
     end, counts = start + len(own), own.astype(np.int64)
-    standing = _read(decided / standing_file, start, end)
+    standing = _read(decided / standing_file, STANDING_SCHEMA, start, end)
     counts[standing["document"].to_numpy() - start] += standing["duplicates"].to_numpy()
     rules, names = np.full(len(own), "", dtype=object), np.full(len(own), "", dtype=object)
-    for file in (gone_file, known_file):
+    for file, schema in ((gone_file, GONE_SCHEMA), (known_file, COPIES_SCHEMA)):
         if file == gone_file or (decided / file).is_file():
-            gone = _read(decided / file, start, end)
+            gone = _read(decided / file, schema, start, end)
             rows = gone["document"].to_numpy() - start
             rules[rows] = np.where(gone["near"].to_numpy(), NEAR, EXACT)
             names[rows] = gone["original"].to_pylist()
@@ -108,9 +108,9 @@ def _write(folder: Path, columns: Sequence["np.ndarray | pa.Array"], schema: pa.
         write_table(folder / f"{file:05d}.parquet", table, _GROUP)
 
 
-def _read(path: Path, start: int, end: int) -> pa.Table:
+def _read(path: Path, schema: pa.Schema, start: int, end: int) -> pa.Table:
     """The rows of documents in [start, end)."""
-    return pq.read_table(path, filters=[("document", ">=", start), ("document", "<", end)], partitioning=None)
+    return read_table(path, schema, filters=[("document", ">=", start), ("document", "<", end)])
 
 
 def _through(similar: Ints, leaders: Ints, numbers: Ints) -> Ints:

@@ -17,12 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from k2model.curation.parts import batches
-from k2model.curation.signatures import SKETCHES, CorpusSignatures, Sketches, similarity, unpacked
+from k2model.curation.signatures import SKETCHES, CorpusSignatures, Sketches, schemas, similarity, unpacked
 from k2model.curation.texts import Flags, Hashes, Ints
-from k2model.documents.tables import read_table, required, write_table
+from k2model.documents.tables import read_batches, read_table, required, rows_of, write_table
 from k2model.recipe.schema import CorpusConfig
 
 PAIR_SCHEMA = required(document=pa.int64(), original=pa.int64())
@@ -128,7 +126,7 @@ def near_duplicates(
     stays = ~np.isin(numbers, gone)
     numbers, clusters = numbers[stays], clusters[stays]
     order = np.argsort(clusters, kind="stable")
-    sketches = _sketches_of(signatures, numbers)
+    sketches = _sketches_of(signatures, config, numbers)
     return _leaders(sketches, numbers[order], clusters[order], config.near_duplicate_threshold, CLUSTER_LEADERS)
 
 
@@ -136,19 +134,19 @@ def _many(paths: Sequence[Path], least: Callable[[], int]) -> Iterator[tuple[Int
     """The pairs of several files at a time, `least` or more, so that what costs as much as that is done a few times."""
     begin, held = 0, 0
     for end, path in enumerate(paths, start=1):
-        held += pq.read_metadata(path).num_rows
+        held += rows_of(path)
         if held >= max(least(), _PAIRS) or end == len(paths):
             yield read_pairs(paths[begin:end])
             begin, held = end, 0
 
 
-def _sketches_of(signatures: CorpusSignatures, numbers: Ints) -> Callable[[Ints], Sketches]:
+def _sketches_of(signatures: CorpusSignatures, config: CorpusConfig, numbers: Ints) -> Callable[[Ints], Sketches]:
     """What gives the sketches of some of these ascending numbers. Each file is read once: clusters have documents of
     any part, so the sketches of all are laid out, on the disk where they are many."""
     pieces = (numbers[begin : begin + _SKETCHES] for begin in range(0, len(numbers), _SKETCHES))
     table, row = np.zeros((0, 1), dtype=np.uint8), 0
     for piece in pieces:
-        own = read_rows(signatures, SKETCHES, piece, "sketch")
+        own = read_rows(signatures, SKETCHES, piece, schemas(config, natural=True)[SKETCHES])
         if len(own) == len(numbers):
             table = own
             break
@@ -197,8 +195,9 @@ def _leaders(
     return _joined(documents, np.int64), _joined(originals, np.int64)
 
 
-def read_rows(signatures: CorpusSignatures, kind: str, numbers: Ints, column: str) -> "np.ndarray":
-    """A column of the signatures of the documents with these sorted numbers; bytes come as [documents, width].
+def read_rows(signatures: CorpusSignatures, kind: str, numbers: Ints, schema: pa.Schema) -> "np.ndarray":
+    """The one column of `schema` of the signatures of the documents with these sorted numbers; bytes come as
+    [documents, width].
 
     Only the files that hold one of them are fetched."""
     numbering = signatures.numbering
@@ -209,10 +208,10 @@ def read_rows(signatures: CorpusSignatures, kind: str, numbers: Ints, column: st
     for index in holding:
         own = numbers[cuts[index] : cuts[index + 1]] - numbering.bounds[index]
         start = 0
-        for batch in batches(numbering.parts[index].file(folder), [column], _ROWS):
+        for batch in read_batches(numbering.parts[index].file(folder), schema, _ROWS):
             low, high = np.searchsorted(own, [start, start + batch.num_rows])
             if high > low:
-                taken = batch.column(column).take(pa.array(own[low:high] - start))
+                taken = batch.column(0).take(pa.array(own[low:high] - start))
                 binary = pa.types.is_fixed_size_binary(taken.type)
                 found.append(unpacked(taken).copy() if binary else taken.to_numpy(zero_copy_only=False))
             start += batch.num_rows

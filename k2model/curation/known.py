@@ -18,18 +18,20 @@ import numpy as np
 import pyarrow as pa
 
 from k2model.curation.duplicates import read_rows
-from k2model.curation.parts import CorpusPart, Numbering, Span, batches
+from k2model.curation.parts import CorpusPart, Numbering, Span
 from k2model.curation.signatures import (
     BANDS,
+    SIGNATURE_SCHEMA,
     SIGNATURES,
     SKETCHES,
     CorpusSignatures,
     band_columns,
+    schemas,
     similarity,
     unpacked,
 )
 from k2model.curation.texts import Flags, Hashes, Ints
-from k2model.documents.tables import read_table, required, write_table
+from k2model.documents.tables import read_batches, read_table, required, selected, write_table
 from k2model.errors import CorpusError
 from k2model.recipe.schema import CorpusConfig
 
@@ -162,7 +164,7 @@ def _hashes(signatures: CorpusSignatures, spans: Sequence[Span]) -> Iterator[tup
     """(number of the first document, halves of the hashes [documents, 2]), some documents at a time."""
     folder = signatures.folder(SIGNATURES, [part for part, _, _ in spans])
     for part, start, _ in spans:
-        for batch in batches(part.file(folder), ["exact"], _ROWS):
+        for batch in read_batches(part.file(folder), selected(SIGNATURE_SCHEMA, "exact"), _ROWS):
             yield start, unpacked(batch.column("exact")).view(np.uint64)
             start += batch.num_rows
 
@@ -202,18 +204,19 @@ def _alike(new: CorpusSignatures, spans: Sequence[Span], config: CorpusConfig, k
                     held.append((numbers[which[earlier]], known_numbers[few][rows[earlier]]))
                 pairs += int(earlier.sum())
                 if pairs > _CANDIDATES:
-                    _compare(new, known, config.near_duplicate_threshold, held, best)
+                    _compare(new, known, config, held, best)
                     pairs = 0
     if held:
-        _compare(new, known, config.near_duplicate_threshold, held, best)
+        _compare(new, known, config, held, best)
     return best
 
 
 def _column(folder: Path, spans: Sequence[Span], column: str) -> tuple[Hashes, Ints]:
     """Keys of a band of the documents that have words, and their numbers."""
     keys, numbers = [np.zeros(0, dtype=np.uint64)], [np.zeros(0, dtype=np.int64)]
+    schema = required(**{column: pa.uint64()}, near=pa.bool_())
     for part, start, _ in spans:
-        for batch in batches(part.file(folder), [column, "near"], _ROWS):
+        for batch in read_batches(part.file(folder), schema, _ROWS):
             rows = np.flatnonzero(batch.column("near").to_numpy(zero_copy_only=False))
             keys.append(batch.column(column).to_numpy()[rows])
             numbers.append(rows + start)
@@ -233,7 +236,7 @@ def _first_of_each(keys: Hashes, most: int) -> list[Ints]:
 
 
 def _compare(
-    new: CorpusSignatures, known: KnownPart, threshold: float, held: list[tuple[Ints, Ints]], best: Ints
+    new: CorpusSignatures, known: KnownPart, config: CorpusConfig, held: list[tuple[Ints, Ints]], best: Ints
 ) -> None:
     """Takes the candidates held, and lowers `best` of those that are similar."""
     pairs = np.unique(np.stack([np.concatenate(ends) for ends in zip(*held, strict=True)], axis=1), axis=0)
@@ -241,11 +244,12 @@ def _compare(
     pairs = pairs[pairs[:, 1] < best[pairs[:, 0]]]
     for begin in range(0, len(pairs), _PAIRS):
         own, theirs = pairs[begin : begin + _PAIRS].T
-        similar = similarity(_sketches(new, own), _sketches(known.signatures, theirs)) >= threshold
+        alike = similarity(_sketches(new, config, own), _sketches(known.signatures, config, theirs))
+        similar = alike >= config.near_duplicate_threshold
         np.minimum.at(best, own[similar], theirs[similar])
 
 
-def _sketches(signatures: CorpusSignatures, numbers: Ints) -> "np.ndarray":
+def _sketches(signatures: CorpusSignatures, config: CorpusConfig, numbers: Ints) -> "np.ndarray":
     """[documents, permutations], in the order given."""
     wanted, where = np.unique(numbers, return_inverse=True)
-    return read_rows(signatures, SKETCHES, wanted, "sketch")[where]
+    return read_rows(signatures, SKETCHES, wanted, schemas(config, natural=True)[SKETCHES])[where]

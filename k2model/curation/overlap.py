@@ -21,12 +21,13 @@ from typing import Any, NamedTuple
 from unicodedata import normalize
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 
 from k2model.curation.normalise import clean_characters
 from k2model.curation.texts import Flags, Hashes, Ints, Numbers, Texts
 from k2model.documents.benchmarks import ItemFile, benchmark_files, field_of, item_file, items_in, rows_of
 from k2model.documents.schema import read_items
+from k2model.documents.tables import read_table, required
 from k2model.errors import CorpusError
 from k2model.recipe.curation import DecontaminationConfig
 from k2model.recipe.evaluation import AnswerCheck, BenchmarkConfig, Mode
@@ -115,14 +116,18 @@ def external(files: Iterable[Items], config: DecontaminationConfig) -> Iterator[
             yield EvaluationItem(items.family, str(row.get("id", number)), "", prompt, tail, True, True)
 
 
-STORED_ITEMS = "evaluation_items.parquet"  # of an artifact of items: a column for each field of `EvaluationItem`
+STORED_ITEMS = "evaluation_items.parquet"  # of an artifact of items
+#: A column for each field of `EvaluationItem`.
+STORED_SCHEMA = required(
+    family=pa.string(), id=pa.string(), key=pa.string(), prompt=pa.string(), answer=pa.string(), worded=pa.bool_(),
+    holds_out=pa.bool_(),
+)  # fmt: skip
 
 
 def stored_items(paths: Iterable[Path]) -> Iterator[EvaluationItem]:
-    """Of artifacts of items (`k2model.evals.contamination`), in their order."""
+    """Of artifacts of items (`k2model.evals.contamination`), in their order, by which other tables number them."""
     for path in paths:
-        rows = pq.read_table(path, columns=list(EvaluationItem._fields), partitioning=None).to_pylist()
-        yield from (EvaluationItem(**row) for row in rows)
+        yield from (EvaluationItem(**row) for row in read_table(path, STORED_SCHEMA).to_pylist())
 
 
 _TABLE_BITS = 22

@@ -13,14 +13,12 @@ from typing import NamedTuple, TypedDict
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from k2model.artifacts import ArtifactRef, Store
 from k2model.artifacts.content import MOST
 from k2model.artifacts.outside import remedy
 from k2model.curation.texts import Ints
 from k2model.documents.schema import part_path, parts_of, source_file
-from k2model.documents.tables import ROW_GROUP_BYTES, table_errors
 from k2model.errors import CorruptArtifact
 from k2model.plain import NotPlain, read_as
 
@@ -132,12 +130,3 @@ def numbering_of(store: Store, ref: ArtifactRef) -> Numbering:
         raise CorruptArtifact(
             f"{ref.uri}/{NUMBERING_FILE} is no numbering of documents ({error}). {remedy(ref.uri)}"
         ) from error
-
-
-def batches(path: Path, columns: Sequence[str] | None = None, rows: int = 1_024) -> Iterator[pa.RecordBatch]:
-    """The rows of a part, a batch at a time: at most `rows`, fewer where rows are long."""
-    with table_errors(path), pq.ParquetFile(path, pre_buffer=False) as file:
-        groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-        longest = max((group.total_byte_size // max(1, group.num_rows) for group in groups), default=0)
-        fitting = max(1, ROW_GROUP_BYTES // max(1, longest))
-        yield from file.iter_batches(batch_size=min(rows, fitting), columns=columns)

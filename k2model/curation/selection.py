@@ -15,18 +15,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from k2model.curation.clean import ACCOUNT, BATCH_BYTES, CLEAN, REJECTS, profile_of
 from k2model.curation.counts import CurationCounts, Reject, merged, read_counts, read_rejects, write_rejects
 from k2model.curation.decisions import EXACT, NEAR, read_decisions
 from k2model.curation.decontamination import Decontamination, Match, Tally, decontamination, detail
 from k2model.curation.overlap import Items, external, item_files
-from k2model.curation.parts import CorpusPart, batches, parts_in
-from k2model.curation.signatures import SIGNATURES
+from k2model.curation.parts import CorpusPart, parts_in
+from k2model.curation.signatures import SIGNATURE_SCHEMA, SIGNATURES
 from k2model.curation.texts import by_bytes
 from k2model.documents.schema import DOCUMENT_SCHEMA
-from k2model.documents.tables import PartWriter, write_table
+from k2model.documents.tables import PartWriter, read_batches, read_table, selected, write_table
 from k2model.recipe.mixtures import bucket
 from k2model.recipe.schema import CorpusConfig
 
@@ -50,12 +49,12 @@ def select_part(
     by_words = profile_of(part.source, config).overlap
     for step in STEPS:
         account.after(step, 0, 0)
-    signed = pq.read_table(part.file(cleaned / SIGNATURES), columns=["row", "duplicates"], partitioning=None)
+    signed = read_table(part.file(cleaned / SIGNATURES), selected(SIGNATURE_SCHEMA, "row", "duplicates"))
     rows = signed["row"].to_numpy()
     decisions = read_decisions(decided, start, signed["duplicates"].to_numpy())
     begin = 0
     with PartWriter(part.file(folder), DOCUMENT_SCHEMA) as writer:
-        for batch in batches(part.file(cleaned / CLEAN)):
+        for batch in read_batches(part.file(cleaned / CLEAN), DOCUMENT_SCHEMA):
             for piece in by_bytes(batch, "text", BATCH_BYTES):
                 end = begin + piece.num_rows
                 table = _without_copies(piece, rows[begin:end], decisions.slice(begin, piece.num_rows), account)
@@ -169,7 +168,7 @@ def recheck_parts(
     judge = Decontamination(external(files, config.decontamination), config.decontamination)
     account, tally = CurationCounts(), Tally(judge.items)
     for part in parts:
-        for batch in batches(part.file(corpus), ["id", "text", "key"]):
+        for batch in read_batches(part.file(corpus), selected(DOCUMENT_SCHEMA, "id", "text", "key")):
             for piece in by_bytes(batch, "text", BATCH_BYTES):
                 table = pa.Table.from_batches([piece])
                 matches = judge.judge(table, True, tally)

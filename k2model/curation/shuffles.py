@@ -26,10 +26,19 @@ from k2model.curation.duplicates import (
     shared_keys,
     write_pairs,
 )
-from k2model.curation.parts import batches
 from k2model.curation.ranges import Columns, Ranges, RangeWriter, range_of, write_ranges
-from k2model.curation.signatures import BANDS, SIGNATURES, SKETCHES, CorpusSignatures, band_columns, unpacked
+from k2model.curation.signatures import (
+    BANDS,
+    SIGNATURE_SCHEMA,
+    SIGNATURES,
+    SKETCHES,
+    CorpusSignatures,
+    band_columns,
+    schemas,
+    unpacked,
+)
 from k2model.curation.texts import Ints
+from k2model.documents.tables import read_batches, selected
 from k2model.recipe.schema import CorpusConfig
 
 #: Kinds of ranges, and what is in them.
@@ -49,7 +58,7 @@ def shuffle_signatures(
     writer, spans = RangeWriter(_HASHES, hashes), list(signatures.numbering.spans())
     place = signatures.folder(SIGNATURES, signatures.numbering.parts)
     for part, start, _ in spans:
-        for batch in batches(part.file(place), ["exact"], _ROWS):
+        for batch in read_batches(part.file(place), selected(SIGNATURE_SCHEMA, "exact"), _ROWS):
             words = unpacked(batch.column("exact")).view(np.uint64)
             numbers = np.arange(start, start + batch.num_rows)
             writer.add(range_of(words[:, 0], hashes), words[:, 0], words[:, 1], numbers)
@@ -58,7 +67,7 @@ def shuffle_signatures(
     writer, spans = RangeWriter(_KEYS, keys), list(signatures.numbering.spans(natural))
     place, columns = signatures.folder(BANDS, [part for part, _, _ in spans]), band_columns(config)
     for part, start, _ in spans:
-        for batch in batches(part.file(place), [*columns, "near"], _ROWS):
+        for batch in read_batches(part.file(place), schemas(config, natural=True)[BANDS], _ROWS):
             rows = np.flatnonzero(batch.column("near").to_numpy(zero_copy_only=False))
             found = np.stack([batch.column(name).to_numpy()[rows] for name in columns], axis=1).reshape(-1)
             writer.add(range_of(found, keys), found, np.repeat(rows + start, len(columns)))
@@ -105,7 +114,7 @@ def shuffle_sketches(
     own = own[np.argsort(number[own], kind="stable")]
     key, number = key[own], number[own]
     wanted = np.unique(number)
-    sketches = read_rows(signatures, SKETCHES, wanted, "sketch")
+    sketches = read_rows(signatures, SKETCHES, wanted, schemas(config, natural=True)[SKETCHES])
     reader = range_of(key, slices)
     order = np.argsort(reader, kind="stable")
     cuts = np.searchsorted(reader[order], np.arange(slices + 1))

@@ -38,6 +38,8 @@ Sketches = np.ndarray[Any, np.dtype[np.uint8]]
 Minima = np.ndarray[Any, np.dtype[np.uint32]]
 SIGNATURES, BANDS, SKETCHES = "signatures", "bands", "sketches"
 EXACT_BYTES = 16
+#: `row` is that of the raw part.
+SIGNATURE_SCHEMA = required(row=pa.int64(), exact=pa.binary(EXACT_BYTES), duplicates=pa.int32())
 _CHUNK = 1 << 15  # shingles at a time: three arrays of them stay in a core's cache
 
 
@@ -66,13 +68,12 @@ def signatures_of(store: Store, clean: ArtifactRef) -> CorpusSignatures:
 
 
 def schemas(config: CorpusConfig, natural: bool) -> dict[str, pa.Schema]:
-    """By kind. `row` is that of the raw part; without `near` a text has no words."""
-    signature = required(row=pa.int64(), exact=pa.binary(EXACT_BYTES), duplicates=pa.int32())
+    """By kind; without `near` a text has no words."""
     if not natural:
-        return {SIGNATURES: signature}
+        return {SIGNATURES: SIGNATURE_SCHEMA}
     keys = dict.fromkeys(band_columns(config), pa.uint64())
     sketch = required(sketch=pa.binary(config.minhash_permutations))
-    return {SIGNATURES: signature, BANDS: required(**keys, near=pa.bool_()), SKETCHES: sketch}
+    return {SIGNATURES: SIGNATURE_SCHEMA, BANDS: required(**keys, near=pa.bool_()), SKETCHES: sketch}
 
 
 def band_columns(config: CorpusConfig) -> list[str]:

@@ -22,18 +22,24 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from k2model.artifacts import ArtifactRef, Identity, Part, PartedStep, PartRecord, Step, Store, read_json, totals
 from k2model.curation.clean import BATCH_BYTES
 from k2model.curation.decontamination import Decontamination
-from k2model.curation.overlap import STORED_ITEMS, EvaluationItem, Items, external, registered
-from k2model.curation.parts import batches
+from k2model.curation.overlap import (
+    STORED_ITEMS,
+    STORED_SCHEMA,
+    EvaluationItem,
+    Items,
+    external,
+    registered,
+    stored_items,
+)
 from k2model.curation.texts import Ints, by_bytes
 from k2model.documents.benchmarks import benchmark_files
 from k2model.documents.families.generated import GENERATED, VERSION, generate
-from k2model.documents.schema import source_file
-from k2model.documents.tables import PartWriter, read_table, required, write_table
+from k2model.documents.schema import DOCUMENT_SCHEMA, source_file
+from k2model.documents.tables import PartWriter, read_batches, read_table, required, selected, write_table
 from k2model.errors import EvaluationError
 from k2model.recipe.curation import DecontaminationConfig
 from k2model.recipe.evaluation import BenchmarkConfig, EvaluationConfig
@@ -45,10 +51,6 @@ from k2model.versions import STEP_VERSIONS
 EVALUATION_ITEMS, OVERLAP, ITEMS_SEEN = "evaluation_items", "overlap", "items_seen"  # kinds of artifacts
 ITEMS, PARTS, SEEN = STORED_ITEMS, "parts.json", "items_seen.parquet"  # their files
 PUBLIC = "public"  # the family of all items of public suites: their names (`gsm8k/17`) tell them apart
-ITEM_SCHEMA = required(
-    family=pa.string(), id=pa.string(), key=pa.string(), prompt=pa.string(), answer=pa.string(), worded=pa.bool_(),
-    holds_out=pa.bool_(),
-)  # fmt: skip
 PAIR_SCHEMA = required(row=pa.int32(), item=pa.int32(), coverage=pa.float32())
 SEEN_SCHEMA = pa.schema([("family", pa.string()), ("id", pa.string()), ("step", pa.int64())])
 
@@ -100,13 +102,13 @@ def benchmark_items(benchmarks: Sequence[BenchmarkConfig]) -> tuple[Items, ...]:
 
 def _write_items(folder: Path, items: Sequence[EvaluationItem]) -> dict[str, float]:
     rows = [item._asdict() for item in items]
-    write_table(folder / ITEMS, pa.Table.from_pylist(rows, schema=ITEM_SCHEMA))
+    write_table(folder / ITEMS, pa.Table.from_pylist(rows, schema=STORED_SCHEMA))
     return {"items": len(rows)}
 
 
 def read_evaluation_items(store: Store, ref: ArtifactRef) -> list[EvaluationItem]:
     """In their order, by which other tables number them."""
-    return [EvaluationItem(**row) for row in read_table(store.fetch(ref) / ITEMS, ITEM_SCHEMA).to_pylist()]
+    return [*stored_items([store.fetch(ref) / ITEMS])]
 
 
 def overlap_step(store: Store, items: ArtifactRef, corpus: ArtifactRef, config: DecontaminationConfig) -> PartedStep:
@@ -139,7 +141,7 @@ def _look_up(
     judge = _judge(store_uri, items, config)
     documents = pairs = 0
     with PartWriter(folder / file, PAIR_SCHEMA) as writer:
-        for batch in batches(store.fetch(corpus, lambda path: path == file) / file, ["text", "key"]):
+        for batch in read_batches(store.fetch(corpus, file.__eq__) / file, selected(DOCUMENT_SCHEMA, "text", "key")):
             for piece in by_bytes(batch, "text", BATCH_BYTES):
                 rows, found, coverage = judge.pairs(pa.Table.from_batches([piece]))
                 columns = [pa.array(rows + documents, pa.int32()), pa.array(found, pa.int32()), pa.array(coverage)]
@@ -235,4 +237,4 @@ def _earliest(store: Store, overlap: ArtifactRef, when: "Mapping[str, Ints | Non
 
 
 def _pairs(store: Store, overlap: ArtifactRef, file: str) -> pa.Table:
-    return pq.read_table(store.fetch(overlap, lambda path: path == file) / file, partitioning=None)
+    return read_table(store.fetch(overlap, file.__eq__) / file, PAIR_SCHEMA)

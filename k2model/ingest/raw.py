@@ -16,13 +16,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypedDict
 
-import pyarrow.parquet as pq
-
 from k2model.artifacts import ArtifactRef, Identity, Part, PartedStep, PartRecord, Store, totals
 from k2model.documents import standard_library
 from k2model.documents.families import facts, next_line, retrieval, tools
 from k2model.documents.families.task import items_of
 from k2model.documents.schema import Document, Item, content_id, part_path, source_file, write_documents, write_items
+from k2model.documents.tables import rows_of
 from k2model.errors import CorpusError
 from k2model.ingest.builtin import Material, build
 from k2model.ingest.counts import check_quarantine, destinies, total_counts
@@ -146,7 +145,7 @@ def _copy_items(store_uri: str, corpus: ArtifactRef, folder: Path) -> int:
     """The evaluation items of a stored corpus, below `folder`; returns how many."""
     stored = Store.open(store_uri).fetch(corpus, lambda path: path.startswith("items/"))
     shutil.copytree(stored / "items", folder / "items")
-    return sum(pq.ParquetFile(path).metadata.num_rows for path in sorted((folder / "items").glob("*.parquet")))
+    return sum(rows_of(path) for path in sorted((folder / "items").glob("*.parquet")))
 
 
 def write_corpus(

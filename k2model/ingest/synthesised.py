@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from k2model.artifacts import ArtifactRef, Part, Store
-from k2model.documents.schema import source_file
+from k2model.documents.schema import DOCUMENT_SCHEMA, source_file
+from k2model.documents.tables import read_table, selected
 
 Artifacts = Mapping[str, ArtifactRef]  # of synthesis, by the names of sources
 SPLITS = ("train", "heldout")
@@ -34,6 +34,6 @@ def copy_part(store_uri: str, made: ArtifactRef, part: Part, folder: Path) -> di
     for path in paths:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(there / path, folder / path)
-    train, heldout = (pq.read_table(folder / path, columns=["text"]) for path in paths)
+    train, heldout = (read_table(folder / path, selected(DOCUMENT_SCHEMA, "text")) for path in paths)
     size = pc.sum(pc.binary_length(train["text"])).as_py() or 0
     return {"documents": train.num_rows, "heldout_documents": heldout.num_rows, "bytes": size}

@@ -28,13 +28,15 @@ def sources(corpus: Path) -> list[dict[str, Any]]:
     """Documents and characters by split, source, licence and origin, from a validated corpus folder."""
     import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
+
+    from k2model.documents.schema import DOCUMENT_SCHEMA
+    from k2model.documents.tables import read_table, selected
 
     keys = ["source", "domain", "licence", "origin"]
     rows: list[dict[str, Any]] = []
     for split in ("train", "heldout"):
         for path in sorted((corpus / split).glob("*/*.parquet")):
-            table = pq.read_table(path, columns=[*keys, "text"], partitioning=None)
+            table = read_table(path, selected(DOCUMENT_SCHEMA, *keys, "text"))
             table = table.append_column("characters", pc.cast(pc.utf8_length(table["text"]), pa.int64()))
             counted = table.group_by(keys).aggregate([("characters", "count"), ("characters", "sum")])
             for row in counted.to_pylist():

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from k2model.documents.markup import BOS, EOS, PAD, SPECIAL_TOKENS
-from k2model.documents.schema import parts_of, sources_of
+from k2model.documents.schema import DOCUMENT_SCHEMA, parts_of, sources_of
 from k2model.documents.spans import FlatSpans
+from k2model.documents.tables import read_batches, selected
 from k2model.errors import TokensError
 from k2model.recipe.schema import PreTokens, TokenizerConfig
 from k2model.tokens.chat_template import CHAT_TEMPLATE
@@ -132,13 +132,12 @@ def even_quotas(sizes: list[int], total: int) -> list[int]:
 def _documents(parts: Sequence[Path]) -> Iterator[list[str]]:
     """The non-empty texts of each document as they are encoded, a few documents in memory at a time."""
     for part in parts:
-        with pq.ParquetFile(part) as file:
-            for batch in file.iter_batches(DOCUMENTS_PER_READ, columns=["id", "text", "spans"]):
-                spans = FlatSpans.of(batch).encoded_together()
-                written = pc.and_(pc.equal(spans.kinds, "text"), pc.not_equal(spans.texts, ""))
-                texts = spans.texts.filter(written).to_pylist()
-                before = np.concatenate([[0], np.cumsum(written.to_numpy(zero_copy_only=False))])
-                yield from (texts[start:end] for start, end in pairwise(before[spans.bounds].tolist()))
+        for batch in read_batches(part, selected(DOCUMENT_SCHEMA, "id", "text", "spans"), DOCUMENTS_PER_READ):
+            spans = FlatSpans.of(batch).encoded_together()
+            written = pc.and_(pc.equal(spans.kinds, "text"), pc.not_equal(spans.texts, ""))
+            texts = spans.texts.filter(written).to_pylist()
+            before = np.concatenate([[0], np.cumsum(written.to_numpy(zero_copy_only=False))])
+            yield from (texts[start:end] for start, end in pairwise(before[spans.bounds].tolist()))
 
 
 def _size(texts: Sequence[str]) -> int:

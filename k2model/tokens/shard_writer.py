@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 
 from k2model.documents.counts import Counts
 from k2model.documents.markup import EFFORTS, IM_START, SPECIAL_TOKENS
+from k2model.documents.schema import DOCUMENT_SCHEMA
 from k2model.documents.spans import FlatSpans
+from k2model.documents.tables import as_stated, opened_table, selected
 from k2model.errors import TokensError
 from k2model.recipe.mixtures import BUCKETS, bucket_range
 from k2model.tokens.encoder import Encoder
@@ -28,7 +30,7 @@ from k2model.tokens.ragged import exclusive_sum, flat_positions
 from k2model.tokens.shards import COUNTS_FILE, SCHEMA, SPLITS
 from k2model.tokens.tokenizer import K2Tokenizer
 
-COLUMNS = ["id", "source", "domain", "text", "spans", "duplicates"]
+READ = selected(DOCUMENT_SCHEMA, "id", "source", "domain", "text", "spans", "duplicates")
 DOCUMENTS_PER_READ = 1_024
 #: Tokens of a record batch: readers map whole batches, so a part should have few of them.
 TOKENS_PER_BATCH = 8_000_000
@@ -57,7 +59,11 @@ def tokenize_part(part: Path, tokenizer: K2Tokenizer | Encoder, target: Path) ->
     encoder = tokenizer if isinstance(tokenizer, Encoder) else Encoder(tokenizer)
     counts = Counts(dict.fromkeys(TOTALS, 0))
     target.parent.mkdir(parents=True, exist_ok=True)
-    with pq.ParquetFile(part) as file, pa.OSFile(str(target), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+    with (
+        opened_table(part, READ) as file,
+        pa.OSFile(str(target), "wb") as sink,
+        pa.ipc.new_file(sink, SCHEMA) as writer,
+    ):
         for batch in _gathered(_encoded(file, part, encoder, counts)):
             writer.write_batch(batch)
     _only(counts, "source", f"{part}: holds documents")
@@ -140,7 +146,8 @@ def _encoded(
     file: pq.ParquetFile, part: Path, encoder: Encoder, counts: Counts
 ) -> Iterator[tuple[pa.Array, Encoded, pa.Array]]:
     """Ids, encoded documents and duplicates, a few documents at a time; adds to `counts`."""
-    for batch in file.iter_batches(DOCUMENTS_PER_READ, columns=COLUMNS):
+    for read in file.iter_batches(DOCUMENTS_PER_READ, columns=READ.names):
+        batch = as_stated(read, READ, part)
         spans = FlatSpans.of(batch)
         encoded = encode_documents(spans, encoder)
         empty = np.flatnonzero(encoded.lengths == 0)

@@ -11,6 +11,7 @@ says afterwards which files broke what, it is small beside the data, and it bear
 parts is looked for by DuckDB, which spills to a folder what does not fit in its bounded memory.
 """
 
+import contextlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,10 +20,12 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
 
 import pandas as pd
+import pyarrow as pa
 
 from k2model.artifacts import Part
 from k2model.artifacts.entry import ATTACHMENTS
 from k2model.documents.counts import Counts
+from k2model.documents.tables import opened_table
 from k2model.recipe.expectations import Severity
 from k2model.validation.outcome import Outcome, ValidationFailed, merge_parts, one_part
 from k2model.validation.render import Page, deck, few_sections, page_if_broken, page_of
@@ -214,19 +217,25 @@ def _path(folder: Path, part: str) -> Path:
 MEMORY = "512MB"
 
 
-def open_database(spill: Path, threads: int) -> "DuckDBPyConnection":
-    """An empty one in memory, whose rows come in no order; close it, or use it as a context."""
+@contextlib.contextmanager
+def table_in_database(
+    name: str, paths: Sequence[Path], schema: pa.Schema, spill: Path, threads: int
+) -> Iterator["DuckDBPyConnection"]:
+    """A database in memory, whose rows come in no order, with the columns of `schema` of all rows of some Parquet files
+    as the table `name`. Raises CorruptArtifact naming a file that has others."""
     import duckdb
 
+    for path in paths:
+        with opened_table(path, schema):
+            pass
+    listed = ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)
+    columns = ", ".join(f'"{column}"' for column in schema.names)
+    rows = f"SELECT {columns} FROM read_parquet([{listed}], hive_partitioning=false)"
     limits: dict[str, str | int | float | list[str]] = {
         "memory_limit": MEMORY,
         "temp_directory": str(spill),
         "threads": threads,
     }
-    return duckdb.connect(config={**limits, "preserve_insertion_order": False})
-
-
-def files_sql(paths: Sequence[Path]) -> str:
-    """The table of all rows of some Parquet files, for a FROM."""
-    listed = ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)
-    return f"read_parquet([{listed}], hive_partitioning=false)"
+    with duckdb.connect(config={**limits, "preserve_insertion_order": False}) as connection:
+        connection.execute(f"CREATE TEMP VIEW {name} AS {rows}")
+        yield connection

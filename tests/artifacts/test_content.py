@@ -3,10 +3,12 @@
 import io
 import json
 import os
+import shutil
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,19 +18,29 @@ from hypothesis import strategies as st
 from k2model.artifacts import ArtifactRef, CorruptArtifact, Identity, Store, read_json, read_json_file
 from k2model.artifacts.content import MOST
 from k2model.artifacts.files import files_at
+from k2model.continual.gate.reading import sampled
+from k2model.continual.month.material import prose_of
 from k2model.curation.counts import read_counts
+from k2model.curation.decisions import GONE_SCHEMA, STANDING_SCHEMA, read_decisions
 from k2model.curation.funnel import read_curation
+from k2model.curation.known import COPIES_SCHEMA
+from k2model.curation.overlap import STORED_SCHEMA, EvaluationItem, stored_items
 from k2model.curation.parts import CorpusPart, Numbering, numbering_of
-from k2model.documents.tables import read_table, required, write_table
+from k2model.documents.markup import Segment
+from k2model.documents.schema import DOCUMENT_SCHEMA, make_document
+from k2model.documents.tables import read_batches, read_table, required, write_table
 from k2model.errors import K2Error
 from k2model.evals.items import Grade, ItemResult, read_items, write_items
 from k2model.evals.scores import ScoreRow, read_scores
+from k2model.release.card import sources
 from k2model.safety.judging import read_safety
+from k2model.tokens.bpe import draw_sample
 from k2model.tokens.rows import RowsIndex
 from k2model.tokens.rows import read_table as read_blocks
 from k2model.tokens.shards import counts_of
 from k2model.training.crash_loop import ATTEMPTS, begin
 from k2model.training.log import read_interventions, read_log
+from k2model.validation.documents.group import write_summaries
 from tests.artifacts.test_outside import IN_PLACE, JSON, ODD, changed, places
 from tests.training.job import phase
 
@@ -147,6 +159,15 @@ def test_more_than_the_bound_is_refused_by_its_size(store: Store) -> None:
         read_json_file(dict[str, int], Path(ref.uri), "counts.json")
 
 
+#: The ways to read a table.
+TABLES: dict[str, Callable[[Path], pa.Table]] = {
+    "whole": lambda path: read_table(path, SCHEMA),
+    "content": lambda path: read_table(path.read_bytes(), SCHEMA, str(path)),
+    "filtered": lambda path: read_table(path, SCHEMA, filters=[("number", ">=", 0)]),
+    "batches": lambda path: pa.Table.from_batches(read_batches(path, SCHEMA), SCHEMA),
+}
+
+
 def written(table: pa.Table) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink)
@@ -164,24 +185,92 @@ def written(table: pa.Table) -> bytes:
     ],
     ids=["missing", "type", "nested", "null", "no text"],
 )
-def test_a_table_of_another_form_is_named(table: pa.Table, told: str) -> None:
-    with pytest.raises(CorruptArtifact, match=f"^here .*{told}"):
-        read_table(written(table), SCHEMA, "here")
+@pytest.mark.parametrize("read", TABLES.values(), ids=TABLES)
+def test_a_table_of_another_form_is_named(
+    tmp_path: Path, read: Callable[[Path], pa.Table], table: pa.Table, told: str
+) -> None:
+    path = tmp_path / "x.parquet"
+    path.write_bytes(written(TABLE))
+    assert read(path) == TABLE
+    path.write_bytes(written(table))
+    with pytest.raises(CorruptArtifact, match=f"^{path} .*{told}"):
+        read(path)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(
+    max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     changes=st.dictionaries(st.integers(0, 700), st.integers(0, 255), min_size=1, max_size=4), cut=st.integers(0, 99)
 )
-def test_any_bytes_are_the_table_or_named(changes: dict[int, int], cut: int) -> None:
+def test_any_bytes_are_the_table_or_named(tmp_path: Path, changes: dict[int, int], cut: int) -> None:
     data = bytearray(written(TABLE))
     for at, to in changes.items():
         data[at % len(data)] = to
-    try:
-        table = read_table(bytes(data[: len(data) - cut]), SCHEMA, "here")
-        assert table.schema == SCHEMA and len(table.to_pylist()) == table.num_rows
-    except CorruptArtifact as error:
-        assert str(error).startswith("here ")
+    path = tmp_path / "x.parquet"
+    path.write_bytes(data[: len(data) - cut])
+    for read in TABLES.values():
+        try:
+            table = read(path)
+            assert table.schema == SCHEMA and len(table.to_pylist()) == table.num_rows
+        except CorruptArtifact as error:
+            assert str(error).startswith(f"{path} ")
+
+
+def corpus_of(folder: Path) -> ArtifactRef:
+    """The reference of a corpus whose store is `folder`, with what lies below `folder/made` as its files."""
+
+    def produce(scratch: Path) -> dict[str, float]:
+        shutil.copytree(folder / "made", scratch, dirs_exist_ok=True)
+        return {}
+
+    content = {path.name: path.read_bytes().hex()[:4000] for path in (folder / "made").rglob("*.parquet")}
+    return Store.open(folder / "store").build(Identity("corpus_valid", "1", {"content": content}), produce)
+
+
+DOCUMENTS = pa.Table.from_pylist(
+    [make_document("prose", "d", "l", "o", [Segment(kind="text", text=f"{i} words.", loss_mask=True)]) for i in (1, 2)],
+    DOCUMENT_SCHEMA,
+)
+ITEMS = pa.Table.from_pylist([EvaluationItem("f", "i", "k", "p", "a", True, True)._asdict()], STORED_SCHEMA)
+KNOWN = pa.table([[1], ["train/prose/00000:0"], [False]], schema=COPIES_SCHEMA)
+PART = "train/prose/00000.parquet"
+
+#: Of steps that read a table: where it lies below a folder, one that is as it is meant, the columns that are read, and
+#: who reads it of the folder that has it in `made`.
+STEPS: dict[str, tuple[str, pa.Table, str, Callable[[Path], object]]] = {
+    "card": (PART, DOCUMENTS, "source domain licence origin text", lambda folder: sources(folder / "made")),
+    "tokenizer": (PART, DOCUMENTS, "id text spans", lambda folder: list(draw_sample(folder / "made", 99, 0))),
+    "gate": (PART, DOCUMENTS, "id domain origin text spans",
+             lambda folder: sampled(Store.open(folder / "store"), corpus_of(folder), 9)),
+    "month": (PART, DOCUMENTS, "text", lambda folder: prose_of(Store.open(folder / "store"), corpus_of(folder))),
+    "statistics": (PART, DOCUMENTS, "id domain licence text duplicates",
+                   lambda folder: write_summaries([folder / "made" / PART], folder / "summaries")),
+    "items": ("x.parquet", ITEMS, "family id key prompt answer worded holds_out",
+              lambda folder: list(stored_items([folder / "made/x.parquet"]))),
+    "decisions": ("known/00000.parquet", KNOWN, "document original near",
+                  lambda folder: read_decisions(decided(folder / "made"), 0, np.array([1, 1]))),
+}  # fmt: skip
+
+
+def decided(folder: Path) -> Path:
+    """Nothing has gone, or stands for another."""
+    write_table(folder / "gone/00000.parquet", GONE_SCHEMA.empty_table())
+    write_table(folder / "standing/00000.parquet", STANDING_SCHEMA.empty_table())
+    return folder
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_column_that_a_step_reads_is_there_and_of_its_type(tmp_path: Path, step: str) -> None:
+    path, table, columns, read = STEPS[step]
+    write_table(tmp_path / "made" / path, table)
+    read(tmp_path)
+    for name in columns.split():
+        place = table.schema.get_field_index(name)
+        for odd in (table.remove_column(place), table.set_column(place, name, pa.array([{"a": 1}] * len(table)))):
+            write_table(tmp_path / "made" / path, odd)
+            with pytest.raises(CorruptArtifact, match=rf"{PurePath(path).name} is not the table .* column '{name}'"):
+                read(tmp_path)
 
 
 def test_no_more_rows_are_read_than_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,8 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from k2model.curation.parts import CorpusPart, Numbering, batches, parts_in
-from k2model.documents.tables import ROW_GROUP_BYTES, PartWriter
+from k2model.curation.parts import CorpusPart, Numbering, parts_in
+from k2model.documents.tables import ROW_GROUP_BYTES, PartWriter, read_batches
 from tests.curation.planted import prose, tool_document, write_raw
 
 SCHEMA = pa.schema([("text", pa.string())])
@@ -17,7 +17,7 @@ def test_long_rows_are_read_and_written_a_few_at_a_time(tmp_path):
             writer.write(pa.table({"text": [text]}))
     file = pq.ParquetFile(tmp_path / "part.parquet")
     assert file.metadata.num_row_groups == 4  # eleven rows reach the bound
-    read = list(batches(tmp_path / "part.parquet"))
+    read = list(read_batches(tmp_path / "part.parquet", SCHEMA))
     assert max(batch.nbytes for batch in read) <= ROW_GROUP_BYTES + 3_000_000
     assert [row["text"] for batch in read for row in batch.to_pylist()] == texts
 
@@ -25,7 +25,7 @@ def test_long_rows_are_read_and_written_a_few_at_a_time(tmp_path):
 def test_an_empty_part_is_a_part(tmp_path):
     with PartWriter(tmp_path / "part.parquet", SCHEMA):
         pass
-    assert list(batches(tmp_path / "part.parquet")) == []
+    assert list(read_batches(tmp_path / "part.parquet", SCHEMA)) == []
     assert pq.read_table(tmp_path / "part.parquet").schema == SCHEMA
 
 

@@ -11,15 +11,14 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from k2model.artifacts import ArtifactRef, Part, PartedStep, PartRecord, Step, Store, local_parts, make, read_json
 from k2model.artifacts.parts import find_part
 from k2model.continual.gate.evidence import EXAMPLES, FATES
 from k2model.continual.gate.reading import EXCERPT
 from k2model.curation.counts import REJECT_SCHEMA
 from k2model.documents.counts import Counts
-from k2model.documents.tables import read_table
+from k2model.documents.schema import DOCUMENT_SCHEMA
+from k2model.documents.tables import read_table, rows_of, selected
 from k2model.errors import ArtifactError, DiskFull, K2Error
 from k2model.recipe import Recipe
 from k2model.recipe.expectations import Severity
@@ -236,7 +235,7 @@ def _rejected(
         if chosen:
             file = f"{part.name}.parquet"
             path = store.fetch(raw, file.__eq__) / file
-            table = pq.read_table(path, columns=["origin", "text"], partitioning=None)
+            table = read_table(path, selected(DOCUMENT_SCHEMA, "origin", "text"))
             rows = table.take([one["row"] for one in chosen]).to_pylist()
             for one, row in zip(chosen, rows, strict=True):
                 text = row["text"][:EXCERPT]
@@ -248,15 +247,18 @@ def _rejected(
 
 def _count_valid(store: Store, valid: ArtifactRef, found: BatchCorpus) -> None:
     """Documents that are left, and those set aside by reason: as an item where one of several reasons says so."""
+    from k2model.validation.documents.part import ASIDE_SCHEMA
+
+    aside = selected(ASIDE_SCHEMA, "id", "origin", "text", "reason")
     _, manifest = store.look_up(valid)
     paths = [entry.path for entry in manifest.files if entry.path.endswith(".parquet")]
     folder = store.fetch(valid, lambda path: path.split("/")[0] in ("train", "heldout", "quarantine"))
     for path in sorted(path for path in paths if path.count("/") == 2):
         split = path.split("/")[0]
         if split in ("train", "heldout"):
-            found.counts[split] += pq.ParquetFile(folder / path).metadata.num_rows
+            found.counts[split] += rows_of(folder / path)
         elif split == "quarantine":
-            for one in pq.read_table(folder / path, columns=["id", "origin", "text", "reason"]).to_pylist():
+            for one in read_table(folder / path, aside).to_pylist():
                 reasons = one["reason"].split(", ")
                 item = next((each for each in reasons if each in ITEM_EXPECTATIONS), "")
                 rule = item or reasons[0]

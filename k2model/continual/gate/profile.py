@@ -18,13 +18,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from k2model.artifacts import ArtifactRef, Identity, Step, Store
 from k2model.continual.gate.reading import Read, sampled
 from k2model.curation.characters import ALPHA, CODE_POINTS, DIGIT, SPACE, classes
 from k2model.curation.texts import Hashes, Ints, Texts
-from k2model.documents.tables import required, write_table
+from k2model.documents.tables import read_table, required, write_table
 from k2model.versions import STEP_VERSIONS
 
 PROFILE, WORDS, PHRASES = "profile.json", "words.parquet", "phrases.parquet"
@@ -153,14 +152,14 @@ def read_profiles(store: Store, refs: Iterable[ArtifactRef]) -> dict[str, Profil
         for source, told in json.loads((folder / PROFILE).read_text(encoding="utf-8")).items():
             own = Profile(told["domain"], told["documents"], Counter(told["lengths"]), Counter(told["characters"]))
             found.setdefault(source, Profile(told["domain"])).add(own)
-        for file, name in ((WORDS, "words"), (PHRASES, "phrases")):
-            for source, values in _by_source(folder / file).items():
+        for file, schema, name in ((WORDS, _WORD_SCHEMA, "words"), (PHRASES, _PHRASE_SCHEMA, "phrases")):
+            for source, values in _by_source(folder / file, schema).items():
                 getattr(found[source], name).update(values)
     return found
 
 
-def _by_source(path: Path) -> Mapping[str, dict[int, int]]:
-    table = pq.read_table(path)
+def _by_source(path: Path, schema: pa.Schema) -> Mapping[str, dict[int, int]]:
+    table = read_table(path, schema)
     found: dict[str, dict[int, int]] = {}
     for source, value, count in zip(*(column.to_pylist() for column in table.columns), strict=True):
         found.setdefault(source, {})[value] = count

@@ -11,20 +11,21 @@ Of many documents a sample is drawn: of each source the documents with the small
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from k2model.artifacts import ArtifactRef, Store
 from k2model.documents.markup import IM_START, Segment
+from k2model.documents.schema import DOCUMENT_SCHEMA
 from k2model.documents.spans import segments_of
+from k2model.documents.tables import as_stated, opened_table, read_table, selected
 
 FILES = 16  # of a source that are opened
 CHARACTERS = 20_000  # of a document that are read
 EXCERPT = 200  # characters of a text that a person is shown
-_COLUMNS = ["id", "domain", "origin", "text", "spans"]
+_SCHEMA = selected(DOCUMENT_SCHEMA, "id", "domain", "origin", "text", "spans")
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Read:
 
 
 def read(source: str, row: Mapping[str, Any]) -> Read:
-    """A document from its columns `_COLUMNS`. Raises CorpusError where its spans do not cover its text."""
+    """A document from its columns `_SCHEMA`. Raises CorpusError where its spans do not cover its text."""
     segments = tuple(segments_of(row))
     pieces: dict[bool, list[str]] = {False: [], True: []}
     for one in segments:
@@ -94,7 +95,7 @@ def _sources(store: Store, corpus: ArtifactRef, split: str) -> Iterator[tuple[st
 def _of(store: Store, corpus: ArtifactRef, source: str, files: list[str], documents: int, seed: int) -> Iterator[Read]:
     chosen = sorted(files, key=lambda path: _draw(path, seed))[:FILES]
     folder = store.fetch(corpus, frozenset(chosen).__contains__)
-    ids = [(path, pq.read_table(folder / path, columns=["id"], partitioning=None)["id"].to_pylist()) for path in chosen]
+    ids = [(path, read_table(folder / path, selected(_SCHEMA, "id"))["id"].to_pylist()) for path in chosen]
     drawn = sorted((_draw(one, seed), path, row) for path, own in ids for row, one in enumerate(own))[:documents]
     rows: dict[tuple[str, int], Read] = {}
     for path in chosen:
@@ -104,16 +105,16 @@ def _of(store: Store, corpus: ArtifactRef, source: str, files: list[str], docume
     yield from (rows[path, row] for _, path, row in drawn)
 
 
-def _rows(path: Any, wanted: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]:
+def _rows(path: Path, wanted: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]:
     """Those rows of a file, read by row groups, with their numbers."""
     start = 0
-    with pq.ParquetFile(path) as file:
+    with opened_table(path, _SCHEMA) as file:
         for group in range(file.metadata.num_row_groups):
             end = start + file.metadata.row_group(group).num_rows
             own = wanted[(wanted >= start) & (wanted < end)]
             if len(own):
-                table = file.read_row_group(group, columns=_COLUMNS).take(own - start)
-                yield from zip(own.tolist(), table.to_pylist(), strict=True)
+                table = as_stated(file.read_row_group(group, columns=_SCHEMA.names), _SCHEMA, path)
+                yield from zip(own.tolist(), table.take(own - start).to_pylist(), strict=True)
             start = end
 
 

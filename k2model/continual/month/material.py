@@ -13,7 +13,8 @@ from typing import Any
 
 from k2model.artifacts import ArtifactRef, Store
 from k2model.documents.families import FAMILIES, arithmetic
-from k2model.documents.schema import is_heldout
+from k2model.documents.schema import DOCUMENT_SCHEMA, is_heldout
+from k2model.documents.tables import read_table, selected
 from k2model.errors import CorpusError
 from k2model.ingest.builtin import CHAT_EFFORTS
 
@@ -187,13 +188,11 @@ def _as_row(text: str) -> Row | None:
 
 
 def _texts(store: Store, corpus: ArtifactRef, begins: str) -> Iterator[str]:
-    import pyarrow.parquet as pq
-
     _, manifest = store.look_up(corpus)
     files = sorted(entry.path for entry in manifest.files if entry.path.startswith(f"train/{begins}"))
     folder = store.fetch(corpus, frozenset(files).__contains__)
     for file in files:
-        yield from pq.read_table(folder / file, columns=["text"], partitioning=None)["text"].to_pylist()
+        yield from read_table(folder / file, selected(DOCUMENT_SCHEMA, "text"))["text"].to_pylist()
 
 
 GERMAN: Mapping[str, Sequence[str]] = {

@@ -22,36 +22,21 @@ from k2model.artifacts import Part
 from k2model.artifacts.entry import ATTACHMENTS
 from k2model.documents.counts import Counts
 from k2model.documents.schema import DOCUMENT_SCHEMA, ITEM_SCHEMA
+from k2model.documents.tables import rows_of, selected
 from k2model.errors import K2Error
 from k2model.ingest.part import QUARANTINE_SCHEMA
 from k2model.recipe.schema import MixtureEntry
 from k2model.validation.documents import suites, tables
 from k2model.validation.documents.counts import total
-from k2model.validation.documents.part import frames_of, link, look_at_files, read_schema
-from k2model.validation.documents.statistics import Statistics, corpus_statistics
+from k2model.validation.documents.part import AS_READ, as_expected, frames_of, link, look_at_files, read_schema
+from k2model.validation.documents.statistics import SUMMARY_SCHEMA, Statistics, corpus_statistics
 from k2model.validation.documents.suites import Bounds
 from k2model.validation.documents.tables import drift, schema_rows
 from k2model.validation.gate import Findings, Found, LookedAt, Sized, files_of, group_files
 from k2model.validation.render import deck, write_data_docs
 
-READ = ["id", "domain", "licence", "text", "duplicates"]
+READ = selected(AS_READ, "id", "domain", "licence", "text", "duplicates")
 SUMMARIES = f"{ATTACHMENTS}/summaries"
-
-#: `n` are characters of the text, `bytes` those of its UTF-8; they and the `digest` are null where the text is.
-SUMMARY_SCHEMA = pa.schema(
-    [
-        ("split", pa.string()),
-        ("stem", pa.string()),
-        ("part", pa.string()),
-        ("id", pa.string()),
-        ("domain", pa.string()),
-        ("licence", pa.string()),
-        ("n", pa.int64()),
-        ("bytes", pa.int64()),
-        ("duplicates", pa.int64()),
-        ("digest", pa.binary(16)),
-    ]
-)
 
 
 def summaries_path(folder: Path, part: str) -> Path:
@@ -125,7 +110,7 @@ def look_at(source: Path, group: Part, target: Path, bounds: Bounds, kind: str) 
     found = Found.of([*files, *rows], [*columns, *(row for file in files for row in file.columns)])
     found.write(target, group.name)
     # Of a file with other columns there are no summaries, and nothing of the corpus will be published.
-    if publishes and all(row["type"] == row["expected"] for row in found.columns):
+    if publishes and as_expected(found.columns):
         documents = [target / path for path in files_of(group) if not path.startswith("items/")]
         write_summaries(documents, summaries_path(target, group.name))
     summed = total(found.counts)
@@ -135,7 +120,7 @@ def look_at(source: Path, group: Part, target: Path, bounds: Bounds, kind: str) 
 def row_counts(source: Path, path: str) -> LookedAt:
     """Counts `rows/<split>/<part>` of a file of the raw corpus in folder `source`, by its own directory."""
     split, stem, part = PurePosixPath(path).with_suffix("").parts
-    counts = Counts({f"rows/{split}/{part}": pq.read_metadata(source / path).num_rows})
+    counts = Counts({f"rows/{split}/{part}": rows_of(source / path)})
     return LookedAt(source / path, stem, counts=counts)
 
 

@@ -8,7 +8,7 @@ Files without such documents keep their bytes. Nothing here compares two files.
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from k2model.documents.schema import DOCUMENT_SCHEMA, ITEM_SCHEMA
-from k2model.errors import K2Error
+from k2model.documents.tables import as_stated, opened_table, read_table, table_errors, with_nulls
 from k2model.validation import Outcome, Suite
 from k2model.validation.documents import suites
 from k2model.validation.documents.counts import count_documents
@@ -28,9 +28,8 @@ from k2model.validation.documents.tables import schema_rows
 from k2model.validation.gate import LookedAt, look_together
 from k2model.validation.suites import Located, Runner
 
-ASIDE_SCHEMA = pa.schema(
-    [*(field.with_nullable(True) for field in DOCUMENT_SCHEMA), ("row", pa.int64()), ("reason", pa.string())]
-)
+AS_READ = with_nulls(DOCUMENT_SCHEMA)
+ASIDE_SCHEMA = pa.schema([*AS_READ, ("row", pa.int64()), ("reason", pa.string())])
 ROWS_PER_FRAME = 16_384
 BYTES_PER_FRAME = 32_000_000  # uncompressed, of all columns
 SUITES = {"documents": suites.documents_suite, "raw": suites.raw_suite}
@@ -46,7 +45,7 @@ class TrainingFile(LookedAt):
 
     @property
     def well_formed(self) -> bool:
-        return all(row["type"] == row["expected"] for row in self.columns)
+        return as_expected(self.columns)
 
 
 def look_at_files(paths: Sequence[Path], bounds: Bounds, target: Path | None, kind: str) -> list[TrainingFile]:
@@ -54,7 +53,7 @@ def look_at_files(paths: Sequence[Path], bounds: Bounds, target: Path | None, ki
     below `target`, if there is one.
 
     `kind` is the suite: `documents` of a curated corpus or `raw`. A file without offenders is linked, or copied where
-    it cannot be. One of another schema is not looked into. Raises K2Error naming a file that is not Parquet.
+    it cannot be. One of another schema is not looked into. Raises CorruptArtifact naming a file that is not Parquet.
     """
     runner, suite = _runner(kind, bounds)
     files = []
@@ -136,22 +135,25 @@ def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(path, schema, compression="zstd")
 
 
-def frames_of(path: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
-    """The rows of a Parquet file in order, a bounded number of bytes at a time; all columns or those named."""
-    with pq.ParquetFile(path) as file:
+def as_expected(columns: Iterable[Mapping[str, str]]) -> bool:
+    """Whether the columns of a file, rows of `schema_rows`, are those of its schema."""
+    return all(row["type"] == row["expected"] for row in columns)
+
+
+def frames_of(path: Path, schema: pa.Schema = AS_READ) -> Iterator[pa.Table]:
+    """The rows of a Parquet file in order, a bounded number of bytes at a time. Raises as `opened_table` does."""
+    with opened_table(path, schema) as file:
         groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
         widest = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=1.0)
         rows = max(1, min(ROWS_PER_FRAME, int(BYTES_PER_FRAME / max(widest, 1.0))))
-        for batch in file.iter_batches(rows, columns=columns, use_threads=False):
-            yield pa.Table.from_batches([batch])
+        for batch in file.iter_batches(rows, columns=schema.names, use_threads=False):
+            yield pa.Table.from_batches([as_stated(batch, schema, path)])
 
 
 def read_schema(path: Path) -> pa.Schema:
-    """Raises K2Error when the file is not Parquet."""
-    try:
+    """Raises CorruptArtifact when the file is not Parquet."""
+    with table_errors(path):
         return pq.read_schema(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise K2Error(f"{path} cannot be read as Parquet ({error}); delete the artifact and run again") from error
 
 
 @cache
@@ -164,5 +166,5 @@ def _runner(kind: str, bounds: Bounds) -> tuple[Runner, Suite]:
 def evaluation_items(folder: Path) -> EvaluationItems:
     """The items below `items/` of a corpus; none where a file has another schema, which is another rule's matter."""
     paths = sorted((folder / "items").glob("*.parquet"))
-    good = [path for path in paths if read_schema(path).names == ITEM_SCHEMA.names]
-    return EvaluationItems.of({path.stem: pq.read_table(path) for path in good})
+    good = [path for path in paths if as_expected(schema_rows("", read_schema(path), ITEM_SCHEMA))]
+    return EvaluationItems.of({path.stem: read_table(path, with_nulls(ITEM_SCHEMA)) for path in good})

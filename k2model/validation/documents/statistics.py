@@ -10,10 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from k2model.documents.counts import Counts
 from k2model.recipe.mixtures import BUCKETS
 from k2model.validation.documents.counts import AMOUNTS, CLASSES, total
-from k2model.validation.gate import files_sql, open_database
+from k2model.validation.gate import table_in_database
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -21,6 +23,22 @@ if TYPE_CHECKING:
 QUANTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 EXAMPLES = 100  # repeated ids and texts that are kept by name
 Statistics = dict[str, Any]
+
+#: `n` are characters of the text, `bytes` those of its UTF-8; they and the `digest` are null where the text is.
+SUMMARY_SCHEMA = pa.schema(
+    [
+        ("split", pa.string()),
+        ("stem", pa.string()),
+        ("part", pa.string()),
+        ("id", pa.string()),
+        ("domain", pa.string()),
+        ("licence", pa.string()),
+        ("n", pa.int64()),
+        ("bytes", pa.int64()),
+        ("duplicates", pa.int64()),
+        ("digest", pa.binary(16)),
+    ]
+)
 
 
 def corpus_statistics(
@@ -34,8 +52,7 @@ def corpus_statistics(
     `train` also has `by_duplicates` and `character_classes`. `repeated_ids` and `trained_on` (held-out texts
     that are training texts) count documents by `split/stem`, with examples.
     """
-    with open_database(spill, threads) as connection:
-        connection.execute(f"CREATE TEMP VIEW documents AS SELECT * FROM {files_sql(summaries)}")
+    with table_in_database("documents", summaries, SUMMARY_SCHEMA, spill, threads) as connection:
         found: Statistics = {split: _of_split(rows) for split, rows in _groups(connection).items()}
         found["repeated_ids"] = _repeated_ids(connection)
         found["trained_on"] = _trained_on(connection)

@@ -18,10 +18,10 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from k2model.documents.counts import Counts
-from k2model.documents.schema import source_file
+from k2model.documents.schema import ITEM_SCHEMA, source_file
+from k2model.documents.tables import read_table, with_nulls
 from k2model.recipe.mixtures import Available, portions
 from k2model.recipe.schema import MixtureEntry
 from k2model.validation.documents.counts import documents_and_tokens
@@ -113,7 +113,8 @@ def identifier_frame(statistics: Mapping[str, Any]) -> pd.DataFrame:
 
 def item_frame(folder: Path) -> pd.DataFrame:
     """One row per evaluation item with its `shard`, and `copies` of its id within the family."""
-    frames = [pq.read_table(path).to_pandas().assign(shard=path.stem) for path in sorted(folder.glob("*.parquet"))]
+    paths = sorted(folder.glob("*.parquet"))
+    frames = [read_table(path, with_nulls(ITEM_SCHEMA)).to_pandas().assign(shard=path.stem) for path in paths]
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
     return frame.assign(copies=frame.groupby(["shard", "id"])["id"].transform("size")) if len(frame) else frame
 

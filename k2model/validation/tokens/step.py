@@ -35,11 +35,10 @@ from k2model.validation.gate import (
     LookedAt,
     Sized,
     files_of,
-    files_sql,
     group_files,
     look_together,
-    open_database,
     publish,
+    table_in_database,
 )
 from k2model.validation.render import page_if_broken
 from k2model.validation.suites import Located, Runner
@@ -202,8 +201,7 @@ def _runner(config: ValidationConfig, vocab_size: int) -> tuple[Runner, Suite]:
 
 def _repeated(paths: list[Path], spill: Path, threads: int) -> dict[str, int]:
     """`split/stem` -> its documents whose id another document has too, for the sources that have any."""
-    with open_database(spill, threads) as connection:
-        connection.execute(f"CREATE TEMP VIEW ids AS SELECT * FROM {files_sql(paths)}")
+    with table_in_database("ids", paths, IDS_SCHEMA, spill, threads) as connection:
         return dict(
             connection.execute(
                 "SELECT source, count(*) FROM ids WHERE hash IN "
