@@ -228,5 +228,10 @@ def _at(where: str) -> str:
 
 
 def _short(plain: Any) -> str:
-    text = json.dumps(plain, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    """The beginning of a value, of which no more is written: YAML says 9**10 values in ten lines."""
+    text = ""
+    for piece in json.JSONEncoder(ensure_ascii=False, default=str).iterencode(plain):
+        text += piece
+        if len(text) > 60:
+            return f"{text[:57]}..."
+    return text

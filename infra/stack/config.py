@@ -15,9 +15,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from k2model import settings
+from k2model.artifacts.files import files_at
+from k2model.artifacts.outside import read_small
 from k2model.errors import K2Error
+from k2model.plain import NotPlain, read_as
 
 LOOPBACK = "127.0.0.1"
 REGION = "us-east-1"
@@ -66,6 +70,11 @@ def folder() -> Path:
     return settings.home().resolve() / "stack"
 
 
+class _Kept(TypedDict):
+    ports: dict[str, int]
+    secrets: dict[str, str]
+
+
 def load(where: Path) -> Config | None:
     """What was chosen for the stack in a folder; None where there is none.
 
@@ -73,13 +82,11 @@ def load(where: Path) -> Config | None:
     """
     file = where / "stack.json"
     try:
-        kept = json.loads(file.read_text())
-        return Config(
-            where, {name: int(kept["ports"][name]) for name in PORTS}, {n: kept["secrets"][n] for n in SECRETS}
-        )
+        kept = read_as(_Kept, read_small(files_at(where), file.name))
+        return Config(where, {name: kept["ports"][name] for name in PORTS}, {n: kept["secrets"][n] for n in SECRETS})
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (NotPlain, KeyError) as error:
         raise StackError(
             f"{file} is damaged ({type(error).__name__}: {error}): it has the stack's ports and passwords. Restore "
             "it, or remove the stack with its data: make stack-down PURGE=1"

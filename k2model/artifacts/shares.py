@@ -16,11 +16,12 @@ from hashlib import sha256
 
 from k2model.artifacts.files import Files
 from k2model.artifacts.manifest import MANIFEST, MOST
-from k2model.artifacts.outside import read_typed
+from k2model.artifacts.outside import read_small
 from k2model.artifacts.parts import Part
 from k2model.artifacts.steps import LISTED, PartedStep, make_part_at, map_in_processes, missing_parts
 from k2model.artifacts.store import Store
-from k2model.errors import InputsChanged
+from k2model.errors import CorruptArtifact, InputsChanged
+from k2model.plain import NotPlain, read_as
 
 WRITERS = 16  # threads
 
@@ -43,10 +44,7 @@ def make_share(store: Store, step: PartedStep, artifact: str, share: str, worker
     InputsChanged when the share is gone and the artifact is not there.
     """
     try:
-        path, advice = f"{share}.json", "Delete it and run again: what is missing is listed anew"
-        listed = read_typed(
-            tuple[tuple[str, str], ...], _folder(store, artifact), path, "a list of parts", advice, MOST
-        )
+        listed = _listed(_folder(store, artifact), share)
     except FileNotFoundError:
         if store.files_of(artifact).exists(MANIFEST):
             return
@@ -60,6 +58,21 @@ def make_share(store: Store, step: PartedStep, artifact: str, share: str, worker
 
 def _written(parts: Sequence[Part]) -> bytes:
     return json.dumps([[part.name, part.task] for part in parts]).encode()
+
+
+def _listed(folder: Files, share: str) -> tuple[tuple[str, str], ...]:
+    """(Name, task) of each part: as they were written, since the share is called by the digest of what it lists."""
+    path = f"{share}.json"
+    try:
+        text = read_small(folder, path, MOST)
+        if sha256(text).hexdigest()[:16] != share:
+            raise NotPlain("it lists other parts than it did when it was written")
+        return read_as(tuple[tuple[str, str], ...], text, MOST)
+    except NotPlain as error:
+        raise CorruptArtifact(
+            f"{folder.uri}/{path} is not a list of parts ({error}). Delete it and run again: what is missing is listed "
+            "anew"
+        ) from error
 
 
 def _keep(folder: Files, text: bytes) -> str:

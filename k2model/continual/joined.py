@@ -24,6 +24,7 @@ from k2model.artifacts.links import Links
 from k2model.artifacts.parts import KEPT_RECORDS
 from k2model.artifacts.store import Produce
 from k2model.errors import CorpusError, TokensError
+from k2model.plain import from_plain
 from k2model.tokens.shards import COUNTS_FILE, SPLITS
 from k2model.versions import STEP_VERSIONS
 
@@ -183,7 +184,7 @@ def _validation(reports: Sequence[Json]) -> Json:
     from k2model.validation.outcome import Outcome, merge_parts
 
     told = (one for report in reports for one in report["expectations"])
-    outcomes = (Outcome.from_json({name: one[name] for name in one if name != "success"}) for one in told)
+    outcomes = (from_plain(Outcome, {name: one[name] for name in one if name != "success"}) for one in told)
     tables = ("documents", "quarantine")
     joined = {name: {stem: one for report in reports for stem, one in report[name].items()} for name in tables}
     return joined | {"expectations": [outcome.record() for outcome in merge_parts(outcomes)]}

@@ -16,6 +16,7 @@ from k2model.curation.overlap import Items
 from k2model.curation.parts import SPLITS, CorpusPart
 from k2model.documents.tables import read_table, write_table
 from k2model.errors import CorpusError, CorruptArtifact
+from k2model.plain import NotPlain, read_as
 from k2model.recipe.mixtures import BUCKETS
 from k2model.recipe.schema import CorpusConfig
 from k2model.units import readable_size
@@ -204,7 +205,17 @@ def _matches(accounts: Accounts) -> list[dict[str, Any]]:
         for (_, source), account in accounts.items()
         for key, text in account.samples.get(selection.MATCH, ())
     )
-    return [{"source": source, **json.loads(text)} for _, source, text in found[:MATCHES]]
+    return [{"source": source, **_shown(source, text)} for _, source, text in found[:MATCHES]]
+
+
+def _shown(source: str, text: str) -> dict[str, Any]:
+    try:
+        return read_as(dict[str, Any], text.encode("utf-8", "surrogatepass"))
+    except NotPlain as error:
+        raise CorruptArtifact(
+            f"what curation kept of '{source}' to show as contamination is no sample ({error}). Delete the folder of "
+            "corpus' parts and run again: they will be made again"
+        ) from error
 
 
 def _refuse_empty(accounts: Accounts) -> None:

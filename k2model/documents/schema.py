@@ -15,6 +15,8 @@ import pyarrow as pa
 from k2model.documents.markup import Segment, joined
 from k2model.documents.spans import SPANS_TYPE, Span, to_spans
 from k2model.documents.tables import ROW_GROUP_ROWS, read_table, required, write_table
+from k2model.errors import CorruptArtifact
+from k2model.plain import NotPlain, read_as
 from k2model.recipe.source_problems import source_file
 
 DOCUMENT_SCHEMA = required(
@@ -143,8 +145,19 @@ def write_items(folder: Path, family: str, items: Sequence[Item]) -> int:
 
 
 def read_items(folder: Path, family: str) -> list[Item]:
-    """The evaluation items of `family` in corpus folder `folder`, in a fixed order."""
-    return read_table(folder / "items" / f"{family}.parquet", ITEM_SCHEMA).to_pylist()
+    """The evaluation items of `family` in corpus folder `folder`, in a fixed order. Raises CorruptArtifact as
+    `read_table` does, and for an item whose `meta` is no JSON object."""
+    path = folder / "items" / f"{family}.parquet"
+    items: list[Item] = read_table(path, ITEM_SCHEMA).to_pylist()
+    for row, item in enumerate(items):
+        try:
+            read_as(dict[str, Any], item["meta"].encode())
+        except NotPlain as error:
+            raise CorruptArtifact(
+                f"{path}, row {row}: meta is not what the step writes ({error}). Delete the folder of its artifact and "
+                "run again: the step that makes it will be done again"
+            ) from error
+    return items
 
 
 def _write(path: Path, rows: list[Any], schema: pa.Schema) -> int:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Self
 
 from k2model.artifacts import Store
 from k2model.artifacts.files import Files, LocalFiles
+from k2model.plain import NotPlain, from_plain
 from k2model.units import readable_seconds
 
 FLUSH_SECONDS = 10.0  # between writes to an object store
@@ -43,11 +44,12 @@ class Answers:
         for path in there:
             for line in self._files.read(path).splitlines():
                 try:
-                    key, said = json.loads(line)
-                except ValueError:
+                    key, said = from_plain(tuple[str, dict[str, Any]], json.loads(line))
+                except (ValueError, RecursionError, NotPlain):
                     continue  # the line that a killed process was writing; it is asked again
                 self._said[key] = said
-        self._attempt = 1 + max((int(Path(path).name.partition("-")[0]) for path in there), default=0)
+        attempts = (Path(path).name.partition("-")[0] for path in there)
+        self._attempt = 1 + max((int(one) for one in attempts if one.isdecimal()), default=0)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -9,16 +9,16 @@
 | `https://host/v1#model` | a model behind an OpenAI-compatible server |
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from k2model.artifacts import ArtifactRef, MissingArtifact, Store
 from k2model.artifacts.entry import FileEntry
 from k2model.artifacts.files import files_at
-from k2model.artifacts.manifest import describe_folder, read_manifest, verify_files
+from k2model.artifacts.manifest import MOST, describe_folder, read_manifest, verify_files
+from k2model.artifacts.outside import read_typed
 from k2model.artifacts.record import ref_of
 from k2model.errors import EvaluationError, K2Error, nearest
 from k2model.evals.cells import SERVED, Subject
@@ -118,12 +118,19 @@ def exported(
     return Subject(name, inputs, told, Bounds(window), opened)
 
 
+class _Listed(TypedDict):
+    files: list[FileEntry]
+
+
 def stored(folder: Path, backend: str = "own") -> Subject:
     """The weights of a folder in Hugging Face's form, or the last phase's of a release. What lies there bears identity,
     where it lies does not. Raises CorruptArtifact where the folder lists its files and they are not as listed."""
     if (folder / RELEASE).is_file():
-        listed = (FileEntry(**one) for one in json.loads((folder / RELEASE).read_text(encoding="utf-8"))["files"])
-        verify_files(files_at(str(folder)), (one for one in listed if one.path.startswith(f"{WEIGHTS}/")))
+        files = files_at(str(folder))
+        listed = read_typed(_Listed, files, RELEASE, "the manifest of a release", "Get the release again", MOST)[
+            "files"
+        ]
+        verify_files(files, (one for one in listed if one.path.startswith(f"{WEIGHTS}/")))
         folder = folder / WEIGHTS
     elif (folder / ARTIFACT).is_file():
         verify_files(files_at(str(folder)), read_manifest(folder).files)
@@ -291,9 +298,10 @@ def _in_store(reference: str, store: Store) -> ArtifactRef | None:
 
 
 def _stated_length(folder: Path) -> int:
-    """`max_position_embeddings` of a folder's config.json. Raises EvaluationError when it does not say."""
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    """`max_position_embeddings` of a folder's config.json. Raises EvaluationError when it does not say, and
+    CorruptArtifact for what is no such file."""
+    config = read_typed(dict[str, Any], files_at(folder), CONFIG, "the config of a model", "Get the model again")
     length = config.get("max_position_embeddings")
-    if not isinstance(length, int) or length < 1:
+    if type(length) is not int or length < 1:
         raise EvaluationError(f"{folder / CONFIG} has max_position_embeddings={length!r}; expected a number of tokens")
     return length

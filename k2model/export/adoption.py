@@ -10,9 +10,9 @@ import re
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from k2model.artifacts import ArtifactRef, Identity, Step, Store, describe_file, read_json
+from k2model.artifacts import ArtifactRef, Identity, Step, Store, describe_file, read_json, read_json_file
 from k2model.export.architecture import (
     CONFIG,
     RELEASED,
@@ -46,6 +46,10 @@ _SMALL = (
     "chat_template.jinja", README,
 )  # fmt: skip
 _STATED_LICENCE = re.compile(rb"^license:[ \t]*['\"]?([\w.+-]+)", re.MULTILINE)
+
+
+class _State(TypedDict):
+    optimizer_steps: int
 
 
 def adopted_checkpoint_step(model: ModelConfig, adopted: AdoptedModel, released: Released | None) -> Step:
@@ -220,10 +224,10 @@ class _Opened:
                 out.writelines(file.rest())
             read[path] = file.sha256
         shards = sorted(path.name for path in final.iterdir() if path.name.endswith(SUFFIX))
-        state = json.loads((final / STATE).read_text())
+        state = read_json_file(_State, final, STATE)
         for other in [path for path in final.iterdir() if path.name not in shards]:
             other.unlink()
-        return shards, int(state["optimizer_steps"])
+        return shards, state["optimizer_steps"]
 
     def _record(self, read: dict[str, str], appended: int, steps: int) -> dict[str, Any]:
         """`source.json`: what was adopted, and what was done to it. The same wherever the files lay."""
@@ -263,7 +267,7 @@ def adopted_export_step(
         from k2model.training import open_model_state
 
         source = store.fetch(checkpoint, lambda path: path.startswith(f"{WITH_IT}/")) / WITH_IT
-        config = json.loads((source / CONFIG).read_bytes())
+        config = read_json_file(dict[str, Any], source, CONFIG)
         for path in sorted(source.iterdir()):
             if path.name not in (CONFIG, README):
                 (folder / path.name).write_bytes(path.read_bytes())

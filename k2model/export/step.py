@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from k2model.artifacts import ArtifactRef, Identity, Step, Store
+from k2model.artifacts import ArtifactRef, Identity, Step, Store, read_json_file
 from k2model.recipe.counts import count_parameters
 from k2model.recipe.schema import ExportConfig, ModelConfig, PhaseConfig, PhaseKind
 from k2model.versions import STEP_VERSIONS
@@ -112,7 +112,7 @@ def write_export(
         if file.is_file() and file.name not in ("manifest.json", "artifact.json"):
             shutil.copyfile(file, folder / file.name)
     if (folder / TOKENIZER_CONFIG).is_file():
-        stated = json.loads((folder / TOKENIZER_CONFIG).read_text(encoding="utf-8"))
+        stated = read_json_file(dict[str, Any], folder, TOKENIZER_CONFIG)
         _write_json(folder / TOKENIZER_CONFIG, {**stated, "model_max_length": length})
     if efforts:
         (folder / CHAT_TEMPLATE).write_text(chat_template(efforts), encoding="utf-8")

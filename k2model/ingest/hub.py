@@ -5,16 +5,17 @@ a card (`README.md`) whose front matter declares `configs`, and bare folders who
 (`data/train-00000-of-00003.parquet`). Nothing is downloaded; loading scripts are not run.
 """
 
-import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NotRequired, TypedDict, TypeVar
 
 from k2model.errors import CorpusError, nearest
 from k2model.ingest.names import METADATA
 from k2model.ingest.storage import Entry, SourceFiles
+from k2model.plain import SMALL, NotPlain, from_plain, read_as
 from k2model.recipe.schema import SourceConfig
 
+T = TypeVar("T")
 CARD = "README.md"
 CARD_BYTES = 2_000_000
 _SPLIT_NAMES = {
@@ -23,6 +24,25 @@ _SPLIT_NAMES = {
     "test": ("test", "testing", "eval", "evaluation"),
 }
 _DATA = re.compile(r"\.(parquet|arrow|jsonl?|ndjson)(\.gz|\.zst|\.bz2|\.xz)?$", re.IGNORECASE)
+
+
+class _Saved(TypedDict):
+    splits: list[str]
+
+
+class _File(TypedDict):
+    filename: str
+
+
+class _State(TypedDict):
+    _data_files: list[_File]
+
+
+class _Config(TypedDict):
+    config_name: NotRequired[str]
+    default: NotRequired[bool]
+    data_dir: NotRequired[str]
+    data_files: NotRequired[Any]
 
 
 def is_dataset(files: SourceFiles, entries: Sequence[Entry]) -> bool:
@@ -42,7 +62,7 @@ def data_files(source: SourceConfig, files: SourceFiles, entries: Sequence[Entry
         patterns = _saved(source, files, names)
     else:
         card = _card(files) if CARD in names else {}
-        patterns = _declared(source, card) if card.get("configs") else []
+        patterns = _declared(source, files, card) if card.get("configs") else []
     if not patterns or patterns[0].endswith("/"):
         folder = patterns[0] if patterns else ""
         return _by_name(source, [entry for entry in entries if entry.path.startswith(folder)], bool(folder))
@@ -65,7 +85,7 @@ def stated_rows(source: SourceConfig, files: SourceFiles, entries: Sequence[Entr
     path = f"{folder}dataset_info.json" if f"{folder}dataset_info.json" in names else CARD
     if path not in names:
         return
-    said: Any = _card(files).get("dataset_info") if path == CARD else _metadata(files, path, "")
+    said: Any = _card(files).get("dataset_info") if path == CARD else _metadata(dict[str, Any], files, path)
     several = [one for one in (said if isinstance(said, list) else [said]) if isinstance(one, dict)]
     subset = source.subset or "default"
     own = [one for one in several if one.get("config_name", "default") == subset]
@@ -82,9 +102,9 @@ def stated_rows(source: SourceConfig, files: SourceFiles, entries: Sequence[Entr
 def _saved(source: SourceConfig, files: SourceFiles, names: set[str]) -> list[str]:
     folder = ""
     if "dataset_dict.json" in names:
-        splits = _metadata(files, "dataset_dict.json", "splits")["splits"]
+        splits = _metadata(_Saved, files, "dataset_dict.json")["splits"]
         folder = f"{_known(source, 'split', source.split, splits)}/"
-    state = _metadata(files, f"{folder}state.json", "_data_files")
+    state = _metadata(_State, files, f"{folder}state.json")
     if state.get("_indices_files"):
         raise CorpusError(
             f"corpus.sources.{source.name}: the saved dataset has an indices mapping; call flatten_indices() before "
@@ -99,21 +119,20 @@ def _saved(source: SourceConfig, files: SourceFiles, names: set[str]) -> list[st
     return listed
 
 
-def _metadata(files: SourceFiles, path: str, needed: str) -> dict[str, Any]:
+def _metadata(kind: type[T], files: SourceFiles, path: str) -> T:
     try:
-        found = json.loads(files.read(path))
-    except (ValueError, RecursionError) as error:
-        raise CorpusError(f"{files.full(path)} is not JSON ({error}). Save the dataset again") from error
-    if not isinstance(found, dict) or (needed and needed not in found):
-        raise CorpusError(
-            f"{files.full(path)} has no '{needed}', so it is not of save_to_disk(). Save the dataset again"
-        )
-    return found
+        return read_as(kind, files.read(path, SMALL + 1))
+    except NotPlain as error:
+        raise CorpusError(f"{files.full(path)} is not of save_to_disk() ({error}). Save the dataset again") from error
 
 
-def _declared(source: SourceConfig, card: dict[str, Any]) -> list[str]:
+def _declared(source: SourceConfig, files: SourceFiles, card: dict[str, Any]) -> list[str]:
     """Patterns of the split's files, or one folder with a slash at its end where names tell the splits."""
-    configs = {config.get("config_name", "default"): config for config in card["configs"]}
+    try:
+        stated = from_plain(list[_Config], card["configs"], where="configs")
+    except NotPlain as error:
+        raise CorpusError(f"{files.full(CARD)}: the front matter is no dataset's ({error}). Mend it") from error
+    configs = {config.get("config_name", "default"): config for config in stated}
     default = next((name for name, config in configs.items() if config.get("default")), None)
     subset = source.subset or default or ("default" if "default" in configs else next(iter(configs)))
     config = configs[_known(source, "subset", subset, list(configs))]
@@ -121,12 +140,18 @@ def _declared(source: SourceConfig, card: dict[str, Any]) -> list[str]:
     if "data_files" not in config:
         return [folder] if folder else []
     paths = config["data_files"]
-    if isinstance(paths, str) or (paths and isinstance(paths[0], str)):
-        splits = {"train": paths}
-    else:
-        splits = {entry["split"]: entry["path"] for entry in paths}
-    chosen = splits[_known(source, "split", source.split, list(splits))]
-    return [folder + path for path in ([chosen] if isinstance(chosen, str) else chosen)]
+    several = paths if isinstance(paths, list) else [paths]
+    splits: dict[str, list[str]] = {}
+    for entry in several:
+        split, chosen = (entry.get("split"), entry.get("path")) if isinstance(entry, dict) else ("train", entry)
+        own: list[Any] = chosen if isinstance(chosen, list) else [chosen]
+        if not isinstance(split, str) or not all(isinstance(one, str) for one in own):
+            raise CorpusError(
+                f"{files.full(CARD)}: data_files of the subset '{subset}' are no patterns of files; expected patterns, "
+                "or a split and its path (patterns) each. Mend the card"
+            )
+        splits.setdefault(split, []).extend(own)
+    return [folder + path for path in splits[_known(source, "split", source.split, list(splits))]]
 
 
 def _by_name(source: SourceConfig, entries: Sequence[Entry], declared: bool) -> list[Entry]:

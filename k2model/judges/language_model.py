@@ -25,6 +25,7 @@ from k2model.synthesis.config import EndpointConfig
 from k2model.synthesis.conversation import Request, Turn, Unanswered
 from k2model.synthesis.teachers import wire
 from k2model.synthesis.teachers.endpoint import EndpointTeacher
+from k2model.synthesis.teachers.record import read_call
 
 _FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?```\s*", re.DOTALL)
 SHOWN = 120  # characters of a malformed verdict
@@ -67,8 +68,8 @@ class LanguageModelJudge:
             for case in cases for sample in range(self._config.asked)
         }  # fmt: skip
         if self._record.is_file():
-            with self._record.open(encoding="utf-8") as file:
-                yield from (line for line in file if json.loads(line)["fingerprint"] in names)
+            with self._record.open("rb") as file:
+                yield from (line.decode() for line in file if read_call(line)[0]["fingerprint"] in names)
 
     async def _all(self, cases: Sequence[Case]) -> list[Verdict]:
         async with self._teacher.session():

@@ -4,7 +4,6 @@ Everything is found by keys of content before it is made, and written under the 
 number of processes may do so, and one that was killed is followed by another.
 """
 
-import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from k2model.artifacts import ArtifactRef, Identity, Store, fingerprint
 from k2model.artifacts.record import provenance
 from k2model.artifacts.result import LifecycleResult
 from k2model.artifacts.steps import PATIENCE_SECONDS
+from k2model.curation.funnel import read_curation
 from k2model.errors import showable
 from k2model.evals.scores import load_scores
 from k2model.model import count_parameters
@@ -190,7 +190,7 @@ def _told(
         result=result,
         registrations={one.phase: one for one in registrations},
         scores=[*load_scores(store, (one.scores for one in result.phases)), *tested],
-        kept=kept_lines(json.loads(store.read(result.corpus, "curation.json"))),
+        kept=kept_lines(read_curation(store, result.corpus)),
         warnings=gate_warnings(store, gates),
         interventions={one.phase.name: read_undone(store, one.checkpoint) for one in result.phases},
         losses={

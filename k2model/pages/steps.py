@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from k2model.artifacts import ArtifactRef, Store, fingerprint
+from k2model.curation.funnel import read_curation
 from k2model.recipe.schema import Recipe, SourceConfig
 from k2model.registry.datasets import INPUT, MAX_DIGEST, OUTPUT, DatasetOf, dataset, used
 from k2model.registry.markdown import RUN_CHARACTERS, Row, Section, as_cell, code, page
@@ -144,7 +145,7 @@ def _by_source(
 ) -> tuple[list[Row], tuple[str, ...], dict[str, float]]:
     """Rows and head of the table of an artifact's sources, and the same as metrics."""
     if ref.kind == "corpus":
-        lines = kept_lines(json.loads(store.read(ref, "curation.json")))
+        lines = kept_lines(read_curation(store, ref))
         rows: list[Row] = [
             (as_cell(one.source), readable_size(one.read), readable_size(one.kept), f"{one.share:.1%}",
              as_cell(one.lost_to)) for one in lines

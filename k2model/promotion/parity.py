@@ -10,9 +10,9 @@ Shape suffixes: T tokens, V vocabulary, E head dim.
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
-from k2model.artifacts import ArtifactRef, Identity, Step, Store
+from k2model.artifacts import ArtifactRef, Identity, Step, Store, read_json, read_json_file
 from k2model.export.step import CONFIG
 from k2model.recipe.schema import ModelConfig
 from k2model.versions import STEP_VERSIONS
@@ -41,16 +41,28 @@ def parity_step(store: Store, model: ModelConfig, checkpoint: ArtifactRef, expor
     return Step(Identity("parity", STEP_VERSIONS["parity"], {"model": model}, inputs), produce)
 
 
-def read_parity(store: Store, ref: ArtifactRef) -> dict[str, float]:
-    found: dict[str, float] = json.loads(store.read(ref, RESULT))
-    return found
+class Parity(TypedDict):
+    """What others read of `parity.json`."""
+
+    difference: float
+    length: float
+
+
+class _Stated(TypedDict):
+    max_position_embeddings: int
+    dtype: str
+
+
+def read_parity(store: Store, ref: ArtifactRef) -> Parity:
+    """Raises the store's errors."""
+    return read_json(Parity, store, ref, RESULT)
 
 
 def _measured(store: Store, model: ModelConfig, checkpoint: ArtifactRef, folder: Path) -> dict[str, float]:
     import torch
 
-    stated = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    length = int(stated["max_position_embeddings"])
+    stated = read_json_file(_Stated, folder, CONFIG)
+    length = stated["max_position_embeddings"]
     positions_T = pieces(length)
     tokens_T = torch.randint(model.vocab_size, (len(positions_T),), generator=torch.Generator().manual_seed(SEED))
     theta = _trained_theta(store, checkpoint)

@@ -8,9 +8,11 @@ import json
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
-from k2model.artifacts import ArtifactRef, Store
+from k2model.artifacts import ArtifactRef, Store, read_json
+from k2model.tokens.reader import Composition
+from k2model.tokens.shards import TokenCounts
 
 if TYPE_CHECKING:
     from mlflow.entities import Dataset, DatasetInput
@@ -72,7 +74,8 @@ def profile_of(store: Store, ref: ArtifactRef) -> Profile:
     numbers: Profile = {name: value for name, value in ref.stats.items() if name != "seconds"}
     if reader is None or reader[0] not in {entry.path for entry in manifest.files}:
         return numbers
-    return numbers | reader[1](json.loads(store.read(ref, reader[0])))
+    path, kind, profile = reader
+    return numbers | profile(read_json(kind, store, ref, path))
 
 
 def _of_rows(composition: Mapping[str, Any]) -> Profile:
@@ -105,8 +108,25 @@ def _of_tokens(counts: Mapping[str, Any]) -> Profile:
     }
 
 
-_READERS: dict[str, tuple[str, Callable[[Mapping[str, Any]], Profile]]] = {
-    "sequences": ("composition.json", _of_rows),
-    "corpus_valid": ("statistics.json", _of_documents),
-    "tokens": ("counts.json", _of_tokens),
+class _Amounts(TypedDict):
+    documents: int
+    bytes: int
+
+
+class _OfSplit(_Amounts):
+    characters: int
+    by_source: NotRequired[dict[str, _Amounts]]
+    by_domain: NotRequired[dict[str, _Amounts]]
+    by_licence: NotRequired[dict[str, _Amounts]]
+
+
+class _Statistics(TypedDict):
+    train: _OfSplit
+
+
+#: By kind of artifact: its file, what that says, and what is told of it.
+_READERS: dict[str, tuple[str, Any, Callable[[Mapping[str, Any]], Profile]]] = {
+    "sequences": ("composition.json", Composition, _of_rows),
+    "corpus_valid": ("statistics.json", _Statistics, _of_documents),
+    "tokens": ("counts.json", TokenCounts, _of_tokens),
 }

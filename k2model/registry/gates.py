@@ -3,10 +3,10 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from k2model.errors import K2Error, nearest
 from k2model.evals.scores import ScoreRow
+from k2model.plain import read_as
 from k2model.recipe.schema import GateConfig, PhaseConfig, PhaseKind
 from k2model.recipe.tasks import CHANCE
 
@@ -69,9 +69,8 @@ class Registration:
 
     @staticmethod
     def from_json(text: str) -> "Registration":
-        fields: dict[str, Any] = json.loads(text)
-        gates = tuple(GateResult(GateConfig(**one["gate"]), one["value"]) for one in fields.pop("gates"))
-        return Registration(gates=gates, aliases=tuple(fields.pop("aliases")), **fields)
+        """Raises NotPlain for what `to_json` has not written."""
+        return read_as(Registration, text.encode("utf-8", "surrogatepass"))
 
 
 def gate_results(gates: Iterable[GateConfig], rows: Iterable[ScoreRow]) -> tuple[GateResult, ...]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from k2model.artifacts import ArtifactRef, Store
 from k2model.artifacts.steps import PATIENCE_SECONDS
 from k2model.evals.scores import ScoreRow, load_scores
+from k2model.plain import NotPlain
 from k2model.recipe.safety import SAFETY
 from k2model.recipe.schema import AdoptedModel, GateConfig, ModelConfig, PhaseConfig
 from k2model.registry.datasets import CORPUS, EVALUATION, TRAINING, DatasetOf
@@ -154,7 +155,7 @@ def _finished(client: "MlflowClient", tracking_uri: str, record: PhaseRecord) ->
 def _result(run: "Run") -> Registration | None:
     try:
         return Registration.from_json(run.data.tags[RESULT])
-    except (KeyError, TypeError, ValueError):  # cut short; or another version of the project wrote it
+    except (KeyError, NotPlain):  # cut short; or another version of the project wrote it
         return None
 
 

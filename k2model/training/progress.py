@@ -17,10 +17,12 @@ from collections import deque
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from k2model.artifacts.files import LocalFiles
-from k2model.errors import StoreWriteError
+from k2model.artifacts.outside import read_small
+from k2model.errors import ArtifactError, StoreWriteError
+from k2model.plain import NotPlain, read_as
 from k2model.recipe.schema import Precision
 from k2model.settings import home
 from k2model.training.log import Intervention, StepMetrics, TrainingRun
@@ -66,14 +68,18 @@ def machine_peak(world: World, precision: Precision) -> float:
     return peak
 
 
+class _Measured(TypedDict):
+    flops_per_second: float
+
+
 def _kept(files: LocalFiles, name: str, conditions: dict[str, object]) -> float | None:
     """What was measured under the same conditions; None where it was not, or where the file is not as written."""
     try:
-        content = json.loads((files.root / name).read_bytes())
-        found = float(content.pop("flops_per_second"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        content = read_as(_Measured, read_small(files, name))
+    except (FileNotFoundError, ArtifactError, NotPlain):
         return None
-    return found if content == conditions and found > 0 else None
+    found = content["flops_per_second"]
+    return found if content == {**conditions, "flops_per_second": found} and found > 0 else None
 
 
 def _measure(device: str, dtype: "torch.dtype") -> float:

@@ -17,12 +17,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import pandas as pd
 import pyarrow as pa
 
-from k2model.artifacts import Part
+from k2model.artifacts import Part, read_json_file
 from k2model.artifacts.entry import ATTACHMENTS
 from k2model.documents.counts import Counts
 from k2model.documents.tables import opened_table
@@ -144,6 +144,13 @@ def look_together(
     yield from look()
 
 
+class _InFile(TypedDict):
+    outcomes: list[Outcome]
+    pages: list[Page]
+    counts: dict[str, dict[str, int]]
+    columns: list[dict[str, str]]
+
+
 @dataclass(frozen=True)
 class Found:
     """What was found in some files: outcomes, pages of what broke a rule, counts by source, and the distinct `columns`
@@ -170,13 +177,13 @@ class Found:
             "counts": self.counts,
             "columns": self.columns,
         }
-        path = _path(folder, part)
+        path = folder / FOUND / f"{part}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
     @staticmethod
     def read(folder: Path, parts: Sequence[str]) -> "Found":
-        """What was found in all parts, in their order.
+        """What was found in all parts, in their order. Raises CorruptArtifact naming a file of another form.
 
         One part is read at a time, so memory depends on sources and expectations and hardly on the number of parts.
         """
@@ -187,12 +194,12 @@ class Found:
 
         def outcomes() -> Iterator[Outcome]:
             for part in parts:
-                content = json.loads(_path(folder, part).read_text(encoding="utf-8"))
-                pages.extend(few_sections((Page(**page) for page in content["pages"]), seen))
+                content = read_json_file(_InFile, folder, f"{FOUND}/{part}.json")
+                pages.extend(few_sections(content["pages"], seen))
                 columns[:] = _distinct([*columns, *content["columns"]])
                 for source, one in content["counts"].items():
                     counts[source].update(one)
-                yield from map(Outcome.from_json, content["outcomes"])
+                yield from content["outcomes"]
 
         return Found(merge_parts(outcomes()), pages, counts, columns)
 
@@ -208,10 +215,6 @@ def _distinct(columns: Iterable[Mapping[str, str]]) -> list[Mapping[str, str]]:
 def _name(group: Sequence[str]) -> str:
     first = str(PurePosixPath(group[0]).with_suffix(""))
     return f"{first}-and-{len(group) - 1}" if len(group) > 1 else first
-
-
-def _path(folder: Path, part: str) -> Path:
-    return folder / FOUND / f"{part}.json"
 
 
 MEMORY = "512MB"

@@ -3,7 +3,7 @@
 Knows nothing of Great Expectations: this is the part other code (report, tests) may rely on.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypedDict
 
@@ -18,15 +18,19 @@ RECORDED = (
 
 
 class RecordedOutcome(TypedDict):
-    """A row of `validation.json`, what others read of it."""
+    """A row of `validation.json`: what is in `RECORDED`."""
 
     suite: str
     shard: str
     expectation: str
+    type: str
+    column: str
     severity: str
     success: bool
     observed: int
     total: int
+    parts: int
+    parts_failed: int
     samples: list[str]
     remedy: str
 
@@ -90,11 +94,6 @@ class Outcome:
         content = asdict(self) | {"severity": self.severity.value}
         del content["rows"]
         return content
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "Outcome":
-        kept = {"severity": Severity(content["severity"]), "samples": tuple(content["samples"])}
-        return cls(**{**content, **kept})
 
     def record(self) -> dict[str, object]:
         """The row of `validation.json`."""

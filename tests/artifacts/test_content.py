@@ -1,10 +1,13 @@
 """JSON and tables of a stranger's artifacts, whose manifests fit them: used as they are meant, or named."""
 
+import contextlib
 import io
 import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -18,6 +21,7 @@ from hypothesis import strategies as st
 from k2model.artifacts import ArtifactRef, CorruptArtifact, Identity, Store, read_json, read_json_file
 from k2model.artifacts.content import MOST
 from k2model.artifacts.files import files_at
+from k2model.continual.gate.profile import read_profiles
 from k2model.continual.gate.reading import sampled
 from k2model.continual.month.material import prose_of
 from k2model.curation.counts import read_counts
@@ -30,8 +34,12 @@ from k2model.documents.markup import Segment
 from k2model.documents.schema import DOCUMENT_SCHEMA, make_document
 from k2model.documents.tables import read_batches, read_table, required, write_table
 from k2model.errors import K2Error
+from k2model.evals import references
 from k2model.evals.items import Grade, ItemResult, read_items, write_items
 from k2model.evals.scores import ScoreRow, read_scores
+from k2model.promotion.parity import read_parity
+from k2model.recipe.expectations import Severity
+from k2model.registry.datasets import profile_of
 from k2model.release.card import sources
 from k2model.safety.judging import read_safety
 from k2model.tokens.bpe import draw_sample
@@ -41,6 +49,8 @@ from k2model.tokens.shards import counts_of
 from k2model.training.crash_loop import ATTEMPTS, begin
 from k2model.training.log import read_interventions, read_log
 from k2model.validation.documents.group import write_summaries
+from k2model.validation.gate import Found
+from k2model.validation.outcome import Outcome
 from tests.artifacts.test_outside import IN_PLACE, JSON, ODD, changed, places
 from tests.training.job import phase
 
@@ -49,11 +59,26 @@ ITEM = ItemResult("sums", "i", "c", "1+1=", "2", "2", "2", Grade.RIGHT, 1.0)
 SCHEMA = required(text=pa.string(), number=pa.int32())
 TABLE = pa.table([["a", "b"], pa.array([1, 2], pa.int32())], schema=SCHEMA)
 LEFT = {"documents": 3, "bytes": 30}
+OUTCOME = Outcome("documents", "p", "not_null", "expect", "id", Severity.WARN, 1, 9, 1, 1, "mend", (3,), ("a",))
+CONFIG = b'{"max_position_embeddings": 8}'
 RANGE = {"offset": 0, "size": 3, "sha256": "0" * 64}
 GRADES = {"label": "answer refuses", "kappa": 0.5, "low": 0.4, "high": 0.6, "accuracy": 0.8, "base_rate": 0.4, "n": 9,
           "unscored": 0}  # fmt: skip
 STEP = {"step": 0, "tokens": 8, "loss": 5.5, "lr": 0.1, "grad_norm": 1.0, "targets": 8, "tokens_per_second": 9.0,
         "seconds": 0.5}  # fmt: skip
+
+
+def profiles_without_words(store: Store, ref: ArtifactRef) -> object:
+    with contextlib.suppress(FileNotFoundError):  # the tables, which come next
+        return read_profiles(store, [ref])
+    return None
+
+
+def released_weights(folder: Path) -> object:
+    (folder / "model").mkdir(exist_ok=True)
+    (folder / "model" / "config.json").write_bytes(CONFIG)
+    return references.stored(folder)
+
 
 #: What a file of an artifact says, and who reads it.
 READ: dict[str, tuple[Any, Callable[[Store, ArtifactRef], object]]] = {
@@ -89,11 +114,39 @@ READ: dict[str, tuple[Any, Callable[[Store, ArtifactRef], object]]] = {
         lambda store, ref: RowsIndex.from_json(store.read(ref, "sequences.json"), ref.uri).parts,
     ),
     "sequences/00000.json": ([RANGE], lambda store, ref: read_blocks(store.read(ref, "sequences/00000.json"), ref.uri)),
+    "parity.json": ({"difference": 0.1, "mean": 0.1, "length": 99.0, "positions": 64.0}, read_parity),
+    "composition.json": (
+        {"padding": 0.1, "split": 0.0, "truncated": 0.0, "efforts": {}, "short_context": None, "rows": 4,
+         "sources": {"p": {"domain": "d", "share_wanted": 1.0, "share": 1.0, "tokens": 9, "documents": 1,
+                           "epochs": 1.0}}},
+        lambda store, ref: profile_of(store, replace(ref, kind="sequences")),
+    ),
+    "statistics.json": (
+        {"train": {"documents": 1, "bytes": 9, "characters": 9, "by_source": {"p": {"documents": 1, "bytes": 9}}}},
+        lambda store, ref: profile_of(store, replace(ref, kind="corpus_valid")),
+    ),
+    "profile.json": (
+        {"p": {"domain": "d", "documents": 1, "words": 9, "lengths": {"1": 1}, "characters": {"latin": 9}}},
+        profiles_without_words,
+    ),
+    "attachments/found/train/p/00000.json": (
+        {"outcomes": [replace(OUTCOME, rows=()).to_json()], "pages": [{"suite": "s", "table": "t", "sections": "<p>"}],
+         "counts": {"p": {"files": 1}}, "columns": [{"shard": "s", "part": "p", "column": "id", "type": "string",
+                                                     "expected": "string"}]},
+        lambda store, ref: Found.read(store.fetch(ref), ["train/p/00000"]),
+    ),
+    "RELEASE_MANIFEST.json": (
+        {"files": [{"path": "model/config.json", "size": len(CONFIG), "sha256": sha256(CONFIG).hexdigest()}]},
+        lambda store, ref: released_weights(Path(ref.uri)),
+    ),
     "account.json": (
         {"counts": {"a": 1}, "samples": {"r": [["key", "text"]]}},
         lambda store, ref: read_counts(store.fetch(ref) / "account.json"),
     ),
 }  # fmt: skip
+
+
+MAY_BE_EMPTY = ("numbering.json", "profile.json")
 
 
 def stored(store: Store, path: str, data: bytes) -> ArtifactRef:
@@ -125,7 +178,7 @@ def test_any_change_of_what_a_file_says_is_named_or_harmless(store: Store, path:
 def test_what_is_no_json_is_named(store: Store, path: str) -> None:
     good, read = READ[path]
     read(store, stored(store, path, json.dumps(good).encode()))
-    for bad in (b"", b"[" * 200_000, b"\xff\xfe", b"{}" if path != "numbering.json" else b"[]", b"1e999", b'{"a": 1'):
+    for bad in (b"", b"[" * 200_000, b"\xff\xfe", b"[]" if path in MAY_BE_EMPTY else b"{}", b"1e999", b'{"a": 1'):
         if (path, bad) == ("attachments/metrics.jsonl", b""):
             continue  # a training of no steps
         ref = stored(store, path, bad)

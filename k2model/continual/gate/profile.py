@@ -14,12 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pyarrow as pa
 
-from k2model.artifacts import ArtifactRef, Identity, Step, Store
+from k2model.artifacts import ArtifactRef, Identity, Step, Store, read_json_file
 from k2model.continual.gate.reading import Read, sampled
 from k2model.curation.characters import ALPHA, CODE_POINTS, DIGIT, SPACE, classes
 from k2model.curation.texts import Hashes, Ints, Texts
@@ -143,13 +143,20 @@ def _table(source: str, rows: Sequence[tuple[int, int]], schema: pa.Schema) -> p
     return pa.table([pa.repeat(source, len(rows)), pa.array(hashes), pa.array(counts)], schema=schema)
 
 
+class _Told(TypedDict):
+    domain: str
+    documents: int
+    lengths: dict[str, int]
+    characters: dict[str, int]
+
+
 def read_profiles(store: Store, refs: Iterable[ArtifactRef]) -> dict[str, Profile]:
     """Of the corpora of a line by source, those of one name together. The tables are read whole: some megabytes for a
     source of natural text."""
     found: dict[str, Profile] = {}
     for ref in refs:
         folder = store.fetch(ref)
-        for source, told in json.loads((folder / PROFILE).read_text(encoding="utf-8")).items():
+        for source, told in read_json_file(dict[str, _Told], folder, PROFILE).items():
             own = Profile(told["domain"], told["documents"], Counter(told["lengths"]), Counter(told["characters"]))
             found.setdefault(source, Profile(told["domain"])).add(own)
         for file, schema, name in ((WORDS, _WORD_SCHEMA, "words"), (PHRASES, _PHRASE_SCHEMA, "phrases")):

@@ -10,14 +10,17 @@ import gzip
 import hashlib
 import json
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from k2model.errors import EvaluationError
+from k2model.plain import NotPlain, from_plain
 from k2model.settings import eval_data
 
 if TYPE_CHECKING:
@@ -98,8 +101,8 @@ def _rows(path: Path, content: bytes, kind: str) -> list[dict[str, Any]]:
             rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
             return rows
         lines = (gzip.decompress(content) if kind.endswith("gz") else content).splitlines()
-        return [json.loads(line) for line in lines if line.strip()]
-    except (ValueError, OSError) as error:
+        return [from_plain(dict[str, Any], json.loads(line)) for line in lines if line.strip()]
+    except (ValueError, OSError, EOFError, zlib.error, RecursionError, pa.ArrowException, NotPlain) as error:
         raise EvaluationError(f"{path} cannot be read as {kind} ({error}); get it again") from error
 
 

@@ -5,19 +5,19 @@ artifacts: the record of a raw corpus says which there were and which files were
 the project builds itself are told together by domain; those that are read from files stay by themselves.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, TypedDict, TypeVar
 
-from k2model.artifacts import Store
+from k2model.artifacts import Store, json_as
 from k2model.artifacts.record import ref_of
 from k2model.errors import ArtifactError
 from k2model.reporting.lineage.graph import PARENT, Key, Lineage, Record, reduced
 from k2model.reporting.svg import short_number
 from k2model.units import readable_size
 
+T = TypeVar("T")
 Reading = Callable[[Record, str], bytes | None]  # a file of an artifact; None where that is gone or has none
 
 _CURATION = (
@@ -246,8 +246,25 @@ def _kind(kind: str) -> Kind:
     return known.get(kind, Kind.SOURCE if kind in _SYNTHESIS else Kind.DATA if kind in data else Kind.OTHER)
 
 
+class _Portion(TypedDict):
+    domain: str
+    share: float
+
+
+class _Composition(TypedDict):
+    sources: dict[str, _Portion]
+
+
+class _Ingested(TypedDict):
+    rows: int
+    documents: int
+    heldout: int
+    quarantined: dict[str, int]
+    damaged_files: int
+
+
 def _mixture(sequences: Record | None, read: Reading) -> dict[str, float]:
-    composition = _json(sequences, "composition.json", read) if sequences else None
+    composition = _json(_Composition, sequences, "composition.json", read)
     found: dict[str, float] = {}
     for one in composition["sources"].values() if composition else ():
         found[one["domain"]] = found.get(one["domain"], 0.0) + one["share"]
@@ -256,7 +273,7 @@ def _mixture(sequences: Record | None, read: Reading) -> dict[str, float]:
 
 def _sources(raw: Record, read: Reading) -> dict[str, Group]:
     """Of a raw corpus by id: each source that was read from files, and those that the project builds by domain."""
-    files, accounts = _at(raw, "inputs") or {}, _json(raw, "ingest.json", read)
+    files, accounts = _at(raw, "inputs") or {}, _json(dict[str, _Ingested], raw, "ingest.json", read)
     found: dict[str, Group] = {}
     built: dict[str, list[str]] = {}
     by_domain: dict[str, list[Group]] = {}
@@ -307,6 +324,7 @@ def _together(domain: str, sources: Sequence[Group]) -> Group:
     return Group(domain.replace("_", " "), Kind.SOURCE, lines=lines, details=details)
 
 
-def _json(record: Record | None, path: str, read: Reading) -> Any:
+def _json(kind: type[T], record: Record | None, path: str, read: Reading) -> T | None:
+    """Raises CorruptArtifact for a file of another form."""
     content = read(record, path) if record else None
-    return json.loads(content) if content else None
+    return json_as(kind, content, f"{record['step']}/{record['identity']}", path) if record and content else None

@@ -14,12 +14,38 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NotRequired, TypedDict
 
 from k2model.errors import RecordError
+from k2model.plain import NotPlain, from_plain
 from k2model.synthesis.conversation import Usage
 
 SYNC_SECONDS = 1.0
+
+
+class _Usage(TypedDict):
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class _Call(TypedDict):
+    """What is read of a line, which has more."""
+
+    fingerprint: str
+    reply: NotRequired[dict[str, Any]]
+    usage: NotRequired[_Usage]
+    charged: NotRequired[_Usage]
+
+
+def read_call(line: bytes) -> tuple[dict[str, Any], Usage]:
+    """A line of a record, and what the call took. Raises ValueError for what is no JSON, NotPlain for another form."""
+    try:
+        row: Any = from_plain(_Call, json.loads(line))  # half of a character is written as it was sent
+    except RecursionError as error:
+        raise NotPlain("it is nested without end") from error
+    if (taken := row.get("usage" if "reply" in row else "charged")) is None:
+        raise NotPlain("it says neither what an answer took nor what a failure may have cost")
+    return row, Usage(taken["prompt_tokens"], taken["completion_tokens"])
 
 
 class Record:
@@ -65,14 +91,16 @@ class Record:
 
     def answer(self, fingerprint: str) -> tuple[dict[str, Any], Usage]:
         """The recorded reply to a request, and what it took. Raises `KeyError` when there is none."""
-        row = self.row(fingerprint)
-        return row["reply"], Usage(**row["usage"])
+        row, usage = read_call(self._line(fingerprint))
+        return row["reply"], usage
 
     def row(self, fingerprint: str) -> dict[str, Any]:
         """The whole line of a recorded answer. Raises `KeyError` when there is none."""
+        return read_call(self._line(fingerprint))[0]
+
+    def _line(self, fingerprint: str) -> bytes:
         self._file.seek(self._places[fingerprint])
-        found: dict[str, Any] = json.loads(self._file.readline())
-        return found
+        return self._file.readline()
 
     def add_answer(self, fingerprint: str, reply: Mapping[str, Any], usage: Usage, details: Mapping[str, Any]) -> None:
         row = {"fingerprint": fingerprint, "reply": reply, "usage": usage._asdict(), **details}
@@ -101,10 +129,9 @@ class Record:
         for number, line in enumerate(self._file, 1):
             ended = line.endswith(b"\n")
             try:
-                row = json.loads(line)
-                name = row["fingerprint"]
-                self.spent.append(Usage(**row["usage" if "reply" in row else "charged"]))
-            except (ValueError, KeyError, TypeError) as error:
+                row, usage = read_call(line)
+                self.spent.append(usage)
+            except (ValueError, NotPlain) as error:
                 if isinstance(error, ValueError) and not ended:
                     self.torn_bytes = len(line)
                     self._file.truncate(place)
@@ -114,7 +141,7 @@ class Record:
                     "restore the file, or move it away to ask everything again"
                 ) from error
             if "reply" in row:
-                self._places.setdefault(name, place)
+                self._places.setdefault(row["fingerprint"], place)
             place += len(line)
             if not ended:
                 self._file.write(b"\n")

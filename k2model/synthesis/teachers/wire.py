@@ -7,10 +7,12 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from k2model.documents.json_text import BadMessages
 from k2model.documents.messages import WHOLE, opens_thinking, read_reply, says_something
+from k2model.errors import RecordError
+from k2model.plain import NotPlain, from_plain
 from k2model.synthesis.config import EndpointConfig
 from k2model.synthesis.conversation import Reply, Request, ToolCall, Turn, Usage
 
@@ -155,9 +157,28 @@ def _fault(choice: Mapping[str, Any], answer: Answer, sent: Mapping[str, Any]) -
     return "", ""
 
 
+class _Called(TypedDict):
+    name: str
+    arguments: str
+
+
+class _Kept(TypedDict):
+    content: str
+    trace: str
+    calls: list[_Called]
+
+
 def reply_of(kept: Mapping[str, Any]) -> Reply:
-    """A reply as a record keeps it."""
-    return Reply(kept["content"], kept["trace"], tuple(ToolCall(**call) for call in kept["calls"]))
+    """A reply as a record keeps it. Raises RecordError for one of another form."""
+    try:
+        found = from_plain(_Kept, kept)
+    except NotPlain as error:
+        raise RecordError(
+            f"the record of calls holds a reply that is none ({error}); restore it, or move it away to ask everything "
+            "again"
+        ) from error
+    calls = tuple(ToolCall(call["name"], call["arguments"]) for call in found["calls"])
+    return Reply(found["content"], found["trace"], calls)
 
 
 def _messages(turns: tuple[Turn, ...]) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ made.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from k2model.artifacts import read_json
 from k2model.errors import K2Error
+from k2model.plain import NotPlain, read_as
 from k2model.recipe.fields import without_places
 from k2model.recipe.schema import ValidationConfig
 from k2model.validation.documents.suites import Bounds
@@ -66,7 +66,7 @@ def valid_step(
         from k2model.validation.gate import FOUND
 
         parts_folder = local_parts(store, identify(), records, lambda path: path.startswith((FOUND, SUMMARIES, ITEMS)))
-        earlier = json.loads(previous()) if previous() else None
+        earlier = read_statistics(previous(), config.previous_statistics) if previous() else None
         groups = [record.name for record in records]
         return gather_corpus(parts_folder, groups, folder, bounds, mixtures, phase_tokens or {}, earlier)
 
@@ -118,6 +118,19 @@ def read_previous(address: str) -> bytes:
         raise K2Error(
             f"validation.previous_statistics: {address} cannot be read ({error}); name the statistics.json of a "
             'corpus_valid artifact, or "" to compare with none'
+        ) from error
+
+
+def read_statistics(content: bytes, address: str) -> Mapping[str, Any]:
+    """What a `statistics.json` says of the documents that `drift` compares. Raises K2Error naming field and setting."""
+    from k2model.validation.documents.tables import Compared
+
+    try:
+        return read_as(Compared, content)
+    except NotPlain as error:
+        raise K2Error(
+            f"validation.previous_statistics: {address} is no statistics.json of a corpus_valid artifact ({error}); "
+            'name one, or "" to compare with none'
         ) from error
 
 

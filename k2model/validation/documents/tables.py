@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pandas as pd
 import pyarrow as pa
@@ -37,6 +37,33 @@ FEATURES = {
     "duplicates": ("by_duplicates", "text_bytes"),
     "characters": ("character_classes", ""),
 }
+
+
+class _Bytes(TypedDict):
+    bytes: float
+
+
+class _TextBytes(TypedDict):
+    text_bytes: float
+
+
+class _Lengths(TypedDict):
+    histogram: dict[str, float]
+
+
+class _OfTrain(TypedDict):
+    lengths: _Lengths
+    by_source: dict[str, _Bytes]
+    by_domain: dict[str, _Bytes]
+    by_licence: dict[str, _Bytes]
+    by_duplicates: dict[str, _TextBytes]
+    character_classes: dict[str, float]
+
+
+class Compared(TypedDict):
+    """What `FEATURES` read of a `statistics.json`."""
+
+    train: _OfTrain
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ shards: a group writes the hashes of its ids, 8 bytes a document, and DuckDB com
 found is published as a small artifact, or raised before anything is packed or trained.
 """
 
-import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,12 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from k2model.artifacts import Part
+from k2model.artifacts import Part, read_json_file
 from k2model.artifacts.entry import ATTACHMENTS
 from k2model.documents.schema import source_file
 from k2model.errors import K2Error
 from k2model.recipe.fields import without_places
 from k2model.recipe.schema import PhaseConfig, ValidationConfig
+from k2model.tokens.reader import Composition
 from k2model.tokens.rows import COMPOSITION_FILE, FOLDER, INDEX_FILE, RowsIndex
 from k2model.tokens.shards import COUNTS_FILE, SPLITS, counts_of, read_counts
 from k2model.validation import Suite, one_part
@@ -105,7 +105,7 @@ def sequence_findings(folder: Path, config: ValidationConfig, phase: PhaseConfig
         raise K2Error(
             f"{folder} holds no rows, no {COMPOSITION_FILE} or no {INDEX_FILE}: this is no sequences artifact"
         )
-    composition = json.loads((folder / COMPOSITION_FILE).read_text(encoding="utf-8"))
+    composition = read_json_file(Composition, folder, COMPOSITION_FILE)
     index = RowsIndex.from_json((folder / INDEX_FILE).read_bytes(), str(folder))
     suite = suites.rows_suite(config, index.vocab_size)
     findings, total = Findings(), 0
