@@ -11,12 +11,14 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
 from k2model.errors import (
     ArtifactError,
+    CorruptArtifact,
     K2Error,
     StoreWriteError,
     disk_full,
@@ -127,15 +129,15 @@ class LocalFiles:
         return LocalFiles(self.root / folder)
 
     def read(self, path: str) -> bytes:
-        with reading(self.uri, path):
-            return (self.root / path).read_bytes()
+        with reading(self.uri, path), _opened(self.root / path) as file:
+            return file.read()
 
     def open(self, path: str) -> BinaryIO:
         with reading(self.uri, path):
-            return (self.root / path).open("rb")
+            return _opened(self.root / path)
 
     def read_range(self, path: str, start: int, length: int) -> bytes:
-        with reading(self.uri, path), (self.root / path).open("rb", buffering=0) as file:
+        with reading(self.uri, path), _opened(self.root / path, buffering=0) as file:
             file.seek(start)
             return file.read(length)
 
@@ -231,6 +233,18 @@ class LocalFiles:
             yield partial
         finally:
             partial.unlink(missing_ok=True)
+
+
+def _opened(place: Path, buffering: int = -1) -> BinaryIO:
+    """A file to read. Raises CorruptArtifact for a pipe or a device: whoever writes to it might never come."""
+    descriptor = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return cast(BinaryIO, open(descriptor, "rb", buffering))
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(place))
+    raise CorruptArtifact(f"{place} is a pipe or a device, expected a file. Take it away and run again")
 
 
 def _raise_unless_missing(error: OSError) -> None:

@@ -226,6 +226,17 @@ def test_an_artifact_holds_files_and_folders_alone(tmp_path: Path, put: Callable
             describe_folder(tmp_path / "in")
 
 
+def test_no_reader_waits_for_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    files = files_at(tmp_path)
+    for read in (files.read, files.open, lambda path: files.read_range(path, 0, 1)):
+        with pytest.raises(CorruptArtifact, match="pipe is a pipe or a device, expected a file"):
+            read("pipe")
+        with pytest.raises(IsADirectoryError):
+            read("folder")
+
+
 @pytest.mark.parametrize("kind", ["local", "s3"])
 def test_no_more_of_a_file_is_read_than_the_bound(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     files = files_at(tmp_path if kind == "local" else request.getfixturevalue("s3_uri"))
