@@ -19,14 +19,13 @@ from typing import Any, Self
 from k2model.artifacts import FileEntry, Store
 from k2model.artifacts.files import PARTIAL, Files, LocalFiles, files_at, writing
 from k2model.artifacts.manifest import hash_stored
-from k2model.artifacts.outside import inside
+from k2model.artifacts.outside import inside, read_small
 from k2model.continual.batches import BATCH_FILE, DATA, Broken, Manifest, listing_problem, read_batch
 from k2model.continual.state import Standing, State
 from k2model.errors import CorpusError, CorruptArtifact, K2Error, nearest
 from k2model.ingest.storage import SourceFiles, open_source
-from k2model.plain import canonical, to_plain
+from k2model.plain import NotPlain, canonical, to_plain
 from k2model.recipe import Recipe
-from k2model.units import readable_size
 
 FOLDER = "_inbox"
 MANIFEST_BYTES = 64_000_000  # that are read of one; some 400,000 files
@@ -194,14 +193,13 @@ class Inbox:
         """None where there is no manifest."""
         if (size := listed.get(BATCH_FILE)) is None:
             return None
-        if size > MANIFEST_BYTES:
-            stand_in = hashlib.sha256(str(size).encode()).hexdigest()  # of what is not read
-            limit = readable_size(MANIFEST_BYTES)
-            return Broken(name, stand_in, f"{BATCH_FILE} has {readable_size(size)}, at most {limit} are read")
         try:
-            data = self.files.read(f"{name}/{BATCH_FILE}")
+            data = read_small(self.files, f"{name}/{BATCH_FILE}", MANIFEST_BYTES)
         except FileNotFoundError:  # taken away since it was listed
             return None
+        except NotPlain as error:
+            stand_in = hashlib.sha256(str(size).encode()).hexdigest()  # of what is not read
+            return Broken(name, stand_in, f"{BATCH_FILE}: {error}")
         return read_batch(name, data, f"{self.files.uri}/{name}", self.recipe.continual, listed)
 
 

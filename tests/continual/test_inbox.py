@@ -181,6 +181,11 @@ def test_more_that_is_wrong_with_a_batch(inbox: Inbox, monkeypatch: pytest.Monke
     put(inbox, "lifecycle", said())
     put(inbox, os.fsdecode(b"caf\xe9"), said())
     put(inbox, "huge", said(note="x" * 5000))
+    for name, in_place in (("pipe", os.mkfifo), ("link", lambda place: place.symlink_to("/etc/passwd"))):
+        put(inbox, name, said())
+        place = Path(inbox.files.uri, name, "batch.json")
+        place.unlink()
+        in_place(place)
     monkeypatch.setattr(module, "MANIFEST_BYTES", 4000)
     reasons = {one.name: one.reason for one in inbox.look().broken}
     assert "'data/b.jsonl' lies in its folder and is not in its manifest (1 such)" in reasons["extra"]
@@ -188,8 +193,9 @@ def test_more_that_is_wrong_with_a_batch(inbox: Inbox, monkeypatch: pytest.Monke
     assert "expected letters" in reasons["caf\\udce9"], "a name that is no text is written so that it is one"
     assert (
         "not 'lifecycle'" in reasons["lifecycle"]
-        and "batch.json has 5.2 KB, at most 4.0 KB are read" in reasons["huge"]
+        and "batch.json: it has more than 4.0 KB, which is the most that is read" in reasons["huge"]
     )
+    assert "expected a file" in reasons["pipe"] and "expected a file" in reasons["link"]
     for config, text, told in (
         (replace(CONFIG, base=""), said(kind="base", fields=None), "the line continues no base phase"),
         (replace(CONFIG, arrival=ArrivalConfig(max_bytes=100)), said(), "at most 100 B are taken"),
