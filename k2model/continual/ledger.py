@@ -1,13 +1,15 @@
 """The ledger of a line: one file an entry, never rewritten, each bound to the one before it by that one's hash.
 
     _continual/<line>/ledger/00000001.json      number, hash of the entry before, kind and content; no time of a clock
-    _continual/<line>/times/00000001.json       when it was written, by the clock of who wrote it; not part of the chain
+    _continual/<line>/times/00000001.json       when it was written, by the clock of who wrote it, and the entry's hash;
+                                                not part of the chain
     _continual/<line>/snapshots/00000256.json   what the entries so far add up to: reading begins there
 
 An entry is made by an exclusive create of the next number, which is all the locking there is: of several writers one
 is first, and the others get `LedgerMoved` and look again. Its order is its number; kickoffs and clocks may jump. A
 process that is killed after an entry leaves it without its time, which is told as not known, and maybe without a
 snapshot: the next one is made later. Snapshots save reading and may be deleted: one that does not fit is not used.
+An entry that was changed does not fit the next one; the last, which has none, does not fit the hash beside its time.
 """
 
 import hashlib
@@ -18,15 +20,15 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Self, TypedDict
+from typing import Any, NotRequired, Self, TypedDict
 
 from k2model.artifacts import ArtifactRef, Identity, Lease, Store
 from k2model.artifacts.files import Files
-from k2model.artifacts.outside import read_typed
+from k2model.artifacts.outside import read_small, read_typed
 from k2model.continual.entries import Content, Contradiction, TurnBegan, content_of
 from k2model.continual.fold import fold
 from k2model.continual.state import Began, State
-from k2model.errors import ArtifactError, K2Error
+from k2model.errors import ArtifactError, CorruptArtifact, K2Error
 from k2model.plain import NotPlain, canonical, from_plain, parsed, to_plain
 
 FOLDER = "_continual"
@@ -40,6 +42,7 @@ _log = logging.getLogger(__name__)
 
 class _Written(TypedDict):
     written: str
+    sha256: NotRequired[str]  # of the entry; earlier versions left it out
 
 
 class LedgerError(K2Error):
@@ -121,7 +124,7 @@ class Ledger:
         if not self._files.create(_path("ledger", number), data):
             raise self._moved(number, number)
         self._state = replace(folded, entries=number, head=hashlib.sha256(data).hexdigest())
-        self._keep_time(number)
+        self._keep_time(number, self._state.head)
         if number % SNAPSHOT_EVERY == 0:
             self._keep_snapshot()
         return self._state
@@ -152,11 +155,11 @@ class Ledger:
         paths = [path for path in listed if int(_name(path)[:8]) > after]
         with ThreadPoolExecutor(READERS) as readers:
             contents = zip(paths, readers.map(self._written, paths), strict=True)
-            return {int(_name(path)[:8]): written for path, written in contents}
+            return {int(_name(path)[:8]): one["written"] for path, one in contents}
 
-    def _written(self, path: str) -> str:
+    def _written(self, path: str) -> _Written:
         advice = "Delete it: the entry itself is not affected, only when it was written"
-        return read_typed(_Written, self._files, path, "when an entry was written", advice)["written"]
+        return read_typed(_Written, self._files, path, "when an entry was written", advice)
 
     def verify(self) -> Verified:
         """Reads every entry, whatever snapshots say, and looks whether the artifacts that they name are there. Raises
@@ -195,9 +198,10 @@ class Ledger:
         for number in range(1, last + 1):
             if f"{number:08d}.json" not in names and not self._files.exists(_path("ledger", number)):
                 raise self._damaged(number, f"it is missing, and a later one ({last:08d}.json) is there")
-        gone = self._files.exists(_path("times", last + 1)) and not self._files.exists(_path("ledger", last + 1))
-        if gone or self._state.entries > last:
-            raise self._damaged(max(last + 1, self._state.entries), "it is gone; it was there before")
+        if self._files.exists(_path("times", last + 1)):  # of one written since the listing, or that is no file
+            self._read(last + 1)
+        if self._state.entries > last:
+            raise self._damaged(self._state.entries, "it is gone; it was there before")
         return last
 
     def _folded(self, state: State, last: int) -> State:
@@ -206,10 +210,24 @@ class Ledger:
         for entry in self._entries(state.entries, last, state.head):
             contents.append(entry.content)
             head, number = entry.digest, entry.number
+        if contents:
+            self._check_last(number, head)
         try:
             return replace(fold(state, contents), entries=number, head=head)
         except Contradiction as error:
             raise LedgerDamaged(f"{self._files.uri}/ledger, entries {state.entries + 1} to {last}: {error}") from error
+
+    def _check_last(self, number: int, head: str) -> None:
+        """Raises LedgerDamaged where an entry is not the one that was written."""
+        try:
+            stated = self._written(_path("times", number)).get("sha256", head)
+        except FileNotFoundError:  # it is being written, or whoever did was killed
+            return
+        except CorruptArtifact as error:
+            _log.warning("%s", error)
+            return
+        if stated != head:
+            raise self._damaged(number, f"it has sha256 {head}, and had {stated} when it was written: it was changed")
 
     def _entries(self, after: int, last: int, previous: str) -> Iterator[Entry]:
         with ThreadPoolExecutor(min(READERS, max(1, last - after))) as readers:
@@ -225,9 +243,11 @@ class Ledger:
 
     def _read(self, number: int) -> bytes:
         try:
-            return self._files.read(_path("ledger", number))
+            return read_small(self._files, _path("ledger", number))
         except FileNotFoundError as error:
             raise self._damaged(number, "it is missing") from error
+        except NotPlain as error:
+            raise self._damaged(number, str(error)) from error
 
     def _entry(self, number: int, data: bytes) -> Entry:
         try:
@@ -251,7 +271,7 @@ class Ledger:
             return State(self.line)
         path = _path("snapshots", newest)
         try:
-            first, _, second = self._files.read(path).partition(b"\n")
+            first, _, second = read_small(self._files, path).partition(b"\n")
             stated = parsed(first)
             head = hashlib.sha256(self._read(newest)).hexdigest()
             if stated == {"fold": FOLD, "head": head, "sha256": hashlib.sha256(second).hexdigest()}:
@@ -273,8 +293,8 @@ class Ledger:
             if int(_name(path)[:8]) < number - SNAPSHOT_EVERY:
                 self._files.remove(path)
 
-    def _keep_time(self, number: int) -> None:
-        written = {"written": datetime.now(UTC).isoformat(timespec="seconds")}
+    def _keep_time(self, number: int, head: str) -> None:
+        written = {"written": datetime.now(UTC).isoformat(timespec="seconds"), "sha256": head}
         self._files.create(_path("times", number), canonical(written))
 
     def _moved(self, number: int, last: int) -> LedgerMoved:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from k2model.artifacts import Identity, Store
+from k2model.artifacts.outside import read_small
 from k2model.continual import ledger as module
 from k2model.continual.entries import Arrival, Contradiction, Retry, Start, TurnBegan, ending
 from k2model.continual.ledger import Ledger, LedgerDamaged, LedgerError, LedgerMoved
@@ -132,7 +133,31 @@ def cut(path: Path) -> str:
 
 def last_one(path: Path) -> str:
     path.with_name("00000006.json").unlink()
-    return "00000006.json: it is gone; it was there before"
+    return "00000006.json: it is missing"
+
+
+def change_of_the_last(path: Path) -> str:
+    last = path.with_name("00000006.json")
+    last.write_text(last.read_text().replace('"promoted"', '"refused"', 1))
+    return "00000006.json: it has sha256 .* when it was written: it was changed"
+
+
+def folder(path: Path) -> str:
+    last_one(path)
+    path.with_name("00000006.json").mkdir()
+    return "00000006.json: it is a folder"
+
+
+def link(path: Path) -> str:
+    path.rename(path.parents[1] / "elsewhere.json")
+    path.symlink_to(path.parents[1] / "elsewhere.json")
+    return "00000003.json: it is a link"
+
+
+def pipe(path: Path) -> str:
+    path.unlink()
+    os.mkfifo(path)
+    return "00000003.json: it is a folder, a pipe or a device"
 
 
 def foreign(path: Path) -> str:
@@ -147,12 +172,27 @@ def field(path: Path) -> str:
     return "00000003.json: 'batch.standing' is \"waitng\"; did you mean 'waiting'"
 
 
-@pytest.mark.parametrize("damage", [change, remove, stray, cut, last_one, foreign, field], ids=lambda one: one.__name__)
+DAMAGE = [change, remove, stray, cut, last_one, foreign, field, change_of_the_last, folder, link, pipe]
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=lambda one: one.__name__)
 def test_damage_is_named(store: Store, damage) -> None:
     grown(store)
     told = damage(of(store, "ledger", "00000003.json"))
     with pytest.raises(LedgerDamaged, match=told):
         Ledger.open(store, LINE).state()
+
+
+def test_without_its_time_an_entry_counts(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """A writer that was killed left none, an earlier version no hash, and damage to one costs the line nothing."""
+    state = grown(store).state()
+    time_of_last = of(store, "times", "00000006.json")
+    for content in ('{"written": "2026-11-01T00:00:00+00:00"}', "{"):
+        time_of_last.write_text(content)
+        assert Ledger.open(store, LINE).state() == state
+    assert "times/00000006.json is not when an entry was written" in caplog.text
+    time_of_last.unlink()
+    assert Ledger.open(store, LINE).state() == state
 
 
 def test_a_snapshot_is_where_reading_begins(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,23 +201,27 @@ def test_a_snapshot_is_where_reading_begins(store: Store, monkeypatch: pytest.Mo
     assert sorted(path.name for path in of(store, "snapshots").iterdir()) == ["00000016.json", "00000024.json"]
     read = []
     fresh = Ledger.open(store, LINE)
-    whole = fresh._files.read
-    monkeypatch.setattr(fresh._files, "read", lambda path: read.append(path) or whole(path))
+    monkeypatch.setattr(module, "read_small", lambda files, path: read.append(path) or read_small(files, path))
     assert fresh.state() == state and list(fresh.state().batches) == list(state.batches)
     assert [path for path in read if path.startswith("ledger/")] == [f"ledger/{n:08d}.json" for n in (24, 25, 26, 27)]
 
 
-@pytest.mark.parametrize("wrong", ["cut", "changed", "of another entry"])
+@pytest.mark.parametrize("wrong", ["cut", "changed", "of another entry", "pipe"])
 def test_a_snapshot_that_does_not_fit_is_not_used(store: Store, wrong: str, monkeypatch, caplog) -> None:
     monkeypatch.setattr(module, "SNAPSHOT_EVERY", 8)
     state = grown(store, 9).state()
     file = of(store, "snapshots", "00000008.json")
     text = file.read_text()
     changed = {"cut": text[:200], "changed": text.replace('"champion": 1', '"champion": 0')}
-    file.write_text(
-        changed.get(wrong, text.replace(f'"head": "{json.loads(text.splitlines()[0])["head"][:8]}', '"head": "0000', 1))
+    changed["of another entry"] = text.replace(
+        f'"head": "{json.loads(text.splitlines()[0])["head"][:8]}', '"head": "0000', 1
     )
-    assert file.read_text() != text
+    file.unlink()
+    if wrong == "pipe":
+        os.mkfifo(file)
+    else:
+        file.write_text(changed[wrong])
+        assert file.read_text() != text
     assert Ledger.open(store, LINE).state() == state
     assert "snapshots/00000008.json is not used" in caplog.text
 
