@@ -1,4 +1,12 @@
-"""Numbers as a person reads them: durations and sizes. What figures need of it (axis labels) is theirs."""
+"""Numbers as a person writes and reads them: whole ones, durations and sizes. What figures need of it (axis labels) is
+theirs."""
+
+import re
+
+
+def whole_number(text: str) -> int | None:
+    """'-12' -> -12; None for what is no whole number of at most 18 digits."""
+    return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else None
 
 
 def readable_seconds(seconds: float) -> str:

@@ -1,8 +1,9 @@
-"""Durations round before they are cut into units, so that no line says 60 s or 60 min."""
+"""Whole numbers are those that people write; durations round before they are cut into units, so that no line says 60 s
+or 60 min."""
 
 import pytest
 
-from k2model.units import readable_count, readable_seconds, readable_size
+from k2model.units import readable_count, readable_seconds, readable_size, whole_number
 
 
 @pytest.mark.parametrize(
@@ -15,6 +16,24 @@ from k2model.units import readable_count, readable_seconds, readable_size
 )  # fmt: skip
 def test_seconds(seconds: float, text: str) -> None:
     assert readable_seconds(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("7", 7),
+        ("-12", -12),
+        ("0007", 7),
+        ("\u00b2", None),
+        ("\u0666", None),
+        ("--5", None),
+        ("9" * 5000, None),
+        ("", None),
+        ("1\n", None),
+    ],
+)
+def test_whole_numbers(text: str, number: int | None) -> None:
+    assert whole_number(text) == number
 
 
 @pytest.mark.parametrize(("size", "text"), [(12, "12 B"), (1536, "1.5 KB"), (2.5e12, "2500.0 GB")])

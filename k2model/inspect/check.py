@@ -101,7 +101,10 @@ def _check_artifact(store: Store, reader: Reader, one: Known, run: str) -> None:
 
 def _of_lines(store: Store) -> Iterator[Fault]:
     """Faults of the ledgers of lines: chains that are broken, and artifacts they name that are not what they say."""
-    for line in sorted({path.split("/")[1] for path in files_at(store.uri).sizes(FOLDER)}):
+    paths = files_at(store.uri).sizes(FOLDER)
+    for path in sorted(path for path in paths if path.count("/") < 2):
+        yield Fault(FOLDER, "ledger", path, f"is no file of a line: expected {FOLDER}/<line>/ledger/00000001.json")
+    for line in sorted({path.split("/")[1] for path in paths if path.count("/") > 1}):
         path = f"{FOLDER}/{line}"
         try:
             verified = Ledger.open(store, line).verify()

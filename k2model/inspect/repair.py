@@ -20,12 +20,14 @@ from typing import Any
 from k2model.artifacts.files import Files, LocalFiles, files_at, writing
 from k2model.artifacts.lease import Lease
 from k2model.artifacts.manifest import MANIFEST, RECORD
+from k2model.artifacts.outside import inside
 from k2model.artifacts.owner import MADE
 from k2model.artifacts.places import PARTS, RECORDS
 from k2model.artifacts.record import record_to_json
 from k2model.inspect.check import Checked
 from k2model.inspect.inventory import LEDGER, SAME, Fault, Inventory, Known
 from k2model.settings import store_uri
+from k2model.units import whole_number
 
 DAMAGED = "_damaged"
 WHOLE = ("bytes", "manifest", "link")  # kinds of faults for which an artifact is moved as a whole
@@ -195,8 +197,8 @@ class _Aside:
     def move(self, path: str) -> None:
         """A file or a folder of the store; nothing happens where there is none (any more)."""
         if not self._folder:
-            numbers = [int(there.split("/")[1]) for there in self.root.sizes(DAMAGED) if there.split("/")[1].isdigit()]
-            self._folder = f"{DAMAGED}/{max(numbers, default=0) + 1:04d}"
+            names = {there.split("/")[1] for there in self.root.sizes(DAMAGED) if "/" in there}
+            self._folder = f"{DAMAGED}/{max((whole_number(name) or 0 for name in names), default=0) + 1:04d}"
         target = f"{self._folder}/{path}"
         moved = _move_locally if isinstance(self.root, LocalFiles) else _move_remotely
         if moved(self.root, path, target):
@@ -214,7 +216,7 @@ class _Aside:
 
 
 def _move_locally(root: Files, path: str, target: str) -> bool:
-    source, place = Path(root.uri, path), Path(root.uri, target)
+    source, place = Path(root.uri, path), inside(root.uri, target)
     if not source.is_symlink() and not source.exists():
         return False
     with writing(root.uri, target):

@@ -16,6 +16,7 @@ from k2model.artifacts.confirm import CHECKED
 from k2model.artifacts.files import Files, LocalFiles, files_at
 from k2model.artifacts.owner import owner_name
 from k2model.cli.main import main
+from k2model.errors import CorruptArtifact
 from k2model.inspect import reader
 from k2model.inspect.check import check
 from k2model.inspect.inventory import take_inventory
@@ -296,6 +297,35 @@ def test_links_and_pipes_in_place_of_files_are_named(local: Store) -> None:
     (tokens / "shard.bin").unlink()
     os.mkfifo(tokens / "shard.bin")
     assert {("bytes", CORPUS), ("bytes", TOKENS), ("unlisted", TOKENS)} <= {*found(local)}
+
+
+def test_a_pipe_in_place_of_a_manifest_is_named_and_moved_aside(local: Store) -> None:
+    manifest = Path(lifecycle(local)[CORPUS].uri, "manifest.json")
+    manifest.unlink()
+    os.mkfifo(manifest)
+    assert ("manifest", CORPUS) in found(local)
+    repair(check(local, fresh=True))
+    assert not manifest.parent.exists()
+
+
+def test_what_is_of_no_line_does_not_end_a_check(local: Store) -> None:
+    grown(local)
+    lost = {*found(local)}  # artifacts that the entries name
+    stray = Path(local.uri, "_continual", "notes.txt")
+    stray.write_text("x")
+    assert {*found(local)} - lost == {("ledger", "_continual")}
+    repair(check(local))
+    assert not stray.exists() and {*found(local)} == lost
+
+
+def test_nothing_is_moved_out_of_the_store(local: Store, tmp_path: Path) -> None:
+    tokens = lies(lifecycle(local)[TOKENS], "shard.bin")
+    flip(files_at(local.uri), tokens)
+    (tmp_path / "outside").mkdir()
+    Path(local.uri, DAMAGED).symlink_to(tmp_path / "outside")
+    with pytest.raises(CorruptArtifact, match="_damaged is a link"):
+        repair(check(local))
+    assert Path(local.uri, tokens).exists() and not [*(tmp_path / "outside").iterdir()]
 
 
 def run(store: Store, *arguments: str) -> Result:
