@@ -13,6 +13,7 @@ from k2model.cli.line import by_option, line_options, reason_option, tell, value
 from k2model.cli.terminal import as_json_option, console, pairs, show, table
 from k2model.errors import K2Error
 from k2model.settings import tracking_uri
+from k2model.units import whole_number
 
 if TYPE_CHECKING:
     from k2model.artifacts import Store
@@ -151,8 +152,8 @@ def promote(
     k2 promote sft@7 --by ann --why "only a notebook differed" --waive provenance
     """
     there, chosen, ledger = opened(recipe, overrides, store)
-    if reference.isdigit():
-        state = _of_turn(ledger, int(reference), decline, by, reason)
+    if (turn := whole_number(reference)) is not None:
+        state = _of_turn(ledger, turn, decline, by, reason)
         tell(there, chosen, state, as_json)
         return
     from k2model.continual.state import Outcome

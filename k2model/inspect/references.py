@@ -24,6 +24,7 @@ from k2model.recipe import Recipe, chosen_recipe
 from k2model.reporting.lineage import Lineage
 from k2model.reporting.lineage.graph import Key, Record, key_of
 from k2model.settings import masked
+from k2model.units import whole_number
 
 _KEY = re.compile(r"[a-z][a-z0-9_]*/[0-9a-f]+|[0-9a-f]{6,64}")
 MODEL = "model"  # as a registered model's name: that of the recipe
@@ -150,7 +151,7 @@ class Names:
                 f"'{reference}': MLflow has no registered model '{model}'. Expected PHASE@VERSION of the recipe "
                 f"({', '.join(owners)}), {MODEL}@champion, or the name of a registered model before the @"
             )
-        number = int(which) if which.isdigit() else held.get(which)
+        number = held.get(which) if (stated := whole_number(which)) is None else stated
         if number not in versions:
             kept = "; a checkpoint within a phase is asked for by `k2 eval compare`" if who in owners else ""
             known = [*map(str, sorted(versions)), *held]

@@ -7,6 +7,7 @@ line's ledger, so that no MLflow is needed to look at what was decided.
 from k2model.continual.state import TUNED, Judged, State
 from k2model.errors import nearest
 from k2model.promotion.gates import NotPromotable
+from k2model.units import whole_number
 
 
 def judged_called(state: State, reference: str) -> Judged:
@@ -28,8 +29,8 @@ def judged_called(state: State, reference: str) -> Judged:
 
 def turn_called(state: State, reference: str) -> int:
     """The number under which a model was the champion, as a rollback goes to it. Raises NotPromotable."""
-    if reference.lstrip("-").isdigit():
-        return int(reference)
+    if (turn := whole_number(reference)) is not None:
+        return turn
     chain = [*state.before, *([] if state.champion is None else [state.champion])]
     digest = judged_called(state, reference).digest
     checkpoints = {turn: state.models[turn].made.get(f"{TUNED}/checkpoint") for turn in chain}
