@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from k2model.cli.lineage import names_in, names_options
-from k2model.cli.terminal import as_json_option, console, say, table
+from k2model.cli.terminal import as_json_option, console, say, table, write_page
 from k2model.reporting.terminal import heading
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def compare(
     sides = names.find(first), names.find(second)
     found = comparison_of(names.store, names.lineage, *sides)
     if out:
-        out.write_text(comparison_page(found), encoding="utf-8")
+        write_page(out, comparison_page(found))
     if as_json:
         click.echo(json.dumps(_record(found)))
         return

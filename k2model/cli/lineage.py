@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from k2model.cli.terminal import as_json_option, console, overrides_option, pairs, say, store_option
+from k2model.cli.terminal import as_json_option, console, overrides_option, pairs, say, store_option, write_page
 from k2model.settings import recipe_name, tracking_uri
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def lineage(
     before = found.artifacts(found.before) if artifacts else found.tree()
     after = found.artifacts(found.after, forward=True) if artifacts and found.releases else found.forward()
     if out:
-        out.write_text(page(found), encoding="utf-8")
+        write_page(out, page(found))
     if as_json:
         told = {"made_from": [asdict(one) for one in before], "went_into": [asdict(one) for one in after]}
         click.echo(json.dumps(told | {"unreleased": found.unreleased, "note": named.note}))

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from k2model.cli.eval import backend_option, known_of, recipe_option
-from k2model.cli.terminal import CommandGroup, as_json_option, console, overrides_option, say, show, store_option, table
+from k2model.cli.terminal import (
+    CommandGroup,
+    as_json_option,
+    console,
+    overrides_option,
+    say,
+    show,
+    store_option,
+    table,
+    write_page,
+)
 from k2model.settings import home
 
 if TYPE_CHECKING:
@@ -133,8 +143,7 @@ def report(
         click.echo(json.dumps({one.name: one.result.to_dict() for one in found}))
         return
     place = html or home() / "safety.html"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(page(found, known.recipe, best), encoding="utf-8")
+    write_page(place, page(found, known.recipe, best))
     _draw(found, known.recipe, best)
     console().print(f"page {place}", highlight=False, soft_wrap=True)
 

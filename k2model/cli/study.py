@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from k2model.cli.eval import chosen_questions, known_of, names_in, question_options
-from k2model.cli.terminal import as_json_option, console, show
+from k2model.cli.terminal import as_json_option, console, show, write_page
 
 if TYPE_CHECKING:
     from k2model.curation.overlap import EvaluationItem
@@ -43,7 +43,7 @@ def study(
     """
     from k2model.evals.clean_scores import look_up
     from k2model.evals.matrix import chosen_checkpoints, entries
-    from k2model.reporting.study import asked_of, study_of, write_study
+    from k2model.reporting.study import asked_of, study_of, study_page
 
     opened, known = known_of(store, recipe, overrides)
     questions = chosen_questions(opened, known, tasks, limit)
@@ -52,7 +52,7 @@ def study(
         raise click.UsageError(f"{known.recipe.name} has no checkpoint in this store yet, or is asked nothing")
     seen = look_up(opened, known, _later_items(questions), processes) if overlap else None
     made = study_of(known.recipe, asked_of(opened, found), seen)
-    write_study(made, out)
+    write_page(out, study_page(made))
     console().print(
         f"{out}: {len(made.checkpoints)} checkpoints, {len(made.series)} scores, {made.measured} measured, "
         f"{made.missing} missing",

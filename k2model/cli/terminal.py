@@ -2,11 +2,12 @@
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from k2model.errors import for_user, nearest, visible
+from k2model.errors import K2Error, for_user, nearest, visible
 from k2model.reporting.terminal import safe_console
 from k2model.settings import store_uri, traceback_wanted
 
@@ -106,6 +107,15 @@ def table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> "Table":
 
 def console() -> "Console":
     return safe_console(None if sys.stdout.isatty() else WIDTH)
+
+
+def write_page(place: Path, page: str) -> None:
+    """A page as a file, whose folder is made. Raises K2Error where none can be."""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(page, encoding="utf-8")
+    except (FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+        raise K2Error(f"{place} cannot be written: {error.strerror}. Name another file") from error
 
 
 def say(text: str, err: bool = False) -> None:

@@ -109,8 +109,15 @@ def test_what_is_gone_or_was_never_told_of_is_named(tmp_path: Path) -> None:
     assert notes["about"][1] == "rows not known: the raw corpus is gone" and notes["details"]
 
 
+def test_a_page_that_cannot_be_written_is_one_message(life: Life, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    out = str(tmp_path / "file" / "lineage.html")
+    told = CliRunner().invoke(main, ["lineage", "sft/checkpoint", "--out", out, "--store", life.store.uri])
+    assert told.exit_code == 1 and "cannot be written" in told.output
+
+
 def test_the_page_draws_every_group_and_loads_nothing(life: Life, tmp_path: Path) -> None:
-    out = tmp_path / "lineage.html"
+    out = tmp_path / "new" / "lineage.html"
     run(life, "lineage", "sft/checkpoint", "--out", str(out))
     page = out.read_text()
     HTMLParser().feed(page)

@@ -12,6 +12,5 @@ __getattr__ = lazy_exports(
         "asked_of": "content",
         "study_of": "content",
         "study_page": "page",
-        "write_study": "page",
     },
 )

@@ -57,12 +57,6 @@ class Line:
         return self.last.cut_off / self.last.n if self.last.is_accuracy else None
 
 
-def write_study(study: Study, path: Path) -> None:
-    """The page as a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(study_page(study), encoding="utf-8")
-
-
 def study_page(study: Study) -> str:
     """The page as HTML. The template escapes all text; figures, the script and the packed samples are put in as they
     are."""
