@@ -1,6 +1,7 @@
 """Rules, routes and dashboards: by Prometheus' own programs, and against the metrics that there are."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -116,12 +117,29 @@ def test_alerts_say_what_and_how_bad() -> None:
         assert alert["annotations"].keys() == {"summary", "description"}, alert
 
 
+def program(name: str, package: str) -> str:
+    """Where it is; a test without it is skipped, but in continuous integration, which installs it (.ci/run)."""
+    if found := shutil.which(name):
+        return found
+    said = f"no {name}: apt-get install {package}"
+    pytest.fail(said) if os.environ.get("CI") else pytest.skip(said)
+
+
+def test_in_continuous_integration_nothing_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="no promtool: apt-get install prometheus"):
+        program("promtool", "prometheus")
+    monkeypatch.delenv("CI")
+    with pytest.raises(pytest.skip.Exception):
+        program("promtool", "prometheus")
+
+
 def promtool(folder: Path, groups: list[dict[str, Any]]) -> subprocess.CompletedProcess[str]:
-    if (program := shutil.which("promtool")) is None:
-        pytest.skip("no promtool: apt-get install prometheus")
     (folder / "rules.yml").write_text(yaml.safe_dump({"groups": groups}))
     shutil.copy(TESTS, folder / "test.yml")
-    return subprocess.run([program, "test", "rules", "test.yml"], cwd=folder, capture_output=True, text=True)
+    command = [program("promtool", "prometheus"), "test", "rules", "test.yml"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
 def test_rules_fire_when_they_should_and_only_then(tmp_path: Path) -> None:
@@ -141,9 +159,8 @@ def test_no_rule_can_be_taken_away_unnoticed(tmp_path: Path) -> None:
 
 
 def amtool(*arguments: str) -> str:
-    if (program := shutil.which("amtool")) is None:
-        pytest.skip("no amtool: apt-get install prometheus-alertmanager")
-    done = subprocess.run([program, *arguments], capture_output=True, text=True)
+    command = [program("amtool", "prometheus-alertmanager"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
