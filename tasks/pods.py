@@ -65,6 +65,7 @@ class Pod:
     keys: tuple[str, ...] = ()  # of the cluster's Secret, beside those that every pod gets
     nodes: int = 1  # of the job that it is one of
     grace_seconds: int = 30  # from SIGTERM to SIGKILL
+    sandbox_profile: str = ""  # of seccomp, where it runs programs of a model
 
     @property
     def infiniband(self) -> int:
@@ -148,12 +149,13 @@ class Pod:
 def template(pod: Pod) -> PodTemplate:
     """A pod as Flyte takes it; its labels are for selectors of policies and monitors."""
     labels = {"app.kubernetes.io/part-of": "k2", "app.kubernetes.io/component": pod.kind.value}
-    near = {"kueue.x-k8s.io/podset-preferred-topology": pod.cluster.topology}
+    annotations = {}
+    if pod.nodes > 1 and pod.queue and pod.cluster.topology:
+        annotations["kueue.x-k8s.io/podset-preferred-topology"] = pod.cluster.topology
+    if pod.sandbox_profile:  # the field of `_spec` in its older form: Flyte drops fields that its release does not know
+        annotations[f"container.apparmor.security.beta.kubernetes.io/{PRIMARY}"] = "unconfined"
     return PodTemplate(
-        pod_spec=_spec(pod),
-        primary_container_name=PRIMARY,
-        labels=labels,
-        annotations=near if pod.nodes > 1 and pod.queue and pod.cluster.topology else None,
+        pod_spec=_spec(pod), primary_container_name=PRIMARY, labels=labels, annotations=annotations or None
     )
 
 
@@ -187,6 +189,10 @@ def _spec(pod: Pod) -> Any:
             capabilities=k8s.V1Capabilities(drop=["ALL"], add=["IPC_LOCK"] if pod.infiniband else None),
         ),
     )
+    # A sandbox takes user namespaces and mounts in them, which the runtime's own profiles refuse (docs/sandbox.md).
+    seccomp = k8s.V1SeccompProfile(type="RuntimeDefault")
+    if pod.sandbox_profile:
+        seccomp = k8s.V1SeccompProfile(type="Localhost", localhost_profile=pod.sandbox_profile)
     return k8s.V1PodSpec(
         containers=[container],
         volumes=[k8s.V1Volume(name=name, empty_dir=source) for name, (_, source) in volumes.items()],
@@ -195,7 +201,8 @@ def _spec(pod: Pod) -> Any:
             run_as_user=cluster.user,
             run_as_group=cluster.user,
             fs_group=cluster.user,
-            seccomp_profile=k8s.V1SeccompProfile(type="RuntimeDefault"),
+            seccomp_profile=seccomp,
+            app_armor_profile=k8s.V1AppArmorProfile(type="Unconfined") if pod.sandbox_profile else None,
         ),
         service_account_name=cluster.service_account,
         automount_service_account_token=False,
@@ -269,6 +276,7 @@ def evaluation_pod(recipe: Recipe) -> Pod:
     return Pod(
         Kind.EVALUATION, recipe.cluster, size, setting,
         gpus=recipe.cluster.gpus_per_node, workers=workers, keys=judge_keys(recipe),
+        sandbox_profile=recipe.cluster.sandbox_profile,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from k2model.errors import K2Error, nearest
 from k2model.recipe import Recipe
+from k2model.recipe.evaluation import AnswerCheck
 from k2model.settings import holds_secret, masked, recipe_changes, secret_name
 from tasks.pods import pods
 
@@ -49,6 +50,7 @@ def refuse(recipe: Recipe, images: Mapping[str, str], settings: Mapping[str, str
         *_setting_problems(settings),
         *_overrides_problems(recipe_changes()),
         *_inbox_problems(recipe),
+        *_sandbox_problems(recipe),
         *(f"{one} ({file})" for file, limits in flyte_limits().items() for one in cut_down(recipe, limits)),
     ]
     if problems:
@@ -100,6 +102,22 @@ def _inbox_problems(recipe: Recipe) -> Iterator[str]:
         yield (
             f"continual.inbox='{inbox}' is a place on one machine; set it to one that all pods reach, e.g. "
             "s3://bucket/inbox, or leave it out: it is then a folder of the store"
+        )
+
+
+def _sandbox_problems(recipe: Recipe) -> Iterator[str]:
+    """Programs of a model run in a sandbox alone, which a container's usual seccomp profile refuses to make."""
+    if recipe.cluster.sandbox_profile:
+        return
+    named = [f"evaluation.benchmarks.{one.name}.check=code" for one in recipe.evaluation.benchmarks
+             if one.check is AnswerCheck.CODE]  # fmt: skip
+    if "tool_code" in recipe.evaluation.families:
+        named.append("tool_code of evaluation.families")
+    if named:
+        yield (
+            f"{', '.join(named)} would run programs of a model, and no pod may make a sandbox for them; put "
+            "infra/nodes/k2-sandbox.json onto the nodes that evaluate and set cluster.sandbox_profile to "
+            "profiles/k2-sandbox.json (docs/sandbox.md), or leave it out"
         )
 
 

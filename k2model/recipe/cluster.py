@@ -104,6 +104,9 @@ class ClusterConfig:
     cpu_nodes: tuple[str, ...] = ()
     gpu_taints: tuple[str, ...] = ("nvidia.com/gpu",)  # keys of taints that keep other pods off the nodes with GPUs
     user: int = 10_001  # uid and gid of every container
+    # A seccomp profile below the kubelet's folder (`profiles/k2-sandbox.json`, of infra/nodes), under which pods that
+    # evaluate may make the sandbox for programs of a model; "" = none of them may, so no program is run.
+    sandbox_profile: str = ""
     environment: tuple[str, ...] = ()  # NAME=value for every pod, e.g. NCCL_IB_GID_INDEX=3; no secrets
 
     @property
@@ -115,6 +118,7 @@ class ClusterConfig:
 
 
 _ASSIGNED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*")
+_BELOW = re.compile(r"(?!(.*/)?\.\.?(/|$))[^/\s]+(/[^/\s]+)*")
 _LABEL = re.compile(r"[A-Za-z0-9./_-]+=[A-Za-z0-9._-]*")
 
 
@@ -134,6 +138,11 @@ def cluster_problem(cluster: ClusterConfig) -> str | None:
         return f"cluster.utilisation={cluster.utilisation} must be a share of the GPUs' peak, above 0 to 1"
     if not cluster.store_gb_per_second > 0:
         return f"cluster.store_gb_per_second={cluster.store_gb_per_second} must be above 0"
+    if cluster.sandbox_profile and not _BELOW.fullmatch(cluster.sandbox_profile):
+        return (
+            f"cluster.sandbox_profile='{cluster.sandbox_profile}' must be a path below the kubelet's folder of seccomp "
+            "profiles (/var/lib/kubelet/seccomp), e.g. profiles/k2-sandbox.json"
+        )
     for name in ("gpu_nodes", "cpu_nodes"):
         for label in getattr(cluster, name):
             if not _LABEL.fullmatch(label):

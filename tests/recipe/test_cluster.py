@@ -16,6 +16,11 @@ from k2model.recipe.validate import RecipeError
         ({"cluster.user": 0}, r"cluster.user=0 is root"),
         ({"cluster.gpu_nodes": ["h200"]}, r"cluster.gpu_nodes has 'h200', expected label=value"),
         ({"cluster.environment": ["NCCL_DEBUG"]}, r"cluster.environment has 'NCCL_DEBUG', expected NAME=value"),
+        (
+            {"cluster.sandbox_profile": "/etc/k2.json"},
+            r"sandbox_profile='/etc/k2.json' must be a path below",
+        ),
+        ({"cluster.sandbox_profile": "a/../../k2.json"}, r"sandbox_profile='a/../../k2.json' must be a path below"),
         ({"cluster.system_cpus": 96}, r"cluster.cpus_per_node=96 less cluster.system_cpus=96 leaves nothing for a pod"),
         ({"cluster.memory_gib_per_node": 0}, r"cluster.memory_gib_per_node=0 less .*; say what a node with GPUs has"),
         (

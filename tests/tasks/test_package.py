@@ -18,7 +18,7 @@ from google.protobuf.json_format import MessageToDict
 
 from k2model.recipe import load_recipe
 from tasks.package import PackageError, package
-from tasks.preflight import IMAGES, cut_down, flyte_limits, named_images
+from tasks.preflight import IMAGES, cut_down, flyte_limits, named_images, refuse
 from tests.smoke import ROOT
 from tests.tasks.effective import DIGEST, SETTINGS
 
@@ -103,6 +103,17 @@ def test_an_inbox_that_pods_cannot_reach_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("K2_OVERRIDES", json.dumps({"continual.inbox": "/data/inbox"}))
     with pytest.raises(PackageError, match=r"continual.inbox='/data/inbox' is a place on one machine; set it to one"):
         package(tmp_path / "package.tgz", ADDRESSES)
+
+
+def test_programs_of_a_model_are_refused_where_no_pod_may_make_a_sandbox(tmp_path, monkeypatch):
+    exam = {"name": "exam", "location": "s3://ours/exam.jsonl", "licence": "MIT", "check": "code", "mode": "high"}
+    families = [*load_recipe("smoke").evaluation.families, "tool_code"]
+    changes = {"evaluation.families": families, "evaluation.benchmarks": [exam]}
+    monkeypatch.setenv("K2_OVERRIDES", json.dumps(changes))
+    wanted = r"benchmarks.exam.check=code, tool_code of .* set cluster.sandbox_profile to profiles/k2-sandbox.json"
+    with pytest.raises(PackageError, match=wanted):
+        package(tmp_path / "package.tgz", ADDRESSES)
+    refuse(load_recipe("smoke", changes | {"cluster.sandbox_profile": "profiles/x.json"}), ADDRESSES, SETTINGS)
 
 
 def test_a_secret_in_a_plain_variable_of_the_recipe_is_refused(monkeypatch):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from kubernetes.client import ApiClient
 
 from k2model.recipe import load_recipe
 from k2model.recipe.catalog import RECIPES
@@ -304,6 +305,30 @@ def test_each_runs_on_the_image_that_has_what_it_imports(everything: list[Effect
     trained = {name: image for name, image in images.items() if name.startswith("training.")}
     assert set(trained.values()) == {images["steps.make_with_model"]} == {"train"}
     assert images["steps.evaluate"] == "eval" and images["steps.make"] == images["run.register"] == "data"
+
+
+def test_pods_that_evaluate_may_make_a_sandbox_where_nodes_have_its_profile_and_others_may_not() -> None:
+    import kubernetes_validate
+
+    profile = "profiles/k2-sandbox.json"
+    assert (ROOT / "infra" / "nodes" / Path(profile).name).exists()
+    for pod in pods(load_recipe("k2_70b", {"cluster.sandbox_profile": profile})):
+        made = template(pod)
+        evaluates = pod.kind is Kind.EVALUATION
+        spec = ApiClient().sanitize_for_serialization(made.pod_spec)
+        held = spec["securityContext"]["seccompProfile"]
+        assert held == ({"type": "Localhost", "localhostProfile": profile} if evaluates else {"type": "RuntimeDefault"})
+        # By the field, and by the annotation for a Flyte whose release of Kubernetes' API does not have it.
+        assert spec["securityContext"].get("appArmorProfile") == ({"type": "Unconfined"} if evaluates else None)
+        annotation = {"container.apparmor.security.beta.kubernetes.io/primary": "unconfined"}
+        assert (annotation.items() <= (made.annotations or {}).items()) == evaluates
+        whole = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "x"},
+            "spec": spec | {"restartPolicy": "Never"},
+        }
+        kubernetes_validate.validate(whole, "1.37", strict=True)
 
 
 def test_pods_that_judge_get_the_judges_keys_from_the_secret_and_others_do_not() -> None:
