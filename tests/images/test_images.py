@@ -139,6 +139,7 @@ def test_images_are_built_and_check_themselves() -> None:
     wanted = list(IMAGES) if asked == "all" else asked.split(",")
     torch = os.environ.get("TORCH_ARGS", "")
     command = [sys.executable, "images/build.py", "--engine", "buildah", "--debootstrap", "--tag", "test"]
+    command += ["--lifecycle"] if "train" in wanted else []
     done = subprocess.run(
         [*command, f"--torch-args={torch}", *wanted], cwd=ROOT, check=False, capture_output=True, text=True
     )
