@@ -8,8 +8,10 @@ All of it runs on the image of evaluations: which cells there are follows from c
 from collections.abc import Sequence
 
 from k2model.artifacts import Store
+from k2model.errors import EvaluationError
+from k2model.evals.cells import CellsFailed, failures_told
 from k2model.evals.choice import Questions
-from k2model.evals.matrix import chosen_checkpoints, entries
+from k2model.evals.matrix import chosen_checkpoints, entries, readable
 from k2model.evals.references import Known
 from k2model.lifecycle import LifecyclePlan
 from k2model.lifecycle.plan import known_artifacts
@@ -22,33 +24,42 @@ from tasks.pods import Kind, check_gpus, evaluation_pod
 def list_missing(plan: LifecyclePlan, tasks: list[str], checkpoints: list[str]) -> list[str]:
     """The checkpoints of which a cell is missing, as references."""
     store, known = _known(plan)
-    wanted = chosen_checkpoints(known, checkpoints)
+    wanted, _ = readable(store, known, chosen_checkpoints(known, checkpoints))  # `tell_matrix` says what is damaged
     found = entries(store, _questions(store, known, tasks), wanted)
     return list(dict.fromkeys(entry.checkpoint.reference for entry in found if entry.ref is None))
 
 
 @evaluation_task()
 def measure(plan: LifecyclePlan, tasks: list[str], checkpoint: str) -> str:
-    """Measures the cells that a checkpoint lacks, by all workers of the node."""
+    """Measures the cells that a checkpoint lacks, by all workers of the node. Gives what went wrong, "" for nothing: a
+    cell that fails ends no other checkpoint's pod."""
     from k2model.evals.step import measure_together
 
     check_gpus(evaluation_pod(RECIPE))
     store, known = _known(plan)
     found = entries(store, _questions(store, known, tasks), chosen_checkpoints(known, [checkpoint]))
-    measure_together(store, [entry.cell for entry in found], known.recipe.evaluation.tensor)
-    return checkpoint
+    try:
+        measure_together(store, [entry.cell for entry in found], known.recipe.evaluation.tensor)
+    except CellsFailed as failed:
+        return str(failed)
+    return ""
 
 
 @data_task(Kind.ASK, container_image=EVAL_IMAGE)
 def tell_matrix(plan: LifecyclePlan, tasks: list[str], checkpoints: list[str], measured: list[str]) -> str:
-    """How much of the matrix is there; `measured` are the checkpoints that it waits for."""
+    """How much of the matrix is there. `measured`: what went wrong with each checkpoint that it waits for. Raises
+    EvaluationError with all of that, and with every checkpoint that cannot be read."""
     store, known = _known(plan)
-    found = entries(store, _questions(store, known, tasks), chosen_checkpoints(known, checkpoints))
+    wanted, damaged = readable(store, known, chosen_checkpoints(known, checkpoints))
+    found = entries(store, _questions(store, known, tasks), wanted)
     there = [entry for entry in found if entry.ref is not None]
-    return (
+    told = (
         f"{len(there)} of {len(found)} cells of {len({entry.checkpoint for entry in found})} checkpoints measured, "
         f"{len(measured)} checkpoints anew; `k2 eval matrix --store {plan.store}` shows them"
     )
+    if failed := [one for one in (*measured, failures_told(damaged, len(found) + len(damaged))) if one]:
+        raise EvaluationError("\n".join([told, *failed]))
+    return told
 
 
 def _known(plan: LifecyclePlan) -> tuple[Store, Known]:

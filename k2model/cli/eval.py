@@ -79,9 +79,8 @@ def run(
     k2 eval run ./SmolLM2-135M --backend transformers --tasks my_task.yaml --limit 50
     k2 eval run http://localhost:8000/v1#K2-V2 --tasks my_task.yaml
     """
-    from k2model.evals.cells import Cell, rows_of
+    from k2model.evals.cells import Cell, check_failures, make_cells, rows_of
     from k2model.evals.references import subject_of
-    from k2model.evals.step import make_all
 
     opened, known = known_of(store, recipe, overrides)
     questions = chosen_questions(opened, known, tasks, limit)
@@ -90,13 +89,14 @@ def run(
     _tell_absent(questions)
     if not cells:
         raise click.UsageError(f"{reference} is asked none of {', '.join(tasks)}: they fit other phases, or lack data")
-    refs = make_all(opened, cells)
+    refs, failures = make_cells(opened, cells)
     rows = [row for ref in refs for row in rows_of(opened, ref, subject.name)]
     if as_json:
         told = [asdict(row) | {"cell": ref.name} for ref in refs for row in rows_of(opened, ref, subject.name)]
         click.echo(json.dumps(told))
     else:
         show(ROWS, [_told(row) for row in rows], as_json=False)
+    check_failures(failures, len(cells))
 
 
 @evaluate.command()
@@ -117,23 +117,24 @@ def matrix(
     k2 eval matrix --fill --tasks my_task.yaml
     k2 eval matrix --fill --checkpoints mid_1,mid_1@200 --json
     """
-    from k2model.evals.cells import missing
-    from k2model.evals.matrix import chosen_checkpoints, entries
-    from k2model.evals.step import make_all
+    from k2model.evals.cells import check_failures, make_cells, missing
+    from k2model.evals.matrix import chosen_checkpoints, entries, readable
 
     opened, known = known_of(store, recipe, overrides)
     questions = chosen_questions(opened, known, tasks, limit)
-    wanted = chosen_checkpoints(known, names_in(checkpoints), intermediate)
+    wanted, damaged = readable(opened, known, chosen_checkpoints(known, names_in(checkpoints), intermediate))
     found = entries(opened, questions, wanted)
     _tell_absent(questions)
-    if fill:
-        make_all(opened, missing(opened, [entry.cell for entry in found]))
+    lacking = missing(opened, [entry.cell for entry in found]) if fill else []
+    _, failures = make_cells(opened, lacking)
+    if lacking:
         found = entries(opened, questions, wanted)
     if as_json:
         click.echo(json.dumps([_entry(entry) for entry in found]))
     else:
         _draw(found)
         _draw_averages(found, questions.chosen)
+    check_failures([*damaged, *failures], len(lacking) + len(damaged))
 
 
 @evaluate.command()

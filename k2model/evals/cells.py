@@ -11,13 +11,14 @@ which backend answered, with which versions.
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from k2model.artifacts import ArtifactRef, Identity, Store, fingerprint
-from k2model.evals.answers import Answers, Watch
+from k2model.errors import DiskFull, EvaluationError, K2Error, StoreWriteError, for_user
+from k2model.evals.answers import Answers, Progress, Watch
 from k2model.evals.backend import Backend
 from k2model.evals.items import ITEMS, ItemResult, read_items, write_items
 from k2model.evals.measures import Bounds, Measure
@@ -76,18 +77,41 @@ class Cell:
 
 @dataclass
 class Opened:
-    """The model that this process has loaded: one at a time, as it may fill the memory."""
+    """The model that this process has loaded: one at a time, as it may fill the memory. refused: what was wrong with
+    those that could not be, by their keys."""
 
     backend: Backend | None = None
     key: str = ""
+    refused: dict[str, K2Error] = field(default_factory=dict)
 
     def of(self, cell: Cell) -> Backend:
-        """The model of a cell, loaded when it is first asked for; another one is let go first."""
+        """The model of a cell, loaded when it is first asked for; another one is let go first. What is wrong with its
+        weights is raised again for each of its cells, and they are not read again."""
         subject, reach = cell.subject, cell.measure.reach
+        if error := self.refused.get(subject.key):
+            raise error
         if self.backend is None or self.key != subject.key or self.backend.max_length < min(reach, subject.most):
             self.backend = None
-            self.backend, self.key = subject.open(reach), subject.key
+            try:
+                self.backend, self.key = subject.open(reach), subject.key
+            except K2Error as error:
+                self.refused[subject.key] = error
+                raise
         return self.backend
+
+
+@dataclass(frozen=True)
+class CellFailure:
+    """Why a cell could not be measured: the model and the task by their names, the kind of error and what it says."""
+
+    model: str
+    task: str
+    kind: str
+    message: str
+
+
+class CellsFailed(EvaluationError):
+    """Some cells could not be measured; all others were, and are kept."""
 
 
 def make_cell(store: Store, cell: Cell, opened: Opened, watch: Watch | None = None) -> ArtifactRef:
@@ -108,6 +132,45 @@ def make_cell(store: Store, cell: Cell, opened: Opened, watch: Watch | None = No
     made = store.build(cell.identity, produce, PATIENCE_SECONDS)
     kept.remove("")
     return made
+
+
+def make_cells(store: Store, cells: Sequence[Cell]) -> tuple[list[ArtifactRef], list[CellFailure]]:
+    """Finds or measures cells one after the other, each model loaded once, with a line of progress; those that fail
+    keep no other from being measured.
+
+    Raises at once where nothing more can be kept (DiskFull, StoreWriteError), and what is no error of a user's.
+    """
+    opened, made, failed = Opened(), [], []
+    for cell in cells:
+        name, task = cell.subject.name, cell.measure.name
+        try:
+            made.append(make_cell(store, cell, opened, Progress(f"{name} {task}")))
+        except Exception as error:
+            told = for_user(error)
+            if told is None or isinstance(told, DiskFull | StoreWriteError):
+                raise
+            failed.append(CellFailure(name, task, type(told).__name__, str(told)))
+    return made, failed
+
+
+def failures_told(failures: Sequence[CellFailure], of: int) -> str:
+    """What to say of all of them, those of one reason in one line; "" for none. of: how many cells were asked for."""
+    if not failures:
+        return ""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for one in failures:
+        reasons.setdefault((one.kind, one.message), []).append(f"{one.model} {one.task}")
+    lines = (f"\n  {', '.join(names)}: {kind}: {message}" for (kind, message), names in reasons.items())
+    return (
+        f"{len(failures)} of {of} cells could not be measured, all others are kept. Run the same command again when "
+        f"this is mended, and only these are asked:{''.join(lines)}"
+    )
+
+
+def check_failures(failures: Sequence[CellFailure], of: int) -> None:
+    """Raises CellsFailed where there are any."""
+    if told := failures_told(failures, of):
+        raise CellsFailed(told)
 
 
 def write_cell(folder: Path, cell: Cell, results: Sequence[ItemResult], backend: Backend) -> dict[str, float]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from k2model.artifacts import ArtifactRef, Store
 from k2model.artifacts.files import files_at
-from k2model.errors import EvaluationError, nearest
-from k2model.evals.cells import Cell, rows_of
+from k2model.errors import CorruptArtifact, EvaluationError, MissingArtifact, nearest
+from k2model.evals.cells import Cell, CellFailure, rows_of
 from k2model.evals.choice import Questions
 from k2model.evals.references import Known, subject_of
 from k2model.evals.scores import ScoreRow
@@ -75,6 +75,22 @@ def chosen_checkpoints(known: Known, chosen: Sequence[str] = (), intermediate: b
         if name not in there:
             raise EvaluationError(f"there is no checkpoint '{name}' of {known.recipe.name}; {nearest(name, there)}")
     return [there[name] for name in chosen] or list(there.values())
+
+
+def readable(
+    store: Store, known: Known, checkpoints: Sequence[Checkpoint]
+) -> tuple[list[Checkpoint], list[CellFailure]]:
+    """Those whose manifests can be read, and what is wrong with the others: one that is damaged, or that its training
+    has removed meanwhile, hides no other."""
+    there, failed = [], []
+    for one in checkpoints:
+        try:
+            subject_of(one.reference, store, known)
+        except (CorruptArtifact, MissingArtifact) as error:
+            failed.append(CellFailure(one.reference, "(all tasks)", type(error).__name__, str(error)))
+        else:
+            there.append(one)
+    return there, failed
 
 
 def entries(store: Store, questions: Questions, checkpoints: Sequence[Checkpoint]) -> list[Entry]:

@@ -17,8 +17,7 @@ from typing import Any
 
 from k2model.artifacts import ArtifactRef, Identity, JobStep, Store
 from k2model.errors import EvaluationError
-from k2model.evals.answers import Progress
-from k2model.evals.cells import Cell, Opened, make_cell, missing, results_of, rows_of, share
+from k2model.evals.cells import Cell, CellFailure, check_failures, make_cells, missing, results_of, rows_of, share
 from k2model.evals.items import ITEMS, write_items
 from k2model.evals.material import Material
 from k2model.evals.measures import measures_of, retrieval
@@ -190,7 +189,7 @@ class _Work:
 
 
 def measure_together(store: Store, cells: Sequence[Cell], tensor: int = 1) -> None:
-    """Makes the cells that are missing, by all workers of a job, each its share. Raises what any of them raises.
+    """Makes the cells that are missing, by all workers of a job, each its share. Raises as `measure_shares`.
 
     tensor: how many workers hold a model together and share one share.
     """
@@ -199,18 +198,26 @@ def measure_together(store: Store, cells: Sequence[Cell], tensor: int = 1) -> No
 
 
 def measure_shares(store: Store, cells: Sequence[Cell], world: World, tensor: int = 1) -> None:
-    """The same in a world that is joined. Collective."""
+    """The same in a world that is joined. Collective. Raises CellsFailed on every worker, when all others are made,
+    with every cell of any that failed; what ends a worker at once ends the others."""
     team = team_of(world, tensor)
     lacking = world.broadcast(lambda: [cell.identity.key for cell in missing(store, cells)])
     by_key = {cell.identity.key: cell for cell in cells}
     mine = share([by_key[key] for key in lacking], team.count)[team.number]
-    world.all_gather(lambda: len(team.together(lambda: make_all(store, mine)) or ()))
+
+    def work() -> list[CellFailure]:
+        done = team.together(lambda: make_cells(store, mine))
+        return done[1] if done else []  # the first of a team tells
+
+    failures = world.all_gather(work)
+    check_failures([one for own in failures for one in own], len(lacking))
 
 
 def make_all(store: Store, cells: Sequence[Cell]) -> list[ArtifactRef]:
-    """Makes cells one after the other, each model loaded once, with a line of progress."""
-    opened = Opened()
-    return [make_cell(store, cell, opened, Progress(f"{cell.subject.name} {cell.measure.name}")) for cell in cells]
+    """Makes cells one after the other. Raises CellsFailed when all others are made, and as `make_cells`."""
+    made, failures = make_cells(store, cells)
+    check_failures(failures, len(cells))
+    return made
 
 
 def _lost(_: Path) -> dict[str, float]:

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from k2model.errors import EvaluationError
+from k2model.errors import EvaluationError, K2Error
 from k2model.training.world import World
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Team:
             word, *arguments = told[0]
             if word == "end":
                 return
-            with contextlib.suppress(ValueError):  # of what is asked: the first raises the same
+            with contextlib.suppress(ValueError, K2Error):  # of what is asked or loaded: the first raises the same
                 if word == "load":
                     load, *rest = arguments
                     engine = load(*rest, self.tensor).engine

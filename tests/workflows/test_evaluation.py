@@ -50,12 +50,13 @@ def test_what_runs_on_the_image_of_data_imports_nothing_that_it_has_not(finished
     assert {"evaluation_items", "overlap", "sft/items_seen", "mid_4/safety", "report"} <= set(done.stdout.split())
 
 
-def filled(home: Path, **inputs: object) -> str:
+def filled(home: Path, code: int = 0, **inputs: object) -> str:
+    """What is told, on both streams. code: the exit status that is expected."""
     command = [str(PYFLYTE), "run", "workflows/evaluation.py", "fill_matrix"]
     command += [part for name, value in inputs.items() for part in (f"--{name}", json.dumps(value))]
     done = subprocess.run(command, cwd=ROOT, env=environment(home), capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 def test_only_missing_cells_are_measured_a_checkpoint_a_pod(finished, tmp_path: Path) -> None:
@@ -66,7 +67,10 @@ def test_only_missing_cells_are_measured_a_checkpoint_a_pod(finished, tmp_path: 
     task = f"name: exam\nlocation: {tmp_path / 'exam.jsonl'}\nlicence: CC0-1.0\nmax_new_tokens: 4\n"
     (tmp_path / "exam.yaml").write_text(task)
     asked = {"tasks": ["loss/prose", str(tmp_path / "exam.yaml")], "checkpoints": ["mid_1", "sft"]}
-    told = filled(tmp_path, **asked)
+    told = filled(tmp_path, 1, **asked | {"tasks": ["needle/16", *asked["tasks"]]})
     added = [record for record in store.records("score") if record["identity"] not in before]
     assert [record["config"]["name"] for record in added] == ["exam", "exam"]  # losses were there
-    assert "4 of 4 cells of 2 checkpoints measured, 2 checkpoints anew" in told
+    assert "4 of 6 cells of 2 checkpoints measured, 2 checkpoints anew" in told
+    for one in asked["checkpoints"]:  # each is told, and keeps no other task and no other checkpoint
+        assert f"{one} needle/16: EvaluationError: 'needle' at 16" in told
+    assert "4 of 4 cells of 2 checkpoints measured, 0 checkpoints anew" in filled(tmp_path, **asked)
