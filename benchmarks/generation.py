@@ -17,6 +17,7 @@ transformers' whole model is bf16, ours its matrix products; how many requests g
 
     python -m benchmarks.generation [--model laptop|50M|135M] [--precision fp32 bf16] [--peers generate continuous]
         [--requests 64] [--batch 32] [--rounds 3]
+    python -m benchmarks.generation --tiny    # every part once on a few short requests: whether it runs, not how fast
 """
 
 import argparse
@@ -50,6 +51,9 @@ MODELS = {
         init_std=0.05,
     ),
 }  # fmt: skip
+TINY = ModelConfig(
+    vocab_size=512, hidden_size=64, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=16, ffn_size=128, init_std=0.2
+)
 PEERS = ("generate", "continuous")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -69,11 +73,15 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=64)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tiny", action="store_true", help="few and short requests to a tiny model, one round")
     options = parser.parse_args()
+    if options.tiny:
+        options.requests, options.batch, options.rounds = 6, 4, 1
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     torch.manual_seed(0)
-    model = K2Model(MODELS[options.model], 1e4, POSITIONS).eval()
-    work = mixed(options.requests, options.batch, model.config.vocab_size)
+    model = K2Model(TINY if options.tiny else MODELS[options.model], 1e4, POSITIONS).eval()
+    longest = (32, 24) if options.tiny else (256, 384)
+    work = mixed(options.requests, options.batch, model.config.vocab_size, *longest)
     print(
         f"{sum(p.numel() for p in model.parameters()) / 1e6:.0f}M parameters, {torch.get_num_threads()} threads, "
         f"{options.requests} requests, {options.batch} at a time: prompts {told(map(len, work.prompts))}, "
@@ -83,15 +91,15 @@ def main() -> None:
         compare(model, work, precision, options.peers, options.rounds)
 
 
-def mixed(requests: int, batch: int, vocabulary: int) -> Work:
+def mixed(requests: int, batch: int, vocabulary: int, longest_prompt: int, longest_answer: int) -> Work:
     draw = torch.Generator().manual_seed(1)
 
     def log_uniform(low: int, high: int) -> list[int]:
         return (low * (high / low) ** torch.rand(requests, generator=draw)).round().int().tolist()
 
-    lengths = log_uniform(16, 256)
+    lengths = log_uniform(16, longest_prompt)
     prompts = [torch.randint(0, vocabulary, (length,), generator=draw).tolist() for length in lengths]
-    return Work(prompts, log_uniform(16, 384), batch)
+    return Work(prompts, log_uniform(16, longest_answer), batch)
 
 
 def told(numbers: Any) -> str:
