@@ -11,7 +11,7 @@ from k2model.artifacts import Store
 from k2model.errors import EvaluationError
 from k2model.evals.cells import CellsFailed, failures_told
 from k2model.evals.choice import Questions
-from k2model.evals.matrix import chosen_checkpoints, entries, readable
+from k2model.evals.matrix import chosen_checkpoints, entries
 from k2model.evals.references import Known
 from k2model.lifecycle import LifecyclePlan
 from k2model.lifecycle.plan import known_artifacts
@@ -24,8 +24,8 @@ from tasks.pods import Kind, check_gpus, evaluation_pod
 def list_missing(plan: LifecyclePlan, tasks: list[str], checkpoints: list[str]) -> list[str]:
     """The checkpoints of which a cell is missing, as references."""
     store, known = _known(plan)
-    wanted, _ = readable(store, known, chosen_checkpoints(known, checkpoints))  # `tell_matrix` says what is damaged
-    found = entries(store, _questions(store, known, tasks), wanted)
+    wanted = chosen_checkpoints(known, checkpoints)
+    found, _ = entries(store, _questions(store, known, tasks), wanted)  # `tell_matrix` says what is damaged
     return list(dict.fromkeys(entry.checkpoint.reference for entry in found if entry.ref is None))
 
 
@@ -37,7 +37,7 @@ def measure(plan: LifecyclePlan, tasks: list[str], checkpoint: str) -> str:
 
     check_gpus(evaluation_pod(RECIPE))
     store, known = _known(plan)
-    found = entries(store, _questions(store, known, tasks), chosen_checkpoints(known, [checkpoint]))
+    found, _ = entries(store, _questions(store, known, tasks), chosen_checkpoints(known, [checkpoint]))
     try:
         measure_together(store, [entry.cell for entry in found], known.recipe.evaluation.tensor)
     except CellsFailed as failed:
@@ -47,16 +47,18 @@ def measure(plan: LifecyclePlan, tasks: list[str], checkpoint: str) -> str:
 
 @data_task(Kind.ASK, container_image=EVAL_IMAGE)
 def tell_matrix(plan: LifecyclePlan, tasks: list[str], checkpoints: list[str], measured: list[str]) -> str:
-    """How much of the matrix is there. `measured`: what went wrong with each checkpoint that it waits for. Raises
-    EvaluationError with all of that, and with every checkpoint that cannot be read."""
+    """How much of the matrix is there, and what of public suites lacks data. `measured`: what went wrong with each
+    checkpoint that it waits for. Raises EvaluationError with all of that, and with every checkpoint that cannot be
+    read."""
     store, known = _known(plan)
-    wanted, damaged = readable(store, known, chosen_checkpoints(known, checkpoints))
-    found = entries(store, _questions(store, known, tasks), wanted)
+    questions = _questions(store, known, tasks)
+    found, damaged = entries(store, questions, chosen_checkpoints(known, checkpoints))
     there = [entry for entry in found if entry.ref is not None]
     told = (
         f"{len(there)} of {len(found)} cells of {len({entry.checkpoint for entry in found})} checkpoints measured, "
         f"{len(measured)} checkpoints anew; `k2 eval matrix --store {plan.store}` shows them"
     )
+    told = "\n".join([told, *(f"absent: {name}: {why}" for name, why in questions.absent.items())])
     if failed := [one for one in (*measured, failures_told(damaged, len(found) + len(damaged))) if one]:
         raise EvaluationError("\n".join([told, *failed]))
     return told

@@ -118,17 +118,17 @@ def matrix(
     k2 eval matrix --fill --checkpoints mid_1,mid_1@200 --json
     """
     from k2model.evals.cells import check_failures, make_cells, missing
-    from k2model.evals.matrix import chosen_checkpoints, entries, readable
+    from k2model.evals.matrix import chosen_checkpoints, entries
 
     opened, known = known_of(store, recipe, overrides)
     questions = chosen_questions(opened, known, tasks, limit)
-    wanted, damaged = readable(opened, known, chosen_checkpoints(known, names_in(checkpoints), intermediate))
-    found = entries(opened, questions, wanted)
+    wanted = chosen_checkpoints(known, names_in(checkpoints), intermediate)
+    found, damaged = entries(opened, questions, wanted)
     _tell_absent(questions)
     lacking = missing(opened, [entry.cell for entry in found]) if fill else []
     _, failures = make_cells(opened, lacking)
     if lacking:
-        found = entries(opened, questions, wanted)
+        found, _ = entries(opened, questions, wanted)
     if as_json:
         click.echo(json.dumps([_entry(entry) for entry in found]))
     else:

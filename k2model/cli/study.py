@@ -41,14 +41,16 @@ def study(
     \b
     k2 eval matrix --fill && k2 eval study --out study.html
     """
+    from k2model.evals.cells import check_failures
     from k2model.evals.clean_scores import look_up
     from k2model.evals.matrix import chosen_checkpoints, entries
     from k2model.reporting.study import asked_of, study_of, study_page
 
     opened, known = known_of(store, recipe, overrides)
     questions = chosen_questions(opened, known, tasks, limit)
-    found = entries(opened, questions, chosen_checkpoints(known, names_in(checkpoints)))
+    found, damaged = entries(opened, questions, chosen_checkpoints(known, names_in(checkpoints)))
     if not found:
+        check_failures(damaged, len(damaged))
         raise click.UsageError(f"{known.recipe.name} has no checkpoint in this store yet, or is asked nothing")
     seen = look_up(opened, known, _later_items(questions), processes) if overlap else None
     made = study_of(known.recipe, asked_of(opened, found), seen)
@@ -58,6 +60,7 @@ def study(
         f"{made.missing} missing",
         highlight=False,
     )
+    check_failures(damaged, len(found) + len(damaged))
 
 
 @click.command()
@@ -77,7 +80,7 @@ def overlap(
     k2 eval overlap mid_4
     k2 eval overlap mid_1@200 --tasks my_task.yaml --processes 4
     """
-    from k2model.evals.cells import results_of
+    from k2model.evals.cells import check_failures, results_of
     from k2model.evals.clean_scores import clean_scores, look_up
     from k2model.evals.contamination import Level
     from k2model.evals.matrix import chosen_checkpoints, entries
@@ -87,8 +90,10 @@ def overlap(
     (checkpoint,) = chosen_checkpoints(known, (reference,))
     seen = look_up(opened, known, _later_items(questions), processes, Level(level))
     at = seen.at(checkpoint.phase, None if checkpoint.last else checkpoint.step)
+    found, damaged = entries(opened, questions, [checkpoint])
+    check_failures(damaged, len(damaged))
     rows = []
-    for entry in entries(opened, questions, [checkpoint]):
+    for entry in found:
         results = results_of(opened, entry.ref) if entry.ref else []
         values = {row.score: row.value for row in entry.rows}
         for score, one in clean_scores(results, at).items():
@@ -98,8 +103,8 @@ def overlap(
         raise click.UsageError(f"{reference} has no scores on these tasks yet; measure them with `k2 eval run`")
     unknown = seen.unknown(checkpoint.phase)
     if as_json:
-        found = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
-        click.echo(json.dumps({"checkpoint": reference, "level": level, "unknown": unknown, "scores": found}))
+        scores = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+        click.echo(json.dumps({"checkpoint": reference, "level": level, "unknown": unknown, "scores": scores}))
         return
     show(COLUMNS, [tuple(map(_told, row)) for row in rows], as_json=False)
     if unknown:

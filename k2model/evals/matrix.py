@@ -77,30 +77,21 @@ def chosen_checkpoints(known: Known, chosen: Sequence[str] = (), intermediate: b
     return [there[name] for name in chosen] or list(there.values())
 
 
-def readable(
-    store: Store, known: Known, checkpoints: Sequence[Checkpoint]
-) -> tuple[list[Checkpoint], list[CellFailure]]:
-    """Those whose manifests can be read, and what is wrong with the others: one that is damaged, or that its training
-    has removed meanwhile, hides no other."""
-    there, failed = [], []
+def entries(
+    store: Store, questions: Questions, checkpoints: Sequence[Checkpoint]
+) -> tuple[list[Entry], list[CellFailure]]:
+    """Every cell of the checkpoints, in their order and that of scores; and what is wrong with checkpoints that cannot
+    be read, as one that is damaged, or that its training has removed meanwhile: they hide no other."""
+    found, failed = [], []
     for one in checkpoints:
         try:
-            subject_of(one.reference, store, known)
+            subject = subject_of(one.reference, store, questions.known)
         except (CorruptArtifact, MissingArtifact) as error:
             failed.append(CellFailure(one.reference, "(all tasks)", type(error).__name__, str(error)))
-        else:
-            there.append(one)
-    return there, failed
-
-
-def entries(store: Store, questions: Questions, checkpoints: Sequence[Checkpoint]) -> list[Entry]:
-    """Every cell of the checkpoints, in their order and that of scores."""
-    found = []
-    for one in checkpoints:
-        subject = subject_of(one.reference, store, questions.known)
+            continue
         for measure in questions.of(subject, one.reference):
             cell = Cell(subject, measure)
             ref = store.find(cell.identity)
             rows = tuple(rows_of(store, ref, one.phase)) if ref else ()
             found.append(Entry(one, cell, ref, rows))
-    return found
+    return found, failed

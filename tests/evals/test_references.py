@@ -94,7 +94,7 @@ def test_what_a_phase_has_measured_is_found_by_its_reference(known: tuple[Store,
     inputs |= {"tokenizer": facts.made["tokenizer"], "export": facts.made["mid_1/export"]}
     make(store, scores_step(store, CONFIG, facts.recipe.phases[0], **inputs, lengths=(LENGTH,)))
     before = store.records("score")
-    found = entries(store, Questions(facts, store), chosen_checkpoints(facts, ["mid_1"]))
+    found, _ = entries(store, Questions(facts, store), chosen_checkpoints(facts, ["mid_1"]))
     assert all(entry.ref for entry in found) and len(found) == len(before)
 
 
@@ -106,16 +106,26 @@ def test_the_matrix_shows_checkpoints_in_order_and_fills_what_is_missing_alone(k
         ("mid_1@2", 2 * per_step, False), ("mid_1", 3 * per_step, True),
     ]  # fmt: skip
     questions = Questions(facts, store, ("arithmetic", "loss/prose"))
-    found = entries(store, questions, checkpoints)
+    found, _ = entries(store, questions, checkpoints)
     assert [entry.ref for entry in found] == [None] * 6
     make_all(store, [found[0].cell])
-    found = entries(store, questions, checkpoints)
+    found, _ = entries(store, questions, checkpoints)
     assert [bool(entry.rows) for entry in found] == [True] + [False] * 5
     assert (found[0].rows[0].phase, found[0].rows[0].score) == ("mid_1", "loss/prose")
     with pytest.raises(EvaluationError, match=r"nothing is asked 'arithmatic'; did you mean 'arithmetic/"):
         Questions(facts, store, ("arithmatic",))
     with pytest.raises(EvaluationError, match="no checkpoint 'mid_1@3' of smoke; did you mean 'mid_1@2'"):
         chosen_checkpoints(facts, ["mid_1@3"])
+
+
+def test_a_damaged_checkpoint_hides_no_other_from_the_matrix(known: tuple[Store, Known], tmp_path: Path) -> None:
+    store, facts = known
+    questions, checkpoints = Questions(facts, store, ("loss/prose",)), checkpoints_of(facts)
+    (manifest,) = (tmp_path / "training").rglob("manifest.json")
+    manifest.write_text("{}")
+    found, (failed,) = entries(store, questions, checkpoints)
+    assert [entry.checkpoint.reference for entry in found] == ["mid_1"]
+    assert (failed.model, failed.kind) == ("mid_1@2", "CorruptArtifact") and str(manifest) in failed.message
 
 
 def test_few_items_are_a_cell_of_their_own(known: tuple[Store, Known]) -> None:

@@ -45,7 +45,7 @@ ABSENT = ("torch", "deepspeed", "lm_eval", "datasets", "math_verify", "latex2sym
 def test_what_runs_on_the_image_of_data_imports_nothing_that_it_has_not(finished, tmp_path: Path) -> None:
     command = [sys.executable, "-c", ON_DATA_IMAGE, str(finished[0] / "store"), ",".join(ABSENT)]
     told = environment(tmp_path) | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=told, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, env=told, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     assert {"evaluation_items", "overlap", "sft/items_seen", "mid_4/safety", "report"} <= set(done.stdout.split())
 
@@ -54,7 +54,7 @@ def filled(home: Path, code: int = 0, **inputs: object) -> str:
     """What is told, on both streams. code: the exit status that is expected."""
     command = [str(PYFLYTE), "run", "workflows/evaluation.py", "fill_matrix"]
     command += [part for name, value in inputs.items() for part in (f"--{name}", json.dumps(value))]
-    done = subprocess.run(command, cwd=ROOT, env=environment(home), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, env=environment(home), capture_output=True, text=True, timeout=900)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
