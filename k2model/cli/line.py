@@ -181,12 +181,14 @@ def schedule_rows(recipe: "Recipe") -> list[tuple[Any, ...]]:
 
     from croniter import croniter
 
+    matrix = {"tasks": list(recipe.evaluation.matrix_tasks), "checkpoints": [], **FIXED_INPUTS}
+    stated_of = {name: (cron, FIXED_INPUTS) for name, cron in asdict(recipe.continual.schedules).items()}
     rows = []
-    for name, cron in asdict(recipe.continual.schedules).items():
+    for name, (cron, inputs) in {**stated_of, "matrix": (recipe.evaluation.matrix_schedule, matrix)}.items():
         if not cron:
             continue
         due = croniter(cron, datetime.now(UTC)).get_next(datetime)
-        fixed = ", ".join(f"{one}={stated}" for one, stated in FIXED_INPUTS.items())
+        fixed = ", ".join(f"{one}={stated}" for one, stated in inputs.items())
         rows.append((name, f"{recipe.name}.{name}", cron, due.strftime("%a %Y-%m-%d %H:%M"), fixed))
     return rows
 

@@ -103,6 +103,8 @@ class EvaluationConfig:
     benchmarks: tuple[BenchmarkConfig, ...] = when_set(())
     task_files: tuple[str, ...] = place(())  # YAML files of benchmarks, which `load_recipe` puts among them
     thinking_budgets: tuple[int, ...] = when_set(())  # tokens after which an open trace is closed, beside never
+    matrix_schedule: str = when_set("", identity=False)  # cron, UTC: when Flyte fills the matrix, beside a training too
+    matrix_tasks: tuple[str, ...] = when_set((), identity=False)  # what is asked then; () = what the recipe asks
 
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*(/[a-z0-9_]+)?")

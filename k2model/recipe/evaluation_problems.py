@@ -1,6 +1,7 @@
 """What is wrong with what a recipe is scored on, and with the gates that read its scores."""
 
 from k2model.errors import nearest
+from k2model.recipe.continual_problems import cron_problem
 from k2model.recipe.evaluation import benchmarks_problem
 from k2model.recipe.safety import is_safety_score
 from k2model.recipe.schema import GateConfig, Recipe
@@ -40,6 +41,16 @@ def evaluation_problem(recipe: Recipe) -> str | None:
         return (
             f"evaluation.items_per_family={evaluation.items_per_family} exceeds the corpus.heldout_items="
             f"{corpus.heldout_items} that are held out; raise the latter"
+        )
+    if evaluation.matrix_schedule and (problem := cron_problem(evaluation.matrix_schedule)):
+        return (
+            f"evaluation.matrix_schedule='{evaluation.matrix_schedule}' {problem}; in UTC, e.g. '0 */6 * * *', or \"\" "
+            "for none"
+        )
+    if evaluation.matrix_tasks and not evaluation.matrix_schedule:
+        return (
+            "evaluation.matrix_tasks has no effect, since nothing fills the matrix by itself: set "
+            "evaluation.matrix_schedule, e.g. '0 */6 * * *', or drop it"
         )
     return _retrieval_problem(recipe) or benchmarks_problem(evaluation.benchmarks, (*FAMILIES, LOSS))
 

@@ -304,3 +304,7 @@ def test_schedules_are_listed_with_their_next_time(store: Store) -> None:
     assert [row["schedule"] for row in json.loads(without.output)] == ["arrivals", "evaluation", "release"]
     wrong = CliRunner().invoke(main, ["schedule", "list", *LINE, "--set", "continual.schedules.turn=at night"])
     assert wrong.exit_code == 1 and "continual.schedules.turn='at night' has 2 fields" in wrong.output
+    filled = ("evaluation.matrix_schedule=0 */6 * * *", 'evaluation.matrix_tasks=["k2_base"]')
+    *_, matrix = rows("schedule", "list", *(part for one in filled for part in ("--set", one)))
+    assert (matrix["plan"], matrix["cron"]) == ("smoke.matrix", "0 */6 * * *")
+    assert matrix["fixed inputs"] == "tasks=['k2_base'], checkpoints=[], overrides={}"

@@ -103,6 +103,8 @@ def test_a_benchmark_is_left_out_of_identity_where_there_is_none_and_is_gateable
     made = validated(benchmarks=(EXAM,), gates=gates)
     assert "benchmarks" in [field.name for field in identity_fields(made.evaluation)]
     assert "exam" in score_names(made, made.phases[0])
+    scheduled = validated(matrix_schedule="0 */6 * * *", matrix_tasks=("k2_base",)).evaluation
+    assert identity_fields(scheduled) == identity_fields(recipe.evaluation)
     validated(benchmarks=(replace(EXAM, chance=0.25),), gates=[GateConfig("sft", "exam", 0.1, minus="chance")])
     validated(gates=[GateConfig("pretrain", "code/next_line", 0.1, minus="chance"), GateConfig("sft", "loss/chat", 0)])
 
@@ -192,6 +194,8 @@ def test_families_without_items_are_told_before_anything_runs() -> None:
         ({"model.n_layers": 0}, "model.n_layers=0 must be at least 1"),
         ({"tokenizer.vocab_size": 100}, "must be at least 280"),
         ({"evaluation.batch_size": 0}, "evaluation.batch_size=0 must be at least 1"),
+        ({"evaluation.matrix_schedule": "at night"}, "evaluation.matrix_schedule='at night' has 2 fields"),
+        ({"evaluation.matrix_tasks": ["k2_base"]}, "evaluation.matrix_tasks has no effect"),
         ({"evaluation.items_per_family": 500}, "exceeds the corpus.heldout_items=160"),
         ({"phases.mid_4.sequence_length": 2048}, "no corpus source has context 2048"),
         ({"phases.sft.mixture.prose.source": "poems"}, "the corpus has no such source"),

@@ -20,7 +20,7 @@ from flytekit.configuration import Image, ImageConfig, SerializationSettings
 from flytekit.tools.translator import get_serializable
 from flytekit.models.task import TaskSpec
 from google.protobuf.json_format import MessageToDict
-from workflows.evaluation import fill_matrix
+from workflows.evaluation import SCHEDULED, fill_matrix
 from workflows.lifecycle import full_lifecycle
 
 images = [Image(name, f"registry/{name}", "1") for name in ("data", "train", "eval")]
@@ -30,13 +30,16 @@ workflow = get_serializable(entities, settings, full_lifecycle)
 nodes = {node.id: node.upstream_node_ids for node in workflow.template.nodes}
 filled = get_serializable(entities, settings, fill_matrix).template.nodes
 matrix = {node.id: node.upstream_node_ids for node in filled}
+plan = SCHEDULED and get_serializable(entities, settings, SCHEDULED)
+plan = plan and MessageToDict(plan.to_flyte_idl()) | {"active": plan.should_auto_activate}
 tasks = {}
 for entity in entities.values():
     if isinstance(entity, TaskSpec):
         spec = MessageToDict(entity.to_flyte_idl())["template"]
         tasks[spec["id"]["name"].split(".")[-1]] = spec
 heavy = ("torch", "mlflow", "great_expectations", "deepspeed", "transformers", "matplotlib")
-print(json.dumps({"tasks": tasks, "nodes": nodes, "matrix": matrix, "heavy": [m for m in heavy if m in sys.modules]}))
+found = [m for m in heavy if m in sys.modules]
+print(json.dumps({"tasks": tasks, "nodes": nodes, "matrix": matrix, "plan": plan, "heavy": found}))
 """
 
 #: A table with a gate and a step that nobody else knows of.
@@ -78,6 +81,10 @@ MORE_PHASES = {
 }
 
 
+#: The matrix by itself.
+FILLED = {"evaluation.matrix_schedule": "0 */6 * * *", "evaluation.matrix_tasks": ["k2_base"]}
+
+
 def serialized(recipe: str, overrides: dict | None = None) -> dict:
     return said(SERIALIZE, recipe, overrides=overrides)
 
@@ -100,7 +107,7 @@ def said(script: str, recipe: str, *arguments: str, overrides: dict | None = Non
 def by_recipe() -> dict[str, dict]:
     """Each takes a process of its own, two at a time."""
     with ThreadPoolExecutor(2) as pool:
-        return dict(zip(RECIPES, pool.map(serialized, RECIPES), strict=True))
+        return dict(zip(RECIPES, pool.map(serialized, RECIPES, (FILLED, *[None] * 3)), strict=True))
 
 
 @pytest.fixture
@@ -174,6 +181,16 @@ def test_the_matrix_is_filled_by_a_map_over_checkpoints_that_lack_something(full
     measured = full_size["tasks"][mapped]["k8sPod"]["podSpec"]["containers"][0]
     assert measured["image"] == full_size["tasks"]["list_missing"]["k8sPod"]["podSpec"]["containers"][0]["image"]
     assert measured["resources"]["limits"]["nvidia.com/gpu"] == "8" and "rdma/ib" not in measured["resources"]["limits"]
+
+
+def test_the_matrix_is_filled_by_itself_where_a_recipe_says_when(full_size, laptop):
+    assert laptop["plan"] is None
+    plan = full_size["plan"]
+    assert plan["active"] and plan["spec"]["entityMetadata"]["schedule"]["cronSchedule"]["schedule"] == "0 */6 * * *"
+    inputs = plan["spec"]["fixedInputs"]["literals"]
+    asked = [one["scalar"]["primitive"]["stringValue"] for one in inputs["tasks"]["collection"]["literals"]]
+    assert asked == ["k2_base"] and {*inputs} == {"tasks", "checkpoints", "overrides"}
+    assert plan["spec"]["concurrencyPolicy"]["max"] == 1
 
 
 def test_safety_tests_are_asked_on_the_nodes_of_evaluations_and_judged_without_one(laptop):
