@@ -10,6 +10,7 @@ import glob
 import io
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +52,11 @@ class SourceFiles:
         """Every file that the pattern takes in, by path. Raises `CorpusError` when there is none."""
         takes = self.taking()
         with reading(self.root):
-            listed = _list_remote(self.root) if self.remote else _list_local(self.root)
-            found = sorted(entry for entry in listed if takes(entry.path))
+            if self.remote:
+                found = sorted(entry for entry in _list_remote(self.root) if takes(entry.path))
+            else:
+                below = self.pattern.count("/") if self.pattern and "**" not in self.pattern else None
+                found = sorted(_list_local(self.root, takes, below))
         if not found:
             raise CorpusError(
                 f"there is no file at {self.full(self.pattern)}; expected a file, a folder or a glob such as "
@@ -175,20 +179,22 @@ class _Guarded(io.RawIOBase):
         super().close()
 
 
-def _list_local(root: str) -> Iterator[Entry]:
-    """Links to folders are followed, but for those that lead back to a folder they lie in: these hold nothing more."""
+def _list_local(root: str, takes: Callable[[str], bool], below: int | None) -> Iterator[Entry]:
+    """The files that are taken, at most `below` folders deep. Links to folders are followed, but for those that lead
+    back to a folder they lie in: these hold nothing more."""
     for parent, folders, names in os.walk(root, onerror=_raise, followlinks=True):
         own = os.path.realpath(parent)
+        if below is not None and len(Path(parent).relative_to(root).parts) >= below:
+            folders.clear()
         folders[:] = [
             name
             for name in folders
             if not name.startswith(".")
             and not (os.path.islink(there := os.path.join(parent, name)) and _is_within(own, os.path.realpath(there)))
         ]
-        for name in names:
-            if not name.startswith("."):
-                file = Path(parent, name)
-                yield _entry(file.relative_to(root).as_posix(), _stat(file))
+        for file in (Path(parent, name) for name in names):
+            if takes(path := file.relative_to(root).as_posix()):
+                yield _entry(path, _stat(file))
 
 
 def _is_within(folder: str, above: str) -> bool:
@@ -197,7 +203,10 @@ def _is_within(folder: str, above: str) -> bool:
 
 def _stat(file: Path) -> os.stat_result:
     try:
-        return file.stat()
+        found = file.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise CorpusError(f"{file} is a pipe, a socket or a device, expected a file. Take it away")
+        return found
     except OSError as error:
         if not file.is_symlink():
             raise
@@ -219,8 +228,8 @@ def _list_remote(root: str) -> Iterator[Entry]:
             yield _remote_entry(name.removeprefix(prefix), info, name)
 
 
-def _entry(path: str, stat: os.stat_result) -> Entry:
-    return Entry(path, stat.st_size, str(stat.st_ctime_ns))
+def _entry(path: str, found: os.stat_result) -> Entry:
+    return Entry(path, found.st_size, str(found.st_ctime_ns))
 
 
 def _remote_entry(path: str, info: Mapping[str, Any], where: str) -> Entry:

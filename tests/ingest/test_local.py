@@ -1,11 +1,15 @@
 """A source by itself, from the command line: the same files from any number of processes, and what is wrong shown."""
 
 import json
+import os
 
+import pytest
 from click.testing import CliRunner
 
 from k2model.cli.main import main
+from k2model.errors import CorpusError
 from k2model.ingest import ingest_source
+from k2model.ingest.storage import open_source
 from tests.ingest.samples import ROWS, source, write_jsonl
 
 
@@ -45,3 +49,22 @@ def test_a_mistyped_column_or_a_full_folder_is_one_message(tmp_path):
     assert wrong.exit_code == 1 and "a.jsonl; did you mean 'text'? There are meta, meta.licence, text" in wrong.output
     full = CliRunner().invoke(main, ["data", "ingest", str(tmp_path / "in"), "--out", str(tmp_path)])
     assert full.exit_code == 1 and "is not empty" in full.output
+
+
+def test_of_a_folder_only_what_is_asked_for_is_looked_at(tmp_path):
+    for name in ("a.jsonl", "sub/b.jsonl", "sub/deep/c.jsonl"):
+        write_jsonl(tmp_path / name, ROWS)
+    for name in ("lost.txt", "sub/deep/lost.jsonl"):
+        (tmp_path / name).symlink_to("nowhere")
+    os.mkfifo(tmp_path / "sub" / "pipe")
+
+    def listed(location):
+        return [entry.path for entry in open_source(str(tmp_path / location)).entries()]
+
+    assert listed("a.jsonl") == ["a.jsonl"]
+    assert listed("*.jsonl") == ["a.jsonl"]
+    assert listed("*/*.jsonl") == ["sub/b.jsonl"]
+    with pytest.raises(CorpusError, match=r"deep/lost\.jsonl is a link to no file"):
+        listed("**/*.jsonl")
+    with pytest.raises(CorpusError, match="sub/pipe is a pipe, a socket or a device, expected a file"):
+        listed("sub/p*")
