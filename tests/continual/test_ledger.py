@@ -138,7 +138,7 @@ def last_one(path: Path) -> str:
 
 def change_of_the_last(path: Path) -> str:
     last = path.with_name("00000006.json")
-    last.write_text(last.read_text().replace('"promoted"', '"refused"', 1))
+    last.write_text(last.read_text().replace('"kickoff": "2026', '"kickoff": "2025', 1))
     return "00000006.json: it has sha256 .* when it was written: it was changed"
 
 
