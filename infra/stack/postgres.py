@@ -114,8 +114,10 @@ def command(data: Path, port: int) -> list[str]:
 
 
 def make_role(port: int, admin_password: str, password: str) -> None:
-    """MLflow's role and its database, where they are not there."""
+    """MLflow's role and its database, where they are not there. The server is told a hash of the password alone: it
+    logs a statement that fails, and shows one that runs."""
     from psycopg2 import sql
+    from psycopg2.extensions import encrypt_password
 
     name = sql.Identifier(DATABASE)
     with closing(connect(port, "postgres", admin_password)) as connection:
@@ -123,7 +125,8 @@ def make_role(port: int, admin_password: str, password: str) -> None:
         cursor = connection.cursor()
         cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [DATABASE])
         if not cursor.fetchone():
-            cursor.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD %s").format(name), [password])
+            hashed = encrypt_password(password, DATABASE, connection, "scram-sha-256")
+            cursor.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD %s").format(name), [hashed])
         cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE])
         if not cursor.fetchone():
             cursor.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, name))

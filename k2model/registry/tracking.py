@@ -97,7 +97,7 @@ def _check_address(tracking_uri: str) -> None:
         shown = f"{scheme}://{MASK}" if separator else MASK
         raise RegistryError(
             f"MLFLOW_TRACKING_URI={shown} is no address of a tracking server or database: expected "
-            "https://host:port or postgresql+psycopg2://host/database, the latter with user:password@ in front of the "
+            "https://host:5000 or postgresql+psycopg2://host/database, the latter with user:password@ in front of the "
             "host and its special characters percent-encoded (%40 for @, %2F for /, %3A for :). A server's has no "
             "parameters; its login is given by MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
             "MLFLOW_TRACKING_TOKEN"
