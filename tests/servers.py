@@ -75,8 +75,9 @@ def run_s3(folder: Path) -> Iterator[S3Server]:
 
 
 class Watch(threading.Thread):
-    """What a process and its descendants show to everybody while they run: `addresses` on which they wait for
-    connections, and their `commands`. Looks ten times a second, until they have ended."""
+    """What is shown to everybody while a process and its descendants run: `addresses` on which they wait for
+    connections, and `commands` of all processes of the machine, servers among them. Looks ten times a second, until
+    they have ended."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -91,12 +92,22 @@ class Watch(threading.Thread):
         with contextlib.suppress(psutil.NoSuchProcess):
             watched = psutil.Process(self._pid)
             while watched.is_running() and watched.status() != psutil.STATUS_ZOMBIE:
+                self.commands |= command_lines()
                 for one in (watched, *watched.children(recursive=True)):
                     with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                        self.commands.add(" ".join(one.cmdline()))
                         sockets = one.net_connections("inet")
                         self.addresses |= {s.laddr.ip for s in sockets if s.status == psutil.CONN_LISTEN}
                 time.sleep(0.1)
+
+
+def command_lines() -> set[str]:
+    """Of all processes of this machine, as anybody sees them."""
+    found = set()
+    for number in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):  # it has ended
+            line = Path("/proc", number, "cmdline").read_bytes()
+            found.add(line.replace(b"\0", b" ").decode(errors="replace").strip())
+    return found
 
 
 def listeners(pid: int) -> list[tuple[str, int]]:

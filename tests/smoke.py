@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,20 @@ CANARY = "canary-in-a-tracking-uri"  # a secret part of addresses and variables;
 # Of clients and endpoints that a run on one machine does not ask, so that their values change nothing.
 SECRET_VARIABLES = (
     "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "MLFLOW_TRACKING_PASSWORD", "HF_TOKEN",
-    "LLM_API_KEY", "GITHUB_TOKEN", "SLACK_BOT_TOKEN", "PGPASSWORD",
+    "LLM_API_KEY", "OPENAI_API_KEY", "WANDB_API_KEY", "GITHUB_TOKEN", "SLACK_BOT_TOKEN", "PGPASSWORD",
 )  # fmt: skip
 PHASES = ("pretrain", "mid_1", "mid_2", "mid_3", "mid_4", "sft")
 
 
-def environment(home: Path) -> dict[str, str]:
-    """With no program of the machine: a lifecycle needs no compiler and no git."""
+def environment(home: Path, canary: str = CANARY) -> dict[str, str]:
+    """With no program of the machine: a lifecycle needs no compiler and no git. canary: part of every secret."""
     (home / "tmp").mkdir(parents=True, exist_ok=True)
     own = {"K2_RECIPE": "smoke", "K2_HOME": str(home), "TMPDIR": str(home / "tmp"), "HOME": str(home)}
     own |= {"PATH": str(PYFLYTE.parent), "PYTHONPATH": str(ROOT)}
-    own |= {name: f"{CANARY}-{name.lower()}" for name in SECRET_VARIABLES}
-    own["DATABASE_URL"] = f"postgresql://user:{CANARY}@db.example/runs"
-    own["TEAM_CHAT"] = f"https://hooks.slack.com/services/T0/B0/{CANARY}"
-    own["MLFLOW_TRACKING_URI"] = f"sqlite:///{home / 'mlflow.db'}?password={CANARY}"
+    own |= {name: f"{canary}-{name.lower()}" for name in SECRET_VARIABLES}
+    own["DATABASE_URL"] = f"postgresql://user:{canary}@db.example/runs"
+    own["TEAM_CHAT"] = f"https://hooks.slack.com/services/T0/B0/{canary}"
+    own["MLFLOW_TRACKING_URI"] = f"sqlite:///{home / 'mlflow.db'}?password={canary}"
     kept = {name: value for name, value in os.environ.items() if name != "K2_STORE"}
     return kept | own
 
@@ -47,14 +48,20 @@ class Finished(subprocess.CompletedProcess[str]):
     watch: Watch
 
 
-def lifecycle(home: Path, overrides: dict | None = None) -> Finished:
-    """Runs it; the decks, which go with the run, are kept in `home`/decks."""
-    arguments, ended = command(overrides), threading.Event()
+def lifecycle(
+    home: Path, overrides: dict | None = None, through: Sequence[str] = (), variables: Mapping[str, str] | None = None
+) -> Finished:
+    """Runs it; the decks, which go with the run, are kept in `home`/decks.
+
+    through: a command that runs the one it is given. variables: the environment, if not `environment(home)`.
+    """
+    arguments, ended = [*through, *command(overrides)], threading.Event()
+    variables = variables or environment(home)
     decks = threading.Thread(target=_keep_decks, args=(home, ended))
     decks.start()
     try:
         with subprocess.Popen(
-            arguments, cwd=ROOT, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            arguments, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process:
             watch = Watch(process.pid)
             try:
