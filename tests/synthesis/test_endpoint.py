@@ -17,6 +17,7 @@ from k2model.errors import TeacherError
 from k2model.synthesis import EndpointConfig, Kind, SynthesisConfig, open_teacher, synthesise, synthesise_part
 from k2model.synthesis.conversation import Request, Turn
 from k2model.synthesis.teachers.limits import Pause
+from tests.servers import Watch
 from tests.synthesis.server import Answers, serving
 from tests.synthesis.test_limits import Time
 
@@ -300,8 +301,12 @@ def test_killed_and_resumed_it_asks_nothing_twice(tmp_path):
         with record.open("ab") as file:
             file.write(b'{"fingerprint": "abc", "reply": {"cont')
         resumed = start(path, tmp_path / "home")
-        _, err = resumed.communicate(timeout=60)
+        watched = Watch(resumed.pid)
+        _, err = resumed.communicate(timeout=240)
         assert resumed.returncode == 0, err
+        watched.join(timeout=10)
+        assert any("synth run" in command for command in watched.commands)
+        assert watched.addresses <= {"127.0.0.1", "::1"}  # who asks an endpoint waits for nobody
         again = server.questions[first:]
         assert not recorded & set(again)
         assert len(server.questions) - len(set(server.questions)) <= 4  # those that were under way

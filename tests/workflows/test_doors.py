@@ -1,7 +1,8 @@
 """Nobody beyond this machine reaches what the project starts: the MLflow UI, and workers that hold a model together.
 
 Others are looked at where they run anyway: a lifecycle (`test_smoke_lifecycle`), the stack (`tests/infra`), training
-(`tests/tasks`), programs in the sandbox, which have no sockets at all (`tests/sandbox`).
+(`tests/tasks`), a job of synthesis that asks an endpoint (`tests/synthesis/test_endpoint.py`), programs in the sandbox,
+which have no sockets at all (`tests/sandbox`).
 """
 
 import os
