@@ -19,6 +19,7 @@ from typing import Any
 from infra.stack import postgres
 from infra.stack.config import (
     ARTIFACTS_BUCKET,
+    LIFECYCLE,
     LOOPBACK,
     REGION,
     SEAWEEDFS_PORTS,
@@ -64,7 +65,7 @@ def services(config: Config) -> tuple[Service, Service, Service]:
         "seaweedfs", config.s3, config.seaweedfs_ports, 60,
         prepare=partial(make_data_folder, identities, s3_identities(secrets)),
         command=lambda: seaweedfs_command(find_weed(), folder / "seaweedfs" / "data", identities, ports),
-        check=partial(check_s3, config.s3, "lifecycle", secrets["s3_lifecycle"]),
+        check=partial(check_s3, config.s3, LIFECYCLE, secrets["s3_lifecycle"]),
         environment=seaweedfs_environment(secrets["seaweedfs_volumes"], secrets["seaweedfs_filer"]),
     )  # fmt: skip
     login = folder / "mlflow" / "auth.ini"
@@ -99,17 +100,16 @@ def make_data_folder(identities: Path, content: str) -> None:
 def s3_identities(secrets: Mapping[str, str]) -> str:
     """Who may do what, as SeaweedFS reads it: the lifecycle and MLflow may each use one bucket, and make none."""
 
-    def identity(name: str, actions: list[str]) -> dict[str, Any]:
-        return {
-            "name": name,
-            "credentials": [{"accessKey": name, "secretKey": secrets[f"s3_{name}"]}],
-            "actions": actions,
-        }
+    def identity(name: str, secret: str, actions: list[str]) -> dict[str, Any]:
+        return {"name": name, "credentials": [{"accessKey": name, "secretKey": secrets[secret]}], "actions": actions}
 
     rights = ("Read", "Write", "List", "Tagging")
-    scoped = {"lifecycle": STORE_BUCKET, "mlflow": ARTIFACTS_BUCKET}
-    identities = [identity("admin", ["Admin", *rights])]
-    identities += [identity(name, [f"{right}:{bucket}" for right in rights]) for name, bucket in scoped.items()]
+    identities = [identity("admin", "s3_admin", ["Admin", *rights])]
+    for name, secret, bucket in (
+        (LIFECYCLE, "s3_lifecycle", STORE_BUCKET),
+        ("mlflow", "s3_mlflow", ARTIFACTS_BUCKET),
+    ):
+        identities.append(identity(name, secret, [f"{right}:{bucket}" for right in rights]))
     return json.dumps({"identities": identities}, indent=1)
 
 

@@ -23,6 +23,7 @@ from infra.stack import postgres
 from infra.stack import services as servers
 from infra.stack.config import (
     ARTIFACTS_BUCKET,
+    LIFECYCLE,
     STORE_BUCKET,
     Config,
     StackError,
@@ -71,8 +72,11 @@ def test_servers_have_nothing_of_the_environment_that_they_were_started_in(home:
 
 
 def test_an_identity_may_use_its_own_bucket_alone(config: Config):
-    for name, own, other in (("lifecycle", STORE_BUCKET, ARTIFACTS_BUCKET), ("mlflow", ARTIFACTS_BUCKET, STORE_BUCKET)):
-        client = servers.s3_client(config.s3, name, config.secrets[f"s3_{name}"])
+    for name, secret, own, other in (
+        (LIFECYCLE, "s3_lifecycle", STORE_BUCKET, ARTIFACTS_BUCKET),
+        ("mlflow", "s3_mlflow", ARTIFACTS_BUCKET, STORE_BUCKET),
+    ):
+        client = servers.s3_client(config.s3, name, config.secrets[secret])
         client.put_object(Bucket=own, Key="scope", Body=b"x")
         refused = (
             lambda client=client, other=other: client.put_object(Bucket=other, Key="scope", Body=b"x"),
@@ -84,7 +88,7 @@ def test_an_identity_may_use_its_own_bucket_alone(config: Config):
             with pytest.raises(ClientError, match="AccessDenied"):
                 request()
     with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
-        servers.s3_client(config.s3, "lifecycle", "wrong").list_objects_v2(Bucket=STORE_BUCKET)
+        servers.s3_client(config.s3, LIFECYCLE, "wrong").list_objects_v2(Bucket=STORE_BUCKET)
 
 
 def test_what_lies_in_s3_is_not_to_be_had_behind_it(config: Config):
@@ -173,7 +177,7 @@ def test_what_died_or_hangs_is_mended_and_a_port_that_was_taken_meanwhile_is_nam
     said = ok(home, "up")
     assert "mlflow: has died and left processes" in said and "seaweedfs: is started" in said
     assert health(home) == dict.fromkeys(SERVERS, "healthy")
-    servers.s3_client(config.s3, "lifecycle", config.secrets["s3_lifecycle"]).head_object(
+    servers.s3_client(config.s3, LIFECYCLE, config.secrets["s3_lifecycle"]).head_object(
         Bucket=STORE_BUCKET, Key="health"
     )
     assert not set(mains) & {server.main for server in running(home / "stack").values()}

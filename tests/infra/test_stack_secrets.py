@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from infra.stack import postgres
-from infra.stack.config import ARTIFACTS_BUCKET, STORE_BUCKET, Config, client_environment
+from infra.stack.config import ARTIFACTS_BUCKET, LIFECYCLE, STORE_BUCKET, Config, client_environment
 from infra.stack.services import s3_client
 from tests.infra.conftest import CANARY, ok
 from tests.smoke import PYFLYTE, Finished, environment, lifecycle
@@ -87,7 +87,7 @@ def test_a_lifecycle_on_the_stack_leaves_and_shows_no_secret(
 def copy_store(store: Path, config: Config) -> set[str]:
     """The artifacts of a local store on the stack, so that what is not changed need not be made again. Gives the keys,
     whose objects no run on the stack has written."""
-    client = s3_client(config.s3, "lifecycle", config.secrets["s3_lifecycle"])
+    client = s3_client(config.s3, LIFECYCLE, config.secrets["s3_lifecycle"])
     files = [path for path in store.rglob("*") if path.is_file() and path.relative_to(store).parts[0] != "_leases"]
 
     def put(path: Path) -> str:
@@ -101,7 +101,7 @@ def copy_store(store: Path, config: Config) -> set[str]:
 
 def ingested(home: Path, config: Config) -> str:
     """What is said when a source on S3 is read, which needs a key."""
-    client = s3_client(config.s3, "lifecycle", config.secrets["s3_lifecycle"])
+    client = s3_client(config.s3, LIFECYCLE, config.secrets["s3_lifecycle"])
     client.put_object(Bucket=STORE_BUCKET, Key="sources/rows.jsonl", Body=b'{"text": "A row of a source on S3."}\n')
     place, out = f"s3://{STORE_BUCKET}/sources/rows.jsonl", str(home / "ingested")
     return ok(home, "run", str(PYFLYTE.with_name("k2")), "data", "ingest", place, "--out", out)
@@ -113,7 +113,7 @@ def plant(home: Path, config: Config) -> None:
         log.write(f"{urllib.parse.quote(f'/{PLANTED}/')}\n")
     with (next((home / "decks").iterdir())).open("a") as deck:
         deck.write(f"<p>{PLANTED}</p>")
-    s3 = s3_client(config.s3, "lifecycle", config.secrets["s3_lifecycle"])
+    s3 = s3_client(config.s3, LIFECYCLE, config.secrets["s3_lifecycle"])
     s3.put_object(Bucket=STORE_BUCKET, Key="planted.json", Body=json.dumps({"rows": ["a", PLANTED] * 99}).encode())
     tags = [{"key": "note", "value": PLANTED}]
     run = mlflow_says(config, "/api/2.0/mlflow/runs/create", {"experiment_id": "0", "tags": tags})
