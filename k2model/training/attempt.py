@@ -17,9 +17,11 @@ from k2model.model import count_parameters
 from k2model.recipe.schema import ModelConfig, PhaseConfig
 from k2model.tokens import PackedSequences
 from k2model.training.checkpoint import (
+    FINAL,
     Checkpoint,
     Progress,
     describe_checkpoint,
+    discard_final,
     final_of,
     finished,
     keep_for_good_only,
@@ -67,6 +69,8 @@ class Attempt:
         self.layout = Layout.of(self.world, self.phase.parallelism)
         with self.preemption.watched():
             found = newest_checkpoint(self.files, self.identity.key, self.world)
+            if found is None or found.uri != f"{self.files.uri}/{FINAL}":
+                self.world.broadcast(lambda: discard_final(self.files, self._guard))  # it is damaged, or of another run
             start = found.progress.step if found is not None else 0
             number = self.world.broadcast(lambda: begin(self.files, self.phase, start))
             with noted(self.files, number, self.world):

@@ -188,7 +188,7 @@ class Saver:
 
         def remove() -> None:
             what = f"removing checkpoints of {self.files.uri} after step {step}"
-            job = Background(what, lambda: discard_after(self.files, step))
+            job = Background(what, lambda: discard_after(self.files, step, self.guard))
             if not job.wait(seconds):
                 job.give_up()
                 raise StoreWriteError(

@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from k2model.artifacts.files import LocalFiles
 from k2model.recipe.schema import CheckpointConfig
 from k2model.training.checkpoint import (
     FINAL,
+    discard_after,
+    discard_final,
     list_checkpoints,
     newest_checkpoint,
     read_checkpoint,
@@ -249,6 +252,24 @@ def test_after_a_rollback_nothing_newer_is_left_and_the_step_can_be_saved_again(
     run.begin(2)
     run.saver.finish()
     assert run.saved() == [1, 2]
+
+
+def test_a_worker_that_was_taken_for_dead_removes_nothing_of_its_successors(tmp_path: Path) -> None:
+    """Its successor may have finished the phase, whose `final/` lies where one of an earlier attempt would."""
+
+    def lost() -> None:
+        raise LeaseLost("another one took over")
+
+    files = LocalFiles(tmp_path)
+    for folder in (step_folder(4), FINAL):
+        files.write(f"{folder}/manifest.json", b"{}")
+    for discard in (partial(discard_after, files, 0), partial(discard_final, files)):
+        with pytest.raises(LeaseLost):
+            discard(lost)
+    assert sorted(files.sizes()) == ["checkpoints/step-0000004/manifest.json", "final/manifest.json"]
+    discard_final(files, lambda: None)
+    discard_after(files, 3, lambda: None)
+    assert not files.sizes()
 
 
 def test_what_killed_saves_have_left_is_removed_by_a_later_one(tmp_path: Path) -> None:

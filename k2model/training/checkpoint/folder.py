@@ -11,7 +11,7 @@ none after initialisation.
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -261,10 +261,20 @@ def keep_for_good_only(files: Files, config: CheckpointConfig) -> None:
             remove_checkpoint(files, folder)
 
 
-def discard_after(files: Files, step: int) -> None:
-    """Remove all checkpoints of later steps, finished or not, and a `final/`, but none in the place of an attempt."""
-    for folder in [FINAL, *(folder for folder in _folders(files) if step_of(folder) > step)]:
-        remove_checkpoint(files, folder)
+def discard_after(files: Files, step: int, guard: Callable[[], None]) -> None:
+    """Remove all checkpoints of later steps, finished or not; `guard` is called before each."""
+    for folder in _folders(files):
+        if step_of(folder) > step:
+            guard()
+            remove_checkpoint(files, folder)
+
+
+def discard_final(files: Files, guard: Callable[[], None]) -> None:
+    """Remove a `final/` that an attempt brought to its place and did not live to finish. It is looked for before
+    `guard` is called, which raises where a successor has made one since."""
+    if files.sizes(FINAL):
+        guard()
+        remove_checkpoint(files, FINAL)
 
 
 def remove_checkpoint(files: Files, folder: str) -> None:
