@@ -230,13 +230,15 @@ def _draw_averages(entries: "list[Entry]", chosen: tuple[str, ...]) -> None:
     """K2's averages over each public suite that is chosen as a whole, at every checkpoint."""
     if not entries or not any(one.startswith("k2_") for one in chosen):
         return  # the harness takes seconds to load
-    from k2model.evals.harness import averages_along, known_suites
+    from k2model.evals.harness import at_effort, averages_along, known_suites
 
     scores: dict[Any, dict[str, float]] = {}
     for entry in entries:
         scores.setdefault(entry.checkpoint, {}).update((row.score, row.value) for row in entry.rows)
-    for suite in (known_suites()[name] for name in chosen if name in known_suites()):
-        along = averages_along(suite, [one.phase for one in scores], list(scores.values()))
+    for name, effort in map(at_effort, chosen):
+        if (suite := known_suites().get(name)) is None:
+            continue
+        along = averages_along(suite, [one.phase for one in scores], list(scores.values()), effort)
         rows = [
             (
                 at.reference, count, f"{found.overall:.1f}", _there(found.overall_there), len(found.missing) or "",
@@ -244,7 +246,8 @@ def _draw_averages(entries: "list[Entry]", chosen: tuple[str, ...]) -> None:
             )
             for at, (count, found) in zip(scores, along, strict=True)
         ]  # fmt: skip
-        console().print(f"{suite.title}: averages, 0 where a task is 0 or missing", highlight=False)
+        at = f" at effort {effort}" if suite.has_chats else ""
+        console().print(f"{suite.title}{at}: averages, 0 where a task is 0 or missing", highlight=False)
         show(("checkpoint", "pooled", "overall", "of what is there", "missing", *suite.categories), rows, as_json=False)
 
 

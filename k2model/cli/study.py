@@ -120,7 +120,8 @@ def _later_items(questions: "Questions") -> "list[EvaluationItem]":
     if suites := questions.suites:
         from k2model.evals.harness import evaluation_items, prepare
 
-        found += [item for task in suites for item in evaluation_items(prepare(task))]
+        once = {(task.suite, task.name): task for task, _ in suites}  # at whatever effort its items are asked
+        found += [item for task in once.values() for item in evaluation_items(prepare(task))]
     return found
 
 

@@ -19,8 +19,8 @@ from k2model.recipe.tasks import LONG_CONTEXT, LOSS, MADE_FAMILIES, tasks_of
 class Questions:
     """chosen: names of tasks or of families (`arithmetic`, `loss`) of the recipe, of families that need no corpus
     (`knights_8`, `needle/4096`) whether the recipe has them or not, of `own` tasks, and of public suites (`k2_base`,
-    see `k2model.evals.harness`); without any, all that the recipe asks. limit: items of each task, 0 = all.
-    effort: of the chats of a suite. absent: which parts of suites have no data on this machine, and why.
+    see `k2model.evals.harness`; `k2_instruct/low` at another effort than high); without any, all that the recipe asks.
+    limit: items of each task, 0 = all. absent: which parts of suites have no data on this machine, and why.
 
     Raises EvaluationError for a chosen name that is none of these.
     """
@@ -30,7 +30,6 @@ class Questions:
     chosen: tuple[str, ...] = ()
     own: tuple[BenchmarkConfig, ...] = ()
     limit: int = 0
-    effort: str = "high"
     absent: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -57,16 +56,16 @@ class Questions:
         return replace(config, items_per_family=few, retrieval_documents=documents, benchmarks=limited)
 
     @property
-    def suites(self) -> list[Any]:
-        """The public tasks among what is chosen."""
+    def suites(self) -> list[tuple[Any, str]]:
+        """The public tasks among what is chosen, with the efforts of their chats."""
         ours = self._names()
         public = [name for name in self.chosen if not any(named(task, name) for task in ours)]
         if not public:
             return []
-        from k2model.evals.harness import known_suites, tasks_named
+        from k2model.evals.harness import known_suites, tasks_at
 
         try:
-            return list(tasks_named(public))
+            return tasks_at(public)
         except EvaluationError as error:
             wrong = next((name for name in public if f"'{name}'" in str(error)), public[0])
             raise EvaluationError(
@@ -78,7 +77,7 @@ class Questions:
         """What a model is asked: of the recipe's tasks those that fit its kind of phase, of a model that is none of its
         phases all that are named, and every chosen suite."""
         recipe, config = self.known.recipe, self.config
-        suites = [measure for task in self.suites for measure in self._suite(task, subject)]
+        suites = [measure for task, effort in self.suites for measure in self._suite(task, effort, subject)]
         wanted = [name for name in self.chosen if any(named(task, name) for task in self._names())]
         if self.chosen and not wanted:
             return suites
@@ -103,10 +102,10 @@ class Questions:
             measures = [one for one in measures if any(named(one.name, name) for name in wanted)]
         return measures + suites
 
-    def _suite(self, task: Any, subject: Subject) -> Iterator[Measure]:
+    def _suite(self, task: Any, effort: str, subject: Subject) -> Iterator[Measure]:
         from k2model.evals.harness import measure_of, prepare
 
-        prepared = prepare(task, self.effort, self.limit or None)
+        prepared = prepare(task, effort, self.limit or None)
         self.absent.update(prepared.told)
         if prepared.parts:
             yield measure_of(prepared, subject.bounds)

@@ -213,13 +213,6 @@ def measure_shares(store: Store, cells: Sequence[Cell], world: World, tensor: in
     check_failures([one for own in failures for one in own], len(lacking))
 
 
-def make_all(store: Store, cells: Sequence[Cell]) -> list[ArtifactRef]:
-    """Makes cells one after the other. Raises CellsFailed when all others are made, and as `make_cells`."""
-    made, failures = make_cells(store, cells)
-    check_failures(failures, len(cells))
-    return made
-
-
 def _lost(_: Path) -> dict[str, float]:
     raise EvaluationError("a cell of these scores was removed while they were gathered; run again")
 

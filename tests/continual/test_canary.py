@@ -19,7 +19,7 @@ from k2model.errors import EvaluationError
 from k2model.evals.cells import results_of
 from k2model.evals.material import Material
 from k2model.evals.measures import Bounds, measure_of, measures_of
-from k2model.evals.step import make_all
+from k2model.evals.step import measure_together
 from k2model.recipe.continual import BatchKind, CanaryConfig
 from k2model.recipe.evaluation import EvaluationConfig
 from k2model.recipe.schema import GateConfig, PhaseKind
@@ -42,9 +42,11 @@ def test_a_champion_that_has_lost_a_capability_is_rolled_back_and_one_that_has_n
     assert {cell.measure.name for cell in cells} == {f"arithmetic/{effort}" for effort in ("low", "medium", "high")}
     with pytest.raises(EvaluationError, match="measure canary_cells first"):
         canary_result(line.store, recipe(), worse)
-    refs = make_all(line.store, cells)
+    measure_together(line.store, cells)
+    first = line.store.find(cells[0].identity)
+    assert first is not None
     # Not one item that phases are scored on.
-    assert {one.item for one in results_of(line.store, refs[0])} == _ids(range(ASKED, ITEMS))
+    assert {one.item for one in results_of(line.store, first)} == _ids(range(ASKED, ITEMS))
     found = canary_result(line.store, recipe(), worse)
     assert not found.passed and "arithmetic/low 1.000 → 0.000 on 16 fresh items" in found.reason
     assert found.evidence is not None
@@ -56,7 +58,7 @@ def test_a_champion_that_has_lost_a_capability_is_rolled_back_and_one_that_has_n
     # The model before is not asked again.
     cells = canary_cells(line.store, recipe(), equal)
     assert [line.store.find(cell.identity) is None for cell in cells] == [False, True] * 3
-    make_all(line.store, cells)
+    measure_together(line.store, cells)
     found = canary_result(line.store, recipe(), equal)
     assert found.passed and "no loss beyond doubt on 3 scores" in found.reason
 
@@ -71,11 +73,11 @@ def test_a_gate_that_fails_on_fresh_items_rolls_back_unless_the_model_before_fai
     knowing, newborn = line.model(0, True), line.model(1, False)
     gated = replace(recipe(canary=CanaryConfig(ITEMS - ASKED, 1.0)), gates=(GateConfig("sft", "arithmetic/low", 0.5),))
     state = line.state(knowing, newborn)
-    make_all(line.store, canary_cells(line.store, gated, state))
+    measure_together(line.store, canary_cells(line.store, gated, state))
     found = canary_result(line.store, gated, state)
     assert not found.passed and "gate arithmetic/low is failed on fresh items" in found.reason
     other = line.state(line.model(3, False), newborn)
-    make_all(line.store, canary_cells(line.store, gated, other))
+    measure_together(line.store, canary_cells(line.store, gated, other))
     assert canary_result(line.store, gated, other).passed
 
 

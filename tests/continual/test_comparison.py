@@ -23,7 +23,7 @@ from k2model.continual.verdict.comparison import (
     verdict_step,
 )
 from k2model.errors import EvaluationError
-from k2model.evals.cells import Subject, missing
+from k2model.evals.cells import Subject
 from k2model.evals.items import Grade
 from k2model.evals.measures import Bounds
 from k2model.evals.noninferiority import (
@@ -37,7 +37,7 @@ from k2model.evals.noninferiority import (
     score_statistic,
     student,
 )
-from k2model.evals.step import make_all, scores_step
+from k2model.evals.step import measure_together, scores_step
 from k2model.recipe.continual import AllowedLoss, BatchKind, ContinualConfig
 from k2model.recipe.safety import JudgeConfig, SafetyConfig
 from k2model.recipe.schema import GateConfig
@@ -356,7 +356,7 @@ def test_a_turn_is_judged_from_what_it_measured(tmp_path: Path) -> None:
     assert [line.store.find(cell.identity) is not None for cell in cells] == [True, False] * 2
     with pytest.raises(EvaluationError, match="was not measured"):
         verdict_step(line.store, lenient, state, began, made)
-    make_all(line.store, missing(line.store, cells))
+    measure_together(line.store, cells)
     ref = make(line.store, verdict_step(line.store, lenient, state, began, made, ["phase 'sft': 7 steps"]))
     found = read_verdict(line.store, ref)
     assert found.training == ("phase 'sft': 7 steps",)

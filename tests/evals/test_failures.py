@@ -16,7 +16,7 @@ from k2model.evals.backends import OwnModel
 from k2model.evals.cells import Cell, CellsFailed, Subject, make_cells
 from k2model.evals.measures import Bounds
 from k2model.evals.references import _by_all
-from k2model.evals.step import make_all, measure_shares
+from k2model.evals.step import measure_shares, measure_together
 from k2model.training.world import World
 from tests.evals.conftest import World as Made
 from tests.evals.test_cells import Slow, cell_of, write_exam
@@ -44,7 +44,7 @@ def test_a_cell_that_fails_keeps_no_other_from_being_measured(tmp_path: Path) ->
         named(cell, "fourth", MemoryError()), named(cell, "fifth"),
     ]  # fmt: skip
     with pytest.raises(CellsFailed) as failed:
-        make_all(store, cells)
+        measure_together(store, cells)
     told, *lines = str(failed.value).splitlines()
     assert told.startswith("3 of 5 cells could not be measured, all others are kept")
     assert lines[0] == "  slow first, slow third: EvaluationError: holds no items; name a file that does"

@@ -19,7 +19,7 @@ from k2model.evals.choice import Questions
 from k2model.evals.compare import compare
 from k2model.evals.matrix import checkpoints_of, chosen_checkpoints, entries
 from k2model.evals.references import Known, subject_of
-from k2model.evals.step import make_all
+from k2model.evals.step import measure_together
 from k2model.recipe.evaluation import BenchmarkConfig
 from k2model.recipe.laptop import smoke
 from k2model.recipe.schema import CheckpointConfig, PhaseKind
@@ -108,7 +108,7 @@ def test_the_matrix_shows_checkpoints_in_order_and_fills_what_is_missing_alone(k
     questions = Questions(facts, store, ("arithmetic", "loss/prose"))
     found, _ = entries(store, questions, checkpoints)
     assert [entry.ref for entry in found] == [None] * 6
-    make_all(store, [found[0].cell])
+    measure_together(store, [found[0].cell])
     found, _ = entries(store, questions, checkpoints)
     assert [bool(entry.rows) for entry in found] == [True] + [False] * 5
     assert (found[0].rows[0].phase, found[0].rows[0].score) == ("mid_1", "loss/prose")

@@ -16,6 +16,7 @@ __getattr__ = lazy_exports(
         "HarnessTask": "suites",
         "Suite": "suites",
         "TaskResult": "asking",
+        "at_effort": "suites",
         "averages": "suites",
         "averages_along": "suites",
         "evaluation_items": "overlap_items",
@@ -23,6 +24,7 @@ __getattr__ = lazy_exports(
         "prepare": "asking",
         "known_suites": "suites",
         "measure_of": "asking",
+        "tasks_at": "suites",
         "tasks_named": "suites",
     },
 )

@@ -21,7 +21,7 @@ from k2model.evals.harness.adapter import HarnessModel
 from k2model.evals.harness.choosing import Asked, ask_chosen, documents, metric_of, surely_fits
 from k2model.evals.harness.data import Absent
 from k2model.evals.harness.grading import graded_by_theirs, graded_by_us, versions, vote_of
-from k2model.evals.harness.suites import HarnessTask, tasks_named
+from k2model.evals.harness.suites import CHAT, HarnessTask, tasks_named
 from k2model.evals.harness.tasks import DOCUMENTS_SEED, SHOTS_SEED, Built, build, files_of
 from k2model.evals.items import Grade, ItemResult
 from k2model.evals.measures import GENERATED, Bounds, Measure
@@ -48,7 +48,7 @@ class Prepared:
 
     @property
     def name(self) -> str:
-        return f"{self.task.name}/{self.effort}" if self.task.mode == "chat" else self.task.name
+        return f"{self.task.name}/{self.effort}" if self.task.mode == CHAT else self.task.name
 
     @property
     def told(self) -> dict[str, str]:
@@ -70,7 +70,7 @@ class Prepared:
             "task": self.task.identity,
             "parts": {part.name: part.record | {"data": part.data.digests} for part in self.parts},
             "absent": sorted(self.absent),
-            "effort": self.effort if self.task.mode == "chat" else "",
+            "effort": self.effort if self.task.mode == CHAT else "",
             "limit": self.limit,
             "seeds": {"answers": self.seed, "shots": SHOTS_SEED, "documents": DOCUMENTS_SEED},
             "grader": versions(self.task),
@@ -93,7 +93,7 @@ class Prepared:
         mode = MODES.get(self.task.mode, Mode.COMPLETION)
         model = HarnessModel(backend, mode, Mode(self.effort), self.seed)
         length = min(max_length or backend.max_length, backend.max_length)
-        asked = [one for part in self.parts for one in documents(part, model, self.task.mode == "chat", self.limit)]
+        asked = [one for part in self.parts for one in documents(part, model, self.task.mode == CHAT, self.limit)]
         written = [one for one in asked if one.instances[0].request_type == "generate_until"]
         chosen = [one for one in asked if one.instances[0].request_type == "loglikelihood"]
         if len(written) + len(chosen) < len(asked):

@@ -11,13 +11,15 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from k2model.documents.markup import EFFORTS
 from k2model.errors import EvaluationError, nearest
 from k2model.recipe.repeats import repeated_scores
 from k2model.recipe.task_files import INSTALLED
 
 MEAN = "mean"  # as a row's measure: the mean over all answers
 STOCK = INSTALLED  # before the file of an installed task that no suite has
-MODES = ("completion", "think", "chat")
+CHAT = "chat"
+MODES = ("completion", "think", CHAT)
 DEFAULTS = ("mode", "temperature", "top_p", "max_new_tokens")  # that a suite may state for all its tasks
 
 
@@ -53,7 +55,7 @@ class HarnessTask:
     def score_name(self, score: str, effort: str) -> str:
         """`gsm8k`, `ruler@4096`; of a chat with its effort, `mmlu_pro/high`."""
         name = f"{self.name}@{score}" if self.scores else self.name
-        return f"{name}/{effort}" if self.mode == "chat" else name
+        return f"{name}/{effort}" if self.mode == CHAT else name
 
     def score_names(self, effort: str) -> list[str]:
         """Those that its value is the mean of: of repeats what counts of them, `humaneval_64/pass@64`."""
@@ -76,6 +78,11 @@ class Suite:
     pooled_checkpoints: int
     categories: tuple[str, ...]
     tasks: tuple[HarnessTask, ...]
+
+    @property
+    def has_chats(self) -> bool:
+        """Whether an effort makes a difference."""
+        return any(task.mode == CHAT for task in self.tasks)
 
 
 @cache
@@ -111,6 +118,28 @@ def tasks_named(names: Iterable[str]) -> list[HarnessTask]:
             )
         tasks += [task for task in named if task not in tasks]
     return tasks
+
+
+def at_effort(name: str) -> tuple[str, str]:
+    """A name without the effort that it ends with (`k2_instruct/low`), and that; high where it names none."""
+    base, _, effort = name.rpartition("/")
+    return (base, effort) if base and effort in EFFORTS else (name, "high")
+
+
+def tasks_at(names: Iterable[str]) -> list[tuple[HarnessTask, str]]:
+    """The tasks of each name with the effort that chats are asked at, in order, each pair once.
+
+    Raises EvaluationError as `tasks_named`, and for an effort of what is no chat.
+    """
+    found: list[tuple[HarnessTask, str]] = []
+    for name in names:
+        base, effort = at_effort(name)
+        tasks = tasks_named([base])
+        if base != name and not any(task.mode == CHAT for task in tasks):
+            raise EvaluationError(f"'{name}' names an effort, and '{base}' is asked in no chat; leave it out")
+        pairs = [(task, effort if task.mode == CHAT else "high") for task in tasks]
+        found += [pair for pair in pairs if pair not in found]
+    return found
 
 
 @dataclass(frozen=True)

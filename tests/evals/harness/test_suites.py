@@ -7,7 +7,7 @@ import pytest
 
 from k2model.errors import EvaluationError
 from k2model.evals.answers import Answers
-from k2model.evals.harness import HarnessTask, averages, known_suites, prepare, run, tasks_named
+from k2model.evals.harness import HarnessTask, averages, known_suites, prepare, run, tasks_at, tasks_named
 from k2model.evals.harness.asking import TaskResult, measure_of
 from k2model.evals.harness.data import Absent, find_dataset
 from k2model.evals.harness.suites import averages_along, parse_suites
@@ -132,6 +132,19 @@ def test_names() -> None:
             tasks_named([wrong])
     with pytest.raises(EvaluationError, match=r"has no nothing/here\.yaml"):
         prepare(tasks_named(["harness:nothing/here.yaml"])[0])
+
+
+def test_chats_are_asked_at_the_effort_that_a_name_ends_with() -> None:
+    both = [(task.name, effort) for task, effort in tasks_at(["k2_instruct/low", "k2_instruct"])]
+    instruct = known_suites()["k2_instruct"].tasks
+    chats = [task.name for task in instruct if task.mode == "chat"]
+    assert 0 < len(chats) < len(instruct)  # what is no chat is asked once
+    assert sorted(both) == sorted([(task.name, "high") for task in instruct] + [(name, "low") for name in chats])
+    ((task, effort),) = tasks_at(["k2_instruct/mmlu_pro/medium"])
+    assert prepare(task, effort).name == "mmlu_pro/medium"
+    assert [effort for _, effort in tasks_at(["harness:arc/arc_easy.yaml"])] == ["high"]
+    with pytest.raises(EvaluationError, match="'k2_base/low' names an effort, and 'k2_base' is asked in no chat"):
+        tasks_at(["k2_base/low"])
 
 
 @pytest.mark.parametrize(
