@@ -2,7 +2,8 @@
 
 from k2model.errors import nearest
 from k2model.recipe.continual_problems import cron_problem
-from k2model.recipe.evaluation import benchmarks_problem
+from k2model.recipe.evaluation import AnswerCheck, benchmarks_problem
+from k2model.recipe.repeats import repeated_of
 from k2model.recipe.safety import is_safety_score
 from k2model.recipe.schema import GateConfig, Recipe
 from k2model.recipe.tasks import (
@@ -88,6 +89,15 @@ def gate_problem(recipe: Recipe, gate: GateConfig) -> str | None:
                 f"gates.{gate.phase}.{field}='{score}': the phase is not scored on that; "
                 f"{nearest(score, list(scores))}. Name one of its scores, or add what gives it to "
                 "evaluation.families, evaluation.benchmarks or safety.kinds"
+            )
+    judged = {one.name: one.judge for one in recipe.evaluation.benchmarks if one.check is AnswerCheck.JUDGE}
+    for field, score in (("score", gate.score), ("minus", gate.minus)):
+        repeated = repeated_of(score)
+        if judge := judged.get(repeated.of if repeated else score):
+            return (
+                f"gates.{gate.phase}.{field}='{score}' is judged by a language model ({judge}), which decides a gate "
+                "only where its agreement with labelled answers is measured (kappa of 0.80), and of right and wrong "
+                "answers nothing measures it. Gate on a score with another check, or look at this one beside the gates"
             )
     if gate.minus == CHANCE and scores.get(gate.score, Guess.NOTHING) is Guess.NOTHING:
         return f"gates.{gate.phase}.minus='{CHANCE}': '{gate.score}' has no chance level; leave minus out"

@@ -132,6 +132,16 @@ def test_a_gate_on_a_score_that_its_phase_has_not_is_refused(gate: GateConfig, m
         validated(benchmarks=(EXAM, replace(EXAM, name="talk", mode=Mode.LOW)), gates=[gate])
 
 
+@pytest.mark.parametrize("score", ["essay", "essay/pass@2"])
+def test_a_judge_whose_agreement_nobody_measured_decides_no_gate(score: str) -> None:
+    judged = replace(
+        EXAM, name="essay", check=AnswerCheck.JUDGE, judge="http://127.0.0.1:9/v1#judge", repeats=2, temperature=1.0
+    )
+    validated(benchmarks=(judged,))  # it is scored all the same
+    with pytest.raises(RecipeError, match=rf"gates\.sft\.score='{score}' is judged by a language model"):
+        validated(benchmarks=(judged,), gates=[GateConfig("sft", score, 0.5)])
+
+
 def test_safety_tests_of_a_kind_without_a_phase_are_refused() -> None:
     gone: dict[str, Any] = {"phases.sft": None, "gates.sft": None}
     with pytest.raises(RecipeError, match=r"safety.kinds names 'sft', but no phase is of that kind.*safety.kinds=\[\]"):
