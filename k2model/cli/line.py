@@ -182,9 +182,12 @@ def schedule_rows(recipe: "Recipe") -> list[tuple[Any, ...]]:
     from croniter import croniter
 
     matrix = {"tasks": list(recipe.evaluation.matrix_tasks), "checkpoints": [], **FIXED_INPUTS}
-    stated_of = {name: (cron, FIXED_INPUTS) for name, cron in asdict(recipe.continual.schedules).items()}
+    schedules: dict[str, tuple[str, dict[str, Any]]] = {
+        **{name: (cron, dict(FIXED_INPUTS)) for name, cron in asdict(recipe.continual.schedules).items()},
+        "matrix": (recipe.evaluation.matrix_schedule, matrix),
+    }
     rows = []
-    for name, (cron, inputs) in {**stated_of, "matrix": (recipe.evaluation.matrix_schedule, matrix)}.items():
+    for name, (cron, inputs) in schedules.items():
         if not cron:
             continue
         due = croniter(cron, datetime.now(UTC)).get_next(datetime)
