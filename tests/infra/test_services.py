@@ -335,7 +335,7 @@ def test_mlflow_serves_as_its_manifest_starts_it(
     secrets = make_secrets.contents("local", known)
     environment |= secrets["k2-services", "mlflow"] | {"HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
     program = [str(Path(sys.executable).with_name(container["command"][0])), *container["args"]]
-    bind = {"0.0.0.0": "127.0.0.1", "5000": str(port), "2": "1"}  # one worker: memory of this machine is shared
+    bind = {"0.0.0.0": "127.0.0.1", "5000": str(port)}
     command = [bind.get(one, one) for one in program]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MLFLOW_", "PG"))}
     address, name = f"http://localhost:{port}", "mlflow.k2-services.svc.cluster.local:5000"
@@ -349,7 +349,7 @@ def test_mlflow_serves_as_its_manifest_starts_it(
         assert probe(name) == 0
 
     with running(command, tmp_path / "log", env=kept | environment, cwd=tmp_path):
-        until(ready, 180, tmp_path / "log")
+        until(ready, 300, tmp_path / "log")
         assert probe("mlflow.k2-services.svc") == 0, "a client may leave the port out"
         assert probe("another.example") != 0, "a name that is not served is refused"
         login = secrets["k2-services", "mlflow-jobs"]
