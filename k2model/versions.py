@@ -38,11 +38,11 @@ STEP_VERSIONS = {
     "safety": "2",
     "report": "7",
     "release": "6",
-    "verdict": "1",
+    "verdict": "2",
     "text_profile": "2",
     "arrival": "3",
     "reference_losses": "2",
-    "arrival_losses": "2",
+    "arrival_losses": "3",
     "canary": "1",
     "parity": "1",
 }

@@ -30,7 +30,8 @@ class AllowedLoss:
     """How much a challenger may lose of the capabilities whose scores are called so.
 
     scores: a pattern of `fnmatch` over names of scores: `arithmetic/*`, `safety/*`, `loss/*`; the first that fits
-    counts. allowed: of an accuracy in its own unit (0.05 is five points), of a loss a share of the champion's.
+    counts. allowed: of an accuracy in its own unit (0.05 is five points), of a loss a share of the champion's (of
+    one below 0.2 nats a token as much as of that).
     """
 
     scores: str

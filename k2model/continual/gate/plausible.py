@@ -4,7 +4,8 @@ Measured are bits per byte of what is learned (a special token counts as a byte)
 once for each champion of its own held-out documents of the same kind, dialogues or text. Those are far from a bell:
 most short answers cost next to nothing, some cost whole bits a byte, so a ratio to their median tells nothing. The
 bounds are their own quantiles: a document is implausible when it is less likely than all but `implausible_quantile` of
-the held-out ones of every source of its domain, or more likely than all but as many. A batch that is like any one of
+the held-out ones of every source of its domain, or more likely than all but as many, by `CERTAIN` at least: a champion
+that is sure of its own answers is surer yet of some. A batch that is like any one of
 the sources has about that share outside on each side, and one that is a part of a source, its hardest, some times that;
 `max_implausible` is allowed.
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 LOSSES = "losses.json"
 HELDOUT = 128  # held-out documents of each source of the champion that are measured
 LEAST = 8  # of a source or domain, from which on it has quantiles of its own
+CERTAIN = 0.01  # bits per byte: of two documents that cost less, neither is the likelier in any way that tells
 AT_ONCE = 32  # documents that a backend is given at once
 
 
@@ -194,9 +196,9 @@ class _Usual:
         return self.domains.get(one.domain, (self.all[0], None))
 
     def outside(self, one: Measured) -> int:
-        """-1 below the bounds, 1 above them, 0 within."""
+        """-1 below the bounds by what tells anything, 1 above them, 0 within."""
         low, high = self.of(one)
-        return -1 if one.bits < low else int(high is not None and one.bits > high)
+        return -1 if one.bits < low - CERTAIN else int(high is not None and one.bits > high)
 
 
 def _bounds(sources: Sequence[Sequence[float]], quantile: float) -> tuple[float, float]:

@@ -25,6 +25,9 @@ from k2model.safety.judging import read_safety, read_samples
 
 NEW = "@new"  # behind the loss on the held-out documents of the batches that a turn trains on
 DIGITS = 6  # of what is written
+#: Nats a token: of a smaller loss as much may be lost as of this one. A champion that is sure of its answers has losses
+#: near zero, and between two fine-tunings on the same rows they differ by a third and more, which is 0.02 nats.
+SMALL_LOSS = 0.2
 #: Of safety tests, what a challenger may not be worse at; a trace that differs from its answer is shown beside, since
 #: only samples with a trace have it.
 SAFETY_SCORES = ("safe", "right", "correct_refusal", "over_refusal")
@@ -38,7 +41,8 @@ class Row:
 
     difference: challenger minus champion in the score's own unit; of losses nats a token. gain: how much better the
     challenger is; bound: how much at least, at the confidence asked for (of losses of NEW documents for show); allowed:
-    how far below 0 that may lie. These three are of accuracies in their unit, of losses shares of the champion's.
+    how far below 0 that may lie. These three are of accuracies in their unit, of losses shares of the champion's, where
+    that is below `SMALL_LOSS` as much as of that one.
     passed: it is no worse. needed: about how many items it takes to tell, where there are too few. gained, lost: items
     that the challenger, or the champion, does better on. left_out: items without a verdict on the champion; unscored:
     without one on the challenger alone. p: two-sided, of any difference; p_all: corrected over all rows (Holm). target:
@@ -173,12 +177,13 @@ def _loss_row(
         raise EvaluationError(f"{score} has documents without a finite loss, so nothing is compared; measure it anew")
     clusters = [one.cluster for one in first]
     ours, theirs = (by_cluster([one.value for one in side], clusters)[0] for side in (first, second))
-    found = ratio(list(ours), list(theirs), confidence, allowed)
     falls = [a.value / a.tokens - b.value / b.tokens for a, b in zip(first, second, strict=True)]
     p_better, p = flipped_signs([a.value - b.value for a, b in zip(first, second, strict=True)], clusters)
     (mine, *own), (their, *other) = (
         mean_interval([one.value for one in side], [one.tokens for one in side]) for side in (first, second)
     )
+    allowed *= max(1.0, SMALL_LOSS / mine) if mine else 1.0
+    found = ratio(list(ours), list(theirs), confidence, allowed)
     passed = found.gain > -allowed if score.endswith(NEW) else found.passed
     return Row(
         score, "nats/token", len(first), len(set(clusters)), mine, own[0], own[1], their, other[0], other[1],
