@@ -17,7 +17,15 @@ from k2model.artifacts import make
 from k2model.continual.batches import Manifest
 from k2model.continual.gate.arrival import finding, measure_batch
 from k2model.continual.gate.evidence import read_arrival
-from k2model.continual.gate.plausible import Measured, champion, checks_of, measured, read_losses, reference_step
+from k2model.continual.gate.plausible import (
+    CERTAIN,
+    Measured,
+    champion,
+    checks_of,
+    measured,
+    read_losses,
+    reference_step,
+)
 from k2model.continual.gate.reading import Read, read, sampled
 from k2model.continual.state import Standing
 from k2model.documents.markup import chat
@@ -134,10 +142,16 @@ def test_bounds_are_quantiles_of_the_sources_of_a_domain_and_the_widest_counts()
     assert checks_of([of(high)] * 90 + [of(high + 0.001)] * 10, known, CONFIG)[0].passed
     (row,) = checks_of([of(high)] * 89 + [of(high + 0.001)] * 11, known, CONFIG)
     assert not row.passed and "11 implausibly unlikely (11.0%)" in row.said
-    (row,) = checks_of([of(low)] * 89 + [of(low - 0.001)] * 11, known, CONFIG)
+    assert checks_of([of(low - CERTAIN)] * 100, known, CONFIG)[0].passed
+    (row,) = checks_of([of(low)] * 89 + [of(low - CERTAIN - 0.001)] * 11, known, CONFIG)
     assert not row.passed and "11 of 100 documents are implausibly likely" in row.said
     assert row.examples[0]["usual"] == [low, high]
     assert not checks_of([of(0.5, "code")] * 100, known, CONFIG)[0].passed
+
+
+def test_what_a_champion_is_sure_of_is_not_implausible_for_its_being_surer() -> None:
+    sure = [of(0.0004), of(0.3)] * 50
+    assert checks_of([of(0.0002)] * 60 + [of(0.3)] * 40, sure, CONFIG)[0].passed
 
 
 def test_short_answers_that_cost_nothing_or_whole_bits_are_as_held_out_ones_are() -> None:

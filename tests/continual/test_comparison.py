@@ -226,6 +226,19 @@ def test_too_few_items_to_tell_are_no_pass_and_say_how_many_it_takes(store: Stor
     assert row.outcome == NOT_RULED_OUT and not row.passed
 
 
+@pytest.mark.parametrize(
+    ("champion", "challenger", "passes"),
+    [(1.0, 1.03, True), (1.0, 1.08, False), (0.02, 0.025, True), (0.02, 0.04, False), (0.1, 0.105, True)],
+)
+def test_of_a_loss_near_zero_as_much_may_be_lost_as_of_a_small_one(
+    champion: float, challenger: float, passes: bool
+) -> None:
+    """0.05 of a loss, and of one below 0.2 nats a token 0.01 nats."""
+    ours, theirs = ({one.item: one for one in losses("loss/chat", [nat] * 40)} for nat in (champion, challenger))
+    row = row_of("loss/chat", ours, theirs, 0.05, 0.95)
+    assert row.passed is passes and row.allowed == pytest.approx(0.05 * max(1.0, 0.2 / champion))
+
+
 def test_without_a_better_target_nothing_is_promoted(store: Store) -> None:
     same = {"facts": nats(2.0, 24, 7)}
     first = side(store, "turn 1", {"sums/low": EQUAL[0]}, new=same)
