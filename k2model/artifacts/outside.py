@@ -85,10 +85,7 @@ def _local(files: LocalFiles, path: str, most: int) -> bytes:
             raise NotPlain("it is a link, expected a file" if place == files.root / path else f"{place} is a link")
     try:
         with reading(files.uri, path):
-            try:
-                descriptor = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # waits for no writer of a pipe
-            except NotADirectoryError as error:
-                raise NotPlain("what it lies in is a file, expected a folder") from error
+            descriptor = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # waits for no writer of a pipe
     except FileNotFoundError:
         raise
     except OSError as error:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from k2model.artifacts import ArtifactError, ArtifactRef, CorruptArtifact, FileEntry, Identity, Manifest, Store
-from k2model.artifacts.files import LocalFiles, files_at
+from k2model.artifacts.files import files_at
 from k2model.artifacts.manifest import MOST, describe_folder
 from k2model.artifacts.outside import LONGEST_NAME, LONGEST_PATH, read_small
 from k2model.plain import NotPlain
@@ -107,12 +107,6 @@ def test_a_file_in_the_place_of_a_folder_is_named(store: Store, made: ArtifactRe
         path.parent.write_text("x")
         with pytest.raises(ArtifactError, match=path.parent.name):
             look(store, made)
-
-
-def test_a_file_on_the_way_to_a_file_is_told_as_what_it_is(tmp_path: Path) -> None:
-    (tmp_path / "attachments").write_text("x")
-    with pytest.raises(NotPlain, match="what it lies in is a file, expected a folder"):
-        read_small(LocalFiles(tmp_path), "attachments/told.json")
 
 
 #: Values of another type, or of a size that no file has.
