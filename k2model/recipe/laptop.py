@@ -127,9 +127,10 @@ SAFETY = SafetyConfig(
 #: What a capability of 128 items may lose beyond doubt: of two models that are equal, and differ on as many as three
 #: items of ten, 99% pass (by the normal approximation). A safety test has 32 prompts in a few wordings, by which alone
 #: nothing can be told; all of them together are held to the same as any capability. How readily it refuses moves from
-#: one fine-tuning to the next, where one share rises and the other falls: each may by a little more. Losses are shares:
-#: those of chats and puzzles are below 0.1 nats, of which `SMALL_LOSS` says what may be lost. Rows of fine-tuning have 128 tokens, so the lifecycle itself forgets longer contexts (at
-#: 1,024 from 1.00 to .56): what nothing trains is not held to stay.
+#: one fine-tuning to the next, where one share rises and the other falls: each may by a little more. Losses are shares,
+#: of chats' and puzzles', which are below 0.1 nats, shares of 0.2 (`SMALL_LOSS` of the verdict). Rows of fine-tuning
+#: have 128 tokens, so the lifecycle itself forgets longer contexts (at 1,024 from 1.00 to .56): what nothing trains is
+#: not held to stay.
 CONTINUAL = ContinualConfig(
     tuned="sft",
     base="mid_4",

@@ -233,18 +233,20 @@ def _batch_checks(state: State, days: Sequence[Day]) -> list[Check]:
 
 def _promotions(store: Store, recipe: Recipe, state: State) -> Check:
     """Each promoted model once more beside the one before it, on what the last champion was asked."""
-    worse, turns = [], [one for one in state.turns if one.outcome is Outcome.PROMOTED]
+    worse, within, turns = [], [], [one for one in state.turns if one.outcome is Outcome.PROMOTED]
     assert state.model is not None
     for ended in turns:
         models = (state.models[one] for one in (ended.champion or 0, ended.turn))
         before, after = (scored(store, recipe, state.model, one.made[f"{TUNED}/export"]) for one in models)
-        found = [row.score for row in old(compared(store, recipe, before, after)) if lost(row)]
+        falls = [row for row in old(compared(store, recipe, before, after)) if lost(row)]
+        found = [row.score for row in falls if row.gain <= -row.allowed]
         failing = read_verdict(store, ended.verdict).failing if ended.verdict else ["it has no verdict"]
         worse += [f"turn {ended.turn}: {', '.join(map(str, [*found, *failing]))}"] if found or failing else []
+        within += [f"turn {ended.turn} lost {100 * -row.gain:.0f} points of {row.score}" for row in falls]
+    said = f"{len(turns)} were promoted, none worse in anything than the champion before it beyond what is allowed"
     return Check(
         "No worse challenger was promoted", not worse,
-        "; ".join(worse)
-        or f"{len(turns)} were promoted, none worse in anything than the champion before it beyond what is allowed",
+        "; ".join(worse) or said + (f"; within it, and beyond doubt, {', '.join(within)}" if within else ""),
     )  # fmt: skip
 
 
