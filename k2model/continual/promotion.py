@@ -102,6 +102,12 @@ def differing(tracking_uri: str, recipe: Recipe, state: State) -> list[str]:
         "told yet, the next run of the line tells it"
         for alias, version in wanted.items() if held.get(alias) != version and alias not in by_hand
     ]  # fmt: skip
+    if state.model is None and CHAMPION in held:
+        lacking = (
+            f"alias {CHAMPION} of {name} is at version {held[CHAMPION]}, and the ledger of {state.line} knows of no "
+            "champion: its entries are gone, or this is not the store that they lie in (K2_STORE). Bring them back "
+            "from a copy of the store"
+        )
     return [*by_hand.values(), *late, *([lacking] if lacking else [])]
 
 

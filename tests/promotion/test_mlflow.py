@@ -95,6 +95,12 @@ def test_what_was_promoted_refused_rolled_back_and_moved_by_hand(
         k2("promote", "sft@3", "--by", "ann", "--why", "it was right")
         assert held()["champion"] == 3 and home.ledger.verify().lost == ()
 
+    line = Path(home.store.uri, "_continual", "line")
+    line.rename(line.with_name("elsewhere"))
+    (said,) = json.loads(k2("ledger", "--verify", "--json", status=1).output)["aliases"]
+    assert "alias champion of k2-line is at version 3, and the ledger of line knows of no champion" in said
+    line.with_name("elsewhere").rename(line)
+
     entry = Path(home.store.uri, "_continual", "line", "ledger", "00000002.json")
     entry.chmod(0o644)
     entry.write_bytes(entry.read_bytes().replace(b"refused", b"promoted"))
