@@ -148,7 +148,7 @@ def test_a_saved_dataset_lacks_no_file_that_it_lists(tmp_path):
         list_inputs(source(tmp_path))
 
 
-@pytest.mark.parametrize(("content", "message"), [("{", "is not JSON"), ("{}", "no '_data_files'")])
+@pytest.mark.parametrize(("content", "message"), [("{", "it is no JSON"), ("{}", "'_data_files' is missing")])
 def test_broken_metadata_of_a_saved_dataset_is_named(content, message, tmp_path):
     (tmp_path / "dataset_info.json").write_text("{}")
     (tmp_path / "state.json").write_text(content)
