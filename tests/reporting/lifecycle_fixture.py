@@ -309,7 +309,10 @@ CURATION: dict[str, Any] = {
 
 def _valid(folder: Path, recipe: Recipe) -> None:
     _corpus(folder, recipe)
-    base = {"type": "expect", "column": "text", "severity": "critical", "samples": [], "remedy": ""}
+    base = {
+        "type": "expect", "column": "text", "severity": "critical", "parts": 1, "parts_failed": 0, "samples": [],
+        "remedy": "",
+    }  # fmt: skip
     rows = [
         base | {"suite": "documents", "shard": s.name, "expectation": name, "success": True, "observed": 0, "total": 3}
         for s in recipe.corpus.sources
