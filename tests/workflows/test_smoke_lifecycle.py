@@ -58,12 +58,14 @@ def test_every_phase_is_trained_scored_and_registered_with_its_parent(finished):
     trained = {records[name]["config"]["phase"]["name"]: len(curve) for name, curve in losses(home).items()}
     assert trained == dict.fromkeys(PHASES, 6)
     steps = [record["step"] for record in records.values() if record["step"] != "score"]  # a cell each, of every phase
-    assert {step: steps.count(step) for step in set(steps)} == {
+    counted = {step: steps.count(step) for step in set(steps)}
+    assert counted.pop("safety") in (1, 2), "one of equal answers, which six steps may give"
+    assert counted == {
         "synthesis": 1, "corpus_raw": 1, "raw_checks": 1, "corpus_clean": 1, "signature_ranges": 1,
         "signature_matches": 1, "sketch_ranges": 1, "near_duplicate_pairs": 1, "duplicates": 1, "corpus": 1,
         "corpus_valid": 1, "tokenizer": 1, "tokens": 1, "tokens_checks": 1,
         "evaluation_items": 1, "overlap": 1, "sequences": 6, "sequences_checks": 6, "checkpoint": 6, "items_seen": 6,
-        "export": 6, "scores": 6, "parity": 1, "safety_answers": 2, "safety": 2, "report": 1, "release": 1,
+        "export": 6, "scores": 6, "parity": 1, "safety_answers": 2, "report": 1, "release": 1,
     }  # fmt: skip
     from mlflow import MlflowClient
 
