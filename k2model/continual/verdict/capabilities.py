@@ -26,7 +26,7 @@ from k2model.safety.judging import read_safety, read_samples
 NEW = "@new"  # behind the loss on the held-out documents of the batches that a turn trains on
 DIGITS = 6  # of what is written
 #: Nats a token: of a smaller loss as much may be lost as of this one. A champion that is sure of its answers has losses
-#: near zero, and between two fine-tunings on the same rows they differ by a third and more, which is 0.02 nats.
+#: near zero: turns of the laptop's line moved those of chats and puzzles by 17% to 81%, which is 0.01 to 0.02 nats.
 SMALL_LOSS = 0.2
 #: Of safety tests, what a challenger may not be worse at; a trace that differs from its answer is shown beside, since
 #: only samples with a trace have it.
