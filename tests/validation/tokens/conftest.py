@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from k2model.documents.tables import with_nulls
 from k2model.recipe.schema import ValidationConfig
 from k2model.tokens.shards import SCHEMA, read_counts
 from k2model.validation.gate import Findings
@@ -31,7 +32,7 @@ def document(name: str, number: int) -> Row:
 
 def write(path: Path, rows: Rows) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    schema = pa.schema([field.with_nullable(True) for field in SCHEMA])
+    schema = with_nulls(SCHEMA) if any(None in row.values() for row in rows) else SCHEMA
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         for start in range(0, len(rows), 25):
             writer.write_batch(pa.RecordBatch.from_pylist(rows[start : start + 25], schema=schema))
