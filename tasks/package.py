@@ -28,6 +28,7 @@ from typing import Any
 
 from k2model.errors import for_user, visible
 from k2model.recipe import Recipe, chosen_recipe, recipe_digest, recipe_file
+from k2model.recipe.cluster import claimed
 from k2model.recipe.fields import places
 from k2model.settings import eval_data, handed_on, home, recipe_changes, recipe_name
 from tasks._temporary import own_temporary_folder
@@ -169,10 +170,12 @@ def main() -> int:
     print(f"{where}  {called}" + ("" if register else "; to register it: make register"))
     if ":" in recipe_name() and recipe_file(recipe_name()) is None:
         print(f"{recipe_name()} is not on board: the images must have that package")
-    local = [f"{field} = {place}" for field, place in places(recipe) if "://" not in place]
-    local += [f"K2_EVAL_DATA = {folder}" for folder in (eval_data(),) if folder]
-    if local:
-        print("Pods look for these on disks of their own:", *local, sep="\n  ")
+    local = [(field, place) for field, place in places(recipe) if "://" not in place]
+    local += [("K2_EVAL_DATA", str(folder)) for folder in (eval_data(),) if folder]
+    claims = claimed(recipe.cluster)
+    absent = [f"{field} = {place}" for field, place in local if not any(map(Path(place).is_relative_to, claims))]
+    if absent:
+        print("Images must have these, since no disk that cluster.claims mounts does:", *absent, sep="\n  ")
     return 0
 
 

@@ -7,7 +7,7 @@ request is its limit, and `make package` refuses what our Flyte values would cut
 
 A pod runs as nobody in particular: no root, no capability (but IPC_LOCK, where InfiniBand pins memory), no token for
 the cluster's API, a root file system that cannot be written. /scratch (K2_HOME, HOME, the shipped code) and /tmp can;
-both count as its ephemeral storage.
+both count as its ephemeral storage. Shared disks (`cluster.claims`) are there to be read.
 """
 
 import math
@@ -21,7 +21,7 @@ from flytekit import PodTemplate
 
 from k2model.errors import K2Error
 from k2model.recipe import PhaseConfig, Recipe
-from k2model.recipe.cluster import ClusterConfig, PodSize
+from k2model.recipe.cluster import ClusterConfig, PodSize, claimed
 from k2model.settings import SECRETS
 
 PRIMARY = "primary"  # the container; Flyte calls that of a PyTorchJob `pytorch`, as its operator wants it
@@ -167,6 +167,13 @@ def _spec(pod: Pod) -> Any:
     if pod.shared_memory_gib:
         memory = k8s.V1EmptyDirVolumeSource(medium="Memory", size_limit=f"{pod.shared_memory_gib}Gi")
         volumes["shared-memory"] = ("/dev/shm", memory)
+    mounts = [k8s.V1VolumeMount(name=name, mount_path=path) for name, (path, _) in volumes.items()]
+    sources = [k8s.V1Volume(name=name, empty_dir=source) for name, (_, source) in volumes.items()]
+    for number, (path, claim) in enumerate(claimed(cluster).items()):
+        mounts.append(k8s.V1VolumeMount(name=f"claim-{number}", mount_path=path, read_only=True))
+        # Read-only of the source as well: the kubelet then does not give each of its files to the pod's group.
+        source = k8s.V1PersistentVolumeClaimVolumeSource(claim_name=claim, read_only=True)
+        sources.append(k8s.V1Volume(name=f"claim-{number}", persistent_volume_claim=source))
     secrets = [
         k8s.V1EnvVar(
             name=name,
@@ -180,7 +187,7 @@ def _spec(pod: Pod) -> Any:
         name=PRIMARY,
         working_dir=SCRATCH,  # where Flyte unpacks the shipped code
         resources=k8s.V1ResourceRequirements(requests=pod.resources, limits=pod.resources),
-        volume_mounts=[k8s.V1VolumeMount(name=name, mount_path=path) for name, (path, _) in volumes.items()],
+        volume_mounts=mounts,
         ports=[k8s.V1ContainerPort(name="metrics", container_port=METRICS_PORT)] if pod.kind is Kind.TRAINING else None,
         env=[*(k8s.V1EnvVar(name=name, value=value) for name, value in pod.environment.items()), *secrets],
         security_context=k8s.V1SecurityContext(
@@ -195,7 +202,7 @@ def _spec(pod: Pod) -> Any:
         seccomp = k8s.V1SeccompProfile(type="Localhost", localhost_profile=pod.sandbox_profile)
     return k8s.V1PodSpec(
         containers=[container],
-        volumes=[k8s.V1Volume(name=name, empty_dir=source) for name, (_, source) in volumes.items()],
+        volumes=sources,
         security_context=k8s.V1PodSecurityContext(
             run_as_non_root=True,
             run_as_user=cluster.user,

@@ -108,6 +108,8 @@ class ClusterConfig:
     # evaluate may make the sandbox for programs of a model; "" = none of them may, so no program is run.
     sandbox_profile: str = ""
     environment: tuple[str, ...] = ()  # NAME=value for every pod, e.g. NCCL_IB_GID_INDEX=3; no secrets
+    # Shared disks that every pod reads, claim=/path: a PersistentVolumeClaim of the jobs' namespace, mounted read-only.
+    claims: tuple[str, ...] = ()
 
     @property
     def gpu_pod(self) -> PodSize:
@@ -118,6 +120,8 @@ class ClusterConfig:
 
 
 _ASSIGNED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*")
+_CLAIM = re.compile(r"([a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?)=((?:/(?!\.\.?(?:/|$))[^/\s:]+)+)")
+_POD_OWN = ("/scratch", "/tmp", "/dev", "/proc", "/sys", "/etc", "/opt/venv")  # what a pod has there already
 _BELOW = re.compile(r"(?!(.*/)?\.\.?(/|$))[^/\s]+(/[^/\s]+)*")
 _LABEL = re.compile(r"[A-Za-z0-9./_-]+=[A-Za-z0-9._-]*")
 
@@ -150,6 +154,7 @@ def cluster_problem(cluster: ClusterConfig) -> str | None:
     return (
         gpu_problem(cluster.gpu)
         or _environment_problem(cluster)
+        or _claims_problem(cluster)
         or (_node_problem(cluster) if cluster.gpus_per_node else None)
     )
 
@@ -164,6 +169,23 @@ def _environment_problem(cluster: ClusterConfig) -> str | None:
                 f"cluster.environment sets {name}, which is or holds a secret: everyone who may look at a pod or a "
                 f"release would read it. Put it into the Secret that cluster.secret names ('{cluster.secret}')"
             )
+    return None
+
+
+def claimed(cluster: ClusterConfig) -> dict[str, str]:
+    """The claim that is mounted at each path."""
+    return {path: claim for claim, _, path in (entry.partition("=") for entry in cluster.claims)}
+
+
+def _claims_problem(cluster: ClusterConfig) -> str | None:
+    for entry in cluster.claims:
+        if not (found := _CLAIM.fullmatch(entry)):
+            return f"cluster.claims has {entry!r}, expected the name of a claim and a path, e.g. datasets=/data"
+        for taken in (*_POD_OWN, *(path for path in claimed(cluster) if path != found[2])):
+            if f"{found[2]}/".startswith(f"{taken}/") or f"{taken}/".startswith(f"{found[2]}/"):
+                return f"cluster.claims has {entry!r}, and a pod has something else at {taken}; choose another path"
+    if len(claimed(cluster)) < len(cluster.claims):
+        return f"cluster.claims={list(cluster.claims)} has two claims at one path; choose another one"
     return None
 
 

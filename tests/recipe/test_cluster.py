@@ -21,6 +21,11 @@ from k2model.recipe.validate import RecipeError
             r"sandbox_profile='/etc/k2.json' must be a path below",
         ),
         ({"cluster.sandbox_profile": "a/../../k2.json"}, r"sandbox_profile='a/../../k2.json' must be a path below"),
+        ({"cluster.claims": ["datasets"]}, r"cluster.claims has 'datasets', expected the name of a claim and a path"),
+        ({"cluster.claims": ["datasets=/a/../b"]}, r"has 'datasets=/a/../b', expected the name of a claim and a path"),
+        ({"cluster.claims": ["datasets=/tmp/data"]}, r"has 'datasets=/tmp/data', and a pod has something else at /tmp"),
+        ({"cluster.claims": ["a=/data", "b=/data/b"]}, r"has 'a=/data', and a pod has something else at /data/b"),
+        ({"cluster.claims": ["a=/data", "b=/data"]}, r"has two claims at one path"),
         ({"cluster.system_cpus": 96}, r"cluster.cpus_per_node=96 less cluster.system_cpus=96 leaves nothing for a pod"),
         ({"cluster.memory_gib_per_node": 0}, r"cluster.memory_gib_per_node=0 less .*; say what a node with GPUs has"),
         (

@@ -331,6 +331,20 @@ def test_pods_that_evaluate_may_make_a_sandbox_where_nodes_have_its_profile_and_
         kubernetes_validate.validate(whole, "1.37", strict=True)
 
 
+def test_every_pod_reads_the_shared_disks_and_writes_to_none_of_them() -> None:
+    import kubernetes_validate
+
+    for pod in pods(load_recipe("k2_70b", {"cluster.claims": ["datasets=/data/evals", "corpora=/corpora"]})):
+        spec = ApiClient().sanitize_for_serialization(template(pod).pod_spec)
+        claims = {one["name"]: one["persistentVolumeClaim"] for one in spec["volumes"] if "emptyDir" not in one}
+        mounts = [one for one in spec["containers"][0]["volumeMounts"] if one["name"] in claims]
+        found = {one["mountPath"]: (claims[one["name"]]["claimName"], one["readOnly"]) for one in mounts}
+        assert found == {"/data/evals": ("datasets", True), "/corpora": ("corpora", True)}
+        assert all(one["readOnly"] for one in claims.values())
+        whole = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}}
+        kubernetes_validate.validate(whole | {"spec": spec | {"restartPolicy": "Never"}}, "1.37", strict=True)
+
+
 def test_pods_that_judge_get_the_judges_keys_from_the_secret_and_others_do_not() -> None:
     exam = {
         "name": "exam", "location": "s3://ours/exam.jsonl", "licence": "MIT", "check": "judge",
