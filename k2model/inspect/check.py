@@ -95,7 +95,7 @@ def _check_artifact(store: Store, reader: Reader, one: Known, run: str) -> None:
         elif one.files or one.parts:
             found.unfinished.append(one.name)
             reader.read_unfinished(one)
-        elif one.entry:
+        elif one.entry and not quick:
             found.gone.append(one.name)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from k2model.artifacts import Store, artifact_name
@@ -26,6 +27,7 @@ LEDGER = "_ledger"
 READERS = 32  # files read at once
 HEAD = 256  # bytes of a manifest in which its digest stands
 SAME = ("step", "version", "identity", "config", "inputs", "digest", "bytes", "files")  # what it is, not how made
+_PLACE = re.compile(rf"{STEP_NAME.pattern}(/[0-9a-f]{{16}})?")
 _FOLDER = re.compile(rf"({STEP_NAME.pattern}/[0-9a-f]{{16}})/(.+)")
 _PARTS = re.compile(rf"{PARTS}/({STEP_NAME.pattern}/[0-9a-f]{{16}})/.+")
 _ENTRY = re.compile(rf"{LEDGER}/({STEP_NAME.pattern})/([0-9a-f]{{64}})\.json")
@@ -134,6 +136,12 @@ def take_inventory(store: Store) -> Inventory:
             known.setdefault(found[1], Known(found[1])).parts[path] = stamp
         elif found := _FOLDER.fullmatch(path):
             known.setdefault(found[1], Known(found[1])).files[found[2]] = stamp
+        elif (found := _PLACE.fullmatch(path)) and (found[1] or Path(root.uri, path).is_symlink()):
+            fault = Fault(path, "place", path, "is a link or a file, expected a folder of its own: nothing vouches for it")
+            if found[1]:
+                known.setdefault(path, Known(path)).faults.append(fault)
+            else:
+                stray.append(fault)
     with ThreadPoolExecutor(READERS) as readers:
         [*readers.map(lambda one: _look_at(root, one), known.values())]
     inventory = Inventory(store, dict(sorted(known.items())), tuple(stray))

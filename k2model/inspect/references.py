@@ -165,18 +165,19 @@ class Names:
                 f"'{reference}': version {number} of {model} is the checkpoint with the digest {digest[:12]}, which "
                 f"{self.store.uri} knows nothing of; name the store it lies in (--store)"
             )
-        phase = str(record["config"]["phase"]["name"])
+        phase = self._phase(digest)
         if who in owners and phase != who:
             own = [n for n in sorted(versions) if self._phase(versions[n]) == who]
             raise RegistryError(
-                f"'{reference}': version {number} of {model} is of phase {phase}; those of {who} are "
+                f"'{reference}': version {number} of {model} is of {f'phase {phase}' if phase else 'no phase'}; those of {who} are "
                 f"{', '.join(map(str, own)) or 'none'}"
             )
         return Named(reference, record)
 
     def _phase(self, digest: str) -> str:
-        record = self.lineage.records.get(("checkpoint", digest))
-        return str(record["config"]["phase"]["name"]) if record else ""
+        record = self.lineage.records.get(("checkpoint", digest), {})
+        phase = record.get("config", {}).get("phase")
+        return str(phase.get("name", "")) if isinstance(phase, Mapping) else ""
 
     def _listed(self, keys: list[Key]) -> str:
         def told(key: Key) -> str:

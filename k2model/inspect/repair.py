@@ -30,7 +30,7 @@ from k2model.settings import store_uri
 from k2model.units import whole_number
 
 DAMAGED = "_damaged"
-WHOLE = ("bytes", "manifest", "link")  # kinds of faults for which an artifact is moved as a whole
+WHOLE = ("bytes", "manifest", "link", "place")  # kinds of faults for which an artifact is moved as a whole
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def repair(checked: Checked) -> list[Moved]:
         one = checked.inventory.known.get(cost.artifact)
         if one is None:
             for fault in cost.faults:
-                if fault.kind == "ledger":
+                if fault.kind in ("ledger", "place"):
                     aside.move(fault.path)
             continue
         with Lease(root, f"_leases/{one.name}", f"{one.name} in {root.uri}"):

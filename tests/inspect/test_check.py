@@ -299,6 +299,20 @@ def test_links_and_pipes_in_place_of_files_are_named(local: Store) -> None:
     assert {("bytes", CORPUS), ("bytes", TOKENS), ("unlisted", TOKENS)} <= {*found(local)}
 
 
+@pytest.mark.parametrize("step", [False, True])
+def test_a_link_in_place_of_a_folder_is_named_and_moved_aside(step: bool, local: Store, tmp_path: Path) -> None:
+    before = lifecycle(local)
+    folder = Path(before[CORPUS].uri)
+    place = folder.parent if step else folder
+    shutil.move(place, tmp_path / "elsewhere")
+    place.symlink_to(tmp_path / "elsewhere")
+    assert ("place", CORPUS) in found(local)
+    assert "expected a folder of its own" in run(local).output
+    repair(check(local, fresh=True))
+    assert not place.is_symlink() and not place.exists() and (tmp_path / "elsewhere").exists()
+    assert digests(lifecycle(local)) == digests(before) and not found(local)
+
+
 def test_a_pipe_in_place_of_a_manifest_is_named_and_moved_aside(local: Store) -> None:
     manifest = Path(lifecycle(local)[CORPUS].uri, "manifest.json")
     manifest.unlink()

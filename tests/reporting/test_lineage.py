@@ -15,6 +15,7 @@ from k2model.reporting import svg
 from k2model.reporting.content import read_lineage, read_records
 from k2model.reporting.figures_scores import capability_panels
 from k2model.reporting.lineage import Lineage, grouped, lineage_figure
+from k2model.reporting.lineage.graph import ordered, walk
 from k2model.reporting.lineage.groups import MOST, Kind
 from k2model.reporting.timeline import Timeline
 from tests.inspect.life import SOURCE, Life
@@ -120,3 +121,10 @@ def test_a_score_goes_on_along_parents_and_not_from_one_branch_to_the_other() ->
     heights = [[float(point.split(",")[1]) for point in line.split()] for line in lines]
     assert heights[1][0] == heights[0][4]  # both leave mid_4
     assert str(panel.image).count(">sft_b</text>") == 1
+
+
+def test_a_line_of_thousands_of_turns_is_walked() -> None:
+    line: dict[int, list[int]] = {turn: [turn + 1] for turn in range(5_000)} | {5_000: [0]}  # and a forged circle
+    assert ordered(line)[0] == 5_000
+    assert [*walk(line, 0)][-2:] == [(5_000, 5_000, False), (0, 5_001, True)]
+    assert ordered({"a": ["b", "c"], "b": ["c"]}) == {"a": 2, "b": 1, "c": 0}

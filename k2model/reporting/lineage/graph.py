@@ -4,6 +4,7 @@ An artifact is known by its kind and digest. One that an input names and no reco
 so what a lineage lacks is seen in it.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -73,10 +74,10 @@ class Lineage:
 
     def descent(self, checkpoint: Key) -> list[Key]:
         """The checkpoints that its weights come from, the oldest first, and itself."""
-        found = [checkpoint]
-        while (parent := self.inputs(found[-1]).get(PARENT)) and parent not in found:
-            found.append(parent)
-        return found[::-1]
+        found, parent = {checkpoint: None}, self.inputs(checkpoint).get(PARENT)
+        while parent and parent not in found:
+            found[parent], parent = None, self.inputs(parent).get(PARENT)
+        return [*reversed(found)]
 
     @cached_property
     def names(self) -> dict[Key, str]:
@@ -126,9 +127,25 @@ class Lineage:
 
     def _continued(self, key: Key, phase: str) -> str:
         """A phase that goes on from one of its own name is told apart from it."""
-        before = [self.records[one]["config"] for one in self.descent(key)[:-1] if one in self.records]
-        times = sum(isinstance(one.get("phase"), Mapping) and one["phase"].get("name") == phase for one in before)
+        times = self._trained_before[key][phase]
         return f"{phase}, continuation {times}" if times else phase
+
+    @cached_property
+    def _trained_before(self) -> dict[Key, Counter[str]]:
+        """How many checkpoints of each phase the weights of an artifact come from, its own not counted."""
+        found: dict[Key, Counter[str]] = {}
+        for start in self.records:
+            way: dict[Key, None] = {}
+            at: Key | None = start
+            while at and at not in found and at not in way:
+                way[at], at = None, self.inputs(at).get(PARENT)
+            for one in reversed(way):
+                parent = self.inputs(one).get(PARENT)
+                record = self.records.get(parent) if parent else None
+                phase = record["config"].get("phase") if record else None
+                own = [str(phase.get("name", ""))] if isinstance(phase, Mapping) else []
+                found[one] = (found.get(parent, Counter[str]()) if parent else Counter[str]()) + Counter(own)
+        return found
 
 
 def key_of(record: Record) -> Key:
@@ -157,30 +174,29 @@ def reduced(edges: Mapping[Node, Sequence[Node]]) -> dict[Node, list[Node]]:
 def ordered(edges: Mapping[Node, Sequence[Node]]) -> dict[Node, int]:
     """The longest way from each to an end of `edges`, 0 at the ends."""
     depths: dict[Node, int] = {}
-
-    def depth(node: Node, above: frozenset[Node]) -> int:
-        if node not in depths:
-            after = [one for one in edges.get(node, ()) if one not in above]
-            depths[node] = max((depth(one, above | {node}) + 1 for one in after), default=0)
-        return depths[node]
-
-    for node in edges:
-        depth(node, frozenset())
+    for start in edges:
+        way = {} if start in depths else {start: iter(edges[start])}  # from it down to where this is, no recursion: a
+        while way:  # line of daily turns is thousands of artifacts deep
+            node, after = next(reversed(way.items()))
+            below = next((one for one in after if one not in depths and one not in way), None)
+            if below is not None:
+                way[below] = iter(edges.get(below, ()))
+                continue
+            depths[node] = max((depths[one] + 1 for one in edges.get(node, ()) if one in depths), default=0)
+            del way[node]
     return depths
 
 
 def walk(edges: Mapping[Node, Sequence[Node]], start: Node) -> Iterator[tuple[Node, int, bool]]:
     """(Node, depth, whether it has come before) depth first; what follows one is told once."""
     seen: set[Node] = set()
-
-    def below(node: Node, depth: int) -> Iterator[tuple[Node, int, bool]]:
+    waiting = [(start, 0)]
+    while waiting:
+        node, depth = waiting.pop()
         again = node in seen
         yield node, depth, again
         seen.add(node)
-        for one in () if again else edges.get(node, ()):
-            yield from below(one, depth + 1)
-
-    return below(start, 0)
+        waiting += [] if again else [(one, depth + 1) for one in reversed(edges.get(node, ()))]
 
 
 def _ended(record: Record) -> str:
