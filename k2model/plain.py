@@ -12,6 +12,7 @@ A type that is written in another way than by its fields says so itself: `to_pla
 
 import json
 import math
+import sys
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -24,6 +25,7 @@ from k2model.units import readable_size
 
 SMALL = 16_000_000  # bytes that are read of a file unless its reader says otherwise
 DEEPEST = 64  # objects and lists in each other
+LONGEST_KEY = 20  # digits of a whole number that is a name
 T = TypeVar("T")
 _NAMES = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
 
@@ -142,7 +144,7 @@ def _read(kind: Any, plain: Any, store: str, where: str) -> Any:
         return {
             _key(of_key, name, where): _read(of_value, one, store, f"{where}.{name}") for name, one in named.items()
         }
-    if kind is float and type(plain) is int:
+    if kind is float and type(plain) is int and abs(plain) <= sys.float_info.max:
         return float(plain)
     if type(plain) is not kind:
         raise NotPlain(f"{_at(where)} is {_short(plain)}, expected {_NAMES.get(kind, kind.__name__)}")
@@ -200,8 +202,8 @@ def _object(plain: Any, where: str) -> dict[str, Any]:
 def _key(kind: Any, name: str, where: str) -> Any:
     if kind is str:
         return name
-    if not name.isdecimal():
-        raise NotPlain(f"{_at(where)} has the name {name!r}, expected a whole number")
+    if not name.isdecimal() or len(name) > LONGEST_KEY:
+        raise NotPlain(f"{_at(where)} has the name {name[:60]!r}, expected a whole number")
     return int(name)
 
 

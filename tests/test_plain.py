@@ -52,10 +52,15 @@ def test_what_a_clock_measured_is_not_written(tmp_path: Path) -> None:
         ("{}", "'name' is missing"),
         ('{"name": 3}', "'name' is 3, expected text"),
         ('{"name": "a", "share": "0.5"}', "'share' is \"0.5\", expected a number"),
+        ('{"name": "a", "share": 1' + "0" * 400 + "}", "'share' is 10{56}..., expected a number"),
         ('{"name": "a", "share": true}', "'share' is true, expected a number"),
         ('{"name": "a", "days": ["x"]}', "'days' has 1 values, expected 2"),
         ('{"name": "a", "days": "x"}', "'days' is \"x\", expected a list"),
         ('{"name": "a", "counts": {"x": 1}}', "'counts' has the name 'x', expected a whole number"),
+        (
+            '{"name": "a", "counts": {"' + "9" * 5000 + '": 1}}',
+            "'counts' has the name '9{60}', expected a whole number",
+        ),
         ('{"name": "a", "counts": {"1": 1.5}}', "'counts.1' is 1.5, expected a whole number"),
         (
             '{"name": "a", "files": [{"path": "../b", "size": 1, "sha256": ""}]}',

@@ -137,7 +137,9 @@ def take_inventory(store: Store) -> Inventory:
         elif found := _FOLDER.fullmatch(path):
             known.setdefault(found[1], Known(found[1])).files[found[2]] = stamp
         elif (found := _PLACE.fullmatch(path)) and (found[1] or Path(root.uri, path).is_symlink()):
-            fault = Fault(path, "place", path, "is a link or a file, expected a folder of its own: nothing vouches for it")
+            fault = Fault(
+                path, "place", path, "is a link or a file, expected a folder of its own: nothing vouches for it"
+            )
             if found[1]:
                 known.setdefault(path, Known(path)).faults.append(fault)
             else:
