@@ -169,8 +169,8 @@ class Names:
         if who in owners and phase != who:
             own = [n for n in sorted(versions) if self._phase(versions[n]) == who]
             raise RegistryError(
-                f"'{reference}': version {number} of {model} is of {f'phase {phase}' if phase else 'no phase'}; those of {who} are "
-                f"{', '.join(map(str, own)) or 'none'}"
+                f"'{reference}': version {number} of {model} is of {f'phase {phase}' if phase else 'no phase'}; those "
+                f"of {who} are {', '.join(map(str, own)) or 'none'}"
             )
         return Named(reference, record)
 
