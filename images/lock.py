@@ -24,7 +24,7 @@ PROJECT = IMAGES.parent
 APART = {"torch", "pycosat"}  # torch: see above; pycosat: asked for by reasoning-gym and not needed, see Makefile
 
 #: Of the project's dependencies, what an image does without. Everything else of them is in it.
-WITHOUT = {"data": {"torch", "deepspeed"}, "train": set(), "eval": {"deepspeed", "great-expectations"}}
+WITHOUT = {"data": {"torch", "deepspeed", "transformers"}, "train": set(), "eval": {"deepspeed", "great-expectations"}}
 
 #: What builds the three packages that have no wheel and the project itself, and what lists an image's contents.
 BUILD = ("setuptools==84.2.1", "wheel==0.48.0", "packaging==26.3")

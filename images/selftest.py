@@ -18,7 +18,7 @@ from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 ABSENT = {
-    "data": {"torch", "deepspeed"},
+    "data": {"torch", "deepspeed", "transformers"},
     "train": set(),
     "eval": {"deepspeed", "great-expectations"},
     "mlflow": set(),

@@ -46,7 +46,7 @@ class Contest:
     @property
     def measures(self) -> bool:
         small = count_parameters(self.recipe.model) <= IN_PLACE
-        return self.measure or (small and find_spec("torch") is not None)
+        return self.measure or (small and all(map(find_spec, ("torch", "transformers"))))
 
     @property
     def is_tested(self) -> bool:
