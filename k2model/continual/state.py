@@ -96,6 +96,9 @@ def corpus_name(turn: int) -> str:
     return f"{LIFECYCLE} {1 - turn}" if turn else LIFECYCLE  # no batch can be called so
 
 
+WAIVABLE = ("provenance",)  # gates that a person may let pass: they say nothing of what the model does
+
+
 @dataclass(frozen=True)
 class Checked:
     """A gate that a model was held to. said: what was found and what was asked. value: where that is a number, with its

@@ -7,10 +7,10 @@ otherwise.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 
 from k2model.artifacts import ArtifactRef, JobStep, Step, Store, make
 from k2model.continual.state import TUNED, Checked, Model, State
+from k2model.continual.verdict.artifact_gates import SHOWN, measured_in_place
 from k2model.continual.verdict.capabilities import Row
 from k2model.continual.verdict.comparison import Side, compared_step, read_verdict
 from k2model.continual.verdict.verdict import told
@@ -20,14 +20,10 @@ from k2model.evals.material import Material
 from k2model.evals.measures import losses_of
 from k2model.evals.references import exported
 from k2model.evals.step import measure_together, scores_step
-from k2model.promotion.evidence import SHOWN
 from k2model.recipe import Recipe
-from k2model.recipe.counts import count_parameters
 from k2model.recipe.safety import SAFETY
 from k2model.recipe.schema import PhaseConfig
 from k2model.safety import answers_step, safety_step
-
-IN_PLACE = 50_000_000  # parameters of a model that is measured where it is registered: in fp32 two of them in 0.4 GB
 
 
 @dataclass(frozen=True)
@@ -45,8 +41,7 @@ class Contest:
 
     @property
     def measures(self) -> bool:
-        small = count_parameters(self.recipe.model) <= IN_PLACE
-        return self.measure or (small and all(map(find_spec, ("torch", "transformers"))))
+        return self.measure or measured_in_place(self.recipe)
 
     @property
     def is_tested(self) -> bool:

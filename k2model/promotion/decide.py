@@ -15,10 +15,9 @@ from dataclasses import dataclass, replace
 from k2model.artifacts import ArtifactRef, Identity, Store
 from k2model.continual.ledger import Ledger, LedgerMoved
 from k2model.continual.promotion import NotRegistered, apply, promotion_of
-from k2model.continual.state import TUNED, Checked, Judged, Model, Outcome, State
+from k2model.continual.state import TUNED, WAIVABLE, Checked, Judged, Model, Outcome, State
 from k2model.promotion.comparison import Contest
 from k2model.promotion.gates import (
-    WAIVABLE,
     NotPromotable,
     asked_of,
     before_in,

@@ -1,17 +1,12 @@
-"""Gates that ask the artifacts themselves: what a model saw of its items, which code made it, whether files are whole.
-
-What a model came of is read from the store's records, which know the checkpoint that each was trained from.
-"""
+"""Gates on a model's scores: what the recipe asks of them, and the same without the items that it was trained on."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
-from k2model.artifacts import ArtifactRef, Store
-from k2model.artifacts.identity import artifact_name
+from k2model.artifacts import Store
 from k2model.artifacts.record import ref_of
 from k2model.continual.state import TUNED, Checked, Model
-from k2model.continual.verdict.canary import damaged
+from k2model.continual.verdict.artifact_gates import ancestry, some
 from k2model.evals.cells import results_of
 from k2model.evals.clean_scores import CleanScore, SeenItems, clean_scores
 from k2model.evals.contamination import ITEMS_SEEN
@@ -20,30 +15,6 @@ from k2model.recipe import Recipe
 from k2model.recipe.schema import GateConfig, PhaseConfig
 from k2model.recipe.tasks import CHANCE
 from k2model.registry.gates import GateResult, gate_results
-
-Record = dict[str, Any]
-SHOWN = 3  # of a list that a sentence names
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A phase that a checkpoint came of, and the record of it."""
-
-    phase: str
-    checkpoint: ArtifactRef
-    record: Record
-
-
-def ancestry(store: Store, checkpoint: ArtifactRef) -> list[Trained]:
-    """The phases that a checkpoint came of, its own first, up to one that began at random or at an adopted model."""
-    records = {artifact_name("checkpoint", record["identity"]): record for record in store.records("checkpoint")}
-    found: list[Trained] = []
-    name: str | None = checkpoint.name
-    while name is not None and (record := records.get(name)) is not None:
-        found.append(Trained(record["config"]["phase"]["name"], ref_of(record, store.uri), record))
-        parent = record["inputs"].get("parent")
-        name = parent["uri"] if parent else None
-    return found
 
 
 def scores_gates(gates: Sequence[GateConfig], phase: PhaseConfig, rows: Sequence[ScoreRow]) -> list[Checked]:
@@ -69,7 +40,7 @@ def contamination(store: Store, recipe: Recipe, phase: PhaseConfig, model: Model
     trained = ancestry(store, model.made[f"{TUNED}/checkpoint"])
     seen = {record["inputs"]["checkpoint"]["digest"]: record for record in store.records(ITEMS_SEEN)}
     if unknown := [one.phase for one in trained if one.checkpoint.digest not in seen]:
-        return Checked("contamination", False, f"what {_some(unknown)} saw of the items is not known: no items_seen of "
+        return Checked("contamination", False, f"what {some(unknown)} saw of the items is not known: no items_seen of "
                        "it is in the store; run the lifecycle again, which looks it up", measured=False)  # fmt: skip
     found = {one.phase: ref_of(seen[one.checkpoint.digest], store.uri) for one in trained}
     items = SeenItems.read(store, [recipe.phase(one.phase) for one in trained if one.phase in _names(recipe)], found)
@@ -78,17 +49,17 @@ def contamination(store: Store, recipe: Recipe, phase: PhaseConfig, model: Model
     dirty = {score: one for score, one in own.items() if one.seen}
     untold = sorted(score for score, one in own.items() if one.untold)
     if untold:
-        return Checked("contamination", False, f"some items of {_some(untold)} were never looked up", measured=False)
+        return Checked("contamination", False, f"some items of {some(untold)} were never looked up", measured=False)
     adopted = items.unknown(phase.name)
-    beside = f"; what {_some(adopted)} was trained on before it was adopted is not known" if adopted else ""
+    beside = f"; what {some(adopted)} was trained on before it was adopted is not known" if adopted else ""
     if not dirty:
         said = f"no phase was trained on an item of its {len(own)} scores with gates"
         return Checked("contamination", True, said + beside)
-    told = _some([f"{one.seen} of {one.n} items of {score}" for score, one in sorted(dirty.items())])
+    told = some([f"{one.seen} of {one.n} items of {score}" for score, one in sorted(dirty.items())])
     failing = [one.name for one in gate_results(_own_gates(recipe, phase), list(_on_clean(rows, dirty)))
                if not one.passed]  # fmt: skip
     if failing:
-        return Checked("contamination", False, f"it was trained on {told}; without them not passed: {_some(failing)}")
+        return Checked("contamination", False, f"it was trained on {told}; without them not passed: {some(failing)}")
     return Checked("contamination", True, f"it was trained on {told}; the gates are passed without them{beside}")
 
 
@@ -107,37 +78,3 @@ def _on_clean(rows: Sequence[ScoreRow], clean: dict[str, CleanScore]) -> Iterato
             yield row
         elif one.value is not None:
             yield replace(row, value=one.value)
-
-
-def provenance(store: Store, model: Model) -> Checked:
-    """Whether all that the model came of was made by code as a commit has it."""
-    made = [(one.phase, one.record) for one in ancestry(store, model.made[f"{TUNED}/checkpoint"])]
-    made += [(part, store.record(model.made[f"{TUNED}/{part}"])) for part in ("export", "scores", "safety")
-             if f"{TUNED}/{part}" in model.made]  # fmt: skip
-    code = {name: record["provenance"].get("git") or {} for name, record in made}
-    unknown = [name for name, git in code.items() if not git.get("commit")]
-    dirty = [name for name, git in code.items() if git.get("commit") and git.get("dirty")]
-    against = [f"{_some(unknown)}: made outside of a git checkout, so by no commit that is known"] if unknown else []
-    against += [f"{_some(dirty)}: made by code that differs from its commit"] if dirty else []
-    if against:
-        said = (
-            f"{'; '.join(against)}. What is there is not made again: let it pass by name (k2 promote REF --waive "
-            "provenance --by NAME --why TEXT), and commit before the next one"
-        )
-        return Checked("provenance", False, said)
-    commits = list(dict.fromkeys(git["commit"][:12] for git in code.values()))
-    return Checked("provenance", True, f"made by commit{'s' if len(commits) > 1 else ''} {_some(commits)}")
-
-
-def manifests(store: Store, model: Model) -> Checked:
-    """Whether the files of checkpoint, export and scores are those of their manifests."""
-    parts = [name for name in ("checkpoint", "export", "scores", "safety") if f"{TUNED}/{name}" in model.made]
-    broken = [said for name in parts if (said := damaged(store, model.made[f"{TUNED}/{name}"]))]
-    if broken:
-        return Checked("manifests", False, f"{_some(broken)}. Bring the files back from a copy of the store")
-    return Checked("manifests", True, f"{', '.join(parts)}: every file is that of its manifest")
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

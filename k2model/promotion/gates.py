@@ -1,24 +1,21 @@
 """Every gate of a challenger, in the order in which it is told: its scores, the champion beside it, its artifacts."""
 
-from collections.abc import Iterator
 from dataclasses import replace
-from importlib.util import find_spec
 
-from k2model.artifacts import ArtifactRef, Store, fingerprint, make
+from k2model.artifacts import ArtifactRef, Store, fingerprint
 from k2model.artifacts.record import ref_of
-from k2model.continual.state import TUNED, Checked, Judged, Model
+from k2model.continual.state import TUNED, WAIVABLE, Checked, Judged, Model
+from k2model.continual.verdict.artifact_gates import Asked, artifact_gates
 from k2model.errors import K2Error
 from k2model.evals.scores import ScoreRow, load_scores
 from k2model.promotion.comparison import Contest, compared
-from k2model.promotion.evidence import contamination, manifests, provenance, scores_gates
-from k2model.promotion.parity import parity_step, read_parity
+from k2model.promotion.evidence import contamination, scores_gates
 from k2model.recipe import Recipe
 from k2model.recipe.schema import PhaseConfig
 from k2model.registry import Registration
 from k2model.registry.register import safety_scores
 
 BEFORE = "gates of phases before"
-WAIVABLE = ("provenance",)  # gates that a person may let pass by name: they say nothing of what the model does
 
 
 class NotPromotable(K2Error):
@@ -65,7 +62,10 @@ def checked(contest: Contest, before: Checked, waived: frozenset[str] = frozense
     the store's errors where scores cannot be read.
     """
     compared_gates, verdict = compared(contest)
-    found = [*own_gates(contest), before, *compared_gates, *_artifacts(contest)]
+    found = [*own_gates(contest), before, *compared_gates]
+    if contest.recipe.promotion.contamination:
+        found.append(contamination(contest.store, contest.recipe, contest.phase, contest.model, _rows(contest)))
+    found += _artifacts(contest)
     return tuple(replace(one, waived=one.gate in waived and not one.passed) for one in found), verdict
 
 
@@ -80,31 +80,11 @@ def _rows(contest: Contest) -> list[ScoreRow]:
     return [*load_scores(store, [made[f"{TUNED}/scores"]]), *safety]
 
 
-def _artifacts(contest: Contest) -> Iterator[Checked]:
-    store, recipe, model = contest.store, contest.recipe, contest.model
-    asked = recipe.promotion
-    whole = manifests(store, model)
-    if asked.contamination:
-        yield contamination(store, recipe, contest.phase, model, _rows(contest))
-    if asked.parity:
-        yield _parity(contest) if whole.passed else Checked("parity", False, "its files are damaged", measured=False)
-    if asked.provenance:
-        yield provenance(store, model)
-    yield whole
-
-
-def _parity(contest: Contest) -> Checked:
-    made, bound = contest.model.made, contest.recipe.promotion.parity
-    step = parity_step(contest.store, contest.recipe.model, made[f"{TUNED}/checkpoint"], made[f"{TUNED}/export"])
-    found = contest.store.find(step.identity)
-    if found is None and not contest.measures:
-        why = "" if find_spec("torch") else " (torch is not installed here)"
-        said = f"not measured{why}: checkpoint beside export; {contest.remedy}"
-        return Checked("parity", False, said, measured=False)
-    told = read_parity(contest.store, found or make(contest.store, step))
-    apart, length = told["difference"], int(told["length"])
-    said = f"at the end of {length:,} tokens the export differs by up to {apart:.2g} nats, at most {bound:g} is allowed"
-    return Checked("parity", apart <= bound, said, apart, 0.0, bound)
+def _artifacts(contest: Contest) -> list[Checked]:
+    return artifact_gates(
+        Asked(contest.store, contest.recipe, contest.model, f"k2 promote REF --waive {WAIVABLE[0]}", contest.remedy,
+              contest.measure)
+    )  # fmt: skip
 
 
 def asked_of(recipe: Recipe, phase: PhaseConfig, model: Model, champion: str, before: Checked) -> str:

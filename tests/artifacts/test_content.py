@@ -24,6 +24,7 @@ from k2model.artifacts.files import files_at
 from k2model.continual.gate.profile import read_profiles
 from k2model.continual.gate.reading import sampled
 from k2model.continual.month.material import prose_of
+from k2model.continual.verdict.parity import read_parity
 from k2model.curation.counts import read_counts
 from k2model.curation.decisions import GONE_SCHEMA, STANDING_SCHEMA, read_decisions
 from k2model.curation.funnel import read_curation
@@ -37,7 +38,6 @@ from k2model.errors import K2Error
 from k2model.evals import references
 from k2model.evals.items import Grade, ItemResult, read_items, write_items
 from k2model.evals.scores import ScoreRow, read_scores
-from k2model.promotion.parity import read_parity
 from k2model.recipe.expectations import Severity
 from k2model.registry.datasets import profile_of
 from k2model.release.card import sources

@@ -8,7 +8,7 @@ import pytest
 
 from k2model.artifacts import ArtifactRef, Identity, Store, make
 from k2model.continual.state import Outcome
-from k2model.promotion.parity import PIECE, parity_step, pieces, read_parity
+from k2model.continual.verdict.parity import PIECE, parity_step, pieces, read_parity
 from tests.continual import small_line
 from tests.promotion.lifecycles import Home, Trained, recipe
 
