@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from k2model.continual.entries import Content
     from k2model.continual.inbox import Inbox
     from k2model.continual.ledger import Ledger
-    from k2model.continual.state import State
+    from k2model.continual.state import Checked, State
     from k2model.recipe import Recipe
 
 TURNS = ("turn", "kickoff", "outcome", "batches", "tokens", "reason")
@@ -102,8 +102,6 @@ def unknown_batch(name: str, known: Collection[str], unfinished: Collection[str]
 
 def status_of(ledger: "Ledger", inbox: "Inbox") -> dict[str, Any]:
     """A line as it stands, as JSON has it; what there is nothing of is None or empty."""
-    from k2model.continual.state import RELEASED
-
     state = ledger.state()
     model, began = state.model, state.open
     anneal = state.anneals.get(model.turn) if model else None
@@ -118,7 +116,7 @@ def status_of(ledger: "Ledger", inbox: "Inbox") -> dict[str, Any]:
         "champion": model and {"turn": model.turn, "version": model.version or None, "since": since, "entry": number},
         "before": [*state.before],
         "canary": state.canaries.get(model.turn, "") if model else "",
-        "annealed": _told(RELEASED[anneal.ended.outcome], anneal.ended.reason) if anneal else "",
+        "annealed": _told(anneal.ended.released, anneal.ended.reason) if anneal else "",
         "open": began and {"turn": began.turn, "kickoff": began.kickoff, "batches": [*began.batches]},
         "training": _training(ledger, inbox.recipe, state),
         "held": [*state.held],
@@ -199,7 +197,7 @@ def schedule_rows(recipe: "Recipe") -> list[tuple[Any, ...]]:
 def what(content: "Content") -> str:
     """An entry in a line."""
     from k2model.continual.entries import Accept, Arrival, Canary, Promote, Retry, Rollback, Start, TurnBegan, TurnEnded
-    from k2model.continual.state import RELEASED, Annealed, Judged
+    from k2model.continual.state import Annealed, Judged
 
     match content:
         case Start():
@@ -213,14 +211,14 @@ def what(content: "Content") -> str:
         case TurnBegan(began=began):
             return f"turn {began.turn} ({began.kind.value}, from turn {began.champion}): {value([*began.batches])}"
         case TurnEnded(ended=ended):
-            return _told(f"turn {ended.turn}: {ended.outcome.value}", ended.reason)
+            return _told(f"turn {ended.turn}: {ended.outcome.value}", _with_gates(ended.reason, ended.gates))
         case Annealed(began=began, ended=ended):
-            return _told(f"{began.challenger}: {RELEASED[ended.outcome]}", ended.reason)
+            return _told(f"{began.challenger}: {ended.released}", _with_gates(ended.reason, ended.gates))
         case Canary():
             return _told(f"turn {content.turn} stays", content.reason)
         case Promote():
             by = f" by {content.who}" if content.who else ""
-            return _told(f"turn {content.turn} is promoted{by}", content.reason)
+            return _told(f"turn {content.turn} is promoted{by}", _with_gates(content.reason, content.gates))
         case Rollback():
             by = f" by {content.who}" if content.who else ""
             return _told(f"back to turn {content.to}{by}", content.reason)
@@ -270,6 +268,19 @@ def value(found: Any) -> str:
         more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
         return ", ".join(str(one) for one in found[:LISTED]) + more
     return f"{found:.4g}" if isinstance(found, float) else str(found)
+
+
+def _with_gates(reason: str, gates: "tuple[Checked, ...]") -> str:
+    """A reason, and what was found of the artifacts."""
+    found = ", ".join(f"{one.gate} {gate_outcome(one)}" for one in gates)
+    return "; ".join(filter(None, (reason, found)))
+
+
+def gate_outcome(one: "Checked") -> str:
+    """What became of a gate, in a word or two."""
+    if one.passed:
+        return "passed"
+    return "waived" if one.waived else "not passed" if one.measured else "not measured"
 
 
 def _told(what_happened: str, reason: str) -> str:

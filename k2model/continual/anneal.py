@@ -3,8 +3,8 @@
 A line whose turns all end at one learning rate goes on from the champion as it is, and what is given to others has the
 rate brought down first (Ibrahim et al., arXiv:2403.08763). So a release candidate is the champion annealed: trained,
 exported, scored and tested by the steps of a turn (`k2model.continual.turn`) without batches, and held to the champion
-by the same verdict, of which nothing is asked but to be no worse. It never becomes the champion. One entry of the
-ledger says what came of it; where it is worse, the champion is released as it stands.
+by the same verdict, of which nothing is asked but to be no worse, and by the gates on artifacts. It never becomes the
+champion. One entry of the ledger says what came of it; where it is worse, the champion is released as it stands.
 
 What has the constant is annealed: the base where it has, behind which fine-tuning is run again, so that what is
 released is always a whole model; else what is tuned.
@@ -19,8 +19,9 @@ from k2model.continual.continuation import ContinuationError, ends_on_constant
 from k2model.continual.guard import over_budget
 from k2model.continual.ledger import Ledger, LedgerMoved
 from k2model.continual.start import NoChampion
-from k2model.continual.state import BASE, RELEASED, TUNED, Annealed, Began, Ended, Model, Outcome, State, moment
+from k2model.continual.state import BASE, TUNED, Annealed, Began, Ended, Model, Outcome, State, moment
 from k2model.continual.turn import Made, Turn, being_made, challenger_of, opened, resumed
+from k2model.continual.turn_gates import held_to_gates
 from k2model.continual.verdict.comparison import read_verdict
 from k2model.continual.watch import check_champion, told
 from k2model.errors import LeaseHeld
@@ -56,7 +57,7 @@ def begin(line: LifecyclePlan, kickoff: datetime) -> tuple[Turn, Made]:
         return replace(idle, reason=f"{model.name} model is released as it stands: {error}"), {}
     before = state.anneals.get(model.turn)
     if before is not None and before.asked == _asked(found):
-        said = f"it was annealed already: {RELEASED[before.ended.outcome]}: {before.ended.reason}"
+        said = f"it was annealed already: {before.ended.released}: {before.ended.reason}"
         return replace(idle, reason=f"{model.name} model: {said}"), {}
     wanted = sum(phase.tokens for phase in found.plan.recipe.phases)
     if problem := over_budget(line.recipe, state, kind, wanted, moment(kickoff), f"to anneal {model.name} model"):
@@ -80,7 +81,8 @@ def on_constant(store: Store, model: Model) -> BatchKind | None:
 def _asked(turn: Turn) -> str:
     """Fingerprint of what an anneal is trained by and held to."""
     recipe, config = turn.plan.recipe, turn.line.recipe.continual
-    bounds = [config.allowed_loss, config.default_loss, config.confidence]
+    promotion = turn.line.recipe.promotion
+    bounds = [config.allowed_loss, config.default_loss, config.confidence, promotion.parity, promotion.provenance]
     asked = [without_places(recipe.evaluation), without_places(recipe.safety), turn.line.recipe.gates, bounds]
     return fingerprint([recipe.phases, *asked])
 
@@ -94,11 +96,12 @@ def enter(turn: Turn, made: Made, tracking_uri: str) -> str:
         turn.number, turn.kickoff, found.outcome, found.reason, (), challenger_of(turn, made), made["verdict"], tokens,
         turn.number,
     )  # fmt: skip
+    ended = held_to_gates(turn.store, turn.line.recipe, ended, turn.champion())
     content = Annealed(turn.began, ended, _asked(turn))
     while _entered(ledger.state(), content) is None:
         with contextlib.suppress(LedgerMoved):  # a turn has ended, or arrivals were entered: look again
             ledger.append("annealed", content, after=ledger.state())
-    return told(turn.line, tracking_uri, f"{found.challenger}: {RELEASED[found.outcome]}: {found.reason}")
+    return told(turn.line, tracking_uri, f"{found.challenger}: {ended.released}: {ended.reason}")
 
 
 def _entered(state: State, content: Annealed) -> Annealed | None:

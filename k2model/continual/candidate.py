@@ -295,7 +295,8 @@ def _told_recipe(
         whose = model_name(anneal.began.champion)
         notes.append(f"Annealed for this release from {whose} model, which goes on at its constant learning rate")
     elif state.model is not None and on_constant(store, state.model):
-        why = f"the annealed model is worse: {anneal.ended.reason}" if anneal else unannealed
+        found = "worse" if anneal is None or all(one.passed for one in anneal.ended.gates) else "refused"
+        why = f"the annealed model is {found}: {anneal.ended.reason}" if anneal else unannealed
         constant = "Its learning rate is the constant of an infinite schedule: it was not annealed"
         notes.append(f"{constant}, since {why}" if why else constant)
     return replace(

@@ -8,7 +8,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from k2model.artifacts import ArtifactRef
-from k2model.continual.state import Annealed, Batch, Began, Corpus, Ended, Judged, Model, Outcome, Standing, State
+from k2model.continual.state import (
+    Annealed,
+    Batch,
+    Began,
+    Checked,
+    Corpus,
+    Ended,
+    Judged,
+    Model,
+    Outcome,
+    Standing,
+    State,
+)
 from k2model.errors import K2Error, nearest
 from k2model.plain import from_plain
 
@@ -73,11 +85,13 @@ CANARY = "canary"  # who rolls a champion back that its canary found wanting
 
 @dataclass(frozen=True)
 class Promote:
-    """A person says yes to a held turn."""
+    """A person says yes to a held turn. gates: on the challenger's artifacts, as they are then; one that is `waived` is
+    let pass by this person, for this reason."""
 
     turn: int
     reason: str = ""
     who: str = ""
+    gates: tuple[Checked, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from k2model.continual.entries import (
     TurnBegan,
     TurnEnded,
 )
-from k2model.continual.state import Annealed, Ended, Judged, Model, Outcome, Standing, State, model_name
+from k2model.continual.state import Annealed, Checked, Ended, Judged, Model, Outcome, Standing, State, model_name
 from k2model.errors import nearest
 
 
@@ -135,12 +135,16 @@ class _Folding:
         _check(
             {*content.becomes} == {*ended.batches}, f"turn {ended.turn} ends without saying what becomes of each batch"
         )
-        if ended.outcome in (Outcome.PROMOTED, Outcome.HELD):
+        held = ended.outcome is Outcome.HELD
+        if held or ended.outcome is Outcome.PROMOTED:
             challenger = ended.challenger
             _check(
                 challenger is not None and challenger.turn == ended.turn,
                 f"turn {ended.turn} is {ended.outcome.value}, and its challenger is missing or another turn's",
             )
+            self._check_gates(f"turn {ended.turn} is {ended.outcome.value}", ended.gates)
+            against = [one.gate for one in ended.gates if not (one.passed or (held and one.waits))]
+            _check(not against, f"turn {ended.turn} is {ended.outcome.value}, and did not pass {_names(against)}")
             missing = {*challenger.corpora} - {*self.corpora} if challenger else set()
             _check(not missing, f"turn {ended.turn} was trained on corpora that are not known: {sorted(missing)}")
         for name, becomes in content.becomes.items():
@@ -155,7 +159,7 @@ class _Folding:
             self._set(name, becomes.standing, becomes.reason, turn=ended.turn, tries=becomes.tries)
         self.open = None
         self.turns.append(replace(ended, champion=self.champion))
-        if ended.outcome is Outcome.HELD:
+        if held:
             self.held.append(ended.turn)
         if ended.outcome is Outcome.PROMOTED and ended.challenger is not None:
             self._promoted(ended.challenger)
@@ -173,8 +177,9 @@ class _Folding:
         if content.outcome is not Outcome.PROMOTED:
             return
         _check(bool(content.gates), f"{content.name} was held to no gate, and without one nothing is promoted")
-        failing = [one.gate for one in content.gates if not (one.passed or one.waived)]
+        failing = [one.gate for one in content.gates if not one.stands]
         _check(not failing, f"{content.name} is promoted, and did not pass {_names(failing)}")
+        _check_waived(content.name, content.gates, content.who, content.why)
         _check(self.open is None and not self.held, "a turn is open or waits for a person, which is ended first")
         wanted = min([1, *self.models]) - 1
         _check(model.turn == wanted, f"{content.name} is promoted as {model.turn}, expected {wanted}")
@@ -199,6 +204,11 @@ class _Folding:
             model is not None and (model.turn, ended.turn, ended.champion) == (began.champion,) * 3,
             f"the anneal of turn {began.champion}'s model gives a model of that turn",
         )
+        against = [one.gate for one in ended.gates if not one.passed]
+        _check(
+            not against or ended.outcome is Outcome.REFUSED,
+            f"the anneal of turn {began.champion}'s model is released, and did not pass {_names(against)}",
+        )
         self.anneals[began.champion] = content
 
     def promote(self, content: Promote) -> None:
@@ -208,7 +218,14 @@ class _Folding:
         )
         _check(self.open is None, f"turn {self.open and self.open.turn} is open; promote when it has ended")
         ended = self._turn(content.turn)
-        self._amend(replace(ended, outcome=Outcome.PROMOTED, reason=_told("promoted by a person", content.reason)))
+        said = f"turn {content.turn} is promoted"
+        gates = (*{one.gate: one for one in (*ended.gates, *content.gates)}.values(),)
+        self._check_gates(said, gates)
+        _check_waived(f"turn {content.turn}", gates, content.who, content.reason)
+        failing = [f"{one.gate}: {one.said}" for one in gates if not one.stands]
+        _check(not failing, f"{said}, and did not pass {'; '.join(failing)}")
+        told = _told("promoted by a person", content.reason)
+        self._amend(replace(ended, outcome=Outcome.PROMOTED, reason=told, gates=gates))
         for name in ended.batches:
             self._set(name, Standing.TAKEN, f"turn {content.turn} was promoted by a person")
         self.held.remove(content.turn)
@@ -280,6 +297,11 @@ class _Folding:
         wanted = 1 + (self.turns[-1].turn if self.turns else 0)
         _check(turn == wanted, f"turn {turn} is not the next one, which is turn {wanted}")
 
+    def _check_gates(self, said: str, gates: tuple[Checked, ...]) -> None:
+        """Turns of old were held to no gates on artifacts; behind one that was, none is promoted without."""
+        without = not gates and any(one.gates for one in self.turns)
+        _check(not without, f"{said} without a gate on its artifacts, to which turns before it were held")
+
     def _turn(self, number: int) -> Ended:
         return next(one for one in self.turns if one.turn == number)
 
@@ -296,6 +318,14 @@ _ADD: dict[type, Any] = {content: getattr(_Folding, kind) for kind, content in K
 def _check(holds: bool, otherwise: str) -> None:
     if not holds:
         raise Contradiction(f"the entry does not fit what the ledger says: {otherwise}")
+
+
+def _check_waived(name: str, gates: Iterable[Checked], who: str, why: str) -> None:
+    """A person lets a gate pass by name, and says why; not one on what a model is."""
+    for one in gates:
+        _check(one.waivable or not one.waived, f"{name} is let pass without {one.gate}, which nobody can do")
+        named = bool(who.strip() and why.strip())
+        _check(named or not one.waived, f"{name} is let pass without {one.gate}, and nobody says who does so and why")
 
 
 def _checkpoint(model: Model) -> str:

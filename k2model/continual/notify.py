@@ -24,7 +24,7 @@ from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_ope
 from k2model.artifacts import ArtifactRef, Store, fingerprint
 from k2model.continual.entries import Arrival, Promote, Rollback, TurnEnded
 from k2model.continual.ledger import FOLDER, Entry, Ledger
-from k2model.continual.state import RELEASED, Annealed, Judged, Outcome, Standing
+from k2model.continual.state import Annealed, Judged, Outcome, Standing
 from k2model.continual.verdict.comparison import PAGE, read_verdict
 from k2model.errors import ArtifactError, K2Error, visible
 from k2model.plain import to_plain
@@ -159,11 +159,12 @@ def notice_of(store: Store, line: str, entry: Entry) -> Notice | None:
         content = {
             "kind": ended.outcome.value, "turn": ended.turn, "kickoff": ended.kickoff, "reason": ended.reason,
             "batches": [*ended.batches], "trained_tokens": ended.trained_tokens, "champion": ended.champion,
+            "gates": to_plain(ended.gates),
         }  # fmt: skip
         text = f"turn {ended.turn} is {ended.outcome.value}: {ended.reason} (batches: {', '.join(ended.batches)})"
         if isinstance(said, Annealed):
             content["kind"] = "annealed"
-            text = f"{said.began.challenger}: {RELEASED[ended.outcome]}: {ended.reason}"
+            text = f"{said.began.challenger}: {ended.released}: {ended.reason}"
         if ended.verdict:
             content["verdict"] = {"uri": ended.verdict.uri, **_verdict(store, ended.verdict)}
             text = f"{_cut(text)}\n{ended.verdict.uri}/{PAGE}"

@@ -248,7 +248,7 @@ def _described(
     canary = state.canaries.get(ended.turn, "") if ended.batches else ""
     stands = ended.turn not in state.models or ended.turn in (state.champion, *state.before)
     verdict = ended.verdict.digest if ended.verdict else ""
-    shown = fingerprint(["1", ended.outcome, ended.reason, list(ended.batches), verdict, canary, stands])
+    shown = fingerprint(["1", ended.outcome, ended.reason, list(ended.batches), verdict, canary, stands, *ended.gates])
     if version.tags.get(SHOWN) == shown:
         return False
     undone = "" if stands else rolled_back(ledger.entries()).get(ended.turn, "")
@@ -305,6 +305,7 @@ def _description(state: State, ended: Ended, found: Verdict | None, undone: str,
     lines += [f"- evidence of arrival: `{ref.uri}`" for ref in arrivals if ref is not None]
     if ended.verdict:
         lines.append(f"- verdict: `{ended.verdict.uri}/{PAGE}`")
+    lines += [f"- {_outcome(one)}: {one.gate}, {one.said}" for one in ended.gates]
     if canary:
         lines.append(f"- canary: {canary}")
     table = ["", "| score | champion | challenger | gain | at worst | allowed | |", "|---|---|---|---|---|---|---|"]

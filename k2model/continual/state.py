@@ -96,7 +96,7 @@ def corpus_name(turn: int) -> str:
     return f"{LIFECYCLE} {1 - turn}" if turn else LIFECYCLE  # no batch can be called so
 
 
-WAIVABLE = ("provenance",)  # gates that a person may let pass: they say nothing of what the model does
+WAIVABLE = ("provenance",)  # gates that a person may let pass
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,21 @@ class Checked:
     maximum: float | None = None
     measured: bool = True
     waived: bool = False
+
+    @property
+    def stands(self) -> bool:
+        """Whether nothing of it is in the way of a promotion."""
+        return self.passed or self.waived
+
+    @property
+    def waivable(self) -> bool:
+        """Whether a person may let it pass: it says nothing of what the model does."""
+        return self.gate in WAIVABLE
+
+    @property
+    def waits(self) -> bool:
+        """Whether a person can do something about it that was not passed: let it pass, or have it measured."""
+        return not self.stands and (self.waivable or not self.measured)
 
 
 @dataclass(frozen=True)
@@ -189,7 +204,8 @@ class Began:
 @dataclass(frozen=True)
 class Ended:
     """A turn that has ended; verdict: the artifact of the comparison, None where nothing was trained. champion: the
-    turn of the one that it was measured against; the ledger sets it."""
+    turn of the one that it was measured against; the ledger sets it. gates: on the challenger's artifacts, of one that
+    the verdict speaks for; none of turns that ended before there were any."""
 
     turn: int
     kickoff: str
@@ -200,13 +216,16 @@ class Ended:
     verdict: ArtifactRef | None = None
     trained_tokens: int = 0
     champion: int | None = None
+    gates: tuple[Checked, ...] = ()
 
-
-#: What an anneal comes to, in words.
-RELEASED = {
-    Outcome.ANNEALED: "released in its champion's place",
-    Outcome.REFUSED: "worse than its champion, which is released as it stands",
-}
+    @property
+    def released(self) -> str:
+        """What an anneal came to, in words."""
+        if self.outcome is Outcome.ANNEALED:
+            return "released in its champion's place"
+        if any(not one.passed for one in self.gates):
+            return "refused for its artifacts, and its champion is released as it stands"
+        return "worse than its champion, which is released as it stands"
 
 
 @dataclass(frozen=True)

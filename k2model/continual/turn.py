@@ -4,7 +4,7 @@
     prepare     packs the rows of one of the challenger's phases
     finish      exports its weights
     examine     champion and challenger on the same items, by all workers of one job
-    decide      the verdict, an artifact
+    decide      the verdict, an artifact; where it speaks for the challenger, whether its export says what it says
     commit      one entry in the ledger; MLflow and people are told what it says
 
 Between any two of them a turn may be killed. What it has made is in the store by its identity, what it is about stands
@@ -28,6 +28,7 @@ from k2model.continual.ledger import Ledger, LedgerMoved
 from k2model.continual.seen import timescales
 from k2model.continual.start import NoChampion, start
 from k2model.continual.state import BASE, TUNED, Began, Ended, Model, Outcome, State
+from k2model.continual.turn_gates import held_to_gates, measure_parity
 from k2model.continual.verdict.comparison import measures_both, read_verdict, verdict_step
 from k2model.continual.watch import check_champion, told, watched
 from k2model.errors import LeaseHeld
@@ -277,11 +278,16 @@ def decide(turn: Turn, made: Made) -> Made:
         made = {**made, "challenger/safety": make(store, step)}
     state = turn.ledger().state()
     step = verdict_step(store, recipe, state, began, made, timescales(turn.plan.recipe, state, began))
-    return {**made, "verdict": make(store, step)}
+    verdict = make(store, step)
+    if read_verdict(store, verdict).outcome is not Outcome.REFUSED:
+        phase = turn.phase(TUNED).name
+        measure_parity(store, recipe, made[f"{phase}/checkpoint"], made[f"{phase}/export"])
+    return {**made, "verdict": verdict}
 
 
 def commit(turn: Turn, made: Made, tracking_uri: str) -> tuple[str, str]:
-    """Ends the turn by one entry, then brings MLflow and people up to date; gives its outcome and a sentence on it.
+    """Ends the turn by one entry, with the gates on its artifacts where its verdict is for it, then brings MLflow and
+    people up to date; gives its outcome and a sentence on it.
 
     A turn that has ended meanwhile, since another run of it was faster, is left as it is.
     """
@@ -293,6 +299,7 @@ def commit(turn: Turn, made: Made, tracking_uri: str) -> tuple[str, str]:
             turn.number, turn.kickoff, found.outcome, found.reason, state.open.batches, challenger_of(turn, made),
             made["verdict"], tokens,
         )  # fmt: skip
+        ended = held_to_gates(turn.store, turn.line.recipe, ended, turn.champion())
         with contextlib.suppress(LedgerMoved):  # arrivals were entered, or a person rolled back: look again
             ledger.append("turn_ended", ending(state, ended, guarded.max_tries), after=state)
     leave(ledger)

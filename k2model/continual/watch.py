@@ -8,11 +8,12 @@ import contextlib
 from datetime import datetime
 
 from k2model.artifacts import Identity, Store
-from k2model.continual.entries import CANARY, Canary, Promote, Rollback
+from k2model.continual.entries import CANARY, Canary, Rollback
 from k2model.continual.ledger import Ledger, LedgerMoved
 from k2model.continual.notify import tell
 from k2model.continual.promotion import apply
 from k2model.continual.state import Ended, State
+from k2model.continual.turn_gates import approved
 from k2model.continual.verdict.canary import canary_cells, canary_result, damage
 from k2model.errors import K2Error, LeaseHeld
 from k2model.evals.cells import Cell
@@ -45,11 +46,13 @@ def told(line: LifecyclePlan, tracking_uri: str, said: str) -> str:
 
 
 def promote(line: LifecyclePlan, turn: int, reason: str, tracking_uri: str) -> str:
-    """Makes the challenger of a held turn the champion. Raises Contradiction for a turn that is not held."""
-    ledger = Ledger.open(Store.open(line.store), line.recipe.name)
+    """Makes the challenger of a held turn the champion. Raises Contradiction for a turn that is not held, or does not
+    pass a gate on its artifacts: nobody is named here who could let it pass (`k2 promote`)."""
+    store = Store.open(line.store)
+    ledger = Ledger.open(store, line.recipe.name)
     while turn not in (state := ledger.state()).models:
         with contextlib.suppress(LedgerMoved):  # arrivals were entered: look again
-            ledger.append("promote", Promote(turn, reason), after=state)
+            ledger.append("promote", approved(store, line.recipe, state, turn, reason), after=state)
     standing = "is" if state.champion == turn else "was"
     return told(line, tracking_uri, f"the model of turn {turn} {standing} the champion")
 

@@ -70,14 +70,17 @@ class Home:
         return Ledger.open(self.store, "line")
 
     def trained(
-        self, seed: int, knows: bool, seen: Sequence[str] = (), git: dict[str, Any] | None = CLEAN
+        self, seed: int, knows: bool, seen: Sequence[str] = (), git: dict[str, Any] | None = CLEAN,
+        parent: "Trained | None" = None,
     ) -> Trained:  # fmt: skip
-        """Made at the commit `git`. seen: items that it was trained on."""
+        """Made at the commit `git`. seen: items that it was trained on. parent: whose checkpoint it began from."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(record, "_code", lambda: {"git": git})
-            return self._trained(seed, knows, seen, recipe())
+            return self._trained(seed, knows, seen, recipe(), parent)
 
-    def _trained(self, seed: int, knows: bool, seen: Sequence[str], own: Recipe) -> Trained:
+    def _trained(
+        self, seed: int, knows: bool, seen: Sequence[str], own: Recipe, parent: "Trained | None"
+    ) -> Trained:  # fmt: skip
         phase, weights = replace(own.phase("sft"), seed=seed, steps=3), small_line.weights(knows)
         tokens, tokenizer = self.line.corpus.tokens, self.line.tokenizer
 
@@ -119,8 +122,9 @@ class Home:
             write_table(folder / SEEN, pa.table(columns, names=SEEN_SCHEMA.names).cast(SEEN_SCHEMA))
 
         refs = {"corpus": self.line.corpus.valid}
+        began = {"parent": parent.refs["checkpoint"]} if parent else {}
         refs["sequences"] = put("sequences", {"tokens": tokens}, lambda to: (to / "rows.txt").write_text("rows"))
-        refs["checkpoint"] = put("checkpoint", {"sequences": refs["sequences"]}, checkpoint)
+        refs["checkpoint"] = put("checkpoint", {"sequences": refs["sequences"], **began}, checkpoint)
         put(ITEMS_SEEN, {"checkpoint": refs["checkpoint"]}, items_seen)
         state = InMemory(weights.state_dict())
         refs["export"] = put(  # one for all that know the same, so that each is asked once
