@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from k2model.cli.line import by_option, line_options, reason_option, tell, value, what
+from k2model.cli.line import by_option, gate_outcome, line_options, reason_option, tell, value, what
 from k2model.cli.terminal import as_json_option, console, pairs, show, table
 from k2model.errors import K2Error
 from k2model.settings import tracking_uri
@@ -18,7 +18,7 @@ from k2model.units import whole_number
 if TYPE_CHECKING:
     from k2model.artifacts import Store
     from k2model.continual.ledger import Ledger
-    from k2model.continual.state import Checked, Judged, State
+    from k2model.continual.state import Judged, State
     from k2model.recipe import Recipe
 
 ENTRIES = ("number", "written", "kind", "what")
@@ -47,11 +47,12 @@ def gates(
 ) -> None:
     """What a fine-tuned model had to show to be the champion, and did; and the champion beside it.
 
-    REFERENCE is sft@3 (version 3), or sft: the one that was judged last. Nothing is entered in the ledger; ends with 1
-    where a gate is not passed.
+    REFERENCE is sft@3 (version 3), sft: the one that was judged last, or the number of a turn, whose gates are on its
+    artifacts beside its verdict. Nothing is entered in the ledger; ends with 1 where a gate is not passed.
 
     \b
     k2 gates
+    k2 gates 12
     k2 gates sft@7 --anew
     """
     from k2model.continual.state import Outcome
@@ -60,15 +61,18 @@ def gates(
     from k2model.promotion.names import judged_called
 
     there, chosen, ledger = opened(recipe, overrides, store)
-    state = ledger.state()
-    known = judged_called(state, reference or next(reversed([one.name for one in state.judged.values()]), ""))
-    if anew or measure:
-        known = _anew(there, chosen, state, known, measure)
-    beside = shown_beside(there, known.verdict)
-    if as_json:
-        click.echo(json.dumps(_plain(state, known, beside)))
+    state, turn = ledger.state(), whole_number(reference)
+    if turn is not None:
+        known = _turns(there, chosen, state, turn, anew or measure, measure)
     else:
-        _draw(state, known, beside)
+        known = judged_called(state, reference or next(reversed([one.name for one in state.judged.values()]), ""))
+        if anew or measure:
+            known = _anew(there, chosen, state, known, measure)
+    name, beside = known.name if turn is None else f"turn {turn}", shown_beside(there, known.verdict)
+    if as_json:
+        click.echo(json.dumps(_plain(state, name, known, beside)))
+    else:
+        _draw(state, name, known, beside)
     if failing(known.gates) or known.outcome is Outcome.REFUSED:
         raise SystemExit(1)
 
@@ -85,26 +89,45 @@ def _anew(store: "Store", recipe: "Recipe", state: "State", known: "Judged", mea
     return judged(store, recipe, phase, replace(known.model, turn=0), before_in(known), state, measure=measure)
 
 
+def _turns(store: "Store", recipe: "Recipe", state: "State", turn: int, anew: bool, measure: bool) -> "Judged":
+    """A turn as what is judged."""
+    from k2model.continual.state import Judged
+    from k2model.continual.turn_gates import gates_of
+
+    ended = next((one for one in state.turns if one.turn == turn), None)
+    if ended is None or ended.challenger is None or ended.champion is None:
+        trained = ", ".join(str(one.turn) for one in state.turns if one.challenger) or "none"
+        raise K2Error(
+            f"turn {turn} of line '{state.line}' has trained nothing that could be judged; these have: {trained}"
+        )
+    gates = ended.gates
+    if anew:
+        gates = gates_of(store, recipe, turn, ended.challenger, state.models[ended.champion], measure)
+    return Judged(
+        ended.challenger, recipe.continual.tuned, ended.outcome, ended.reason, gates, ended.champion, ended.verdict
+    )
+
+
 def _against(state: "State", known: "Judged") -> str:
     return "nobody" if known.champion is None else state.called(state.models[known.champion])
 
 
-def _plain(state: "State", known: "Judged", beside: list[Any]) -> dict[str, Any]:
+def _plain(state: "State", name: str, known: "Judged", beside: list[Any]) -> dict[str, Any]:
     from k2model.plain import to_plain
 
     return {
-        "model": known.name, "checkpoint": known.digest, "outcome": known.outcome.value, "reason": known.reason,
+        "model": name, "checkpoint": known.digest, "outcome": known.outcome.value, "reason": known.reason,
         "champion": state.called(state.model) if state.model else None, "against": _against(state, known),
         "who": known.who, "why": known.why, "gates": to_plain(known.gates), "beside": beside,
         "verdict": known.verdict.uri if known.verdict else None,
     }  # fmt: skip
 
 
-def _draw(state: "State", known: "Judged", beside: list[Any]) -> None:
+def _draw(state: "State", name: str, known: "Judged", beside: list[Any]) -> None:
     from k2model.continual.verdict.comparison import PAGE
 
     out = console()
-    rows = [(one.gate, _told(one), one.said) for one in known.gates]
+    rows = [(one.gate, gate_outcome(one), one.said) for one in known.gates]
     out.print(table(GATES, rows), "")
     if beside:
         against = _against(state, known)
@@ -114,23 +137,17 @@ def _draw(state: "State", known: "Judged", beside: list[Any]) -> None:
              one["outcome"] if one["decides"] else f"{one['outcome']}, decides nothing")
             for one in beside
         ]  # fmt: skip
-        out.print(table(BESIDE, told), f"champion: {against}; challenger: {known.name}; {known.verdict.uri}/{PAGE}", "")  # type: ignore[union-attr]
+        out.print(table(BESIDE, told), f"champion: {against}; challenger: {name}; {known.verdict.uri}/{PAGE}", "")  # type: ignore[union-attr]
     by = f" ({known.who}: {known.why})" if known.who else ""
     now = state.called(state.model) if state.model else "nobody"
-    said = f"{known.name} {known.outcome.value}{by}: {known.reason}. The champion of {state.line} is {now}"
+    said = f"{name} {known.outcome.value}{by}: {known.reason}. The champion of {state.line} is {now}"
     out.print(said, highlight=False, markup=False)
-
-
-def _told(one: "Checked") -> str:
-    if one.passed:
-        return "passed"
-    return "waived" if one.waived else "not passed" if one.measured else "not measured"
 
 
 @click.command()
 @click.argument("reference")
 @click.option("--decline", is_flag=True, help="Say no instead; of a turn, its batches are set aside.")
-@click.option("--waive", multiple=True, metavar="GATE", help="Let a lifecycle's model pass without it: provenance.")
+@click.option("--waive", multiple=True, metavar="GATE", help="Let it pass without this gate: provenance.")
 @click.option("--measure", is_flag=True, help="Measure what was not, here: both models are loaded.")
 @by_option
 @reason_option
@@ -142,18 +159,30 @@ def promote(
 ) -> None:  # fmt: skip
     """Make a model the champion: of a turn that is held for a person, by its number; or of a lifecycle (sft@7, sft).
 
-    A lifecycle's is judged anew beside the champion, and refused (ends with 1) where a gate is not passed. Nobody can
-    overrule a gate on what a model does; that its code is of no clean commit can be waived, which the ledger keeps.
+    A lifecycle's is judged anew beside the champion, of a turn its artifacts are. Neither is promoted where a gate is
+    not passed (ends with 1). Nobody can overrule a gate on what a model does; that its code is of no clean commit can
+    be waived, which the ledger keeps: of a turn by saying who decides and why.
 
     \b
     k2 promote 12 --why "read its answers"
+    k2 promote 12 --by ann --why "only a notebook differed"
     k2 promote 12 --decline --why "it swears"
     k2 promote sft@7 --by ann --why "looked at 50 answers"
     k2 promote sft@7 --by ann --why "only a notebook differed" --waive provenance
     """
     there, chosen, ledger = opened(recipe, overrides, store)
     if (turn := whole_number(reference)) is not None:
-        state = _of_turn(ledger, turn, decline, by, reason)
+        if decline:
+            state = _declined(ledger, turn, by, reason)
+        else:
+            from k2model.continual.state import WAIVABLE
+            from k2model.continual.turn_gates import approved
+
+            if unknown := {*waive} - {*WAIVABLE}:
+                raise K2Error(f"gate {min(unknown)} cannot be waived, expected {' or '.join(WAIVABLE)}")
+            state = ledger.state()
+            yes = approved(there, chosen, state, turn, reason, by, measure)
+            state = ledger.append("promote", yes, after=state)
         tell(there, chosen, state, as_json)
         return
     from k2model.continual.state import Outcome
@@ -173,10 +202,8 @@ def promote(
     tell(there, chosen, state, as_json)
 
 
-def _of_turn(ledger: "Ledger", turn: int, decline: bool, by: str, reason: str) -> "State":
+def _declined(ledger: "Ledger", turn: int, by: str, reason: str) -> "State":
     state = ledger.state()
-    if not decline:
-        return ledger.append("promote", {"turn": turn, "reason": reason, "who": by}, after=state)
     if turn not in state.held or state.champion is None:
         held = " and ".join(f"turn {one}" for one in state.held) or "none"
         raise K2Error(f"turn {turn} does not wait for a person; {held} does")

@@ -17,7 +17,7 @@ from k2model.continual.gate.evidence import Arrival as ArrivalFound
 from k2model.continual.gate.evidence import Check
 from k2model.continual.ledger import Ledger
 from k2model.continual.promotion import Applied
-from k2model.continual.state import Outcome, Standing, State
+from k2model.continual.state import Checked, Outcome, Standing, State
 from k2model.continual.verdict.comparison import RESULT
 from k2model.continual.verdict.verdict import Verdict
 from k2model.recipe.continual import BatchKind
@@ -263,7 +263,34 @@ def mlflow(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
     return told
 
 
-def test_a_person_promotes_and_rolls_back_whether_mlflow_is_there_or_not(store: Store, mlflow) -> None:
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch) -> list[Checked]:
+    """What is found of the artifacts of turns, which are only named."""
+    gates = [Checked("manifests", True, "all is whole")]
+    monkeypatch.setattr("k2model.continual.turn_gates.artifact_gates", lambda asked: gates)
+    monkeypatch.setattr("k2model.promotion.comparison.shown_beside", lambda store, verdict: [])
+    return gates
+
+
+def test_what_only_a_person_can_let_pass_is_let_pass_by_name(store: Store, mlflow, found: list[Checked]) -> None:
+    state = grown(store, Outcome.HELD)
+    found.insert(0, Checked("provenance", False, "made by code that differs from its commit"))
+    assert "not passed" in k2("gates", "1", "--anew", status=1).output
+    assert "turn 7 of line 'smoke' has trained nothing" in k2("gates", "7", status=1).output
+    assert "did not pass provenance: made by" in k2("promote", "1", "--why", "x", status=1).output
+    assert "gate manifests cannot be waived" in k2("promote", "1", "--waive", "manifests", status=1).output
+    assert Ledger.open(store, "smoke").state() == state
+    k2("promote", "1", "--by", "ann", "--why", "a notebook", "--waive", "provenance")
+    (row,) = rows("ledger", "--last", "1")
+    assert row["what"] == "turn 1 is promoted by ann: a notebook; provenance waived, manifests passed"
+    shown = json.loads(k2("gates", "1", "--json").output)
+    assert (shown["model"], shown["outcome"], shown["champion"]) == ("turn 1", "promoted", "turn 1's model")
+    assert [(one["gate"], one["waived"]) for one in shown["gates"]] == [("provenance", True), ("manifests", False)]
+
+
+def test_a_person_promotes_and_rolls_back_whether_mlflow_is_there_or_not(
+    store: Store, mlflow, found: list[Checked]
+) -> None:
     grown(store, Outcome.HELD)
     assert {row["batch"]: row["standing"] for row in rows("inbox", "list")}["monday"] == "held"
     assert "turn 2 does not wait for a person; of turns that do: 1" in k2("promote", "2", status=1).output
