@@ -6,8 +6,8 @@ settle (code of no clean commit, or a parity that nobody has measured) waits for
 the same: what is measured is an artifact, and all else is read anew.
 
 Contamination is not asked of a turn. Its rows are drawn from batches, which the gate of arrivals has taken evaluation
-items out of, and from the corpora of models that were asked; to look the items up in all of them again would read every
-old text in each turn. A release does it once.
+items out of, and from corpora that curation has; to look the items up would read every old text again in each turn. A
+release does it.
 """
 
 from dataclasses import replace

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PromotionConfig:
-    """Gates of a promotion; that the files are those of their manifests is always asked.
+    """Gates of a promotion; that the files are those of their manifests is always asked. Turns of a line are held to
+    that, parity and provenance; capability and safety are in their verdict.
 
     capability: it loses no more than `continual.allowed_loss` of anything that the champion can, on the same items.
     safety: the same on the safety tests, where the recipe has the phase tested. contamination: gates on scores are
