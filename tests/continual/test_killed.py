@@ -92,6 +92,8 @@ def test_the_release_of_a_champion_on_a_constant_rate_is_of_it_annealed_and_tell
     assert (state.champion, state.before) == (2, (0,)), "the turn of the second day; an anneal is no champion"
     ended = state.anneals[2].ended
     assert ended.outcome is Outcome.ANNEALED and ended.challenger is not None and ended.verdict is not None
+    for one in (state.turns[-1], ended):
+        assert [(gate.gate, gate.passed) for gate in one.gates] == [("parity", True), ("manifests", True)]
     (folder,) = released(calm)
     verify_release(folder)
     recipe = json.loads((folder / "recipe" / "recipe.json").read_text())

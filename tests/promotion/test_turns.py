@@ -1,6 +1,7 @@
 """A turn whose verdict is for it, at the gates on its artifacts: real checkpoints and exports, none of them trained."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from k2model.continual import anneal, turn_gates
 from k2model.continual import turn as turns
 from k2model.continual.entries import Arrival, Contradiction, Promote, Start, TurnBegan, TurnEnded, ending
 from k2model.continual.fold import fold
+from k2model.continual.ledger import Ledger
 from k2model.continual.promotion import _description
 from k2model.continual.state import Checked, Ended, Outcome, State
 from k2model.continual.turn import Turn, commit
@@ -174,6 +176,30 @@ def test_what_is_damaged_while_a_turn_waits_is_not_promoted(
     state = home.ledger.state()
     with pytest.raises(Contradiction, match=r"did not pass provenance.*manifests: it is not whole"):
         home.ledger.append("promote", approved(home.store, own, state, 1, "well", "ann"), after=state)
+
+
+def test_killed_before_its_entry_a_turn_ends_by_the_same_bytes(
+    home: Home, trained: dict[str, Trained], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn, made = trained_on(home, asked(), trained["good"], trained["dirty"], "monday")
+    made, begun = {**made, "verdict": verdict(home)}, Path(home.store.uri, "_continual")
+    shutil.copytree(begun, begun.with_name("begun"))
+    commit(turn, made, "")
+    calm = (begun / "line/ledger/00000004.json").read_bytes()
+    shutil.rmtree(begun)
+    begun.with_name("begun").rename(begun)
+    append = Ledger.append
+
+    def killed(*_: object, **__: object) -> State:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Ledger, "append", killed)
+    with pytest.raises(KeyboardInterrupt):
+        commit(turn, made, "")
+    monkeypatch.setattr(Ledger, "append", append)
+    commit(turn, made, "")
+    commit(turn, made, "")
+    assert (begun / "line/ledger/00000004.json").read_bytes() == calm and home.ledger.state().entries == 4
 
 
 @pytest.mark.parametrize(
