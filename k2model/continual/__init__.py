@@ -10,7 +10,8 @@ start         the model that a line begins with: the one that its lifecycle prom
 gate          what arrives: copies, items, drift, poison, novelty
 guard         whether a turn trains
 continuation  the challenger's recipe, from the champion's
-verdict       champion against challenger, and the canary
+verdict       champion against challenger, the gates on artifacts, and the canary
+turn_gates    what those gates make of a turn, and of a person's yes to it
 promotion     what MLflow and people are told
 turn          all of it, one step after the other
 """

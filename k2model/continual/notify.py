@@ -186,7 +186,8 @@ def notice_of(store: Store, line: str, entry: Entry) -> Notice | None:
         content = {"kind": "rollback", "to": said.to, "reason": said.reason, "who": said.who, "kickoff": said.kickoff}
         text = f"rolled back to {f'turn {said.to}' if said.to > 0 else 'the model of a lifecycle'}: {said.reason}"
     elif isinstance(said, Promote):
-        content = {"kind": "promoted", "turn": said.turn, "reason": said.reason, "who": said.who}
+        content = {"kind": "promoted", "turn": said.turn, "reason": said.reason, "who": said.who,
+                   "gates": to_plain(said.gates)}  # fmt: skip
         text = f"turn {said.turn} is promoted by {said.who or 'a person'}{f': {said.reason}' if said.reason else ''}"
     if not content:
         return None
