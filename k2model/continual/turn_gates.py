@@ -22,7 +22,8 @@ from k2model.recipe import Recipe
 
 
 def measure_parity(store: Store, recipe: Recipe, checkpoint: ArtifactRef, export: ArtifactRef) -> None:
-    """Measures what the gate `parity` reads, of a small model whose files are whole, where torch is installed."""
+    """Measures what the gate `parity` reads, of a small model whose files are whole, where what runs it is
+    installed."""
     wanted = recipe.promotion.parity and measured_in_place(recipe)
     if wanted and not any(damaged(store, ref) for ref in (checkpoint, export)):
         make(store, parity_step(store, recipe.model, checkpoint, export))
