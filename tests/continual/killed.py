@@ -3,9 +3,10 @@
     python -m tests.continual.killed --home HOME --line demo --kills 15      # the whole month, by hand
     python -m tests.continual.killed --home HOME --line tiny --days 4        # as the tests do
 
-HOME is that of a lifecycle. The month runs in a process of its own, with all it starts, and SIGKILL comes after seeded
-random times, spread so that every part of it is reached; then it is run again, as a person would. What is compared is
-what a line is: the bytes of every ledger entry, its champion, its inbox, and the digest of every artifact.
+HOME is that of a lifecycle. The month runs in a process of its own, with all it starts, and SIGKILL comes a moment
+after it has got so far, by seeded chance, spread so that every part of it is reached; then it is run again, as a person
+would. What is compared is what a line is: the bytes of every ledger entry, its champion, its inbox, and the digest of
+every artifact.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from workflows.month import FOLDER
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 3600.0
+MOMENT = 0.5  # seconds, at most, between what a month was seen to have made and its kill
 
 
 @dataclass(frozen=True)
@@ -65,17 +67,32 @@ def begun(lifecycle: Path, home: Path) -> Path:
     return home
 
 
-def lived(home: Path, line: str, days: int, seconds: float | None = None) -> bool:
-    """Runs the month in `home`, killed after so many seconds; whether it came to its end before. Raises RuntimeError
-    for one that failed by itself."""
+def made(home: Path) -> int:
+    """How far a month has got: what it has written down, its ledger's entries and the artifacts that the lifecycle in
+    `home` has not, counted."""
+    kept = (f"{JOURNAL}/**/*.json", f"store/{LEDGERS}/*/ledger/*.json", f"store/*/*/{MANIFEST}")
+    found = sum(1 for pattern in kept for _ in (home / FOLDER).glob(pattern))
+    return max(0, found - sum(1 for _ in home.glob(f"store/*/*/{MANIFEST}")))
+
+
+def lived(home: Path, line: str, days: int, until: int = sys.maxsize, moment: float = 0.0) -> bool:
+    """Runs the month in `home`, killed a moment (seconds) after it has got so far; whether it came to its end before.
+    Raises RuntimeError for one that failed by itself."""
     command = [sys.executable, "-m", "workflows.month", "--line", line, "--days", str(days), "--no-chain"]
     with (home / "month.log").open("ab") as log:
         month = subprocess.Popen(
             command, cwd=ROOT, env={**os.environ, "K2_HOME": str(home), "TMPDIR": str(_made(home / "tmp"))},
             stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
+        deadline = time.monotonic() + TIMEOUT
+        while (
+            (status := month.poll()) is None
+            and time.monotonic() < deadline
+            and (until == sys.maxsize or made(home) < until)
+        ):
+            time.sleep(0.05)
         try:
-            status = month.wait(TIMEOUT if seconds is None else seconds)
+            status = month.wait(moment) if status is None else status
         except subprocess.TimeoutExpired:
             os.killpg(month.pid, signal.SIGKILL)
             month.wait()
@@ -94,14 +111,9 @@ def killed(lifecycle: Path, work: Path, line: str, days: int, kills: int, seed: 
     """(What an undisturbed month leaves, what a killed one does, how often it was)."""
     name = load_recipe(LINES[line]).name
     calm, hit = (begun(lifecycle, work / one) for one in ("calm", "killed"))
-    started = time.time()
     lived(calm, line, days)
-    took = time.time() - started
-    # A run begins with imports, and with what is written down in the journal first: it is killed behind that.
-    journal = sorted(path.stat().st_mtime for path in (calm / FOLDER / JOURNAL).rglob("*.json"))
-    start = max(0.0, journal[0] - started)
-    rng, count = Random(seed), 0
-    while count < kills and not lived(hit, line, days, start * rng.uniform(0.5, 1) + rng.uniform(0, 2 * took / kills)):
+    rng, count, between = Random(seed), 0, 2 * made(calm) // kills
+    while count < kills and not lived(hit, line, days, made(hit) + rng.randint(1, between), rng.uniform(0, MOMENT)):
         count += 1
     lived(hit, line, days)
     return Left.of(calm, name), Left.of(hit, name), count
