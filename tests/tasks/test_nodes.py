@@ -26,6 +26,7 @@ CHANGES: dict[str, Any] = {
     "precision": "fp32", "steps": STEPS, "global_batch": 12, "workers_per_node": 1, "checkpoints": {"save_every": 4},
 }  # fmt: skip
 LOST = 6.0  # seconds without a sign of life; 60 in a cluster
+PATIENCE = 300.0  # seconds for what is only slow: a start of nodes took four minutes once, on a busy machine
 NOTICED = LOST + SHUTDOWN_SECONDS + 20  # seconds in which all have noticed, on a busy machine
 
 
@@ -56,7 +57,7 @@ class Cluster:
         return max((int(path.parent.name.removeprefix("step-")) for path in found), default=0)
 
     def wait_for(self, step: int, nodes: list[Node]) -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while self.saved() < step:
             said = [(node.folder / "stderr.txt").read_text()[-1000:] for node in nodes if not node.process.is_alive()]
             assert not said, said
@@ -78,7 +79,7 @@ def cluster(count: int, folder: Path) -> Iterator[Cluster]:
 
 
 def made_by(nodes: list[Node]) -> ArtifactRef:
-    first, *others = [node.outcome(120) for node in nodes]
+    first, *others = [node.outcome(PATIENCE) for node in nodes]
     assert all(other == {"made": None} for other in others), "the answer is the first node's"
     return ArtifactRef(**first["made"])
 
