@@ -9,6 +9,7 @@ TOOLS  := .venv-tools
 RECIPE ?= $(or $(K2_RECIPE),laptop)
 OVERRIDES ?= $(K2_OVERRIDES)
 PORT   ?= 5000
+JOBS   ?= 2
 TRACKING = $(or $(MLFLOW_TRACKING_URI),sqlite:///$(K2_HOME)/mlflow.db)
 # With STACK=1 a command runs on the servers of `make stack-up`. It gets their secrets in its environment, from a file.
 ON_STACK = $(if $(filter-out 0,$(STACK)),$(BIN)/python -m infra.stack run)
@@ -84,8 +85,9 @@ $(TOOLS)/.ready: infra/tools.txt
 	$(TOOLS)/bin/pip install --quiet -r $<
 	@touch $@
 
+# Rooms of tests are given out to two processes (JOBS=1: to one, in 3 GB less memory and twice the time).
 test: $(READY) $(TOOLS)/.ready ## the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(if $(filter-out 1,$(JOBS)),-n $(JOBS) --dist loadgroup --no-loadscope-reorder)
 
 chaos: $(READY) ## break what can break while real parts are at work; a table of how each ended (FAST=1, SEED=, ONLY=)
 	$(BIN)/python -m tests.chaos $(if $(filter-out 0,$(FAST)),--fast) --seed $(or $(SEED),0) $(if $(ONLY),--only '$(ONLY)')

@@ -20,6 +20,21 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
 
+#: Rooms whose tests look at the one smoke lifecycle, or run it: one process has them all, so that it is made once.
+OF_A_LIFECYCLE = {"workflows", "cli", "continual", "docs", "infra", "pages"}
+LONGEST = ("workflows", "tasks", "training", "chaos")  # they begin, so that two processes end at about the same time
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole rooms are given out to processes, which share no fixture."""
+    rooms = [item.path.relative_to(Path(__file__).parent).parts[0] for item in items]
+    groups = ["workflows" if room in OF_A_LIFECYCLE else room for room in rooms]
+    for item, group in zip(items, groups, strict=True):
+        item.add_marker(pytest.mark.xdist_group(group))
+    order = {group: place for place, group in enumerate(dict.fromkeys([*LONGEST, *groups]))}
+    items[:] = [item for _, item in sorted(zip(groups, items, strict=True), key=lambda one: order[one[0]])]
+
+
 def pytest_unconfigure() -> None:
     """No process that a test left behind is waited for: a hanging one would keep the whole run from its end."""
     for child in multiprocessing.active_children():

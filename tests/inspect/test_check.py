@@ -4,6 +4,7 @@ local folder and a real S3 service."""
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -171,12 +172,17 @@ def test_damage_is_named_and_gone_after_the_repair_and_a_run(store: Store, name:
     assert found(store) == []
 
 
-def test_a_fault_tells_what_depends_on_it_and_what_makes_it_anew(store: Store) -> None:
+def test_a_fault_tells_what_depends_on_it_and_what_makes_it_anew(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["pyflyte", "run", "workflows/lifecycle.py", "full_lifecycle"])
     made, root = lifecycle(store), files_at(store.uri)
     flip(root, lies(made[CORPUS], "train/prose.txt"))
     (cost,) = costs(check(store))
     assert cost.artifact == made[CORPUS].name and cost.dependents == (made[TOKENS].name, made[JOINED].name)
-    assert "moves it aside; run again" in cost.remedy and "pytest" in cost.command and cost.seconds is not None
+    assert (
+        "moves it aside; run again" in cost.remedy
+        and "pyflyte run workflows/" in cost.command
+        and cost.seconds is not None
+    )
     assert f"K2_STORE={store.uri}" in cost.command
 
 
