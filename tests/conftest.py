@@ -25,6 +25,7 @@ OF_A_LIFECYCLE = {"workflows", "cli", "continual", "docs", "infra", "pages"}
 LONGEST = ("workflows", "tasks", "training", "chaos")  # they begin, so that two processes end at about the same time
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in a hook of the same name
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole rooms are given out to processes, which share no fixture."""
     rooms = [item.path.relative_to(Path(__file__).parent).parts[0] for item in items]
