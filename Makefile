@@ -87,7 +87,7 @@ $(TOOLS)/.ready: infra/tools.txt
 
 # Rooms of tests are given out to two processes (JOBS=1: to one, in 3 GB less memory and twice the time).
 test: $(READY) $(TOOLS)/.ready ## the whole test suite
-	$(BIN)/python -m pytest $(if $(filter-out 1,$(JOBS)),-n $(JOBS) --dist loadgroup --no-loadscope-reorder)
+	$(BIN)/python -m pytest $(if $(filter-out 1,$(JOBS)),-n $(JOBS) --no-loadscope-reorder)
 
 chaos: $(READY) ## break what can break while real parts are at work; a table of how each ended (FAST=1, SEED=, ONLY=)
 	$(BIN)/python -m tests.chaos $(if $(filter-out 0,$(FAST)),--fast) --seed $(or $(SEED),0) $(if $(ONLY),--only '$(ONLY)')

@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -25,15 +25,28 @@ OF_A_LIFECYCLE = {"workflows", "cli", "continual", "docs", "infra", "pages"}
 LONGEST = ("workflows", "tasks", "training", "chaos")  # they begin, so that two processes end at about the same time
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in a hook of the same name
+def _group(nodeid: str) -> str:
+    """Of `tests/ROOM/...`: what is given to one process as a whole, since processes share no fixture."""
+    room = nodeid.split("::")[0].split("/")[1]
+    return "workflows" if room in OF_A_LIFECYCLE else room
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole rooms are given out to processes, which share no fixture."""
-    rooms = [item.path.relative_to(Path(__file__).parent).parts[0] for item in items]
-    groups = ["workflows" if room in OF_A_LIFECYCLE else room for room in rooms]
-    for item, group in zip(items, groups, strict=True):
-        item.add_marker(pytest.mark.xdist_group(group))
+    groups = [_group(item.nodeid) for item in items]
     order = {group: place for place, group in enumerate(dict.fromkeys([*LONGEST, *groups]))}
-    items[:] = [item for _, item in sorted(zip(groups, items, strict=True), key=lambda one: order[one[0]])]
+    items.sort(key=lambda item: order[_group(item.nodeid)])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Groups of its own (`--dist loadgroup`) do nothing: xdist 3.8 writes them where pytest 9.2 does not read."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Rooms(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(nodeid)
+
+    return Rooms(config, log)
 
 
 def pytest_unconfigure() -> None:
