@@ -125,6 +125,11 @@ def everything(
 ) -> Iterator[tuple[str, bytes]]:
     """Places and what is there: files of the run and of the servers, objects, which SeaweedFS may have compressed, but
     for those that were copied, the database, what MLflow answers, outputs, and command lines."""
+    programs = postgres.find_programs(home / "stack" / "postgres" / "data", postgres.user())
+    login = ["--host=127.0.0.1", f"--port={config.ports['postgres']}", "--username=postgres"]
+    admin = os.environ | {"PGPASSWORD": config.secrets["postgres_admin"]}
+    # Rows into their own files, where no page divides one: in the log of what was written one may go over two.
+    subprocess.run([programs / "psql", *login, "--dbname=postgres", "--command=CHECKPOINT"], env=admin, check=True)
     for path in home.rglob("*"):
         name = path.relative_to(home).as_posix()
         if path.is_file() and name not in SECRET_FILES:
@@ -135,12 +140,10 @@ def everything(
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
         for key in (found["Key"] for page in pages for found in page["Contents"] if found["Key"] not in copied):
             yield f"S3 {bucket}/{key}", key.encode() + b"\n" + s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-    programs = postgres.find_programs(home / "stack" / "postgres" / "data", postgres.user())
-    login = ["--host=127.0.0.1", f"--port={config.ports['postgres']}", "--username=postgres"]
-    yield "database", subprocess.run(
-        [programs / "pg_dumpall", *login], env=os.environ | {"PGPASSWORD": config.secrets["postgres_admin"]},
-        stdout=subprocess.PIPE, check=True,
-    ).stdout  # fmt: skip
+    yield (
+        "database",
+        subprocess.run([programs / "pg_dumpall", *login], env=admin, stdout=subprocess.PIPE, check=True).stdout,
+    )
     api = "/api/2.0/mlflow"
     experiments = mlflow_says(config, f"{api}/experiments/search", {"max_results": 100})
     body = experiments.partition(b"\n\n")[2]
