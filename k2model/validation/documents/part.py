@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -162,7 +162,7 @@ def _runner(kind: str, bounds: Bounds) -> tuple[Runner, Suite]:
     return Runner(), SUITES[kind](bounds)
 
 
-@cache
+@lru_cache(maxsize=2)  # a process of many turns would keep those of each
 def evaluation_items(folder: Path) -> EvaluationItems:
     """The items below `items/` of a corpus; none where a file has another schema, which is another rule's matter."""
     paths = sorted((folder / "items").glob("*.parquet"))
