@@ -172,11 +172,12 @@ def reduced(edges: Mapping[Node, Sequence[Node]]) -> dict[Node, list[Node]]:
 
 
 def ordered(edges: Mapping[Node, Sequence[Node]]) -> dict[Node, int]:
-    """The longest way from each to an end of `edges`, 0 at the ends."""
+    """The longest way from each to an end of `edges`, 0 at the ends. Without recursion: a line of daily turns is
+    thousands of artifacts deep."""
     depths: dict[Node, int] = {}
     for start in edges:
-        way = {} if start in depths else {start: iter(edges[start])}  # from it down to where this is, no recursion: a
-        while way:  # line of daily turns is thousands of artifacts deep
+        way = {} if start in depths else {start: iter(edges[start])}  # from it down to where this is
+        while way:
             node, after = next(reversed(way.items()))
             below = next((one for one in after if one not in depths and one not in way), None)
             if below is not None:
